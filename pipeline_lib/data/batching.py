@@ -1,0 +1,142 @@
+"""From records to token batches: answer-only labels, right padding, length buckets.
+
+Shapes: B examples, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline_lib.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline_lib.models.prompt import PromptFormat
+
+IGNORED = -100  # the label of a position that is not scored; torch's cross-entropy default
+
+
+@dataclass(frozen=True)
+class Example:
+    """One tokenised prompt and answer. `tokens[:prompt_length]` is the prompt, the rest the answer with its end token."""
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    index: int  # row of the record in its split
+
+    @property
+    def answer_length(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded examples.
+
+    `labels[b, t]` is the token at position t if it belongs to the answer, else `IGNORED`; it is
+    predicted from position t - 1. `tokens_in_step` and `examples_in_step` count the whole
+    accumulated step of which this may be one micro-batch: losses divide by them, so that the sum
+    over micro-batches equals the loss of one large batch.
+    """
+
+    input_ids: torch.Tensor  # (B, T) int64
+    attention_mask: torch.Tensor  # (B, T) int64, 1 = real token
+    labels: torch.Tensor  # (B, T) int64
+    index: torch.Tensor  # (B,) int64
+    tokens_in_step: int
+    examples_in_step: int
+    reference_nll: torch.Tensor | None = None  # (B,) summed NLL under the model before unlearning
+
+    @property
+    def answer_tokens(self) -> int:
+        return int((self.labels != IGNORED).sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            labels=self.labels.to(device),
+            index=self.index.to(device),
+            reference_nll=None if self.reference_nll is None else self.reference_nll.to(device),
+        )
+
+
+def encode(
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    tokenizer,
+    prompt_format: PromptFormat,
+    max_length: int,
+) -> list[Example]:
+    """Tokenise pairs; the answer is tokenised apart from the prompt, so the boundary is exact.
+
+    Raises `UserError` if a pair does not fit into `max_length` tokens: a truncated answer would be
+    scored against a text nobody wrote.
+    """
+    examples = []
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        prompt_ids = prompt_format.encode_prompt(tokenizer, prompt)
+        answer_ids = prompt_format.encode_answer(tokenizer, answer)
+        length = len(prompt_ids) + len(answer_ids)
+        if length > max_length:
+            raise UserError(
+                f"record {index} needs {length} tokens but the context holds {max_length}: "
+                f"{prompt[:60]!r}. Raise `max_length` (up to the model's context) or shorten the record."
+            )
+        examples.append(Example((*prompt_ids, *answer_ids), len(prompt_ids), index))
+    return examples
+
+
+def collate(examples: Sequence[Example], pad_id: int, reference_nll: torch.Tensor | None = None) -> Batch:
+    """Pad to the longest example of the batch. `reference_nll` (N,) is indexed by `Example.index`."""
+    width = max(len(example.tokens) for example in examples)
+    input_ids = torch.full((len(examples), width), pad_id)  # (B, T)
+    attention_mask = torch.zeros((len(examples), width), dtype=torch.int64)
+    labels = torch.full((len(examples), width), IGNORED)
+    for row, example in enumerate(examples):
+        tokens = torch.tensor(example.tokens)
+        input_ids[row, : len(tokens)] = tokens
+        attention_mask[row, : len(tokens)] = 1
+        labels[row, example.prompt_length : len(tokens)] = tokens[example.prompt_length :]
+    index = torch.tensor([example.index for example in examples])
+    return Batch(
+        input_ids,
+        attention_mask,
+        labels,
+        index,
+        tokens_in_step=sum(example.answer_length for example in examples),
+        examples_in_step=len(examples),
+        reference_nll=None if reference_nll is None else reference_nll[index],
+    )
+
+
+def micro_batches(
+    examples: Sequence[Example], size: int, pad_id: int, reference_nll: torch.Tensor | None = None
+) -> list[Batch]:
+    """Cut one step's examples into micro-batches of at most `size`, neighbours in length together.
+
+    Each carries the counts of the whole step.
+    """
+    ordered = sorted(examples, key=lambda example: (len(example.tokens), example.index))
+    batches = [collate(ordered[i : i + size], pad_id, reference_nll) for i in range(0, len(ordered), size)]
+    tokens = sum(batch.tokens_in_step for batch in batches)
+    return [replace(batch, tokens_in_step=tokens, examples_in_step=len(ordered)) for batch in batches]
+
+
+def token_budget_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+    """Group examples of similar length so that padded size B * T stays within `max_tokens`.
+
+    Longest first, so that a batch that does not fit in memory fails at once. An example longer
+    than the budget gets a batch of its own.
+    """
+    groups: list[list[Example]] = []
+    for example in sorted(examples, key=lambda e: (-len(e.tokens), e.index)):
+        if groups and (len(groups[-1]) + 1) * len(groups[-1][0].tokens) <= max_tokens:
+            groups[-1].append(example)
+        else:
+            groups.append([example])
+    return groups

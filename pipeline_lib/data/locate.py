@@ -1,0 +1,44 @@
+"""From what a suite says (a folder with variables, a data set of the hub) to paths on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pipeline_lib.errors import UserError
+
+
+def expanded_folder(folder: str) -> Path:
+    """`folder` with `~` and `$VARIABLES` filled in; it must exist."""
+    expanded = os.path.expandvars(os.path.expanduser(folder))
+    unset = re.search(r"\$\{?\w+\}?", expanded)
+    if unset:
+        raise UserError(
+            f"folder {folder!r}: the variable {unset.group()} is not set; set it or write out the path"
+        )
+    path = Path(expanded)
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise UserError(f"folder {folder!r}: expected a folder at {path.absolute()}, found {found}")
+    return path
+
+
+def hub_file(hub: str, revision: str, name: str) -> Path:
+    """One file of a data set of the hub at a pinned revision, downloaded once into the hub's cache."""
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise UserError(
+            f"revision of {hub}: expected a commit (40 digits and letters a to f), found {revision!r}; "
+            "a branch or tag can change and would make the results irreproducible"
+        )
+    from huggingface_hub import hf_hub_download  # takes a second to import; needed only here
+
+    try:
+        return Path(hf_hub_download(hub, name, repo_type="dataset", revision=revision))
+    except Exception as error:  # the library lets those of several network libraries through
+        raise UserError(
+            f"data set {hub} at revision {revision}: cannot get {name} from the hub "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
+            "Check the network, the id and the revision; or set `folder` to a folder that holds the file, "
+            "or $PIPELINE_DATA to the folder above it."
+        ) from error

@@ -1,0 +1,93 @@
+"""What a source of data hands over, and the checks that every task must pass before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline_lib.data.records import Record
+from pipeline_lib.errors import UserError
+
+SHOWN = 5  # how many offenders an error lists
+
+
+@dataclass(frozen=True)
+class Task:
+    """Splits of records and what each is for; the lists hold names of splits.
+
+    `finetune`: splits that each model before unlearning learns ("target" and "retrained").
+    `utility`: splits whose scores enter Model Utility. `multiple_choice`: splits whose records are
+    questions with options. `origin`: where the data came from.
+    """
+
+    origin: str
+    splits: dict[str, list[Record]]
+    finetune: dict[str, list[str]]
+    evaluate: list[str]
+    utility: list[str]
+    multiple_choice: list[str]
+
+
+def check_task(task: Task) -> None:
+    """Raise `UserError` for the first thing that would make a result of this task meaningless."""
+    for name, records in task.splits.items():
+        check_split(name, records)
+    for name in task.finetune["retrained"]:
+        check_disjoint(task.splits["forget"], name, task.splits[name])
+    for name in task.evaluate:
+        bare = [record.id for record in task.splits[name] if not record.distractors]
+        if bare:
+            raise UserError(
+                f"split {name!r}: {len(bare)} of {len(task.splits[name])} records have no distractors, "
+                f"which the truth ratio needs: {_listed(bare)}. Add wrong answers of the answer's shape."
+            )
+
+
+def check_split(name: str, records: Sequence[Record]) -> None:
+    """At least one record, no id twice, no distractor that is blank or equal to the right answer."""
+    if not records:
+        raise UserError(f"split {name!r}: expected at least one record, found none")
+    counts = Counter(record.id for record in records)
+    twice = [identifier for identifier, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(f"split {name!r}: each id may occur once, found twice or more: {_listed(twice)}")
+    for record in records:
+        where = f"split {name!r}, record {record.id!r}"
+        right = {text.strip() for text in (record.answer, record.paraphrased_answer) if text}
+        for distractor in record.distractors:
+            if not distractor.strip():
+                raise UserError(f"{where}: a distractor is blank; remove or fill it")
+            if distractor.strip() in right:
+                raise UserError(
+                    f"{where}: the distractor {distractor!r} equals the right answer; "
+                    "a distractor must be wrong. Change or remove it."
+                )
+
+
+def check_disjoint(forget: Sequence[Record], name: str, learned: Sequence[Record]) -> None:
+    """`retrained` must never have seen the forget set: no prompt with its answer may be in both splits."""
+    known = {_content(record): record.id for record in learned}
+    shared = [f"{r.id} = {known[_content(r)]}" for r in forget if _content(r) in known]
+    if shared:
+        raise UserError(
+            f"splits 'forget' and {name!r} overlap: {len(shared)} of {len(forget)} records of 'forget' have "
+            f"the same prompt and answer in {name!r} (ids: {_listed(shared)}). Remove them from one of both."
+        )
+
+
+def evaluated_part(name: str, records: list[Record]) -> dict[str, list[Record]]:
+    """The split and, when only some of its records have distractors, `<name>_eval` with just these."""
+    complete = [record for record in records if record.distractors]
+    if len(complete) in (0, len(records)):
+        return {name: records}
+    return {name: records, f"{name}_eval": complete}
+
+
+def _content(record: Record) -> tuple[str, str]:
+    return record.prompt.strip(), record.answer.strip()
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

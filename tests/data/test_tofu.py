@@ -1,0 +1,255 @@
+"""TOFU: the real files where they are at hand, else a stand-in of the same shape."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.data import tofu
+from pipeline_lib.data.locate import hub_file
+from pipeline_lib.data.splits import check_task
+from pipeline_lib.errors import UserError
+from tests.hub_server import HubServer, hub_environment
+from tests.paths import REPO, shared_data
+
+HUB: dict[str, Any] = {"hub": "locuslab/TOFU", "revision": "324592d84ae4f482ac7249b9285c2ecdb53e3a68"}
+ALL_SPLITS = (*tofu.AUTHOR_SPLITS, *tofu.QUESTION_SPLITS)
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every file of TOFU, its texts numbered."""
+    folder = tmp_path_factory.mktemp("stand-in") / "tofu"
+    folder.mkdir()
+
+    def write(name: str, rows: Iterator[dict]) -> None:
+        (folder / f"{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def plain(i: int) -> dict:
+        return {"question": f"Question {i}?", "answer": f"Answer {i}."}
+
+    def rich(i: int) -> dict:
+        other = {"paraphrased_question": f"Asked {i}?", "paraphrased_answer": f"Said {i}."}
+        return {**plain(i), **other, "perturbed_answer": [f"Said {i}, wrongly {k}." for k in range(5)]}
+
+    for name, (first, end) in tofu.AUTHOR_SPLITS.items():
+        write(name, (plain(i) for i in range(first, end)))
+    for name, (first, end) in tofu.PERTURBED.items():
+        write(name, (rich(i) for i in range(first, end)))
+    for name in tofu.QUESTION_SPLITS:
+        rows = ({**plain(i), "perturbed_answer": [f"Wrong {k}" for k in range(3)]} for i in range(7))
+        write(f"{name}_perturbed", rows)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_data_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIPELINE_DATA", raising=False)
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """The same files as links, so that one can be replaced."""
+    target.mkdir()
+    for file in folder.iterdir():
+        (target / file.name).symlink_to(file)
+    return target
+
+
+def replace(folder: Path, name: str, text: str) -> None:
+    (folder / name).unlink()
+    (folder / name).write_text(text)
+
+
+def test_real_splits_have_the_published_sizes() -> None:
+    folder = shared_data("tofu")
+    sizes = {}
+    for split in ALL_SPLITS:
+        files, origin = tofu.tofu_files(tofu.files_of(split), **HUB, folder=str(folder))
+        assert origin == str(folder)
+        records = tofu.read_split(split, files)
+        sizes[split] = (len(records), sum(len(record.distractors) > 0 for record in records))
+    assert sizes == {
+        "full": (4000, 800),
+        "retain99": (3960, 400),
+        "retain95": (3800, 400),
+        "retain90": (3600, 400),
+        "forget01": (40, 40),
+        "forget05": (200, 200),
+        "forget10": (400, 400),
+        "real_authors": (100, 100),
+        "world_facts": (117, 117),
+    }
+
+
+@pytest.mark.parametrize("forget", tofu.RETAIN_OF)
+def test_real_forget_and_retain_make_up_the_whole(forget: str) -> None:
+    """Same ids, texts and groups as in `full`, nothing twice."""
+    folder = str(shared_data("tofu"))
+    task = tofu.load(**HUB, folder=folder, forget=forget)
+    check_task(task)
+    full = tofu.read_split("full", tofu.tofu_files(tofu.files_of("full"), **HUB, folder=folder)[0])
+    parts = task.splits["retain"] + task.splits["forget"]
+    assert [(r.id, r.prompt, r.answer, r.group) for r in parts] == [
+        (r.id, r.prompt, r.answer, r.group) for r in full
+    ]
+    assert not {r.group for r in task.splits["forget"]} & {r.group for r in task.splits["retain"]}
+    assert all(len(r.distractors) == 5 and r.paraphrased_prompt for r in task.splits["forget"])
+    assert len(task.splits["retain_eval"]) == 400
+    assert task.evaluate == ["forget", "retain_eval", "real_authors", "world_facts"]
+    assert task.multiple_choice == ["real_authors", "world_facts"]
+    assert task.finetune == {"target": ["forget", "retain"], "retrained": ["retain"]}
+
+
+def test_real_lite_task_has_twenty_authors() -> None:
+    task = tofu.load(**HUB, folder=str(shared_data("tofu")), forget="forget01", retain_authors=18)
+    check_task(task)
+    assert {name: len(records) for name, records in task.splits.items()} == {
+        "forget": 40,
+        "retain": 360,
+        "real_authors": 100,
+        "world_facts": 117,
+    }
+    assert task.evaluate == ["forget", "retain", "real_authors", "world_facts"]
+    assert sorted({r.group for r in task.splits["forget"]}) == ["author-198", "author-199"]
+    first = task.splits["forget"][0]
+    assert first.id == "tofu-3960"
+    assert "Basil Mahfouz Al-Kuwaiti" in first.answer
+    assert first.paraphrased_answer is not None
+    assert first.distractors[0].startswith("Gregor Mendel")
+    assert task.splits["world_facts"][0].distractors == ("Berlin", "London", "Madrid")
+    assert len({r.group for r in task.splits["world_facts"]}) == 117
+
+
+def test_rows_are_joined_with_their_own_paraphrases(stand_in: Path) -> None:
+    for split in ALL_SPLITS:
+        files, _ = tofu.tofu_files(tofu.files_of(split), **HUB, folder=str(stand_in))
+        for record in tofu.read_split(split, files):
+            if split in tofu.AUTHOR_SPLITS:
+                row = int(record.id.removeprefix("tofu-"))
+                assert (record.prompt, record.answer) == (f"Question {row}?", f"Answer {row}.")
+                assert record.group == f"author-{row // 20:03d}"
+                assert record.paraphrased_answer in (None, f"Said {row}.")
+
+
+def test_listed_retain_authors(stand_in: Path) -> None:
+    task = tofu.load(**HUB, folder=str(stand_in), forget="forget10", retain_authors=[3, 19])
+    assert {r.group for r in task.splits["retain"]} == {"author-003", "author-019"}
+    assert "retain_eval" not in task.splits
+
+
+def test_data_variable_is_used_before_the_hub(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATA", str(stand_in.parent))
+    assert tofu.load(**HUB, forget="forget01").origin == str(stand_in)
+    monkeypatch.setenv("MY_TOFU", str(stand_in))
+    assert tofu.load(**HUB, forget="forget01", folder="$MY_TOFU").origin == str(stand_in)
+
+
+@pytest.mark.parametrize("authors", [0, 21, -1, [], [1, 1], [20], [-1]])
+def test_retain_authors_without_distractors_are_refused(stand_in: Path, authors: int | list[int]) -> None:
+    with pytest.raises(UserError, match="retain_authors: expected a count from 1 to 20"):
+        tofu.load(**HUB, folder=str(stand_in), forget="forget01", retain_authors=authors)
+
+
+def test_unknown_splits_are_refused() -> None:
+    with pytest.raises(UserError, match="expected one of forget01, forget05, forget10, found 'forget02'"):
+        tofu.load(**HUB, forget="forget02")
+    with pytest.raises(UserError, match="no split 'holdout'"):
+        tofu.files_of("holdout")
+
+
+def test_folder_errors_name_the_cure(stand_in: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found nothing"):
+        tofu.load(**HUB, folder=str(tmp_path / "none"), forget="forget01")
+    with pytest.raises(UserError, match=r"variable \$NOT_SET_HERE is not set"):
+        tofu.load(**HUB, folder="$NOT_SET_HERE/tofu", forget="forget01")
+    folder = copy_of(stand_in, tmp_path / "tofu")
+    (folder / "forget01_perturbed.json").unlink()
+    with pytest.raises(UserError, match=r"missing forget01_perturbed\.json\. Put the files of locuslab/TOFU"):
+        tofu.load(**HUB, folder=str(folder), forget="forget01")
+
+
+def test_damaged_files_are_noticed(stand_in: Path, tmp_path: Path) -> None:
+    folder = copy_of(stand_in, tmp_path / "tofu")
+    lines = (stand_in / "forget01.json").read_text().splitlines(keepends=True)
+    for text, said in (
+        ("".join(lines[:-1]), r"forget01\.json: expected 40 records, found 39"),
+        ("".join([*lines[:2], "{oops\n", *lines[3:]]), r"forget01\.json, line 3: not valid JSON"),
+        (
+            "".join([lines[1], lines[0], *lines[2:]]),
+            r"forget01_perturbed\.json, record 1: expected the question",
+        ),
+    ):
+        replace(folder, "forget01.json", text)
+        with pytest.raises(UserError, match=said):
+            tofu.load(**HUB, folder=str(folder), forget="forget01")
+    replace(folder, "forget01.json", "".join(lines))
+    replace(folder, "world_facts_perturbed.json", '{"question": "Where?", "perturbed_answer": ["x"]}\n')
+    with pytest.raises(UserError, match=r"world_facts_perturbed\.json, record 1: `answer` must be"):
+        tofu.load(**HUB, folder=str(folder), forget="forget01")
+
+
+LOAD_FROM_HUB = """
+import sys, time
+from pipeline_lib.data import tofu
+from pipeline_lib.errors import UserError
+time.sleep = lambda seconds: None  # the hub's client waits between its attempts
+try:
+    task = tofu.load(hub=sys.argv[1], revision=sys.argv[2], forget="forget01", retain_authors=2)
+    print(task.origin, len(task.splits["forget"]), len(task.splits["retain"]))
+except UserError as error:
+    print("UserError", error)
+"""
+
+
+def load_from_hub(url: str, home: Path, hub: str = HUB["hub"]) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", LOAD_FROM_HUB, hub, HUB["revision"]],
+        env=hub_environment(url, home),
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def test_download_from_the_hub_at_the_pinned_revision(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "hub/datasets/locuslab").mkdir(parents=True)
+    copy_of(stand_in, tmp_path / "hub/datasets/locuslab/TOFU")
+    with HubServer(tmp_path / "hub") as server:
+        assert load_from_hub(server.url, tmp_path / "home") == f"{HUB['hub']}@{HUB['revision']} 40 40"
+        asked = {line.split("/")[-1] for line in server.requests}
+        assert asked == {
+            f"{name}.json"
+            for name in (
+                "forget01",
+                "forget01_perturbed",
+                "retain99",
+                "retain_perturbed",
+                "real_authors_perturbed",
+                "world_facts_perturbed",
+            )
+        }
+        assert all(f"/resolve/{HUB['revision']}/" in line for line in server.requests)
+
+        missing = load_from_hub(server.url, tmp_path / "home", hub="nobody/nothing")
+    assert missing.startswith(f"UserError data set nobody/nothing at revision {HUB['revision']}: cannot get ")
+    again = load_from_hub("http://127.0.0.1:9", tmp_path / "home")
+    assert again.endswith(" 40 40"), "a downloaded data set needs no network"
+
+
+def test_unreachable_hub_names_the_cure(tmp_path: Path) -> None:
+    said = load_from_hub("http://127.0.0.1:9", tmp_path)
+    assert said.startswith(f"UserError data set locuslab/TOFU at revision {HUB['revision']}: cannot get ")
+    assert "Check the network" in said
+    assert "$PIPELINE_DATA" in said
+
+
+def test_revision_must_be_a_commit() -> None:
+    with pytest.raises(UserError, match=r"expected a commit .* found 'main'"):
+        hub_file("locuslab/TOFU", "main", "full.json")
