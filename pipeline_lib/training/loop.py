@@ -1,0 +1,200 @@
+"""The one training loop, for fine-tuning and for unlearning."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from pipeline_lib.data.batching import Batch, Example, micro_batches
+from pipeline_lib.objectives import Objective
+from pipeline_lib.training import checkpoint
+from pipeline_lib.training.memory import peak_memory_mb
+from pipeline_lib.training.sampling import derived_seed, epoch_rows, stream_rows
+from pipeline_lib.training.schedule import learning_rate_factor
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and in what pieces. Sizes count examples of each of the two sets."""
+
+    epochs: float  # of the forget set; of the training data when fine-tuning
+    batch_size: int  # examples in one forward pass
+    accumulation: int  # micro-batches a step
+    warmup: float  # share of the steps
+    decay: str  # "constant", "linear" or "cosine"
+    max_grad_norm: float
+    compute: str  # "fp32", or "bf16": autocast; parameters, gradients and states stay fp32
+    checkpoint_seconds: float  # 0 = after every step
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """When and on what the optimiser's curvature is estimated.
+
+    `estimate(model, batches, parameters, generator)` returns one tensor a parameter.
+    """
+
+    estimate: Callable[..., list[torch.Tensor]]
+    update_every: int
+    data: str  # "forget", "retain" or "both"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples of the two sets. Fine-tuning has no forget set."""
+
+    forget: Sequence[Example]
+    retain: Sequence[Example]
+    pad_id: int
+    forget_alternatives: Sequence[Sequence[Example]] = ()  # refusals for forget row i: one is drawn a step
+    reference_nll: torch.Tensor | None = None  # (len(forget),)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: `log` has one row a step; `status` is "ok", or "diverged" at `diverged_step`."""
+
+    log: list[dict[str, Any]]
+    status: str
+    diverged_step: int | None
+    steps: int
+    train_time_s: float
+
+
+def step_count(data: TrainingData, settings: TrainingSettings) -> int:
+    """Optimiser steps of the whole run, at least 1."""
+    n = len(data.forget) or len(data.retain)
+    return max(1, round(settings.epochs * math.ceil(n / (settings.batch_size * settings.accumulation))))
+
+
+def step_batches(
+    data: TrainingData, settings: TrainingSettings, step: int, seed: int
+) -> tuple[list[Batch], list[Batch]]:
+    """Forget and retain micro-batches of `step`, counted from 0; the same step gives the same batches."""
+    size = settings.batch_size * settings.accumulation
+    if not data.forget:
+        rows = epoch_rows(len(data.retain), size, step, seed)
+        return [], micro_batches([data.retain[i] for i in rows], settings.batch_size, data.pad_id)
+    rows = epoch_rows(len(data.forget), size, step, seed)
+    if data.forget_alternatives:
+        generator = torch.Generator().manual_seed(derived_seed(seed, "alternative", step))
+        picks = torch.randint(len(data.forget_alternatives[0]), (len(rows),), generator=generator).tolist()
+        forget = [data.forget_alternatives[row][pick] for row, pick in zip(rows, picks, strict=True)]
+    else:
+        forget = [data.forget[row] for row in rows]
+    retain = [data.retain[i] for i in stream_rows(len(data.retain), len(forget), step, seed)]
+    return (
+        micro_batches(forget, settings.batch_size, data.pad_id, data.reference_nll),
+        micro_batches(retain, settings.batch_size, data.pad_id),
+    )
+
+
+def train(
+    model: torch.nn.Module,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+    settings: TrainingSettings,
+    seed: int,
+    curvature: Curvature | None,
+    checkpoint_folder: Path,
+    fingerprint: str,
+) -> Outcome:
+    """Train `model` in place and return the log.
+
+    Everything random is derived from `seed` and the step, so a run that is killed and started again
+    continues from its last checkpoint to the same bits. A loss or gradient that is not finite ends
+    the run as "diverged" before the step is taken.
+    """
+    device = next(model.parameters()).device
+    total_steps = step_count(data, settings)
+    per_epoch = total_steps / settings.epochs
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    done, log = checkpoint.load(checkpoint_folder, model, optimizer, fingerprint)
+    model.train()
+    started = time.monotonic()
+    earlier = log[-1]["elapsed_s"] if log else 0.0
+    saved = started
+    with tqdm(total=total_steps, initial=done, unit="step", mininterval=2) as bar:
+        for step in range(done, total_steps):
+            step_started = time.monotonic()
+            torch.manual_seed(derived_seed(seed, "step", step))  # dropout, where a model has it
+            factor = learning_rate_factor(step + 1, total_steps, settings.warmup, settings.decay)
+            for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = rate * factor
+            forget, retain = step_batches(data, settings, step, seed)
+            forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
+            losses = _accumulate(model, objective, forget, retain, settings, device)
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+            if not (math.isfinite(losses["loss"]) and math.isfinite(norm)):
+                return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
+            if curvature is not None and step % curvature.update_every == 0:
+                chosen = {"forget": forget, "retain": retain, "both": forget + retain}[curvature.data]
+                generator = torch.Generator(device).manual_seed(derived_seed(seed, "labels", step))
+                with _autocast(settings.compute, device):
+                    estimate = curvature.estimate(model, chosen, parameters, generator)
+                optimizer.update_curvature(estimate)  # type: ignore[attr-defined]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            now = time.monotonic()
+            tokens = sum(int(batch.attention_mask.sum()) for batch in forget + retain)
+            log.append(
+                {
+                    "step": step + 1,
+                    "epoch": (step + 1) / per_epoch,
+                    "loss": losses["loss"],
+                    "forget_loss": losses.get("forget_loss"),
+                    "retain_loss": losses.get("retain_loss"),
+                    "grad_norm": norm,
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "clipped_share": getattr(optimizer, "clipped_share", None),
+                    "tokens_per_s": tokens / (now - step_started),
+                    "memory_mb": peak_memory_mb(device),
+                    "elapsed_s": earlier + now - started,
+                }
+            )
+            bar.update()
+            bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
+            if now - saved >= settings.checkpoint_seconds and step + 1 < total_steps:
+                checkpoint.save(checkpoint_folder, model, optimizer, step + 1, log, fingerprint)
+                saved = time.monotonic()
+    if not all(bool(torch.isfinite(p).all()) for p in parameters):
+        return Outcome(log, "diverged", total_steps, total_steps, earlier + time.monotonic() - started)
+    return Outcome(log, "ok", None, total_steps, earlier + time.monotonic() - started)
+
+
+def _autocast(compute: str, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=compute == "bf16")
+
+
+def _accumulate(
+    model: torch.nn.Module,
+    objective: Objective,
+    forget: list[Batch],
+    retain: list[Batch],
+    settings: TrainingSettings,
+    device: torch.device,
+) -> dict[str, float]:
+    """Backward over the step's micro-batches; returns the step's losses (nats)."""
+    sums: dict[str, float] = {"loss": 0.0}
+    for i in range(max(len(forget), len(retain))):
+        with _autocast(settings.compute, device):
+            losses = objective(
+                model,
+                forget[i] if forget else None,
+                retain[i] if retain and objective.uses_retain else None,
+            )
+        losses.total.backward()
+        parts = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}
+        for name, value in parts.items():
+            if value is not None:
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+    return sums
