@@ -1,0 +1,90 @@
+"""A small Llama and its tokenizer, made from nothing: the demo's model, and the tests'.
+
+Tokenizer: byte-level BPE, so that every text survives encoding and decoding unchanged. Digits
+stand alone (a year is four tokens, whatever the texts it was seen in), words carry their space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline_lib.errors import UserError
+
+PAD, BOS, EOS, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>")
+PROMPT_TEMPLATE = USER + "{prompt}" + ASSISTANT
+SMALLEST_VOCABULARY = 256 + len(SPECIALS)
+
+
+def build_scratch(settings: dict[str, Any], texts: Sequence[str], seed: int):
+    """An untrained (model, tokenizer) from sizes, texts and a seed; the same three give the same bits.
+
+    `settings`: vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, max_length
+    (tokens). `texts` train the tokenizer; models that are to be compared must be given the same
+    ones. The vocabulary is smaller than `vocab_size` if the texts have fewer merges to offer.
+    """
+    tokenizer = _train_tokenizer(settings, texts)
+    return _initial_model(settings, tokenizer, seed), tokenizer
+
+
+def _train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if settings["vocab_size"] < SMALLEST_VOCABULARY:
+        raise UserError(
+            f"vocab_size must be at least {SMALLEST_VOCABULARY} (256 bytes and {len(SPECIALS)} control "
+            f"tokens), found {settings['vocab_size']}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings["vocab_size"],
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens=[USER, ASSISTANT],
+        model_max_length=settings["max_length"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _initial_model(settings: dict[str, Any], tokenizer, seed: int):
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    hidden, heads, kv_heads = settings["hidden_size"], settings["heads"], settings["kv_heads"]
+    if hidden % (2 * heads) or heads % kv_heads:
+        raise UserError(
+            f"hidden_size must be a multiple of 2 * heads, and heads a multiple of kv_heads; "
+            f"found hidden_size {hidden}, heads {heads}, kv_heads {kv_heads}"
+        )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=settings["intermediate_size"],
+        num_hidden_layers=settings["layers"],
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=settings["max_length"],
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    # The weights are drawn on the CPU; only its generator is seeded, and put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    model.get_input_embeddings().padding_idx = None  # as after loading, see source.py
+    return model.eval()
