@@ -1,43 +1,105 @@
-"""The strict base of every block of a suite, and names that are safe as file names."""
+"""The strict base of every block of a suite, and the types of its fields."""
 
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticKnownError
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(gt=0)]
+# pattern -> what it asks for, in words
+PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": (
+        "a name becomes a folder: up to 64 letters (a-z), digits, `_`, `-` and `.`, "
+        "beginning with a letter or digit"
+    ),
+    r"^[0-9a-f]{40}$": "expected the 40 digits and letters a-f of a commit; a branch or tag can change",
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$": "expected a hub id, such as owner/name",
+}
+_NAME, _REVISION, _HUB_ID = PATTERNS
 
 
-def suggestion(found: str, allowed: Iterable[str]) -> str:
-    """`did you mean ...? ` for the nearest allowed name, or nothing, and the allowed names."""
+def _not_boolean(value: Any) -> Any:
+    """YAML reads yes and no as booleans, and Python counts them as 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+# Real numbers may come as text: YAML reads 5e-6, without a point, as a string.
+_REAL = BeforeValidator(_not_boolean)
+
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Revision = Annotated[str, StringConstraints(pattern=_REVISION)]
+HubId = Annotated[str, StringConstraints(pattern=_HUB_ID)]
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _REAL]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _REAL]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _REAL]
+Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
+CountOrZero = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+def suggestion(found: Any, allowed: Iterable[str]) -> str:
+    """The allowed names, after `did you mean ...?` where one of them is near."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Allowed: {', '.join(names)}"
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5) if isinstance(found, str) else []
+    listed = ", ".join(names) or "none"
+    return f"did you mean {near[0]!r}? Allowed: {listed}" if near else f"allowed: {listed}"
+
+
+Fault = tuple[str, str]  # path of the field below the block, message
+
+
+class Faults(ValueError):
+    """What is wrong with fields that are each right alone, such as a forget set larger than the whole."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{path}: {message}" for path, message in self.faults))
 
 
 class Block(BaseModel):
-    """A part of a suite: unknown keys are refused with the nearest known one."""
+    """A part of a suite. Unknown keys are refused; a block that is left empty has its defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys_only(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for key in value:
-                if key not in cls.model_fields:
-                    raise PydanticCustomError(
-                        "unknown_key",
-                        "unknown key {key}; {hint}",
-                        {"key": repr(key), "hint": suggestion(str(key), cls.model_fields)},
-                    )
-        return value
+    def _empty_means_default(cls, value: Any) -> Any:
+        """`evaluation:` with every line below it commented out is `evaluation: null` to YAML."""
+        if not isinstance(value, dict):
+            return value
+        blocks = {k for k, field in cls.model_fields.items() if isinstance(field.default, Block | dict)}
+        return {k: v for k, v in value.items() if not (v is None and k in blocks)}
+
+
+def plain(annotation: Any) -> Any:
+    """A field's type without its constraints and without `| None`."""
+    if get_origin(annotation) is Annotated:
+        return plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [member for member in get_args(annotation) if member is not type(None)]
+        if len(rest) == 1:
+            return plain(rest[0])
+    return annotation
+
+
+def choices(annotation: Any) -> dict[str, type[Block]]:
+    """The blocks that a field allows, by the value of `kind` or `source` that chooses among them."""
+    annotation = plain(annotation)
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return {}
+    return {tag(member): member for member in get_args(annotation)}
+
+
+def tag(block: type[Block]) -> str:
+    """The one value that `kind` or `source` of a block can have."""
+    key = "kind" if "kind" in block.model_fields else "source"
+    literal = block.model_fields[key].annotation
+    assert get_origin(literal) is Literal
+    return get_args(literal)[0]

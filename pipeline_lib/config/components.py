@@ -2,40 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import Block, Count, NonNegative, Positive, Share
-
-Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
-
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    CountOrZero,
+    Faults,
+    HubId,
+    NonNegative,
+    Positive,
+    Revision,
+    Share,
+    Switch,
+    Text,
+    choices,
+)
 
 # --- models -----------------------------------------------------------------------------------
+
+TEMPLATE = "Question: {prompt}\nAnswer:"
 
 
 class PromptSettings(Block):
     """How a prompt becomes tokens: an explicit template, or the tokenizer's chat template."""
 
     kind: Literal["template", "chat"] = "template"
-    template: str | None = "Question: {prompt}\nAnswer:"
+    template: Text | None = Field(
+        None, description=f"Text around {{prompt}}; template only, where the default is {TEMPLATE!r}"
+    )
     system: str | None = Field(None, description="System message; chat only")
-    answer_prefix: str = Field(" ", description="Text between template and answer, learned with the answer")
-    add_bos: bool = False
+    answer_prefix: str = Field(
+        "", description="Text that is learned as the answer's beginning; a space by default for a template"
+    )
+    add_bos: Switch = Field(False, description="Begin with the tokenizer's begin token; template only")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_kind(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        kind = value.get("kind", cls.model_fields["kind"].default)
+        return {"template": TEMPLATE, "answer_prefix": " ", **value} if kind == "template" else value
 
     @model_validator(mode="after")
-    def _template_fits(self) -> PromptSettings:
-        if self.kind == "template" and (self.template or "").count("{prompt}") != 1:
-            raise ValueError("`template` must hold {prompt} exactly once")
+    def _fits_kind(self) -> PromptSettings:
+        faults = []
+        if self.kind == "template":
+            if (self.template or "").count("{prompt}") != 1:
+                faults.append(("template", f"found {self.template!r}; must hold {{prompt}} exactly once"))
+            if self.system is not None:
+                faults.append(("system", "goes with `kind: chat`; write it into `template` instead"))
+        else:
+            if self.template is not None:
+                faults.append(("template", "goes with `kind: template`, and this prompt is of kind chat"))
+            if self.add_bos:
+                faults.append(("add_bos", "goes with `kind: template`; a chat template brings its own"))
+        if faults:
+            raise Faults(faults)
         return self
+
+
+class PretrainedPromptSettings(PromptSettings):
+    """How a prompt becomes tokens: the chat template that the tokenizer brings, or a template given here."""
+
+    kind: Literal["template", "chat"] = "chat"
 
 
 class ScratchModel(Block):
     """A small Llama and a byte-level BPE tokenizer, both made from the suite's own data."""
 
     source: Literal["scratch"]
-    vocab_size: Count = 2048
+    vocab_size: Annotated[Count, Field(ge=261, description="256 bytes, 5 control tokens, merges")] = 2048
     hidden_size: Count = 128
     intermediate_size: Count = 384
     layers: Count = 4
@@ -43,6 +83,18 @@ class ScratchModel(Block):
     kv_heads: Count = 4
     max_length: Count = 128
     prompt: PromptSettings = PromptSettings()
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> ScratchModel:
+        faults = []
+        if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of coordinates within a head
+            allowed = f"must be a multiple of {2 * self.heads}, twice the number of `heads`"
+            faults.append(("hidden_size", f"found {self.hidden_size}; {allowed}"))
+        if self.heads % self.kv_heads:
+            faults.append(("kv_heads", f"found {self.kv_heads}; must divide `heads` ({self.heads})"))
+        if faults:
+            raise Faults(faults)
+        return self
 
 
 class HubModel(Block):
@@ -52,25 +104,25 @@ class HubModel(Block):
     id: HubId
     revision: Revision
     max_length: Count = 512
-    prompt: PromptSettings = PromptSettings(kind="chat", template=None, answer_prefix="")
+    prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
 class FolderModel(Block):
     """A local model folder (safetensors and tokenizer). `$VARIABLES` in the path are expanded."""
 
     source: Literal["folder"]
-    path: str
+    path: Text
     max_length: Count = 512
-    prompt: PromptSettings = PromptSettings(kind="chat", template=None, answer_prefix="")
+    prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
 class GgufModel(Block):
     """A local GGUF file, dequantised to fp32 when loaded."""
 
     source: Literal["gguf"]
-    path: str
+    path: Text
     max_length: Count = 512
-    prompt: PromptSettings = PromptSettings(kind="chat", template=None, answer_prefix="")
+    prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
 ModelSettings = Annotated[ScratchModel | HubModel | FolderModel | GgufModel, Field(discriminator="source")]
@@ -83,17 +135,21 @@ class FictitiousTask(Block):
     """Generated authors; the last `forget_authors` are to be forgotten."""
 
     source: Literal["fictitious"]
-    n_authors: Annotated[int, Field(ge=4)] = 40
-    questions_per_author: Annotated[int, Field(ge=2, le=10)] = 10
+    n_authors: Annotated[Count, Field(ge=4, le=480)] = 40
+    questions_per_author: Annotated[Count, Field(le=14)] = 10
     forget_authors: Count = 4
-    n_facts: Count = 60
-    seed: int = 0
+    n_facts: Annotated[Count, Field(le=120)] = 60
+    seed: CountOrZero = 0
 
     @model_validator(mode="after")
     def _some_remain(self) -> FictitiousTask:
         if self.forget_authors >= self.n_authors:
-            raise ValueError(f"`forget_authors` must be smaller than `n_authors` ({self.n_authors})")
+            allowed = f"must be smaller than `n_authors` ({self.n_authors}), so that some remain"
+            raise Faults([("forget_authors", f"found {self.forget_authors}; {allowed}")])
         return self
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        return ("forget", "retain", "facts")
 
 
 class TofuTask(Block):
@@ -102,21 +158,31 @@ class TofuTask(Block):
     source: Literal["tofu"]
     hub: HubId = "locuslab/TOFU"
     revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
-    folder: str | None = None
+    folder: Text | None = None
     forget: Literal["forget01", "forget05", "forget10"] = "forget10"
-    retain_authors: Annotated[int, Field(ge=1, le=20)] | None = Field(
+    retain_authors: Annotated[Count, Field(le=20)] | None = Field(
         None, description="Only this many of the first 20 authors, instead of the whole retain set"
     )
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
+        retain = "retain_eval" if self.retain_authors is None else "retain"
+        return ("forget", retain, "real_authors", "world_facts")
 
 
 class FilesTask(Block):
     """Own data: JSON-lines files of records (id, prompt, answer, group, ...) in one folder."""
 
     source: Literal["files"]
-    folder: str
-    forget: str = "forget.jsonl"
-    retain: str = "retain.jsonl"
-    facts: str | None = None
+    folder: Text
+    forget: Text = "forget.jsonl"
+    retain: Text = "retain.jsonl"
+    facts: Text | None = None
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Both names of the retain set: which of them is judged shows only in the files."""
+        facts = () if self.facts is None else ("facts",)
+        return ("forget", "retain", "retain_eval", *facts)
 
 
 TaskSettings = Annotated[FictitiousTask | TofuTask | FilesTask, Field(discriminator="source")]
@@ -205,6 +271,6 @@ OptimizerSettings = Annotated[
     Field(discriminator="kind"),
 ]
 
-OBJECTIVE_KINDS = ("GradAscent", "GradDiff", "KL", "PO", "NPO")
+OBJECTIVE_KINDS = tuple(choices(ObjectiveSettings))
+OPTIMIZER_KINDS = tuple(choices(OptimizerSettings))
 SECOND_ORDER = frozenset({"sophia", "sophia_as_released"})
-OPTIMIZER_KINDS = ("adamw", "signum", "sophia", "sophia_as_released")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline_lib.config.base import suggestion
+from pipeline_lib.config.faults import show
 from pipeline_lib.errors import UserError
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -44,11 +45,12 @@ def apply_preset(raw: dict[str, Any]) -> dict[str, Any]:
     name = raw.pop("preset", None)
     if name is None:
         return raw
-    if name not in PRESETS:
-        raise UserError(f"preset: unknown preset {name!r}; {suggestion(str(name), PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise UserError(f"preset: found {show(name)}; {suggestion(name, PRESETS)}")
     for key, value in PRESETS[name].items():
-        if key in _MERGED and isinstance(raw.get(key), dict):
-            raw[key] = {**value, **raw[key]}
+        given = raw.get(key)
+        if key in _MERGED and (given is None or isinstance(given, dict)):
+            raw[key] = {**value, **(given or {})}
         else:
             raw.setdefault(key, value)
     return raw

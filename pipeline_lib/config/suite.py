@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import Block, Count, Name, NonNegative, Positive, Share, suggestion
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    CountOrZero,
+    Fault,
+    Faults,
+    Name,
+    NonNegative,
+    Positive,
+    Share,
+    Switch,
+    suggestion,
+)
 from pipeline_lib.config.components import (
     OBJECTIVE_KINDS,
     OPTIMIZER_KINDS,
-    SECOND_ORDER,
     ModelSettings,
     ObjectiveSettings,
     OptimizerSettings,
     TaskSettings,
 )
+from pipeline_lib.config.runs import Run, RunBlock, expand
 
-_OBJECTIVE: TypeAdapter[Any] = TypeAdapter(ObjectiveSettings)
-_OPTIMIZER: TypeAdapter[Any] = TypeAdapter(OptimizerSettings)
+KINDS = {"objectives": OBJECTIVE_KINDS, "optimizers": OPTIMIZER_KINDS}
+
+# family or field -> names that have a meaning of their own among the results
+RESERVED = {
+    "suite": ("reference",),
+    "objectives": ("original", "retrained"),
+    "optimizers": ("none",),
+}
 
 
 class Training(Block):
@@ -49,7 +67,9 @@ class Evaluation(Block):
     """What is measured, and with how many records."""
 
     max_new_tokens: Count = 64
-    max_records: Count | None = Field(None, description="At most this many a split, spread over its groups")
+    max_records: dict[Name, Count] = Field(
+        {}, description="Split -> at most this many of its records, spread over its groups"
+    )
     max_tokens_per_batch: Count = 4096
     compute: Literal["fp32", "bf16"] = "fp32"
 
@@ -58,54 +78,27 @@ class Resources(Block):
     """What one job asks for."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs a training or evaluation job requests")
+    gpus: CountOrZero = Field(0, description="GPUs a training or evaluation job requests")
     threads: Count = 1
     memory_mb: Count = 2000
     minutes: Count = 60
-    keep_models: bool = Field(True, description="False deletes unlearned models once they are evaluated")
-
-
-class RunBlock(Block):
-    """A grid of runs, with settings that hold for this grid only."""
-
-    methods: list[str] = Field(min_length=1)
-    optimizers: list[str] = Field(min_length=1)
-    objective: dict[str, Any] = Field({}, description="Overrides of the objectives' settings")
-    optimizer: dict[str, Any] = Field({}, description="Overrides of the optimisers' settings")
-    unlearn: dict[str, Any] = Field({}, description="Overrides of the block `unlearn`")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row of the run table, every setting resolved."""
-
-    task: str
-    model: str
-    method: str
-    optimizer: str
-    seed: int
-    objective: dict[str, Any]
-    optimizer_settings: dict[str, Any]
-    unlearn: dict[str, Any]
-
-    @property
-    def order(self) -> str:
-        """FO = first-order, SO = second-order optimiser."""
-        return "SO" if self.optimizer_settings["kind"] in SECOND_ORDER else "FO"
+    keep_models: Switch = Field(True, description="False deletes unlearned models once they are evaluated")
 
 
 class Suite(Block):
     """One study."""
 
     suite: Name
-    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0], min_length=1)
+    seeds: list[CountOrZero] = Field([0], min_length=1)
     models: dict[Name, ModelSettings] = Field(min_length=1)
     tasks: dict[Name, TaskSettings] = Field(min_length=1)
     finetune: FineTune = FineTune()
     unlearn: Training = Training()
     objectives: dict[Name, ObjectiveSettings] = Field(min_length=1)
     optimizers: dict[Name, OptimizerSettings] = Field(min_length=1)
-    runs: list[RunBlock] | None = Field(None, description="Default: every objective with every optimiser")
+    runs: Annotated[list[RunBlock], Field(min_length=1)] | None = Field(
+        None, description="Default: every objective with every optimiser"
+    )
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 
@@ -116,82 +109,62 @@ class Suite(Block):
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        for family, kinds in (("objectives", OBJECTIVE_KINDS), ("optimizers", OPTIMIZER_KINDS)):
-            if not isinstance(value.get(family), dict):
-                continue
-            value[family] = {k: _with_kind(family, k, v, kinds) for k, v in value[family].items()}
+        for family, kinds in KINDS.items():
+            if isinstance(value.get(family), dict):
+                value[family] = {k: _with_kind(k, v, kinds) for k, v in value[family].items()}
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise PydanticCustomError("seeds", "seeds: the same seed stands there twice")
-        for label in self.objectives:
-            if label in ("original", "retrained"):
-                raise PydanticCustomError(
-                    "label", "objectives.{label}: this name is reserved", {"label": label}
-                )
-        seen = set()
-        for run in self._runs_of_one_seed():
-            key = (run.task, run.model, run.method, run.optimizer)
-            if key in seen:
-                raise PydanticCustomError(
-                    "runs", "runs: {key} is described twice", {"key": f"{run.method} x {run.optimizer}"}
-                )
-            seen.add(key)
+        faults = [
+            *self._seed_faults(),
+            *self._label_faults(),
+            *self._split_faults(),
+            *self._expanded()[1],
+        ]
+        if faults:
+            raise Faults(dict.fromkeys(faults))
         return self
 
     def run_table(self) -> list[Run]:
-        """All unlearning runs: task x model x (method, optimizer) x seed, in a fixed order."""
-        return [Run(**{**vars(run), "seed": seed}) for run in self._runs_of_one_seed() for seed in self.seeds]
+        """All unlearning runs in the suite's order: block, task, model, method, optimizer, seed."""
+        return [replace(run, seed=seed) for run in self._expanded()[0] for seed in self.seeds]
 
-    def _runs_of_one_seed(self) -> Iterator[Run]:
+    def _expanded(self) -> tuple[list[Run], list[Fault]]:
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
-        for number, block in enumerate(blocks):
-            for task in self.tasks:
-                for model in self.models:
-                    for method in block.methods:
-                        for optimizer in block.optimizers:
-                            yield self._resolve(f"runs.{number}", block, task, model, method, optimizer)
+        places = [(task, model) for task in self.tasks for model in self.models]
+        return expand(blocks, places, self.objectives, self.optimizers, self.unlearn)
 
-    def _resolve(
-        self, where: str, block: RunBlock, task: str, model: str, method: str, optimizer: str
-    ) -> Run:
-        def merged(adapter: TypeAdapter[Any], base: Block, changes: dict[str, Any]) -> dict[str, Any]:
-            return adapter.validate_python({**base.model_dump(), **changes}).model_dump()
+    def _seed_faults(self) -> Iterator[Fault]:
+        for seed, times in Counter(self.seeds).items():
+            if times > 1:
+                yield "seeds", f"the seed {seed} stands there {times} times"
 
-        objective = _lookup(f"{where}.methods", method, self.objectives)
-        settings = _lookup(f"{where}.optimizers", optimizer, self.optimizers)
-        return Run(
-            task=task,
-            model=model,
-            method=method,
-            optimizer=optimizer,
-            seed=self.seeds[0],
-            objective=merged(_OBJECTIVE, objective, block.objective),
-            optimizer_settings=merged(_OPTIMIZER, settings, block.optimizer),
-            unlearn=merged(TypeAdapter(Training), self.unlearn, block.unlearn),
-        )
+    def _label_faults(self) -> Iterator[Fault]:
+        if self.suite.lower() in RESERVED["suite"]:
+            yield "suite", f"{self.suite!r} is reserved for results that are kept in git; choose another name"
+        for family in ("models", "tasks", "objectives", "optimizers"):
+            spelled: dict[str, str] = {}
+            for label, settings in getattr(self, family).items():
+                where, lower = f"{family}.{label}", label.lower()
+                if lower in RESERVED.get(family, ()):
+                    yield where, f"{label!r} has a meaning of its own in the results; choose another label"
+                if lower in spelled:
+                    yield where, f"differs from {spelled[lower]!r} in case alone, and some disks mix these up"
+                spelled[lower] = label
+                if label in KINDS.get(family, ()) and settings.kind != label:
+                    yield where, f"names a kind, but is of kind {settings.kind!r}; choose another label"
+
+    def _split_faults(self) -> Iterator[Fault]:
+        known = {name for task in self.tasks.values() for name in task.evaluated_splits()}
+        for name in self.evaluation.max_records:
+            if name not in known:
+                where = f"evaluation.max_records.{name}"
+                yield where, f"no task evaluates such a split; {suggestion(name, known)}"
 
 
-def _with_kind(family: str, label: Any, block: Any, kinds: tuple[str, ...]) -> Any:
+def _with_kind(label: Any, block: Any, kinds: tuple[str, ...]) -> Any:
     block = {} if block is None else block
-    if not isinstance(block, dict) or "kind" in block:
-        return block
-    if label not in kinds:
-        raise PydanticCustomError(
-            "kind",
-            "{family}.{label}: no `kind` given and {label} is not one; {hint}",
-            {"family": family, "label": str(label), "hint": suggestion(str(label), kinds)},
-        )
-    return {"kind": label, **block}
-
-
-def _lookup(where: str, name: str, known: dict[str, Any]) -> Any:
-    if name not in known:
-        raise PydanticCustomError(
-            "unknown_name",
-            "{where}: unknown name {name}; {hint}",
-            {"where": where, "name": repr(name), "hint": suggestion(name, known)},
-        )
-    return known[name]
+    if isinstance(block, dict) and "kind" not in block and label in kinds:
+        return {"kind": label, **block}
+    return block

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline_lib.config.suite import Run, Suite
+from pipeline_lib.config.runs import Run
+from pipeline_lib.config.suite import Suite
 
 ANCHORS = ("original", "retrained")
 Key = tuple[str, str, str, str, int]  # task, model, method, optimizer, seed

@@ -16,7 +16,7 @@ from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.memory import peak_memory_mb
-from pipeline_lib.training.sampling import derived_seed, epoch_rows, stream_rows
+from pipeline_lib.training.sampling import derived_seed, epoch_rows, rows_before, stream_rows
 from pipeline_lib.training.schedule import learning_rate_factor
 
 
@@ -89,7 +89,8 @@ def step_batches(
         forget = [data.forget_alternatives[row][pick] for row, pick in zip(rows, picks, strict=True)]
     else:
         forget = [data.forget[row] for row in rows]
-    retain = [data.retain[i] for i in stream_rows(len(data.retain), len(forget), step, seed)]
+    start = rows_before(len(data.forget), size, step)
+    retain = [data.retain[i] for i in stream_rows(len(data.retain), start, len(forget), seed)]
     return (
         micro_batches(forget, settings.batch_size, data.pad_id, data.reference_nll),
         micro_batches(retain, settings.batch_size, data.pad_id),

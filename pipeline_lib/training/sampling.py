@@ -25,11 +25,14 @@ def epoch_rows(n: int, size: int, step: int, seed: int) -> list[int]:
     return _permutation(n, seed, "main", epoch)[within * size : (within + 1) * size]
 
 
-def stream_rows(n: int, size: int, step: int, seed: int) -> list[int]:
-    """Rows of a set that is walked round and round in fresh orders, `size` a step, whatever its length."""
-    rows = []
-    for position in range(step * size, (step + 1) * size):
-        lap, within = divmod(position, n)
-        rows.append((lap, within))
-    orders = {lap: _permutation(n, seed, "stream", lap) for lap in {lap for lap, _ in rows}}
-    return [orders[lap][within] for lap, within in rows]
+def rows_before(n: int, size: int, step: int) -> int:
+    """How many rows of the main set the steps before `step` have seen."""
+    epoch, within = divmod(step, -(-n // size))
+    return epoch * n + within * size
+
+
+def stream_rows(n: int, start: int, count: int, seed: int) -> list[int]:
+    """Places `start` to `start + count` of a walk round and round a set of `n`, each lap in a fresh order."""
+    places = [divmod(place, n) for place in range(start, start + count)]  # (lap, place in it)
+    orders = {lap: _permutation(n, seed, "stream", lap) for lap in {lap for lap, _ in places}}
+    return [orders[lap][within] for lap, within in places]

@@ -1,0 +1,81 @@
+"""What the training and evaluation steps share: the device, threads, and facts for run.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline_lib.data.batching import Example, encode
+from pipeline_lib.data.records import Record
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, write_json, write_jsonl
+from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.provenance import git_commit, versions
+from pipeline_lib.training.loop import Outcome
+from pipeline_lib.training.memory import peak_memory_mb
+
+
+def start(device: str, threads: int) -> torch.device:
+    """Set the threads and choose the device: "auto", "cpu" or "cuda"."""
+    torch.set_num_threads(threads)
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("resources.device is cuda, but torch finds no GPU; use auto or cpu")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Hash of plain values: a checkpoint or partial result is used only where it is the same."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def data_hashes(data_dir: Path) -> dict[str, str]:
+    """SHA-256 of each split's file."""
+    manifest = read_json(data_dir / "manifest.json")
+    return {name: split["sha256"] for name, split in manifest["splits"].items()}
+
+
+def encode_records(
+    records: Sequence[Record], tokenizer: Any, prompt_format: PromptFormat, max_length: int
+) -> list[Example]:
+    """Examples of prompt and true answer, `index` = position in `records`."""
+    prompts, answers = [r.prompt for r in records], [r.answer for r in records]
+    return encode(prompts, answers, tokenizer, prompt_format, max_length)
+
+
+def run_facts(
+    identity: dict[str, Any],
+    outcome: Outcome,
+    device: torch.device,
+    started: float,
+    **settings: Any,
+) -> dict[str, Any]:
+    """The content of run.json: who, how, on what, and what it cost."""
+    return {
+        "status": outcome.status,
+        "diverged_step": outcome.diverged_step,
+        **identity,
+        **settings,
+        "steps": outcome.steps,
+        "train_time_s": outcome.train_time_s,
+        "wall_time_s": time.monotonic() - started,
+        "peak_memory_mb": peak_memory_mb(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "process_id": os.getpid(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def write_training_folder(folder: Path, run: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """steps.jsonl and run.json, kept also where the model itself is not."""
+    write_jsonl(folder / "steps.jsonl", log)
+    write_json(folder / "run.json", run)

@@ -1,0 +1,112 @@
+"""Step: make the `original` model (all data) or the `retrained` one (without the forget set)."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json
+from pipeline_lib.models.folder import save_model_folder
+from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.source import load_source
+from pipeline_lib.objectives import FineTuning
+from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.provenance import source_hash
+from pipeline_lib.steps.common import (
+    data_hashes,
+    encode_records,
+    fingerprint,
+    run_facts,
+    start,
+    write_training_folder,
+)
+from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
+
+_ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
+
+
+def run(
+    identity: dict[str, Any],
+    model_settings: dict[str, Any],
+    finetune: dict[str, Any],
+    device: str,
+    threads: int,
+    data_dir: Path,
+    model_dir: Path,
+    training_dir: Path,
+    checkpoint_dir: Path,
+) -> None:
+    """Train on the splits that the manifest names for `identity["method"]` and write the model folder.
+
+    `identity`: suite, task, model, method ("original" or "retrained"), optimizer ("none"), seed.
+    Fine-tuning that diverges is an error: no study can stand on such a model.
+    """
+    started = time.monotonic()
+    place = start(device, threads)
+    seed = identity["seed"]
+    manifest = read_json(data_dir / "manifest.json")
+    names = manifest["finetune"][_ROLES[identity["method"]]]
+    splits = load_splits(data_dir, sorted(set(names) | set(manifest["finetune"]["target"])))
+    records = [record for name in names for record in splits[name]]
+
+    if model_settings["source"] == "scratch":
+        # The tokenizer sees all data, so that the original and the retrained model share it.
+        seen = [record for name in sorted(splits) for record in splits[name]]
+        texts = [text for record in seen for text in (record.prompt, record.answer)]
+        model, tokenizer = build_scratch(model_settings, texts, seed)
+        origin: dict[str, Any] = {"kind": "scratch"}
+    else:
+        model, tokenizer, origin = load_source(model_settings)
+    model.to(place)
+    prompt_format = PromptFormat.from_dict(model_settings["prompt"])
+    examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"])
+
+    optimizer_settings = {
+        "kind": "adamw",
+        "learning_rate": finetune["learning_rate"],
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": finetune["weight_decay"],
+    }
+    schedule = {k: v for k, v in finetune.items() if k not in ("learning_rate", "weight_decay")}
+    settings = TrainingSettings(**schedule)
+    hashes = data_hashes(data_dir)
+    outcome = train(
+        model,
+        FineTuning(),
+        make_optimizer(model=model, **optimizer_settings),
+        TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id),
+        settings,
+        seed,
+        None,
+        checkpoint_dir,
+        fingerprint(identity, model_settings, finetune, hashes, origin, source_hash(__name__)),
+    )
+    if outcome.status != "ok":
+        raise UserError(
+            f"fine-tuning {identity['model']} on {identity['task']} (seed {seed}) diverged at step "
+            f"{outcome.diverged_step}: lower finetune.learning_rate ({finetune['learning_rate']})"
+        )
+    facts = run_facts(
+        identity,
+        outcome,
+        place,
+        started,
+        objective={"kind": "FineTuning"},
+        optimizer_settings=optimizer_settings,
+        training=schedule,
+        model_settings=model_settings,
+        origin=origin,
+        parameters=sum(p.numel() for p in model.parameters()),
+        data={name: hashes[name] for name in names},
+        parent=None,
+    )
+    run_info = save_model_folder(model_dir, model, tokenizer, prompt_format, facts)
+    write_training_folder(training_dir, run_info, outcome.log)
+    shutil.rmtree(checkpoint_dir, ignore_errors=True)

@@ -1,0 +1,36 @@
+"""Step: per-example records become metrics with intervals. Needs no model and no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.evaluation.score import score_run
+from pipeline_lib.files import read_json, read_jsonl, write_json
+
+
+def run(
+    identity: dict[str, Any],
+    run_path: Path,
+    records_path: Path,
+    reference_path: Path,
+    manifest_path: Path,
+    out_path: Path,
+) -> None:
+    """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`."""
+    info = read_json(run_path)
+    diverged = info["status"] == "diverged"
+    metrics = (
+        []
+        if diverged
+        else score_run(read_jsonl(records_path), read_jsonl(reference_path), read_json(manifest_path))
+    )
+    write_json(
+        out_path,
+        {
+            **identity,
+            "status": info["status"],
+            "diverged_step": info["diverged_step"],
+            "metrics": metrics,
+        },
+    )

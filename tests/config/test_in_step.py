@@ -1,0 +1,102 @@
+"""The suite's settings against the code that takes them: no setting without effect, no limit of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+
+from pipeline_lib.config import parse_suite
+from pipeline_lib.config.base import choices
+from pipeline_lib.config.components import (
+    OBJECTIVE_KINDS,
+    OPTIMIZER_KINDS,
+    SECOND_ORDER,
+    FictitiousTask,
+    FilesTask,
+    HubModel,
+    ScratchModel,
+    TaskSettings,
+    TofuTask,
+)
+from pipeline_lib.config.suite import FineTune, Training
+from pipeline_lib.data.fictitious import words
+from pipeline_lib.data.fictitious.authors import AUTHOR_QUESTIONS
+from pipeline_lib.data.fictitious.countries import COUNTRY_QUESTIONS
+from pipeline_lib.data.fictitious.generate import COUNTRY_COUNT
+from pipeline_lib.data.prepare import SOURCES, load_task
+from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
+from pipeline_lib.objectives import OBJECTIVES, make_objective
+from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
+from pipeline_lib.training.loop import TrainingSettings
+from tests.config.suites import COMMIT, errors, small
+
+
+def test_every_objective_and_optimizer_can_be_chosen() -> None:
+    assert set(OBJECTIVE_KINDS) == set(OBJECTIVES)
+    assert set(OPTIMIZER_KINDS) == set(OPTIMIZERS)
+    assert set(OPTIMIZER_KINDS) > SECOND_ORDER
+
+
+@pytest.mark.parametrize("kind", OBJECTIVE_KINDS)
+def test_objectives_take_their_settings(kind: str) -> None:
+    settings = parse_suite(small(objectives={kind: None}, runs=None)).objectives[kind].model_dump()
+    make_objective(**settings)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZER_KINDS)
+def test_optimizers_take_their_settings(kind: str) -> None:
+    settings = parse_suite(small(optimizers={kind: {"learning_rate": 1e-3}})).optimizers[kind].model_dump()
+    for of_curvature in ("update_every", "curvature_data"):  # taken by the training loop
+        settings.pop(of_curvature, None)
+    make_optimizer(model=torch.nn.Linear(2, 2), **settings)
+
+
+def test_the_training_loop_takes_its_settings() -> None:
+    taken = {field.name for field in dataclasses.fields(TrainingSettings)}
+    assert set(Training.model_fields) == taken
+    assert set(FineTune.model_fields) == taken | {"learning_rate", "weight_decay"}
+
+
+def test_tasks_take_their_settings() -> None:
+    assert set(choices(TaskSettings)) == set(SOURCES)
+    for source, block in choices(TaskSettings).items():
+        assert set(block.model_fields) - {"source"} == set(inspect.signature(SOURCES[source]).parameters)
+
+
+def test_limits_of_the_generator() -> None:
+    """Too many authors, questions or facts are refused with the suite, not by a job."""
+    most = {
+        "n_authors": len(set(words.joined(words.LAST_HEADS, words.LAST_TAILS))),
+        "questions_per_author": len(AUTHOR_QUESTIONS),
+        "n_facts": COUNTRY_COUNT * len(COUNTRY_QUESTIONS),
+    }
+    FictitiousTask(source="fictitious", **most)
+    for name, value in most.items():
+        (line,) = errors(small(tasks={"t": {"source": "fictitious", name: value + 1}}))
+        assert line == f"tasks.t.{name}: found {value + 1}; must be at most {value}"
+
+
+def test_limits_of_the_tokenizer() -> None:
+    ScratchModel(source="scratch", vocab_size=SMALLEST_VOCABULARY)
+    (line,) = errors(small(models={"m": {"source": "scratch", "vocab_size": SMALLEST_VOCABULARY - 1}}))
+    assert line.endswith(f"must be at least {SMALLEST_VOCABULARY}")
+
+
+def test_prompts_are_taken_as_they_are() -> None:
+    for model in (ScratchModel(source="scratch"), HubModel(source="hub", id="a/b", revision=COMMIT)):
+        assert PromptFormat.from_dict(model.prompt.model_dump()).to_dict() == model.prompt.model_dump()
+
+
+def test_splits_that_limits_may_name() -> None:
+    task = FictitiousTask(
+        source="fictitious", n_authors=4, questions_per_author=2, forget_authors=1, n_facts=2
+    )
+    assert list(task.evaluated_splits()) == load_task(task.model_dump()).evaluate
+    tofu = TofuTask(source="tofu")
+    assert tofu.evaluated_splits() == ("forget", "retain_eval", "real_authors", "world_facts")
+    assert tofu.model_copy(update={"retain_authors": 18}).evaluated_splits()[1] == "retain"
+    assert "facts" not in FilesTask(source="files", folder="x").evaluated_splits()

@@ -1,0 +1,181 @@
+"""The run table: which runs there are, in which order, with which settings, under which names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline_lib.config import parse_suite
+from pipeline_lib.config.table import display_name, run_index, run_labels
+from tests.config.suites import error, errors, small
+
+
+def grid(*blocks: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return small(runs=list(blocks), **changes)
+
+
+def test_every_objective_meets_every_optimizer() -> None:
+    table = parse_suite(small()).run_table()
+    assert [(run.method, run.optimizer, run.seed) for run in table] == [
+        (method, optimizer, seed)
+        for method in ("GradAscent", "GradDiff", "NPO")
+        for optimizer in ("adamw", "sophia", "published")
+        for seed in (0, 1)
+    ]
+    assert {(run.task, run.model) for run in table} == {("authors", "tiny")}
+
+
+def test_tasks_and_models_stand_outside() -> None:
+    raw = small(
+        tasks={"b": {"source": "fictitious"}, "a": {"source": "fictitious", "seed": 1}},
+        models={"y": {"source": "scratch"}, "x": {"source": "scratch", "layers": 2}},
+        objectives={"NPO": None, "GradDiff": None},
+        optimizers={"adamw": {"learning_rate": 1e-4}},
+        seeds=[5],
+    )
+    runs = [(run.task, run.model, run.method) for run in parse_suite(raw).run_table()]
+    assert runs == [(task, model, m) for task in "ba" for model in "yx" for m in ("NPO", "GradDiff")]
+
+
+def test_first_and_second_order() -> None:
+    orders = {run.optimizer: run.order for run in parse_suite(small()).run_table()}
+    assert orders == {"adamw": "FO", "sophia": "SO", "published": "SO"}
+
+
+def test_overrides_hold_for_their_block_only() -> None:
+    suite = parse_suite(
+        grid(
+            {"methods": ["GradDiff"], "optimizers": ["adamw"]},
+            {
+                "methods": ["GradDiff"],
+                "optimizers": ["sophia"],
+                "objective": {"gamma": 5},
+                "optimizer": {"learning_rate": "2e-5"},
+                "unlearn": {"epochs": 1},
+            },
+        )
+    )
+    first, second = (run for run in suite.run_table() if run.seed == 0)
+    assert first.objective == {"kind": "GradDiff", "gamma": 2.0}
+    assert second.objective == {"kind": "GradDiff", "gamma": 5.0}
+    assert first.optimizer_settings["learning_rate"] == 1e-4
+    assert second.optimizer_settings["learning_rate"] == 2e-5
+    assert second.optimizer_settings["kind"] == "sophia"
+    assert (first.unlearn["epochs"], second.unlearn["epochs"]) == (5.0, 1.0)
+    assert {**second.unlearn, "epochs": 5.0} == first.unlearn
+
+
+def test_a_change_of_one_method_leaves_the_other_rows_alone() -> None:
+    before = run_index(parse_suite(small()))
+    raw = small()
+    raw["optimizers"]["adamw"]["learning_rate"] = 3e-4
+    after = run_index(parse_suite(raw))
+    assert list(after) == list(before)
+    assert {key[3] for key in before if before[key] != after[key]} == {"adamw"}
+
+
+def test_bad_overrides_are_named_where_they_stand() -> None:
+    block = {
+        "methods": ["GradDiff", "GradAscent"],
+        "optimizers": ["sophia", "adamw"],
+        "objective": {"gamma": 2},
+        "optimizer": {"gama": 1, "learning_rate": 1e-4},
+        "unlearn": {"epoch": 3, "batch_size": 0},
+    }
+    fine = {"methods": ["NPO"], "optimizers": ["sophia"]}
+    assert errors(grid(fine, block)) == [
+        "runs.1.objective.gamma: GradAscent: unknown key 'gamma'; allowed: none",
+        "runs.1.optimizer.gama: sophia: unknown key 'gama'; did you mean 'gamma'? Allowed: beta1, beta2, "
+        "curvature_data, eps, gamma, learning_rate, update_every, weight_decay",
+        "runs.1.optimizer.gama: adamw: unknown key 'gama'; "
+        "allowed: beta1, beta2, eps, learning_rate, weight_decay",
+        "runs.1.unlearn.batch_size: found 0; must be greater than 0",
+        "runs.1.unlearn.epoch: unknown key 'epoch'; did you mean 'epochs'? Allowed: "
+        "accumulation, batch_size, checkpoint_seconds, compute, decay, epochs, max_grad_norm, warmup",
+    ]
+
+
+def test_an_override_cannot_change_the_kind() -> None:
+    block = {"methods": ["NPO"], "optimizers": ["adamw"], "optimizer": {"kind": "sophia"}}
+    assert error(grid(block)) == (
+        "runs.0.optimizer.kind: cannot change here; give the other kind a label of its own"
+    )
+
+
+def test_a_misspelt_method_or_optimizer_in_a_run() -> None:
+    assert errors(grid({"methods": ["GradDif"], "optimizers": ["sohpia", "adamw"]})) == [
+        "runs.0.methods: found 'GradDif'; did you mean 'GradDiff'? Allowed: GradAscent, GradDiff, NPO",
+        "runs.0.optimizers: found 'sohpia'; did you mean 'sophia'? Allowed: adamw, published, sophia",
+    ]
+    assert error(grid({"methods": "NPO", "optimizers": ["adamw"]})) == (
+        "runs.0.methods: found 'NPO'; expected a list, such as [a, b]"
+    )
+    assert error(small(runs=[])) == "runs: found an empty list; must not be empty"
+
+
+def test_a_run_is_described_once() -> None:
+    block = {"methods": ["NPO"], "optimizers": ["adamw"]}
+    cure = "a variant needs its own label under `objectives` or `optimizers`"
+    again = {"methods": ["NPO", "GradDiff"], "optimizers": ["sophia", "adamw"], "unlearn": {"epochs": 1}}
+    assert error(grid(block, again)) == f"runs.1: NPO with adamw stands there twice, first in runs.0; {cure}"
+    twice = {"methods": ["NPO", "NPO"], "optimizers": ["adamw"]}
+    assert error(grid(twice)) == f"runs.0: NPO with adamw stands there twice; {cure}"
+
+
+def test_the_index_begins_with_the_anchors() -> None:
+    index = run_index(parse_suite(small()))
+    anchors = [("authors", "tiny", m, "none", seed) for m in ("original", "retrained") for seed in (0, 1)]
+    assert list(index)[:4] == anchors
+    assert [key for key, run in index.items() if run is None] == anchors
+    assert len(index) == 4 + 3 * 3 * 2
+    for key, run in index.items():
+        assert run is None or key == (run.task, run.model, run.method, run.optimizer, run.seed)
+
+
+def test_more_seeds_keep_the_rows_that_were_there() -> None:
+    before = run_index(parse_suite(small(seeds=[0, 1])))
+    after = run_index(parse_suite(small(seeds=[0, 1, 2])))
+    assert set(before) < set(after)
+    assert all(after[key] == before[key] for key in before)
+    assert {key[4] for key in set(after) - set(before)} == {2}
+
+
+def test_labels_for_the_report() -> None:
+    labels = run_labels(parse_suite(small(seeds=[7])))
+    assert labels[0] == {
+        "task": "authors",
+        "model": "tiny",
+        "method": "original",
+        "optimizer": "none",
+        "seed": 7,
+        "objective_kind": "none",
+        "optimizer_kind": "none",
+        "order": "none",
+        "display": "original",
+    }
+    assert labels[-1] == {
+        "task": "authors",
+        "model": "tiny",
+        "method": "NPO",
+        "optimizer": "published",
+        "seed": 7,
+        "objective_kind": "NPO",
+        "optimizer_kind": "sophia",
+        "order": "SO",
+        "display": "NPO + Published",
+    }
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("adamw", "AdamW"),
+        ("adamw_slow", "AdamW (slow)"),
+        ("sophia", "Sophia"),
+        ("sophia_as_released", "Sophia (as released)"),
+        ("MyOwn", "MyOwn"),
+    ],
+)
+def test_display_names(label: str, shown: str) -> None:
+    assert display_name(label) == shown

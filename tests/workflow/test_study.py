@@ -1,0 +1,139 @@
+"""The DAG run for real, from a suite file to the report, and what a second call does."""
+
+from __future__ import annotations
+
+import copy
+import csv
+
+from pipeline_lib.files import read_json, read_jsonl, sha256
+from tests.workflow.study import SUITE
+
+HEADER = "suite,task,model,method,optimizer,seed,split,metric,value,ci_low,ci_high,n,higher_is_better"
+
+
+def rows(study) -> list[dict[str, str]]:
+    with open(study.results / "metrics.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_every_output_is_there(finished):
+    for table in ("main", "utility", "cost", "settings"):
+        for form in ("csv", "md", "tex"):
+            assert (finished.results / f"tables/{table}.{form}").stat().st_size > 100
+    for figure in ("tradeoff", "trajectory", "truth_ratio", "cost"):
+        for form in ("svg", "png"):
+            assert (finished.results / f"figures/{figure}.{form}").stat().st_size > 1000
+    assert "<html" in (finished.results / "report/index.html").read_text()
+    assert not (finished.results / "checkpoints").exists() or not any(
+        path.is_file() for path in (finished.results / "checkpoints").rglob("*")
+    )
+
+
+def test_metrics_hold_anchors_and_every_run(finished):
+    assert (finished.results / "metrics.csv").read_text().splitlines()[0] == HEADER
+    models = {(row["method"], row["optimizer"]) for row in rows(finished)}
+    assert models == {
+        ("original", "none"),
+        ("retrained", "none"),
+        ("GradDiff", "adamw"),
+        ("GradDiff", "sophia"),
+        ("GradDiff", "wild"),
+        ("PO", "sophia"),
+        ("KL", "adamw"),
+    }
+    names = {(row["split"], row["metric"]) for row in rows(finished) if row["method"] == "PO"}
+    for wanted in (
+        ("forget", "probability"),
+        ("forget", "rouge_l_recall"),
+        ("forget", "truth_ratio"),
+        ("forget", "truth_ratio_arithmetic"),
+        ("forget", "extraction_strength"),
+        ("forget", "forget_quality"),
+        ("forget", "ks_statistic"),
+        ("retain", "probability"),
+        ("facts", "multiple_choice_accuracy"),
+        ("utility", "model_utility"),
+    ):
+        assert wanted in names
+    for row in rows(finished):
+        assert row["value"] and int(row["n"]) >= 1
+        if row["ci_low"]:
+            assert float(row["ci_low"]) <= float(row["ci_high"])
+
+
+def test_a_diverged_run_is_recorded_and_stops_nothing(finished):
+    wild = [row for row in rows(finished) if row["optimizer"] == "wild"]
+    assert [(row["split"], row["metric"]) for row in wild] == [("run", "diverged")]
+    folder = finished.results / "models/authors/tiny/GradDiff/wild/seed0"
+    assert read_json(folder / "run.json")["status"] == "diverged"
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_run_json_says_what_made_the_model(finished):
+    run = read_json(finished.results / "training/authors/tiny/GradDiff/sophia/seed0/run.json")
+    data = finished.results / "data/authors"
+    assert run["data"]["forget"] == sha256(data / "forget.jsonl")
+    parent = read_json(finished.results / "models/authors/tiny/original/none/seed0/run.json")
+    assert run["parent"] == parent["weights_sha256"]
+    assert run["optimizer_settings"]["update_every"] == 2
+    assert run["versions"]["torch"]
+    assert run["steps"] == 8  # 4 epochs of 6 forget records in batches of 3
+    steps = read_jsonl(finished.results / "training/authors/tiny/GradDiff/sophia/seed0/steps.jsonl")
+    assert [row["step"] for row in steps] == list(range(1, 9))
+    assert all(0 <= row["clipped_share"] <= 1 for row in steps)
+
+
+def test_the_retrained_model_never_saw_the_forget_set(finished):
+    run = read_json(finished.results / "training/authors/tiny/retrained/none/seed0/run.json")
+    assert set(run["data"]) == {"retain", "facts"}
+
+
+def test_a_second_call_does_nothing(finished):
+    done = finished.snakemake()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
+
+
+def test_a_changed_learning_rate_reruns_its_method_alone(finished, tmp_path):
+    study = finished.copy(tmp_path / "project")
+    suite = copy.deepcopy(SUITE)
+    suite["runs"][0]["optimizers"].remove("sophia")
+    suite["runs"].append(
+        {"methods": ["GradDiff"], "optimizers": ["sophia"], "optimizer": {"learning_rate": 2e-3}}
+    )
+    study.write(suite)
+    jobs = study.planned()
+    changed = {log for rule, log in jobs if rule in ("finetune", "unlearn", "evaluate", "score")}
+    assert changed == {
+        f"{rule}/authors/tiny/GradDiff/sophia/seed0.log" for rule in ("unlearn", "evaluate", "score")
+    }
+    assert "prepare_data" not in {rule for rule, _ in jobs}
+    assert {"collect", "table", "figure", "html_report"} <= {rule for rule, _ in jobs}
+
+
+def test_one_figure_is_regenerated_alone(finished, tmp_path):
+    study = finished.copy(tmp_path / "project")
+    figure = study.results / "figures/tradeoff.svg"
+    before = figure.read_bytes()
+    figure.unlink()
+    assert study.planned("results/small/figures/tradeoff.svg") == {("figure", "figure/tradeoff.log")}
+    assert study.snakemake("results/small/figures/tradeoff.svg").returncode == 0
+    assert figure.read_bytes() == before
+
+
+def test_changed_library_code_reruns_the_steps_that_use_it(finished, tmp_path):
+    study = finished.copy(tmp_path / "project")
+
+    def edit(name: str) -> set[str]:
+        path = study.folder / "pipeline_lib" / name
+        text = path.read_text()
+        path.write_text(text + "\n# changed\n")
+        planned = {rule for rule, _ in study.planned()}
+        path.write_text(text)
+        return planned
+
+    assert edit("evaluation/statistics.py") == {"score", "collect", "table", "figure", "html_report", "all"}
+    assert "unlearn" in edit("optimizers/sophia.py")
+    assert "finetune" not in edit("objectives/kl.py") or "unlearn" in edit("objectives/kl.py")
+    assert edit("reporting/html.py") == {"html_report", "all"}
+    assert "prepare_data" in edit("data/prepare.py")

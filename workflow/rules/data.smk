@@ -1,0 +1,39 @@
+localrules:
+    describe_suite,
+
+
+rule describe_suite:
+    output:
+        suite=OUT / "suite.yaml",
+        runs=OUT / "runs.json",
+    log:
+        OUT / "logs/describe_suite.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=200,
+        runtime=5,
+    params:
+        suite=lambda wildcards: dump_suite(SUITE),
+        runs=lambda wildcards: json.dumps(run_labels(SUITE), indent=2),
+    script:
+        "../scripts/describe_suite.py"
+
+
+rule prepare_data:
+    output:
+        manifest=OUT / "data/{task}/manifest.json",
+    log:
+        OUT / "logs/prepare_data/{task}.log",
+    benchmark:
+        OUT / "benchmarks/prepare_data/{task}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=15,
+    params:
+        task=lambda wildcards: SUITE.tasks[wildcards.task].model_dump(),
+        code=source_hash("pipeline_lib.data.prepare"),
+    script:
+        "../scripts/prepare_data.py"

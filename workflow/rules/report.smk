@@ -1,0 +1,99 @@
+rule collect:
+    input:
+        metrics=expand(OUT / "evaluations/{run}/metrics.json", run=all_runs()),
+        training=files_named(["run.json", "steps.jsonl"]),
+    output:
+        metrics=report(
+            OUT / "metrics.csv", caption="../report/metrics.rst", category="Tables"
+        ),
+        costs=OUT / "costs.csv",
+    log:
+        OUT / "logs/collect.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=source_hash("pipeline_lib.reporting.collect"),
+    script:
+        "../scripts/collect.py"
+
+
+rule table:
+    input:
+        lambda wildcards: files_named(TABLES[wildcards.table].needs),
+    output:
+        report(
+            OUT / "tables/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+        ),
+        OUT / "tables/{table}.md",
+        OUT / "tables/{table}.tex",
+    log:
+        OUT / "logs/table/{table}.log",
+    wildcard_constraints:
+        table="|".join(TABLES),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=lambda wildcards: source_hash(
+            f"pipeline_lib.reporting.{TABLES[wildcards.table].module}"
+        ),
+    script:
+        "../scripts/table.py"
+
+
+rule figure:
+    input:
+        lambda wildcards: files_named(FIGURES[wildcards.figure].needs),
+    output:
+        svg=report(
+            OUT / "figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+        png=OUT / "figures/{figure}.png",
+    log:
+        OUT / "logs/figure/{figure}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=lambda wildcards: source_hash(
+            f"pipeline_lib.reporting.{FIGURES[wildcards.figure].module}"
+        ),
+    script:
+        "../scripts/figure.py"
+
+
+rule html_report:
+    input:
+        files_named(REPORT_NEEDS),
+        expand(OUT / "tables/{table}.{form}", table=TABLES, form=TABLE_FORMS),
+        expand(OUT / "figures/{figure}.{form}", figure=FIGURES, form=FIGURE_FORMS),
+    output:
+        report(
+            OUT / "report/index.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
+    log:
+        OUT / "logs/html_report.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=source_hash("pipeline_lib.reporting.html"),
+    script:
+        "../scripts/html_report.py"

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from job import job
+
+with job(snakemake):
+    from pipeline_lib.steps import finetune
+
+    finetune.run(
+        identity=snakemake.params.identity,
+        model_settings=snakemake.params.model,
+        finetune=snakemake.params.finetune,
+        device=snakemake.params.device,
+        threads=snakemake.threads,
+        data_dir=Path(snakemake.input.manifest).parent,
+        model_dir=Path(snakemake.output.model),
+        training_dir=Path(snakemake.output.run).parent,
+        checkpoint_dir=Path(snakemake.params.checkpoint),
+    )

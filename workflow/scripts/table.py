@@ -1,0 +1,6 @@
+from job import job
+
+with job(snakemake):
+    from pipeline_lib.reporting.tables import write_table
+
+    write_table(snakemake.wildcards.table, snakemake.input, *snakemake.output)
