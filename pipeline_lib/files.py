@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -19,10 +20,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it to `path` when the block ends well.
 
     Works for files and folders. A folder already at `path` is replaced. After a failure the
-    temporary path is removed and `path` is as it was.
+    temporary path is removed and `path` is as it was; what a killed process left behind is removed
+    by the next one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not _alive(left.name.split(".")[-2]):
+            _remove(left)
     temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
     _remove(temporary)
     try:
@@ -37,6 +42,16 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+def _alive(process_id: str) -> bool:
+    try:
+        os.kill(int(process_id), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # another user's process
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

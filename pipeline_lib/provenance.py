@@ -18,10 +18,15 @@ def source_hash(module: str) -> str:
     """Hash of a module of this library and of every library module it imports, directly or not.
 
     `module` is dotted, e.g. "pipeline_lib.steps.unlearn". Rules take it as a parameter, so that a
-    change in the code that a step uses reruns that step and no other.
+    change in the code that a step uses reruns that step and no other. Texts and templates that lie
+    in a package of these modules count as its code.
     """
     digest = hashlib.sha256()
-    for file in sorted(_closure(module)):
+    closure = _closure(module)
+    packages = {file.parent for file in closure if file.name == "__init__.py"} - {PACKAGE}
+    for package in packages:
+        closure |= {file for file in package.rglob("*") if file.suffix in (".txt", ".html", ".css")}
+    for file in sorted(closure):
         digest.update(file.relative_to(PACKAGE).as_posix().encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -21,7 +21,7 @@ IGNORED = -100  # the label of a position that is not scored; torch's cross-entr
 
 @dataclass(frozen=True)
 class Example:
-    """One tokenised prompt and answer. `tokens[:prompt_length]` is the prompt, the rest the answer with its end token."""
+    """A tokenised pair: `tokens[:prompt_length]` is the prompt, the rest the answer with its end token."""
 
     tokens: tuple[int, ...]
     prompt_length: int

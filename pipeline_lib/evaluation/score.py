@@ -173,6 +173,11 @@ def _log_ratios(rows: list[Row], variant: Variant) -> list[float]:
 def _score_forget_quality(split: _Split, reference_rows: list[Row]) -> list[Row]:
     """KS test against `retrained` on matched questions, both models resampled together."""
     reference = {row["id"]: row for row in reference_rows if row.get("split") == FORGET_SPLIT}
+    if not reference:
+        raise UserError(
+            "the records of `retrained` hold no forget question, so there is nothing to compare with. "
+            "If its training diverged, lower its learning rate; otherwise evaluate it again."
+        )
     ids = [row["id"] for row in split.rows]
     if set(ids) != set(reference):
         different = sorted(set(ids) ^ set(reference))

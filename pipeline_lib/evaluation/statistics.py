@@ -109,6 +109,8 @@ def ks_statistics(counts: np.ndarray, first: ArrayLike, second: ArrayLike) -> np
     """KS distance D between two models in each resample of their matched rows, (R,).
 
     `first` and `second` (N,) are values of the same rows; `counts` (R, N) draws a row in both at once.
+    Resampled distances lie above the true one where that is small, so the interval of D (and of p) around
+    two alike models is one-sided: it says how far apart they may be, not how close.
     """
     pooled = np.concatenate([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])  # (2N,)
     order = np.argsort(pooled, kind="stable")

@@ -31,6 +31,17 @@ def start(device: str, threads: int) -> torch.device:
     return torch.device("cuda" if available and device != "cpu" else "cpu")
 
 
+def place_for_training(model: Any, device: torch.device) -> Any:
+    """Move the model and choose its attention.
+
+    On a CPU, plain attention trains short sequences about 1.4 times as fast as torch's fused kernel
+    under bf16 (SmolLM2-135M, 16 x 64 tokens, one thread), and no slower in fp32.
+    """
+    if device.type == "cpu":
+        model.set_attn_implementation("eager")
+    return model.to(device)
+
+
 def fingerprint(*parts: Any) -> str:
     """Hash of plain values: a checkpoint or partial result is used only where it is the same."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -21,6 +21,7 @@ from pipeline_lib.steps.common import (
     data_hashes,
     encode_records,
     fingerprint,
+    place_for_training,
     run_facts,
     start,
     write_training_folder,
@@ -62,7 +63,7 @@ def run(
         origin: dict[str, Any] = {"kind": "scratch"}
     else:
         model, tokenizer, origin = load_source(model_settings)
-    model.to(place)
+    place_for_training(model, place)
     prompt_format = PromptFormat.from_dict(model_settings["prompt"])
     examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"])
 

@@ -27,6 +27,7 @@ from pipeline_lib.steps.common import (
     data_hashes,
     encode_records,
     fingerprint,
+    place_for_training,
     run_facts,
     start,
     write_training_folder,
@@ -56,7 +57,7 @@ def run(
     started = time.monotonic()
     place = start(device, threads)
     model, tokenizer, prompt_format, parent = load_model_folder(parent_dir)
-    model.to(place)
+    place_for_training(model, place)
     splits = load_splits(data_dir, ["forget", "retain"])
     hashes = data_hashes(data_dir)
     loss = _objective(objective, parent_dir, place)
@@ -114,7 +115,7 @@ def _objective(settings: dict[str, Any], parent_dir: Path, place: torch.device) 
     settings = dict(settings)
     loss = make_objective(settings.pop("kind"), **settings)
     if loss.needs_reference_model:
-        reference = load_model_folder(parent_dir)[0].to(place).eval().requires_grad_(False)
+        reference = place_for_training(load_model_folder(parent_dir)[0], place).eval().requires_grad_(False)
         loss = replace(loss, reference_model=reference)  # type: ignore[type-var]
     return loss
 

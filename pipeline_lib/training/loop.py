@@ -132,6 +132,7 @@ def train(
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             forget, retain = step_batches(data, settings, step, seed)
+            retain = retain if objective.uses_retain else []
             forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
             losses = _accumulate(model, objective, forget, retain, settings, device)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
@@ -191,7 +192,7 @@ def _accumulate(
             losses = objective(
                 model,
                 forget[i] if forget else None,
-                retain[i] if retain and objective.uses_retain else None,
+                retain[i] if retain else None,
             )
         losses.total.backward()
         parts = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}

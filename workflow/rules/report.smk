@@ -94,6 +94,9 @@ rule html_report:
         mem_mb=500,
         runtime=10,
     params:
-        code=source_hash("pipeline_lib.reporting.html"),
+        code=[
+            source_hash(f"pipeline_lib.reporting.{module}")
+            for module in ("html", *(item.module for item in (TABLES | FIGURES).values()))
+        ],
     script:
         "../scripts/html_report.py"

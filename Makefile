@@ -1,0 +1,72 @@
+# One command for each job. `make` alone prints what there is.
+# The environment is rebuilt when requirements.lock changes, and only then: its checksum names the stamp.
+
+VENV ?= .venv
+STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | tr ' ' '-')
+IN_VENV := . $(VENV)/bin/activate &&
+
+# A Python is tried, not only found: version managers leave commands that run nothing.
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c '$(SUPPORTED)' 2>/dev/null && { echo $$name; break; }; done)
+
+# The lock must suit the oldest supported Python, so it is made with that one.
+LOCK_PYTHON ?= python3.11
+LOCK_WITH ?=
+
+TEST_WORKERS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench lock clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: $(STAMP) ## make the environment in .venv (the targets below do it by themselves)
+
+$(STAMP):
+	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { \
+		echo "Expected Python 3.11, 3.12 or 3.13 with venv and pip; found none that runs (tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3))." >&2; \
+		echo "Install one (on Debian and Ubuntu: apt install python3 python3-venv), or name yours: make PYTHON=/path/to/python3.12 ..." >&2; \
+		exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock with $$($(PYTHON) --version). This happens once and takes a few minutes."
+	@rm -f $(VENV)/.installed-*
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(STAMP) ## run the demo suite and print where its report is
+	@$(IN_VENV) snakemake
+	@echo "The report is ready, open it in a browser: results/demo/report/index.html"
+
+test: $(STAMP) ## run all tests; ARGS="-k sophia" chooses some
+	@$(IN_VENV) python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(ARGS)
+
+check: $(STAMP) ## check format, lint, types, the suite's JSON schema and the workflow
+	@$(IN_VENV) ruff format --check .
+	@$(IN_VENV) ruff check .
+	@$(IN_VENV) mypy
+	@$(IN_VENV) python -m pipeline_lib schema --check
+	@$(IN_VENV) snakefmt --check workflow
+	@$(IN_VENV) snakemake --lint
+
+format: $(STAMP) ## put Python and Snakemake files into the project's format
+	@$(IN_VENV) ruff check --fix-only --quiet . && ruff format . && snakefmt workflow
+
+bench: $(STAMP) ## print the benchmark tables
+	@$(IN_VENV) for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; python "$$script" || exit 1; done
+
+lock: ## renew requirements.lock from the ranges in pyproject.toml
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(LOCK_PYTHON) -m venv "$$fresh/venv"; \
+	"$$fresh/venv/bin/python" -m pip install -qq --disable-pip-version-check $(LOCK_WITH) setuptools --editable '.[dev,slurm]'; \
+	"$$fresh/venv/bin/python" -m pip freeze --all --exclude pip --exclude-editable > "$$fresh/all"; \
+	{ sed -n '/^#/p' requirements.lock; sed 's/+.*//' "$$fresh/all" | grep -Ev '^(nvidia-|cuda-|triton==)'; } > "$$fresh/lock"; \
+	cp "$$fresh/lock" requirements.lock
+	@echo "requirements.lock is new. Bring environment.yml in step, then: make check test"
+
+clean: ## remove .venv, the caches and results/demo; other results stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info results/demo
+	find pipeline_lib tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +

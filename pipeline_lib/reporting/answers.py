@@ -1,0 +1,67 @@
+"""A sample of answers before and after unlearning, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import ANCHORS, Inputs, RunKey
+
+PER_SPLIT = {"forget": 4, "retain": 2, "retain_eval": 2}
+LONGEST = 500  # characters of an answer; a model that has lost its way repeats itself to the limit
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question and its answers (row, answer), anchors first. All text is made visible."""
+
+    split: str
+    prompt: str
+    truth: str
+    answers: tuple[tuple[str, str], ...]
+
+
+def sample_answers(inputs: Inputs, task: str, model: str) -> list[Sample]:
+    """The same few questions for every row, answered by the row's first finished seed."""
+    generations: dict[str, dict[str, str]] = {}
+    questions: list[dict[str, Any]] = []
+    for row in inputs.rows_of(task, model):
+        found = next((r for seed in row.seeds if (r := inputs.records.get(RunKey(*row.key, seed)))), None)
+        if found is None:
+            if row.key.method in ANCHORS:
+                raise UserError(f"the report has no records.jsonl of {'/'.join(row.key)}")
+            continue
+        questions = questions or found
+        generations[style.row_label(row)] = {record["id"]: record["generation"] for record in found}
+    return [
+        Sample(
+            split,
+            style.visible(question["prompt"]),
+            style.visible(question["answer"]),
+            tuple((name, _short(by_id.get(question["id"]))) for name, by_id in generations.items()),
+        )
+        for split, count in PER_SPLIT.items()
+        for question in _choose([q for q in questions if q["split"] == split], count)
+    ]
+
+
+def _choose(questions: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """First questions of all groups, then second ones, and so on: as many different groups as there are."""
+    rank: dict[str, int] = {}
+    ranked = []
+    for question in questions:
+        group = str(question["group"])
+        rank[group] = rank.get(group, 0) + 1
+        ranked.append((rank[group], question))
+    return [question for _, question in sorted(ranked, key=lambda pair: pair[0])[:count]]
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "(not asked)"
+    if not text.strip():
+        return "(empty)"
+    return style.visible(text if len(text) <= LONGEST else text[:LONGEST] + " …")

@@ -1,0 +1,71 @@
+"""Every table and figure by name, and the files each one reads. A new one is one file and one line here.
+
+Nothing heavy is imported until an item is made, so that a Snakefile can ask what an item needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from pipeline_lib.errors import UserError
+
+
+@dataclass(frozen=True)
+class Item:
+    """`module` has CAPTION and `build` (a table) or `draw` (a figure).
+
+    `needs` are names of files; which one belongs to which run is told by its folder (inputs.py).
+    """
+
+    module: str
+    title: str
+    needs: tuple[str, ...]
+
+    def load(self) -> ModuleType:
+        return import_module(f"pipeline_lib.reporting.{self.module}")
+
+
+TABLES = {
+    "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv")),
+    "comparisons": Item(
+        "tables.comparisons", "Second order against first order", ("runs.json", "metrics.csv")
+    ),
+    "utility": Item(
+        "tables.utility", "The parts of model utility", ("runs.json", "metrics.csv", "manifest.json")
+    ),
+    "cost": Item("tables.cost", "Cost", ("runs.json", "costs.csv")),
+    "settings": Item("tables.settings", "Settings of every row", ("runs.json", "run.json")),
+}
+
+FIGURES = {
+    "tradeoff": Item("figures.tradeoff", "Forgetting against utility", ("runs.json", "metrics.csv")),
+    "truth_ratio": Item(
+        "figures.truth_ratio",
+        "Truth ratios of the forget set",
+        ("runs.json", "metrics.csv", "records.jsonl"),
+    ),
+    "trajectory": Item(
+        "figures.trajectory", "Losses while unlearning", ("runs.json", "costs.csv", "steps.jsonl")
+    ),
+    "cost": Item("figures.cost", "Time, memory and clipping", ("runs.json", "costs.csv")),
+}
+
+# Besides these, the report is given every <table>.csv and <figure>.svg that it shall show.
+REPORT_NEEDS = (
+    "runs.json",
+    "metrics.csv",
+    "costs.csv",
+    "suite.yaml",
+    "manifest.json",
+    "run.json",
+    "records.jsonl",
+)
+
+
+def find(items: dict[str, Item], name: str) -> Item:
+    """The item called `name`, or a `UserError` that lists the names there are."""
+    if name not in items:
+        raise UserError(f"no table or figure is called {name!r}; there are: {', '.join(items)}")
+    return items[name]

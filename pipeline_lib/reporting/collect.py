@@ -1,0 +1,151 @@
+"""Gather the small files of all runs into two tidy tables: metrics.csv and costs.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_path, read_json, read_jsonl
+from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
+
+_IDENTITY = ("task", "model", "method", "optimizer", "seed")
+
+
+def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
+    """Write metrics.csv from the metrics.json of every run.
+
+    Runs are sorted by task, model, method (`original`, `retrained`, then by name), optimiser and seed; the
+    metrics of a run keep the order of its file. A diverged run has the one row split=run, metric=diverged,
+    value=its step.
+    """
+    contents = {str(path): read_json(path) for path in paths}
+    _check_runs(contents, "metrics.json")
+    rows: list[list[Any]] = []
+    for path in sorted(contents, key=lambda path: _place(contents[path])):
+        content = contents[path]
+        run = [_required(content, "suite", path), *(content[name] for name in _IDENTITY)]
+        if content["status"] == "diverged":
+            step = content.get("diverged_step")
+            if not isinstance(step, int):
+                raise UserError(f"{path}: a diverged run must name its diverged_step, found {step!r}")
+            rows.append([*run, "run", "diverged", step, None, None, 1, False])
+            continue
+        metrics = content.get("metrics")
+        if not isinstance(metrics, list) or not metrics:
+            raise UserError(f"{path}: no metrics, though the run is `ok`. Delete the file and run again.")
+        seen = set()
+        for metric in metrics:
+            rows.append([*run, *_metric(metric, path)])
+            name = (metric["split"], metric["metric"])
+            if name in seen:
+                raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
+            seen.add(name)
+    _write(out_csv, METRIC_COLUMNS, rows)
+
+
+def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> None:
+    """Write costs.csv from run.json and steps.jsonl of every training folder, sorted as metrics.csv is.
+
+    `clipped_share` is the mean over the steps that have one; empty for first-order optimisers.
+    """
+    contents = {str(folder): read_json(Path(folder) / "run.json") for folder in training_dirs}
+    _check_runs(contents, "run.json")
+    rows = []
+    for folder in sorted(contents, key=lambda folder: _place(contents[folder])):
+        content, where = contents[folder], f"{folder}/run.json"
+        for name in ("steps", "train_time_s", "peak_memory_mb"):
+            _number(_required(content, name, where), name, where)
+        steps, seconds = content["steps"], content["train_time_s"]
+        shares = []
+        for number, step in enumerate(read_jsonl(Path(folder) / "steps.jsonl"), start=1):
+            if "clipped_share" not in step:
+                raise UserError(f"{folder}/steps.jsonl, line {number}: `clipped_share` is missing")
+            if step["clipped_share"] is not None:
+                share = _number(
+                    step["clipped_share"], "clipped_share", f"{folder}/steps.jsonl, line {number}"
+                )
+                shares.append(share)
+        rows.append(
+            [
+                *(content[name] for name in _IDENTITY),
+                steps,
+                seconds,
+                seconds / steps if steps else None,  # a run can diverge in its first step
+                content["peak_memory_mb"],
+                sum(shares) / len(shares) if shares else None,
+                content["status"],
+            ]
+        )
+    _write(out_csv, COST_COLUMNS, rows)
+
+
+def _check_runs(contents: dict[str, Any], name: str) -> None:
+    """Each file is a dict with the names of its run, and no run is there twice."""
+    if not contents:
+        raise UserError(f"no {name} given: there is nothing to collect")
+    seen: dict[tuple[Any, ...], str] = {}
+    for path, content in contents.items():
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+        for field in _IDENTITY:
+            _required(content, field, path)
+        if content.get("status") not in ("ok", "diverged"):
+            raise UserError(f"{path}: status must be ok or diverged, found {content.get('status')!r}")
+        run = tuple(content[field] for field in _IDENTITY)
+        if run in seen:
+            raise UserError(f"{path} and {seen[run]} are both about the run {'/'.join(map(str, run))}")
+        seen[run] = path
+
+
+def _metric(metric: Any, path: str) -> list[Any]:
+    if not isinstance(metric, dict):
+        raise UserError(f"{path}: a metric must be a JSON object, found {metric!r}")
+    split, name = _required(metric, "split", path), _required(metric, "metric", path)
+    where = f"{path}: {name} of split {split}"
+    value = _number(metric.get("value"), "value", where)
+    low, high = metric.get("ci_low"), metric.get("ci_high")
+    if (low is None) != (high is None):
+        raise UserError(f"{where}: an interval needs both ends, found {low!r} to {high!r}")
+    if low is not None:
+        _number(low, "ci_low", where)
+        _number(high, "ci_high", where)
+    n, direction = metric.get("n"), metric.get("higher_is_better")
+    if not isinstance(n, int) or n < 1:
+        raise UserError(f"{where}: n must be a whole number of at least 1, found {n!r}")
+    if direction not in (True, False, None):
+        raise UserError(f"{where}: higher_is_better must be true, false or null, found {direction!r}")
+    return [split, name, value, low, high, n, direction]
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    if not finite(value):
+        raise UserError(f"{where}: {name} must be a finite number, found {value!r}")
+    return value
+
+
+def _required(content: dict[str, Any], name: str, where: str) -> Any:
+    if content.get(name) is None:
+        raise UserError(f"{where}: `{name}` is missing. Delete the file and run again.")
+    return content[name]
+
+
+def _place(content: dict[str, Any]) -> tuple[Any, ...]:
+    method = content["method"]
+    rank = ANCHORS.index(method) if method in ANCHORS else len(ANCHORS)
+    return content["task"], content["model"], rank, method, content["optimizer"], content["seed"]
+
+
+def _write(out_csv: Path | str, columns: list[str], rows: list[list[Any]]) -> None:
+    with atomic_path(out_csv) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_text(value) for value in row] for row in rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,100 @@
+"""What the figures share: panels laid out at column width, and legend entries of the optimisers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs, Row
+
+MAX_COLUMNS = 2  # two panels of column width fill a page
+ANCHOR_MARKS = {"original": (style.ORIGINAL_COLOUR, "X"), "retrained": (style.RETRAINED_COLOUR, "*")}
+
+
+def method_panels(inputs: Inputs, height: float) -> tuple[Figure, list[tuple[str, str, str, Axes]]]:
+    """One panel for each task, model and method; every task and model starts a new row of panels."""
+    studies = [(task, model, inputs.methods(task, model)) for task, model in inputs.studies]
+    columns = min(MAX_COLUMNS, max(1, *(len(methods) for *_, methods in studies), 1))
+    rows = sum(math.ceil(max(1, len(methods)) / columns) for *_, methods in studies)
+    figure = Figure(figsize=(style.PANEL_WIDTH * columns, height * rows))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    panels = []
+    start = 0
+    for task, model, methods in studies:
+        used = math.ceil(max(1, len(methods)) / columns)
+        for i in range(used * columns):
+            ax = grid[start + i // columns][i % columns]
+            if i < len(methods):
+                ax.set_title(panel_title(inputs, task, model, methods[i]), loc="left")
+                panels.append((task, model, methods[i], ax))
+            else:
+                ax.remove()
+        start += used
+    return figure, panels
+
+
+def panel_title(inputs: Inputs, task: str, model: str, method: str) -> str:
+    """The method; with task and model above it where a suite has several."""
+    return method if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n{method}"
+
+
+def optimizer_handles(
+    rows: Iterable[Row], marks: dict[str, style.Mark], lines: bool
+) -> dict[str, list[Line2D]]:
+    """Legend entries under "First order" and "Second order"; as lines or as markers."""
+    orders = {row.key.optimizer: row.order for row in rows}
+    groups: dict[str, list[Line2D]] = {}
+    for order, heading in (("FO", "First order"), ("SO", "Second order")):
+        for optimizer, mark in marks.items():
+            if orders.get(optimizer) != order:
+                continue
+            handle = Line2D([], [], color=mark.colour, label=mark.label)
+            if lines:
+                handle.set_linestyle(mark.line)
+            else:
+                handle.set(linestyle="", marker=mark.marker, markerfacecolor=mark.face, markersize=5.5)
+            groups.setdefault(heading, []).append(handle)
+    return groups
+
+
+def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Legend:
+    """One legend under all panels: a column for each group with its heading; two columns if it is narrow."""
+    columns = [[Line2D([], [], linestyle="", label=heading), *handles] for heading, handles in groups.items()]
+    narrow = figure.get_figwidth() <= style.PANEL_WIDTH
+    if narrow and len(columns) > 2:
+        columns = [columns[0] + columns[2], columns[1]]
+    height = max(map(len, columns))
+    figure.set_figheight(figure.get_figheight() + 0.165 * height)  # the panels keep theirs
+    padded = [
+        handle
+        for column in columns
+        for handle in [
+            *column,
+            *(Line2D([], [], linestyle="", label=" ") for _ in range(height - len(column))),
+        ]
+    ]
+    legend = figure.legend(
+        handles=padded,
+        loc="outside lower center",
+        ncols=len(columns),
+        handletextpad=0.5,
+        columnspacing=1 if narrow else 2,
+    )
+    for text in legend.get_texts():
+        if text.get_text() in groups:
+            text.set_fontweight("bold")
+    return legend
+
+
+def diverged_note(ax: Axes, lost: Iterable[tuple[Row, int]]) -> None:
+    """Say above the panel which rows lost how many seeds: what is not drawn must not vanish."""
+    notes = [f"{style.optimizer_label(row)}: {k} of {len(row.seeds)} diverged" for row, k in lost if k]
+    if notes:
+        ax.set_title("\n".join(notes), loc="right", fontsize=7, color="#444444")

@@ -1,0 +1,169 @@
+"""The report: one HTML file that opens from disk, with no script and nothing from the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_text
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.answers import sample_answers
+from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables import build_table
+
+
+@dataclass(frozen=True)
+class _Figure:
+    title: str
+    caption: str
+    source: str  # data URI
+    links: list[tuple[str, str]]
+
+
+def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
+    """Write the report from the files of `catalog.REPORT_NEEDS` and the svg and csv files to show.
+
+    Tables are built anew from the same files; their csv files are only linked, relative to `out_html`.
+    """
+    inputs = Inputs(paths)
+    inputs.require(REPORT_NEEDS, "the report")
+    folder = Path(out_html).absolute().parent
+    css = _template_text("report.css")
+    # A hash, not 'unsafe-inline': should text of a model ever get past the escaping, its styles are not
+    # obeyed.
+    css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    environment = Environment(
+        loader=PackageLoader("pipeline_lib.reporting", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = style.visible
+    environment.filters["caption"] = _caption
+    given = {path.stem: path for path in inputs.ending(".csv")}
+    page = environment.get_template("report.html").render(
+        css=Markup(css),  # noqa: S704 (our own file)
+        css_hash=css_hash,
+        suite=str(inputs.metrics["suite"].iloc[0]),
+        suite_text=inputs.one("suite.yaml").read_text(encoding="utf-8"),
+        facts=facts(inputs),
+        studies=[
+            {
+                "name": style.study_label(task, model),
+                "findings": findings(inputs, task, model),
+                "samples": sample_answers(inputs, task, model),
+            }
+            for task, model in inputs.studies
+        ],
+        tables=[
+            {
+                "name": name,
+                "title": item.title,
+                "caption": item.load().CAPTION,
+                "tables": build_table(name, inputs),
+                "link": _link(given[name], folder),
+            }
+            for name, item in TABLES.items()
+            if name in given
+        ],
+        figures=_figures(inputs, folder),
+        downloads=[
+            (name, _link(inputs.one(name), folder)) for name in ("metrics.csv", "costs.csv", "suite.yaml")
+        ],
+        row_label=style.row_label,
+        single_seed=all(len(row.seeds) == 1 for row in inputs.rows),
+    )
+    write_text(out_html, page)
+
+
+def facts(inputs: Inputs) -> list[tuple[str, str]]:
+    """The suite and the machine in a few lines, from the runs' own records."""
+    runs = list(inputs.run_files.values())
+    seconds = sum(float(run.get("train_time_s") or 0) for run in runs)
+    versions: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, version in run.get("versions", {}).items():
+            versions.setdefault(name, {})[str(version)] = None
+    said = [
+        ("Runs", f"{len(runs)} trained models, {_minutes(seconds)} of training in all"),
+        ("Tasks and models", "; ".join(style.study_label(*study) for study in inputs.studies)),
+        ("Seeds", ", ".join(map(str, sorted({seed for row in inputs.rows for seed in row.seeds})))),
+    ]
+    for task, manifest in inputs.manifests.items():
+        sizes = [
+            f"{style.split_label(name)} {split['n']} questions in {split['groups']} groups"
+            for name, split in manifest["splits"].items()
+        ]
+        said.append((f"Data of {task}", f"{'; '.join(sizes)} (from: {manifest['origin']})"))
+    said += [
+        ("Device", _distinct(run.get("device") for run in runs)),
+        ("Versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())),
+        ("Commit", _distinct(run.get("git_commit") for run in runs)),
+    ]
+    return [(name, style.visible(text)) for name, text in said]
+
+
+def _figures(inputs: Inputs, folder: Path) -> list[_Figure]:
+    given = {path.stem: path for path in inputs.ending(".svg")}
+    unknown = sorted(set(given) - set(FIGURES))
+    if unknown:
+        raise UserError(
+            f"{given[unknown[0]]}: no figure is called {unknown[0]!r}; there are: {', '.join(FIGURES)}"
+        )
+    figures = []
+    for name, item in FIGURES.items():
+        if name not in given:
+            continue
+        path = given[name]
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file") from None
+        # As an image, not inline: the ids and styles of two figures cannot meet, and nothing in it can run.
+        source = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+        links = [("svg", _link(path, folder)), ("png", _link(path.with_suffix(".png"), folder))]
+        figures.append(_Figure(item.title, item.load().CAPTION, source, links))
+    return figures
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(Path(os.path.relpath(path.absolute(), folder)).as_posix())
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys("unknown" if value is None else str(value) for value in values))
+
+
+def _minutes(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} minutes"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} hours"
+    )
+
+
+def _caption(text: str) -> Markup:
+    """A caption with its `names` in bold; everything is escaped."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<b>{}</b>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )
+
+
+def _template_text(name: str) -> str:
+    return (Path(__file__).parent / "template" / name).read_text(encoding="utf-8")

@@ -1,0 +1,271 @@
+"""The files that tables, figures and the report read, found by their names in one flat list of paths.
+
+Files of a single run say whose they are by their place:
+`.../<task>/<model>/<method>/<optimizer>/seed<N>/<file>`; a task's manifest lies at
+`.../<task>/manifest.json`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, read_jsonl
+
+ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
+
+METRIC_COLUMNS = [
+    "suite",
+    "task",
+    "model",
+    "method",
+    "optimizer",
+    "seed",
+    "split",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "higher_is_better",
+]
+COST_COLUMNS = [
+    "task",
+    "model",
+    "method",
+    "optimizer",
+    "seed",
+    "steps",
+    "train_time_s",
+    "time_per_step_s",
+    "peak_memory_mb",
+    "clipped_share",
+    "status",
+]
+
+
+class RowKey(NamedTuple):
+    """One row of a table: all seeds of one method with one optimiser."""
+
+    task: str
+    model: str
+    method: str
+    optimizer: str
+
+
+class RunKey(NamedTuple):
+    """One run."""
+
+    task: str
+    model: str
+    method: str
+    optimizer: str
+    seed: int
+
+    @property
+    def row(self) -> RowKey:
+        return RowKey(*self[:4])
+
+
+@dataclass(frozen=True)
+class Row:
+    """What runs.json says about a row. `order` is "FO", "SO", or "none" for the anchors."""
+
+    key: RowKey
+    display: str
+    order: str
+    optimizer_kind: str
+    seeds: tuple[int, ...]
+
+
+def key_from_path(path: Path | str) -> RunKey:
+    """Whose file this is, read from its folder."""
+    parts = Path(path).absolute().parts[:-1]
+    match = re.fullmatch(r"seed(\d+)", parts[-1]) if len(parts) >= 5 else None
+    if match is None:
+        raise UserError(f"{path}: expected a place like <task>/<model>/<method>/<optimizer>/seed<N>/<file>")
+    return RunKey(parts[-5], parts[-4], parts[-3], parts[-2], int(match[1]))
+
+
+def finite(value: Any) -> bool:
+    """True for a real, finite number (a bool is none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class Inputs:
+    """Reads each kind of file once, when it is first asked for."""
+
+    def __init__(self, paths: Iterable[Path | str]) -> None:
+        self._paths: dict[str, list[Path]] = {}
+        for path in map(Path, paths):
+            self._paths.setdefault(path.name, []).append(path)
+
+    def require(self, names: Sequence[str], what: str) -> None:
+        """Raise a `UserError` unless at least one file of each name was given."""
+        missing = [name for name in names if name not in self._paths]
+        if missing:
+            raise UserError(
+                f"{what} reads {', '.join(names)}; not given: {', '.join(missing)}. Add the files to its "
+                "inputs."
+            )
+
+    def ending(self, suffix: str) -> list[Path]:
+        """The given files whose names end so."""
+        return [path for name, paths in self._paths.items() if name.endswith(suffix) for path in paths]
+
+    def one(self, name: str) -> Path:
+        """The only file of this name."""
+        paths = self._paths.get(name, [])
+        if len(paths) != 1:
+            raise UserError(f"expected exactly one {name}, found {len(paths)}: {', '.join(map(str, paths))}")
+        return paths[0]
+
+    def by_run(self, name: str) -> dict[RunKey, Path]:
+        """The files of this name, by run, in the order of runs.json."""
+        found: dict[RunKey, Path] = {}
+        for path in self._paths.get(name, []):
+            key = key_from_path(path)
+            if key in found:
+                raise UserError(f"two files of one run: {found[key]} and {path}")
+            if key not in self.run_keys:
+                raise UserError(
+                    f"{path}: its run is not in runs.json. Delete files of other suites and run again."
+                )
+            found[key] = path
+        return {key: found[key] for key in self.run_keys if key in found}
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Rows in the order of runs.json, with `original` and `retrained` first for each task and model."""
+        path = self.one("runs.json")
+        entries = read_json(path)
+        needed = {"task", "model", "method", "optimizer", "seed", "optimizer_kind", "order", "display"}
+        if not isinstance(entries, list) or not entries:
+            raise UserError(f"{path}: expected a list of runs, found {type(entries).__name__}")
+        seeds: dict[RowKey, list[int]] = {}
+        first: dict[RowKey, dict[str, Any]] = {}
+        for number, entry in enumerate(entries, start=1):
+            missing = sorted(needed - set(entry)) if isinstance(entry, dict) else sorted(needed)
+            if missing:
+                raise UserError(f"{path}, run {number}: `{missing[0]}` is missing")
+            if entry["order"] not in ("FO", "SO", "none"):
+                raise UserError(
+                    f"{path}, run {number}: order must be FO, SO or none, found {entry['order']!r}"
+                )
+            key = RowKey(*(str(entry[name]) for name in RowKey._fields))
+            first.setdefault(key, entry)
+            seeds.setdefault(key, []).append(int(entry["seed"]))
+        studies = list(dict.fromkeys((key.task, key.model) for key in first))
+
+        def place(key: RowKey) -> tuple[int, int]:
+            rank = ANCHORS.index(key.method) if key.method in ANCHORS else len(ANCHORS)
+            return studies.index((key.task, key.model)), rank
+
+        for task, model in studies:
+            for anchor in ANCHORS:
+                if not any(key[:3] == (task, model, anchor) for key in first):
+                    raise UserError(
+                        f"{path}: no `{anchor}` run for task {task}, model {model}. Every study needs "
+                        "`original` and `retrained`: without them no unlearning number means anything."
+                    )
+        return [
+            Row(
+                key,
+                str(first[key]["display"]),
+                first[key]["order"],
+                str(first[key]["optimizer_kind"]),
+                tuple(sorted(seeds[key])),
+            )
+            for key in sorted(first, key=place)
+        ]
+
+    @cached_property
+    def run_keys(self) -> dict[RunKey, None]:
+        return {RunKey(*row.key, seed): None for row in self.rows for seed in row.seeds}
+
+    @cached_property
+    def studies(self) -> list[tuple[str, str]]:
+        """(task, model) in order."""
+        return list(dict.fromkeys((row.key.task, row.key.model) for row in self.rows))
+
+    def rows_of(self, task: str, model: str, method: str | None = None) -> list[Row]:
+        """The rows of one study, or of one method in it."""
+        return [
+            row
+            for row in self.rows
+            if row.key[:2] == (task, model) and (method is None or row.key.method == method)
+        ]
+
+    def methods(self, task: str, model: str) -> list[str]:
+        """Methods of a study, anchors left out."""
+        names = dict.fromkeys(row.key.method for row in self.rows_of(task, model))
+        return [name for name in names if name not in ANCHORS]
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """metrics.csv; numbers as floats, names as text; checked to hold exactly the runs of runs.json."""
+        frame = self._table("metrics.csv", METRIC_COLUMNS)
+        for name in ("value", "ci_low", "ci_high", "n"):
+            frame[name] = pd.to_numeric(frame[name].replace("", None))
+        return frame
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """costs.csv, read and checked as metrics.csv is."""
+        frame = self._table("costs.csv", COST_COLUMNS)
+        for name in COST_COLUMNS[5:-1]:
+            frame[name] = pd.to_numeric(frame[name].replace("", None))
+        return frame
+
+    def _table(self, name: str, columns: list[str]) -> pd.DataFrame:
+        path = self.one(name)
+        try:
+            # Everything as text first: a model may be called "NA" or "1".
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file") from None
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a table ({error}). Delete the file and run again.") from None
+        if list(frame.columns) != columns:
+            raise UserError(
+                f"{path}: expected the columns {','.join(columns)}, found {','.join(frame.columns)}"
+            )
+        frame["seed"] = frame["seed"].astype(int)
+        keys = [RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)]
+        frame["run"] = keys
+        known = set(keys)
+        for key in self.run_keys:
+            if key not in known:
+                raise UserError(f"{path}: nothing about the run {'/'.join(map(str, key))} of runs.json")
+        extra = [key for key in keys if key not in self.run_keys]
+        if extra:
+            raise UserError(f"{path}: the run {'/'.join(map(str, extra[0]))} is not in runs.json")
+        return frame
+
+    @cached_property
+    def records(self) -> dict[RunKey, list[dict[str, Any]]]:
+        """Rows of each records.jsonl."""
+        return {key: read_jsonl(path) for key, path in self.by_run("records.jsonl").items()}
+
+    @cached_property
+    def steps(self) -> dict[RunKey, list[dict[str, Any]]]:
+        """Rows of each steps.jsonl."""
+        return {key: read_jsonl(path) for key, path in self.by_run("steps.jsonl").items()}
+
+    @cached_property
+    def run_files(self) -> dict[RunKey, dict[str, Any]]:
+        """Content of each run.json."""
+        return {key: read_json(path) for key, path in self.by_run("run.json").items()}
+
+    @cached_property
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """manifest.json by task."""
+        return {path.absolute().parent.name: read_json(path) for path in self._paths.get("manifest.json", [])}

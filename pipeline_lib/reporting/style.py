@@ -1,0 +1,154 @@
+"""Words, number formats, colours and markers: one look for tables, figures and the report."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline_lib.reporting.inputs import ANCHORS, Row
+
+METRIC_LABELS = {
+    "probability": "Probability",
+    "rouge_l_recall": "ROUGE-L",
+    "truth_ratio": "Truth ratio",
+    "truth_ratio_arithmetic": "Truth ratio (arithmetic)",
+    "extraction_strength": "Extraction strength",
+    "exact_memorization": "Exact memorization",
+    "multiple_choice_accuracy": "Accuracy",
+    "forget_quality": "Forget quality p",
+    "forget_quality_log10": "Forget quality log10 p",
+    "ks_statistic": "KS D",
+    "model_utility": "Model utility",
+    "model_utility_arithmetic": "Model utility (arithmetic)",
+}
+
+# Okabe and Ito's colours, told apart with any colour vision. Cold = first order, warm = second order.
+_MARKS = {
+    "FO": [("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "p")],
+    "SO": [("#D55E00", "^"), ("#E69F00", "D"), ("#CC79A7", "v")],
+}
+ORIGINAL_COLOUR = "#000000"
+RETRAINED_COLOUR = "#666666"
+
+PANEL_WIDTH = 3.3  # inches: one column of a two-column paper
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure has the same bits everywhere
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "unlearning-pipeline",
+    "svg.fonttype": "path",
+    "savefig.dpi": 200,
+}
+
+
+LineStyle = Literal["-", "--", "-.", ":"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How an optimiser is drawn. From the fourth of its order on, hollow: the colours come round again."""
+
+    label: str
+    colour: str
+    marker: str
+    order: str
+    hollow: bool
+
+    @property
+    def face(self) -> str:
+        return "white" if self.hollow else self.colour
+
+    @property
+    def line(self) -> LineStyle:
+        """First order is solid, second order dashed; hollow marks get the dotted forms."""
+        first: tuple[LineStyle, LineStyle] = ("-", "-.")
+        second: tuple[LineStyle, LineStyle] = ("--", ":")
+        return (first if self.order == "FO" else second)[self.hollow]
+
+
+def marks(rows: list[Row]) -> dict[str, Mark]:
+    """Optimiser label -> mark, in the order of the suite; the same in every figure of a study."""
+    result: dict[str, Mark] = {}
+    counts = {"FO": 0, "SO": 0}
+    for row in rows:
+        optimizer = row.key.optimizer
+        if row.order in counts and optimizer not in result:
+            choices = _MARKS[row.order]
+            index = counts[row.order]
+            result[optimizer] = Mark(
+                optimizer_label(row),
+                *choices[index % len(choices)],
+                order=row.order,
+                hollow=index >= len(choices),
+            )
+            counts[row.order] += 1
+    return result
+
+
+def optimizer_label(row: Row) -> str:
+    """Name of an optimiser in a figure: the `display` of a row ("NPO + AdamW") without its method."""
+    return row.display.removeprefix(row.key.method).lstrip(" +") or row.key.optimizer
+
+
+def metric_label(metric: str) -> str:
+    """Name of a metric for people."""
+    return METRIC_LABELS.get(metric, metric.replace("_", " "))
+
+
+def split_label(split: str) -> str:
+    """Name of a split for people."""
+    return split.replace("_", " ")
+
+
+def study_label(task: str, model: str) -> str:
+    """Name of one task with one model."""
+    return f"{task}, {model}"
+
+
+def row_label(row: Row) -> str:
+    """First column of a table."""
+    return row.key.method if row.key.method in ANCHORS else row.display
+
+
+def arrow(higher_is_better: bool | None) -> str:
+    """Up: higher is better. Down: lower is better. Nothing: neither."""
+    return {True: "↑", False: "↓", None: ""}[higher_is_better]
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """Fixed decimals, a true minus sign, no minus zero."""
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
+    """`[low, high]`, or nothing where there is no interval."""
+    return "" if low is None or high is None else f"[{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def visible(text: Any) -> str:
+    """Text as a page may show it: control, formatting and surrogate characters become their visible code.
+
+    Escaping HTML does not stop a model from printing a right-to-left override that makes an answer read as
+    another.
+    """
+    hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    return "".join(
+        f"⟨U+{ord(char):04X}⟩" if char not in "\n\t" and unicodedata.category(char) in hidden else char
+        for char in str(text)
+    )

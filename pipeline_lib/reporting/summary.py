@@ -1,0 +1,183 @@
+"""Several seeds to one number with its 95 % interval.
+
+Two seeds or more: the mean and Student's t-interval over seeds, mean +- t(0.975, k - 1) s / sqrt(k), which is
+not cut at 0 or 1. One seed: the run's own bootstrap interval over groups of questions, which says nothing
+about other seeds. Forget quality is averaged as log10 p, never as p.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import pandas as pd
+from scipy import stats
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`interval`: "t" (over seeds), "bootstrap" (over groups of questions of one run) or "none"."""
+
+    value: float
+    low: float | None
+    high: float | None
+    seeds: int
+    n: int | None  # examples behind each seed's value
+    interval: str
+    higher_is_better: bool | None = None
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean and 95 % t-interval; no interval for a single value."""
+    mean = fmean(values)
+    if len(values) < 2:
+        return mean, None, None
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+class Summary:
+    """metrics.csv by row: values of single seeds, estimates over seeds, diverged seeds."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        frame = inputs.metrics
+        lost = (frame["split"] == "run") & (frame["metric"] == "diverged")
+        self._diverged = {
+            run: int(step) for run, step in zip(frame["run"][lost], frame["value"][lost], strict=True)
+        }
+        self._measured = {
+            (run.task, run.model, split, metric)
+            for run, split, metric in zip(frame["run"], frame["split"], frame["metric"], strict=True)
+        }
+        self._values: dict[tuple[RowKey, str, str], dict[int, pd.Series]] = {}
+        for _, line in frame[~lost].iterrows():
+            name = (line["run"].row, line["split"], line["metric"])
+            self._values.setdefault(name, {})[line["seed"]] = line
+
+        for row in inputs.rows:
+            if row.order == "none" and not self.finished(row):
+                raise UserError(
+                    f"`{row.key.method}` of {row.key.task}, {row.key.model} diverged in every seed: nothing "
+                    "can be compared with it. Lower the learning rate of its fine-tuning."
+                )
+
+    def has(self, task: str, model: str, split: str, metric: str) -> bool:
+        """Was this measured at all? A task whose records have no wrong answers has no truth ratio."""
+        return (task, model, split, metric) in self._measured
+
+    def retain_split(self, task: str, model: str) -> str:
+        """The retain questions that were asked: `retain_eval` where only a part of the set was."""
+        return "retain_eval" if self.has(task, model, "retain_eval", "rouge_l_recall") else "retain"
+
+    def diverged(self, row: Row) -> dict[int, int]:
+        """Seed -> step, of the diverged runs of a row."""
+        return {run.seed: step for run, step in self._diverged.items() if run.row == row.key}
+
+    def finished(self, row: Row) -> list[int]:
+        """Seeds that did not diverge."""
+        lost = self.diverged(row)
+        return [seed for seed in row.seeds if seed not in lost]
+
+    def by_seed(self, row: Row, split: str, metric: str) -> dict[int, float]:
+        """Values of the finished seeds; none if the task does not have this metric.
+
+        If some runs of a task have it, all must, except `retrained` in the metrics that compare with it.
+        """
+        if not self.has(row.key.task, row.key.model, split, metric):
+            return {}
+        found = self._values.get((row.key, split, metric), {})
+        for seed in self.finished(row):
+            if seed not in found and not (row.key.method == "retrained" and metric in AGAINST_RETRAINED):
+                raise UserError(
+                    f"{self.inputs.one('metrics.csv')}: no {metric} of split {split} for "
+                    f"{'/'.join(row.key)}, seed {seed}. Delete its metrics.json and run again."
+                )
+        return {seed: float(found[seed]["value"]) for seed in sorted(found)}
+
+    def estimate(self, row: Row, split: str, metric: str) -> Estimate | None:
+        """None where every seed diverged (or for `retrained` against itself)."""
+        values = self.by_seed(row, split, metric)
+        if not values:
+            return None
+        lines = [self._values[row.key, split, metric][seed] for seed in values]
+        counts = {int(line["n"]) for line in lines}
+        if len(counts) > 1:
+            raise UserError(
+                f"{metric} of split {split} for {'/'.join(row.key)}: the seeds have different n "
+                f"({', '.join(map(str, sorted(counts)))}). They were judged on different data: delete the "
+                "older ones."
+            )
+        direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
+        mean, low, high = over_seeds(list(values.values()))
+        kind = "t"
+        if len(values) == 1:
+            low, high = (
+                None if pd.isna(lines[0][end]) else float(lines[0][end]) for end in ("ci_low", "ci_high")
+            )
+            kind = "none" if low is None else "bootstrap"
+        return Estimate(mean, low, high, len(values), counts.pop(), kind, direction)
+
+    def difference(self, row: Row, other: Row, split: str, metric: str) -> Estimate | None:
+        """Mean of `row` minus `other`, paired over the seeds that both finished.
+
+        Paired, because runs of one seed start from the same model. None where no seed is shared.
+        """
+        a, b = self.by_seed(row, split, metric), self.by_seed(other, split, metric)
+        pairs = [a[seed] - b[seed] for seed in a if seed in b]
+        if not pairs:
+            return None
+        mean, low, high = over_seeds(pairs)
+        direction = self.estimate(row, split, metric)
+        return Estimate(
+            mean,
+            low,
+            high,
+            len(pairs),
+            direction.n if direction else None,
+            "none" if low is None else "t",
+            direction.higher_is_better if direction else None,
+        )
+
+
+AGAINST_RETRAINED = ("forget_quality", "forget_quality_log10", "ks_statistic")
+
+
+def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:
+    """Mean of a column of costs.csv over the finished seeds; None where no seed has a number."""
+    return _plain(list(cost_by_seed(inputs, row, column).values()))
+
+
+def cost_by_seed(inputs: Inputs, row: Row, column: str) -> dict[int, float]:
+    """Values of the finished seeds that have one: a diverged run stopped early, its cost says nothing."""
+    frame = inputs.costs
+    chosen = frame[(frame["run"].map(lambda run: run.row) == row.key) & (frame["status"] == "ok")]
+    return {
+        int(seed): float(v) for seed, v in zip(chosen["seed"], chosen[column], strict=True) if not pd.isna(v)
+    }
+
+
+def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
+    """Time per step over AdamW's with the same method and seed; empty where there is no such AdamW run."""
+    references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw"]
+    if row.order == "none" or not references:
+        return {}
+    own, base = (cost_by_seed(inputs, r, "time_per_step_s") for r in (row, references[0]))
+    return {seed: own[seed] / base[seed] for seed in own if base.get(seed)}
+
+
+def relative_time_estimate(inputs: Inputs, row: Row) -> Estimate | None:
+    """Mean over seeds of `relative_time`."""
+    return _plain(list(relative_time(inputs, row).values()))
+
+
+def _plain(values: list[float]) -> Estimate | None:
+    if not values:
+        return None
+    mean, low, high = over_seeds(values)
+    return Estimate(mean, low, high, len(values), None, "none" if low is None else "t")

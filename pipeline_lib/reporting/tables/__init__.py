@@ -1,0 +1,29 @@
+"""Tables, each written as csv (raw numbers), Markdown and LaTeX (text for people)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline_lib.files import write_text
+from pipeline_lib.reporting import catalog
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables.layout import Table, to_csv, to_latex, to_markdown
+
+
+def build_table(name: str, inputs: Inputs) -> list[Table]:
+    """One table for each task and model."""
+    item = catalog.find(catalog.TABLES, name)
+    inputs.require(item.needs, f"table {name}")
+    return item.load().build(inputs)
+
+
+def write_table(
+    name: str, paths: Iterable[Path | str], out_csv: Path | str, out_md: Path | str, out_tex: Path | str
+) -> None:
+    """Make the table `name` from `paths`: the files that `catalog.TABLES[name].needs` lists."""
+    tables = build_table(name, Inputs(paths))
+    title = catalog.TABLES[name].title
+    write_text(out_csv, to_csv(tables))
+    write_text(out_md, to_markdown(title, tables))
+    write_text(out_tex, to_latex(tables))

@@ -1,0 +1,48 @@
+"""What each row cost: steps, time, memory, and how many coordinates were clipped."""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.summary import cost_estimate, relative_time_estimate
+from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
+
+CAPTION = (
+    "Cost of training, means over the seeds that finished. For `original` and `retrained` it is the "
+    "fine-tuning. The relative time per step is against AdamW with the same method and seed. Peak memory is "
+    "that of the whole process on a CPU and of tensors on a GPU. The clipped share is the mean share of "
+    "coordinates at the limit of the second-order update: near 1, curvature has no say and the method moves "
+    "like Signum."
+)
+COLUMNS = [
+    ("steps", "Steps", 0),
+    ("train_time_s", "Training time (s)", 1),
+    ("time_per_step_s", "Time per step (s)", 4),
+    ("peak_memory_mb", "Peak memory (MiB)", 0),
+    ("clipped_share", "Clipped share", 3),
+]
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model."""
+    heads = [label for _, label, _ in COLUMNS]
+    heads.insert(3, "Relative to AdamW (×)")
+    tables = []
+    for task, model in inputs.studies:
+        lines, estimates = [], []
+        for row in inputs.rows_of(task, model):
+            found = [cost_estimate(inputs, row, name) for name, _, _ in COLUMNS]
+            relative = relative_time_estimate(inputs, row)
+            estimates += [*found, relative]
+            cells = [estimate_cell(name, e, d) for (name, _, d), e in zip(COLUMNS, found, strict=True)]
+            cells.insert(3, estimate_cell("relative_time_per_step", relative, 2))
+            finished, diverged = _seeds(inputs, row)
+            lines.append(Line(row, seeds_text(finished, diverged), len(diverged), tuple(cells)))
+        note = interval_note(estimates)
+        tables.append(Table(task, model, tuple(heads), tuple(lines), (note,) if note else ()))
+    return tables
+
+
+def _seeds(inputs: Inputs, row: Row) -> tuple[list[int], list[int]]:
+    frame = inputs.costs[inputs.costs["run"].map(lambda run: run.row) == row.key]
+    finished = frame["seed"][frame["status"] == "ok"].tolist()
+    return finished, frame["seed"][frame["status"] == "diverged"].tolist()

@@ -1,0 +1,222 @@
+"""What a table is, and its three written forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Row
+from pipeline_lib.reporting.summary import Estimate
+
+_CSV_COLUMNS = [
+    "task",
+    "model",
+    "method",
+    "optimizer",
+    "row",
+    "quantity",
+    "value",
+    "low",
+    "high",
+    "seeds",
+    "seeds_diverged",
+    "n",
+    "interval",
+]
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\u00a0": "~",
+    "−": r"$-$",
+    "×": r"$\times$",
+    "–": "--",
+    "—": "---",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """One line of the csv. `value` is a number, or a text in the table of settings."""
+
+    quantity: str
+    value: float | str
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+    n: int | None = None
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`text` and, smaller, `small` (an interval) for people; `numbers` for the csv."""
+
+    text: str
+    small: str = ""
+    numbers: tuple[Number, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table. `seeds` says how many seeds and what the intervals are."""
+
+    row: Row
+    seeds: str
+    diverged: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of one task and model. `notes` are sentences below it. `numeric`: columns hold numbers."""
+
+    task: str
+    model: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = field(default=())
+    numeric: bool = True
+
+    @property
+    def heading(self) -> str:
+        return style.study_label(self.task, self.model)
+
+
+EMPTY = Cell("–")
+
+
+def estimate_cell(quantity: str, estimate: Estimate | None, decimals: int = 3) -> Cell:
+    """A number with its interval, or a dash."""
+    if estimate is None:
+        return EMPTY
+    e = estimate
+    numbers = (Number(quantity, e.value, e.low, e.high, e.seeds, e.n, e.interval),)
+    exact = decimals == 0 and e.low == e.high  # a count that is the same in all seeds
+    small = "" if exact else style.interval(e.low, e.high, decimals)
+    return Cell(style.number(e.value, decimals), small, numbers)
+
+
+def seeds_text(finished: Sequence[int], diverged: Sequence[int]) -> str:
+    """`3`, `2, diverged (1 of 3 seeds)` or `diverged (3 of 3 seeds)`."""
+    lost = f"diverged ({len(diverged)} of {len(finished) + len(diverged)} seeds)"
+    if not finished:
+        return lost
+    return f"{len(finished)}, {lost}" if diverged else str(len(finished))
+
+
+def interval_note(estimates: Sequence[Estimate | None]) -> str:
+    """Which intervals a table holds, in a sentence."""
+    kinds = {e.interval for e in estimates if e}
+    parts = []
+    if "t" in kinds:
+        parts.append(
+            "for two seeds or more the mean and the t-interval over seeds (not cut at the limits of a metric)"
+        )
+    if "bootstrap" in kinds:
+        parts.append(
+            "for a single seed its bootstrap interval over groups of questions, which says nothing about "
+            "other seeds"
+        )
+    if "none" in kinds:
+        parts.append("where no interval is given there is none")
+    return f"95 % intervals: {'; '.join(parts)}." if parts else ""
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """One line a number, full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    for table in tables:
+        for line in table.lines:
+            key = [*line.row.key, style.row_label(line.row)]
+            for entry in (entry for cell in line.cells for entry in cell.numbers):
+                values = [
+                    entry.value,
+                    entry.low,
+                    entry.high,
+                    entry.seeds,
+                    line.diverged,
+                    entry.n,
+                    entry.interval,
+                ]
+                writer.writerow([*key, entry.quantity, *("" if v is None else v for v in values)])
+            if not any(
+                cell.numbers for cell in line.cells
+            ):  # every seed diverged: the row stays in the table
+                writer.writerow([*key, "", "", "", "", 0, line.diverged, "", "none"])
+    return text.getvalue()
+
+
+def to_markdown(title: str, tables: Sequence[Table]) -> str:
+    """A heading, then one table for each task and model."""
+    parts = [f"# {title}"]
+    for table in tables:
+        heads = ["", *table.columns, "Seeds"]
+        align = "---:" if table.numeric else "---"
+        rows = ["| " + " | ".join(map(_markdown, heads)) + " |"]
+        rows.append("| --- |" + f" {align} |" * len(table.columns) + " --- |")
+        for line in table.lines:
+            cells = [f"{cell.text} {cell.small}".strip() for cell in line.cells]
+            cells = [style.row_label(line.row), *cells, line.seeds]
+            rows.append("| " + " | ".join(map(_markdown, cells)) + " |")
+        parts += [
+            f"## {_markdown(table.heading)}",
+            "\n".join(rows),
+            *(_markdown(note) for note in table.notes),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """One booktabs tabular for each task and model; intervals stand below their numbers."""
+    parts = ["% needs \\usepackage{booktabs}; in a narrow column set it smaller or on its side"]
+    for table in tables:
+        columns = "r" * len(table.columns) if table.numeric else "p{0.3\\linewidth}" * len(table.columns)
+        rows = [f"\\begin{{tabular}}{{l{columns}l}}", "\\toprule"]
+        rows.append(" & ".join(map(_latex, ["", *table.columns, "Seeds"])) + r" \\")
+        rows.append("\\midrule")
+        method = None
+        for line in table.lines:
+            if method is not None and line.row.order != "none" and line.row.key.method != method:
+                rows.append("\\addlinespace")
+            method = line.row.key.method
+            cells = [_latex_cell(cell) for cell in line.cells]
+            label = _latex(style.row_label(line.row))
+            rows.append(" & ".join([label, *cells, _latex(line.seeds)]) + r" \\")
+        rows += ["\\bottomrule", "\\end{tabular}"]
+        notes = [f"% {note}" for note in table.notes]
+        parts.append("\n".join([f"% {table.heading}", *rows, *notes]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(text: str) -> str:
+    for char in "\\|*`":  # the backslash first
+        text = text.replace(char, "\\" + char)
+    return text.replace("<", "&lt;").replace("\n", " ")
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in text.replace("\n", " "))
+
+
+def _latex_cell(cell: Cell) -> str:
+    if not cell.small:
+        return _latex(cell.text)
+    return rf"\shortstack{{{_latex(cell.text)}\\{{\scriptsize {_latex(cell.small)}}}}}"

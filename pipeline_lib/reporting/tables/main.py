@@ -1,0 +1,47 @@
+"""The main table: how much is forgotten, and what is left."""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Table
+from pipeline_lib.reporting.tables.of_metrics import metric_table
+
+CAPTION = (
+    "`original` is the model before unlearning, `retrained` never saw the forget set: on the forget set the "
+    "aim is the level of `retrained`, and less than that is not better. KS D compares the truth ratios of "
+    "the forget questions with those of `retrained` (0: the same distribution); forget quality is the log10 "
+    "of that test's p-value, averaged over seeds, and depends on the number of questions."
+)
+RETAIN = "retain"  # stands for the retain questions that were asked, see Summary.retain_split
+COLUMNS = [
+    ("forget", "rouge_l_recall", 3),
+    ("forget", "probability", 3),
+    ("forget", "extraction_strength", 3),
+    ("forget", "truth_ratio", 3),
+    ("forget", "forget_quality_log10", 1),
+    ("forget", "ks_statistic", 3),
+    ("utility", "model_utility", 3),
+    (RETAIN, "rouge_l_recall", 3),
+]
+_OWN_NAME = {"forget_quality_log10", "ks_statistic", "model_utility"}  # no split before these
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model."""
+    summary = Summary(inputs)
+    tables = []
+    for task, model in inputs.studies:
+        retain = summary.retain_split(task, model)
+        columns = [
+            (retain if split == RETAIN else split, metric, decimals, _label(split, metric))
+            for split, metric, decimals in COLUMNS
+        ]
+        tables.append(metric_table(summary, task, model, columns))
+    return tables
+
+
+def _label(split: str, metric: str) -> str:
+    name = style.metric_label(metric)
+    return name if metric in _OWN_NAME else f"{style.split_label(split).capitalize()} {name}"

@@ -1,0 +1,43 @@
+"""A table whose columns are metrics: shared by the main table and the parts of model utility."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
+
+NBSP = "\u00a0"  # keeps an arrow, or the parts of "n = 40", on one line
+
+
+def metric_table(
+    summary: Summary, task: str, model: str, columns: Sequence[tuple[str, str, int, str]]
+) -> Table:
+    """`columns`: (split, metric, decimals, label). Headers get the direction, and n if it is one number.
+
+    A column that the task does not have is left out and named in a note.
+    """
+    absent = [label for split, metric, _, label in columns if not summary.has(task, model, split, metric)]
+    columns = [column for column in columns if summary.has(task, model, *column[:2])]
+    rows = summary.inputs.rows_of(task, model)
+    estimates = [[summary.estimate(row, split, metric) for row in rows] for split, metric, _, _ in columns]
+    heads = []
+    for (_, _, _, label), column in zip(columns, estimates, strict=True):
+        found = [e for e in column if e]
+        direction = style.arrow(found[0].higher_is_better) if found else ""
+        counts = {e.n for e in found}
+        n = f"(n{NBSP}={NBSP}{counts.pop()})" if len(counts) == 1 else ""
+        heads.append(" ".join(part for part in (NBSP.join(filter(None, (label, direction))), n) if part))
+    lines = []
+    for i, row in enumerate(rows):
+        diverged = summary.diverged(row)
+        cells = tuple(
+            estimate_cell(f"{split}.{metric}", column[i], decimals)
+            for (split, metric, decimals, _), column in zip(columns, estimates, strict=True)
+        )
+        lines.append(Line(row, seeds_text(summary.finished(row), list(diverged)), len(diverged), cells))
+    notes = [interval_note([e for column in estimates for e in column])]
+    if absent:
+        notes.append(f"Not measured for this task: {', '.join(absent)}.")
+    return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

@@ -1,0 +1,108 @@
+"""Tokens, labels and groups of a batch, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.data.batching import IGNORED, collate, encode, micro_batches, token_budget_batches
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.prompt import PromptFormat
+from tests.tiny import make_examples
+
+
+class Letters:
+    """A tokenizer of letters: a = 1, b = 2, ...; the end token is 99."""
+
+    eos_token_id = 99
+
+    def __init__(self):
+        self.added_tokens_decoder = {}
+
+    def encode(self, text, add_special_tokens, split_special_tokens):
+        assert not add_special_tokens
+        return [ord(letter) - 96 for letter in text]
+
+
+FORMAT = PromptFormat("template", template="{prompt}z", answer_prefix="y")
+X = IGNORED
+
+
+def test_encode_and_collate_by_hand():
+    first, second = encode(["ab", "c"], ["d", "efg"], Letters(), FORMAT, max_length=7)
+    assert (first.tokens, first.prompt_length, first.index) == ((1, 2, 26, 25, 4, 99), 3, 0)
+    assert (second.tokens, second.prompt_length, second.index) == ((3, 26, 25, 5, 6, 7, 99), 2, 1)
+    assert (first.answer_length, second.answer_length) == (3, 5)
+
+    batch = collate([first, second], pad_id=50, reference_nll=torch.tensor([1.5, 2.5, 3.5]))
+    assert batch.input_ids.tolist() == [[1, 2, 26, 25, 4, 99, 50], [3, 26, 25, 5, 6, 7, 99]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1]]
+    assert batch.labels.tolist() == [[X, X, X, 25, 4, 99, X], [X, X, 25, 5, 6, 7, 99]]
+    assert batch.index.tolist() == [0, 1] and batch.reference_nll.tolist() == [1.5, 2.5]
+    assert batch.answer_tokens == batch.tokens_in_step == 8 and batch.examples_in_step == 2
+    assert {batch.input_ids.dtype, batch.labels.dtype, batch.attention_mask.dtype} == {torch.int64}
+
+
+def test_reference_values_follow_the_index():
+    examples = encode(["a", "b", "c"], ["a", "b", "c"], Letters(), FORMAT, max_length=9)
+    batch = collate([examples[2], examples[0]], 0, torch.tensor([10.0, 11.0, 12.0]))
+    assert batch.reference_nll.tolist() == [12.0, 10.0]
+    moved = batch.to("meta")
+    names = ("input_ids", "attention_mask", "labels", "index", "reference_nll")
+    assert {getattr(moved, name).device.type for name in names} == {"meta"}
+    assert collate(examples, 0).to("cpu").reference_nll is None
+
+
+def test_a_pad_token_inside_a_text_is_scored():
+    (example,) = encode(["a"], ["bc"], Letters(), FORMAT, max_length=9)
+    batch = collate([example], pad_id=3)  # c is 3
+    assert batch.attention_mask.all() and batch.labels.tolist() == [[X, X, 25, 2, 3, 99]]
+
+
+def test_a_pair_that_does_not_fit_is_an_error():
+    assert len(encode(["abc"], ["de"], Letters(), FORMAT, max_length=8)) == 1
+    with pytest.raises(
+        UserError, match=r"record 1 needs 8 tokens but the context holds 7: 'abc'.*max_length"
+    ):
+        encode(["a", "abc"], ["b", "de"], Letters(), FORMAT, max_length=7)
+
+
+def test_prompts_and_answers_must_pair_up():
+    with pytest.raises(ValueError):
+        encode(["a"], [], Letters(), FORMAT, max_length=9)
+
+
+sizes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20)
+
+
+@given(sizes, st.integers(1, 60))
+def test_token_budget_holds_and_loses_nobody(lengths, budget):
+    examples = make_examples(lengths)
+    groups = token_budget_batches(examples, budget)
+    assert sorted(e.index for group in groups for e in group) == list(range(len(examples)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(len(e.tokens) for e in group) <= budget
+    widths = [len(e.tokens) for group in groups for e in group]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_token_budget_by_hand():
+    examples = make_examples([(1, 1), (1, 5), (1, 2), (1, 2), (2, 4)])  # 2, 6, 3, 3, 6 tokens
+    groups = token_budget_batches(examples, 12)
+    assert [[e.index for e in group] for group in groups] == [[1, 4], [2, 3, 0]]
+    assert [len(group) for group in token_budget_batches(examples, 1)] == [1] * 5
+
+
+@given(sizes, st.integers(1, 8))
+def test_micro_batches_are_neighbours_in_length_and_count_the_whole_step(lengths, size):
+    examples = make_examples(lengths)
+    batches = micro_batches(examples, size, 0)
+    assert [len(batch.index) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    assert sorted(int(i) for batch in batches for i in batch.index) == list(range(len(examples)))
+    widths = [int(width) for batch in batches for width in batch.attention_mask.sum(-1)]
+    assert widths == sorted(widths)
+    tokens = sum(answer for _, answer in lengths)
+    assert {(b.tokens_in_step, b.examples_in_step) for b in batches} == {(tokens, len(examples))}
+    assert sum(batch.answer_tokens for batch in batches) == tokens

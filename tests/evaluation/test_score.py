@@ -1,0 +1,161 @@
+"""From rows to metrics.json: hand-worked values, the contract's names, and clear refusals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.evaluation.score import score_run
+from tests.evaluation.conftest import make_row
+
+MANIFEST = {
+    "evaluate": ["forget", "retain", "facts"],
+    "utility": ["retain", "facts"],
+    "multiple_choice": ["facts"],
+}
+
+
+def run_rows(**changes):
+    return [
+        make_row(f"{split}{i}", split, f"g{i % 2}", **changes)
+        for split in MANIFEST["evaluate"]
+        for i in range(4)
+    ]
+
+
+def by_name(metrics):
+    return {(metric["split"], metric["metric"]): metric for metric in metrics}
+
+
+def test_values_by_hand():
+    found = {
+        key: metric["value"] for key, metric in by_name(score_run(run_rows(), run_rows(), MANIFEST)).items()
+    }
+    # per token: answer 0.1 nats, paraphrase 0.5, wrong answers 1.0 and 2.0
+    p, wrong = math.exp(-0.1), [math.exp(-1), math.exp(-2)]
+    ratio = math.exp(1.5 - 0.5)
+    arithmetic = math.exp(-0.5) / (sum(wrong) / 2)
+    chosen = p / (p + sum(wrong))
+    assert found["forget", "probability"] == pytest.approx(p)
+    assert found["facts", "probability"] == pytest.approx(chosen)
+    assert found["facts", "multiple_choice_accuracy"] == 1.0
+    assert found["retain", "rouge_l_recall"] == 0.75
+    assert found["retain", "truth_ratio"] == pytest.approx(1 - 1 / ratio)
+    assert found["forget", "truth_ratio"] == pytest.approx(1 / ratio)
+    assert found["retain", "truth_ratio_arithmetic"] == pytest.approx(1 - 1 / arithmetic)
+    assert found["retain", "extraction_strength"] == 0.5
+    assert found["retain", "exact_memorization"] == 0.75
+    assert (found["forget", "forget_quality"], found["forget", "ks_statistic"]) == (1.0, 0.0)
+    parts = [p, 0.75, 1 - 1 / ratio, chosen, 0.75, 1 - 1 / ratio]
+    assert found["utility", "model_utility"] == pytest.approx(6 / sum(1 / part for part in parts))
+
+
+def test_rows_of_the_contract():
+    metrics = score_run(run_rows(), run_rows(), MANIFEST)
+    assert set(metrics[0]) == {"split", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better"}
+    found = by_name(metrics)
+    assert len(found) == len(metrics)
+    assert {metric for _, metric in found} == set(METRICS)
+    assert [split for split, metric in found if metric == "multiple_choice_accuracy"] == ["facts"]
+    assert found["retain", "probability"]["n"] == 4
+    assert found["utility", "model_utility"]["n"] == 8
+    assert found["forget", "probability"]["higher_is_better"] is False
+    assert found["retain", "probability"]["higher_is_better"] is True
+    assert all(metric["ci_low"] <= metric["value"] <= metric["ci_high"] for metric in metrics)
+
+
+def test_without_a_retrained_model_there_is_no_forget_quality():
+    names = {metric["metric"] for metric in score_run(run_rows(), None, MANIFEST)}
+    assert not any("forget_quality" in name or "ks" in name for name in names)
+    assert "model_utility" in names
+
+
+def test_same_rows_same_numbers_in_any_order_of_the_reference():
+    rows = run_rows()
+    for i, row in enumerate(rows):
+        row["answer_nll"] += 0.3 * i
+        row["paraphrase_nll"] += 0.2 * i
+    reference = run_rows()
+    assert score_run(rows, reference, MANIFEST) == score_run(rows, reference[::-1], MANIFEST)
+
+
+def test_resampling_takes_matched_questions_together():
+    """A model that equals `retrained` on every question has D = 0 in every resample."""
+    rows = run_rows()
+    for i, row in enumerate(rows):
+        row["paraphrase_nll"] += i
+    found = by_name(score_run(rows, rows, MANIFEST))["forget", "ks_statistic"]
+    assert (found["value"], found["ci_low"], found["ci_high"]) == (0.0, 0.0, 0.0)
+
+
+def test_a_utility_of_zero_where_one_part_is_zero():
+    found = by_name(score_run(run_rows(generation=""), None, MANIFEST))
+    assert found["utility", "model_utility"]["value"] == 0.0
+
+
+def test_hopeless_losses_give_numbers_not_infinities():
+    changes = {"answer_nll": 4e6, "paraphrase_nll": 4e6, "distractor_nll": [9e6, 9e6]}
+    metrics = score_run(run_rows(**changes), run_rows(), MANIFEST)
+    assert all(math.isfinite(metric[key]) for metric in metrics for key in ("value", "ci_low", "ci_high"))
+
+
+def test_different_forget_questions_are_refused():
+    reference = [row for row in run_rows() if row["id"] != "forget3"]
+    with pytest.raises(UserError, match=r"different forget questions \(4 and 3; 'forget3'"):
+        score_run(run_rows(), reference, MANIFEST)
+
+
+def test_a_retrained_model_without_records_is_refused():
+    with pytest.raises(UserError, match=r"`retrained` hold no forget question.*diverged"):
+        score_run(run_rows(), [], MANIFEST)
+
+
+def test_an_empty_split_is_refused():
+    rows = [row for row in run_rows() if row["split"] != "facts"]
+    with pytest.raises(UserError, match="no example of split 'facts'"):
+        score_run(rows, None, MANIFEST)
+
+
+def test_a_row_of_an_unknown_split_is_refused():
+    with pytest.raises(UserError, match="split 'holdout'"):
+        score_run([*run_rows(), make_row("x", "holdout")], None, MANIFEST)
+
+
+@pytest.mark.parametrize("field", ["answer_nll", "argmax_correct", "generation", "distractor_nll"])
+def test_a_missing_field_is_named(field):
+    rows = run_rows()
+    del rows[5][field]
+    with pytest.raises(UserError, match=f"'retain1'.*{field}"):
+        score_run(rows, None, MANIFEST)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    rows = run_rows()
+    rows[0]["distractor_nll"] = [math.nan, 1.0]
+    with pytest.raises(UserError, match=r"'forget0'.*not finite"):
+        score_run(rows, None, MANIFEST)
+
+
+def test_no_distractors_no_truth_ratio():
+    rows = [row | ({"distractor_nll": []} if row["id"] == "forget2" else {}) for row in run_rows()]
+    found = by_name(score_run(rows, run_rows(), MANIFEST))
+    assert ("forget", "truth_ratio") not in found
+    assert ("forget", "forget_quality") not in found
+    assert ("retain", "truth_ratio") in found
+
+
+def test_no_distractors_in_a_utility_or_multiple_choice_split_is_refused():
+    rows = [row | ({"distractor_nll": []} if row["id"] == "retain2" else {}) for row in run_rows()]
+    with pytest.raises(UserError, match=r"Model Utility.*'retain2'"):
+        score_run(rows, None, MANIFEST)
+    rows = [row | ({"distractor_nll": []} if row["id"] == "facts2" else {}) for row in run_rows()]
+    with pytest.raises(UserError, match=r"'facts2' of multiple-choice split"):
+        score_run(rows, None, MANIFEST)
+
+
+def test_a_utility_split_must_be_evaluated():
+    with pytest.raises(UserError, match="'holdout' counts towards Model Utility"):
+        score_run(run_rows(), None, MANIFEST | {"utility": ["retain", "holdout"]})

@@ -1,0 +1,68 @@
+"""The settings of a suite and the code that takes them agree; defaults live in the suite only."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import get_args
+
+import pytest
+
+from pipeline_lib.config import components
+from pipeline_lib.config.suite import FineTune, Training
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
+from pipeline_lib.steps.unlearn import _optimizer
+from pipeline_lib.training.loop import TrainingSettings
+from tests.tiny import Bigram
+
+
+def settings_classes(union):
+    """kind -> settings class, from a discriminated union."""
+    classes = get_args(get_args(union)[0])
+    return {get_args(c.model_fields["kind"].annotation)[0]: c for c in classes}
+
+
+OBJECTIVE_SETTINGS = settings_classes(components.ObjectiveSettings)
+OPTIMIZER_SETTINGS = settings_classes(components.OptimizerSettings)
+
+
+def test_kinds_are_the_registries():
+    assert list(components.OBJECTIVE_KINDS) == list(OBJECTIVES) == list(OBJECTIVE_SETTINGS)
+    assert list(components.OPTIMIZER_KINDS) == list(OPTIMIZERS) == list(OPTIMIZER_SETTINGS)
+    assert set(OPTIMIZERS) >= components.SECOND_ORDER
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_objective_fields_are_the_settings_without_defaults(kind):
+    fields = {field.name: field for field in dataclasses.fields(OBJECTIVES[kind])}
+    fields.pop("reference_model", None)
+    assert set(fields) | {"kind"} == set(OBJECTIVE_SETTINGS[kind].model_fields)
+    assert all(field.default is dataclasses.MISSING for field in fields.values())
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_optimizer_arguments_are_the_settings_without_defaults(kind):
+    arguments = dict(inspect.signature(OPTIMIZERS[kind]).parameters)
+    assert all(argument.default is inspect.Parameter.empty for argument in arguments.values())
+    assert [arguments.pop("params").name, arguments.pop("lr").name] == ["params", "lr"]
+    schedule = {"update_every", "curvature_data"} & set(OPTIMIZER_SETTINGS[kind].model_fields)
+    assert {*arguments, "kind", "learning_rate"} | schedule == set(OPTIMIZER_SETTINGS[kind].model_fields)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_resolved_settings_make_the_optimizer(kind):
+    settings = OPTIMIZER_SETTINGS[kind](kind=kind, learning_rate=0.5, weight_decay=0.25).model_dump()
+    stepper, curvature = _optimizer(settings, Bigram([[0.5, 0.5]] * 2))
+    assert stepper.param_groups[0]["lr"] == 0.5
+    assert stepper.param_groups[0]["weight_decay"] == 0.25
+    assert (curvature is not None) == (kind == "sophia")
+    with pytest.raises(TypeError):
+        make_optimizer(kind, Bigram([[1.0]]), learning_rate=0.5, unknown=1)
+
+
+def test_training_settings_are_the_blocks_of_the_suite():
+    names = {field.name for field in dataclasses.fields(TrainingSettings)}
+    assert names == set(Training.model_fields)
+    assert names | {"learning_rate", "weight_decay"} == set(FineTune.model_fields)
+    assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(TrainingSettings))

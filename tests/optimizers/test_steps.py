@@ -1,0 +1,192 @@
+"""Single steps worked by hand, and AdamW against torch's plain one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer, parameter_groups
+from pipeline_lib.optimizers.signum import Signum
+from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
+from tests.tiny import flat, tiny_model
+
+
+def vector(*values: float) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.tensor(values, dtype=torch.float64))
+
+
+def step(optimizer, parameter, *gradient: float) -> list[float]:
+    parameter.grad = torch.tensor(gradient, dtype=parameter.dtype)
+    optimizer.step()
+    return parameter.tolist()
+
+
+# --- Signum ---------------------------------------------------------------------------------------
+
+
+def test_signum_by_hand():
+    theta = vector(1.0, -1.0, 2.0)
+    optimizer = Signum([theta], lr=0.1, momentum=0.9, weight_decay=0.5)
+    # m = 0.1 g: signs +, -, 0; theta (1 - 0.05) -+ 0.1
+    assert step(optimizer, theta, 0.5, -3.0, 0.0) == pytest.approx([0.85, -0.85, 1.9])
+    # m = 0.045 - 0.2 < 0;  -0.27 + 0.1 < 0;  0 + 1e-9 > 0
+    assert step(optimizer, theta, -2.0, 1.0, 1e-8) == pytest.approx([0.9075, -0.7075, 1.705])
+    assert optimizer.state[theta]["momentum"].tolist() == pytest.approx([-0.155, -0.17, 1e-9])
+
+
+# --- Sophia ---------------------------------------------------------------------------------------
+
+
+def test_sophia_by_hand():
+    theta = vector(1.0, 1.0, 1.0, 1.0)
+    optimizer = Sophia([theta], lr=0.1, beta1=0.5, beta2=0.5, gamma=0.5, eps=1e-3, weight_decay=0.5)
+    optimizer.update_curvature([torch.tensor([4.0, 1.0, 1.0, 0.0], dtype=torch.float64)])
+    # h = (2, 1/2, 1/2, 0), gamma h = (1, 1/4, 1/4, 0 -> eps), m = g / 2 = (0.1, 2, -2, -1e-4)
+    # ratio = (0.1, 8 -> 1, -8 -> -1, -0.1); theta = 0.95 - 0.1 ratio
+    assert step(optimizer, theta, 0.2, 4.0, -4.0, -2e-4) == pytest.approx([0.94, 0.85, 1.05, 0.96])
+    assert optimizer.clipped_share == 0.5
+    # m = (0.05, 1, -1, -5e-5) + g / 2 = (2.05, 0, 1, -5e-5), h unchanged without an estimate
+    # ratio = (1, 0, 1, -0.05)
+    expected = [0.94 * 0.95 - 0.1, 0.85 * 0.95, 1.05 * 0.95 - 0.1, 0.96 * 0.95 + 0.005]
+    assert step(optimizer, theta, 4.0, -2.0, 4.0, 0.0) == pytest.approx(expected)
+    assert optimizer.clipped_share == 0.5
+    # The next estimate is averaged in: h = (2, 1/2, 1/2, 0) / 2 + (0, 2, 0, 6) / 2
+    optimizer.update_curvature([torch.tensor([0.0, 2.0, 0.0, 6.0], dtype=torch.float64)])
+    assert optimizer.state[theta]["curvature"].tolist() == pytest.approx([1.0, 1.25, 0.25, 3.0])
+
+
+def test_sophia_before_any_estimate_is_signum():
+    one, other = vector(1.0, -2.0, 3.0), vector(1.0, -2.0, 3.0)
+    sophia = Sophia([one], lr=0.1, beta1=0.9, beta2=0.99, gamma=0.05, eps=1e-12, weight_decay=0.1)
+    signum = Signum([other], lr=0.1, momentum=0.9, weight_decay=0.1)
+    for gradient in ([1.0, -1e-6, 0.0], [-5.0, 2.0, 0.0], [0.1, 0.1, 3.0]):
+        assert step(sophia, one, *gradient) == step(signum, other, *gradient)
+    assert sophia.clipped_share == 1.0
+
+
+def test_sophia_does_not_move_where_the_curvature_is_huge():
+    theta = vector(1.0, 1.0)
+    optimizer = Sophia([theta], lr=0.1, beta1=0.9, beta2=0.9, gamma=0.05, eps=1e-12, weight_decay=0.0)
+    optimizer.update_curvature([torch.tensor([1e30, 0.0], dtype=torch.float64)])
+    assert step(optimizer, theta, 1.0, 1.0) == pytest.approx([1.0, 0.9], abs=1e-20)
+    assert optimizer.clipped_share == 0.5
+
+
+def test_sophia_moves_like_newton_where_nothing_is_clipped():
+    """Without averaging (b1 = b2 = 0) a step on a quadratic is lr times the exact Newton step."""
+    theta, curvature = vector(0.3, -0.2), torch.tensor([2.0, 5.0], dtype=torch.float64)
+    optimizer = Sophia([theta], lr=1.0, beta1=0.0, beta2=0.0, gamma=1.0, eps=1e-12, weight_decay=0.0)
+    optimizer.update_curvature([curvature])
+    assert step(optimizer, theta, *(curvature * theta).tolist()) == pytest.approx([0.0, 0.0], abs=1e-15)
+
+
+# --- Sophia as released -----------------------------------------------------------------------------
+
+
+def literal_released_step(theta, gradient, state, lr, beta1, beta2, rho, weight_decay):
+    """One tensor, in the order of the released code: h, m, decay, m once more, bounded ratio, move."""
+    state["h"] = beta2 * state["h"] + (1 - beta2) * gradient**2
+    state["m"] = beta1 * state["m"] + (1 - beta1) * gradient
+    theta = theta - lr * weight_decay * theta
+    state["m"] = beta1 * state["m"] + (1 - beta1) * gradient
+    ratio = torch.minimum(state["m"].abs() / (rho * 5120 * state["h"] + 1e-15), torch.ones_like(theta))
+    return theta - lr * torch.sign(state["m"]) * ratio, float((ratio >= 1).double().mean())
+
+
+def test_sophia_as_released_equals_the_released_formula():
+    settings = {"lr": 3e-3, "beta1": 0.9, "beta2": 0.95, "rho": 0.04, "weight_decay": 0.1}
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.nn.Parameter(torch.randn(40, 25, dtype=torch.float64, generator=generator))
+    optimizer = SophiaAsReleased([theta], **settings)
+    expected, state = theta.detach().clone(), {"h": torch.zeros(40, 25), "m": torch.zeros(40, 25)}
+    shares = []
+    for _ in range(8):
+        # Sizes from 1e-6 to 1: some coordinates are clipped, some are not.
+        size = 10 ** (-6 * torch.rand(40, 25, dtype=torch.float64, generator=generator))
+        theta.grad = torch.randn(40, 25, dtype=torch.float64, generator=generator) * size
+        expected, share = literal_released_step(expected, theta.grad, state, **settings)
+        optimizer.step()
+        assert torch.allclose(theta, expected, rtol=1e-13, atol=1e-15)
+        assert optimizer.clipped_share == pytest.approx(share)
+        shares.append(share)
+    assert min(shares) > 0.05 and max(shares) < 0.95
+    assert torch.allclose(optimizer.state[theta]["curvature"], state["h"], rtol=1e-13)
+
+
+def test_its_momentum_is_one_average_with_beta1_squared():
+    theta = vector(0.0)
+    optimizer = SophiaAsReleased([theta], lr=0.1, beta1=0.9, beta2=0.95, rho=0.04, weight_decay=0.0)
+    average = 0.0
+    for gradient in (1.0, -3.0, 0.5):
+        step(optimizer, theta, gradient)
+        average = 0.81 * average + 0.19 * gradient
+        assert optimizer.state[theta]["momentum"].item() == pytest.approx(average)
+
+
+def test_sophia_as_released_by_hand():
+    theta = vector(1.0, 1.0, 1.0)
+    optimizer = SophiaAsReleased([theta], lr=0.1, beta1=0.5, beta2=0.5, rho=1 / 2560, weight_decay=0.5)
+    # h = g^2 / 2, rho 5120 h = g^2, m = 3/4 g, ratio = 3 / (4 g): 3/8, clipped, 0
+    assert step(optimizer, theta, 2.0, -0.1, 0.0) == pytest.approx([0.95 - 0.0375, 1.05, 0.95])
+    assert optimizer.clipped_share == pytest.approx(1 / 3)
+
+
+# --- AdamW, groups ----------------------------------------------------------------------------------
+
+SETTINGS = {
+    "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "signum": {"momentum": 0.9},
+    "sophia": {"beta1": 0.96, "beta2": 0.99, "gamma": 0.05, "eps": 1e-12},
+    "sophia_as_released": {"beta1": 0.9, "beta2": 0.95, "rho": 0.04},
+}
+
+
+def test_adamw_is_torchs_fused_one_and_equals_the_plain_one():
+    ours, plain = tiny_model(), tiny_model()
+    optimizer = make_optimizer("adamw", ours, learning_rate=1e-2, weight_decay=0.1, **SETTINGS["adamw"])
+    assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"] is True
+    reference = torch.optim.AdamW(
+        parameter_groups(plain, 0.1), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, fused=False, foreach=False
+    )
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        reference.step()
+    assert torch.allclose(flat(list(ours.parameters())), flat(list(plain.parameters())), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_weight_decay_shrinks_matrices_only(kind):
+    model = tiny_model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(kind, model, learning_rate=0.5, weight_decay=0.25, **SETTINGS[kind])
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        factor = 1 - 0.5 * 0.25 if parameter.dim() == 2 else 1.0
+        assert torch.allclose(parameter, before[name] * factor, rtol=1e-6, atol=0), name
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_frozen_parameters_and_those_without_gradient_stay(kind):
+    model = tiny_model()
+    first, second, *_ = model.parameters()
+    first.requires_grad_(False)
+    optimizer = make_optimizer(kind, model, learning_rate=0.5, weight_decay=0.25, **SETTINGS[kind])
+    assert not any(p is first for group in optimizer.param_groups for p in group["params"])
+    before = second.detach().clone()
+    optimizer.step()
+    assert torch.equal(second, before)
+    assert getattr(optimizer, "clipped_share", None) in (None, 0.0)
+
+
+def test_default_weight_decay_is_none_at_all():
+    optimizer = make_optimizer("signum", tiny_model(), learning_rate=0.1, momentum=0.9)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0}
+    assert math.isclose(optimizer.param_groups[0]["lr"], 0.1)

@@ -1,0 +1,229 @@
+"""A made-up study on disk, laid out as the workflow does it: 2 objectives x 5 optimisers x 3 seeds.
+
+One run diverged. The numbers are drawn, but of one piece: the KS distance is that of the records' truth
+ratios, and so on. `numbers` overrides single metrics, so that a test can do its arithmetic by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from pipeline_lib.reporting.collect import collect_costs, collect_metrics
+
+# label: (kind, order, forgetting, damage, clipped share)
+OPTIMIZERS: dict[str, tuple[str, str, float, float, float | None]] = {
+    "adamw": ("adamw", "FO", 0.55, 0.05, None),
+    "signum": ("signum", "FO", 1.3, 0.3, None),
+    "sophia": ("sophia", "SO", 0.85, 0.06, 0.71),
+    "sophia_published": ("sophia", "SO", 1.25, 0.28, 0.99),
+    "sophia_as_released": ("sophia_as_released", "SO", 1.2, 0.25, 0.95),
+}
+DISPLAY = dict(
+    zip(OPTIMIZERS, ("AdamW", "Signum", "Sophia", "Sophia (published)", "Sophia (as released)"), strict=True)
+)
+METHODS = {"GradDiff": 1.0, "NPO": 0.8}
+QUESTIONS = 40
+
+
+@dataclass
+class Study:
+    """`paths(*names)` gives the files a table or figure needs."""
+
+    root: Path
+    task: str = "fictitious"
+    model: str = "tiny"
+    seeds: tuple[int, ...] = (1, 2, 3)
+    methods: dict[str, float] = field(default_factory=lambda: dict(METHODS))
+    diverged: dict[tuple[str, str, int], int] = field(default_factory=lambda: {("GradDiff", "signum", 2): 23})
+    numbers: dict[tuple[str, str, int, str, str], float] = field(default_factory=dict)
+    generation: str | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        anchors = [("original", "none"), ("retrained", "none")]
+        return [
+            (m, o) for m in self.methods for o in OPTIMIZERS
+        ] + anchors  # anchors last: reporting must move them
+
+    def place(self, kind: str, method: str, optimizer: str, seed: int) -> Path:
+        return self.root / kind / self.task / self.model / method / optimizer / f"seed{seed}"
+
+    def paths(self, *names: str) -> list[Path]:
+        return [
+            path for name in names for path in sorted(self.root.rglob(name)) if "models" not in path.parts
+        ]
+
+    def write(self) -> Study:
+        runs = []
+        for method, optimizer in self.rows():
+            kind, order, *_ = OPTIMIZERS.get(optimizer, ("none", "none", 0, 0, None))
+            anchor = order == "none"
+            for seed in self.seeds:
+                run: dict[str, Any] = {"task": self.task, "model": self.model, "method": method}
+                run |= {"optimizer": optimizer, "seed": seed, "order": order, "optimizer_kind": kind}
+                run["objective_kind"] = None if anchor else method
+                run["display"] = method if anchor else f"{method} + {DISPLAY[optimizer]}"
+                runs.append(run)
+        _json(self.root / "runs.json", runs)
+        split = {"n": QUESTIONS, "groups": 4, "sha256": "0" * 64}
+        manifest = {"source": "fictitious", "settings": {}, "origin": "generated"}
+        manifest |= {"splits": {"forget": split, "retain": split, "facts": split}}
+        manifest |= {"evaluate": ["forget", "retain", "facts"], "utility": ["retain", "facts"]}
+        _json(self.root / "data" / self.task / "manifest.json", manifest)
+        (self.root / "suite.yaml").write_text("name: demo\nseeds: [1, 2, 3]\n")
+        for seed in self.seeds:
+            retrained = self._log_ratios("retrained", "none", seed)
+            for method, optimizer in self.rows():
+                self._training(method, optimizer, seed)
+                self._evaluation(method, optimizer, seed, retrained)
+        self.collect()
+        return self
+
+    def collect(self) -> None:
+        collect_metrics(sorted(self.root.rglob("metrics.json")), self.root / "metrics.csv")
+        folders = [path.parent for path in sorted((self.root / "training").rglob("run.json"))]
+        collect_costs(folders, self.root / "costs.csv")
+
+    def _draw(self, method: str, optimizer: str, seed: int) -> np.random.Generator:
+        return np.random.default_rng([seed, *map(ord, method + optimizer)])
+
+    def _strength(self, method: str, optimizer: str) -> tuple[float, float]:
+        """(forgetting, damage): 0 = like original; forgetting 1 = like retrained."""
+        if optimizer == "none":
+            return (1.0, 0.0) if method == "retrained" else (0.0, 0.0)
+        _, _, forgetting, damage, _ = OPTIMIZERS[optimizer]
+        return forgetting * self.methods[method], damage * self.methods[method]
+
+    def _log_ratios(self, method: str, optimizer: str, seed: int) -> np.ndarray:
+        """(QUESTIONS,) log R: about 2.5 where the answers are known, 0.2 in a model that never saw them."""
+        forgetting, _ = self._strength(method, optimizer)
+        questions = np.random.default_rng(7).normal(0, 0.5, QUESTIONS)
+        noise = self._draw(method, optimizer, seed).normal(0, 0.2, QUESTIONS)
+        return 2.5 - 2.3 * forgetting + questions + noise
+
+    def _training(self, method: str, optimizer: str, seed: int) -> None:
+        folder = self.place("training", method, optimizer, seed)
+        draw = self._draw(method, optimizer, seed)
+        kind, _, forgetting, damage, clipped = OPTIMIZERS.get(optimizer, ("adamw", "none", 0, 0, None))
+        lost = self.diverged.get((method, optimizer, seed))
+        total = 150 if optimizer == "none" else 50
+        steps = lost - 1 if lost else total
+        rows = []
+        for step in range(1, steps + 1):
+            done = step / total
+            rows.append(
+                {"step": step, "epoch": done * 5, "loss": 1.0, "grad_norm": 1.0, "learning_rate": 1e-4}
+                | {
+                    "forget_loss": 0.1 * math.exp(5 * forgetting * done) + draw.uniform(0, 0.05),
+                    "retain_loss": 0.1 + 3 * damage * done + draw.uniform(0, 0.05),
+                }
+                | {"clipped_share": None if clipped is None else clipped + 0.1 * (0.5 - done) ** 2}
+                | {"update_norm": 0.1, "tokens_per_s": 1000.0, "memory_mb": 900.0}
+            )  # fmt: skip
+            if optimizer == "none":
+                rows[-1] |= {"forget_loss": None, "retain_loss": 4 * math.exp(-3 * done)}
+        _jsonl(folder / "steps.jsonl", rows)
+        _json(
+            folder / "run.json",
+            {
+                "status": "diverged" if lost else "ok",
+                "diverged_step": lost,
+                "suite": "demo",
+                "task": self.task,
+            }
+            | {"model": self.model, "method": method, "optimizer": optimizer, "seed": seed}
+            | {"objective": None if optimizer == "none" else {"kind": method, "gamma": 1.0, "beta": 0.1}}
+            | {"optimizer_settings": {"kind": kind, "lr": 1e-4, "betas": [0.9, 0.95]}}
+            | {
+                "training": {"epochs": 5, "batch_size": 8},
+                "data": {},
+                "parent": None,
+            }
+            | {"weights_sha256": "0" * 64, "steps": steps, "wall_time_s": 12.0}
+            | {"train_time_s": steps * (0.04 if clipped is None else 0.052) * (1 + 0.02 * seed)}
+            | {"peak_memory_mb": 820.0 + (60 if clipped is None else 95) + 3 * seed, "device": "cpu"}
+            | {"versions": {"python": "3.11.2", "torch": "2.13.0"}, "git_commit": "abc1234"},
+        )
+
+    def _evaluation(self, method: str, optimizer: str, seed: int, retrained: np.ndarray) -> None:
+        folder = self.place("evaluations", method, optimizer, seed)
+        name: dict[str, Any] = {"suite": "demo", "task": self.task, "model": self.model, "method": method}
+        name |= {"optimizer": optimizer, "seed": seed}
+        lost = self.diverged.get((method, optimizer, seed))
+        if lost:
+            _json(
+                folder / "metrics.json", {**name, "status": "diverged", "diverged_step": lost, "metrics": []}
+            )
+            _jsonl(folder / "records.jsonl", [])
+            return
+        ratios = self._log_ratios(method, optimizer, seed)
+        _jsonl(
+            folder / "records.jsonl",
+            [self._record(i, float(r), method, optimizer) for i, r in enumerate(ratios)],
+        )
+        forgetting, damage = self._strength(method, optimizer)
+        noise = self._draw(method, optimizer, seed).uniform(-0.015, 0.015, 12)
+        test = stats.ks_2samp(ratios, retrained)
+        keep = max(0.02, 0.8 - damage)
+        left = max(0.01, 0.95 * (1 - forgetting) + 0.25 * forgetting)
+        values = {
+            ("forget", "probability", False): left + noise[0],
+            ("forget", "rouge_l_recall", False): left + noise[1],
+            ("forget", "truth_ratio", True): float(np.mean(np.minimum(np.exp(ratios), np.exp(-ratios)))),
+            ("forget", "extraction_strength", False): max(0.03, 0.8 - 0.7 * forgetting) + noise[2],
+            ("forget", "forget_quality", True): float(test.pvalue),
+            ("forget", "forget_quality_log10", True): math.log10(test.pvalue),
+            ("forget", "ks_statistic", False): float(test.statistic),
+            ("retain", "probability", True): keep + noise[3],
+            ("retain", "rouge_l_recall", True): keep + noise[4],
+            ("retain", "truth_ratio", True): 0.8 * keep + noise[5],
+            ("facts", "probability", True): 0.9 * keep + noise[6],
+            ("facts", "rouge_l_recall", True): 0.9 * keep + noise[7],
+            ("facts", "truth_ratio", True): 0.7 * keep + noise[8],
+            ("utility", "model_utility", True): 0.85 * keep + noise[9],
+        }
+        metrics = []
+        for (split, metric, higher), drawn in values.items():
+            value = self.numbers.get((method, optimizer, seed, split, metric), drawn)
+            interval = (None, None) if metric.startswith("forget_quality") else (value - 0.04, value + 0.03)
+            metrics.append(
+                {
+                    "split": split,
+                    "metric": metric,
+                    "value": value,
+                    "ci_low": interval[0],
+                    "ci_high": interval[1],
+                }
+                | {"n": QUESTIONS if split != "utility" else 80, "higher_is_better": higher}
+            )
+        _json(folder / "metrics.json", {**name, "status": "ok", "diverged_step": None, "metrics": metrics})
+
+    def _record(self, i: int, log_ratio: float, method: str, optimizer: str) -> dict[str, Any]:
+        return {
+            "id": f"forget-{i}",
+            "group": f"author{i // 10}",
+            "split": "forget",
+            "prompt": f"Where was author {i} born?",
+            "answer": f"In Town {i}.",
+            "generation": self.generation or f"An answer of {method} {optimizer} to question {i}.",
+            "paraphrase_nll": 10.0,
+            "paraphrase_tokens": 5,
+            "distractor_nll": [(2.0 + log_ratio) * 4] * 3,
+            "distractor_tokens": [4] * 3,
+        }
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def _jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

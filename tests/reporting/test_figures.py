@@ -1,0 +1,162 @@
+"""Figures are drawn from the right numbers, and twice the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics import truth_ratio as reference
+from pipeline_lib.reporting.catalog import FIGURES
+from pipeline_lib.reporting.figures import build_figure, draw_figure
+from pipeline_lib.reporting.figures.truth_ratio import log_truth_ratio
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.style import marks
+from tests.paths import REPO
+from tests.reporting.study import Study
+
+
+def _figure(name: str, study: Study) -> Figure:
+    return build_figure(name, Inputs(study.paths(*FIGURES[name].needs)))
+
+
+def _points(ax: Any) -> list[tuple[float, float]]:
+    """Means: lines of one point that are not the caps of error bars."""
+    found = [line.get_data() for line in ax.lines if line.get_marker() not in ("|", "_")]
+    return [(float(x[0]), float(y[0])) for x, y in found if np.size(x) == 1]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_written_twice_the_same(name: str, study: Study, tmp_path: Path) -> None:
+    paths = study.paths(*FIGURES[name].needs)
+    draw_figure(name, paths, tmp_path / "a.svg", tmp_path / "a.png")
+    draw_figure(name, reversed(paths), tmp_path / "b.svg", tmp_path / "b.png")
+    svg = (tmp_path / "a.svg").read_bytes()
+    assert svg == (tmp_path / "b.svg").read_bytes()
+    assert b"<dc:date>" not in svg
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_of_one_seed_and_one_method(name: str, root: Path, tmp_path: Path) -> None:
+    study = Study(root, seeds=(1,), methods={"NPO": 0.8}, diverged={("NPO", "sophia", 1): 1}).write()
+    draw_figure(name, study.paths(*FIGURES[name].needs), tmp_path / "a.svg", tmp_path / "a.png")
+    assert (tmp_path / "a.svg").stat().st_size > 5000
+
+
+def test_tradeoff_points(root: Path) -> None:
+    numbers: dict[tuple[str, str, int, str, str], float] = {}
+    for seed, (x, y) in {1: (0.2, 0.5), 2: (0.3, 0.6), 3: (0.4, 0.7)}.items():
+        numbers["NPO", "sophia", seed, "forget", "ks_statistic"] = x
+        numbers["NPO", "sophia", seed, "utility", "model_utility"] = y
+    figure = _figure("tradeoff", Study(root, numbers=numbers).write())
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["GradDiff", "NPO"]
+    assert any(np.allclose(point, (0.3, 0.6)) for point in _points(figure.axes[1]))
+    assert not any(np.allclose(point, (0.3, 0.6)) for point in _points(figure.axes[0]))
+    # Five optimisers and the two anchors in each panel, `retrained` at distance 0.
+    assert [len(_points(ax)) for ax in figure.axes] == [7, 7]
+    assert all(any(x == 0 for x, _ in _points(ax)) for ax in figure.axes)
+    assert figure.axes[0].get_title(loc="right") == "Signum: 1 of 3 diverged"
+
+
+def test_tradeoff_without_truth_ratios_shows_rouge(root: Path) -> None:
+    study = Study(root).write()
+    lines = (root / "metrics.csv").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if ",ks_statistic," not in line and ",forget_quality" not in line]
+    (root / "metrics.csv").write_text("".join(kept))
+    assert _figure("tradeoff", study).axes[0].get_xlabel() == "Forget ROUGE-L (dashed: retrained)"
+    assert len(_figure("truth_ratio", study).axes[0].lines) == 0
+
+
+def test_truth_ratio_curves(study: Study) -> None:
+    ax = _figure("truth_ratio", study).axes[1]
+    curves = {str(line.get_label()).split(",")[0]: line.get_data() for line in ax.lines}
+    assert list(curves) == [
+        "original", "retrained", "AdamW", "Signum", "Sophia", "Sophia (published)", "Sophia (as released)",
+    ]  # fmt: skip
+    x, y = (np.asarray(values) for values in curves["original"])
+    assert len(x) == 2 + 3 * 40 and y[0] == 0 and y[-1] == 1
+    medians = {name: float(np.median(np.asarray(data[0])[1:-1])) for name, data in curves.items()}
+    assert medians["original"] > medians["AdamW"] > medians["Sophia"] > medians["retrained"]
+
+
+def test_truth_ratio_by_hand_and_as_evaluation_has_it() -> None:
+    record = {"id": "a", "paraphrase_nll": 4.0, "paraphrase_tokens": 4}
+    record |= {"distractor_nll": [6.0, 2.0], "distractor_tokens": [2, 2]}
+    # Per token: right 1, wrong 3 and 1, mean 2; log R = 2 - 1.
+    assert log_truth_ratio(record, "here") == pytest.approx(1.0)
+    assert reference.log_truth_ratio(4.0, 4, [6.0, 2.0], [2, 2]) == pytest.approx(1.0)
+    with pytest.raises(UserError, match="here: no truth ratio can be had from record 'a'"):
+        log_truth_ratio({**record, "distractor_nll": []}, "here")
+    with pytest.raises(UserError, match="the truth ratio of record 'a' is nan"):
+        log_truth_ratio({**record, "paraphrase_nll": float("nan")}, "here")
+
+
+def test_trajectory_lines(root: Path) -> None:
+    figure = _figure("trajectory", Study(root).write())
+    forget, retain = figure.axes[:2]
+    assert forget.get_yscale() == "log" and retain.get_yscale() == "linear"
+    longest = [line for line in forget.lines if np.size(line.get_xdata()) > 1]
+    assert [np.size(line.get_xdata()) for line in longest] == [50] * 5
+    crosses = [np.asarray(line.get_xdata()).tolist() for line in forget.lines if line.get_marker() == "x"]
+    assert crosses == [[22.0]]  # the last step that was taken
+
+
+def test_an_objective_without_retain_loss_says_so(root: Path) -> None:
+    study = Study(root, seeds=(1,), diverged={}).write()
+    for path in study.paths("steps.jsonl"):
+        if "NPO" in path.parts:
+            text = path.read_text().replace('"retain_loss": ', '"retain_loss": null, "x": ')
+            path.write_text(text)
+    retain = _figure("trajectory", study).axes[3]
+    assert [text.get_text() for text in retain.texts] == ["not part of this objective"]
+
+
+def test_many_steps_are_averaged(root: Path) -> None:
+    study = Study(root, seeds=(1,), methods={"NPO": 1.0}, diverged={}).write()
+    rows = '{{"step": {0}, "forget_loss": {0}, "retain_loss": 1.0}}\n'
+    for path in study.paths("steps.jsonl"):
+        path.write_text("".join(rows.format(step) for step in range(1, 251)))
+    line = _figure("trajectory", study).axes[0].lines[0]
+    # Windows of ceil(250 / 100) = 3 steps: 84 points; the first at step 2, the mean of 1, 2, 3.
+    assert np.size(line.get_xdata()) == 84
+    assert (line.get_xdata()[0], line.get_ydata()[0]) == (2.0, 2.0)  # type: ignore[index]
+
+
+def test_cost_points(study: Study) -> None:
+    time, memory, clipped = _figure("cost", study).axes
+    assert time.get_xlabel() == "Time per step (ms)" and memory.get_xlabel() == "Peak memory (MiB)"
+    means = [x for x, _ in _points(time)]
+    assert len(means) == 10 and means[2] == pytest.approx(54.08)
+    assert [text.get_text() for text in clipped.texts] == ["first order"] * 4
+
+
+def test_first_and_second_order_differ_in_colour_marker_and_line(study: Study) -> None:
+    found = marks(Inputs(study.paths("runs.json")).rows)
+    assert len({mark.colour for mark in found.values()}) == len({m.marker for m in found.values()}) == 5
+    assert [mark.line for mark in found.values()] == ["-", "-", "--", "--", "--"]
+
+
+def test_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from pipeline_lib.reporting import collect, figures, html\n"
+        "from pipeline_lib.reporting.catalog import FIGURES, TABLES\n"
+        "[item.load() for item in (*FIGURES.values(), *TABLES.values())]\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, check=False).returncode == 0
+
+
+def test_a_catalogue_without_matplotlib_or_pandas() -> None:
+    code = (
+        "import sys, pipeline_lib.reporting.catalog\n"
+        "sys.exit(bool({'matplotlib', 'pandas'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, check=False).returncode == 0

@@ -1,0 +1,169 @@
+"""The report is whole, says only what the numbers support, and shows hostile answers as harmless text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.figures import draw_figure
+from pipeline_lib.reporting.html import write_report
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.style import visible
+from pipeline_lib.reporting.tables import write_table
+from tests.reporting.study import Study
+
+HOSTILE = (
+    "<script>alert(1)</script></style></bdi></dd><img src=x onerror=alert(1)> \" ' &amp; {{ 7 * 7 }} "
+    "\u202eesrever\u0000\u0007\ud800 ok"
+)
+
+
+class _Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _report(study: Study) -> str:
+    for name, item in TABLES.items():
+        outputs = [study.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
+        write_table(name, study.paths(*item.needs), *outputs)
+    svg, png = study.root / "figures" / "tradeoff.svg", study.root / "figures" / "tradeoff.png"
+    draw_figure("tradeoff", study.paths(*FIGURES["tradeoff"].needs), svg, png)
+    made = [path for part in ("tables", "figures") for path in sorted((study.root / part).iterdir())]
+    write_report([*study.paths(*REPORT_NEEDS), *made], study.root / "report" / "index.html")
+    return (study.root / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A study's folder and its report."""
+    study = Study(tmp_path_factory.mktemp("written") / "demo").write()
+    return study.root, _report(study)
+
+
+def test_report_is_one_file_without_script_or_network(written: tuple[Path, str]) -> None:
+    _, text = written
+    page = _Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "iframe", "object", "embed", "link", "form", "base"}
+    assert not any(key.startswith("on") or key == "style" for _, attrs in page.tags for key in attrs)
+    sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(sources) == 1 and str(sources[0]).startswith("data:image/svg+xml;base64,")
+    policy = next(str(a["content"]) for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';") and "unsafe" not in policy and "script-src" not in policy
+    css = re.search(r"<style>(.*?)</style>", text, re.S)
+    assert css is not None
+    digest = base64.b64encode(hashlib.sha256(css[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+
+
+def test_links_lead_to_files_beside_the_report(written: tuple[Path, str]) -> None:
+    root, text = written
+    page = _Page(text)
+    links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a"]
+    files = [link for link in links if not link.startswith("#")]
+    assert "../metrics.csv" in files and "../tables/main.csv" in files and "../figures/tradeoff.svg" in files
+    assert all((root / "report" / link).resolve().is_file() for link in files)
+    anchors = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
+
+
+def test_hostile_answers_are_shown_as_text(root: Path) -> None:
+    text = _report(Study(root, seeds=(1,), diverged={}, generation=HOSTILE).write())
+    page = _Page(text)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;/style&gt;&lt;/bdi&gt;" in text
+    assert "onerror=alert(1)&gt;" in text and "<img src=x" not in text
+    assert "{{ 7 * 7 }}" in page.text and "&#34; &#39; &amp;amp;" in text
+    assert "⟨U+202E⟩esrever⟨U+0000⟩⟨U+0007⟩⟨U+D800⟩ ok" in page.text
+    assert not set(text) & {"\u202e", "\u0000", "\u0007"}
+
+
+def test_visible_keeps_ordinary_text() -> None:
+    assert visible("Zoë\n\t日本 – “x”") == "Zoë\n\t日本 – “x”"
+    assert visible("a\u2028b\u200bc\rd") == "a⟨U+2028⟩b⟨U+200B⟩c⟨U+000D⟩d"
+
+
+def test_report_shows_rows_answers_and_facts(written: tuple[Path, str]) -> None:
+    page = _Page(written[1])
+    for said in (
+        "GradDiff + Sophia (as released)",
+        "An answer of original none to question 0.",
+        "An answer of NPO sophia to question 30.",
+        "36 trained models",
+        "forget 40 questions in 4 groups",
+        "python 3.11.2, torch 2.13.0",
+        "abc1234",
+        "name: demo",
+    ):
+        assert said in page.text, said
+
+
+def _findings(study: Study) -> str:
+    inputs = Inputs(study.paths(*REPORT_NEEDS))
+    found = findings(inputs, study.task, study.model)
+    return "\n".join(line for finding in found for line in (finding.text, *finding.cases))
+
+
+def test_a_difference_is_claimed_only_with_an_interval(root: Path) -> None:
+    numbers: dict[tuple[str, str, int, str, str], float] = {}
+    for optimizer in ("adamw", "signum", "sophia", "sophia_published", "sophia_as_released"):
+        for seed in (1, 2, 3):
+            # The same for all, but noisy: nothing can be claimed; except sophia, 0.3 below all of them.
+            noise = {1: 0.0, 2: 0.02, 3: -0.02}[(seed + len(optimizer)) % 3 + 1]
+            distance = 0.6 + noise - (0.3 if optimizer == "sophia" else 0)
+            numbers["NPO", optimizer, seed, "forget", "ks_statistic"] = distance
+            numbers["NPO", optimizer, seed, "utility", "model_utility"] = 0.5 + noise
+    said = _findings(Study(root, numbers=numbers).write())
+    assert "NPO, second order against first order: a difference in 2 of 6 pairs of rows." in said
+    assert "NPO + Sophia against NPO + AdamW: closer to retrained (difference in KS D −0.300" in said
+    assert "For the other pairs no difference can be claimed." in said
+    assert "Diverged, and left out of the means: GradDiff + Signum (1 of 3 seeds, step 23)." in said
+    assert "A second-order step took 1.30 times as long as AdamW's" in said
+    assert "NPO + Sophia (published) 100 %" in said and "Above 90 %" in said
+
+
+def test_one_seed_claims_nothing(root: Path) -> None:
+    study = Study(root, seeds=(1,), diverged={}).write()
+    said = _findings(study)
+    for method in study.methods:
+        assert f"{method}, second order against first order: no difference can be claimed" in said
+    assert "closer" not in said
+    assert "Every row is <b>one seed</b>" in _report(study)
+
+
+def test_missing_inputs_are_refused(root: Path) -> None:
+    study = Study(root, seeds=(1,), diverged={}).write()
+    names = [name for name in REPORT_NEEDS if name != "suite.yaml"]
+    with pytest.raises(UserError, match=r"not given: suite.yaml"):
+        write_report(study.paths(*names), root / "report" / "index.html")
+    paths = [*study.paths(*REPORT_NEEDS), root / "figures" / "tradeoff.svg"]
+    with pytest.raises(UserError, match=r"tradeoff.svg: no such file"):
+        write_report(paths, root / "report" / "index.html")
+    assert not (root / "report" / "index.html").exists()
+
+
+def test_diverged_anchors_are_an_error(root: Path) -> None:
+    lost = {("retrained", "none", seed): 3 for seed in (1, 2, 3)}
+    study = Study(root, diverged=lost).write()
+    with pytest.raises(UserError, match="`retrained` of fictitious, tiny diverged in every seed"):
+        _findings(study)

@@ -1,0 +1,209 @@
+"""Tables show the numbers of metrics.csv, and their three forms say the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.reporting.catalog import TABLES
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Estimate
+from pipeline_lib.reporting.tables import build_table, write_table
+from pipeline_lib.reporting.tables.comparisons import verdict
+from pipeline_lib.reporting.tables.layout import Table
+from tests.reporting.study import Study
+
+
+def _build(name: str, study: Study) -> Table:
+    (table,) = build_table(name, Inputs(study.paths(*TABLES[name].needs)))
+    return table
+
+
+def _write(name: str, study: Study, folder: Path) -> dict[str, str]:
+    paths = {form: folder / f"{name}.{form}" for form in ("csv", "md", "tex")}
+    write_table(name, study.paths(*TABLES[name].needs), *paths.values())
+    return {form: path.read_text() for form, path in paths.items()}
+
+
+def _numbers(text: str) -> dict[tuple[str, str, str], dict[str, str]]:
+    rows = csv.DictReader(text.splitlines())
+    return {(row["method"], row["optimizer"], row["quantity"]): row for row in rows}
+
+
+def test_main_table_has_the_hand_made_numbers(root: Path) -> None:
+    values = {1: 0.4, 2: 0.5, 3: 0.6}
+    numbers = {("NPO", "sophia", seed, "forget", "rouge_l_recall"): v for seed, v in values.items()}
+    numbers |= {
+        ("GradDiff", "signum", seed, "utility", "model_utility"): v for seed, v in {1: 0.3, 3: 0.5}.items()
+    }
+    forms = _write("main", Study(root, numbers=numbers).write(), root)
+    rows = _numbers(forms["csv"])
+    line = rows["NPO", "sophia", "forget.rouge_l_recall"]
+    assert float(line["value"]) == pytest.approx(0.5)
+    assert float(line["low"]) == pytest.approx(0.5 - 0.248414, abs=1e-6)
+    assert float(line["high"]) == pytest.approx(0.5 + 0.248414, abs=1e-6)
+    assert (line["seeds"], line["seeds_diverged"], line["n"], line["interval"]) == ("3", "0", "40", "t")
+    assert "0.500 [0.252, 0.748]" in forms["md"]
+    assert r"\shortstack{0.500\\{\scriptsize [0.252, 0.748]}}" in forms["tex"]
+    # Two seeds: 0.3 and 0.5, half width 12.7062 * 0.141421 / sqrt(2) = 1.27062; not cut at 0 or 1.
+    line = rows["GradDiff", "signum", "utility.model_utility"]
+    assert (line["seeds"], line["seeds_diverged"]) == ("2", "1")
+    assert "0.400 [−0.871, 1.671]" in forms["md"]
+    assert "2, diverged (1 of 3 seeds)" in forms["md"]
+
+
+def test_main_table_rows_and_columns(study: Study) -> None:
+    table = _build("main", study)
+    labels = [line.row.display for line in table.lines]
+    assert labels[:4] == ["original", "retrained", "GradDiff + AdamW", "GradDiff + Signum"]
+    assert len(labels) == 2 + 2 * 5
+    heads = [head.replace("\u00a0", " ") for head in table.columns]
+    assert heads == [
+        "Forget ROUGE-L ↓ (n = 40)",
+        "Forget Probability ↓ (n = 40)",
+        "Forget Extraction strength ↓ (n = 40)",
+        "Forget Truth ratio ↑ (n = 40)",
+        "Forget quality log10 p ↑ (n = 40)",
+        "KS D ↓ (n = 40)",
+        "Model utility ↑ (n = 80)",
+        "Retain ROUGE-L ↑ (n = 40)",
+    ]
+    assert table.notes[0].startswith("95 % intervals: for two seeds or more the mean and the t-interval")
+
+
+def test_a_row_that_always_diverged_stays_in_the_table(root: Path) -> None:
+    lost = {("NPO", "signum", seed): 4 for seed in (1, 2, 3)}
+    forms = _write("main", Study(root, diverged=lost).write(), root)
+    assert "| NPO + Signum | – | – | – | – | – | – | – | – | diverged (3 of 3 seeds) |" in forms["md"]
+    assert _numbers(forms["csv"])["NPO", "signum", ""]["seeds_diverged"] == "3"
+
+
+def test_single_seed_says_that_its_interval_is_another_one(root: Path) -> None:
+    forms = _write("main", Study(root, seeds=(1,), diverged={}).write(), root)
+    assert "bootstrap interval over groups of questions, which says nothing about other seeds" in forms["md"]
+    assert _numbers(forms["csv"])["NPO", "adamw", "utility.model_utility"]["interval"] == "bootstrap"
+
+
+def test_a_metric_that_a_task_does_not_have_is_named(root: Path) -> None:
+    study = Study(root).write()
+    lines = (root / "metrics.csv").read_text().splitlines(keepends=True)
+    absent = (",forget,ks_statistic,", ",forget,forget_quality", ",forget,truth_ratio,")
+    kept = [line for line in lines if not any(part in line for part in absent)]
+    (root / "metrics.csv").write_text("".join(kept))
+    table = _build("main", study)
+    assert len(table.columns) == 5
+    assert table.notes[-1] == "Not measured for this task: Forget Truth ratio, Forget quality log10 p, KS D."
+    assert len(_build("comparisons", study).columns) == 3  # against, utility, its verdict
+
+
+def test_retain_questions_may_be_a_part_of_the_retain_set(root: Path) -> None:
+    study = Study(root).write()
+    text = (root / "metrics.csv").read_text().replace(",retain,", ",retain_eval,")
+    (root / "metrics.csv").write_text(text)
+    assert _build("main", study).columns[-1].startswith("Retain ROUGE-L")
+
+
+def test_utility_table_has_the_parts_of_the_manifest(study: Study, root: Path) -> None:
+    table = _build("utility", study)
+    names = [cell.numbers[0].quantity for cell in table.lines[0].cells]
+    parts = ["probability", "rouge_l_recall", "truth_ratio"]
+    assert names == ["utility.model_utility", *(f"{s}.{p}" for s in ("retain", "facts") for p in parts)]
+    other = Study(root, seeds=(1,), diverged={}).write()
+    manifest = other.paths("manifest.json")[0]
+    manifest.write_text(json.dumps({"splits": {}}))
+    with pytest.raises(UserError, match=r"needs data/fictitious/manifest.json with `utility`"):
+        _build("utility", other)
+
+
+def test_cost_table(study: Study) -> None:
+    table = _build("cost", study)
+    cells = {line.row.display: line for line in table.lines}
+    sophia = cells["NPO + Sophia"]
+    # Steps of 52 ms x (1 + 0.02 seed), seeds 1, 2, 3: mean 54.08 ms, 1.30 times AdamW's 40 ms x (...).
+    assert sophia.cells[2].text == "0.0541"
+    assert sophia.cells[3].text == "1.30"
+    assert sophia.cells[0].text == "50" and sophia.cells[0].small == ""
+    assert cells["NPO + AdamW"].cells[5].text == "–"
+    assert cells["GradDiff + Signum"].seeds == "2, diverged (1 of 3 seeds)"
+    assert cells["original"].cells[3].text == "–"
+
+
+def test_settings_table(study: Study, root: Path) -> None:
+    table = _build("settings", study)
+    row = next(line for line in table.lines if line.row.display == "NPO + Sophia")
+    assert row.cells[0].text == "kind NPO, gamma 1, beta 0.1"
+    assert row.cells[1].text == "kind sophia, lr 0.0001, betas (0.9, 0.95)"
+    assert table.lines[0].cells[0].text == "–"
+    assert table.columns == ("Objective", "Optimiser", "Training")
+    other = Study(root, diverged={}).write()
+    path = other.place("training", "NPO", "sophia", 2) / "run.json"
+    path.write_text(path.read_text().replace('"lr": 0.0001', '"lr": 0.0002'))
+    with pytest.raises(UserError, match="its seeds were run with different settings of `optimizer_settings`"):
+        _build("settings", other)
+
+
+def test_comparisons_are_second_minus_first_order(root: Path) -> None:
+    first, second = {1: 0.60, 2: 0.62, 3: 0.61}, {1: 0.40, 2: 0.41, 3: 0.42}
+    numbers = {("NPO", "adamw", s, "forget", "ks_statistic"): v for s, v in first.items()}
+    numbers |= {("NPO", "sophia", s, "forget", "ks_statistic"): v for s, v in second.items()}
+    table = _build("comparisons", Study(root, numbers=numbers).write())
+    assert len(table.lines) == 2 * 3 * 2
+    line = next(
+        x for x in table.lines if x.row.display == "NPO + Sophia" and x.cells[0].text == "NPO + AdamW"
+    )
+    # -0.20, -0.21, -0.19: mean -0.20, half width 4.30265 * 0.01 / sqrt(3) = 0.02484.
+    assert (line.cells[1].text, line.cells[1].small) == ("−0.200", "[−0.225, −0.175]")
+    assert line.cells[2].text == "closer to retrained"
+    assert line.seeds == "3 shared"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher", "said"),
+    [
+        (0.1, 0.3, True, "more"),
+        (0.1, 0.3, False, "less"),
+        (-0.3, -0.1, False, "more"),
+        (-0.1, 0.3, True, "no difference can be claimed"),
+        (0.0, 0.3, True, "no difference can be claimed"),
+        (None, None, True, "one seed or none: no difference can be claimed"),
+    ],
+)
+def test_verdict(low: float | None, high: float | None, higher: bool, said: str) -> None:
+    value = 0.1 if low is None or high is None else (low + high) / 2
+    assert verdict(Estimate(value, low, high, 3, 40, "t", higher), "more", "less") == said
+
+
+def test_labels_are_escaped(root: Path) -> None:
+    study = Study(root, seeds=(1,), diverged={}).write()
+    runs = json.loads((root / "runs.json").read_text())
+    for run in runs:
+        if run["method"] == "NPO":
+            run["display"] = "NPO | 50% & a_b <x> $1"
+    (root / "runs.json").write_text(json.dumps(runs))
+    forms = _write("main", study, root)
+    assert r"NPO \textbar{} 50\% \& a\_b \textless{}x\textgreater{} \$1 &" in forms["tex"]
+    assert r"| NPO \| 50% & a_b &lt;x> $1 |" in forms["md"]
+    assert "NPO | 50% & a_b <x> $1" in forms["csv"]
+
+
+def test_two_models_are_two_tables(study: Study, root: Path) -> None:
+    first = Study(root, seeds=(1,), diverged={}, model="tiny").write()
+    runs = json.loads((root / "runs.json").read_text())
+    second = Study(root, seeds=(1,), diverged={}, model="large").write()
+    runs += json.loads((root / "runs.json").read_text())
+    (root / "runs.json").write_text(json.dumps(runs))
+    forms = _write("main", second, root)
+    assert "## fictitious, tiny" in forms["md"] and "## fictitious, large" in forms["md"]
+    assert forms["tex"].count(r"\begin{tabular}") == 2
+    assert {row["model"] for row in csv.DictReader(forms["csv"].splitlines())} == {first.model, second.model}
+
+
+def test_unknown_names_and_missing_inputs_are_refused(study: Study) -> None:
+    with pytest.raises(UserError, match=r"called 'mian'; there are: main, comparisons"):
+        write_table("mian", [], "a", "b", "c")
+    with pytest.raises(UserError, match=r"not given: metrics.csv"):
+        build_table("main", Inputs(study.paths("runs.json")))

@@ -1,0 +1,157 @@
+"""A stopped run that is continued ends with the same bits; a checkpoint that does not fit is not used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from pipeline_lib.training import checkpoint, loop
+from tests.tiny import flat, tiny_model
+from tests.training.runs import OPTIMIZER_SETTINGS, optimizer_of, run, timeless
+
+
+class Stopped(Exception):
+    pass
+
+
+def fresh(kind):
+    """A model with dropout in its attention, so that the random state matters too."""
+    model = tiny_model(attention_dropout=0.2)
+    return model, optimizer_of(kind, model)
+
+
+def stop_before(step, monkeypatch):
+    """Make the loop raise when it prepares this step, counted from 0."""
+    original = loop.step_batches
+
+    def stopping(data, settings, current, seed):
+        if current == step:
+            raise Stopped
+        return original(data, settings, current, seed)
+
+    monkeypatch.setattr(loop, "step_batches", stopping)
+
+
+def assert_same_run(one, other):
+    """Each is (model, optimizer, outcome): bits of weights and states, and the log without times."""
+    assert torch.equal(flat(list(one[0].parameters())), flat(list(other[0].parameters())))
+    left, right = one[1].state_dict(), other[1].state_dict()
+    assert left["param_groups"] == right["param_groups"]
+    assert left["state"].keys() == right["state"].keys()
+    for index, state in left["state"].items():
+        assert state.keys() == right["state"][index].keys()
+        for key, value in state.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(right["state"][index][key])), key
+    assert timeless(one[2].log) == timeless(other[2].log)
+    assert (one[2].status, one[2].steps) == (other[2].status, other[2].steps)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize("kind", OPTIMIZER_SETTINGS)
+def test_stopped_and_continued_equals_undisturbed(kind, stop, tmp_path, monkeypatch):
+    options = {"warmup": 0.3, "decay": "cosine", "checkpoint_seconds": 0}
+    whole = fresh(kind)
+    undisturbed = (*whole, run(whole[0], tmp_path / "a", kind, optimizer=whole[1], **options))
+
+    with monkeypatch.context() as patch:
+        stop_before(stop, patch)
+        model, optimizer = fresh(kind)
+        with pytest.raises(Stopped):
+            run(model, tmp_path / "b", kind, optimizer=optimizer, **options)
+    assert json.loads((tmp_path / "b" / "state.json").read_text())["step"] == stop
+
+    model, optimizer = fresh(kind)
+    with monkeypatch.context() as patch:
+        steps, original = [], loop.step_batches
+        patch.setattr(loop, "step_batches", lambda *args: steps.append(args[2]) or original(*args))
+        outcome = run(model, tmp_path / "b", kind, optimizer=optimizer, **options)
+    assert steps == list(range(stop, 6))  # nothing is done twice
+    assert_same_run((model, optimizer, outcome), undisturbed)
+    times = [row["elapsed_s"] for row in outcome.log]
+    assert times == sorted(times)
+
+
+def test_checkpoints_are_as_rare_as_asked(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda folder, model, optimizer, step, *rest: saved.append(step))
+    run(tiny_model(), tmp_path / "a", checkpoint_seconds=0)
+    assert saved == [1, 2, 3, 4, 5]  # after the last step the model itself is written
+    run(tiny_model(), tmp_path / "a", checkpoint_seconds=3600)
+    assert saved == [1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The checkpoint folder of a run that was stopped after 3 steps, and what the whole run gives."""
+    whole = fresh("sophia")
+    undisturbed = (*whole, run(whole[0], tmp_path / "whole", "sophia", optimizer=whole[1]))
+    with monkeypatch.context() as patch:
+        stop_before(3, patch)
+        model, optimizer = fresh("sophia")
+        with pytest.raises(Stopped):
+            run(model, tmp_path / "c", "sophia", optimizer=optimizer, checkpoint_seconds=0)
+    return tmp_path / "c", undisturbed
+
+
+def cut_tensors(folder):
+    file = folder / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+SPOILERS = {
+    "cut tensors": cut_tensors,
+    "no tensors": lambda folder: (folder / "tensors.safetensors").unlink(),
+    "no state": lambda folder: (folder / "state.json").unlink(),
+    "broken state": lambda folder: (folder / "state.json").write_text('{"step": 3, '),
+    "state of another kind": lambda folder: (folder / "state.json").write_text("[1, 2]"),
+    "state without a field": lambda folder: (folder / "state.json").write_text('{"step": 3}'),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILERS.values(), ids=SPOILERS)
+def test_a_corrupt_checkpoint_is_said_and_not_used(spoil, stopped, capsys):
+    folder, undisturbed = stopped
+    spoil(folder)
+    model, optimizer = fresh("sophia")
+    outcome = run(model, folder, "sophia", optimizer=optimizer)
+    assert_same_run((model, optimizer, outcome), undisturbed)
+    message = capsys.readouterr().err
+    assert f"{folder}: unreadable checkpoint" in message and "starting over" in message
+
+
+def test_a_checkpoint_of_other_settings_is_said_and_not_used(stopped, capsys):
+    folder, undisturbed = stopped
+    model, optimizer = fresh("sophia")
+    outcome = run(model, folder, "sophia", optimizer=optimizer, fingerprint="there")
+    assert_same_run((model, optimizer, outcome), undisturbed)
+    assert f"{folder}: checkpoint of other settings" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_fits_is_used_in_silence(stopped, capsys):
+    folder, undisturbed = stopped
+    model, optimizer = fresh("sophia")
+    outcome = run(model, folder, "sophia", optimizer=optimizer)
+    assert_same_run((model, optimizer, outcome), undisturbed)
+    assert "starting over" not in capsys.readouterr().err
+
+
+def test_a_failure_while_saving_leaves_the_old_checkpoint(stopped, monkeypatch):
+    folder, _ = stopped
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model, optimizer = fresh("sophia")
+
+    def full_disk(path, value):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint, "write_json", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.save(folder, model, optimizer, 9, [], "here")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir() if ".partial" in path.name] == []
+
+
+def test_a_checkpoint_holds_safetensors_and_json_only(stopped):
+    folder, _ = stopped
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json", "tensors.safetensors"]
