@@ -10,6 +10,7 @@ from pipeline_lib.data.prepare import load_splits
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.files import read_json, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import data_hashes, fingerprint, start
 
 
@@ -40,7 +41,7 @@ def run(
         load_splits(data_dir, names),
         settings,
         work_dir,
-        fingerprint(settings, data_hashes(data_dir), info["weights_sha256"]),
+        fingerprint(settings, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
     )
     write_jsonl(records_path, rows)
     shutil.rmtree(work_dir, ignore_errors=True)
