@@ -82,7 +82,7 @@ class ScratchModel(Block):
     heads: Count = 4
     kv_heads: Count = 4
     max_length: Count = 128
-    prompt: PromptSettings = PromptSettings()
+    prompt: PromptSettings = PromptSettings(template="<user>{prompt}<assistant>", answer_prefix="")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> ScratchModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from pipeline_lib.models import source
 from pipeline_lib.models.prompt import PromptFormat
@@ -51,3 +52,17 @@ def smollm2():
     if not os.environ.get("PIPELINE_MODELS") or not source.local_copy(SMOLLM2["id"]):
         pytest.skip("needs SmolLM2-135M-Instruct under $PIPELINE_MODELS")
     return source.load_source(SMOLLM2)
+
+
+@pytest.fixture
+def folder(scratch, tmp_path):
+    """The scratch model in the layout of transformers."""
+    path = tmp_path / "tiny-model"
+    scratch[0].save_pretrained(path)
+    scratch[1].save_pretrained(path)
+    return path
+
+
+def same_weights(a, b) -> bool:
+    state_a, state_b = a.state_dict(), b.state_dict()
+    return state_a.keys() == state_b.keys() and all(torch.equal(state_a[k], state_b[k]) for k in state_a)

@@ -8,6 +8,8 @@ rule describe_suite:
         runs=OUT / "runs.json",
     log:
         OUT / "logs/describe_suite.log",
+    benchmark:
+        OUT / "benchmarks/describe_suite.tsv"
     conda:
         "../../environment.yml"
     resources:

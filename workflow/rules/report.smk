@@ -9,6 +9,8 @@ rule collect:
         costs=OUT / "costs.csv",
     log:
         OUT / "logs/collect.log",
+    benchmark:
+        OUT / "benchmarks/collect.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -33,6 +35,8 @@ rule table:
         OUT / "tables/{table}.tex",
     log:
         OUT / "logs/table/{table}.log",
+    benchmark:
+        OUT / "benchmarks/table/{table}.tsv"
     wildcard_constraints:
         table="|".join(TABLES),
     conda:
@@ -60,6 +64,8 @@ rule figure:
         png=OUT / "figures/{figure}.png",
     log:
         OUT / "logs/figure/{figure}.log",
+    benchmark:
+        OUT / "benchmarks/figure/{figure}.tsv"
     wildcard_constraints:
         figure="|".join(FIGURES),
     conda:
@@ -88,6 +94,8 @@ rule html_report:
         ),
     log:
         OUT / "logs/html_report.log",
+    benchmark:
+        OUT / "benchmarks/html_report.tsv"
     conda:
         "../../environment.yml"
     resources:
