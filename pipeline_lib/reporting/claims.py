@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
-from pipeline_lib.reporting.tables.comparisons import QUANTITIES, pairs, verdict
+from pipeline_lib.reporting.tables.comparisons import QUANTITIES, count, pairs, verdict
 
 HIGH_CLIPPING = 0.9  # from here on nearly every coordinate moves by the same amount, as in Signum
 
@@ -75,12 +75,13 @@ def _orders(summary: Summary, task: str, model: str, method: str) -> Finding | N
     if not compared:
         return None
     cases = []
+    comparisons = count(summary.inputs, summary, task, model)
     for second, first in compared:
         claims = []
         for split, metric, better, worse in QUANTITIES:
             if not summary.has(task, model, split, metric):
                 continue
-            difference = summary.difference(second, first, split, metric)
+            difference = summary.difference(second, first, split, metric, comparisons)
             words = verdict(difference, better, worse)
             if difference is not None and words in (better, worse):
                 claims.append(f"{words} (difference in {style.metric_label(metric)} {_value(difference)})")

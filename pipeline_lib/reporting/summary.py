@@ -32,12 +32,20 @@ class Estimate:
     higher_is_better: bool | None = None
 
 
-def over_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % t-interval; no interval for a single value."""
+TIE = 1e-9  # differences closer than this are rounding
+
+
+def over_seeds(values: Sequence[float], comparisons: int = 1) -> tuple[float, float | None, float | None]:
+    """Mean and 95 % t-interval; no interval for a single value.
+
+    With `comparisons` > 1 the interval is Bonferroni's: all of that many hold at once with 95 %.
+    """
     mean = fmean(values)
     if len(values) < 2:
         return mean, None, None
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = (
+        float(stats.t.ppf(1 - 0.025 / comparisons, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    )
     return mean, mean - half, mean + half
 
 
@@ -123,16 +131,20 @@ class Summary:
             kind = "none" if low is None else "bootstrap"
         return Estimate(mean, low, high, len(values), counts.pop(), kind, direction)
 
-    def difference(self, row: Row, other: Row, split: str, metric: str) -> Estimate | None:
-        """Mean of `row` minus `other`, paired over the seeds that both finished.
+    def difference(self, row: Row, other: Row, split: str, metric: str, comparisons: int) -> Estimate | None:
+        """Mean of `row` minus `other`, paired over the seeds that both finished, and its interval.
 
-        Paired, because runs of one seed start from the same model. None where no seed is shared.
+        Paired, because runs of one seed start from the same model; simultaneous for `comparisons`
+        differences. None where no seed is shared. Differences without any spread have no interval: a
+        metric that moves in steps (KS D in steps of 1 / n) gives such ties by chance with few seeds.
         """
         a, b = self.by_seed(row, split, metric), self.by_seed(other, split, metric)
         pairs = [a[seed] - b[seed] for seed in a if seed in b]
         if not pairs:
             return None
-        mean, low, high = over_seeds(pairs)
+        mean, low, high = over_seeds(pairs, comparisons)
+        if max(pairs) - min(pairs) < TIE:
+            low = high = None
         direction = self.estimate(row, split, metric)
         return Estimate(
             mean,

@@ -70,12 +70,23 @@ def test_differences_are_paired_over_shared_seeds(root: Path) -> None:
     second = {("GradDiff", "sophia", seed, *D): v for seed, v in {1: 0.8, 2: 0.0, 3: 0.3}.items()}
     inputs, summary = _load(Study(root, numbers=first | second).write())
     rows = [_row(inputs, "GradDiff", name) for name in ("sophia", "signum")]
-    difference = summary.difference(rows[0], rows[1], *D)
+    difference = summary.difference(rows[0], rows[1], *D, comparisons=1)
     # Seeds 1 and 3: -0.1 and -0.2. Mean -0.15, s = 0.0707, half width 12.706 * 0.0707 / sqrt(2) = 0.63531.
     assert difference is not None and difference.seeds == 2
     assert (difference.value, difference.low, difference.high) == pytest.approx(
         (-0.15, -0.78531, 0.48531), abs=1e-5
     )
+
+
+def test_differences_without_spread_have_no_interval(root: Path) -> None:
+    first = {("NPO", "signum", seed, *D): v for seed, v in {1: 0.300, 2: 0.250, 3: 0.275}.items()}
+    second = {("NPO", "sophia", seed, *D): v for seed, v in {1: 0.275, 2: 0.225, 3: 0.250}.items()}
+    inputs, summary = _load(Study(root, numbers=first | second).write())
+    rows = [_row(inputs, "NPO", name) for name in ("sophia", "signum")]
+    difference = summary.difference(rows[0], rows[1], *D, comparisons=1)
+    # One question of 40 in every seed: a tie of a metric that moves in steps, not certainty.
+    assert difference is not None and difference.value == pytest.approx(-0.025)
+    assert (difference.low, difference.high, difference.interval) == (None, None, "none")
 
 
 def test_relative_time_is_against_adamw_of_the_same_seed(study: Study) -> None:

@@ -155,8 +155,10 @@ def test_comparisons_are_second_minus_first_order(root: Path) -> None:
     line = next(
         x for x in table.lines if x.row.display == "NPO + Sophia" and x.cells[0].text == "NPO + AdamW"
     )
-    # -0.20, -0.21, -0.19: mean -0.20, half width 4.30265 * 0.01 / sqrt(3) = 0.02484.
-    assert (line.cells[1].text, line.cells[1].small) == ("−0.200", "[−0.225, −0.175]")
+    # -0.20, -0.21, -0.19: mean -0.20, s = 0.01. 24 differences: the t quantile at p = 1 - 0.025 / 24 with 2
+    # degrees of freedom is (2 p - 1) sqrt(2 / (4 p (1 - p))) = 21.875; half of the interval is
+    # 21.875 * 0.01 / sqrt(3) = 0.1263.
+    assert (line.cells[1].text, line.cells[1].small) == ("−0.200", "[−0.326, −0.074]")
     assert line.cells[2].text == "closer to retrained"
     assert line.seeds == "3 shared"
 
@@ -169,7 +171,7 @@ def test_comparisons_are_second_minus_first_order(root: Path) -> None:
         (-0.3, -0.1, False, "more"),
         (-0.1, 0.3, True, "no difference can be claimed"),
         (0.0, 0.3, True, "no difference can be claimed"),
-        (None, None, True, "one seed or none: no difference can be claimed"),
+        (None, None, True, "no interval over seeds: no difference can be claimed"),
     ],
 )
 def test_verdict(low: float | None, high: float | None, higher: bool, said: str) -> None:

@@ -104,7 +104,10 @@ rule html_report:
     params:
         code=[
             source_hash(f"pipeline_lib.reporting.{module}")
-            for module in ("html", *(item.module for item in (TABLES | FIGURES).values()))
+            for module in (
+                "html",
+                *(item.module for item in (TABLES | FIGURES).values()),
+            )
         ],
     script:
         "../scripts/html_report.py"
