@@ -250,8 +250,8 @@ def test_a_pretrained_model_keeps_its_chat_format_unless_told() -> None:
         "add_bos": False,
     }
     scratch = parse_suite(small()).models["tiny"].prompt
-    assert (scratch.kind, scratch.answer_prefix) == ("template", " ")
-    assert "{prompt}" in scratch.template
+    assert (scratch.kind, scratch.answer_prefix) == ("template", "")
+    assert scratch.template == "<user>{prompt}<assistant>"
 
 
 # --- shapes -----------------------------------------------------------------------------------------
