@@ -21,6 +21,10 @@ from pipeline_lib.training.loop import Outcome
 from pipeline_lib.training.memory import peak_memory_mb
 
 
+# Read when the job starts, with the code it runs: the checkout may move on before it ends.
+COMMIT = git_commit()
+
+
 def start(device: str, threads: int) -> torch.device:
     """Set the threads and choose the device: "auto", "cpu" or "cuda"."""
     torch.set_num_threads(threads)
@@ -33,8 +37,9 @@ def start(device: str, threads: int) -> torch.device:
 def place_for_training(model: Any, device: torch.device) -> Any:
     """Move the model and choose its attention.
 
-    On a CPU, plain attention trains short sequences about 1.4 times as fast as torch's fused kernel
-    under bf16 (SmolLM2-135M, 16 x 64 tokens, one thread), and no slower in fp32.
+    On a CPU, plain attention trained short sequences about 1.4 times as fast as torch's fused kernel
+    under bf16 and as fast in fp32 (SmolLM2-135M, 16 x 64 tokens, one thread; measured once, on a
+    machine that did other work).
     """
     if device.type == "cpu":
         model.set_attn_implementation("eager")
@@ -80,7 +85,7 @@ def run_facts(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "git_commit": git_commit(),
+        "git_commit": COMMIT,
     }
 
 
