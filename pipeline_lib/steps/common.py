@@ -20,7 +20,6 @@ from pipeline_lib.provenance import git_commit, versions
 from pipeline_lib.training.loop import Outcome
 from pipeline_lib.training.memory import peak_memory_mb
 
-
 # Read when the job starts, with the code it runs: the checkout may move on before it ends.
 COMMIT = git_commit()
 
