@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from pipeline_lib.curvature import gauss_newton
 from pipeline_lib.data.batching import IGNORED, Batch, Example
 
 VOCAB, PAD, END = 64, 0, 2
@@ -113,11 +114,11 @@ class Bigram(torch.nn.Module):
 def labels_without_chance(patch: pytest.MonkeyPatch) -> None:
     """Curvature labels that depend on a position's own distribution alone: its least likely token."""
 
-    def least_likely(probabilities, n, generator):
-        assert n == 1 and generator is not None
-        return probabilities.argmin(-1, keepdim=True)
+    def least_likely(probabilities, generator):
+        assert generator is not None
+        return probabilities.argmin(-1)
 
-    patch.setattr(torch, "multinomial", least_likely)
+    patch.setattr(gauss_newton, "draw_labels", least_likely)
 
 
 @contextmanager

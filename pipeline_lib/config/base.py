@@ -7,7 +7,16 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticKnownError
 
 # pattern -> what it asks for, in words
@@ -42,6 +51,14 @@ Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _REAL]
 Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Switch = Annotated[bool, Field(strict=True)]
+Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _REAL]
+
+# A number, or `auto`. The tags make a fault one finding instead of one for each of the two.
+_AUTO = Discriminator(lambda value: "auto" if value == "auto" else "number")
+PositiveOrAuto = Annotated[
+    Annotated[Positive, Tag("number")] | Annotated[Literal["auto"], Tag("auto")], _AUTO
+]
+CountOrAuto = Annotated[Annotated[Count, Tag("number")] | Annotated[Literal["auto"], Tag("auto")], _AUTO]
 
 
 def suggestion(found: Any, allowed: Iterable[str]) -> str:
@@ -92,9 +109,16 @@ def plain(annotation: Any) -> Any:
 def choices(annotation: Any) -> dict[str, type[Block]]:
     """The blocks that a field allows, by the value of `kind` or `source` that chooses among them."""
     annotation = plain(annotation)
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return {}
-    return {tag(member): member for member in get_args(annotation)}
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    return {
+        tag(member): member for member in members if isinstance(member, type) and issubclass(member, Block)
+    }
+
+
+def takes_auto(annotation: Any) -> bool:
+    """Whether a field's type is a number or `auto`."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    return Literal["auto"] in map(plain, members)
 
 
 def tag(block: type[Block]) -> str:

@@ -1,4 +1,4 @@
-"""Settings of models, tasks, objectives and optimisers; with `suite.py`, every default of a run."""
+"""Settings of models and tasks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from pipeline_lib.config.base import (
     CountOrZero,
     Faults,
     HubId,
-    NonNegative,
-    Positive,
     Revision,
-    Share,
     Switch,
     Text,
-    choices,
 )
 
 # --- models -----------------------------------------------------------------------------------
@@ -186,91 +182,3 @@ class FilesTask(Block):
 
 
 TaskSettings = Annotated[FictitiousTask | TofuTask | FilesTask, Field(discriminator="source")]
-
-
-# --- objectives: one class for each entry of pipeline_lib.objectives.OBJECTIVES -----------------
-
-
-class GradAscentSettings(Block):
-    kind: Literal["GradAscent"]
-
-
-class GradDiffSettings(Block):
-    kind: Literal["GradDiff"]
-    gamma: NonNegative = Field(1.0, description="Weight of the retain loss")
-
-
-class KLSettings(Block):
-    kind: Literal["KL"]
-    gamma: NonNegative = Field(1.0, description="Weight of the divergence on the retain set")
-
-
-class POSettings(Block):
-    kind: Literal["PO"]
-    gamma: NonNegative = Field(1.0, description="Weight of the retain loss")
-
-
-class NPOSettings(Block):
-    kind: Literal["NPO"]
-    beta: Positive = 0.1
-    alpha: NonNegative = Field(1.0, description="Weight of the retain loss")
-
-
-ObjectiveSettings = Annotated[
-    GradAscentSettings | GradDiffSettings | KLSettings | POSettings | NPOSettings,
-    Field(discriminator="kind"),
-]
-
-
-# --- optimisers: one class for each entry of pipeline_lib.optimizers.OPTIMIZERS -----------------
-
-
-class AdamWSettings(Block):
-    kind: Literal["adamw"]
-    learning_rate: Positive
-    beta1: Share = 0.9
-    beta2: Share = 0.999
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-
-
-class SignumSettings(Block):
-    kind: Literal["signum"]
-    learning_rate: Positive
-    momentum: Share = 0.9
-    weight_decay: NonNegative = 0.0
-
-
-class SophiaSettings(Block):
-    """Defaults are the published constants (arXiv 2305.14342, section 3.1, Sophia-G)."""
-
-    kind: Literal["sophia"]
-    learning_rate: Positive
-    beta1: Share = 0.96
-    beta2: Share = 0.99
-    gamma: Positive = Field(0.05, description="Curvature scale; a larger one clips fewer coordinates")
-    eps: Positive = 1e-12
-    weight_decay: NonNegative = 0.0
-    update_every: Count = Field(10, description="Steps between curvature estimates")
-    curvature_data: Literal["forget", "retain", "both"] = "both"
-
-
-class SophiaAsReleasedSettings(Block):
-    """Defaults are the constants of SOUL's released code."""
-
-    kind: Literal["sophia_as_released"]
-    learning_rate: Positive
-    beta1: Share = 0.9
-    beta2: Share = 0.95
-    rho: Positive = 0.04
-    weight_decay: NonNegative = 0.0
-
-
-OptimizerSettings = Annotated[
-    AdamWSettings | SignumSettings | SophiaSettings | SophiaAsReleasedSettings,
-    Field(discriminator="kind"),
-]
-
-OBJECTIVE_KINDS = tuple(choices(ObjectiveSettings))
-OPTIMIZER_KINDS = tuple(choices(OptimizerSettings))
-SECOND_ORDER = frozenset({"sophia", "sophia_as_released"})

@@ -9,7 +9,16 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from pipeline_lib.config.base import PATTERNS, Block, Fault, Faults, choices, plain, suggestion
+from pipeline_lib.config.base import (
+    PATTERNS,
+    Block,
+    Fault,
+    Faults,
+    choices,
+    plain,
+    suggestion,
+    takes_auto,
+)
 
 _EXPECTED = {  # beginning of the validator's error type -> what the field takes
     "float_": "expected a number",
@@ -73,6 +82,8 @@ def _walk(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], Any, t
         if members:
             kind = members[str(key)]
             continue
+        if takes_auto(kind):  # the key says which of the two was tried
+            continue
         path.append(_key(key))
         if isinstance(kind, type) and issubclass(kind, Block):
             owner = kind
@@ -106,7 +117,8 @@ def _message(found: Any, path: list[str], kind: Any, offered: Collection[str]) -
     if name == "literal_error":
         return f"found {show(value)}; {suggestion(value, get_args(kind))}"
     quotes = "; put it in quotes" if name == "string_type" and isinstance(value, _UNQUOTED) else ""
-    return f"found {show(value)}; {_expected(name, context) or found['msg']}{quotes}"
+    auto = ", or auto" if takes_auto(kind) else ""
+    return f"found {show(value)}; {_expected(name, context) or found['msg']}{quotes}{auto}"
 
 
 def _choice(found: Any) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from pipeline_lib.config.base import Block, Fault, suggestion
-from pipeline_lib.config.components import SECOND_ORDER
 from pipeline_lib.config.faults import describe
+from pipeline_lib.config.methods import SECOND_ORDER
 
 
 class RunBlock(Block):
@@ -70,6 +70,11 @@ def expand(
                 first = "" if described[pair] == where else f", first in {described[pair]}"
                 faults.append((where, f"{' with '.join(pair)} stands there twice{first}; {cure}"))
             described.setdefault(pair, where)
+        for optimizer, settings in steppers.items():
+            weights = training.get("weights", "fp32")
+            if settings.get("kind") == "influence" and weights != "fp32":
+                cure = "it solves a linear system, which needs `weights: fp32`"
+                faults.append((f"{where}.optimizers", f"{optimizer}: found `weights: {weights}`; {cure}"))
         for (task, model), method, optimizer in product(places, block.methods, block.optimizers):
             if method in losses and optimizer in steppers:
                 settings = losses[method], steppers[optimizer], training

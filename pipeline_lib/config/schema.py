@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pipeline_lib.config.base import choices
-from pipeline_lib.config.components import ObjectiveSettings, OptimizerSettings
+from pipeline_lib.config.methods import ObjectiveSettings, OptimizerSettings
 from pipeline_lib.config.presets import PRESETS
 from pipeline_lib.config.suite import Suite
 

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from pipeline_lib.config.base import (
     Block,
-    Count,
     CountOrZero,
     Fault,
     Faults,
     Name,
-    NonNegative,
-    Positive,
-    Share,
-    Switch,
     suggestion,
 )
-from pipeline_lib.config.components import (
+from pipeline_lib.config.comparisons import Comparison, comparison_faults
+from pipeline_lib.config.components import ModelSettings, TaskSettings
+from pipeline_lib.config.jobs import Evaluation, FineTune, Resources, Unlearn
+from pipeline_lib.config.methods import (
     OBJECTIVE_KINDS,
     OPTIMIZER_KINDS,
-    ModelSettings,
     ObjectiveSettings,
     OptimizerSettings,
-    TaskSettings,
 )
 from pipeline_lib.config.runs import Run, RunBlock, expand
+from pipeline_lib.config.tune import Tune, tune_faults
 
 KINDS = {"objectives": OBJECTIVE_KINDS, "optimizers": OPTIMIZER_KINDS}
 
@@ -42,49 +39,6 @@ RESERVED = {
 }
 
 
-class Training(Block):
-    """How long and in what pieces a model is trained."""
-
-    epochs: Positive = Field(5.0, description="Of the forget set; of the training data when fine-tuning")
-    batch_size: Count = 8
-    accumulation: Count = 1
-    warmup: Share = 0.0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    max_grad_norm: Positive = 1.0
-    compute: Literal["fp32", "bf16"] = Field("fp32", description="Parameters and states stay fp32")
-    checkpoint_seconds: NonNegative = Field(300.0, description="Time between checkpoints; 0 = every step")
-
-
-class FineTune(Training):
-    """How the target and the retrained model are made, with AdamW."""
-
-    epochs: Positive = 5.0
-    learning_rate: Positive = 1e-5
-    weight_decay: NonNegative = 0.0
-
-
-class Evaluation(Block):
-    """What is measured, and with how many records."""
-
-    max_new_tokens: Count = 64
-    max_records: dict[Name, Count] = Field(
-        {}, description="Split -> at most this many of its records, spread over its groups"
-    )
-    max_tokens_per_batch: Count = 4096
-    compute: Literal["fp32", "bf16"] = "fp32"
-
-
-class Resources(Block):
-    """What one job asks for."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: CountOrZero = Field(0, description="GPUs a training or evaluation job requests")
-    threads: Count = 1
-    memory_mb: Count = 2000
-    minutes: Count = 60
-    keep_models: Switch = Field(True, description="False deletes unlearned models once they are evaluated")
-
-
 class Suite(Block):
     """One study."""
 
@@ -93,13 +47,17 @@ class Suite(Block):
     models: dict[Name, ModelSettings] = Field(min_length=1)
     tasks: dict[Name, TaskSettings] = Field(min_length=1)
     finetune: FineTune = FineTune()
-    unlearn: Training = Training()
+    unlearn: Unlearn = Unlearn()
     objectives: dict[Name, ObjectiveSettings] = Field(min_length=1)
     optimizers: dict[Name, OptimizerSettings] = Field(min_length=1)
     runs: Annotated[list[RunBlock], Field(min_length=1)] | None = Field(
         None, description="Default: every objective with every optimiser"
     )
+    tune: Tune | None = Field(None, description="Default: settings are as written")
     evaluation: Evaluation = Evaluation()
+    comparisons: Annotated[list[Comparison], Field(min_length=1)] | None = Field(
+        None, description="Default: every second-order with every first-order optimiser"
+    )
     resources: Resources = Resources()
 
     @model_validator(mode="before")
@@ -121,10 +79,17 @@ class Suite(Block):
             *self._label_faults(),
             *self._split_faults(),
             *self._expanded()[1],
+            *self._comparison_faults(),
+            *self._tune_faults(),
         ]
         if faults:
             raise Faults(dict.fromkeys(faults))
         return self
+
+    @property
+    def families(self) -> dict[str, Mapping[str, Block]]:
+        """Settings of every label, by the name of the block that holds them."""
+        return {"objectives": self.objectives, "optimizers": self.optimizers}
 
     def run_table(self) -> list[Run]:
         """All unlearning runs in the suite's order: block, task, model, method, optimizer, seed."""
@@ -134,6 +99,17 @@ class Suite(Block):
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
         places = [(task, model) for task in self.tasks for model in self.models]
         return expand(blocks, places, self.objectives, self.optimizers, self.unlearn)
+
+    def _comparison_faults(self) -> Iterator[Fault]:
+        runs, faults = self._expanded()
+        pairs = None if faults else {(run.method, run.optimizer) for run in runs}
+        return comparison_faults(self.comparisons, self.optimizers, pairs)
+
+    def _tune_faults(self) -> list[Fault]:
+        if self.tune is None:
+            return []
+        runs, faults = self._expanded()
+        return tune_faults(self.tune, self.seeds, self.runs or [], [] if faults else runs, self.families)
 
     def _seed_faults(self) -> Iterator[Fault]:
         for seed, times in Counter(self.seeds).items():

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline_lib.config.runs import Run
 from pipeline_lib.config.suite import Suite
+from pipeline_lib.config.tune import Trial, ranges_of, trials_of
 
 ANCHORS = ("original", "retrained")
 Key = tuple[str, str, str, str, int]  # task, model, method, optimizer, seed
+RowKey = tuple[str, str, str, str]  # all seeds of a key
+
+
+@dataclass(frozen=True)
+class TunedRow:
+    """How the settings of one row are found.
+
+    `objective` and `optimizer`: the settings that are not tuned. `ranges`: part of a run -> setting -> range
+    or list of values. `trials`: what is tried, from number 1 on, with the settings `unlearn` of the row.
+    """
+
+    objective: dict[str, Any]
+    optimizer: dict[str, Any]
+    unlearn: dict[str, Any]
+    ranges: dict[str, dict[str, Any]]
+    trials: dict[int, Trial]
 
 
 def run_index(suite: Suite) -> dict[Key, Run | None]:
@@ -21,6 +39,25 @@ def run_index(suite: Suite) -> dict[Key, Run | None]:
                     index[task, model, method, "none", seed] = None
     for run in suite.run_table():
         index[run.task, run.model, run.method, run.optimizer, run.seed] = run
+    return index
+
+
+def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
+    """Every row of a suite with `tune`; empty without."""
+    if suite.tune is None:
+        return {}
+    index = {}
+    for run in suite.run_table():
+        key = (run.task, run.model, run.method, run.optimizer)
+        if key not in index:
+            ranges = ranges_of(suite.tune, run)
+            index[key] = TunedRow(
+                {k: v for k, v in run.objective.items() if k not in ranges["objective"]},
+                {k: v for k, v in run.optimizer_settings.items() if k not in ranges["optimizer"]},
+                run.unlearn,
+                ranges,
+                dict(enumerate(trials_of(suite.tune, run, suite.families), start=1)),
+            )
     return index
 
 

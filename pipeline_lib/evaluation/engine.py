@@ -144,7 +144,7 @@ def _evaluate_split(
     settings: EvaluationSettings,
     bar: tqdm,
 ) -> list[dict[str, Any]]:
-    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad_id = pad_token(tokenizer)
     bar.set_description(f"scoring {split}")
     scores = score_records(
         model,
@@ -200,10 +200,16 @@ def _answer(
     )
 
 
-def _row(
-    split: str, record: Record, texts: list[TextScore], generation: Generation, answer: str
-) -> dict[str, Any]:
-    """One row of records.jsonl. `texts` are answer, paraphrase if there is one, distractors."""
+def pad_token(tokenizer) -> int:
+    """What fills batches up; it is masked everywhere, so the end token does as well."""
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def likelihood_row(split: str, record: Record, texts: list[TextScore]) -> dict[str, Any]:
+    """What a row of records.jsonl says without the model's own answer.
+
+    `texts` are the scores of the answer, the paraphrase if there is one, and the distractors.
+    """
     has_paraphrase = record.paraphrased_answer is not None
     true = texts[0]
     paraphrase = texts[1] if has_paraphrase else true
@@ -214,7 +220,6 @@ def _row(
         "split": split,
         "prompt": record.prompt,
         "answer": record.answer,
-        "generation": answer,
         "answer_nll": true.nll,
         "answer_tokens": true.tokens,
         "paraphrase_nll": paraphrase.nll,
@@ -223,6 +228,16 @@ def _row(
         "distractor_tokens": [score.tokens for score in distractors],
         "token_nll": true.token_nll,
         "argmax_correct": true.argmax_correct,
+    }
+
+
+def _row(
+    split: str, record: Record, texts: list[TextScore], generation: Generation, answer: str
+) -> dict[str, Any]:
+    """One row of records.jsonl."""
+    return {
+        **likelihood_row(split, record, texts),
+        "generation": answer,
         "generation_tokens": len(generation.tokens) + generation.ended,
         "generation_ended": generation.ended,
     }

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import FORGET_SPLIT, UTILITY_SPLIT, direction
+from pipeline_lib.evaluation.metrics import (
+    AT_EQUAL_RETAIN,
+    FORGET_SPLIT,
+    RUN_SPLIT,
+    UTILITY_SPLIT,
+    direction,
+)
 from pipeline_lib.evaluation.metrics.exact_memorization import exact_memorization
 from pipeline_lib.evaluation.metrics.extraction_strength import extraction_strength
 from pipeline_lib.evaluation.metrics.forget_quality import LN10, forget_quality
@@ -27,6 +33,7 @@ from pipeline_lib.evaluation.metrics.rouge import rouge_recall
 from pipeline_lib.evaluation.metrics.truth_ratio import Variant, forget_score, log_truth_ratio, truth_score
 from pipeline_lib.evaluation.statistics import (
     Interval,
+    group_bootstrap,
     interval,
     ks_log_p,
     ks_statistics,
@@ -42,7 +49,7 @@ VARIANTS: tuple[tuple[Variant, str], ...] = (("geometric", ""), ("arithmetic", "
 
 NUMBERS = ("answer_nll", "answer_tokens", "paraphrase_nll", "paraphrase_tokens")
 LISTS = ("distractor_nll", "distractor_tokens", "token_nll", "argmax_correct")
-TEXTS = ("id", "group", "split", "prompt", "answer", "generation")
+TEXTS = ("id", "group", "split", "prompt", "answer")
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,21 @@ class _Split:
     counts: np.ndarray  # (R, N)
 
 
-def score_run(rows: list[Row], reference_rows: list[Row] | None, manifest: dict[str, Any]) -> list[Row]:
+def score_run(
+    rows: list[Row],
+    reference_rows: list[Row] | None,
+    manifest: dict[str, Any],
+    equal_retain: Row | None = None,
+) -> list[Row]:
     """The `metrics` list of metrics.json for one model.
 
     `rows` are the model's records of all evaluated splits, `reference_rows` those of `retrained` (only its
-    forget split is used; None: no forget-quality rows), `manifest` the task's data/<task>/manifest.json.
+    forget split is used; None: no forget-quality rows), `manifest` the task's data/<task>/manifest.json,
+    `equal_retain` the content of equal_retain.json (None or its status "off": no such rows).
     """
+    choice = manifest["multiple_choice"]
     splits = {
-        name: _score_split(name, split_rows, multiple_choice=name in manifest["multiple_choice"])
+        name: _score_split(name, split_rows, multiple_choice=name in choice)
         for name, split_rows in _by_split(rows, manifest["evaluate"]).items()
     }
     results = []
@@ -74,6 +88,8 @@ def score_run(rows: list[Row], reference_rows: list[Row] | None, manifest: dict[
         results += _score_forget_quality(splits[FORGET_SPLIT], reference_rows)
     if manifest["utility"]:
         results += _score_utility([_utility_split(name, splits) for name in manifest["utility"]])
+    if equal_retain is not None and equal_retain["status"] == "ok":
+        results += _score_equal_retain(equal_retain, splits, reference_rows, FORGET_SPLIT in choice)
     return results
 
 
@@ -94,6 +110,10 @@ def _by_split(rows: list[Row], evaluate: list[str]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {name: [] for name in evaluate}
     for row in rows:
         _check_row(row)
+        if "generation" not in row:
+            raise UserError(
+                f"{_where(row)} has no field `generation`: run the evaluation of this model again."
+            )
         if row["split"] not in found:
             raise UserError(
                 f"record {row['id']!r} is of split {row['split']!r}, but the task evaluates "
@@ -111,8 +131,8 @@ def _by_split(rows: list[Row], evaluate: list[str]) -> dict[str, list[Row]]:
 
 
 def _check_row(row: Row) -> None:
-    """Refuse a record that lacks a field or holds a number that is not finite."""
-    where = f"record {row.get('id')!r} of split {row.get('split')!r}"
+    """Refuse a record that lacks a likelihood or holds a number that is not finite."""
+    where = _where(row)
     for name in (*TEXTS, *NUMBERS, *LISTS):
         if name not in row:
             raise UserError(f"{where} has no field `{name}`: run the evaluation of this model again.")
@@ -123,7 +143,12 @@ def _check_row(row: Row) -> None:
         raise UserError(f"{where} has an answer without tokens: run the evaluation of this model again.")
 
 
+def _where(row: Row) -> str:
+    return f"record {row.get('id')!r} of split {row.get('split')!r}"
+
+
 def _score_split(name: str, rows: list[Row], multiple_choice: bool) -> _Split:
+    """Rows without an answer of the model's own (those at equal retention) have no ROUGE-L."""
     lists: dict[str, list[float]] = {}
 
     def add(metric: str, value: Callable[[Row], float]) -> None:
@@ -140,7 +165,8 @@ def _score_split(name: str, rows: list[Row], multiple_choice: bool) -> _Split:
         add("multiple_choice_accuracy", lambda row: chooses_answer(*_answer(row), *_distractors(row)))
     else:
         add("probability", lambda row: probability(*_answer(row)))
-    add("rouge_l_recall", lambda row: rouge_recall(row["generation"], row["answer"]))
+    if all("generation" in row for row in rows):
+        add("rouge_l_recall", lambda row: rouge_recall(row["generation"], row["answer"]))
     if _has_truth_ratio(rows):
         aggregate = forget_score if name == FORGET_SPLIT else truth_score
         for variant, suffix in VARIANTS:
@@ -203,6 +229,41 @@ def _score_forget_quality(split: _Split, reference_rows: list[Row]) -> list[Row]
         ):
             results.append(_row(split.name, metric + suffix, interval(value, draws, len(ids))))
     return results
+
+
+def _score_equal_retain(
+    content: Row, splits: dict[str, _Split], reference_rows: list[Row] | None, multiple_choice: bool
+) -> list[Row]:
+    """The model mixed with the original: what it forgets, what it retains, and how much of it that is."""
+    for row in content["forget"]:
+        _check_row(row)
+    if [row["id"] for row in content["forget"]] != [row["id"] for row in splits[FORGET_SPLIT].rows]:
+        raise UserError(
+            "records.jsonl and equal_retain.json hold different forget questions: run the evaluation of this "
+            "model again."
+        )
+    forget = _score_split(FORGET_SPLIT, content["forget"], multiple_choice)
+    results = []
+    for metric in ("probability", "extraction_strength", "truth_ratio"):
+        if metric in forget.values:
+            values = forget.values[metric]
+            found = interval(values.mean(), weighted_mean(forget.counts, values), len(values))
+            results.append(_row(FORGET_SPLIT, metric + AT_EQUAL_RETAIN, found))
+    quality = [] if reference_rows is None else _score_forget_quality(forget, reference_rows)
+    for row in quality:
+        if row["metric"] in ("forget_quality_log10", "ks_statistic"):
+            results.append({**row, "metric": row["metric"] + AT_EQUAL_RETAIN})
+    retain = content["retain"]
+    split = retain[0]["split"]
+    kept = group_bootstrap(
+        [probability(*_answer(row)) for row in retain],
+        [row["group"] for row in retain],
+        seed=split_seed(split),
+    )
+    results.append(_row(split, "probability" + AT_EQUAL_RETAIN, kept))
+    share = content["mix"]
+    mix = _row(RUN_SPLIT, "equal_retain_mix", Interval(share, share, share, len(retain)))
+    return [*results, {**mix, "ci_low": None, "ci_high": None}]  # found by a search: it has no interval
 
 
 def _utility_split(name: str, splits: dict[str, _Split]) -> _Split:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
+from pipeline_lib.optimizers.eight_bit import adamw_8bit
+from pipeline_lib.optimizers.lion import Lion
+from pipeline_lib.optimizers.muon import MuonWithAdamW
+from pipeline_lib.optimizers.rounding import StochasticRounding
+from pipeline_lib.optimizers.sgd import SGD
 from pipeline_lib.optimizers.signum import Signum
 from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
 
@@ -19,27 +25,60 @@ def _adamw(params: Any, lr: float, beta1: float, beta2: float, eps: float, weigh
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": _adamw,
+    "adamw_8bit": adamw_8bit,
+    "sgd": SGD,
     "signum": Signum,
+    "lion": Lion,
+    "muon": MuonWithAdamW,
     "sophia": Sophia,
     "sophia_as_released": SophiaAsReleased,
 }
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices, not vectors (norm scales, biases): the same for every optimiser."""
+def parameter_groups(
+    model: torch.nn.Module, weight_decay: float, layers_apart: bool = False
+) -> list[dict[str, Any]]:
+    """Decay matrices, not vectors (norm scales, biases): the same for every optimiser.
+
+    `layers_apart`: two-dimensional weights that are not embeddings (input or output) come first, in a
+    group of their own, decayed as the others.
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [p for p in trainable if p.dim() >= 2]
+    groups = [decayed]
+    if layers_apart:
+        embeddings = _embeddings(model)
+        layers = [p for p in decayed if p.dim() == 2 and id(p) not in embeddings]
+        chosen = {id(p) for p in layers}
+        groups = [layers, [p for p in decayed if id(p) not in chosen]]
     return [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},
+        *({"params": group, "weight_decay": weight_decay} for group in groups),
         {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
 
 
+def _embeddings(model: torch.nn.Module) -> set[int]:
+    modules = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    return {id(p) for module in (*modules, *([output] if output else [])) for p in module.parameters()}
+
+
 def make_optimizer(
-    kind: str, model: torch.nn.Module, *, weight_decay: float = 0.0, learning_rate: float, **settings: Any
+    kind: str,
+    model: torch.nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    stochastic_rounding: bool = False,
+    **settings: Any,
 ) -> torch.optim.Optimizer:
-    """The optimiser of this kind over the trainable parameters of `model`."""
-    groups = parameter_groups(model, weight_decay)
-    return OPTIMIZERS[kind](groups, lr=learning_rate, weight_decay=weight_decay, **settings)
+    """The optimiser of this kind over the trainable parameters of `model`.
+
+    `stochastic_rounding`: for a bf16 model, see `StochasticRounding`.
+    """
+    groups = parameter_groups(model, weight_decay, layers_apart=kind == "muon")
+    make = partial(OPTIMIZERS[kind], lr=learning_rate, weight_decay=weight_decay, **settings)
+    return StochasticRounding(groups, make) if stochastic_rounding else make(groups)
 
 
 __all__ = ["OPTIMIZERS", "make_optimizer", "parameter_groups"]

@@ -5,53 +5,46 @@ theta parameters, g gradient, m its average, h average of the diagonal curvature
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from pipeline_lib.optimizers.elementwise import chunks
+from pipeline_lib.errors import UserError
+from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+
+GAMMA_START = 0.05  # of `gamma: auto`: the published constant
+GAMMA_RANGE = (1e-12, 1e12)  # far beyond any use: only keeps gamma from 0 and infinity
 
 
-class _ClippedNewton(torch.optim.Optimizer):
-    """What both forms share: state m and h, and the count of clipped coordinates."""
+def _move(theta, momentum, denominator, decay, lr):
+    """theta = (1 - decay) theta - lr clip(m / denominator, 1); the squared step, and which are clipped."""
+    ratio = momentum / denominator
+    movement = lr * ratio.clamp(-1, 1)
+    theta.sub_(decay * theta + movement)
+    return movement.square(), ratio.abs() >= 1
 
-    clipped_share: float | None = None  # of the last step, over all coordinates
 
-    def _state(self, parameter: torch.Tensor) -> dict[str, Any]:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-            state["curvature"] = torch.zeros_like(parameter)
-        return state
+def published_update(theta, gradient, momentum, curvature, decay, lr, weight, gamma, eps):
+    momentum.lerp_(gradient, weight)
+    return _move(theta, momentum, torch.maximum(gamma * curvature, eps), decay, lr)
 
-    def _parameters(self) -> list[torch.Tensor]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        clipped: torch.Tensor | int = 0
-        total = 0
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self._state(parameter)
-                arrays = (parameter, parameter.grad, state["momentum"], state["curvature"])
-                for theta, gradient, momentum, curvature in chunks(*arrays):
-                    denominator = self._update_averages(gradient, momentum, curvature, group)
-                    clipped = clipped + (momentum.abs() >= denominator).sum()
-                    ratio = momentum.div(denominator).clamp_(-1, 1)
-                    theta.mul_(1 - group["lr"] * group["weight_decay"])
-                    theta.add_(ratio, alpha=-group["lr"])
-                total += parameter.numel()
-        self.clipped_share = float(clipped) / max(total, 1)
+def released_update(theta, gradient, momentum, curvature, decay, lr, weight, keep, rest, scale, eps):
+    curvature.mul_(keep).add_(rest * gradient.square())
+    momentum.lerp_(gradient, weight)
+    return _move(theta, momentum, scale * curvature + eps, decay, lr)
 
-    def _update_averages(
-        self, gradient: torch.Tensor, momentum: torch.Tensor, curvature: torch.Tensor, group: dict[str, Any]
-    ) -> torch.Tensor:
-        """Update the averages in place and return what m is divided by."""
-        raise TypeError(f"{type(self).__name__} does not define its averages")
+
+class _ClippedNewton(ElementwiseOptimizer):
+    """What both forms share: state m and h, and the exact share of clipped coordinates."""
+
+    states = ("momentum", "curvature")
+
+    def summarize(self, sums: list[float], coordinates: int) -> None:
+        super().summarize(sums, coordinates)
+        self.statistics["clipped_share"] = sums[1] / coordinates
 
 
 class Sophia(_ClippedNewton):
@@ -60,8 +53,21 @@ class Sophia(_ClippedNewton):
     m = b1 m + (1 - b1) g;  h = b2 h + (1 - b2) h_hat, every k steps, through `update_curvature`;
     theta = (1 - lr wd) theta - lr clip(m / max(gamma h, eps), 1).
 
-    Without an estimate yet h is 0 and the step is Signum's.
+    Without an estimate yet h is 0 and the step is Signum's. A negative h (a Hutchinson estimate may be
+    one) counts as none: max(gamma h, eps) is eps.
+
+    `gamma` "auto" holds the clipped share at `clipped_target` (ours, not in the paper). gamma starts at
+    0.05. After each step, once there is an estimate,
+
+        ln gamma = ln gamma + clip((logit(share) - logit(target)) / 2, ln 2),
+
+    half the difference in log-odds and at most a factor of two a step: ten steps reach a gamma a
+    thousand times off. The logit makes a share of 0 or 1 an answer like any other. Coordinates without
+    gradient (embeddings of unseen tokens) are never clipped, so a target above the share of those that
+    have one cannot be reached, and gamma falls until all of these are clipped.
     """
+
+    update = staticmethod(published_update)
 
     def __init__(
         self,
@@ -69,32 +75,64 @@ class Sophia(_ClippedNewton):
         lr: float,
         beta1: float,
         beta2: float,
-        gamma: float,
+        gamma: float | Literal["auto"],
+        clipped_target: float | None,
         eps: float,
         weight_decay: float,
     ):
+        if (gamma == "auto") != (clipped_target is not None):
+            raise UserError(
+                f"Sophia needs clipped_target with gamma auto, and only then; found gamma {gamma!r} and "
+                f"clipped_target {clipped_target!r}"
+            )
         super().__init__(
             params,
-            {
-                "lr": lr,
-                "beta1": beta1,
-                "beta2": beta2,
-                "gamma": gamma,
-                "eps": eps,
-                "weight_decay": weight_decay,
-            },
+            lr=lr,
+            beta1=beta1,
+            beta2=beta2,
+            gamma=GAMMA_START if gamma == "auto" else gamma,
+            clipped_target=clipped_target,
+            eps=eps,
+            weight_decay=weight_decay,
+            estimates=0,  # taken into h so far
         )
 
     @torch.no_grad()
     def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
-        """Average one non-negative estimate a parameter, in the order of the parameter groups, into h."""
-        groups = [group for group in self.param_groups for _ in group["params"]]
-        for parameter, group, value in zip(self._parameters(), groups, estimate, strict=True):
-            self._state(parameter)["curvature"].lerp_(value, 1 - group["beta2"])
+        """Average one finite estimate a parameter, in the order of the parameter groups, into h."""
+        pairs = [(group, parameter) for group in self.param_groups for parameter in group["params"]]
+        for (group, parameter), value in zip(pairs, estimate, strict=True):
+            curvature = self.state_of(parameter)["curvature"]
+            curvature.lerp_(value.to(curvature.dtype), 1 - group["beta2"])
+        for group in self.param_groups:
+            group["estimates"] += 1
 
-    def _update_averages(self, gradient, momentum, curvature, group):
-        momentum.lerp_(gradient, 1 - group["beta1"])
-        return (curvature * group["gamma"]).clamp_(min=group["eps"])
+    def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
+        decay = group["lr"] * group["weight_decay"]
+        return decay, group["lr"], 1 - group["beta1"], group["gamma"], group["eps"]
+
+    def summarize(self, sums: list[float], coordinates: int) -> None:
+        super().summarize(sums, coordinates)
+        self.statistics["gamma"] = self.param_groups[0]["gamma"]
+        for group in self.param_groups:
+            if group["clipped_target"] is not None and group["estimates"] > 0:
+                group["gamma"] = adapted_gamma(
+                    group["gamma"], self.statistics["clipped_share"], group["clipped_target"]
+                )
+
+
+def adapted_gamma(gamma: float, share: float, target: float) -> float:
+    """The next gamma after a step that clipped this share; the rule is in `Sophia`'s docstring."""
+    difference = _logit(share) - _logit(target)
+    limit = math.log(2)
+    changed = gamma * math.exp(min(max(difference / 2, -limit), limit))
+    return min(max(changed, GAMMA_RANGE[0]), GAMMA_RANGE[1])
+
+
+def _logit(share: float) -> float:
+    if share in (0.0, 1.0):
+        return math.copysign(math.inf, share - 0.5)
+    return math.log(share / (1 - share))
 
 
 class SophiaAsReleased(_ClippedNewton):
@@ -106,6 +144,7 @@ class SophiaAsReleased(_ClippedNewton):
     """
 
     BATCH_CONSTANT = 5120
+    update = staticmethod(released_update)
 
     def __init__(
         self,
@@ -116,12 +155,10 @@ class SophiaAsReleased(_ClippedNewton):
         rho: float,
         weight_decay: float,
     ):
-        super().__init__(
-            params, {"lr": lr, "beta1": beta1, "beta2": beta2, "rho": rho, "weight_decay": weight_decay}
-        )
+        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, rho=rho, weight_decay=weight_decay)
 
-    def _update_averages(self, gradient, momentum, curvature, group):
-        curvature.mul_(group["beta2"]).addcmul_(gradient, gradient, value=1 - group["beta2"])
-        # Two averages with b1 and the same gradient are one with b1 squared.
-        momentum.lerp_(gradient, 1 - group["beta1"] ** 2)
-        return (curvature * (group["rho"] * self.BATCH_CONSTANT)).add_(1e-15)
+    def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
+        decay = group["lr"] * group["weight_decay"]
+        weight = 1 - group["beta1"] ** 2  # two averages with b1 and the same gradient are one with b1 squared
+        keep, scale = group["beta2"], group["rho"] * self.BATCH_CONSTANT
+        return decay, group["lr"], weight, keep, 1 - keep, scale, 1e-15

@@ -30,13 +30,14 @@ class Item:
 TABLES = {
     "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv")),
     "comparisons": Item(
-        "tables.comparisons", "Second order against first order", ("runs.json", "metrics.csv")
+        "tables.comparisons", "Paired comparisons", ("runs.json", "metrics.csv", "suite.yaml")
     ),
     "utility": Item(
         "tables.utility", "The parts of model utility", ("runs.json", "metrics.csv", "manifest.json")
     ),
     "cost": Item("tables.cost", "Cost", ("runs.json", "costs.csv")),
     "settings": Item("tables.settings", "Settings of every row", ("runs.json", "run.json")),
+    "tuning": Item("tables.tuning", "How the settings were found", ("runs.json", "run.json")),
 }
 
 FIGURES = {

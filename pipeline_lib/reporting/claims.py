@@ -1,6 +1,6 @@
 """Sentences for the report, worked out from the numbers.
 
-Nothing is claimed without an interval that supports it.
+Nothing is claimed without a test that supports it, adjusted for all that were made.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
-from pipeline_lib.reporting.tables.comparisons import QUANTITIES, count, pairs, verdict
+from pipeline_lib.reporting.tables.comparisons import Comparison, family
 
 HIGH_CLIPPING = 0.9  # from here on nearly every coordinate moves by the same amount, as in Signum
 
@@ -29,7 +29,7 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     summary = Summary(inputs)
     rows = [row for row in inputs.rows_of(task, model) if row.order != "none"]
     said = [_anchors(summary, task, model), _like_retrained(summary, rows)]
-    said += [_orders(summary, task, model, method) for method in inputs.methods(task, model)]
+    said += _comparisons(family(summary, task, model))
     said += [_diverged(summary, rows), _clipping(inputs, rows), _time(inputs, rows)]
     return [finding for finding in said if finding is not None]
 
@@ -69,30 +69,54 @@ def _like_retrained(summary: Summary, rows: list[Row]) -> Finding | None:
     )
 
 
-def _orders(summary: Summary, task: str, model: str, method: str) -> Finding | None:
-    """Second against first order: the differences that can be claimed, or that none can."""
-    compared = list(pairs(summary.inputs, task, model, method))
-    if not compared:
-        return None
-    cases = []
-    comparisons = count(summary.inputs, summary, task, model)
-    for second, first in compared:
-        claims = []
-        for split, metric, better, worse in QUANTITIES:
-            if not summary.has(task, model, split, metric):
-                continue
-            difference = summary.difference(second, first, split, metric, comparisons)
-            words = verdict(difference, better, worse)
-            if difference is not None and words in (better, worse):
-                claims.append(f"{words} (difference in {style.metric_label(metric)} {_value(difference)})")
-        if claims:
-            cases.append(f"{style.row_label(second)} against {style.row_label(first)}: {', '.join(claims)}.")
-    start = f"{method}, second order against first order"
-    if not cases:
-        return Finding(f"{start}: no difference can be claimed, neither in forgetting nor in utility.")
-    note = "" if len(cases) == len(compared) else " For the other pairs no difference can be claimed."
-    return Finding(
-        f"{start}: a difference in {len(cases)} of {len(compared)} pairs of rows.{note}", tuple(cases)
+def _comparisons(entries: list[Comparison]) -> list[Finding]:
+    """For each declared question, or else each method: what differences can be claimed, or that none can."""
+    by_topic: dict[str, list[Comparison]] = {}
+    for entry in entries:
+        topic = entry.question or f"{entry.row.key.method}, second order against first order:"
+        by_topic.setdefault(topic, []).append(entry)
+    found = []
+    for topic, members in by_topic.items():
+        by_pair: dict[tuple[Row, Row], list[Comparison]] = {}
+        for entry in members:
+            by_pair.setdefault(entry.pair, []).append(entry)
+        cases = []
+        for (row, against), quantities in by_pair.items():
+            claims = [_claim(entry) for entry in quantities if entry.claimed]
+            if claims:
+                cases.append(
+                    f"{style.row_label(row)} against {style.row_label(against)}: {', '.join(claims)}."
+                )
+        if cases:
+            note = "" if len(cases) == len(by_pair) else " For the other pairs no difference can be claimed."
+            pairs = f"{len(cases)} of {len(by_pair)} pairs of rows"
+            found.append(Finding(f"{topic} A difference can be claimed in {pairs}.{note}", tuple(cases)))
+        else:
+            found.append(Finding(f"{topic} No difference can be claimed. {_could_detect(members)}"))
+    return found
+
+
+def _claim(entry: Comparison) -> str:
+    d = entry.difference
+    assert d is not None and d.p_holm is not None
+    p = "< 0.001" if d.p_holm < 0.001 else f"= {style.number(d.p_holm)}"
+    return f"{entry.verdict} (difference in {entry.quantity.label} {style.number(d.value)}, Holm's p {p})"
+
+
+def _could_detect(members: list[Comparison]) -> str:
+    """What these seeds could have shown, so that "no difference" is not read as "the same"."""
+    sizes: dict[str, list[float]] = {}
+    for entry in members:
+        if entry.difference and entry.difference.detectable is not None:
+            sizes.setdefault(entry.quantity.label, []).append(entry.difference.detectable)
+    if not sizes:
+        return "No test was possible: too few seeds, or the same difference in each."
+    parts = []
+    for label, found in sizes.items():
+        low, high = style.number(min(found)), style.number(max(found))
+        parts.append(f"{label} {low if low == high else f'{low} to {high}'}")
+    return (
+        f"What these seeds could have shown with a probability of 80 %, a difference in: {'; '.join(parts)}."
     )
 
 

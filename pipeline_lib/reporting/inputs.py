@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl
@@ -208,6 +209,15 @@ class Inputs:
         """Methods of a study, anchors left out."""
         names = dict.fromkeys(row.key.method for row in self.rows_of(task, model))
         return [name for name in names if name not in ANCHORS]
+
+    @cached_property
+    def comparisons(self) -> list[dict[str, str]] | None:
+        """The declared comparisons (`first`, `second`, `question`) of suite.yaml; None: none declared."""
+        path = self.one("suite.yaml")
+        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(suite, dict):
+            raise UserError(f"{path}: expected the resolved suite. Delete the file and run again.")
+        return suite.get("comparisons")
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -21,6 +21,9 @@ METRIC_LABELS = {
     "ks_statistic": "KS D",
     "model_utility": "Model utility",
     "model_utility_arithmetic": "Model utility (arithmetic)",
+    "probability_at_equal_retain": "Probability at equal retention",
+    "ks_statistic_at_equal_retain": "KS D at equal retention",
+    "equal_retain_mix": "Share of the unlearning kept",
 }
 
 # Okabe and Ito's colours, told apart with any colour vision. Cold = first order, warm = second order.

@@ -17,6 +17,7 @@ from scipy import stats
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
+from pipeline_lib.reporting.paired import detectable_difference
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,19 @@ class Estimate:
     n: int | None  # examples behind each seed's value
     interval: str
     higher_is_better: bool | None = None
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference. `p`: paired t-test, `p_holm`: adjusted within its family, once that is known.
+
+    `detectable`: the difference that so many seeds of this spread could have shown (paired.py). All three
+    are None where there is no test.
+    """
+
+    p: float | None = None
+    p_holm: float | None = None
+    detectable: float | None = None
 
 
 TIE = 1e-9  # differences closer than this are rounding
@@ -95,13 +109,13 @@ class Summary:
     def by_seed(self, row: Row, split: str, metric: str) -> dict[int, float]:
         """Values of the finished seeds; none if the task does not have this metric.
 
-        If some runs of a task have it, all must, except `retrained` in the metrics that compare with it.
+        If some runs of a task have it, all must, except the anchors in the metrics that they never have.
         """
         if not self.has(row.key.task, row.key.model, split, metric):
             return {}
         found = self._values.get((row.key, split, metric), {})
         for seed in self.finished(row):
-            if seed not in found and not (row.key.method == "retrained" and metric in AGAINST_RETRAINED):
+            if seed not in found and not _never_has(row, metric):
                 raise UserError(
                     f"{self.inputs.one('metrics.csv')}: no {metric} of split {split} for "
                     f"{'/'.join(row.key)}, seed {seed}. Delete its metrics.json and run again."
@@ -109,7 +123,7 @@ class Summary:
         return {seed: float(found[seed]["value"]) for seed in sorted(found)}
 
     def estimate(self, row: Row, split: str, metric: str) -> Estimate | None:
-        """None where every seed diverged (or for `retrained` against itself)."""
+        """None where every seed diverged (or for an anchor in a metric that it never has)."""
         values = self.by_seed(row, split, metric)
         if not values:
             return None
@@ -131,22 +145,30 @@ class Summary:
             kind = "none" if low is None else "bootstrap"
         return Estimate(mean, low, high, len(values), counts.pop(), kind, direction)
 
-    def difference(self, row: Row, other: Row, split: str, metric: str, comparisons: int) -> Estimate | None:
-        """Mean of `row` minus `other`, paired over the seeds that both finished, and its interval.
+    def difference(
+        self, row: Row, other: Row, split: str, metric: str, comparisons: int
+    ) -> Difference | None:
+        """Mean of `row` minus `other`, paired over the seeds that both finished, with interval and t-test.
 
-        Paired, because runs of one seed start from the same model; simultaneous for `comparisons`
-        differences. None where no seed is shared. Differences without any spread have no interval: a
-        metric that moves in steps (KS D in steps of 1 / n) gives such ties by chance with few seeds.
+        Paired, because runs of one seed start from the same model; the interval is simultaneous for
+        `comparisons` differences. None where no seed is shared. Differences without any spread have no
+        interval and no test: a metric that moves in steps (KS D in steps of 1 / n) gives such ties by chance
+        with few seeds.
         """
         a, b = self.by_seed(row, split, metric), self.by_seed(other, split, metric)
-        pairs = [a[seed] - b[seed] for seed in a if seed in b]
-        if not pairs:
+        seeds = [seed for seed in a if seed in b]
+        if not seeds:
             return None
+        pairs = [a[seed] - b[seed] for seed in seeds]
         mean, low, high = over_seeds(pairs, comparisons)
+        p = detectable = None
         if max(pairs) - min(pairs) < TIE:
             low = high = None
+        else:
+            p = float(stats.ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds]).pvalue)
+            detectable = detectable_difference(stdev(pairs), len(pairs), comparisons)
         direction = self.estimate(row, split, metric)
-        return Estimate(
+        return Difference(
             mean,
             low,
             high,
@@ -154,10 +176,21 @@ class Summary:
             direction.n if direction else None,
             "none" if low is None else "t",
             direction.higher_is_better if direction else None,
+            p=p,
+            detectable=detectable,
         )
 
 
 AGAINST_RETRAINED = ("forget_quality", "forget_quality_log10", "ks_statistic")
+AT_EQUAL_RETAIN = "_at_equal_retain"  # how the names of metrics end that only unlearned models have
+MIX = "equal_retain_mix"
+
+
+def _never_has(row: Row, metric: str) -> bool:
+    """What is mixed with `original` is an unlearned model, and `retrained` is not held against itself."""
+    if row.order == "none" and (metric.endswith(AT_EQUAL_RETAIN) or metric == MIX):
+        return True
+    return row.key.method == "retrained" and metric in AGAINST_RETRAINED
 
 
 def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:

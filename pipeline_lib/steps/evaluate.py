@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.prepare import load_splits
 from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.files import read_json, write_jsonl
+from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
+from pipeline_lib.files import read_json, write_jsonl, write_text
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import data_hashes, fingerprint, start
@@ -16,32 +18,65 @@ from pipeline_lib.steps.common import data_hashes, fingerprint, start
 
 def run(
     evaluation: dict[str, Any],
+    equal_retain: float | None,
     max_length: int,
     device: str,
     threads: int,
     data_dir: Path,
     model_dir: Path,
+    original_dir: Path | None,
     records_path: Path,
+    equal_retain_path: Path,
     work_dir: Path,
 ) -> None:
-    """Score and generate on every split that the manifest names; a diverged run leaves no row."""
+    """Score and generate on every split that the manifest names; a diverged run leaves no row.
+
+    With `equal_retain` the unlearned model is also judged where it retains nearly as much as the model in
+    `original_dir`, from which it was made (see evaluation/equal_retain.py). The `status` in
+    `equal_retain_path` is "off" without it, as for the models that others are compared with; else it is the
+    run's, "ok" or "diverged", and if "ok" the rows follow.
+    """
+    if (equal_retain is None) != (original_dir is None):
+        raise ValueError("equal_retain needs the original model, and nothing else does")
     info = read_json(model_dir / "run.json")
     if info["status"] == "diverged":
         write_jsonl(records_path, [])
+        _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
         return
     place = start(device, threads)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     model.to(place).eval()
-    names = read_json(data_dir / "manifest.json")["evaluate"]
+    splits = load_splits(data_dir, read_json(data_dir / "manifest.json")["evaluate"])
     settings = {**evaluation, "max_length": max_length}
     rows = evaluate_model(
         model,
         tokenizer,
         prompt_format,
-        load_splits(data_dir, names),
+        splits,
         settings,
         work_dir,
         fingerprint(settings, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
     )
+    matched: dict[str, Any] = {"status": "off"}
+    if original_dir is not None and equal_retain is not None:
+        del model  # loaded anew for every mixture
+        matched = {
+            "status": "ok",
+            **score_at_equal_retain(
+                lambda: load_model_folder(model_dir)[0].to(place),
+                load_model_folder(original_dir)[0].to(place),
+                tokenizer,
+                prompt_format,
+                splits,
+                settings,
+                equal_retain,
+            ),
+        }
     write_jsonl(records_path, rows)
+    _write(equal_retain_path, matched)
     shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """JSON on one line: indented, every token of every row would have a line of its own."""
+    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")

@@ -13,17 +13,26 @@ def run(
     identity: dict[str, Any],
     run_path: Path,
     records_path: Path,
+    equal_retain_path: Path,
     reference_path: Path,
     manifest_path: Path,
     out_path: Path,
 ) -> None:
-    """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`."""
+    """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`.
+
+    `equal_retain_path`: the file that the evaluation wrote beside the records.
+    """
     info = read_json(run_path)
     diverged = info["status"] == "diverged"
     metrics = (
         []
         if diverged
-        else score_run(read_jsonl(records_path), read_jsonl(reference_path), read_json(manifest_path))
+        else score_run(
+            read_jsonl(records_path),
+            read_jsonl(reference_path),
+            read_json(manifest_path),
+            read_json(equal_retain_path),
+        )
     )
     write_json(
         out_path,

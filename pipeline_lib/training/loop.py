@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.memory import peak_memory_mb
+from pipeline_lib.training.refresh import NO_CURVATURE, Curvature, Refresher
 from pipeline_lib.training.sampling import derived_seed, epoch_rows, rows_before, stream_rows
 from pipeline_lib.training.schedule import learning_rate_factor
 
@@ -32,18 +33,6 @@ class TrainingSettings:
     max_grad_norm: float
     compute: str  # "fp32", or "bf16": autocast; parameters, gradients and states stay fp32
     checkpoint_seconds: float  # 0 = after every step
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """When and on what the optimiser's curvature is estimated.
-
-    `estimate(model, batches, parameters, generator)` returns one tensor a parameter.
-    """
-
-    estimate: Callable[..., list[torch.Tensor]]
-    update_every: int
-    data: str  # "forget", "retain" or "both"
 
 
 @dataclass(frozen=True)
@@ -111,15 +100,26 @@ def train(
     """Train `model` in place and return the log.
 
     Everything random is derived from `seed` and the step, so a run that is killed and started again
-    continues from its last checkpoint to the same bits. A loss or gradient that is not finite ends
-    the run as "diverged" before the step is taken.
+    continues from its last checkpoint to the same bits. A loss or gradient that is not finite, or
+    curvature that is not in three estimates in a row, ends the run as "diverged" before the step is taken.
+
+    Each row of the log has `step` (from 1), `epoch`, the losses (nats), `grad_norm` before clipping,
+    `learning_rate`, `tokens_per_s`, `memory_mb` (MiB) and `elapsed_s`; of the optimiser `clipped_share`,
+    `update_norm` (L2, without weight decay) and `gamma`, None where it has none; and of its curvature
+    `curvature_mean` (of the average h, over all coordinates), `curvature_drift` (see `Refresher`) and
+    `curvature_s` (seconds), None but where it was estimated, `update_every` (steps until the next
+    estimate, as decided by this step) and `curvature_skipped` (estimates so far that were not finite),
+    None for optimisers without.
     """
     device = next(model.parameters()).device
     total_steps = step_count(data, settings)
     per_epoch = total_steps / settings.epochs
     base_rates = [group["lr"] for group in optimizer.param_groups]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    done, log = checkpoint.load(checkpoint_folder, model, optimizer, fingerprint)
+    refresher = None if curvature is None else Refresher(curvature, optimizer)
+    done, log, adaptive = checkpoint.load(checkpoint_folder, model, optimizer, fingerprint)
+    if refresher and adaptive:
+        refresher.restore(adaptive)
     model.train()
     started = time.monotonic()
     earlier = log[-1]["elapsed_s"] if log else 0.0
@@ -132,22 +132,31 @@ def train(
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             forget, retain = step_batches(data, settings, step, seed)
-            retain = retain if objective.uses_retain else []
+            seen = forget + retain if objective.uses_retain else forget
+            tokens = sum(int(batch.attention_mask.sum()) for batch in seen)  # before they go to a GPU
             forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
-            losses = _accumulate(model, objective, forget, retain, settings, device)
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+            losses = _accumulate(
+                model, objective, forget, retain if objective.uses_retain else [], settings, device
+            )
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            total_norm = torch.nn.utils.get_total_norm(gradients)
+            norm = float(total_norm)
             if not (math.isfinite(losses["loss"]) and math.isfinite(norm)):
                 return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
-            if curvature is not None and step % curvature.update_every == 0:
-                chosen = {"forget": forget, "retain": retain, "both": forget + retain}[curvature.data]
-                generator = torch.Generator(device).manual_seed(derived_seed(seed, "labels", step))
-                with _autocast(settings.compute, device):
-                    estimate = curvature.estimate(model, chosen, parameters, generator)
-                optimizer.update_curvature(estimate)  # type: ignore[attr-defined]
+            facts = dict(NO_CURVATURE)
+            if refresher:
+                if refresher.due(step):
+                    generator = torch.Generator(device).manual_seed(derived_seed(seed, "labels", step))
+                    with _autocast(settings.compute, device):
+                        facts |= refresher.refresh(model, objective, forget, retain, step, generator)
+                    if refresher.exhausted:
+                        return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
+                facts |= {"update_every": refresher.every, "curvature_skipped": refresher.skipped}
+            torch.nn.utils.clip_grads_with_norm_(parameters, settings.max_grad_norm, total_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             now = time.monotonic()
-            tokens = sum(int(batch.attention_mask.sum()) for batch in forget + retain)
+            statistics = getattr(optimizer, "statistics", {})
             log.append(
                 {
                     "step": step + 1,
@@ -157,7 +166,10 @@ def train(
                     "retain_loss": losses.get("retain_loss"),
                     "grad_norm": norm,
                     "learning_rate": optimizer.param_groups[0]["lr"],
-                    "clipped_share": getattr(optimizer, "clipped_share", None),
+                    "clipped_share": statistics.get("clipped_share"),
+                    "update_norm": statistics.get("update_norm"),
+                    "gamma": statistics.get("gamma"),
+                    **facts,
                     "tokens_per_s": tokens / (now - step_started),
                     "memory_mb": peak_memory_mb(device),
                     "elapsed_s": earlier + now - started,
@@ -166,7 +178,8 @@ def train(
             bar.update()
             bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
             if now - saved >= settings.checkpoint_seconds and step + 1 < total_steps:
-                checkpoint.save(checkpoint_folder, model, optimizer, step + 1, log, fingerprint)
+                adaptive = refresher.state() if refresher else {}
+                checkpoint.save(checkpoint_folder, model, optimizer, step + 1, log, fingerprint, adaptive)
                 saved = time.monotonic()
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         return Outcome(log, "diverged", total_steps, total_steps, earlier + time.monotonic() - started)
@@ -186,7 +199,7 @@ def _accumulate(
     device: torch.device,
 ) -> dict[str, float]:
     """Backward over the step's micro-batches; returns the step's losses (nats)."""
-    sums: dict[str, float] = {"loss": 0.0}
+    sums: dict[str, torch.Tensor] = {}
     for i in range(max(len(forget), len(retain))):
         with _autocast(settings.compute, device):
             losses = objective(
@@ -198,5 +211,5 @@ def _accumulate(
         parts = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}
         for name, value in parts.items():
             if value is not None:
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-    return sums
+                sums[name] = sums.get(name, 0.0) + value.detach().double()  # added where they lie:
+    return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))  # a GPU waits once

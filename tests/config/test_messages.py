@@ -22,8 +22,9 @@ def adamw(**settings: Any) -> dict[str, Any]:
 def test_a_misspelt_key_at_the_top() -> None:
     raw = small(optimizer={"adamw": {"learning_rate": 1e-4}})
     assert error(raw) == (
-        "optimizer: unknown key 'optimizer'; did you mean 'optimizers'? Allowed: evaluation, finetune, "
-        "models, objectives, optimizers, preset, resources, runs, seeds, suite, tasks, unlearn"
+        "optimizer: unknown key 'optimizer'; did you mean 'optimizers'? Allowed: comparisons, evaluation, "
+        "finetune, models, objectives, optimizers, preset, resources, runs, seeds, suite, tasks, tune, "
+        "unlearn"
     )
 
 
@@ -48,14 +49,14 @@ def test_a_misspelt_kind() -> None:
     raw = small(optimizers={"mine": {"kind": "adam", "learning_rate": 1e-4}})
     assert error(raw) == (
         "optimizers.mine.kind: found 'adam'; did you mean 'adamw'? "
-        "Allowed: adamw, signum, sophia, sophia_as_released"
+        "Allowed: adamw, adamw_8bit, influence, lion, muon, sgd, signum, sophia, sophia_as_released"
     )
 
 
 def test_a_label_that_is_no_kind_needs_one() -> None:
     assert error(small(optimizers={"adam": {"learning_rate": 1e-4}})) == (
         "optimizers.adam: needs the key `kind`, because adam is not the name of one; did you mean 'adamw'? "
-        "Allowed: adamw, signum, sophia, sophia_as_released"
+        "Allowed: adamw, adamw_8bit, influence, lion, muon, sgd, signum, sophia, sophia_as_released"
     )
     assert error(small(models={"tiny": {}})) == (
         "models.tiny: needs the key `source`; allowed: folder, gguf, hub, scratch"

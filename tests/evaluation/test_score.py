@@ -53,8 +53,16 @@ def test_values_by_hand():
     assert found["utility", "model_utility"] == pytest.approx(6 / sum(1 / part for part in parts))
 
 
+def matched(**changes):
+    """equal_retain.json of a model of which a quarter of the unlearning is kept."""
+    rows = [row for row in run_rows(**changes) if row["split"] == "forget"]
+    forget = [{name: value for name, value in row.items() if name != "generation"} for row in rows]
+    retain = [make_row(f"retain{i}", "retain", f"g{i % 2}", answer_nll=0.8) for i in range(5)]
+    return {"status": "ok", "bound": 0.05, "mix": 0.25, "retain": retain, "forget": forget}
+
+
 def test_rows_of_the_contract():
-    metrics = score_run(run_rows(), run_rows(), MANIFEST)
+    metrics = score_run(run_rows(), run_rows(), MANIFEST, matched())
     assert set(metrics[0]) == {"split", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better"}
     found = by_name(metrics)
     assert len(found) == len(metrics)
@@ -64,7 +72,45 @@ def test_rows_of_the_contract():
     assert found["utility", "model_utility"]["n"] == 8
     assert found["forget", "probability"]["higher_is_better"] is False
     assert found["retain", "probability"]["higher_is_better"] is True
-    assert all(metric["ci_low"] <= metric["value"] <= metric["ci_high"] for metric in metrics)
+    assert all(
+        metric["ci_low"] <= metric["value"] <= metric["ci_high"]
+        for metric in metrics
+        if metric["metric"] != "equal_retain_mix"
+    )
+
+
+def test_at_equal_retention_by_hand():
+    """The forget answers are at 0.2 nats a token, the wrong ones as likely as the paraphrase: R = 1."""
+    mixture = matched(answer_nll=0.8, distractor_nll=[2.5, 1.5], argmax_correct=[0, 0, 1, 1])
+    metrics = by_name(score_run(run_rows(), run_rows(), MANIFEST, mixture))
+    found = {key: metric["value"] for key, metric in metrics.items()}
+    assert found["forget", "probability_at_equal_retain"] == pytest.approx(math.exp(-0.2))
+    assert found["forget", "truth_ratio_at_equal_retain"] == pytest.approx(1.0)
+    assert found["forget", "extraction_strength_at_equal_retain"] == 0.5
+    # log R is 0 for each of the 4 questions here and 1 for each in `retrained`: D = 1, and of the 70 ways to
+    # draw 4 of 8 two are as far apart.
+    assert found["forget", "ks_statistic_at_equal_retain"] == 1.0
+    assert found["forget", "forget_quality_log10_at_equal_retain"] == pytest.approx(math.log10(2 / 70))
+    assert found["retain", "probability_at_equal_retain"] == pytest.approx(math.exp(-0.2))
+    mix = metrics["run", "equal_retain_mix"]
+    assert (mix["value"], mix["ci_low"], mix["ci_high"], mix["n"]) == (0.25, None, None, 5)
+    assert mix["higher_is_better"] is None
+    assert metrics["forget", "probability_at_equal_retain"]["higher_is_better"] is False
+    assert metrics["retain", "probability_at_equal_retain"]["higher_is_better"] is True
+    assert metrics["forget", "ks_statistic_at_equal_retain"]["n"] == 4
+
+
+def test_equal_retention_changes_no_other_metric():
+    without = score_run(run_rows(), run_rows(), MANIFEST)
+    assert score_run(run_rows(), run_rows(), MANIFEST, {"status": "off"}) == without
+    assert score_run(run_rows(), run_rows(), MANIFEST, matched())[: len(without)] == without
+
+
+def test_other_questions_at_equal_retention_are_refused():
+    mixture = matched()
+    mixture["forget"].pop()
+    with pytest.raises(UserError, match=r"records.jsonl and equal_retain.json hold different forget"):
+        score_run(run_rows(), run_rows(), MANIFEST, mixture)
 
 
 def test_without_a_retrained_model_there_is_no_forget_quality():

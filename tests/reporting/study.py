@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy import stats
 
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
@@ -44,6 +45,8 @@ class Study:
     diverged: dict[tuple[str, str, int], int] = field(default_factory=lambda: {("GradDiff", "signum", 2): 23})
     numbers: dict[tuple[str, str, int, str, str], float] = field(default_factory=dict)
     generation: str | None = None
+    comparisons: list[dict[str, str]] | None = None
+    equal_retain: bool = False
 
     def rows(self) -> list[tuple[str, str]]:
         anchors = [("original", "none"), ("retrained", "none")]
@@ -76,7 +79,8 @@ class Study:
         manifest |= {"splits": {"forget": split, "retain": split, "facts": split}}
         manifest |= {"evaluate": ["forget", "retain", "facts"], "utility": ["retain", "facts"]}
         _json(self.root / "data" / self.task / "manifest.json", manifest)
-        (self.root / "suite.yaml").write_text("name: demo\nseeds: [1, 2, 3]\n")
+        suite = {"name": "demo", "seeds": [1, 2, 3], "comparisons": self.comparisons}
+        (self.root / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
         for seed in self.seeds:
             retrained = self._log_ratios("retrained", "none", seed)
             for method, optimizer in self.rows():
@@ -172,7 +176,7 @@ class Study:
         test = stats.ks_2samp(ratios, retrained)
         keep = max(0.02, 0.8 - damage)
         left = max(0.01, 0.95 * (1 - forgetting) + 0.25 * forgetting)
-        values = {
+        values: dict[tuple[str, str, bool | None], float] = {
             ("forget", "probability", False): left + noise[0],
             ("forget", "rouge_l_recall", False): left + noise[1],
             ("forget", "truth_ratio", True): float(np.mean(np.minimum(np.exp(ratios), np.exp(-ratios)))),
@@ -188,6 +192,13 @@ class Study:
             ("facts", "truth_ratio", True): 0.7 * keep + noise[8],
             ("utility", "model_utility", True): 0.85 * keep + noise[9],
         }
+        if self.equal_retain and optimizer != "none":
+            values |= {
+                ("forget", "probability_at_equal_retain", False): left + damage / 2 + noise[10],
+                ("forget", "ks_statistic_at_equal_retain", False): float(test.statistic),
+                ("retain", "probability_at_equal_retain", True): 0.76,
+                ("run", "equal_retain_mix", None): max(0.1, 1 - damage),
+            }
         metrics = []
         for (split, metric, higher), drawn in values.items():
             value = self.numbers.get((method, optimizer, seed, split, metric), drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,8 +115,48 @@ def test_an_objective_without_retain_loss_says_so(root: Path) -> None:
         if "NPO" in path.parts:
             text = path.read_text().replace('"retain_loss": ', '"retain_loss": null, "x": ')
             path.write_text(text)
-    retain = _figure("trajectory", study).axes[3]
+    retain = next(ax for ax in _figure("trajectory", study).axes[2:] if "Retain" in ax.get_ylabel())
+    assert retain.get_title(loc="left") == "NPO"
     assert [text.get_text() for text in retain.texts] == ["not part of this objective"]
+
+
+def test_what_optimisers_log_has_panels_of_its_own(root: Path) -> None:
+    """Each only where a run of the method logs it; curvature at the steps of its estimates."""
+    study = Study(root, seeds=(1,), diverged={}).write()
+    for path in study.paths("steps.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["update_norm"] = 0.01 * row["step"] if path.parts[-3] == "signum" else None
+            estimated = path.parts[-3] == "sophia" and row["step"] % 10 == 1
+            row["curvature_mean"] = 1e-6 * row["step"] ** 2 if estimated else None
+            if "NPO" in path.parts:
+                row["clipped_share"] = row["curvature_mean"] = row["update_norm"] = None
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    axes = _figure("trajectory", study).axes
+    losses = ["Forget loss (nats / token)", "Retain loss (nats / token)"]
+    names = [ax.get_ylabel() for ax in axes]
+    assert names == [*losses, "Clipped share", "Update norm", "Mean curvature", *losses]
+    clipped, update, curvature = axes[2:5]
+    assert [len(ax.lines) for ax in (clipped, update, curvature)] == [3, 1, 1]
+    x, y = (np.asarray(values) for values in curvature.lines[0].get_data())
+    assert x.tolist() == [1, 11, 21, 31, 41]
+    assert y == pytest.approx(1e-6 * x**2)
+    assert curvature.get_yscale() == "log" and curvature.get_ylim()[0] == pytest.approx(0.8e-6)
+    assert np.asarray(update.lines[0].get_ydata())[-1] == pytest.approx(0.5)
+    low, high = clipped.get_ylim()
+    assert low <= 0 and high >= 1
+
+
+def test_a_single_estimate_is_a_dot_and_a_negative_mean_is_shown(root: Path) -> None:
+    """Hutchinson's estimates may be negative in the mean."""
+    study = Study(root, seeds=(1,), methods={"NPO": 1.0}, diverged={}).write()
+    for path in study.paths("steps.jsonl"):
+        rows = '{{"step": {0}, "forget_loss": 1.0, "retain_loss": 1.0, "curvature_mean": {1}}}\n'
+        path.write_text("".join(rows.format(i, -2e-6 if i == 1 else "null") for i in range(1, 9)))
+    axes = _figure("trajectory", study).axes
+    assert [ax.get_ylabel() for ax in axes[2:]] == ["Mean curvature"]
+    assert {line.get_marker() for line in axes[2].lines} == {"."}
+    assert axes[2].get_yscale() == "linear" and axes[2].get_ylim()[0] <= -2e-6
 
 
 def test_many_steps_are_averaged(root: Path) -> None:

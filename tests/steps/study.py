@@ -47,17 +47,31 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw": {"kind": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "sgd": {"kind": "sgd", "momentum": 0.9},
     "signum": {"kind": "signum", "momentum": 0.9},
+    "lion": {"kind": "lion", "beta1": 0.9, "beta2": 0.99},
     "sophia": {
         "kind": "sophia",
         "beta1": 0.96,
         "beta2": 0.99,
         "gamma": 0.05,
+        "clipped_target": None,
         "eps": 1e-12,
+        "estimator": "gauss_newton_bartlett",
         "update_every": 2,
+        "drift_target": None,
         "curvature_data": "both",
     },
     "sophia_as_released": {"kind": "sophia_as_released", "beta1": 0.9, "beta2": 0.95, "rho": 0.04},
+    "influence": {
+        "kind": "influence",
+        "solver": "conjugate_gradient",
+        "damping": 1.0,
+        "max_iterations": 20,
+        "tolerance": 0.01,
+        "curvature_data": "retain",
+        "curvature_examples": 4,
+    },
 }
 
 
@@ -101,8 +115,12 @@ def run_unlearn(
     unlearn.run(
         identity(method, optimizer),
         objective=OBJECTIVES[method],
-        optimizer={**OPTIMIZERS[optimizer], "learning_rate": rate, "weight_decay": 0.1},
-        unlearn={**TRAINING, **changes},
+        optimizer={
+            **OPTIMIZERS[optimizer],
+            "learning_rate": rate,
+            **({} if optimizer == "influence" else {"weight_decay": 0.1}),
+        },
+        unlearn={**TRAINING, "weights": "fp32", **changes},
         max_length=160,
         device="cpu",
         threads=1,

@@ -30,12 +30,15 @@ run_evaluate(*map(Path, sys.argv[1:4]))
 def run_evaluate(root: Path, data: Path, model: Path) -> Path:
     evaluate.run(
         evaluation=SETTINGS,
+        equal_retain=0.05,
         max_length=160,
         device="cpu",
         threads=1,
         data_dir=data,
         model_dir=model,
+        original_dir=model,
         records_path=root / "records.jsonl",
+        equal_retain_path=root / "equal_retain.json",
         work_dir=root / "work",
     )
     return root / "records.jsonl"
@@ -62,4 +65,5 @@ def test_kill_9_and_again_gives_the_records_of_an_undisturbed_run(original, data
     again = run_evaluate(root, data, original)
     assert len(evaluated) == 3 - finished
     assert again.read_bytes() == whole.read_bytes()
+    assert (root / "equal_retain.json").read_bytes() == whole.with_name("equal_retain.json").read_bytes()
     assert not (root / "work").exists()

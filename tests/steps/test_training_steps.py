@@ -9,7 +9,7 @@ from pipeline_lib.data.prepare import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder, weights_sha256
-from pipeline_lib.steps import unlearn
+from pipeline_lib.steps import unlearning
 from pipeline_lib.steps.common import encode_records, fingerprint, start
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, run_finetune, run_unlearn
 from tests.tiny import flat
@@ -59,7 +59,10 @@ def test_fine_tuning_that_diverges_is_an_error(data, tmp_path):
 
 @pytest.mark.parametrize(
     "method, optimizer",
-    [*((method, "adamw") for method in OBJECTIVES), *(("GradDiff", kind) for kind in OPTIMIZERS)],
+    [
+        *((method, "adamw") for method in OBJECTIVES),
+        *(("GradDiff", kind) for kind in OPTIMIZERS if kind != "influence"),
+    ],
 )
 def test_every_objective_and_optimizer_goes_through(method, optimizer, original, data, tmp_path):
     folder = run_unlearn(tmp_path, data, original, method, optimizer)
@@ -74,6 +77,27 @@ def test_every_objective_and_optimizer_goes_through(method, optimizer, original,
     assert not (tmp_path / "checkpoint").exists()
     assert float((weights(folder) - weights(original)).abs().max()) < 0.02  # 3 steps of 1e-3, not more
     assert (folder / "tokenizer.json").read_bytes() == (original / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_influence_is_one_step(method, original, data, tmp_path):
+    folder = run_unlearn(tmp_path, data, original, method, "influence", rate=0.1)
+    run = read_json(folder / "run.json")
+    assert run["status"] == "ok" and run["steps"] == 1
+    (row,) = read_jsonl(tmp_path / "training" / "steps.jsonl")
+    assert row["solver_converged"] and row["solver_residual"] <= 0.01
+    moved = float((weights(folder) - weights(original)).norm())
+    assert moved == pytest.approx(row["update_norm"], rel=1e-4) and (moved > 0 or method == "KL")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16_stochastic"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sophia"])
+def test_half_precision_weights_are_bf16_numbers(precision, optimizer, original, data, tmp_path):
+    folder = run_unlearn(tmp_path, data, original, "NPO", optimizer, weights=precision)
+    found = weights(folder)
+    assert torch.equal(found.bfloat16().float(), found)
+    assert not torch.equal(found, weights(original).bfloat16().float())
+    assert read_json(folder / "run.json")["training"]["weights"] == precision
 
 
 def test_npo_begins_at_two_over_beta_log_two(original, data, tmp_path):
@@ -106,9 +130,9 @@ def test_refusals_are_paired_with_their_own_prompt(original, data):
     records = load_splits(data, ["forget"])["forget"]
 
     def pairs(prompts, answers):
-        return unlearn.encode(prompts, answers, tokenizer, prompt_format, 160)
+        return unlearning.encode(prompts, answers, tokenizer, prompt_format, 160)
 
-    options = unlearn._alternatives(records, ["No.", "I do not know."], pairs)
+    options = unlearning._alternatives(records, ["No.", "I do not know."], pairs)
     for row, (record, examples) in enumerate(zip(records, options, strict=True)):
         assert [example.index for example in examples] == [row, row]
         for example, refusal in zip(examples, ["No.", "I do not know."], strict=True):
@@ -117,13 +141,13 @@ def test_refusals_are_paired_with_their_own_prompt(original, data):
             assert prompt_format.decode_answer(tokenizer, answer) == refusal
             assert answer[-1] == tokenizer.eos_token_id
     with pytest.raises(UserError, match=r"refusals\.json is empty"):
-        unlearn._alternatives(records, [], pairs)
+        unlearning._alternatives(records, [], pairs)
 
 
 def test_reference_nll_is_that_of_each_row(original, data):
     model, tokenizer, prompt_format, _ = load_model_folder(original)
     examples = encode_records(load_splits(data, ["forget"])["forget"], tokenizer, prompt_format, 160)
-    found = unlearn._reference_nll(model, examples, tokenizer.pad_token_id, torch.device("cpu"))
+    found = unlearning._reference_nll(model, examples, tokenizer.pad_token_id, torch.device("cpu"))
     for example in examples:
         log_p = model(input_ids=torch.tensor([example.tokens])).logits[0].log_softmax(-1)
         expected = -sum(

@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.objectives import Objective, make_objective
 from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.optimizers.curvature import gauss_newton_bartlett
-from pipeline_lib.training.loop import Curvature, Outcome, TrainingData, TrainingSettings, train
+from pipeline_lib.training.loop import Outcome, TrainingData, TrainingSettings, train
+from pipeline_lib.training.refresh import Curvature
 from tests.tiny import PAD, random_examples
 
-OPTIMIZER_SETTINGS: dict[str, dict[str, float]] = {
+OPTIMIZER_SETTINGS: dict[str, dict[str, float | None]] = {
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "signum": {"momentum": 0.9},
-    "sophia": {"beta1": 0.96, "beta2": 0.99, "gamma": 0.05, "eps": 1e-12},
+    "sophia": {"beta1": 0.96, "beta2": 0.99, "gamma": 0.05, "clipped_target": None, "eps": 1e-12},
     "sophia_as_released": {"beta1": 0.9, "beta2": 0.95, "rho": 0.04},
 }
-TIMED = {"tokens_per_s", "memory_mb", "elapsed_s"}  # differ from run to run
+TIMED = {"tokens_per_s", "memory_mb", "elapsed_s", "curvature_s"}  # differ from run to run
 
 
 def settings(**changes: Any) -> TrainingSettings:
@@ -53,8 +54,15 @@ def optimizer_of(kind: str, model, learning_rate: float = 1e-2) -> torch.optim.O
     )
 
 
-def curvature_of(kind: str, update_every: int = 2) -> Curvature | None:
-    return Curvature(gauss_newton_bartlett, update_every, "both") if kind == "sophia" else None
+def curvature_of(kind: str, **changes: Any) -> Curvature | None:
+    """Gauss-Newton-Bartlett at every second step, or as changed; None for first-order optimisers."""
+    plain = {
+        "estimator": ESTIMATORS["gauss_newton_bartlett"],
+        "update_every": 2,
+        "drift_target": None,
+        "data": "both",
+    }
+    return Curvature(**{**plain, **changes}) if kind == "sophia" else None
 
 
 def run(
@@ -65,6 +73,7 @@ def run(
     optimizer: torch.optim.Optimizer | None = None,
     objective: Objective | None = None,
     training_data: TrainingData | None = None,
+    curvature: Curvature | None = None,
     fingerprint: str = "here",
     seed: int = 3,
     **changes: Any,
@@ -77,7 +86,7 @@ def run(
         training_data or data(),
         settings(**changes),
         seed,
-        curvature_of(kind),
+        curvature or curvature_of(kind),
         folder,
         fingerprint,
     )

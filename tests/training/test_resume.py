@@ -147,7 +147,7 @@ def test_a_failure_while_saving_leaves_the_old_checkpoint(stopped, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "write_json", full_disk)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.save(folder, model, optimizer, 9, [], "here")
+        checkpoint.save(folder, model, optimizer, 9, [], "here", {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir() if ".partial" in path.name] == []
 

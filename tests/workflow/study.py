@@ -50,7 +50,8 @@ SUITE: dict[str, Any] = {
         {"methods": ["PO"], "optimizers": ["sophia"]},
         {"methods": ["KL"], "optimizers": ["adamw"]},
     ],
-    "evaluation": {"max_new_tokens": 12},
+    "evaluation": {"max_new_tokens": 12, "equal_retain": 0.05},
+    "comparisons": [{"first": "sophia", "second": "adamw", "question": "Does curvature help?"}],
     "resources": {"device": "cpu", "memory_mb": 1000},
 }
 

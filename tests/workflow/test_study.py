@@ -17,6 +17,7 @@ def rows(study) -> list[dict[str, str]]:
 
 
 def test_every_output_is_there(finished):
+    assert "Does curvature help?" in (finished.results / "tables/comparisons.md").read_text()
     for table in ("main", "utility", "cost", "settings"):
         for form in ("csv", "md", "tex"):
             assert (finished.results / f"tables/{table}.{form}").stat().st_size > 100
@@ -53,12 +54,37 @@ def test_metrics_hold_anchors_and_every_run(finished):
         ("retain", "probability"),
         ("facts", "multiple_choice_accuracy"),
         ("utility", "model_utility"),
+        ("forget", "ks_statistic_at_equal_retain"),
+        ("retain", "probability_at_equal_retain"),
+        ("run", "equal_retain_mix"),
     ):
         assert wanted in names
     for row in rows(finished):
         assert row["value"] and int(row["n"]) >= 1
         if row["ci_low"]:
             assert float(row["ci_low"]) <= float(row["ci_high"])
+
+
+def test_only_unlearned_models_are_mixed(finished):
+    evaluations = finished.results / "evaluations/authors/tiny"
+    status = {
+        f"{path.parts[-4]} {path.parts[-3]}": read_json(path)["status"]
+        for path in evaluations.rglob("equal_retain.json")
+    }
+    assert status.pop("GradDiff wild") == "diverged"
+    assert status.pop("original none") == status.pop("retrained none") == "off"
+    assert len(status) == 4 and set(status.values()) == {"ok"}
+
+
+def test_a_changed_bound_evaluates_unlearned_models_again_and_trains_none(finished, tmp_path):
+    study = finished.copy(tmp_path / "project")
+    suite = copy.deepcopy(SUITE)
+    suite["evaluation"]["equal_retain"] = 0.1
+    study.write(suite)
+    jobs = study.planned()
+    changed = {log.split("/")[3] for rule, log in jobs if rule == "evaluate"}
+    assert changed == {"GradDiff", "PO", "KL"}
+    assert not {rule for rule, _ in jobs} & {"finetune", "unlearn"}
 
 
 def test_a_diverged_run_is_recorded_and_stops_nothing(finished):

@@ -11,7 +11,7 @@ if str(REPOSITORY) not in sys.path:
     sys.path.insert(0, str(REPOSITORY))
 
 from pipeline_lib.config import dump_suite, parse_suite
-from pipeline_lib.config.table import ANCHORS, run_index, run_labels
+from pipeline_lib.config.table import ANCHORS, run_index, run_labels, tuned_index
 from pipeline_lib.errors import UserError
 from pipeline_lib.locking import hold_lock
 from pipeline_lib.provenance import source_hash
@@ -24,7 +24,10 @@ except UserError as error:
 
 OUT = Path("results") / SUITE.suite
 RUNS = run_index(SUITE)
-RUN = "{task}/{model}/{method}/{optimizer}/seed{seed}"
+TUNED = tuned_index(SUITE)
+ROW = "{task}/{model}/{method}/{optimizer}"
+RUN = f"{ROW}/seed{{seed}}"
+TRIAL = f"{ROW}/trial{{trial}}"
 ANCHOR = "{task}/{model}/{method}/none/seed{seed}"
 RESOURCES = SUITE.resources
 DEVICE = RESOURCES.device
@@ -49,6 +52,13 @@ def run_of(wildcards):
         wildcards.optimizer,
         int(wildcards.seed),
     ]
+
+
+def tuned_row(wildcards):
+    """How this row's settings are found; None where they are as written."""
+    return TUNED.get(
+        (wildcards.task, wildcards.model, wildcards.method, wildcards.optimizer)
+    )
 
 
 def identity(wildcards):
@@ -86,14 +96,56 @@ def reference_records(wildcards):
     if wildcards.method == "retrained":
         seeds = SUITE.seeds
         seed = seeds[(seeds.index(seed) + 1) % len(seeds)]
-    place = (
-        OUT
-        / "evaluations"
-        / wildcards.task
-        / wildcards.model
-        / f"retrained/none/seed{seed}"
-    )
-    return place / "records.jsonl"
+    return evaluated(wildcards, "retrained", seed)
+
+
+def evaluated(wildcards, method, seed):
+    """Records of an anchor of this task and model."""
+    place = OUT / "evaluations" / wildcards.task / wildcards.model / method
+    return place / f"none/seed{seed}/records.jsonl"
+
+
+def trial_of(wildcards):
+    """What this trial tries."""
+    return tuned_row(wildcards).trials[int(wildcards.trial)]
+
+
+def trial_reference(wildcards):
+    """Records of the retrained model of this seed, where trials are judged by the distance to it."""
+    if SUITE.tune.select.forget != "ks_statistic":
+        return []
+    return evaluated(wildcards, "retrained", wildcards.seed)
+
+
+def trials_of_row(wildcards):
+    """Results of every trial on every tuning seed."""
+    row = OUT / "tuning" / ROW.format(**wildcards)
+    trials = tuned_row(wildcards).trials
+    return [
+        row / f"trial{trial}/seed{seed}.json"
+        for trial in trials
+        for seed in SUITE.tune.seeds
+    ]
+
+
+def tuning_originals(wildcards):
+    """Records of the models before unlearning, one a tuning seed: what the bound is measured from."""
+    return [evaluated(wildcards, "original", seed) for seed in SUITE.tune.seeds]
+
+
+def chosen_settings(wildcards):
+    """What tuning chose for this row; nothing where its settings are as written."""
+    if tuned_row(wildcards) is None:
+        return []
+    return OUT / "tuning" / ROW.format(**wildcards) / "chosen.json"
+
+
+def given(wildcards, part):
+    """Settings of a run's `objective` or `optimizer` that are not tuned."""
+    row, run = tuned_row(wildcards), run_of(wildcards)
+    if row is None:
+        return run.objective if part == "objective" else run.optimizer_settings
+    return getattr(row, part)
 
 
 def files_named(names):

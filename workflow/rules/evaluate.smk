@@ -1,9 +1,25 @@
+def equal_retain(wildcards):
+    """The share of retention that an unlearned model may lose; None for anchors and where it is off."""
+    return None if wildcards.method in ANCHORS else SUITE.evaluation.equal_retain
+
+
+def original_to_mix_with(wildcards):
+    """The model before unlearning, where the comparison at equal retention needs it."""
+    if equal_retain(wildcards) is None:
+        return []
+    return str(OUT / "models/{task}/{model}/original/none/seed{seed}").format(
+        **wildcards
+    )
+
+
 rule evaluate:
     input:
         manifest=OUT / "data/{task}/manifest.json",
         model=OUT / "models" / RUN,
+        original=original_to_mix_with,
     output:
         records=OUT / "evaluations" / RUN / "records.jsonl",
+        equal_retain=OUT / "evaluations" / RUN / "equal_retain.json",
     log:
         OUT / f"logs/evaluate/{RUN}.log",
     benchmark:
@@ -16,7 +32,10 @@ rule evaluate:
         mem_mb=RESOURCES.memory_mb,
         runtime=RESOURCES.minutes,
     params:
-        evaluation=lambda wildcards: SUITE.evaluation.model_dump(),
+        evaluation=lambda wildcards: SUITE.evaluation.model_dump(
+            exclude={"equal_retain"}
+        ),
+        equal_retain=equal_retain,
         max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
         device=DEVICE,
         work=lambda wildcards: str(OUT / "checkpoints/evaluate" / RUN).format(
@@ -32,6 +51,7 @@ rule score:
         manifest=OUT / "data/{task}/manifest.json",
         run=OUT / "training" / RUN / "run.json",
         records=OUT / "evaluations" / RUN / "records.jsonl",
+        equal_retain=OUT / "evaluations" / RUN / "equal_retain.json",
         reference=reference_records,
     output:
         metrics=OUT / "evaluations" / RUN / "metrics.json",

@@ -35,6 +35,7 @@ rule unlearn:
     input:
         manifest=OUT / "data/{task}/manifest.json",
         parent=OUT / "models/{task}/{model}/original/none/seed{seed}",
+        chosen=chosen_settings,
     output:
         model=unlearned_model(OUT / "models" / RUN),
         steps=OUT / "training" / RUN / "steps.jsonl",
@@ -54,8 +55,8 @@ rule unlearn:
         runtime=RESOURCES.minutes,
     params:
         identity=identity,
-        objective=lambda wildcards: run_of(wildcards).objective,
-        optimizer=lambda wildcards: run_of(wildcards).optimizer_settings,
+        objective=lambda wildcards: given(wildcards, "objective"),
+        optimizer=lambda wildcards: given(wildcards, "optimizer"),
         unlearn=lambda wildcards: run_of(wildcards).unlearn,
         max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
         device=DEVICE,

@@ -18,4 +18,5 @@ with job(snakemake):
         model_dir=Path(snakemake.output.model),
         training_dir=Path(snakemake.output.run).parent,
         checkpoint_dir=Path(snakemake.params.checkpoint),
+        chosen_path=Path(snakemake.input.chosen) if snakemake.input.chosen else None,
     )

@@ -6,10 +6,12 @@ A new metric is one file here and one entry below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FORGET_SPLIT = "forget"
 UTILITY_SPLIT = "utility"  # not a split of data: metrics over all utility splits together
+RUN_SPLIT = "run"  # not a split of data: what is true of a run as a whole
+AT_EQUAL_RETAIN = "_at_equal_retain"  # of the model mixed with the original, see ../equal_retain.py
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ _INF = float("inf")
 _TOFU = "TOFU, arXiv 2401.06121"
 _TOFU_UTILS = "TOFU, arXiv 2401.06121 (its utils.py; also SOUL, arXiv 2404.18239)"
 _OPEN_UNLEARNING = "OpenUnlearning, arXiv 2506.12618"
+_CONTROL = "Unlearning with Control, arXiv 2406.09179 (its model mixing)"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -67,6 +70,25 @@ METRICS: dict[str, Metric] = {
         Metric("ks_statistic_arithmetic", "KS statistic D (arithmetic)", False, False, (0, 1), _TOFU_UTILS),
         Metric("model_utility", "Model Utility", True, None, (0, 1), _TOFU),
         Metric("model_utility_arithmetic", "Model Utility (arithmetic)", True, None, (0, 1), _TOFU_UTILS),
+        Metric("equal_retain_mix", "Share of the unlearning kept", None, None, (0, 1), _CONTROL),
+    )
+}
+METRICS |= {
+    metric.name: metric
+    for metric in (
+        replace(
+            METRICS[name],
+            name=name + AT_EQUAL_RETAIN,
+            label=f"{METRICS[name].label} at equal retention",
+            source=f"{METRICS[name].source}; {_CONTROL}",
+        )
+        for name in (
+            "probability",
+            "extraction_strength",
+            "truth_ratio",
+            "forget_quality_log10",
+            "ks_statistic",
+        )
     )
 }
 

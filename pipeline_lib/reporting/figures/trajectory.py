@@ -1,8 +1,9 @@
-"""Forget and retain loss over the steps of unlearning."""
+"""Losses over the steps of unlearning, and what the optimisers log about their steps and curvature."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,53 +16,77 @@ from pipeline_lib.reporting.inputs import Inputs, Row, RunKey, finite
 
 CAPTION = (
     "Negative log-likelihood per answer token (nats) of the batch of each step; for objectives that train "
-    "refusals (PO), the forget side is the loss on the refusals. Lines: means over seeds, each point the "
-    "mean of up to 1 % of the steps; bands: lowest and highest seed. × marks where a seed diverged."
+    "refusals (PO), the forget side is the loss on the refusals. Small panels, where an optimiser logs them: "
+    "share of coordinates clipped, Euclidean norm of the step without weight decay, and mean over all "
+    "coordinates of the averaged curvature at every estimate (Gauss-Newton or Hessian in nats per answer "
+    "token and squared unit of the weights; the estimator is in the table of settings). "
+    "Lines: means over seeds, each point the mean of up to 1 % of the steps; bands: lowest and highest "
+    "seed. × marks where a seed diverged."
 )
 POINTS = 100
-SIDES = [("forget_loss", "Forget loss"), ("retain_loss", "Retain loss")]
+LOSSES = {"forget_loss": "Forget loss (nats / token)", "retain_loss": "Retain loss (nats / token)"}
+STEPS = {
+    "clipped_share": "Clipped share",
+    "update_norm": "Update norm",
+    "curvature_mean": "Mean curvature",
+}
+HEIGHTS = {2: 2.0, 3: 1.6}  # inches of a row of so many panels
 
 
 def draw(inputs: Inputs) -> Figure:
-    """One row of two panels (forget, retain) for each task, model and method."""
+    """For each task, model and method one row of losses, and one of what its optimisers log besides."""
     cases = [(task, model, m) for task, model in inputs.studies for m in inputs.methods(task, model)]
     if not cases:
         raise UserError("the figure trajectory needs at least one method besides original and retrained")
     marks = style.marks(inputs.rows)
-    figure = Figure(figsize=(2 * style.PANEL_WIDTH, 2.0 * len(cases)))
-    grid = figure.subplots(len(cases), 2, squeeze=False)
     status = dict(zip(inputs.costs["run"], inputs.costs["status"], strict=True))
-    for axes, (task, model, method) in zip(grid, cases, strict=True):
-        rows = inputs.rows_of(task, model, method)
-        lost = [
-            (row, sum(status[RunKey(*row.key, seed)] == "diverged" for seed in row.seeds)) for row in rows
-        ]
-        for ax, (name, label) in zip(axes, SIDES, strict=True):
+    logged = [_logged(inputs, inputs.rows_of(*case)) for case in cases]
+    heights = [HEIGHTS[size] for names in logged for size in ((2, 3) if names else (2,))]
+    figure = Figure(figsize=(2 * style.PANEL_WIDTH, sum(heights)))
+    grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
+    line = 0
+    for case, names in zip(cases, logged, strict=True):
+        rows = inputs.rows_of(*case)
+        labels = LOSSES | {name: STEPS[name] for name in names}
+        places = [grid[line, :3], grid[line, 3:]]
+        places += [grid[line + 1, 2 * i : 2 * i + 2] for i in range(len(names))]
+        axes = [figure.add_subplot(place) for place in places]
+        line += 2 if names else 1
+        for ax, (name, label) in zip(axes, labels.items(), strict=True):
             drawn: list[float] = []
             for row in rows:
                 drawn += _draw_row(ax, inputs, row, name, marks[row.key.optimizer], status)
-            ax.set_title(panel_title(inputs, task, model, method), loc="left")
             ax.set_xlabel("Step")
-            ax.set_ylabel(f"{label} (nats / token)")
-            _scale(ax, drawn)
+            ax.set_ylabel(label)
+            _scale(ax, name, drawn)
+        for ax in axes[:2]:
+            ax.set_title(panel_title(inputs, *case), loc="left")
+        lost = [(row, sum(status[RunKey(*row.key, s)] == "diverged" for s in row.seeds)) for row in rows]
         diverged_note(axes[0], lost)
     legend_below(figure, optimizer_handles(inputs.rows, marks, lines=True))
     return figure
 
 
-def series(inputs: Inputs, key: RunKey, name: str) -> np.ndarray:
-    """(steps,) losses of one run; empty where the objective does not look at this set."""
+def _logged(inputs: Inputs, rows: Sequence[Row]) -> list[str]:
+    """Which of `STEPS` any run of these rows has a number for."""
+    runs = [RunKey(*row.key, seed) for row in rows for seed in row.seeds]
+    return [name for name in STEPS if any(series(inputs, key, name)[0].size for key in runs)]
+
+
+def series(inputs: Inputs, key: RunKey, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps with a value of `name` and the values, both (n,); empty where the run has none."""
     if key not in inputs.steps:
         raise UserError(f"the figure trajectory has no steps.jsonl of {'/'.join(map(str, key))}")
-    values = []
-    for number, step in enumerate(inputs.steps[key], start=1):
-        value = step.get(name)
+    steps, values = [], []
+    for number, row in enumerate(inputs.steps[key], start=1):
+        value = row.get(name)
         if value is None:
             continue
         if not finite(value):
             raise UserError(f"steps.jsonl of {'/'.join(map(str, key))}, line {number}: {name} is {value!r}")
+        steps.append(float(row["step"]))
         values.append(float(value))
-    return np.array(values)
+    return np.array(steps), np.array(values)
 
 
 def _draw_row(
@@ -69,29 +94,36 @@ def _draw_row(
 ) -> list[float]:
     """Draw one optimiser; returns what was drawn, for the choice of the scale."""
     runs = {seed: series(inputs, RunKey(*row.key, seed), name) for seed in row.seeds}
-    longest = max(len(values) for values in runs.values())
+    longest = max((int(steps[-1]) for steps, _ in runs.values() if len(steps)), default=0)
     if not longest:
         return []
     width = math.ceil(longest / POINTS)
-    windows = range(0, longest, width)
     centres, means, lows, highs = [], [], [], []
-    for start in windows:
-        parts = [values[start : start + width].mean() for values in runs.values() if len(values) > start]
-        centres.append(start + (min(width, longest - start) + 1) / 2)
+    for start in range(0, longest, width):
+        inside = [
+            (steps[here], values[here])
+            for steps, values in runs.values()
+            if (here := (steps > start) & (steps <= start + width)).any()
+        ]
+        if not inside:
+            continue  # curvature is not estimated at every step
+        parts = [float(values.mean()) for _, values in inside]
+        centres.append(float(np.unique(np.concatenate([steps for steps, _ in inside])).mean()))
         means.append(float(np.mean(parts)))
         lows.append(min(parts))
         highs.append(max(parts))
-    ax.plot(centres, means, color=mark.colour, linestyle=mark.line, zorder=3)
+    dot = "." if len(centres) == 1 else None
+    ax.plot(centres, means, color=mark.colour, linestyle=mark.line, marker=dot, zorder=3)
     if len(runs) > 1:
         ax.fill_between(centres, lows, highs, color=mark.colour, alpha=0.18, linewidth=0, zorder=2)
-    for seed, values in runs.items():
+    for seed, (steps, values) in runs.items():
         if status[RunKey(*row.key, seed)] == "diverged" and len(values):
-            ax.plot(len(values), values[-1], marker="x", color=mark.colour, markersize=6, mew=1.5, zorder=4)
+            ax.plot(steps[-1], values[-1], marker="x", color=mark.colour, markersize=6, mew=1.5, zorder=4)
     return [*lows, *highs]
 
 
-def _scale(ax: Axes, drawn: list[float]) -> None:
-    """Logarithmic where losses span a factor of 30: one exploding run must not flatten the others."""
+def _scale(ax: Axes, name: str, drawn: list[float]) -> None:
+    """Logarithmic where values span a factor of 30: one exploding run must not flatten the others."""
     if not drawn:
         ax.text(
             0.5,
@@ -104,9 +136,14 @@ def _scale(ax: Axes, drawn: list[float]) -> None:
         )
         ax.set_yticks([])
         return
-    if min(drawn) >= 0 and max(drawn) > 30 * max(float(np.quantile(drawn, 0.05)), 1e-3):
+    if name == "clipped_share":
+        ax.set_ylim(-0.03, 1.03)
+        return
+    floor = 1e-3 if name in LOSSES else 0.8 * min((v for v in drawn if v > 0), default=1.0)
+    if min(drawn) >= 0 and max(drawn) > 30 * max(float(np.quantile(drawn, 0.05)), floor):
         ax.set_yscale("log")
-        ax.set_ylim(max(0.8 * min(drawn), 1e-3), max(drawn) * 1.5)
-        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_ylim(max(0.8 * min(drawn), floor), max(drawn) * 1.5)
+        if name in LOSSES:
+            ax.yaxis.set_major_formatter("{x:g}")
     else:
         ax.set_ylim(bottom=min(0.0, *drawn))

@@ -74,12 +74,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table. `seeds` says how many seeds and what the intervals are."""
+    """One row of a table. `seeds` says how many seeds and what the intervals are.
+
+    Neighbouring lines of one `group` stand below a heading of that text.
+    """
 
     row: Row
     seeds: str
     diverged: int
     cells: tuple[Cell, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,11 @@ def to_markdown(title: str, tables: Sequence[Table]) -> str:
         align = "---:" if table.numeric else "---"
         rows = ["| " + " | ".join(map(_markdown, heads)) + " |"]
         rows.append("| --- |" + f" {align} |" * len(table.columns) + " --- |")
+        group = ""
         for line in table.lines:
+            if line.group != group:
+                group = line.group
+                rows.append(f"| **{_markdown(group)}** |" + " |" * (len(heads) - 1))
             cells = [f"{cell.text} {cell.small}".strip() for cell in line.cells]
             cells = [style.row_label(line.row), *cells, line.seeds]
             rows.append("| " + " | ".join(map(_markdown, cells)) + " |")
@@ -192,8 +200,14 @@ def to_latex(tables: Sequence[Table]) -> str:
         rows = [f"\\begin{{tabular}}{{l{columns}l}}", "\\toprule"]
         rows.append(" & ".join(map(_latex, ["", *table.columns, "Seeds"])) + r" \\")
         rows.append("\\midrule")
-        method = None
+        method, group = None, ""
         for line in table.lines:
+            if line.group != group:
+                group, method = line.group, None
+                rows.append("\\addlinespace")
+                rows.append(
+                    f"\\multicolumn{{{len(table.columns) + 2}}}{{l}}{{\\emph{{{_latex(group)}}}}} \\\\"
+                )
             if method is not None and line.row.order != "none" and line.row.key.method != method:
                 rows.append("\\addlinespace")
             method = line.row.key.method

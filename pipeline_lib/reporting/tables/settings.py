@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey
-from pipeline_lib.reporting.tables.layout import Cell, Line, Number, Table
+from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
 
-CAPTION = "Settings of every row, as its run.json has them. All seeds of a row have the same."
+CAPTION = (
+    "Settings of every row, as its run.json has them. All seeds of a row have the same. Where settings were "
+    "tuned, the budget says with how many trials; the table `tuning` says how they were chosen."
+)
 PARTS = [
     ("objective", "Objective"),
     ("optimizer_settings", "Optimiser"),
     ("training", "Training"),
     ("precision", "Precision"),
 ]
+BY_HAND = "set by hand"
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -24,32 +29,59 @@ def build(inputs: Inputs) -> list[Table]:
     for task, model in inputs.studies:
         # A run may keep its precision within `training`.
         parts = [part for part in PARTS if any(run.get(part[0]) for run in inputs.run_files.values())]
-        lines = [_line(inputs, row, [name for name, _ in parts]) for row in inputs.rows_of(task, model)]
-        tables.append(Table(task, model, tuple(label for _, label in parts), tuple(lines), numeric=False))
+        tuned = any(run.get("tuned") for run in inputs.run_files.values())
+        columns = [*(label for _, label in parts), *(["Budget"] if tuned else [])]
+        lines = [
+            _line(inputs, row, [name for name, _ in parts], tuned) for row in inputs.rows_of(task, model)
+        ]
+        tables.append(Table(task, model, tuple(columns), tuple(lines), numeric=False))
     return tables
 
 
-def _line(inputs: Inputs, row: Row, parts: list[str]) -> Line:
-    runs = {}
-    for seed in row.seeds:
-        run = inputs.run_files.get(RunKey(*row.key, seed))
-        if run is None:
-            raise UserError(f"the table settings has no run.json of {'/'.join(row.key)}, seed {seed}")
-        runs[seed] = run
+def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
+    runs = runs_of(inputs, row, "settings")
     cells = []
     for part in parts:
-        found = [run.get(part) for run in runs.values()]
-        if any(settings != found[0] for settings in found):
-            raise UserError(
-                f"{'/'.join(row.key)}: its seeds were run with different settings of `{part}`. Delete the "
-                "older ones."
-            )
-        flat = _flat(found[0])
-        text = ", ".join(f"{name} {_text(value)}" for name, value in flat.items())
+        flat = _flat(shared(row, runs, part))
+        text = ", ".join(f"{name} {value_text(value)}" for name, value in flat.items())
         numbers = tuple(Number(f"{part}.{name}", value, seeds=len(runs)) for name, value in flat.items())
         cells.append(Cell(style.visible(text) or "–", numbers=numbers))
-    lost = [seed for seed, run in runs.items() if run.get("status") == "diverged"]
+    if tuned:
+        cells.append(EMPTY if row.order == "none" else budget_cell(shared(row, runs, "tuned")))
+    lost = [run for run in runs if run.get("status") == "diverged"]
     return Line(row, str(len(runs)), len(lost), tuple(cells))
+
+
+def runs_of(inputs: Inputs, row: Row, table: str) -> list[dict[str, Any]]:
+    """run.json of every seed of a row."""
+    runs = [inputs.run_files.get(RunKey(*row.key, seed)) for seed in row.seeds]
+    for seed, run in zip(row.seeds, runs, strict=True):
+        if run is None:
+            raise UserError(f"the table {table} has no run.json of {'/'.join(row.key)}, seed {seed}")
+    return [run for run in runs if run is not None]
+
+
+def shared(row: Row, runs: Sequence[dict[str, Any]], part: str) -> Any:
+    """What all seeds of a row have under `part`."""
+    found = [run.get(part) for run in runs]
+    if any(settings != found[0] for settings in found):
+        raise UserError(
+            f"{'/'.join(row.key)}: its seeds were run with different settings of `{part}`. Delete the "
+            "older ones."
+        )
+    return found[0]
+
+
+def budget_cell(tuned: dict[str, Any] | None) -> Cell:
+    """How many settings were tried, and on which seeds; `tuned` is that of run.json."""
+    if tuned is None:
+        return Cell(BY_HAND, numbers=(Number("tuning.trials", 0),))
+    trials, seeds = tuned["budget"]["trials"], tuned["budget"]["seeds"]
+    places = f"seed {seeds[0]}" if len(seeds) == 1 else f"each of the seeds {', '.join(map(str, seeds))}"
+    return Cell(
+        f"{trials} {'trial' if trials == 1 else 'trials'} on {places}",
+        numbers=(Number("tuning.trials", trials), Number("tuning.seeds", " ".join(map(str, seeds)))),
+    )
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -59,11 +91,12 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     return {} if settings is None and not prefix else {prefix.rstrip("."): settings}
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A setting's value for people."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):
-        return "(" + ", ".join(map(_text, value)) + ")"
+        return "(" + ", ".join(map(value_text, value)) + ")"
     return "none" if value is None else str(value)

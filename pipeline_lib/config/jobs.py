@@ -1,0 +1,79 @@
+"""How long and in what pieces models are trained, what is measured, and what a job asks for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    CountOrZero,
+    Fraction,
+    Name,
+    NonNegative,
+    Positive,
+    Share,
+    Switch,
+)
+
+
+class Training(Block):
+    """How long and in what pieces a model is trained."""
+
+    epochs: Positive = Field(5.0, description="Of the forget set; of the training data when fine-tuning")
+    batch_size: Count = 8
+    accumulation: Count = 1
+    warmup: Share = 0.0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: Positive = 1.0
+    compute: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of forward and backward; weights stay as they are"
+    )
+    checkpoint_seconds: NonNegative = Field(300.0, description="Time between checkpoints; 0 = every step")
+
+
+class Unlearn(Training):
+    """How unlearning runs are trained."""
+
+    weights: Literal["fp32", "bf16", "bf16_stochastic"] = Field(
+        "fp32",
+        description="Precision of weights and optimiser states; bf16 rounds each step to the nearest, "
+        "bf16_stochastic rounds weights up or down at random, right in the mean",
+    )
+
+
+class FineTune(Training):
+    """How the target and the retrained model are made, with AdamW."""
+
+    epochs: Positive = 5.0
+    learning_rate: Positive = 1e-5
+    weight_decay: NonNegative = 0.0
+
+
+class Evaluation(Block):
+    """What is measured, and with how many records."""
+
+    max_new_tokens: Count = 64
+    max_records: dict[Name, Count] = Field(
+        {}, description="Split -> at most this many of its records, spread over its groups"
+    )
+    max_tokens_per_batch: Count = 4096
+    compute: Literal["fp32", "bf16"] = "fp32"
+    equal_retain: Fraction | None = Field(
+        None,
+        description="Compare also at equal retention: each unlearned model is mixed with the original "
+        "until its probability of the retain answers is at most this share below the original's",
+    )
+
+
+class Resources(Block):
+    """What one job asks for."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: CountOrZero = Field(0, description="GPUs a training or evaluation job requests")
+    threads: Count = 1
+    memory_mb: Count = 2000
+    minutes: Count = 60
+    keep_models: Switch = Field(True, description="False deletes unlearned models once they are evaluated")

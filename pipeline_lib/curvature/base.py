@@ -1,0 +1,87 @@
+"""What every curvature estimator offers, and what they share.
+
+Shapes: B examples, T tokens, N answer tokens, V vocabulary, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+
+from pipeline_lib.data.batching import Batch
+from pipeline_lib.errors import UserError
+from pipeline_lib.objectives import Objective
+
+
+class Estimator:
+    """Base of all estimators of a diagonal of curvature, for Sophia and its relatives.
+
+    Class attributes say what the numbers mean and what they cost.
+    """
+
+    name: ClassVar[str]  # as in a suite
+    matrix: ClassVar[str]  # whose diagonal is estimated
+    loss: ClassVar[str]  # of which loss
+    backward_passes: ClassVar[int]  # of one estimate, over the chosen data
+    double_backward: ClassVar[bool] = False  # differentiates the gradient once more
+    at_hand: ClassVar[bool] = False  # made from the gradient of the step, where the caller has it
+
+    def estimate(
+        self,
+        model: torch.nn.Module,
+        objective: Objective,
+        forget: Sequence[Batch],
+        retain: Sequence[Batch],
+        data: str,
+        parameters: Sequence[torch.Tensor],
+        generator: torch.Generator,
+        gradient: Sequence[torch.Tensor | None] | None = None,
+    ) -> list[torch.Tensor]:
+        """One estimate: a tensor a parameter, in their shapes; zeros where a parameter has no influence.
+
+        `forget`, `retain`: the micro-batches of one step, which give what one large batch gives; `data`
+        ("forget", "retain" or "both") says which of them count. `objective` is what the step minimises.
+        Units: nats per answer token and squared unit of the parameter. All chance is the `generator`'s,
+        on the model's device. `gradient`: that of the objective on this very step, not clipped, for
+        estimators that are made of it. The parameters' `.grad` stay as they are. Raises `UserError`
+        where the chosen data hold no answer token.
+        """
+        raise TypeError(f"{type(self).__name__} does not define an estimate")
+
+
+def chosen(name: str, forget: Sequence[Batch], retain: Sequence[Batch], data: str) -> tuple[list[Batch], int]:
+    """The micro-batches that `data` names and N, their answer tokens."""
+    batches = [*(forget if data != "retain" else ()), *(retain if data != "forget" else ())]
+    tokens = sum(batch.answer_tokens for batch in batches)
+    if not tokens:
+        where = "forget and retain batches" if data == "both" else f"{data} batches"
+        raise UserError(
+            f"{name} needs answer tokens to measure curvature on, and the {where} of this step hold none; "
+            "choose other `curvature_data`, or check that every record has an answer"
+        )
+    return batches, tokens
+
+
+@contextmanager
+def own_gradients(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Inside, `.grad` of the parameters starts empty; afterwards it is what it was.
+
+    Backward passes can then add up in place, one parameter after the other, and no second list of
+    gradients is held.
+    """
+    before = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+
+
+def collected(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """What has added up in `.grad`; zeros for a parameter that got nothing."""
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -1,0 +1,52 @@
+"""The empirical Fisher: the squared gradient of what is minimised, as the paper's code takes it."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
+from pipeline_lib.errors import UserError
+
+
+class EmpiricalFisher(Estimator):
+    """N g^2, with g the gradient of the unlearning objective itself on the step.
+
+    Source: the released code of SOUL (OPTML-Group/SOUL, src/optim/sophia.py) squares the gradient of the
+    step, without a factor for N and after clipping; here g is not clipped, and N, the answer tokens the
+    objective looks at, gives it the scale of Gauss-Newton-Bartlett. It is not a curvature: labels are the
+    data's and not the model's, so that its mean is no Fisher matrix (Kunstner et al. 2019,
+    arXiv 1905.12558; Martens 2020, arXiv 1412.1193); g has a mean that is not zero, whose square does
+    not fall with N as that of a sum of independent draws does; and a square knows no sign: a loss that
+    is to rise counts like one that is to fall. The control for the estimators that are a curvature.
+    Costs nothing where the caller hands over the gradient of the step, else one forward and one backward
+    pass.
+    """
+
+    name = "empirical_fisher"
+    matrix = "none: the square of a mean gradient"
+    loss = "the unlearning objective"
+    backward_passes = 0
+    at_hand = True
+
+    def estimate(self, model, objective, forget, retain, data, parameters, generator, gradient=None):
+        if data != "both":
+            raise UserError(
+                "empirical_fisher squares the gradient of the unlearning loss itself, so "
+                f"`curvature_data` must be both; found {data!r}"
+            )
+        retain = retain if objective.uses_retain else []
+        _, tokens = chosen(self.name, forget, retain, data)
+        if gradient is None:
+            gradient = _gradient(model, objective, forget, retain, parameters)
+        return [
+            torch.zeros_like(p) if g is None else g.square().mul_(tokens)
+            for p, g in zip(parameters, gradient, strict=True)
+        ]
+
+
+def _gradient(model, objective, forget, retain, parameters) -> list[torch.Tensor | None]:
+    with own_gradients(parameters):
+        for i in range(max(len(forget), len(retain))):
+            losses = objective(model, forget[i] if forget else None, retain[i] if retain else None)
+            torch.autograd.backward(losses.total, inputs=list(parameters))
+        return [parameter.grad for parameter in parameters]

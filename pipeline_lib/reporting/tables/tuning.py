@@ -1,0 +1,124 @@
+"""How the settings of every row were found: the budget, what was tried, what was chosen and by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
+from pipeline_lib.reporting.tables.settings import budget_cell, runs_of, shared, value_text
+
+CAPTION = (
+    "How the settings of every row were found. Where they were tuned, each row had the same number of trials "
+    "on the same tuning seeds, which no other table or figure contains. Chosen is the trial that forgot most "
+    "among those whose retain probability stayed above the bound, a share of that of `original` on the same "
+    "seeds and questions."
+)
+COLUMNS = ("Budget", "Tried", "Chosen", "Left of the forget set", "Retain probability", "Read with care")
+HAND_NOTE = (
+    "This study has no block `tune`: all settings were set by hand, so that a difference between rows may be "
+    "one of settings that were found with more or less care."
+)
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model; anchors are not tuned and have no row."""
+    tables = []
+    for task, model in inputs.studies:
+        rows = [row for row in inputs.rows_of(task, model) if row.order != "none"]
+        runs = {row.key: runs_of(inputs, row, "tuning") for row in rows}
+        tuned = {row.key: shared(row, runs[row.key], "tuned") for row in rows}
+        by_hand = not any(tuned.values())
+        lines = []
+        for row in rows:
+            cells = [budget_cell(tuned[row.key])]
+            if not by_hand:
+                cells += _cells(tuned[row.key])
+            lost = sum(run.get("status") == "diverged" for run in runs[row.key])
+            lines.append(Line(row, str(len(row.seeds)), lost, tuple(cells)))
+        columns = COLUMNS[:1] if by_hand else COLUMNS
+        notes = (HAND_NOTE,) if by_hand else (_rule(rows, tuned),)
+        tables.append(Table(task, model, columns, tuple(lines), notes, numeric=False))
+    return tables
+
+
+def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
+    """All columns but the budget."""
+    if tuned is None:
+        return [EMPTY] * (len(COLUMNS) - 1)
+    chosen = _flat(tuned)
+    said = ", ".join(f"{name} {value_text(value)}" for name, value in chosen.items())
+    quantity = tuned["select"]["forget"]
+    return [
+        Cell("; ".join(_range_text(name, tried) for name, tried in _flat(tuned["ranges"]).items())),
+        Cell(
+            style.visible(f"trial {tuned['trial']}: {said}"),
+            numbers=(
+                Number("tuning.trial", tuned["trial"]),
+                *(Number(f"tuning.{name}", value) for name, value in chosen.items()),
+            ),
+        ),
+        _value(f"{style.metric_label(quantity)} ", f"tuning.forget.{quantity}", tuned["forget"]),
+        _retain(tuned),
+        _warnings(tuned),
+    ]
+
+
+def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of both parts of a run in one level; those of the objective are named as such."""
+    return {**parts["optimizer"], **{f"objective {k}": v for k, v in parts["objective"].items()}}
+
+
+def _range_text(name: str, tried: Any) -> str:
+    if isinstance(tried, list):
+        return style.visible(f"{name} {value_text(tried)}")
+    return f"{name} {tried['low']:g} to {tried['high']:g} ({tried['scale']})"
+
+
+def _value(before: str, quantity: str, value: float | None) -> Cell:
+    if value is None:
+        return EMPTY
+    return Cell(f"{before}{style.number(value)}", numbers=(Number(quantity, value),))
+
+
+def _retain(tuned: dict[str, Any]) -> Cell:
+    """The chosen trial's mean over tuning seeds, against the least that the rule asks for on each."""
+    value = tuned["retain_probability"]
+    if value is None:
+        return EMPTY
+    least = ", ".join(style.number(bound["least"]) for bound in tuned["bound"])
+    kept = f"bound {least} kept" if tuned["bound_met"] else f"bound {least} kept by no trial"
+    bounds = [Number(f"tuning.bound.seed{bound['seed']}", bound["least"]) for bound in tuned["bound"]]
+    number = Number("tuning.retain_probability", value)
+    met = Number("tuning.bound_met", int(tuned["bound_met"]))
+    return Cell(f"{style.number(value)}, {kept}", numbers=(number, *bounds, met))
+
+
+def _warnings(tuned: dict[str, Any]) -> Cell:
+    """Chosen values at the end of what was tried, and trials that were lost."""
+    edges = _flat(tuned["at_edge"])
+    said = [f"{name} is the {end} tried: the best may lie beyond" for name, end in edges.items()]
+    trials, lost = tuned["budget"]["trials"], tuned["diverged"]
+    if lost:
+        said.append(
+            f"{tuned['status']}, so the first was run"
+            if lost == trials
+            else f"{lost} of {trials} trials diverged"
+        )
+    numbers = [Number(f"tuning.at_edge.{name}", end) for name, end in edges.items()]
+    return Cell("; ".join(said) or "–", numbers=(*numbers, Number("tuning.diverged", lost)))
+
+
+def _rule(rows: list[Row], tuned: Mapping[Any, dict[str, Any] | None]) -> str:
+    """The rule of selection in a sentence."""
+    rules = [settings["select"] for row in rows if (settings := tuned[row.key])]
+    what = {
+        "probability": "the lowest probability of the forget answers",
+        "ks_statistic": "the truth ratios nearest to those of the retrained model (KS D)",
+    }[rules[0]["forget"]]
+    return (
+        f"Chosen: {what}, with at most {100 * rules[0]['retain_within']:g} % less retain probability than "
+        "the original model on every tuning seed. If no trial kept that, the one that retained most."
+    )

@@ -1,0 +1,78 @@
+"""Step: the trials of one row become its settings. Needs no model and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics.probability import probability
+from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.tuning.selection import at_edge, choose
+
+PARTS = ("optimizer", "objective")
+
+
+def run(
+    trial_paths: Sequence[Path],
+    original_paths: Mapping[int, Path],
+    select: dict[str, Any],
+    ranges: dict[str, dict[str, Any]],
+    out_path: Path,
+) -> None:
+    """Write chosen.json: the chosen values of the tuned settings, and everything the choice was made from.
+
+    `trial_paths`: results of every trial on every tuning seed. `original_paths`: tuning seed -> records of
+    the model before unlearning. `select`: the suite's rule. `ranges`: part of a run -> setting -> range.
+    """
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for path in trial_paths:
+        result = read_json(path)
+        runs.setdefault(result["trial"], []).append(result)
+    first = next(iter(runs.values()))[0]
+    split, asked = first["retain_split"], first["records"][first["retain_split"]]
+    original = {
+        seed: _retain_probability(path, split, asked) for seed, path in sorted(original_paths.items())
+    }
+    choice = choose(runs, original, select["forget"], select["retain_within"])
+    tuned = {number: of_trial[0]["tuned"] for number, of_trial in runs.items()}
+    chosen = tuned[choice["trial"]]
+    edges = {part: at_edge([settings[part] for settings in tuned.values()], chosen[part]) for part in PARTS}
+    trials = [
+        {**trial, **tuned[trial["trial"]], "runs": [_of_seed(one) for one in runs[trial["trial"]]]}
+        for trial in choice.pop("trials")
+    ]
+    write_json(
+        out_path,
+        {
+            **{part: chosen[part] for part in PARTS},
+            **choice,
+            "select": select,
+            "budget": {"trials": len(runs), "seeds": sorted(original)},
+            "ranges": ranges,
+            "at_edge": edges,
+            "trials": trials,
+        },
+    )
+
+
+def _retain_probability(path: Path, split: str, asked: int) -> float:
+    """Mean probability of the answers of `split` in a model's records."""
+    values = [
+        probability(row["answer_nll"], row["answer_tokens"])
+        for row in read_jsonl(path)
+        if row["split"] == split
+    ]
+    if len(values) != asked:
+        raise UserError(
+            f"{path}: holds {len(values)} records of {split}, but the trials were asked {asked}. "
+            "Delete the file and run again."
+        )
+    return sum(values) / len(values)
+
+
+def _of_seed(result: dict[str, Any]) -> dict[str, Any]:
+    """What one run of a trial found, without what differs from machine to machine."""
+    names = ("seed", "status", "diverged_step", "forget_probability", "retain_probability", "retain_nll")
+    return {name: result[name] for name in (*names, "ks_statistic", "clipped_share")}

@@ -1,0 +1,190 @@
+"""Step: one tuning trial, which is an unlearning run that is scored in memory and not kept."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.batching import encode, token_budget_batches
+from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.data.records import Record
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.engine import EvaluationSettings, likelihood_row
+from pipeline_lib.evaluation.metrics import FORGET_SPLIT
+from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
+from pipeline_lib.evaluation.metrics.probability import probability
+from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
+from pipeline_lib.evaluation.scoring import plain_scores, record_texts, score_records
+from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.steps.unlearning import Unlearned, unlearn_model
+
+
+def run(
+    identity: dict[str, Any],
+    trial: int,
+    tuned: dict[str, dict[str, Any]],
+    objective: dict[str, Any],
+    optimizer: dict[str, Any],
+    unlearn: dict[str, Any],
+    evaluation: dict[str, Any],
+    max_length: int,
+    device: str,
+    threads: int,
+    data_dir: Path,
+    parent_dir: Path,
+    reference_path: Path | None,
+    checkpoint_dir: Path,
+    out_path: Path,
+) -> None:
+    """Unlearn as the unlearning step would on this seed, and write what is left of both sets.
+
+    `identity`: who the run is, with its tuning seed. `tuned`: the settings that the trials differ in, by
+    part of a run ("optimizer", "objective"); `objective`, `optimizer`, `unlearn`: all settings, resolved.
+    `evaluation`: `max_records` and `max_tokens_per_batch`. `reference_path`: records of the retrained model
+    of this seed, where the KS distance to it is wanted. A trial that diverges is a result like any other.
+    """
+    identity = {**identity, "trial": trial}
+    done = unlearn_model(
+        identity,
+        objective,
+        optimizer,
+        unlearn,
+        max_length,
+        device,
+        threads,
+        data_dir,
+        parent_dir,
+        checkpoint_dir,
+    )
+    outcome = done.outcome
+    settings = EvaluationSettings(**evaluation, max_length=max_length)
+    asked = _records(data_dir, settings)
+    values = None if outcome.status != "ok" else _values(done, asked, settings, reference_path)
+    shares = [row["clipped_share"] for row in outcome.log if row["clipped_share"] is not None]
+    _, retain_split = asked
+    result = {
+        **identity,
+        "tuned": tuned,
+        "settings": {"objective": objective, "optimizer": optimizer, "training": unlearn},
+        "status": "diverged" if values is None else "ok",
+        # Weights that give no number after the last step are lost with that step.
+        "diverged_step": (outcome.diverged_step or outcome.steps) if values is None else None,
+        "forget_probability": None,
+        "retain_probability": None,
+        "retain_nll": None,
+        "ks_statistic": None,
+        **(values or {}),
+        "retain_split": retain_split,
+        "records": {split: len(records) for split, records in asked.items()},
+        "steps": outcome.steps,
+        "train_time_s": outcome.train_time_s,
+        "clipped_share": sum(shares) / len(shares) if shares else None,
+        "peak_memory_mb": done.facts["peak_memory_mb"],
+        "git_commit": done.facts["git_commit"],
+    }
+    write_json(out_path, result)
+    shutil.rmtree(checkpoint_dir, ignore_errors=True)
+
+
+def _records(data_dir: Path, settings: EvaluationSettings) -> dict[str, list[Record]]:
+    """The forget and the retain questions that the evaluation asks, in this order."""
+    evaluated = read_json(data_dir / "manifest.json")["evaluate"]
+    retain = "retain_eval" if "retain_eval" in evaluated else "retain"
+    splits = load_splits(data_dir, [FORGET_SPLIT, retain])
+    return {split: settings.records_of(split, records) for split, records in splits.items()}
+
+
+def _values(
+    done: Unlearned,
+    asked: dict[str, list[Record]],
+    settings: EvaluationSettings,
+    reference_path: Path | None,
+) -> dict[str, float | None] | None:
+    """What is left of both sets; None if the model's weights give numbers that are not finite."""
+    done.model.float().eval()  # as the saved model would be evaluated
+    scores = {}
+    for split, records in asked.items():
+        with_options = split == FORGET_SPLIT and reference_path is not None
+        shown = records if with_options else [_answer_only(record) for record in records]
+        try:
+            scores[split] = _scored(done, split, shown, settings)
+        except UserError:
+            if _gives_numbers(done, shown, settings):
+                raise  # about something else: that is the user's to put right
+            return None
+    forget, retain = scores.values()
+    return {
+        "forget_probability": _probability(forget),
+        "retain_probability": _probability(retain),
+        "retain_nll": _mean([row["answer_nll"] / row["answer_tokens"] for row in retain]),  # nats a token
+        "ks_statistic": None if reference_path is None else _distance(forget, reference_path),
+    }
+
+
+def _answer_only(record: Record) -> Record:
+    return replace(record, paraphrased_answer=None, distractors=())
+
+
+def _scored(
+    done: Unlearned, split: str, records: Sequence[Record], settings: EvaluationSettings
+) -> list[dict[str, Any]]:
+    """Rows as the evaluation writes them, without generated answers."""
+    scores = score_records(
+        done.model,
+        done.tokenizer,
+        done.prompt_format,
+        records,
+        split=split,
+        max_length=settings.max_length,
+        max_tokens_per_batch=settings.max_tokens_per_batch,
+        pad_id=done.tokenizer.pad_token_id,
+    )
+    return [likelihood_row(split, record, texts) for record, texts in zip(records, scores, strict=True)]
+
+
+def _gives_numbers(done: Unlearned, records: Sequence[Record], settings: EvaluationSettings) -> bool:
+    """Whether every text of the records has a finite log-probability."""
+    for record in records:
+        texts = record_texts(record)
+        prompts = [record.prompt] * len(texts)
+        examples = encode(prompts, texts, done.tokenizer, done.prompt_format, settings.max_length)
+        for batch in token_budget_batches(examples, settings.max_tokens_per_batch):
+            scores = plain_scores(done.model, batch, done.tokenizer.pad_token_id)
+            if not all(math.isfinite(score.nll) for score in scores):
+                return False
+    return True
+
+
+def _probability(rows: Sequence[dict[str, Any]]) -> float:
+    return _mean([probability(row["answer_nll"], row["answer_tokens"]) for row in rows])
+
+
+def _distance(rows: Sequence[dict[str, Any]], reference_path: Path) -> float:
+    """KS distance between the truth ratios of this model and of the retrained one, on the same questions."""
+    reference = [row for row in read_jsonl(reference_path) if row["split"] == FORGET_SPLIT]
+    if {row["id"] for row in rows} != {row["id"] for row in reference}:
+        raise UserError(
+            f"{reference_path}: the retrained model was asked other forget questions ({len(reference)}) than "
+            f"this trial ({len(rows)}). Delete the file and run again."
+        )
+    return forget_quality(_log_ratios(rows), _log_ratios(reference)).ks_statistic
+
+
+def _log_ratios(rows: Sequence[dict[str, Any]]) -> list[float]:
+    return [
+        log_truth_ratio(
+            row["paraphrase_nll"],
+            row["paraphrase_tokens"],
+            row["distractor_nll"],
+            row["distractor_tokens"],
+        )
+        for row in rows
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

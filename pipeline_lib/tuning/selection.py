@@ -1,0 +1,93 @@
+"""Which trial is chosen: the one that forgot most among those that still know enough of the retain set.
+
+Every trial ran once on each tuning seed. A trial keeps the bound when on every one of these seeds its mean
+retain probability is at least (1 - retain_within) times that of `original`, the model before unlearning,
+on the same questions. Of the trials that keep it, the one with the least left of the forget set is chosen
+(the mean over tuning seeds of `forget_probability`, or of `ks_statistic`, the distance to `retrained`). If
+none keeps it, the one with the highest mean retain probability is chosen and `bound_met` is false. A trial
+that diverged on any seed is lost: it is recorded and never chosen, unless all are lost, when the first one
+stands for them so that the reported run says that it diverged. The lower number wins a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FORGET_VALUES = {"probability": "forget_probability", "ks_statistic": "ks_statistic"}  # of `select.forget`
+OK, ALL_LOST = "ok", "every trial diverged"
+
+
+def choose(
+    trials: Mapping[int, Sequence[Mapping[str, Any]]],
+    original: Mapping[int, float],
+    forget: str,
+    retain_within: float,
+) -> dict[str, Any]:
+    """Number of the chosen trial, status, bound, bound_met, and every trial's means.
+
+    `trials`: number -> results of its runs, one a tuning seed, each with `seed`, `status`,
+    `retain_probability` and the values of FORGET_VALUES. `original`: tuning seed -> mean retain probability
+    of the model before unlearning. `forget`: a key of FORGET_VALUES.
+    """
+    least = {seed: (1 - retain_within) * value for seed, value in original.items()}
+    judged = [_judged(number, trials[number], least, FORGET_VALUES[forget]) for number in sorted(trials)]
+    finished = [trial for trial in judged if trial["status"] == OK]
+    kept = [trial for trial in finished if trial["bound_met"]]
+    # min and max return the first of equals, and the trials are in the order of their numbers
+    if kept:
+        best = min(kept, key=lambda trial: trial["forget"])
+    elif finished:
+        best = max(finished, key=lambda trial: trial["retain_probability"])
+    else:
+        best = judged[0]
+    return {
+        "trial": best["trial"],
+        "status": OK if finished else ALL_LOST,
+        "bound_met": bool(kept),
+        "bound": [
+            {"seed": seed, "original": value, "least": least[seed]} for seed, value in original.items()
+        ],
+        "forget": best["forget"],
+        "retain_probability": best["retain_probability"],
+        "diverged": len(judged) - len(finished),
+        "trials": judged,
+    }
+
+
+def _judged(
+    number: int, runs: Sequence[Mapping[str, Any]], least: Mapping[int, float], forget: str
+) -> dict[str, Any]:
+    """Means over the tuning seeds of one trial; none for a trial that diverged on any of them."""
+    lost = any(run["status"] != OK for run in runs)
+    return {
+        "trial": number,
+        "status": "diverged" if lost else OK,
+        "bound_met": not lost and all(run["retain_probability"] >= least[run["seed"]] for run in runs),
+        "forget": None if lost else _mean([run[forget] for run in runs]),
+        "retain_probability": None if lost else _mean([run["retain_probability"] for run in runs]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def at_edge(tried: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> dict[str, str]:
+    """Settings whose chosen value is the lowest or highest that was tried: a better one may lie beyond.
+
+    `tried`: the settings of every trial. Only numbers have an edge, and only where they differ.
+    """
+    edges = {}
+    for name, value in chosen.items():
+        values = [settings[name] for settings in tried if _is_number(settings[name])]
+        if _is_number(value) and min(values) < max(values):
+            if value == min(values):
+                edges[name] = "lowest"
+            elif value == max(values):
+                edges[name] = "highest"
+    return edges
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

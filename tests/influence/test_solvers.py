@@ -1,0 +1,238 @@
+"""Solvers against dense solutions; what they report against what is true."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline_lib.data.batching import micro_batches
+from pipeline_lib.influence import SOLVERS, newton_direction, solvers
+from pipeline_lib.influence.diagonal import sampled_diagonal, solve_diagonal
+from pipeline_lib.influence.solvers import conjugate_gradient, largest_eigenvalue, lissa
+from tests.influence.cases import dense_gauss_newton, small_examples, small_model
+from tests.tiny import PAD, in_float64
+
+LARGEST = 4.0
+
+
+def spectrum(*eigenvalues: float) -> torch.Tensor:
+    """A symmetric matrix with these eigenvalues in a random basis."""
+    n = len(eigenvalues)
+    basis = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(0)))[0]
+    return basis @ torch.tensor(eigenvalues, dtype=basis.dtype).diag() @ basis.T
+
+
+def random_vector(n: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed))
+
+
+def residual(matrix: torch.Tensor, damping: float, x: torch.Tensor, right: torch.Tensor) -> float:
+    return float((right - matrix @ x - damping * x).norm() / right.norm())
+
+
+@in_float64()
+@pytest.mark.parametrize(
+    ("solver", "damping", "tolerance", "iterations"),
+    [("conjugate_gradient", 0.1, 1e-7, 400), ("lissa", 3.0, 1e-3, 400)],
+)
+def test_the_direction_of_a_language_model_equals_the_dense_solution(solver, damping, tolerance, iterations):
+    model, examples = small_model(), small_examples(4)
+    parameters = list(model.parameters())
+    dense = dense_gauss_newton(model, examples, parameters)
+    gradient = random_vector(len(dense))
+    products = []
+    x, report = newton_direction(
+        model,
+        micro_batches(examples, 3, PAD),
+        parameters,
+        gradient,
+        solver,
+        damping,
+        iterations,
+        tolerance,
+        torch.Generator(),
+        lambda: products.append(1),
+    )
+    exact = torch.linalg.solve(dense + damping * torch.eye(len(dense)), gradient)
+    assert report.converged
+    assert report.reason == ""
+    assert residual(dense, damping, x, gradient) <= tolerance
+    assert math.isclose(report.relative_residual, residual(dense, damping, x, gradient), rel_tol=1e-4)
+    # The smallest eigenvalue is the damping, so that the error is at most this:
+    assert (x - exact).norm() <= tolerance * gradient.norm() / damping
+    assert 1 < report.iterations < iterations
+    assert report.iterations <= len(products) <= report.iterations + 21
+
+
+@in_float64()
+def test_the_diagonal_of_a_language_model_is_sampled_and_its_miss_is_reported():
+    model, examples = small_model(), small_examples(4)
+    parameters, batches = list(model.parameters()), micro_batches(examples, 3, PAD)
+    dense = dense_gauss_newton(model, examples, parameters)
+    gradient = random_vector(len(dense))
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([sampled_diagonal(model, batches, parameters, generator) for _ in range(100)])
+    error = draws.std(0) / len(draws) ** 0.5
+    traces = draws.sum(1)
+    assert (traces.mean() - dense.trace()).abs() < 3 * traces.std() / len(draws) ** 0.5
+    assert traces.std() / len(draws) ** 0.5 < 0.06 * dense.trace()
+    z = ((draws.mean(0) - dense.diagonal()) / error)[dense.diagonal() > 0]
+    assert (z.abs() < 4).double().mean() > 0.99
+    x, report = newton_direction(
+        model,
+        batches,
+        parameters,
+        gradient,
+        "diagonal",
+        0.1,
+        1,
+        0.5,
+        torch.Generator().manual_seed(0),
+        lambda: None,
+    )
+    assert torch.allclose(x, gradient / (draws[0] + 0.1))
+    assert math.isclose(report.relative_residual, residual(dense, 0.1, x, gradient), rel_tol=1e-9)
+    assert not report.converged
+    assert report.reason == "the diagonal is an approximation"
+
+
+@in_float64()
+def test_all_solvers_are_exact_on_a_diagonal_problem():
+    diagonal, right = torch.linspace(0, LARGEST, 9), random_vector(9)
+
+    def operator(v):
+        return diagonal * v
+
+    exact = right / (diagonal + 0.5)
+    for x, report in (
+        solve_diagonal(operator, right, 0.5, 1e-12, diagonal),
+        conjugate_gradient(operator, right, 0.5, 20, 1e-10),
+        lissa(operator, right, 0.5, 500, 1e-10),
+    ):
+        assert report.converged
+        assert torch.allclose(x, exact, atol=1e-9)
+    assert solve_diagonal(operator, right, 0.5, 1e-12, diagonal)[1].iterations == 1
+
+
+@in_float64()
+def test_conjugate_gradients_need_one_iteration_an_eigenvalue():
+    matrix, right = spectrum(0, 0, 1, 1, 1, LARGEST), random_vector(6)
+    assert conjugate_gradient(matrix.mv, right, 0.1, 50, 1e-10)[1].iterations == 3
+
+
+@in_float64()
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_not_converging_is_said_with_the_true_residual(limit):
+    matrix, right = spectrum(*torch.logspace(-4, 1, 20).tolist()), random_vector(20)
+    for x, report in (
+        conjugate_gradient(matrix.mv, right, 1e-3, limit, 1e-8),
+        lissa(matrix.mv, right, 1e-3, limit, 1e-8),
+    ):
+        assert not report.converged
+        assert report.iterations == limit
+        assert report.reason == f"stopped at max_iterations = {limit}"
+        assert math.isclose(report.relative_residual, residual(matrix, 1e-3, x, right), rel_tol=1e-9)
+        assert report.relative_residual > 1e-3
+
+
+def test_rounding_is_not_taken_for_convergence():
+    """In fp32 at this condition the recurrence falls below 1e-8; the true residual cannot."""
+    matrix = spectrum(*torch.logspace(-3, 3, 30).tolist())
+    right = random_vector(30)
+    x, report = conjugate_gradient(matrix.mv, right, 1e-3, 400, 1e-8)
+    true = residual(matrix.double(), 1e-3, x.double(), right.double())
+    assert not report.converged
+    assert report.iterations == 400
+    assert true > 1e-8
+    assert 0.2 < report.relative_residual / true < 5
+
+
+@in_float64()
+def test_lissa_recovers_from_a_scale_that_is_too_small(monkeypatch):
+    matrix, right = spectrum(0.5, 1, 2, LARGEST), random_vector(4)
+    assert math.isclose(largest_eigenvalue(matrix.mv, right), LARGEST, rel_tol=0.02)
+    monkeypatch.setattr(solvers, "largest_eigenvalue", lambda operator, start: LARGEST / 50)
+    x, report = lissa(matrix.mv, right, 0.1, 300, 1e-8)
+    assert report.converged
+    assert torch.allclose(x, torch.linalg.solve(matrix + 0.1 * torch.eye(4), right))
+
+
+@in_float64()
+def test_nothing_to_solve():
+    for solve in (
+        lambda b: conjugate_gradient(spectrum(1, 2).mv, b, 0.1, 9, 1e-3),
+        lambda b: lissa(spectrum(1, 2).mv, b, 0.1, 9, 1e-3),
+    ):
+        x, report = solve(torch.zeros(2))
+        assert x.tolist() == [0, 0]
+        assert (report.iterations, report.relative_residual, report.converged) == (0, 0.0, True)
+
+
+@in_float64()
+def test_nonpositive_curvature_stops_conjugate_gradients_and_is_said():
+    matrix, right = spectrum(1, 2, -3), random_vector(3)
+    x, report = conjugate_gradient(matrix.mv, right, 0.1, 50, 1e-8)
+    assert not report.converged
+    assert report.finite
+    assert "non-positive curvature (-" in report.reason
+    assert report.iterations < 3
+    assert math.isclose(report.relative_residual, residual(matrix, 0.1, x, right), rel_tol=1e-9)
+
+
+@in_float64()
+@pytest.mark.parametrize("after", [0, 2])
+def test_nonfinite_curvature_is_said(after):
+    matrix, right = spectrum(0.1, 1, 2, LARGEST), random_vector(4)
+    for name in ("conjugate_gradient", "lissa", "diagonal"):
+        calls = []
+
+        def operator(v, calls=calls, name=name):
+            calls.append(1)
+            return matrix @ v * (math.nan if len(calls) > after or name == "diagonal" else 1)
+
+        if name == "conjugate_gradient":
+            report = conjugate_gradient(operator, right, 0.1, 50, 1e-8)[1]
+        elif name == "lissa":
+            report = lissa(operator, right, 0.1, 50, 1e-8)[1]
+        else:
+            report = solve_diagonal(operator, right, 0.1, 1e-8, torch.ones(4))[1]
+        assert math.isnan(report.relative_residual)
+        assert not report.finite
+        assert not report.converged
+        assert report.reason
+
+
+@pytest.mark.parametrize("damping", [0.0, -1.0, math.nan, math.inf])
+def test_damping_must_be_positive(damping):
+    right = torch.ones(2)
+    for solve in (
+        lambda: conjugate_gradient(lambda v: v, right, damping, 9, 1e-3),
+        lambda: lissa(lambda v: v, right, damping, 9, 1e-3),
+        lambda: solve_diagonal(lambda v: v, right, damping, 1e-3, right),
+    ):
+        with pytest.raises(ValueError, match="damping must be a positive number"):
+            solve()
+
+
+def test_other_settings_must_make_sense():
+    with pytest.raises(ValueError, match="max_iterations must be at least 1, found 0"):
+        conjugate_gradient(lambda v: v, torch.ones(2), 1.0, 0, 1e-3)
+    with pytest.raises(ValueError, match="tolerance must lie between 0 and 1, found"):
+        lissa(lambda v: v, torch.ones(2), 1.0, 9, 1.5)
+    assert "newton" not in SOLVERS
+    model, examples = small_model(), small_examples(1)
+    with pytest.raises(ValueError, match=r"solver must be one of diagonal, .*; found 'newton'"):
+        newton_direction(
+            model,
+            micro_batches(examples, 1, PAD),
+            list(model.parameters()),
+            torch.ones(1),
+            "newton",
+            1.0,
+            1,
+            0.5,
+            torch.Generator(),
+            lambda: None,
+        )

@@ -1,0 +1,145 @@
+"""The tuning table says the budget, the choice and what to doubt; without tuning it says that too."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.reporting.catalog import TABLES
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables import build_table, write_table
+from pipeline_lib.reporting.tables.layout import Table
+from tests.reporting.study import Study
+
+TUNED: dict[str, Any] = {
+    "optimizer": {"learning_rate": 3e-4, "update_every": 5},
+    "objective": {"gamma": 2.0},
+    "trial": 3,
+    "status": "ok",
+    "bound_met": True,
+    "bound": [{"seed": 100, "original": 0.8, "least": 0.76}, {"seed": 101, "original": 0.9, "least": 0.855}],
+    "forget": 0.125,
+    "retain_probability": 0.84,
+    "diverged": 2,
+    "select": {"forget": "probability", "retain_within": 0.05},
+    "budget": {"trials": 8, "seeds": [100, 101]},
+    "ranges": {
+        "optimizer": {
+            "learning_rate": {"low": 1e-5, "high": 1e-3, "scale": "log"},
+            "update_every": [1, 5],
+        },
+        "objective": {"gamma": [0.5, 2.0]},
+    },
+    "at_edge": {"optimizer": {"update_every": "highest"}, "objective": {}},
+}
+LOST: dict[str, Any] = {
+    **TUNED,
+    "trial": 1,
+    "status": "every trial diverged",
+    "bound_met": False,
+    "forget": None,
+    "retain_probability": None,
+    "diverged": 8,
+    "at_edge": {"optimizer": {}, "objective": {}},
+}
+
+
+def tune(study: Study, **by_optimizer: dict[str, Any]) -> Study:
+    """The study as if these optimisers had been tuned so, and all others as in TUNED."""
+    for method in study.methods:
+        for path in (study.root / "training" / study.task / study.model / method).rglob("run.json"):
+            run = json.loads(path.read_text())
+            run["tuned"] = copy.deepcopy(by_optimizer.get(run["optimizer"], TUNED))
+            path.write_text(json.dumps(run))
+    return study
+
+
+def build(name: str, study: Study) -> Table:
+    (table,) = build_table(name, Inputs(study.paths(*TABLES[name].needs)))
+    return table
+
+
+def cells(table: Table, display: str) -> list[str]:
+    (line,) = [line for line in table.lines if line.row.display == display]
+    return [cell.text for cell in line.cells]
+
+
+def test_a_study_without_tuning_says_so(study: Study) -> None:
+    table = build("tuning", study)
+    assert table.columns == ("Budget",)
+    assert {cell.text for line in table.lines for cell in line.cells} == {"set by hand"}
+    assert len(table.lines) == 10  # every row but the anchors
+    assert table.notes[0].startswith("This study has no block `tune`: all settings were set by hand")
+    assert "Budget" not in build("settings", study).columns
+
+
+def test_a_tuned_row(root: Path) -> None:
+    table = build("tuning", tune(Study(root).write()))
+    assert cells(table, "NPO + Sophia") == [
+        "8 trials on each of the seeds 100, 101",
+        "learning_rate 1e-05 to 0.001 (log); update_every (1, 5); objective gamma (0.5, 2)",
+        "trial 3: learning_rate 0.0003, update_every 5, objective gamma 2",
+        "Probability 0.125",
+        "0.840, bound 0.760, 0.855 kept",
+        "update_every is the highest tried: the best may lie beyond; 2 of 8 trials diverged",
+    ]
+    assert table.notes == (
+        "Chosen: the lowest probability of the forget answers, with at most 5 % less retain probability than "
+        "the original model on every tuning seed. If no trial kept that, the one that retained most.",
+    )
+
+
+def test_a_bound_that_none_kept_and_trials_that_were_all_lost(root: Path) -> None:
+    missed = {**TUNED, "bound_met": False, "diverged": 0, "at_edge": {"optimizer": {}, "objective": {}}}
+    study = tune(Study(root).write(), adamw=missed, signum=LOST)
+    table = build("tuning", study)
+    assert cells(table, "NPO + AdamW")[4:] == ["0.840, bound 0.760, 0.855 kept by no trial", "–"]
+    assert cells(table, "NPO + Signum")[2].startswith("trial 1: ")
+    assert cells(table, "NPO + Signum")[3:] == ["–", "–", "every trial diverged, so the first was run"]
+
+
+def test_numbers_of_the_csv(root: Path) -> None:
+    study = tune(Study(root).write())
+    paths = {form: root / f"tuning.{form}" for form in ("csv", "md", "tex")}
+    write_table("tuning", study.paths(*TABLES["tuning"].needs), *paths.values())
+    rows = [row for row in csv.DictReader(paths["csv"].open()) if row["row"] == "GradDiff + Signum"]
+    assert {row["quantity"].removeprefix("tuning."): row["value"] for row in rows} == {
+        "trials": "8",
+        "seeds": "100 101",
+        "trial": "3",
+        "learning_rate": "0.0003",
+        "update_every": "5",
+        "objective gamma": "2.0",
+        "forget.probability": "0.125",
+        "retain_probability": "0.84",
+        "bound.seed100": "0.76",
+        "bound.seed101": "0.855",
+        "bound_met": "1",
+        "at_edge.update_every": "highest",
+        "diverged": "2",
+    }
+    assert {row["seeds_diverged"] for row in rows} == {"1"}
+
+
+def test_the_settings_table_says_the_budget(root: Path) -> None:
+    table = build("settings", tune(Study(root).write()))
+    assert table.columns[-1] == "Budget"
+    assert cells(table, "NPO + Sophia")[-1] == "8 trials on each of the seeds 100, 101"
+    assert cells(table, "original")[-1] == "–"
+    one = {**TUNED, "budget": {"trials": 1, "seeds": [7]}}
+    table = build("settings", tune(Study(root).write(), sophia=one))
+    assert cells(table, "NPO + Sophia")[-1] == "1 trial on seed 7"
+
+
+def test_seeds_of_one_row_were_tuned_alike(root: Path) -> None:
+    study = tune(Study(root).write())
+    path = study.place("training", "NPO", "adamw", 2) / "run.json"
+    path.write_text(path.read_text().replace('"trial": 3', '"trial": 4'))
+    with pytest.raises(UserError, match="its seeds were run with different settings of `tuned`"):
+        build("tuning", study)

@@ -1,0 +1,121 @@
+"""Evaluation and scoring of one model, with and without the comparison at equal retention."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.steps import evaluate, score
+from tests.steps.study import identity, run_finetune, run_unlearn
+
+SETTINGS = {"max_new_tokens": 6, "max_records": {}, "max_tokens_per_batch": 512, "compute": "fp32"}
+BOUND = 0.1
+
+
+def run_evaluate(root: Path, data: Path, model: Path, original: Path | None) -> dict[str, Any]:
+    """Evaluate into `root` and return the content of equal_retain.json."""
+    evaluate.run(
+        evaluation=SETTINGS,
+        equal_retain=None if original is None else BOUND,
+        max_length=160,
+        device="cpu",
+        threads=1,
+        data_dir=data,
+        model_dir=model,
+        original_dir=original,
+        records_path=root / "records.jsonl",
+        equal_retain_path=root / "equal_retain.json",
+        work_dir=root / "work",
+    )
+    assert not (root / "work").exists()
+    return read_json(root / "equal_retain.json")
+
+
+def run_score(root: Path, data: Path, model: Path, reference: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Score what is in `root` and return the metrics by split and name."""
+    score.run(
+        identity("GradAscent", "adamw"),
+        run_path=model / "run.json",
+        records_path=root / "records.jsonl",
+        equal_retain_path=root / "equal_retain.json",
+        reference_path=reference / "records.jsonl",
+        manifest_path=data / "manifest.json",
+        out_path=root / "metrics.json",
+    )
+    return {(row["split"], row["metric"]): row for row in read_json(root / "metrics.json")["metrics"]}
+
+
+@pytest.fixture(scope="module")
+def unlearned(tmp_path_factory, data, original) -> Path:
+    return run_unlearn(tmp_path_factory.mktemp("unlearned"), data, original, "GradAscent", "adamw", 1e-2)
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory, data) -> Path:
+    """Folder of the retrained model's records."""
+    folder = tmp_path_factory.mktemp("retrained")
+    model = run_finetune(folder, data, "retrained")
+    assert run_evaluate(folder, data, model, None) == {"status": "off"}
+    return folder
+
+
+def test_from_a_model_to_metrics_at_equal_retention(
+    tmp_path, data, original, unlearned, retrained, monkeypatch
+):
+    loaded: list[weakref.ref] = []
+    load = evaluate.load_model_folder
+
+    def counting(folder):
+        assert sum(model() is not None for model in loaded) <= 1, "a third model is in memory"
+        found = load(folder)
+        loaded.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(evaluate, "load_model_folder", counting)
+    content = run_evaluate(tmp_path, data, unlearned, original)
+    assert content["status"] == "ok" and len(loaded) == 1 + 1 + 1 + 7 + 1
+    tried = dict(content["tried"])
+    assert tried[content["mix"]] >= (1 - BOUND) * tried[0.0] > tried[content["mix"] + 1 / 128]
+    records = read_jsonl(tmp_path / "records.jsonl")
+    assert [r["id"] for r in content["forget"]] == [r["id"] for r in records if r["split"] == "forget"]
+
+    found = run_score(tmp_path, data, unlearned, retrained)
+    assert found["run", "equal_retain_mix"]["value"] == content["mix"]
+    assert found["retain", "probability_at_equal_retain"]["value"] == pytest.approx(tried[content["mix"]])
+    lost, whole = (found["forget", f"probability{suffix}"]["value"] for suffix in ("_at_equal_retain", ""))
+    assert whole < lost, "less is forgotten where more is retained"
+
+
+def test_without_it_the_metrics_are_the_usual_ones(tmp_path, data, unlearned, retrained):
+    assert run_evaluate(tmp_path, data, unlearned, None) == {"status": "off"}
+    names = {metric for _, metric in run_score(tmp_path, data, unlearned, retrained)}
+    assert "ks_statistic" in names and not any("equal_retain" in name for name in names)
+
+
+def test_a_diverged_run_has_none(tmp_path, data, original, retrained):
+    model = tmp_path / "model"
+    write_json(model / "run.json", {"status": "diverged", "diverged_step": 3})
+    assert run_evaluate(tmp_path, data, model, original) == {"status": "diverged"}
+    assert read_jsonl(tmp_path / "records.jsonl") == []
+    assert run_score(tmp_path, data, model, retrained) == {}
+
+
+def test_the_bound_and_the_original_go_together(tmp_path, data, original):
+    with pytest.raises(ValueError, match="needs the original model"):
+        evaluate.run(
+            evaluation=SETTINGS,
+            equal_retain=BOUND,
+            max_length=160,
+            device="cpu",
+            threads=1,
+            data_dir=data,
+            model_dir=original,
+            original_dir=None,
+            records_path=tmp_path / "records.jsonl",
+            equal_retain_path=tmp_path / "equal_retain.json",
+            work_dir=tmp_path / "work",
+        )

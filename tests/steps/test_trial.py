@@ -1,0 +1,254 @@
+"""A tuning trial is the run that the unlearning step would make, and the choice is made from its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.engine import evaluate_model
+from pipeline_lib.evaluation.score import score_run
+from pipeline_lib.files import read_json, read_jsonl, write_jsonl
+from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.steps import choose, trial, unlearn
+from pipeline_lib.steps.unlearning import Unlearned
+from tests.steps.study import (
+    OBJECTIVES,
+    OPTIMIZERS,
+    TRAINING,
+    folders,
+    identity,
+    run_finetune,
+    run_unlearn,
+)
+
+EVALUATION = {"max_records": {"retain": 3}, "max_tokens_per_batch": 512}
+UNLEARN = {**TRAINING, "weights": "fp32"}
+RATE = 3e-3
+
+
+def run_trial(
+    root: Path,
+    data: Path,
+    parent: Path,
+    reference: Path | None = None,
+    optimizer: str = "adamw",
+    rate: float = RATE,
+    number: int = 1,
+) -> dict[str, Any]:
+    settings = {**OPTIMIZERS[optimizer], "learning_rate": rate, "weight_decay": 0.1}
+    trial.run(
+        identity("GradDiff", optimizer),
+        trial=number,
+        tuned={"optimizer": {"learning_rate": rate}, "objective": {}},
+        objective=OBJECTIVES["GradDiff"],
+        optimizer=settings,
+        unlearn=UNLEARN,
+        evaluation=EVALUATION,
+        max_length=160,
+        device="cpu",
+        threads=1,
+        data_dir=data,
+        parent_dir=parent,
+        reference_path=reference,
+        checkpoint_dir=root / "checkpoint",
+        out_path=root / f"trial{number}.json",
+    )
+    assert not (root / "checkpoint").exists()
+    return read_json(root / f"trial{number}.json")
+
+
+def records_of(root: Path, data: Path, folder: Path) -> Path:
+    """records.jsonl of a model, as the evaluation step writes it."""
+    model, tokenizer, prompt_format, _ = load_model_folder(folder)
+    splits = load_splits(data, read_json(data / "manifest.json")["evaluate"])
+    settings = {**EVALUATION, "max_new_tokens": 2, "max_length": 160}
+    rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, root / "work", "")
+    write_jsonl(root / "records.jsonl", rows)
+    return root / "records.jsonl"
+
+
+def run_chosen(root: Path, data: Path, parent: Path, **learning_rate: float) -> dict[str, Any]:
+    """run.json of the run that takes its other settings from chosen.json."""
+    unlearn.run(
+        identity("GradDiff", "adamw"),
+        objective=OBJECTIVES["GradDiff"],
+        optimizer={**OPTIMIZERS["adamw"], "weight_decay": 0.1, **learning_rate},
+        unlearn=UNLEARN,
+        max_length=160,
+        device="cpu",
+        threads=1,
+        data_dir=data,
+        parent_dir=parent,
+        chosen_path=root / "chosen.json",
+        **folders(root),
+    )
+    return read_json(root / "training" / "run.json")
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory, data) -> Path:
+    """Records of the model that never saw the forget set."""
+    root = tmp_path_factory.mktemp("retrained")
+    return records_of(root, data, run_finetune(root, data, "retrained"))
+
+
+@pytest.fixture(scope="module")
+def original_records(tmp_path_factory, data, original) -> Path:
+    return records_of(tmp_path_factory.mktemp("evaluated"), data, original)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sophia_as_released"])
+def test_a_trial_scores_as_the_run_and_its_evaluation_do(optimizer, original, data, retrained, tmp_path):
+    found = run_trial(tmp_path, data, original, retrained, optimizer)
+    model = run_unlearn(tmp_path, data, original, "GradDiff", optimizer, rate=RATE)
+    rows = read_jsonl(records_of(tmp_path, data, model))
+    metrics = {
+        (row["split"], row["metric"]): row
+        for row in score_run(rows, read_jsonl(retrained), read_json(data / "manifest.json"))
+    }
+    for split in ("forget", "retain"):
+        expected = metrics[split, "probability"]
+        assert found[f"{split}_probability"] == pytest.approx(expected["value"], rel=1e-4)
+        assert found["records"][split] == expected["n"]
+    assert found["records"]["retain"] == 3 and found["retain_split"] == "retain"
+    assert found["ks_statistic"] == pytest.approx(metrics["forget", "ks_statistic"]["value"])
+    log = read_jsonl(tmp_path / "training" / "steps.jsonl")
+    shares = [row["clipped_share"] for row in log if row["clipped_share"] is not None]
+    assert found["clipped_share"] == (pytest.approx(sum(shares) / len(shares)) if shares else None)
+    assert bool(shares) == (optimizer != "adamw")
+    retain = [row for row in rows if row["split"] == "retain"]
+    nll = sum(row["answer_nll"] / row["answer_tokens"] for row in retain) / 3
+    assert found["retain_nll"] == pytest.approx(nll, rel=1e-4)
+    assert (found["status"], found["diverged_step"], found["steps"]) == ("ok", None, len(log))
+    assert found["settings"]["optimizer"]["learning_rate"] == RATE
+
+
+def test_without_a_reference_only_answers_are_scored(original, data, retrained, tmp_path, monkeypatch):
+    with_options = run_trial(tmp_path, data, original, retrained)
+    scored: list[int] = []
+    once = trial.score_records
+    monkeypatch.setattr(
+        trial,
+        "score_records",
+        lambda *a, **k: scored.extend(len(r.distractors) for r in a[3]) or once(*a, **k),
+    )
+    plain = run_trial(tmp_path, data, original)
+    assert plain["ks_statistic"] is None and set(scored) == {0}
+    assert plain["forget_probability"] == pytest.approx(with_options["forget_probability"], rel=1e-5)
+
+
+def test_a_trial_that_diverges_is_a_result(original, data, tmp_path):
+    found = run_trial(tmp_path, data, original, rate=1e30)
+    assert found["status"] == "diverged" and found["diverged_step"] in (1, 2)
+    names = ("forget_probability", "retain_probability", "retain_nll", "ks_statistic")
+    assert [found[name] for name in names] == [None] * 4
+    assert found["records"] == {"forget": 4, "retain": 3}
+
+
+def test_weights_that_give_no_number_are_lost_too(original, data, tmp_path, monkeypatch):
+    """The last step can leave finite weights whose output overflows; the loop does not see it."""
+
+    def overflowing(*arguments: Any) -> Unlearned:
+        done = once(*arguments)
+        with torch.no_grad():
+            done.model.get_decoder().norm.weight.fill_(3e38)
+        return done
+
+    once = trial.unlearn_model
+    monkeypatch.setattr(trial, "unlearn_model", overflowing)
+    found = run_trial(tmp_path, data, original)
+    assert (found["status"], found["diverged_step"], found["steps"]) == ("diverged", 3, 3)
+    assert found["forget_probability"] is None
+
+
+def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, monkeypatch):
+    def refuse(*arguments: Any, **settings: Any) -> None:
+        raise UserError("no memory")
+
+    monkeypatch.setattr(trial, "score_records", refuse)
+    with pytest.raises(UserError, match="no memory"):
+        run_trial(tmp_path, data, original)
+    assert not (tmp_path / "trial1.json").exists()
+
+
+def test_a_reference_of_other_questions_is_refused(original, data, retrained, tmp_path):
+    rows = read_jsonl(retrained)
+    write_jsonl(tmp_path / "records.jsonl", rows[1:])
+    with pytest.raises(UserError, match=r"asked other forget questions \(3\) than this trial \(4\)"):
+        run_trial(tmp_path, data, original, tmp_path / "records.jsonl")
+
+
+# --- the choice, and the run that uses it -------------------------------------------------------------
+
+
+SELECT = {"forget": "probability", "retain_within": 0.5}
+RANGES = {"optimizer": {"learning_rate": {"low": 1e-5, "high": 1e-2, "scale": "log"}}, "objective": {}}
+
+
+def run_choose(root: Path, records: Path, numbers: list[int], **select: Any) -> dict[str, Any]:
+    paths = [root / f"trial{number}.json" for number in numbers]
+    choose.run(paths, {0: records}, {**SELECT, **select}, RANGES, root / "chosen.json")
+    return read_json(root / "chosen.json")
+
+
+def test_the_choice_holds_all_that_it_was_made_from(original, data, original_records, tmp_path):
+    first = run_trial(tmp_path, data, original, rate=1e-5, number=1)
+    second = run_trial(tmp_path, data, original, rate=1e-4, number=2)
+    run_trial(tmp_path, data, original, rate=1e30, number=3)
+    assert second["forget_probability"] < first["forget_probability"]
+    chosen = run_choose(tmp_path, original_records, [3, 1, 2])
+    assert (chosen["trial"], chosen["status"], chosen["bound_met"], chosen["diverged"]) == (2, "ok", True, 1)
+    assert chosen["optimizer"] == {"learning_rate": 1e-4} and chosen["objective"] == {}
+    assert chosen["budget"] == {"trials": 3, "seeds": [0]}
+    assert chosen["ranges"] == RANGES and chosen["select"] == SELECT
+    assert chosen["forget"] == second["forget_probability"]
+    assert [one["trial"] for one in chosen["trials"]] == [1, 2, 3]
+    assert chosen["trials"][0]["optimizer"] == {"learning_rate": 1e-5}
+    assert chosen["trials"][0]["runs"][0]["retain_probability"] == first["retain_probability"]
+    assert chosen["trials"][2]["runs"][0]["diverged_step"] in (1, 2)
+    # the original model's retain probability, from its own records of the same three questions
+    rows = [row for row in read_jsonl(original_records) if row["split"] == "retain"]
+    mean = sum(trial.probability(row["answer_nll"], row["answer_tokens"]) for row in rows) / 3
+    assert chosen["bound"] == [{"seed": 0, "original": mean, "least": pytest.approx(0.5 * mean)}]
+
+
+def test_the_edge_is_that_of_the_trials(original, data, original_records, tmp_path):
+    for number, rate in enumerate((1e-5, 1e-4), start=1):
+        run_trial(tmp_path, data, original, rate=rate, number=number)
+    chosen = run_choose(tmp_path, original_records, [1, 2])
+    assert chosen["at_edge"] == {"optimizer": {"learning_rate": "highest"}, "objective": {}}
+
+
+def test_records_of_other_questions_are_refused(original, data, original_records, tmp_path):
+    run_trial(tmp_path, data, original)
+    rows = [row for row in read_jsonl(original_records) if row["split"] == "forget"]
+    write_jsonl(tmp_path / "records.jsonl", rows)
+    with pytest.raises(UserError, match="holds 0 records of retain, but the trials were asked 3"):
+        run_choose(tmp_path, tmp_path / "records.jsonl", [1])
+
+
+def test_the_run_takes_the_chosen_settings_and_says_so(original, data, original_records, tmp_path):
+    run_trial(tmp_path, data, original, rate=1e-3)
+    chosen = run_choose(tmp_path, original_records, [1])
+    run = run_chosen(tmp_path, data, original, learning_rate=1.0)
+    assert run["optimizer_settings"]["learning_rate"] == 1e-3
+    assert run["optimizer_settings"]["beta1"] == OPTIMIZERS["adamw"]["beta1"]
+    assert run["tuned"] == {key: value for key, value in chosen.items() if key != "trials"}
+    by_hand = run_unlearn(tmp_path / "b", data, original, "GradDiff", "adamw", rate=1e-3)
+    assert read_json(by_hand / "run.json")["tuned"] is None
+    same = [load_model_folder(folder)[0].state_dict() for folder in (tmp_path / "model", by_hand)]
+    assert all(torch.equal(same[0][name], same[1][name]) for name in same[0])
+
+
+def test_if_every_trial_diverged_the_run_says_diverged(original, data, original_records, tmp_path):
+    for number, rate in enumerate((1e30, 1e31), start=1):
+        run_trial(tmp_path, data, original, rate=rate, number=number)
+    chosen = run_choose(tmp_path, original_records, [1, 2])
+    assert (chosen["trial"], chosen["status"], chosen["bound_met"]) == (1, "every trial diverged", False)
+    run = run_chosen(tmp_path, data, original)
+    assert run["status"] == "diverged" and run["tuned"]["status"] == "every trial diverged"
