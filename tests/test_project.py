@@ -197,7 +197,10 @@ FLOORS = {
 STRANGERS = {  # what a part must know nothing of, though its floor would allow it
     "objectives": {"files", "config", "reporting"},
     "optimizers": {"files", "config", "reporting"},
-    "reporting": {"data", "models", "objectives", "optimizers"},
+    "curvature": {"files", "config", "reporting", "optimizers"},
+    "influence": {"files", "config", "reporting", "optimizers"},
+    "tuning": {"files", "config", "data", "models"},
+    "reporting": {"data", "models", "objectives", "optimizers", "tuning"},
     "training": {"evaluation", "config"},
     "evaluation": {"training", "config"},
     "steps": {"config"},
@@ -213,6 +216,8 @@ TORCH_FREE = (
     "locking",
     "provenance",
     "steps.score",
+    "steps.choose",
+    "tuning",
 )
 
 

@@ -171,7 +171,7 @@ class InfluenceSettings(Block):
     kind: Literal["influence"]
     learning_rate: Positive = Field(1.0, description="Length of the step; 1 is the whole Newton step")
     solver: Literal["diagonal", "conjugate_gradient", "lissa", "ekfac"] = "conjugate_gradient"
-    damping: Positive = Field(1e-2, description="Added to the curvature, in its units (nats a token)")
+    damping: Positive = Field(1e-1, description="Added to the curvature, in its units (nats a token)")
     max_iterations: Count = Field(50, description="Of conjugate gradients and LiSSA")
     tolerance: Fraction = Field(1e-2, description="Relative residual at which the solver has converged")
     curvature_data: CurvatureData = "retain"

@@ -70,9 +70,9 @@ def expand(
                 first = "" if described[pair] == where else f", first in {described[pair]}"
                 faults.append((where, f"{' with '.join(pair)} stands there twice{first}; {cure}"))
             described.setdefault(pair, where)
-        for optimizer, settings in steppers.items():
-            weights = training.get("weights", "fp32")
-            if settings.get("kind") == "influence" and weights != "fp32":
+        weights = training.get("weights", "fp32")
+        for optimizer, stepper in steppers.items():
+            if stepper.get("kind") == "influence" and weights != "fp32":
                 cure = "it solves a linear system, which needs `weights: fp32`"
                 faults.append((f"{where}.optimizers", f"{optimizer}: found `weights: {weights}`; {cure}"))
         for (task, model), method, optimizer in product(places, block.methods, block.optimizers):

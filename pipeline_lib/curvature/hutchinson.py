@@ -28,8 +28,8 @@ class Hutchinson(Estimator):
     Rademacher probes; Gaussian ones add 2 H_ii^2. H may be indefinite and one estimate may be negative
     where H is not: Sophia divides by max(gamma h, eps), so that such a coordinate takes a sign step.
     The same z serves all micro-batches of a step: H z is linear in the loss, so their products add up.
-    Costs two backward passes, of which the second runs through the graph of the first: about three
-    times the time of one gradient (`benchmarks/second_order_run.py`), and the memory of both graphs.
+    Costs two backward passes, of which the second runs through the graph of the first: nine matrix
+    products for a gradient's three, and the memory of both graphs.
     """
 
     matrix = "Hessian"
@@ -58,7 +58,7 @@ class Hutchinson(Estimator):
         probe = torch.empty_like(parameter)
         if self.gaussian:
             return probe.normal_(generator=generator)
-        return probe.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+        return probe.random_(0, 2, generator=generator).mul_(2).sub_(1)
 
 
 class HutchinsonRademacher(Hutchinson):

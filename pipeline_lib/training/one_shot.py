@@ -63,7 +63,6 @@ def one_shot(
     place = parameters[0].device
     training = model.training
     model.eval()
-    torch.manual_seed(derived_seed(seed, "step", 0))
     try:
         answers = _forget_answers(data, seed)
         gradient, losses, tokens = _whole_gradient(

@@ -138,15 +138,17 @@ def test_not_converging_is_said_with_the_true_residual(limit):
 
 
 def test_rounding_is_not_taken_for_convergence():
-    """In fp32 at this condition the recurrence falls below 1e-8; the true residual cannot."""
-    matrix = spectrum(*torch.logspace(-3, 3, 30).tolist())
-    right = random_vector(30)
-    x, report = conjugate_gradient(matrix.mv, right, 1e-3, 400, 1e-8)
+    """In fp32 at condition 1e6 the recurrence falls below 1e-4, where the true residual stays above 1e-3.
+
+    A residual computed in fp32 has itself an error of that order, hence the factor of 2.
+    """
+    matrix, right = spectrum(*torch.logspace(-3, 3, 30).tolist()), random_vector(30)
+    x, report = conjugate_gradient(matrix.mv, right, 1e-3, 700, 1e-4)
     true = residual(matrix.double(), 1e-3, x.double(), right.double())
+    assert true > 1e-3
+    assert 0.5 < report.relative_residual / true < 2
     assert not report.converged
-    assert report.iterations == 400
-    assert true > 1e-8
-    assert 0.2 < report.relative_residual / true < 5
+    assert report.iterations == 700
 
 
 @in_float64()

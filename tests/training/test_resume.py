@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training import checkpoint, loop
 from tests.tiny import flat, tiny_model
 from tests.training.runs import OPTIMIZER_SETTINGS, optimizer_of, run, timeless
@@ -71,6 +72,34 @@ def test_stopped_and_continued_equals_undisturbed(kind, stop, tmp_path, monkeypa
     assert_same_run((model, optimizer, outcome), undisturbed)
     times = [row["elapsed_s"] for row in outcome.log]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("rounding", [False, True])
+def test_adaptive_settings_and_bf16_weights_are_continued(rounding, tmp_path, monkeypatch):
+    """gamma adapts itself; with stochastic rounding weights are bf16 and states fp32."""
+    found = []
+    for folder, stop in (("a", None), ("b", 3), ("b", None)):
+        model = tiny_model(dtype=torch.bfloat16 if rounding else torch.float32)
+        settings = OPTIMIZER_SETTINGS["sophia"] | {"gamma": "auto", "clipped_target": 0.4}
+        optimizer = make_optimizer(
+            "sophia",
+            model,
+            learning_rate=1e-3,
+            weight_decay=0.1,
+            stochastic_rounding=rounding,
+            **settings,
+        )
+        with monkeypatch.context() as patch:
+            if stop:
+                stop_before(stop, patch)
+                with pytest.raises(Stopped):
+                    run(model, tmp_path / folder, "sophia", optimizer=optimizer, checkpoint_seconds=0)
+                continue
+            outcome = run(model, tmp_path / folder, "sophia", optimizer=optimizer, checkpoint_seconds=0)
+        found.append((model, optimizer, outcome))
+    gammas = [row["gamma"] for row in found[0][2].log]
+    assert len(set(gammas)) == len(gammas) == 6
+    assert_same_run(found[1], found[0])
 
 
 def test_checkpoints_are_as_rare_as_asked(tmp_path, monkeypatch):

@@ -1,17 +1,3 @@
-def equal_retain(wildcards):
-    """The share of retention that an unlearned model may lose; None for anchors and where it is off."""
-    return None if wildcards.method in ANCHORS else SUITE.evaluation.equal_retain
-
-
-def original_to_mix_with(wildcards):
-    """The model before unlearning, where the comparison at equal retention needs it."""
-    if equal_retain(wildcards) is None:
-        return []
-    return str(OUT / "models/{task}/{model}/original/none/seed{seed}").format(
-        **wildcards
-    )
-
-
 rule evaluate:
     input:
         manifest=OUT / "data/{task}/manifest.json",
