@@ -48,7 +48,9 @@ FIGURES = {
         ("runs.json", "metrics.csv", "records.jsonl"),
     ),
     "trajectory": Item(
-        "figures.trajectory", "Losses, steps and curvature while unlearning", ("runs.json", "costs.csv", "steps.jsonl")
+        "figures.trajectory",
+        "Losses, steps and curvature while unlearning",
+        ("runs.json", "costs.csv", "steps.jsonl"),
     ),
     "cost": Item("figures.cost", "Time, memory and clipping", ("runs.json", "costs.csv")),
 }
