@@ -14,6 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ import torch
 
 CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^19 on a CPU
 COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
-SMALLEST_COMPILED = 1 << 14  # elements: the compiler splits the sums of smaller tensors another way
+SMALL = 1 << 14  # elements: tensors below share one call, which would cost each more than its arithmetic
 
 # (theta, gradient, *states, *coefficients) -> quantities that are summed over all coordinates.
 # Changes theta and the states in place, never the gradient. Coefficients are 0-dimensional tensors.
@@ -80,20 +81,41 @@ def run(
     update: Update, rows: Iterable[Row], coefficients: tuple[float, ...], compiling: bool
 ) -> torch.Tensor:
     """Apply `update` to each row in place; returns its sums over all rows, in fp64."""
-    parts = []
-    known: dict[tuple[torch.dtype, torch.device], torch.Tensor] = {}
+    kinds: dict[tuple[torch.dtype, torch.device], list[Row]] = {}
     for row in rows:
-        kind = (row[0].dtype, row[0].device)
-        if kind not in known:
-            known[kind] = _scalars(coefficients, row[0])
-        scalars, fused = known[kind], None
-        if compiling and row[0].numel() >= SMALLEST_COMPILED and _contiguous(row):
-            fused = compiled(update, row, scalars)
-        if fused is not None:
-            parts.append(fused(scalars, *(tensor.view(-1) for tensor in row)))
-        else:
-            parts.extend(_apply(update, scalars, *piece) for piece in chunks(*row))
+        kinds.setdefault((row[0].dtype, row[0].device), []).append(row)
+    parts: list[tuple[torch.Tensor, ...]] = []
+    for (dtype, device), members in kinds.items():
+        # On the device, so that a changed learning rate needs no new compilation.
+        precise = torch.float64 if dtype == torch.float64 else torch.float32
+        scalars = torch.tensor(coefficients, dtype=precise, device=device)
+        large, rest = [], []
+        for row in members:
+            is_large = row[0].numel() >= SMALL and all(tensor.is_contiguous() for tensor in row)
+            (large if is_large else rest).append(row)
+        fused = compiled(update, large[0], scalars) if compiling and large else None
+        for row in large:
+            if fused is not None:
+                parts.append(fused(scalars, *[tensor.view(-1) for tensor in row]))
+            else:
+                parts.extend(_apply(update, scalars, *piece) for piece in chunks(*row))
+        if rest:
+            with _joined(rest) as row:
+                parts.extend(_apply(update, scalars, *piece) for piece in chunks(*row))
     return torch.stack([torch.stack(part).double().sum() for part in zip(*parts, strict=True)])
+
+
+@contextmanager
+def _joined(rows: list[Row]) -> Iterator[Row]:
+    """One row with the elements of all; what is written to it is copied back, but for the gradient."""
+    columns = list(zip(*rows, strict=True))
+    joined = tuple(torch.cat([tensor.reshape(-1) for tensor in column]) for column in columns)
+    yield joined
+    sizes = [tensor.numel() for tensor in columns[0]]
+    for i, column in enumerate(columns):
+        if i != 1:
+            for tensor, values in zip(column, joined[i].split(sizes), strict=True):
+                tensor.copy_(values.view(tensor.shape))
 
 
 def _apply(update: Update, scalars: torch.Tensor, *row: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -110,22 +132,12 @@ def _apply(update: Update, scalars: torch.Tensor, *row: torch.Tensor) -> tuple[t
     return tuple(quantity.sum() for quantity in quantities)  # counts are int64: exact
 
 
-def _scalars(coefficients: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
-    """The coefficients on the tensor's device. A changed learning rate then needs no new compilation."""
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.tensor(coefficients, dtype=dtype, device=like.device)
-
-
-def _contiguous(row: Row) -> bool:
-    return all(tensor.is_contiguous() for tensor in row)
-
-
 def chunks(*row: torch.Tensor) -> Iterator[Row]:
     """Aligned flat views of tensors of one shape, small enough for the processor's cache.
 
     On an accelerator, and for tensors whose elements are not in order, the tensors are yielded whole.
     """
-    if row[0].device.type != "cpu" or not _contiguous(row):
+    if row[0].device.type != "cpu" or not all(tensor.is_contiguous() for tensor in row):
         yield row
         return
     yield from zip(*(tensor.view(-1).split(CHUNK) for tensor in row), strict=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,37 +53,44 @@ class StochasticRounding(torch.optim.Optimizer):
             wide_groups.append({**group, "params": copies})
         self.inner = make_inner(wide_groups)
         super().__init__(params, {})
-        self._take_settings()
+        _copy_settings(self.inner.param_groups, self.param_groups)
 
     @property
     def statistics(self) -> dict[str, float]:
         return getattr(self.inner, "statistics", {})
 
     def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
-        self.inner.update_curvature(estimate)  # type: ignore[attr-defined]
+        with self._settings():
+            self.inner.update_curvature(estimate)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group, inner in zip(self.param_groups, self.inner.param_groups, strict=True):
-            inner.update({key: value for key, value in group.items() if key != "params"})
         for parameter, wide in self._pairs:
             wide.copy_(parameter)
             wide.grad = None if parameter.grad is None else parameter.grad.float()
-        self.inner.step()
+        with self._settings():
+            self.inner.step()
         for parameter, wide in self._pairs:
             if wide.grad is not None:
                 parameter.copy_(stochastic_round(wide))
                 wide.grad = None
-        self._take_settings()
 
-    def _take_settings(self) -> None:
-        """Show the inner optimiser's settings, some of which it adapts."""
-        for group, inner in zip(self.param_groups, self.inner.param_groups, strict=True):
-            group.update({key: value for key, value in inner.items() if key != "params"})
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Let the inner optimiser work with the settings of these groups, and show what it adapts."""
+        _copy_settings(self.param_groups, self.inner.param_groups)
+        yield
+        _copy_settings(self.inner.param_groups, self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
+        _copy_settings(self.param_groups, self.inner.param_groups)
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.inner.load_state_dict(state_dict)
-        self._take_settings()
+        _copy_settings(self.inner.param_groups, self.param_groups)
+
+
+def _copy_settings(source: list[dict[str, Any]], target: list[dict[str, Any]]) -> None:
+    for group, other in zip(source, target, strict=True):
+        other.update({key: value for key, value in group.items() if key != "params"})

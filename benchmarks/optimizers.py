@@ -1,0 +1,161 @@
+"""One optimiser step on the parameter shapes of SmolLM2-135M: 272 tensors, 134.5 M parameters, fp32.
+
+Every optimiser is timed in turn with torch's fused AdamW, step by step, so that whatever else the
+machine does slows both: read the ratio, and the milliseconds only on a quiet machine. CPU with two
+threads, or the GPU where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from pipeline_lib.optimizers import elementwise
+from pipeline_lib.optimizers.lion import Lion
+from pipeline_lib.optimizers.sgd import SGD
+from pipeline_lib.optimizers.signum import Signum
+from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
+
+HIDDEN, INTERMEDIATE, LAYERS, KEYS, VOCABULARY = 576, 1536, 30, 192, 49152
+LAYER = [
+    (HIDDEN, HIDDEN),
+    (KEYS, HIDDEN),
+    (KEYS, HIDDEN),
+    (HIDDEN, HIDDEN),
+    (INTERMEDIATE, HIDDEN),
+    (INTERMEDIATE, HIDDEN),
+    (HIDDEN, INTERMEDIATE),
+    (HIDDEN,),
+    (HIDDEN,),
+]
+SHAPES = [(VOCABULARY, HIDDEN), *LAYER * LAYERS, (HIDDEN,)]
+THREADS = 2
+ROUNDS = 9
+LR, DECAY = 1e-5, 0.1
+
+
+class PlainAsReleased:
+    """The released algorithm as whole-tensor operations, one tensor after the other."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter]):
+        self.parameters = parameters
+        self.momentum = [torch.zeros_like(p) for p in parameters]
+        self.curvature = [torch.zeros_like(p) for p in parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for theta, m, h in zip(self.parameters, self.momentum, self.curvature, strict=True):
+            g = theta.grad
+            h.mul_(0.95).addcmul_(g, g, value=0.05)
+            m.mul_(0.9).add_(g, alpha=0.1)
+            theta.mul_(1 - LR * DECAY)
+            m.mul_(0.9).add_(g, alpha=0.1)
+            ratio = (m.abs() / (0.04 * 5120 * h + 1e-15)).clamp(None, 1)
+            theta.addcmul_(m.sign(), ratio, value=-LR)
+
+
+def adamw(parameters: list[torch.nn.Parameter], **form: bool) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=LR, weight_decay=DECAY, **form)
+
+
+# How it is made, and the bytes a parameter that a step has to move: theta, gradient and states read,
+# theta and the states that change written.
+WAYS: dict[str, tuple[Callable, int]] = {
+    "torch AdamW, fused": (lambda p: adamw(p, fused=True), 28),
+    "torch AdamW, foreach": (lambda p: adamw(p, foreach=True), 28),
+    "Sophia": (
+        lambda p: Sophia(
+            p,
+            lr=LR,
+            beta1=0.96,
+            beta2=0.99,
+            gamma="auto",
+            clipped_target=0.5,
+            eps=1e-12,
+            weight_decay=DECAY,
+        ),
+        24,
+    ),
+    "SophiaAsReleased": (
+        lambda p: SophiaAsReleased(p, lr=LR, beta1=0.9, beta2=0.95, rho=0.04, weight_decay=DECAY),
+        28,
+    ),
+    "Signum": (lambda p: Signum(p, lr=LR, momentum=0.9, weight_decay=DECAY), 20),
+    "Lion": (lambda p: Lion(p, lr=LR, beta1=0.9, beta2=0.99, weight_decay=DECAY), 20),
+    "SGD": (lambda p: SGD(p, lr=LR, momentum=0.9, weight_decay=DECAY), 20),
+    "released form, per tensor": (PlainAsReleased, 28),
+}
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def state_bytes(optimizer: object, size: int) -> float:
+    """A parameter; counters of a step apart."""
+    if isinstance(optimizer, PlainAsReleased):
+        return 8.0
+    held = [t for state in optimizer.state.values() for t in state.values() if t.dim() > 0]
+    return sum(t.numel() * t.element_size() for t in held) / size
+
+
+def main() -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(THREADS)
+    size = sum(torch.Size(shape).numel() for shape in SHAPES)
+    parameters = [torch.nn.Parameter(0.02 * torch.randn(shape, device=device)) for shape in SHAPES]
+    for parameter in parameters:
+        parameter.grad = 1e-3 * torch.randn_like(parameter)
+    place = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {THREADS} threads"
+    print(f"{len(SHAPES)} tensors, {size / 1e6:.1f} M parameters, fp32, {place}, {ROUNDS} rounds")
+    print(
+        f"{'':<28}{'ms/step median':>15}{'min':>8}{'/ fused AdamW':>15}{'state B/param':>15}"
+        f"{'GB/s':>7}{'of copying':>12}{'compile s':>11}"
+    )
+    source, target = torch.randn(size, device=device), torch.empty(size, device=device)
+    reference = WAYS["torch AdamW, fused"][0](parameters)
+    reference.step()
+    for name, (make, traffic) in WAYS.items():
+        optimizer, known = make(parameters), set(elementwise.COMPILED)
+        if hasattr(optimizer, "update_curvature"):
+            optimizer.update_curvature([parameter.grad.square() for parameter in parameters])
+        optimizer.step()
+        compiling = sum(elementwise.COMPILED[key].seconds for key in set(elementwise.COMPILED) - known)
+        ours, theirs, copying = [], [], []
+        for _ in range(ROUNDS):
+            theirs.append(seconds(reference.step, device))
+            ours.append(seconds(optimizer.step, device))
+            copying.append(seconds(lambda: target.copy_(source), device))
+        rate, copy_rate = size * traffic / min(ours), size * 8 / min(copying)
+        print(
+            f"{name:<28}{1e3 * median(ours):>15.1f}{1e3 * min(ours):>8.1f}"
+            f"{median(ours) / median(theirs):>15.2f}{state_bytes(optimizer, size):>15.1f}"
+            f"{rate / 1e9:>7.1f}{rate / copy_rate:>12.0%}{f'{compiling:.1f}' if compiling else '-':>11}",
+            flush=True,
+        )
+        del optimizer
+    torch._dynamo.reset()
+    elementwise.COMPILED.clear()
+    for make, _ in WAYS.values():
+        if isinstance(optimizer := make(parameters), elementwise.ElementwiseOptimizer):
+            optimizer.step()
+            times = ", ".join(f"{entry.seconds:.1f}" for entry in elementwise.COMPILED.values())
+        del optimizer
+    print(f"compiled again from torch's cache on disk, in the same order: {times} s")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty  # so that the compile times are those of a first run
+        main()
