@@ -63,8 +63,8 @@ class Evaluation(Block):
     compute: Literal["fp32", "bf16"] = "fp32"
     equal_retain: Fraction | None = Field(
         None,
-        description="Compare also at equal retention: each unlearned model is mixed with the original "
-        "until its probability of the retain answers is at most this share below the original's",
+        description="Compare also at equal retention: each unlearned model is moved along the line from the "
+        "original until its probability of the retain answers is this share below the original's",
     )
 
 

@@ -1,19 +1,21 @@
-"""Forgetting at equal retention: each unlearned model is held against the others at the same retain loss.
+"""Forgetting at equal retention: all unlearned models are judged at the same loss of retention.
 
-A method that forgets more by breaking more cannot be compared with a gentle one. So the unlearned model is
-moved back towards the model before unlearning until it keeps what was to be kept:
+A method that forgets more by breaking more cannot be compared with a gentle one. So each unlearned model is
+moved along its own direction until it has lost as much as the bound allows, and no more:
 
-    theta(a) = theta_original + a (theta_unlearned - theta_original),    0 <= a <= 1
+    theta(a) = theta_original + a (theta_unlearned - theta_original),    0 <= a <= 2
 
 with the largest a whose mean probability of the retain answers is at least (1 - bound) of the original's; the
 forget questions are then judged at theta(a). Source: the calibration by model mixing of "Unlearning with
 Control" (Wang et al. 2025, ICLR, arXiv 2406.09179), which measures retention by extraction strength; here it
-is TOFU's probability exp(-NLL per token), which moves smoothly with a.
+is TOFU's probability exp(-NLL per token), which moves smoothly with a. There a is at most 1. Here a gentle
+model is carried further, a > 1, because otherwise it would be compared at a smaller loss than the others;
+how far it forgets there is extrapolated, not trained.
 
-The whole unlearned model (a = 1) is tried first and stays as it is if it keeps the bound. Otherwise a is
-bisected to 1 / 128: the reported a was scored and keeps the bound, the a one step above was scored and breaks
-it. Retention usually falls steadily with a; where it does not, a larger a may keep the bound as well, since
-bisection finds one crossing and not the last one.
+a = 1 is tried first, then a = 2 if 1 keeps the bound; in between a is bisected to 1 / 128: the reported a was
+scored and keeps the bound, the a one step above was scored and breaks it (a = 2 is reported where even that
+keeps the bound: retention is then not equal). Retention usually falls steadily with a; where it does not, a
+larger a may keep the bound as well, since bisection finds one crossing and not the last one.
 
 Mixed in fp32 and in place: the unlearned model is loaded anew for every a, so that only two models are in
 memory and theta(a) does not depend on which a were tried before.
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
 
 STEP = 1 / 128  # resolution of a
+FARTHEST = 2.0  # largest a
 RETAIN_KEYS = ("id", "group", "split", "answer_nll", "answer_tokens")
 RETAIN_SPLITS = ("retain_eval", "retain")  # the part of the retain set that is judged comes first
 
@@ -71,7 +74,7 @@ def score_at_equal_retain(
     not changed. `splits` and `settings` are those of `evaluate_model`, so that the same records are judged.
     `bound`: share of the original's mean retain probability that may be lost, between 0 and 1.
 
-    Keys: `bound`; `mix`, the share a; `tried`, (a, mean retain probability) in order, first of all the
+    Keys: `bound`; `mix`, the length a; `tried`, (a, mean retain probability) in order, first of all the
     original's own, a = 0; `retain`, the retain rows at a; `forget`, the forget rows at a, as in
     records.jsonl but without answers.
     """
@@ -110,7 +113,9 @@ def score_at_equal_retain(
     lowest = (1 - bound) * retained(original, 0.0)
     low, high = 0.0, 1.0  # `low` keeps the bound; `high` breaks it, once it has been tried
     if retained(load_unlearned(), 1.0) >= lowest:
-        low = 1.0
+        low, high = 1.0, FARTHEST
+        if retained(mixed(load_unlearned(), original, FARTHEST), FARTHEST) >= lowest:
+            low = FARTHEST
     while high - low > STEP:
         middle = (low + high) / 2
         if retained(mixed(load_unlearned(), original, middle), middle) >= lowest:

@@ -89,7 +89,8 @@ def run(
         # On the device, so that a changed learning rate needs no new compilation.
         precise = torch.float64 if dtype == torch.float64 else torch.float32
         scalars = torch.tensor(coefficients, dtype=precise, device=device)
-        large, rest = [], []
+        large: list[Row] = []
+        rest: list[Row] = []
         for row in members:
             is_large = row[0].numel() >= SMALL and all(tensor.is_contiguous() for tensor in row)
             (large if is_large else rest).append(row)
@@ -171,8 +172,11 @@ def _compile(update: Update, row: Row, scalars: torch.Tensor) -> Callable[..., A
     def fused(scalars: torch.Tensor, *row: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return _apply(update, scalars, *row)
 
-    # The number of threads is read when the kernel runs: code on disk serves runs with any number.
-    function = torch.compile(fused, dynamic=True, options={"cpp.dynamic_threads": True})
+    options: dict[str, Any] = {
+        "cpp.dynamic_threads": True,  # read when the kernel runs: code on disk serves runs with any number
+        "realize_reads_threshold": 2,  # what update and sums both need is computed once, in one loop
+    }
+    function = torch.compile(fused, dynamic=True, options=options)
     # The compiler plans for the size it sees first, and would not use threads after a small one.
     example = [torch.zeros(1 << 20, dtype=tensor.dtype, device=tensor.device) for tensor in row]
     try:

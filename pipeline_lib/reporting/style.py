@@ -23,7 +23,7 @@ METRIC_LABELS = {
     "model_utility_arithmetic": "Model utility (arithmetic)",
     "probability_at_equal_retain": "Probability at equal retention",
     "ks_statistic_at_equal_retain": "KS D at equal retention",
-    "equal_retain_mix": "Share of the unlearning kept",
+    "equal_retain_mix": "Length of the unlearning there (1 = as trained)",
 }
 
 # Okabe and Ito's colours, told apart with any colour vision. Cold = first order, warm = second order.

@@ -113,10 +113,28 @@ def test_rows_are_those_of_the_mixed_model(tiny, original, unlearned, splits, tm
         assert row["id"] == whole["id"] and row["answer_nll"] == pytest.approx(whole["answer_nll"], rel=1e-5)
 
 
-def test_a_model_that_keeps_the_bound_stays_whole(tiny, original, splits):
+def test_a_gentle_model_is_carried_on_until_it_has_lost_as_much(tiny, original, unlearned, splits):
+    whole = at_equal_retain(tiny, lambda: copy.deepcopy(unlearned), original, splits)["mix"]
+    factor = whole / 1.5
+
+    def gentle():
+        return mixed(copy.deepcopy(unlearned), original, factor)
+
+    found = at_equal_retain(tiny, gentle, original, splits)
+    lowest = (1 - BOUND) * retained(tiny, original, splits["retain"])
+    assert [a for a, _ in found["tried"][:4]] == [0.0, 1.0, 2.0, 1.5]
+    assert 1 < found["mix"] < 2 and found["mix"] == pytest.approx(1.5, abs=2 * STEP / factor)
+    at = [
+        retained(tiny, mixed(gentle(), original, a), splits["retain"])
+        for a in (found["mix"], found["mix"] + STEP)
+    ]
+    assert at[0] >= lowest > at[1]
+
+
+def test_a_model_that_never_loses_as_much_is_taken_twice_as_far(tiny, original, splits):
     same = at_equal_retain(tiny, lambda: copy.deepcopy(original), original, splits)
-    assert same["mix"] == 1.0 and [a for a, _ in same["tried"]] == [0.0, 1.0]
-    assert same["tried"][0][1] == same["tried"][1][1]
+    assert same["mix"] == 2.0 and [a for a, _ in same["tried"]] == [0.0, 1.0, 2.0]
+    assert len({mean for _, mean in same["tried"]}) == 1
 
 
 def test_a_model_that_breaks_at_once_is_the_original(tiny, original, splits, tmp_path):

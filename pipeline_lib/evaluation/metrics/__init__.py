@@ -70,7 +70,9 @@ METRICS: dict[str, Metric] = {
         Metric("ks_statistic_arithmetic", "KS statistic D (arithmetic)", False, False, (0, 1), _TOFU_UTILS),
         Metric("model_utility", "Model Utility", True, None, (0, 1), _TOFU),
         Metric("model_utility_arithmetic", "Model Utility (arithmetic)", True, None, (0, 1), _TOFU_UTILS),
-        Metric("equal_retain_mix", "Share of the unlearning kept", None, None, (0, 1), _CONTROL),
+        Metric(
+            "equal_retain_mix", "Length of the unlearning at equal retention", None, None, (0, 2), _CONTROL
+        ),
     )
 }
 METRICS |= {

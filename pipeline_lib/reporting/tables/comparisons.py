@@ -21,9 +21,9 @@ CAPTION = (
     "interval that just holds 0. Could detect: the true difference that so many seeds of "
     "this spread would show with a probability of 80 %; smaller ones are easily missed. The t-test takes the "
     "differences of the seeds as independent and normal, which a handful of seeds cannot confirm. Those "
-    "that are the same in every seed have no interval and no test. At equal retention: an unlearned model "
-    "that retains less than the suite's bound allows is mixed with `original` until it keeps the bound. A "
-    "lower forget probability is better only down to that of `retrained`."
+    "that are the same in every seed have no interval and no test. At equal retention: every unlearned model "
+    "is moved along the line from `original` through itself until its loss of retain probability is the "
+    "suite's bound. A lower forget probability is better only down to that of `retrained`."
 )
 
 
