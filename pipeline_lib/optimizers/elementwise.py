@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import torch
 
-CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^19 on a CPU
+CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^17 on a CPU
 COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
 SMALL = 1 << 14  # elements: tensors below share one call, which would cost each more than its arithmetic
 
@@ -158,7 +158,7 @@ COMPILED: dict[tuple[Update, torch.dtype, torch.device], Compiled] = {}
 def compiled(update: Update, row: Row, scalars: torch.Tensor) -> Callable[..., Any] | None:
     """`_apply` of this update as one kernel for tensors of any size; None if it cannot be compiled.
 
-    torch keeps the generated code on disk, so that later processes compile in a second or two.
+    torch keeps the generated code on disk: a later process only loads its compiler and that code.
     """
     key = (update, row[0].dtype, row[0].device)
     if key not in COMPILED:

@@ -42,6 +42,9 @@ TABLES = {
 
 FIGURES = {
     "tradeoff": Item("figures.tradeoff", "Forgetting against utility", ("runs.json", "metrics.csv")),
+    "distance": Item(
+        "figures.distance", "Distance from the retrained model, row by row", ("runs.json", "metrics.csv")
+    ),
     "truth_ratio": Item(
         "figures.truth_ratio",
         "Truth ratios of the forget set",

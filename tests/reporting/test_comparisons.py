@@ -163,7 +163,7 @@ def test_at_equal_retention_where_it_was_measured(root: Path) -> None:
     assert heads == [
         "KS D at equal retention ↓ (n = 40)",
         "Forget Probability at equal retention ↓ (n = 40)",
-        "Share of the unlearning kept (n = 40)",
+        "Length of the unlearning there (1 = as trained) (n = 40)",
     ]
     cells = {line.row.display: [cell.text for cell in line.cells[-3:]] for line in main.lines}
     assert cells["original"] == cells["retrained"] == ["–", "–", "–"]

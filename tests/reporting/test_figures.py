@@ -51,6 +51,21 @@ def test_figure_of_one_seed_and_one_method(name: str, root: Path, tmp_path: Path
     assert (tmp_path / "a.svg").stat().st_size > 5000
 
 
+def test_distance_shows_each_row_as_trained_and_at_equal_retention(root: Path) -> None:
+    numbers: dict[tuple[str, str, int, str, str], float] = {}
+    for seed, (trained, equal) in {1: (0.2, 0.5), 2: (0.3, 0.6), 3: (0.4, 0.7)}.items():
+        numbers["NPO", "sophia", seed, "forget", "ks_statistic"] = trained
+        numbers["NPO", "sophia", seed, "forget", "ks_statistic_at_equal_retain"] = equal
+    figure = _figure("distance", Study(root, numbers=numbers, equal_retain=True).write())
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["GradDiff", "NPO"]
+    ax = figure.axes[1]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    place = names.index("Sophia")
+    assert names[0] == "original"
+    near = {round(y - place, 2): x for x, y in _points(ax) if abs(y - place) < 0.5}
+    assert near == {-0.17: pytest.approx(0.3), 0.17: pytest.approx(0.6)}
+
+
 def test_tradeoff_points(root: Path) -> None:
     numbers: dict[tuple[str, str, int, str, str], float] = {}
     for seed, (x, y) in {1: (0.2, 0.5), 2: (0.3, 0.6), 3: (0.4, 0.7)}.items():

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from pipeline_lib.files import read_json, read_jsonl
-from pipeline_lib.steps import unlearn
+from pipeline_lib.steps import unlearning
 from pipeline_lib.training import checkpoint
 from tests.paths import REPO
 from tests.steps.study import run_unlearn
@@ -101,7 +101,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(change, interrupted, origi
 
 
 def test_a_checkpoint_of_other_code_is_left_alone(interrupted, original, data, monkeypatch, capfd):
-    monkeypatch.setattr(unlearn, "source_hash", lambda module: "edited")
+    monkeypatch.setattr(unlearning, "source_hash", lambda module: "edited")
     run_unlearn(interrupted, data, original, "GradDiff", "signum")
     assert "checkpoint of other settings" in capfd.readouterr().err
 
