@@ -150,7 +150,7 @@ def _time(inputs: Inputs, rows: list[Row]) -> Finding | None:
         return None
     low, high = style.number(min(second), 2), style.number(max(second), 2)
     times = low if low == high else f"{low} to {high}"
-    return Finding(f"A second-order step took {times} times as long as AdamW's (means over seeds).")
+    return Finding(f"Second-order unlearning took {times} times as long as AdamW's (means over seeds).")
 
 
 def _value(e: Estimate) -> str:

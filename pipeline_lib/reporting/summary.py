@@ -208,11 +208,14 @@ def cost_by_seed(inputs: Inputs, row: Row, column: str) -> dict[int, float]:
 
 
 def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
-    """Time per step over AdamW's with the same method and seed; empty where there is no such AdamW run."""
+    """Training time over AdamW's with the same method and seed; empty where there is no such AdamW run.
+
+    Of the whole run, not of a step: one-shot methods take one long step.
+    """
     references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw"]
     if row.order == "none" or not references:
         return {}
-    own, base = (cost_by_seed(inputs, r, "time_per_step_s") for r in (row, references[0]))
+    own, base = (cost_by_seed(inputs, r, "train_time_s") for r in (row, references[0]))
     return {seed: own[seed] / base[seed] for seed in own if base.get(seed)}
 
 

@@ -187,9 +187,9 @@ def test_many_steps_are_averaged(root: Path) -> None:
 
 def test_cost_points(study: Study) -> None:
     time, memory, clipped = _figure("cost", study).axes
-    assert time.get_xlabel() == "Time per step (ms)" and memory.get_xlabel() == "Peak memory (MiB)"
+    assert time.get_xlabel() == "Training time (s)" and memory.get_xlabel() == "Peak memory (MiB)"
     means = [x for x, _ in _points(time)]
-    assert len(means) == 10 and means[2] == pytest.approx(54.08)
+    assert len(means) == 10 and means[2] == pytest.approx(50 * 0.05408)
     assert [text.get_text() for text in clipped.texts] == ["first order"] * 4
 
 

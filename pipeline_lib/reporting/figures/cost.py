@@ -1,4 +1,4 @@
-"""Time per step, peak memory and clipped share of every row, side by side."""
+"""Training time, peak memory and clipped share of every row, side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAPTION = (
     "clipped share near 1 the curvature has no say and the method moves like Signum."
 )
 QUANTITIES = [
-    ("time_per_step_s", "Time per step"),
+    ("train_time_s", "Training time"),
     ("peak_memory_mb", "Peak memory"),
     ("clipped_share", "Clipped share"),
 ]
@@ -80,8 +80,8 @@ def _labels(ax: Axes, rows: list[Row], places: list[float]) -> None:
 def _unit(inputs: Inputs, rows: list[Row], column: str) -> tuple[float, str]:
     values = [v for row in rows for v in cost_by_seed(inputs, row, column).values()]
     largest = max(values, default=0.0)
-    if column == "time_per_step_s":
-        return (1000.0, "ms") if largest < 1 else (1.0, "s")
+    if column == "train_time_s":
+        return (1 / 60, "min") if largest >= 600 else (1.0, "s")
     if column == "peak_memory_mb":
         return (1 / 1024, "GiB") if largest >= 2048 else (1.0, "MiB")
     return 1.0, ""

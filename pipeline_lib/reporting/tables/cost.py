@@ -8,10 +8,10 @@ from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, int
 
 CAPTION = (
     "Cost of training, means over the seeds that finished. For `original` and `retrained` it is the "
-    "fine-tuning. The relative time per step is against AdamW with the same method and seed. Peak memory is "
-    "that of the whole process on a CPU and of tensors on a GPU. The clipped share is the mean share of "
-    "coordinates at the limit of the second-order update: near 1, curvature has no say and the method moves "
-    "like Signum."
+    "fine-tuning. The relative time is that of the whole training, against AdamW with the same method and "
+    "seed. Peak memory is that of the whole process on a CPU and of tensors on a GPU. The clipped share is "
+    "the mean share of coordinates at the limit of the second-order update: near 1, curvature has no say "
+    "and the method moves like Signum."
 )
 COLUMNS = [
     ("steps", "Steps", 0),
@@ -25,7 +25,7 @@ COLUMNS = [
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
     heads = [label for _, label, _ in COLUMNS]
-    heads.insert(3, "Relative to AdamW (×)")
+    heads.insert(2, "Relative to AdamW (×)")
     tables = []
     for task, model in inputs.studies:
         lines, estimates = [], []
@@ -34,7 +34,7 @@ def build(inputs: Inputs) -> list[Table]:
             relative = relative_time_estimate(inputs, row)
             estimates += [*found, relative]
             cells = [estimate_cell(name, e, d) for (name, _, d), e in zip(COLUMNS, found, strict=True)]
-            cells.insert(3, estimate_cell("relative_time_per_step", relative, 2))
+            cells.insert(2, estimate_cell("relative_time", relative, 2))
             finished, diverged = _seeds(inputs, row)
             lines.append(Line(row, seeds_text(finished, diverged), len(diverged), tuple(cells)))
         note = interval_note(estimates)
