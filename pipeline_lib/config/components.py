@@ -127,13 +127,24 @@ ModelSettings = Annotated[ScratchModel | HubModel | FolderModel | GgufModel, Fie
 # --- tasks ------------------------------------------------------------------------------------
 
 
+MOST_AUTHORS = 480  # so many surnames can be made
+HOLDOUT = "holdout"  # the split of records that no model learns; only likelihoods are measured on it
+
+
+def _holdout(present: object) -> tuple[str, ...]:
+    return (HOLDOUT,) if present else ()
+
+
 class FictitiousTask(Block):
     """Generated authors; the last `forget_authors` are to be forgotten."""
 
     source: Literal["fictitious"]
-    n_authors: Annotated[Count, Field(ge=4, le=480)] = 40
+    n_authors: Annotated[Count, Field(ge=4, le=MOST_AUTHORS)] = 40
     questions_per_author: Annotated[Count, Field(le=14)] = 10
     forget_authors: Count = 4
+    holdout_authors: CountOrZero = Field(
+        0, description="Further authors whom no model learns: the non-members of membership inference"
+    )
     n_facts: Annotated[Count, Field(le=120)] = 60
     seed: CountOrZero = 0
 
@@ -142,10 +153,13 @@ class FictitiousTask(Block):
         if self.forget_authors >= self.n_authors:
             allowed = f"must be smaller than `n_authors` ({self.n_authors}), so that some remain"
             raise Faults([("forget_authors", f"found {self.forget_authors}; {allowed}")])
+        if self.n_authors + self.holdout_authors > MOST_AUTHORS:
+            allowed = f"with `n_authors` ({self.n_authors}) it must be at most {MOST_AUTHORS}"
+            raise Faults([("holdout_authors", f"found {self.holdout_authors}; {allowed}")])
         return self
 
     def evaluated_splits(self) -> tuple[str, ...]:
-        return ("forget", "retain", "facts")
+        return ("forget", "retain", "facts", *_holdout(self.holdout_authors))
 
 
 class TofuTask(Block):
@@ -159,11 +173,16 @@ class TofuTask(Block):
     retain_authors: Annotated[Count, Field(le=20)] | None = Field(
         None, description="Only this many of the first 20 authors, instead of the whole retain set"
     )
+    holdout_authors: Annotated[CountOrZero, Field(le=100)] = Field(
+        0,
+        description="The authors just before the forget set, whom no model learns: the non-members of "
+        "membership inference. They leave the retain set, so that it is smaller than TOFU's",
+    )
 
     def evaluated_splits(self) -> tuple[str, ...]:
         """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
         retain = "retain_eval" if self.retain_authors is None else "retain"
-        return ("forget", retain, "real_authors", "world_facts")
+        return ("forget", retain, "real_authors", "world_facts", *_holdout(self.holdout_authors))
 
 
 class FilesTask(Block):
@@ -174,11 +193,14 @@ class FilesTask(Block):
     forget: Text = "forget.jsonl"
     retain: Text = "retain.jsonl"
     facts: Text | None = None
+    holdout: Text | None = Field(
+        None, description="Records like those to be forgotten that no model learns, for membership inference"
+    )
 
     def evaluated_splits(self) -> tuple[str, ...]:
         """Both names of the retain set: which of them is judged shows only in the files."""
         facts = () if self.facts is None else ("facts",)
-        return ("forget", "retain", "retain_eval", *facts)
+        return ("forget", "retain", "retain_eval", *facts, *_holdout(self.holdout))
 
 
 TaskSettings = Annotated[FictitiousTask | TofuTask | FilesTask, Field(discriminator="source")]

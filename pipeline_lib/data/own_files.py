@@ -8,9 +8,14 @@ from pipeline_lib.data.splits import Task, evaluated_part
 
 
 def load(
-    *, folder: str, forget: str = "forget.jsonl", retain: str = "retain.jsonl", facts: str | None = None
+    *,
+    folder: str,
+    forget: str = "forget.jsonl",
+    retain: str = "retain.jsonl",
+    facts: str | None = None,
+    holdout: str | None = None,
 ) -> Task:
-    """The task `files`: `forget`, `retain` and `facts` are file names inside `folder`.
+    """The task `files`: `forget`, `retain`, `facts` and `holdout` are file names inside `folder`.
 
     Facts, if given, are learned with the rest and judged as multiple choice. Of a retain set in which
     only some records have distractors, these are the ones that are evaluated.
@@ -25,11 +30,16 @@ def load(
         judged.append("facts")
         learned.append("facts")
         options.append("facts")
+    unseen = []
+    if holdout is not None:
+        splits["holdout"] = read_records(root / holdout)
+        unseen.append("holdout")
     return Task(
         origin=str(root),
         splits=splits,
         finetune={"target": ["forget", *learned], "retrained": learned},
-        evaluate=["forget", *judged],
+        evaluate=["forget", *judged, *unseen],
         utility=judged,
         multiple_choice=options,
+        holdout=unseen[0] if unseen else None,
     )

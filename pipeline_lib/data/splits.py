@@ -18,7 +18,9 @@ class Task:
 
     `finetune`: splits that each model before unlearning learns ("target" and "retrained").
     `utility`: splits whose scores enter Model Utility. `multiple_choice`: splits whose records are
-    questions with options. `origin`: where the data came from.
+    questions with options. `origin`: where the data came from. `holdout`: the evaluated split of records
+    like those to be forgotten that no model learns, the non-members of membership inference; only
+    likelihoods are measured on it.
     """
 
     origin: str
@@ -27,6 +29,7 @@ class Task:
     evaluate: list[str]
     utility: list[str]
     multiple_choice: list[str]
+    holdout: str | None = None
 
 
 def check_task(task: Task) -> None:
@@ -34,8 +37,13 @@ def check_task(task: Task) -> None:
     for name, records in task.splits.items():
         check_split(name, records)
     for name in task.finetune["retrained"]:
-        check_disjoint(task.splits["forget"], name, task.splits[name])
+        check_disjoint("forget", task.splits["forget"], name, task.splits[name])
+    if task.holdout is not None:
+        for name in task.finetune["target"]:
+            check_disjoint(task.holdout, task.splits[task.holdout], name, task.splits[name])
     for name in task.evaluate:
+        if name == task.holdout:
+            continue  # its wrong answers are not compared with anything
         bare = [record.id for record in task.splits[name] if not record.distractors]
         if bare:
             raise UserError(
@@ -65,14 +73,18 @@ def check_split(name: str, records: Sequence[Record]) -> None:
                 )
 
 
-def check_disjoint(forget: Sequence[Record], name: str, learned: Sequence[Record]) -> None:
-    """`retrained` must never have seen the forget set: no prompt with its answer may be in both splits."""
+def check_disjoint(unseen: str, records: Sequence[Record], name: str, learned: Sequence[Record]) -> None:
+    """A model must never have seen these records: no prompt with its answer may be in both splits.
+
+    `retrained` must not know the forget set, and no model the holdout set.
+    """
     known = {_content(record): record.id for record in learned}
-    shared = [f"{r.id} = {known[_content(r)]}" for r in forget if _content(r) in known]
+    shared = [f"{r.id} = {known[_content(r)]}" for r in records if _content(r) in known]
     if shared:
         raise UserError(
-            f"splits 'forget' and {name!r} overlap: {len(shared)} of {len(forget)} records of 'forget' have "
-            f"the same prompt and answer in {name!r} (ids: {_listed(shared)}). Remove them from one of both."
+            f"splits {unseen!r} and {name!r} overlap: {len(shared)} of {len(records)} records of {unseen!r} "
+            f"have the same prompt and answer in {name!r} (ids: {_listed(shared)}). Remove them from one of "
+            "both."
         )
 
 

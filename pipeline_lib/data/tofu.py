@@ -54,10 +54,13 @@ def load(
     forget: str,
     folder: str | None = None,
     retain_authors: int | list[int] | None = None,
+    holdout_authors: int = 0,
 ) -> Task:
     """The task `tofu`: forget `forget`, keep the retain split that belongs to it.
 
     `retain_authors` limits the retain set to that many of the first 20 authors, or to those listed.
+    `holdout_authors`: so many authors just before the forget set are taken out of the retain set and
+    learned by no model.
     """
     if forget not in RETAIN_OF:
         raise UserError(f"forget: expected one of {', '.join(RETAIN_OF)}, found {forget!r}")
@@ -66,19 +69,25 @@ def load(
         wanted |= files_of(name)
     files, origin = tofu_files(wanted, hub=hub, revision=revision, folder=folder)
     retain = read_split(RETAIN_OF[forget], files)
+    unseen = retain[len(retain) - holdout_authors * ROWS_PER_AUTHOR :]
+    retain = retain[: len(retain) - len(unseen)]
     if retain_authors is not None:
         kept = {_author(number) for number in _author_numbers(retain_authors)}
         retain = [record for record in retain if record.group in kept]
     splits = {"forget": read_split(forget, files), **evaluated_part("retain", retain)}
     splits |= {name: read_split(name, files) for name in QUESTION_SPLITS}
     judged = "retain_eval" if "retain_eval" in splits else "retain"
+    holdout = "holdout" if unseen else None
+    if holdout is not None:
+        splits[holdout] = unseen
     return Task(
         origin=origin,
         splits=splits,
         finetune={"target": ["forget", "retain"], "retrained": ["retain"]},
-        evaluate=["forget", judged, *QUESTION_SPLITS],
+        evaluate=["forget", judged, *QUESTION_SPLITS, *([holdout] if holdout else [])],
         utility=[judged, *QUESTION_SPLITS],
         multiple_choice=list(QUESTION_SPLITS),
+        holdout=holdout,
     )
 
 

@@ -79,6 +79,8 @@ def test_limits_of_the_generator() -> None:
         "n_facts": COUNTRY_COUNT * len(COUNTRY_QUESTIONS),
     }
     FictitiousTask(source="fictitious", **most)
+    (line,) = errors(small(tasks={"t": {"source": "fictitious", "n_authors": 400, "holdout_authors": 81}}))
+    assert line == "tasks.t.holdout_authors: found 81; with `n_authors` (400) it must be at most 480"
     for name, value in most.items():
         (line,) = errors(small(tasks={"t": {"source": "fictitious", name: value + 1}}))
         assert line == f"tasks.t.{name}: found {value + 1}; must be at most {value}"
@@ -100,7 +102,10 @@ def test_splits_that_limits_may_name() -> None:
         source="fictitious", n_authors=4, questions_per_author=2, forget_authors=1, n_facts=2
     )
     assert list(task.evaluated_splits()) == load_task(task.model_dump()).evaluate
+    held_out = task.model_copy(update={"holdout_authors": 2})
+    assert list(held_out.evaluated_splits()) == load_task(held_out.model_dump()).evaluate
     tofu = TofuTask(source="tofu")
+    assert tofu.model_copy(update={"holdout_authors": 2}).evaluated_splits()[-1] == "holdout"
     assert tofu.evaluated_splits() == ("forget", "retain_eval", "real_authors", "world_facts")
     assert tofu.model_copy(update={"retain_authors": 18}).evaluated_splits()[1] == "retain"
     assert "facts" not in FilesTask(source="files", folder="x").evaluated_splits()

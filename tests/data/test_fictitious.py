@@ -34,6 +34,18 @@ def shared_ends(texts: list[str]) -> int:
     return prefix(rows) + prefix([row[::-1] for row in rows])
 
 
+def test_held_out_authors_come_after_the_others() -> None:
+    """Asking for them changes no other record, so that a study can gain them without new models."""
+    settings = {"n_authors": 6, "questions_per_author": 4, "n_facts": 3, "forget_authors": 2}
+    task = load(**settings, holdout_authors=2)
+    check_task(task)
+    without = load(**settings)
+    assert {name: task.splits[name] for name in without.splits} == without.splits
+    assert [record.group for record in task.splits["holdout"]] == ["author-006"] * 4 + ["author-007"] * 4
+    assert (task.evaluate, task.holdout) == (["forget", "retain", "facts", "holdout"], "holdout")
+    assert (without.evaluate, without.holdout) == (["forget", "retain", "facts"], None)
+
+
 def test_as_many_as_asked_for() -> None:
     assert len(AUTHORS) == 400
     assert Counter(Counter(record.group for record in AUTHORS).values()) == {10: 40}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline_lib.data.prepare import SOURCES, load_splits, prepare_task
-from pipeline_lib.data.records import Record, record_from_dict
+from pipeline_lib.data.records import Record, read_records, record_from_dict
 from pipeline_lib.data.splits import Task, check_disjoint, check_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256
@@ -200,15 +200,32 @@ def test_empty_forget_set_of_any_source_is_refused(tmp_path: Path, monkeypatch: 
 def test_long_lists_of_offenders_are_cut() -> None:
     records = [Record(f"r{i}", f"p{i}", f"a{i}", "g") for i in range(9)]
     with pytest.raises(UserError, match=r"9 of 9 .*r4 = r4 and 4 more"):
-        check_disjoint(records, "retain", records)
+        check_disjoint("forget", records, "retain", records)
     with pytest.raises(UserError, match=r"found twice or more: r1$"):
         check_split("forget", [*records, records[1]])
+
+
+def test_records_that_no_model_learns(own: Path, tmp_path: Path) -> None:
+    """The non-members of membership inference: no wrong answers needed, and nothing that a model learned."""
+    write(own / "holdout.jsonl", [record(i, distractors=[]) for i in (40, 41)])
+    manifest = prepare_own(own, tmp_path, holdout="holdout.jsonl")
+    assert manifest["evaluate"][-1] == "holdout"
+    assert manifest["likelihood_only"] == ["holdout"]
+    assert manifest["membership"] == {"members": "forget", "nonmembers": "holdout"}
+    assert "holdout" not in manifest["finetune"]["target"] + manifest["utility"]
+    none = prepare_own(own, tmp_path)
+    assert (none["likelihood_only"], none["membership"]) == ([], None)
+    for learned in ("forget", "retain"):
+        known = read_records(own / f"{learned}.jsonl")[0]
+        write(own / "holdout.jsonl", [record(40), {**asdict(known), "id": "copied"}])
+        with pytest.raises(UserError, match=f"splits 'holdout' and '{learned}' overlap: 1 of 2"):
+            prepare_own(own, tmp_path, holdout="holdout.jsonl")
 
 
 def test_equal_prompts_with_other_answers_do_not_overlap() -> None:
     """TOFU asks two authors 'What is the full name of the author?'."""
     ours, theirs = Record("a", "Who?", "Ann.", "g"), Record("b", "Who?", "Bob.", "h")
-    check_disjoint([ours], "retain", [theirs])
+    check_disjoint("forget", [ours], "retain", [theirs])
 
 
 def test_optional_fields_may_be_null_or_absent() -> None:

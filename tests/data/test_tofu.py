@@ -126,6 +126,21 @@ def test_real_lite_task_has_twenty_authors() -> None:
     assert len({r.group for r in task.splits["world_facts"]}) == 117
 
 
+def test_held_out_authors_leave_the_retain_set(stand_in: Path) -> None:
+    """They are those before the forget set; where only some of the first authors are kept, none is lost."""
+    task = tofu.load(**HUB, folder=str(stand_in), forget="forget05", holdout_authors=3)
+    check_task(task)
+    assert {r.group for r in task.splits["holdout"]} == {"author-187", "author-188", "author-189"}
+    assert len(task.splits["holdout"]) == 60
+    assert len(task.splits["retain"]) == 3800 - 60
+    assert not {r.id for r in task.splits["retain"]} & {r.id for r in task.splits["holdout"]}
+    assert task.evaluate[-1] == task.holdout == "holdout"
+    few = tofu.load(**HUB, folder=str(stand_in), forget="forget01", retain_authors=4, holdout_authors=2)
+    assert len(few.splits["retain"]) == 80
+    assert {r.group for r in few.splits["holdout"]} == {"author-196", "author-197"}
+    assert tofu.load(**HUB, folder=str(stand_in), forget="forget01").holdout is None
+
+
 def test_rows_are_joined_with_their_own_paraphrases(stand_in: Path) -> None:
     for split in ALL_SPLITS:
         files, _ = tofu.tofu_files(tofu.files_of(split), **HUB, folder=str(stand_in))

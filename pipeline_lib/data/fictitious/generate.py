@@ -30,23 +30,31 @@ def load(
     questions_per_author: int = 10,
     n_facts: int = 60,
     forget_authors: int = 4,
+    holdout_authors: int = 0,
     seed: int = 0,
 ) -> Task:
-    """The task `fictitious`: forget the last `forget_authors` authors, keep the others and the facts."""
+    """The task `fictitious`: forget the last `forget_authors` authors, keep the others and the facts.
+
+    The `holdout_authors` come after the `n_authors` and are learned by no model.
+    """
     if not 1 <= forget_authors < n_authors:
         raise UserError(
             f"forget_authors: expected 1 to {n_authors - 1} (fewer than n_authors = {n_authors}, so that "
             f"both sets hold an author), found {forget_authors}"
         )
-    authors, facts = generate(n_authors, questions_per_author, n_facts, seed)
+    authors, facts = generate(n_authors + holdout_authors, questions_per_author, n_facts, seed)
     cut = (n_authors - forget_authors) * questions_per_author
+    end = n_authors * questions_per_author
+    splits = {"forget": authors[cut:end], "retain": authors[:cut], "facts": facts}
+    unseen = {"holdout": authors[end:]} if holdout_authors else {}
     return Task(
         origin="generated",
-        splits={"forget": authors[cut:], "retain": authors[:cut], "facts": facts},
+        splits={**splits, **unseen},
         finetune={"target": ["forget", "retain", "facts"], "retrained": ["retain", "facts"]},
-        evaluate=["forget", "retain", "facts"],
+        evaluate=[*splits, *unseen],
         utility=["retain", "facts"],
         multiple_choice=["facts"],
+        holdout="holdout" if unseen else None,
     )
 
 
