@@ -190,7 +190,7 @@ def test_cost_points(study: Study) -> None:
     assert time.get_xlabel() == "Training time (s)" and memory.get_xlabel() == "Peak memory (MiB)"
     means = [x for x, _ in _points(time)]
     assert len(means) == 10 and means[2] == pytest.approx(50 * 0.05408)
-    assert [text.get_text() for text in clipped.texts] == ["first order"] * 4
+    assert [text.get_text() for text in clipped.texts] == ["no clipping"] * 4
 
 
 def test_first_and_second_order_differ_in_colour_marker_and_line(study: Study) -> None:

@@ -93,7 +93,7 @@ def _dot(
     estimate = cost_estimate(inputs, row, column)
     if estimate is None:
         finished = bool(cost_by_seed(inputs, row, "steps"))
-        text = "first order" if finished and column == "clipped_share" else "" if finished else "diverged"
+        text = "no clipping" if finished and column == "clipped_share" else "" if finished else "diverged"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
         at = ax.get_yaxis_transform()
         ax.text(0.03, place, text, transform=at, va="center", fontsize=7, color="#666666", bbox=box)
