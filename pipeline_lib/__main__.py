@@ -1,63 +1,27 @@
-"""`python -m pipeline_lib`: check suite files, and keep the JSON schema of suites in step."""
+"""`python -m pipeline_lib`: check suite files, keep their JSON schema in step, read and write other logs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from pipeline_lib.config import load_suite
-from pipeline_lib.config.schema import schema_text
-from pipeline_lib.config.table import run_index
+from pipeline_lib.commands import logs, suite
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_text
-
-SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "suite.schema.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipeline_lib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    validate = commands.add_parser("validate", help="check suite files and count their runs")
-    validate.add_argument("files", nargs="+", metavar="FILE", type=Path)
-    validate.set_defaults(run=lambda given: _validate(given.files))
-
-    schema = commands.add_parser("schema", help=f"write {SCHEMA.name}, which editors read")
-    schema.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of step")
-    schema.set_defaults(run=lambda given: _schema(given.check))
-
+    for family in (suite, logs):
+        family.add(commands)
     given = parser.parse_args(arguments)
-    return given.run(given)
-
-
-def _validate(files: Sequence[Path]) -> int:
-    status = 0
-    for path in files:
-        try:
-            index = run_index(load_suite(path))
-        except UserError as error:
-            print(error, file=sys.stderr)
-            status = 1
-        else:
-            anchors = sum(run is None for run in index.values())
-            print(f"{path}: OK, {len(index) - anchors} unlearning runs and {anchors} models to compare with")
-    return status
-
-
-def _schema(check: bool) -> int:
-    current = SCHEMA.read_text(encoding="utf-8") if SCHEMA.is_file() else None
-    if current == schema_text():
-        print(f"{SCHEMA}: in step")
-    elif check:
-        print(f"{SCHEMA}: out of step with the library; run `python -m pipeline_lib schema`", file=sys.stderr)
+    try:
+        return given.run(given)
+    except UserError as error:
+        print(error, file=sys.stderr)
         return 1
-    else:
-        write_text(SCHEMA, schema_text())
-        print(f"{SCHEMA}: written")
-    return 0
 
 
 if __name__ == "__main__":

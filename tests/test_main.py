@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib import __main__ as command
+from pipeline_lib.commands import suite
 from pipeline_lib.config.schema import schema_text
+from tests.evaluation.logs.made_up import MANIFEST, records, save, tofu_log
 from tests.paths import REPO
 
 
@@ -40,7 +43,7 @@ def test_schema_is_written_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "schemas" / "suite.schema.json"
-    monkeypatch.setattr(command, "SCHEMA", target)
+    monkeypatch.setattr(suite, "SCHEMA", target)
     assert command.main(["schema", "--check"]) == 1
     assert not target.exists()
     assert command.main(["schema"]) == 0
@@ -56,9 +59,11 @@ def test_schema_is_written_and_checked(
 def test_the_command_does_not_import_torch_and_shows_no_traceback(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("suite: [")
+    log = save(tmp_path / "log.json", tofu_log())
     code = (
         "import sys; from pipeline_lib.__main__ import main\n"
         f"status = main(['validate', 'config.yaml', {str(bad)!r}]) + main(['schema', '--check'])\n"
+        f"status += main(['tofu-log', '--unlearned', {str(log)!r}, '--retrained', {str(log)!r}])\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
         "sys.exit(status)"
     )
@@ -68,7 +73,54 @@ def test_the_command_does_not_import_torch_and_shows_no_traceback(tmp_path: Path
     assert done.stderr.startswith(f"{bad}: not valid YAML: line 1, column 9: ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["validate"], ["scheme"]])
+def test_tofu_log_prints_one_object_and_warns_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = [save(tmp_path / f"{n}.json", tofu_log(n, first)) for n, first in ((20, 0), (10, 12))]
+    arguments = ["tofu-log", "--unlearned", str(logs[0]), "--retrained", str(logs[1])]
+    assert command.main([*arguments, "--equal-n", "5", "--variant", "arithmetic"]) == 0
+    seen = capsys.readouterr()
+    result = json.loads(seen.out)
+    assert list(result)[:3] == ["forget_quality", "forget_quality_log10", "ks_statistic"]
+    assert result["n"] == {"unlearned": 20, "retrained": 10}
+    assert (result["variant"], result["matched"], result["equal_n"]["n"]) == ("arithmetic", False, 5)
+    assert [len(result[name]) for name in ("unlearned", "retrained")] == [10, 10]
+    assert seen.err.startswith("warning: the logs hold different forget questions: 20 in the first")
+    assert command.main([*arguments, "--matched"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == {"unlearned": 8, "retrained": 8}
+    same = ["tofu-log", "--unlearned", str(logs[0]), "--retrained", str(logs[0])]
+    assert command.main(same) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_is_none_fails_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = save(tmp_path / "bad.json", {"forget_quality": 1.0})
+    good = save(tmp_path / "good.json", tofu_log())
+    assert command.main(["tofu-log", "--unlearned", str(good), "--retrained", str(bad)]) == 1
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err.startswith(f"{bad}: expected a log of TOFU's evaluation") and seen.err.count("\n") == 1
+
+
+def test_export_and_read_open_unlearning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = save(tmp_path / "records.jsonl", "".join(json.dumps(row) + "\n" for row in records()))
+    manifest = save(tmp_path / "manifest.json", MANIFEST)
+    out = tmp_path / "exported"
+    arguments = ["export-open-unlearning", str(rows), "--manifest", str(manifest), "--out", str(out)]
+    assert command.main([*arguments, "--retrained", str(rows)]) == 0
+    seen = capsys.readouterr()
+    files = [str(out / "TOFU_EVAL.json"), str(out / "TOFU_SUMMARY.json")]
+    assert seen.out.splitlines() == files
+    assert seen.err.startswith("warning: mia_min_k_plus_plus: the records have no means")
+    assert command.main(["open-unlearning-log", *files, "--retrained", files[0]]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert [read[file]["kind"] for file in files] == ["eval", "summary"]
+    quality = read[files[0]]["metrics"]["forget_quality"]
+    assert (quality["theirs"], quality["ours"], quality["ks_statistic"]) == (1.0, 1.0, 0.0)
+    assert read[files[1]]["metrics"]["forget_quality"]["theirs"] == 1.0
+
+
+@pytest.mark.parametrize("arguments", [[], ["validate"], ["scheme"], ["tofu-log", "--unlearned", "a"]])
 def test_a_wrong_call_prints_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)

@@ -178,6 +178,7 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "locking": 0,
+    "memory": 0,
     "provenance": 0,
     "config": 1,
     "curvature": 1,
@@ -192,6 +193,7 @@ FLOORS = {
     "evaluation": 2,
     "attacks": 3,
     "steps": 4,
+    "commands": 5,
     "__main__": 5,
 }
 STRANGERS = {  # what a part must know nothing of, though its floor would allow it
@@ -213,6 +215,9 @@ TORCH_FREE = (
     "evaluation.metrics",
     "evaluation.statistics",
     "evaluation.score",
+    "evaluation.scores",
+    "evaluation.logs",
+    "commands",
     "locking",
     "provenance",
     "steps.score",

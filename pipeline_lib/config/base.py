@@ -52,6 +52,7 @@ Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Switch = Annotated[bool, Field(strict=True)]
 Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _REAL]
+UpToOne = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), _REAL]
 
 # A number, or `auto`. The tags make a fault one finding instead of one for each of the two.
 _AUTO = Discriminator(lambda value: "auto" if value == "auto" else "number")

@@ -1,4 +1,4 @@
-"""How long and in what pieces models are trained, what is measured, and what a job asks for."""
+"""How long and in what pieces models are trained, and what a job asks for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pipeline_lib.config.base import (
     Block,
     Count,
     CountOrZero,
-    Fraction,
-    Name,
     NonNegative,
     Positive,
     Share,
@@ -50,22 +48,6 @@ class FineTune(Training):
     epochs: Positive = 5.0
     learning_rate: Positive = 1e-5
     weight_decay: NonNegative = 0.0
-
-
-class Evaluation(Block):
-    """What is measured, and with how many records."""
-
-    max_new_tokens: Count = 64
-    max_records: dict[Name, Count] = Field(
-        {}, description="Split -> at most this many of its records, spread over its groups"
-    )
-    max_tokens_per_batch: Count = 4096
-    compute: Literal["fp32", "bf16"] = "fp32"
-    equal_retain: Fraction | None = Field(
-        None,
-        description="Compare also at equal retention: each unlearned model is moved along the line from the "
-        "original until its probability of the retain answers is this share below the original's",
-    )
 
 
 class Resources(Block):

@@ -18,8 +18,9 @@ from pipeline_lib.config.base import (
     suggestion,
 )
 from pipeline_lib.config.comparisons import Comparison, comparison_faults
-from pipeline_lib.config.components import ModelSettings, TaskSettings
-from pipeline_lib.config.jobs import Evaluation, FineTune, Resources, Unlearn
+from pipeline_lib.config.components import HOLDOUT, ModelSettings, TaskSettings
+from pipeline_lib.config.evaluation import Evaluation
+from pipeline_lib.config.jobs import FineTune, Resources, Unlearn
 from pipeline_lib.config.methods import (
     OBJECTIVE_KINDS,
     OPTIMIZER_KINDS,
@@ -133,10 +134,23 @@ class Suite(Block):
 
     def _split_faults(self) -> Iterator[Fault]:
         known = {name for task in self.tasks.values() for name in task.evaluated_splits()}
-        for name in self.evaluation.max_records:
+        evaluation = self.evaluation
+        for name in evaluation.max_records:
             if name not in known:
                 where = f"evaluation.max_records.{name}"
                 yield where, f"no task evaluates such a split; {suggestion(name, known)}"
+        answered = known - {HOLDOUT}
+        if evaluation.samples is not None:
+            for i, name in enumerate(evaluation.samples.splits):
+                if name not in answered:
+                    where = f"evaluation.samples.splits.{i}"
+                    yield where, f"no task has such a split with answers; {suggestion(name, answered)}"
+        if evaluation.grad_norm and HOLDOUT not in known:
+            yield (
+                "evaluation.grad_norm",
+                "membership inference needs records that no model learns, and no task holds any out; set "
+                "`holdout_authors` (or `holdout`) of a task",
+            )
 
 
 def _with_kind(label: Any, block: Any, kinds: tuple[str, ...]) -> Any:

@@ -50,9 +50,7 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
             "utility": task.utility,
             "multiple_choice": task.multiple_choice,
             "likelihood_only": [] if task.holdout is None else [task.holdout],
-            "membership": None
-            if task.holdout is None
-            else {"members": "forget", "nonmembers": task.holdout},
+            "membership": None if task.holdout is None else {"members": "forget", "nonmembers": task.holdout},
         }
         write_json(folder / "manifest.json", manifest)
     return manifest

@@ -32,10 +32,12 @@ import torch
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.engine import EvaluationSettings, likelihood_row, pad_token
 from pipeline_lib.evaluation.metrics import FORGET_SPLIT
 from pipeline_lib.evaluation.metrics.probability import probability
+from pipeline_lib.evaluation.rows import likelihood_row
 from pipeline_lib.evaluation.scoring import score_records
+from pipeline_lib.evaluation.settings import EvaluationSettings
+from pipeline_lib.models.forward import pad_token
 
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat

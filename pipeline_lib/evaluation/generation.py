@@ -1,19 +1,25 @@
-"""Greedy answers: batched, left-padded, with a key-value cache; rows that have ended leave the batch.
+"""Answers of a model, greedy or drawn: batched, left-padded, with a cache; rows that ended leave the batch.
 
 Shapes: B rows still running, T tokens of the padded prompt, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from transformers import DynamicCache
 
-from pipeline_lib.evaluation.scoring import halve_on_out_of_memory
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.cache import fill_gaps, reserved_cache, select_rows
+from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.forward import position_ids
+
+LIKELY = 512  # tokens looked at first for top-p; only a row whose mass is not among them sorts the vocabulary
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,26 @@ class Generation:
     ended: bool
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """One row to generate. `uniforms` are its random numbers, one a token; None: greedy."""
+
+    prompt: int  # number of the prompt; rows of one prompt share its computation
+    tokens: Sequence[int]
+    limit: int
+    uniforms: np.ndarray | None = None
+
+    @property
+    def room(self) -> int:
+        return len(self.tokens) + self.limit
+
+
 def generate(
     model,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
-    end_id: int,
+    max_new_tokens: int | Sequence[int],
+    end_id: int | Collection[int],
     pad_id: int,
     max_tokens_per_batch: int,
     compute: str = "fp32",
@@ -37,72 +57,231 @@ def generate(
 ) -> list[Generation]:
     """The greedy continuation of each tokenised prompt, in the order given.
 
+    `max_new_tokens`: one limit, or one a prompt; the end token counts. `end_id`: one end token or several.
     Prompts of similar length share a batch of at most `max_tokens_per_batch` tokens (prompt and limit
     together). `compute` "bf16" runs matrix products under autocast: faster on a GPU, and near ties between
     two tokens may fall the other way; "fp32" takes the weights as they are.
+
+    Raises `UserError` where the model's logits are not finite.
     """
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))  # longest first: fails early
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    wanted = [_Wanted(i, p, limit) for i, (p, limit) in enumerate(zip(prompts, limits, strict=True))]
+    return _run(model, wanted, greedy, end_id, pad_id, max_tokens_per_batch, compute, on_progress)
+
+
+def continue_greedily(
+    model,
+    prompts: Sequence[Sequence[int]],
+    known: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    end_id: int,
+    on_progress: Callable[[int], object],
+    **options: Any,
+) -> list[Generation]:
+    """Greedy answers of which the first tokens are known, the end token among them if it is reached.
+
+    The same as `generate` without them, up to rounding where two tokens are almost equally likely.
+    """
+    done: dict[int, Generation] = {}
+    for i, tokens in enumerate(known):
+        if end_id in tokens[:max_new_tokens]:
+            done[i] = Generation(list(tokens[: tokens.index(end_id)]), True)
+        elif len(tokens) >= max_new_tokens:
+            done[i] = Generation(list(tokens[:max_new_tokens]), False)
+    on_progress(len(done))
+    rest = [i for i in range(len(prompts)) if i not in done]
+    generations = generate(
+        model,
+        [[*prompts[i], *known[i]] for i in rest],
+        max_new_tokens=[max_new_tokens - len(known[i]) for i in rest],
+        end_id=end_id,
+        on_progress=on_progress,
+        **options,
+    )
+    for i, generation in zip(rest, generations, strict=True):
+        done[i] = Generation([*known[i], *generation.tokens], generation.ended)
+    return [done[i] for i in range(len(prompts))]
+
+
+def sample(
+    model,
+    prompts: Sequence[Sequence[int]],
+    *,
+    n: int,
+    seeds: Sequence[int],
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    end_id: int | Collection[int],
+    pad_id: int,
+    max_tokens_per_batch: int,
+    compute: str = "fp32",
+    on_progress: Callable[[int], object] = lambda samples: None,
+) -> list[list[Generation]]:
+    """`n` random continuations of each prompt; the prompt itself is computed once and its cache repeated.
+
+    A token is drawn from softmax(logits / temperature), cut to the smallest set of most likely tokens whose
+    mass is at least `top_p` (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751, section 3.1), in fp32.
+    Sample k of prompt i depends on `seeds[i]` and k alone: not on the batch, the order or n. `on_progress`
+    is told how many samples are done.
+
+    Raises `UserError` for a temperature that is not above 0, a `top_p` outside (0, 1], or n below 1.
+    """
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature must be above 0, found {temperature}; greedy answers need no sampling")
+    if not 0 < top_p <= 1:
+        raise UserError(f"top_p must be above 0 and at most 1, found {top_p}")
+    if n < 1:
+        raise UserError(f"the number of samples must be at least 1, found {n}")
+    wanted = [
+        _Wanted(i, prompt, max_new_tokens, np.random.default_rng([seed, k]).random(max_new_tokens))
+        for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+        for k in range(n)
+    ]
+
+    def choose(logits: torch.Tensor, uniforms: torch.Tensor | None) -> torch.Tensor:
+        assert uniforms is not None
+        return draw(logits, uniforms, temperature, top_p)
+
+    flat = _run(model, wanted, choose, end_id, pad_id, max_tokens_per_batch, compute, on_progress)
+    return [flat[i : i + n] for i in range(0, len(flat), n)]
+
+
+Choice = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+def greedy(logits: torch.Tensor, uniforms: torch.Tensor | None = None) -> torch.Tensor:
+    """The most likely token of each row; logits (B, V) fp32 -> (B,)."""
+    return logits.argmax(-1)
+
+
+def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """A token of each row of logits (B, V) fp32, given one random number of [0, 1) each, (B,) fp64.
+
+    Inverse of the cumulative distribution in the order of the vocabulary, not of likelihood: rounding then
+    moves the borders between tokens by as little as the probabilities, and never swaps two tokens.
+    """
+    p = (logits / temperature).softmax(-1)  # (B, V)
+    if top_p < 1:
+        p = p.masked_fill(~nucleus(p, top_p), 0.0)
+    cumulative = p.double().cumsum(-1)  # (B, V)
+    whole = cumulative[:, -1:]
+    # below the whole mass also after rounding, so that a token of mass 0 is never reached
+    target = torch.minimum(uniforms[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+
+
+def nucleus(p: torch.Tensor, top_p: float) -> torch.Tensor:
+    """(B, V) bool: the smallest set of most likely tokens of mass >= `top_p`; at least one token a row.
+
+    Among equally likely tokens at the border the choice is torch's, the same for the same row.
+    """
+    chosen = torch.zeros_like(p, dtype=torch.bool)
+    likely, index = p.topk(min(LIKELY, p.shape[1]))  # (B, LIKELY), most likely first
+    chosen.scatter_(1, index, _before(likely) < top_p)
+    for row in (likely.double().sum(-1) < top_p).nonzero()[:, 0].tolist():
+        likely_row, index_row = p[row].sort(descending=True, stable=True)
+        chosen[row, index_row] = _before(likely_row) < top_p
+    return chosen
+
+
+def _before(likely: torch.Tensor) -> torch.Tensor:
+    """Mass of the tokens before each one."""
+    mass = likely.double()
+    return mass.cumsum(-1) - mass
+
+
+def _run(
+    model,
+    wanted: Sequence[_Wanted],
+    choose: Choice,
+    end_id: int | Collection[int],
+    pad_id: int,
+    max_tokens_per_batch: int,
+    compute: str,
+    on_progress: Callable[[int], object],
+) -> list[Generation]:
+    """All rows in batches within the budget, the longest first, so that what does not fit fails early."""
+    ends = frozenset([end_id] if isinstance(end_id, int) else end_id)
+    order = sorted(range(len(wanted)), key=lambda i: (-wanted[i].room, wanted[i].prompt, i))
     results: dict[int, Generation] = {}
-    while len(results) < len(prompts):
+    while len(results) < len(wanted):
         rest = order[len(results) :]
-        size = max(1, max_tokens_per_batch // (len(prompts[rest[0]]) + max_new_tokens))
+        size = max(1, max_tokens_per_batch // wanted[rest[0]].room)
+        if size < len(rest) and wanted[rest[0]].prompt != wanted[rest[size]].prompt:
+            while wanted[rest[size - 1]].prompt == wanted[rest[size]].prompt:
+                size -= 1  # the rows of one prompt stay together, or it would be computed twice
         batch = rest[:size]
         generations = halve_on_out_of_memory(
-            [prompts[i] for i in batch],
-            lambda part: _generate_batch(model, part, max_new_tokens, end_id, pad_id, compute),
+            [wanted[i] for i in batch],
+            lambda part: _generate_batch(model, part, choose, ends, pad_id, compute),
         )
         results.update(zip(batch, generations, strict=True))
         on_progress(len(batch))
-    return [results[i] for i in range(len(prompts))]
+    return [results[i] for i in range(len(wanted))]
 
 
 @torch.inference_mode()
 def _generate_batch(
-    model,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    end_id: int,
-    pad_id: int,
-    compute: str,
+    model, wanted: Sequence[_Wanted], choose: Choice, ends: frozenset[int], pad_id: int, compute: str
 ) -> list[Generation]:
     device = model.get_input_embeddings().weight.device
-    width = max(len(prompt) for prompt in prompts)
-    input_ids = torch.full((len(prompts), width), pad_id)  # (B, T)
-    mask = torch.zeros((len(prompts), width), dtype=torch.int64)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
+    prompts = {row.prompt: row.tokens for row in wanted}  # each once
+    owner = {prompt: i for i, prompt in enumerate(prompts)}
+    width = max(map(len, prompts.values()))
+    room = width + max(row.limit for row in wanted)
+    input_ids = torch.full((len(prompts), width), pad_id)  # (prompts, T)
+    mask = torch.ones((len(prompts), room), dtype=torch.int64)
+    for i, prompt in enumerate(prompts.values()):
+        input_ids[i, width - len(prompt) :] = torch.tensor(prompt)
+        mask[i, : width - len(prompt)] = 0
     input_ids, mask = input_ids.to(device), mask.to(device)
-    positions = position_ids(mask)
-    cache = DynamicCache(config=model.config)
-    new_tokens: list[list[int]] = [[] for _ in prompts]
-    ended = [False] * len(prompts)
-    running = list(range(len(prompts)))  # the prompt each row of the batch belongs to
+    positions = position_ids(mask)[:, :width]
+    cache = reserved_cache(model.config, room)
+    uniforms = None
+    drawn = [row.uniforms for row in wanted if row.uniforms is not None]
+    if drawn:
+        uniforms = torch.tensor(np.stack(drawn), device=device)  # (B, limit); all limits are equal here
+
+    new_tokens: list[list[int]] = [[] for _ in wanted]
+    ended = [False] * len(wanted)
+    running = list(range(len(wanted)))  # which row of `wanted` each row of the batch is
     with torch.autocast(device.type, torch.bfloat16) if compute == "bf16" else nullcontext():
-        for step in range(max_new_tokens):
+        for step in range(room - width):
             logits = model(
                 input_ids=input_ids,
-                attention_mask=mask,
+                attention_mask=mask[:, : width + step],
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]  # (B, V)
-            chosen = logits.float().argmax(-1)  # (B,)
-            for number, token in zip(running, chosen.tolist(), strict=True):
-                if token == end_id:
-                    ended[number] = True
-                else:
+            if step == 0 and len(wanted) > len(prompts):
+                rows = [owner[row.prompt] for row in wanted]
+                select_rows(cache, rows, device)
+                logits, mask, positions = logits[rows], mask[rows], positions[rows]
+            logits = logits.float()
+            if not math.isfinite(float(logits.amax(-1).sum())):  # a NaN is the largest of its row
+                raise UserError(
+                    "the model's logits are not finite, so it gives no answer. Its weights are broken (a "
+                    "diverged run), or the compute type overflows: try fp32, or train it again."
+                )
+            chosen = choose(logits, None if uniforms is None else uniforms[running, step])  # (B,)
+            dropped = set()
+            for row, (number, token) in enumerate(zip(running, chosen.tolist(), strict=True)):
+                ended[number] = token in ends
+                if not ended[number]:
                     new_tokens[number].append(token)
-            keep = [row for row, number in enumerate(running) if not ended[number]]
-            if not keep or step == max_new_tokens - 1:
+                if ended[number] or step + 1 == wanted[number].limit:
+                    dropped.add(row)
+            if len(dropped) == len(running):
                 break
-            if len(keep) < len(running):
-                kept = torch.tensor(keep, device=device)
-                cache.batch_select_indices(kept)
+            if dropped:
+                kept = fill_gaps(len(running), dropped)
+                select_rows(cache, kept, device)
                 chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-                running = [running[row] for row in keep]
+                running = [running[row] for row in kept]
             input_ids = chosen[:, None]  # (B, 1)
             positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
     return [Generation(tokens, end) for tokens, end in zip(new_tokens, ended, strict=True)]

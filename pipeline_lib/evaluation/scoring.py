@@ -1,12 +1,11 @@
 """Log-likelihoods of the answer, paraphrase and wrong answers of every record.
 
-The texts that follow one prompt are scored in one pass. Prompt and answers are merged into a prefix tree:
-each token that two answers share from the start is computed once, sees its own ancestors only (a block
-attention mask) and sits at its depth (position ids), so every answer is scored exactly as if it were alone.
-For TOFU's seven answers a question this is 2.4 times fewer tokens than one sequence an answer. Models for
-which a quick check shows a difference (attention that ignores a given mask) are scored the plain way.
+The texts that follow one prompt are scored in one pass, as a tree (see trees.py): for TOFU's seven answers a
+question this is 2.4 times fewer tokens than one sequence an answer. Models for which a quick check shows a
+difference (attention that ignores a given mask) are scored the plain way, one sequence a text.
 
-Weights run in the model's own dtype, the log-softmax always in fp32.
+Weights run in the model's own dtype, the log-softmax always in fp32. One pass gives all that is read from the
+next-token distribution: the likelihood, the argmax and, where asked for, mean and spread.
 
 Shapes: B trees or sequences, T tokens, N positions that predict an answer token, D hidden size, V vocabulary.
 """
@@ -16,14 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline_lib.data.batching import Example, collate, encode, token_budget_batches
+from pipeline_lib.data.batching import Example, encode, token_budget_batches
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.evaluation.trees import PrefixTree, build_tree, tree_inputs
+from pipeline_lib.memory import halve_on_out_of_memory
+from pipeline_lib.models.forward import context_length
 
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
@@ -32,15 +34,24 @@ if TYPE_CHECKING:
 LOGIT_ROWS = 512
 TREE_TOLERANCE = 1e-3  # nats a token; rounding is below 1e-5, a mask that is ignored far above
 
-Item = TypeVar("Item")
+ENOUGH_TOKENS = 1024  # more in a batch is hardly faster, padding costs as much as text
+LOWEST = -1e4  # nats; a forbidden token has -inf, which times its probability 0 would be no number
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """One text after its prompt: NLL in nats and whether the token is the argmax, for each of its tokens."""
+    """One text after its prompt, a number for each of its tokens.
+
+    `token_nll`: nats. `argmax_correct`: 1 where the token is the most likely one; `argmax` is that one.
+    `token_mean` and `token_std`: mean and standard deviation of log p(v) for v drawn from the next-token
+    distribution p there, in nats; None where they were not asked for.
+    """
 
     token_nll: list[float]
     argmax_correct: list[int]
+    argmax: list[int] = field(default_factory=list)
+    token_mean: list[float] | None = None
+    token_std: list[float] | None = None
 
     @property
     def nll(self) -> float:
@@ -49,41 +60,6 @@ class TextScore:
     @property
     def tokens(self) -> int:
         return len(self.token_nll)
-
-
-@dataclass
-class PrefixTree:
-    """The sequences of one record merged at their common beginnings; node 0 is the first prompt token."""
-
-    tokens: list[int] = field(default_factory=list)  # (T,)
-    parents: list[int] = field(default_factory=list)  # (T,) node before, -1 for the first
-    depths: list[int] = field(default_factory=list)  # (T,) position in the sequence
-    # for each sequence the nodes that predict its answer tokens, and those tokens
-    paths: list[tuple[list[int], list[int]]] = field(default_factory=list)
-
-
-def build_tree(sequences: Sequence[Example]) -> PrefixTree:
-    """Merge sequences that share their prompt. The last token of each predicts nothing and is left out."""
-    tree = PrefixTree()
-    children: dict[tuple[int, int], int] = {}
-    for sequence in sequences:
-        if sequence.prompt_length < 1:
-            raise ValueError("the first answer token needs a prompt token that predicts it")
-        node = -1
-        predictors = []
-        for depth, token in enumerate(sequence.tokens):
-            if depth >= sequence.prompt_length:
-                predictors.append(node)
-            if depth == len(sequence.tokens) - 1:
-                break
-            if (node, token) not in children:
-                children[node, token] = len(tree.tokens)
-                tree.tokens.append(token)
-                tree.parents.append(node)
-                tree.depths.append(depth)
-            node = children[node, token]
-        tree.paths.append((predictors, list(sequence.tokens[sequence.prompt_length :])))
-    return tree
 
 
 def score_records(
@@ -102,32 +78,120 @@ def score_records(
 
     `max_tokens_per_batch` limits B * T of a batch; results do not depend on it beyond rounding.
     """
-    sequences: list[list[Example]] = []
-    for record in records:
-        texts = record_texts(record)
-        try:
-            encoded = encode([record.prompt] * len(texts), texts, tokenizer, prompt_format, max_length)
-        except UserError as error:
-            raise UserError(f"split {split!r}, record {record.id!r}: {error}") from None
-        sequences.append(encoded)
-    trees = [build_tree(group) for group in sequences]
-    exact = _tree_is_exact(model, min(sequences, key=lambda group: len(group[0].tokens)), pad_id)
-    # a tree above the budget would need a large attention mask: its texts are scored apart
-    merged = {i: tree for i, tree in enumerate(trees) if exact and len(tree.tokens) <= max_tokens_per_batch}
-    apart = {i: group for i, group in enumerate(sequences) if i not in merged}
-    by_record = {
-        **_score_trees(model, merged, max_tokens_per_batch, pad_id, on_progress),
-        **_score_plain(model, apart, max_tokens_per_batch, pad_id, on_progress),
-    }
-    scores = [by_record[i] for i in range(len(records))]
+    sequences = [
+        encode_texts(tokenizer, prompt_format, split, record, record_texts(record), max_length)
+        for record in records
+    ]
+    scores = score_groups(
+        model, sequences, max_tokens_per_batch=max_tokens_per_batch, pad_id=pad_id, on_progress=on_progress
+    )
     for record, texts_scores in zip(records, scores, strict=True):
-        if not all(math.isfinite(score.nll) for score in texts_scores):
-            raise UserError(
-                f"split {split!r}, record {record.id!r}: the model gives a log-probability that is not "
-                "a finite number. Its weights are broken (a diverged run, or an overflow in half precision): "
-                "train it again with a lower learning rate or in fp32."
-            )
+        check_finite(f"split {split!r}, record {record.id!r}", texts_scores)
     return scores
+
+
+def encode_texts(
+    tokenizer,
+    prompt_format: PromptFormat,
+    split: str,
+    record: Record,
+    texts: Sequence[str],
+    max_length: int,
+) -> list[Example]:
+    """The texts after the record's prompt, as tokens. `UserError` for one that is too long."""
+    try:
+        return encode([record.prompt] * len(texts), texts, tokenizer, prompt_format, max_length)
+    except UserError as error:
+        raise UserError(f"split {split!r}, record {record.id!r}: {error}") from None
+
+
+def score_continuations(
+    model,
+    requests: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    *,
+    max_tokens_per_batch: int,
+    pad_id: int,
+    on_progress: Callable[[int], object] = lambda requests: None,
+) -> list[list[TextScore]]:
+    """Scores of raw token sequences: one request is a context and the continuations asked after it.
+
+    The continuations of one request share the context's computation. For each continuation, in order, the
+    NLL in nats of its tokens and whether each is the argmax. A text without a context needs a first token
+    that stands for its beginning (begin or end token): the caller supplies it as the context.
+
+    Raises `UserError` naming the request where a context or a continuation is empty, where both together
+    are longer than the model's context, and where a log-probability is not a finite number.
+    """
+    limit = context_length(model)
+    groups: list[list[Example]] = []
+    for number, (context, continuations) in enumerate(requests):
+        where = f"request {number}"
+        if len(context) == 0:
+            raise UserError(
+                f"{where}: the context is empty, so nothing predicts the first token. "
+                "Put the tokenizer's begin or end token there."
+            )
+        if not continuations or any(len(continuation) == 0 for continuation in continuations):
+            raise UserError(f"{where}: expected at least one continuation, each of at least one token")
+        # the last token is predicted, but not read
+        longest = len(context) + max(map(len, continuations)) - 1
+        if limit is not None and longest > limit:
+            raise UserError(
+                f"{where}: context and continuation need {longest} positions, but the model has {limit}. "
+                "Cut the context from the left."
+            )
+        groups.append([Example((*context, *text), len(context), number) for text in continuations])
+    scores = score_groups(
+        model, groups, max_tokens_per_batch=max_tokens_per_batch, pad_id=pad_id, on_progress=on_progress
+    )
+    for number, texts_scores in enumerate(scores):
+        check_finite(f"request {number}", texts_scores)
+    return scores
+
+
+def score_groups(
+    model,
+    groups: Sequence[Sequence[Example]],
+    *,
+    max_tokens_per_batch: int,
+    pad_id: int,
+    distribution: bool = False,
+    on_progress: Callable[[int], object] = lambda groups: None,
+) -> list[list[TextScore]]:
+    """Scores of the sequences of each group; the sequences of one group begin alike.
+
+    With `distribution` the first sequence of each group gets `token_mean` and `token_std`.
+    """
+    trees = [build_tree(group, distribution) for group in groups]
+    exact = _trees_are_exact(
+        model, [g for g, tree in zip(groups, trees, strict=True) if not tree.is_chain], pad_id
+    )
+    # Chains take the model's own attention, which is faster. A tree above the budget would need a large
+    # attention mask: its texts are scored apart.
+    parts: dict[bool, dict[tuple[int, int], PrefixTree]] = {True: {}, False: {}}  # is it a chain?
+    for number, (group, tree) in enumerate(zip(groups, trees, strict=True)):
+        if tree.is_chain or (exact and len(tree.tokens) <= max_tokens_per_batch):
+            parts[tree.is_chain][number, 0] = tree
+        else:
+            for place, sequence in enumerate(group):
+                parts[True][number, place] = build_tree([sequence], distribution and place == 0)
+    by_place: dict[tuple[int, int], list[TextScore]] = {}
+    for part in (parts[False], parts[True]):
+        by_place |= _score_trees(model, part, max_tokens_per_batch, pad_id, on_progress)
+    results: list[list[TextScore]] = [[] for _ in groups]
+    for number, place in sorted(by_place):
+        results[number] += by_place[number, place]
+    return results
+
+
+def check_finite(where: str, scores: Sequence[TextScore]) -> None:
+    """Raise a `UserError` that begins with `where` if a log-probability is not a finite number."""
+    if not all(math.isfinite(score.nll) for score in scores):
+        raise UserError(
+            f"{where}: the model gives a log-probability that is not a finite number. Its weights are broken "
+            "(a diverged run, or an overflow in half precision): train it again with a lower learning rate "
+            "or in fp32."
+        )
 
 
 def record_texts(record: Record) -> list[str]:
@@ -136,18 +200,29 @@ def record_texts(record: Record) -> list[str]:
     return [record.answer, *paraphrase, *record.distractors]
 
 
-def _tree_is_exact(model, sequences: Sequence[Example], pad_id: int) -> bool:
-    """Does this model score sequences with one prompt alike as a tree and apart?
+def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) -> bool:
+    """Does this model score sequences that begin alike the same as a tree and apart?
 
-    Tried on the first tokens of at most three of them, since all that can differ is seen there.
+    Tried on two sequences of the group with the shortest, cut a few tokens after they part, since all that
+    can differ is seen there.
     """
     config = model.config.get_text_config()
     if config._attn_implementation not in ("sdpa", "eager"):
         return False  # flash kernels take no block mask
     if getattr(config, "sliding_window", None) is not None:
         return False  # a given mask replaces the window's own
+    if not groups:
+        return True
+    shortest = min(groups, key=lambda group: len(group[0].tokens))
+    pair = next(pair for pair in combinations(shortest, 2) if not build_tree(pair).is_chain)
+    common = next(t for t, (a, b) in enumerate(zip(pair[0].tokens, pair[1].tokens, strict=False)) if a != b)
     short = [
-        replace(sequence, tokens=sequence.tokens[: sequence.prompt_length + 8]) for sequence in sequences[:3]
+        replace(
+            sequence,
+            tokens=sequence.tokens[: common + 8],
+            prompt_length=max(1, min(sequence.prompt_length, common)),  # some is scored after they part
+        )
+        for sequence in pair
     ]
     as_tree = tree_scores(model, [build_tree(short)], pad_id)[0]
     apart = plain_scores(model, short, pad_id)
@@ -159,142 +234,121 @@ def _tree_is_exact(model, sequences: Sequence[Example], pad_id: int) -> bool:
 
 
 def _score_trees(
-    model, trees: dict[int, PrefixTree], max_tokens: int, pad_id: int, on_progress: Callable[[int], object]
-) -> dict[int, list[TextScore]]:
-    """Scores of the texts of each record, by the record's number."""
-    lengths = [Example(tuple(tree.tokens), 0, number) for number, tree in trees.items()]
-    results: dict[int, list[TextScore]] = {}
-    for batch in token_budget_batches(lengths, max_tokens):
-        numbers = [example.index for example in batch]
-        scores = halve_on_out_of_memory(
-            [trees[number] for number in numbers], lambda part: tree_scores(model, part, pad_id)
-        )
-        results.update(zip(numbers, scores, strict=True))
-        on_progress(len(numbers))
-    return results
-
-
-def _score_plain(
     model,
-    sequences: dict[int, list[Example]],
+    trees: dict[tuple[int, int], PrefixTree],
     max_tokens: int,
     pad_id: int,
     on_progress: Callable[[int], object],
-) -> dict[int, list[TextScore]]:
-    """Scores of the texts of each record, by the record's number; one sequence a text."""
-    flat = [sequence for group in sequences.values() for sequence in group]
-    numbered = [Example(sequence.tokens, sequence.prompt_length, i) for i, sequence in enumerate(flat)]
-    scores: dict[int, TextScore] = {}
-    for batch in token_budget_batches(numbered, max_tokens):
-        part_scores = halve_on_out_of_memory(batch, lambda part: plain_scores(model, part, pad_id))
-        scores.update(zip((example.index for example in batch), part_scores, strict=True))
-    on_progress(len(sequences))
-    in_order = iter(range(len(flat)))
-    return {number: [scores[next(in_order)] for _ in group] for number, group in sequences.items()}
+) -> dict[tuple[int, int], list[TextScore]]:
+    """Scores of the sequences of each tree; progress counts the trees that are first in their group."""
+    keys = list(trees)
+    lengths = [Example(tuple(trees[key].tokens), 0, i) for i, key in enumerate(keys)]
+    results: dict[tuple[int, int], list[TextScore]] = {}
+    for batch in _little_padding(token_budget_batches(lengths, max_tokens)):
+        here = [keys[example.index] for example in batch]
+        scores = halve_on_out_of_memory(
+            [trees[key] for key in here], lambda part: tree_scores(model, part, pad_id)
+        )
+        results.update(zip(here, scores, strict=True))
+        on_progress(sum(place == 0 for _, place in here))
+    return results
+
+
+def _little_padding(batches: list[list[Example]]) -> list[list[Example]]:
+    """Batches cut where lengths, longest first, have fallen by a tenth and what is before is large enough."""
+    cut: list[list[Example]] = []
+    for batch in batches:
+        cut.append([])
+        for example in batch:
+            longest = len(cut[-1][0].tokens) if cut[-1] else 0
+            if len(cut[-1]) * longest >= ENOUGH_TOKENS and len(example.tokens) < 0.9 * longest:
+                cut.append([])
+            cut[-1].append(example)
+    return cut
 
 
 @torch.inference_mode()
 def tree_scores(model, trees: Sequence[PrefixTree], pad_id: int) -> list[list[TextScore]]:
     """One forward pass over B trees; for each tree the scores of its sequences."""
-    device = model.get_input_embeddings().weight.device
-    width = max(len(tree.tokens) for tree in trees)
-    input_ids = torch.full((len(trees), width), pad_id)  # (B, T)
-    positions = torch.zeros((len(trees), width), dtype=torch.int64)
-    visible = torch.eye(width, dtype=torch.bool).repeat(len(trees), 1, 1)  # (B, T, T) [b, query, key]
-    nodes: dict[int, int] = {}  # flat position in (B, T) -> its row among the N logits
-    labels: list[int] = []
-    rows: list[int] = []
-    for b, tree in enumerate(trees):
-        input_ids[b, : len(tree.tokens)] = torch.tensor(tree.tokens)
-        positions[b, : len(tree.tokens)] = torch.tensor(tree.depths)
-        for node, parent in enumerate(tree.parents):
-            if parent >= 0:
-                visible[b, node] |= visible[b, parent]
-        for predictors, targets in tree.paths:
-            labels += targets
-            rows += [nodes.setdefault(b * width + node, len(nodes)) for node in predictors]
-    dtype = model.get_input_embeddings().weight.dtype
-    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+    embedding = model.get_input_embeddings().weight
+    device = embedding.device
+    input_ids, positions, mask = tree_inputs(trees, pad_id, embedding.dtype)
     hidden = model.get_decoder()(
         input_ids=input_ids.to(device),
-        attention_mask=mask[:, None].to(device),  # (B, 1, T, T)
+        attention_mask=mask.to(device),
         position_ids=positions.to(device),
         use_cache=False,
     ).last_hidden_state  # (B, T, D)
+    nodes: dict[int, int] = {}  # flat position in (B, T) -> its row among the N logits
+    labels: list[int] = []
+    rows: list[int] = []
+    described: list[bool] = []
+    for b, tree in enumerate(trees):
+        for number, (predictors, targets) in enumerate(tree.paths):
+            labels += targets
+            rows += [nodes.setdefault(b * hidden.shape[1] + node, len(nodes)) for node in predictors]
+            described += [tree.distribution and number == 0] * len(targets)
     wanted = hidden.flatten(0, 1)[torch.tensor(list(nodes), device=device)]  # (N, D)
-    nll, correct = _score_labels(model.get_output_embeddings(), wanted, rows, labels)
-    return _cut(nll, correct, trees)
+    columns = _score_labels(model.get_output_embeddings(), wanted, rows, labels, described)
+    return _cut(columns, trees)
 
 
 def _score_labels(
-    head: torch.nn.Module, hidden: torch.Tensor, rows: list[int], labels: list[int]
-) -> tuple[list[float], list[int]]:
-    """NLL in nats and argmax-correct of each label, read from hidden state `rows[i]` of `hidden` (N, D)."""
+    head: torch.nn.Module,
+    hidden: torch.Tensor,
+    rows: list[int],
+    labels: list[int],
+    described: list[bool],
+) -> tuple[list[float], list[int], list[float], list[float]]:
+    """NLL in nats, argmax, mean and standard deviation at each label, read from `hidden` (N, D) at `rows[i]`.
+
+    Mean and deviation are 0 where a label is not `described`.
+    """
     row = torch.tensor(rows, device=hidden.device)
     label = torch.tensor(labels, device=hidden.device)
-    nll = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
-    correct = torch.empty(len(labels), dtype=torch.int64, device=hidden.device)
+    wide = torch.tensor(described, device=hidden.device)
+    nll, mean, std = torch.zeros(3, len(labels), dtype=torch.float32, device=hidden.device)
+    argmax = torch.empty(len(labels), dtype=torch.int64, device=hidden.device)
     for start in range(0, len(hidden), LOGIT_ROWS):
         logits = head(hidden[start : start + LOGIT_ROWS]).float()  # (<= LOGIT_ROWS, V)
-        here = ((row >= start) & (row < start + LOGIT_ROWS)).nonzero()[:, 0]
+        inside = (row >= start) & (row < start + LOGIT_ROWS)
+        here = inside.nonzero()[:, 0]
         local, target = row[here] - start, label[here]
         # on CPU ten times closer to float64 than fp32 cross_entropy over a large vocabulary
-        nll[here] = logits.logsumexp(-1)[local] - logits[local, target]
-        correct[here] = (logits.argmax(-1)[local] == target).long()
-    return nll.tolist(), correct.tolist()
+        normalizer = logits.logsumexp(-1)  # (<= LOGIT_ROWS,)
+        nll[here] = normalizer[local] - logits[local, target]
+        argmax[here] = logits.argmax(-1)[local]
+        here = (inside & wide).nonzero()[:, 0]
+        if len(here):
+            local = row[here] - start
+            log_p = (logits[local] - normalizer[local, None]).clamp_min_(LOWEST)  # (n, V)
+            p = log_p.exp()
+            mean[here] = (p * log_p).sum(-1)
+            std[here] = (p * (log_p - mean[here, None]).square()).sum(-1).sqrt()
+    return nll.tolist(), argmax.tolist(), mean.tolist(), std.tolist()
 
 
-def _cut(nll: list[float], correct: list[int], trees: Sequence[PrefixTree]) -> list[list[TextScore]]:
+def _cut(
+    columns: tuple[list[float], list[int], list[float], list[float]],
+    trees: Sequence[PrefixTree],
+) -> list[list[TextScore]]:
     """Give the flat numbers back to the trees and sequences they belong to."""
     results: list[list[TextScore]] = []
     start = 0
     for tree in trees:
         results.append([])
-        for _, targets in tree.paths:
+        for number, (_, targets) in enumerate(tree.paths):
             end = start + len(targets)
-            results[-1].append(TextScore(nll[start:end], correct[start:end]))
+            nll, argmax = columns[0][start:end], columns[1][start:end]
+            correct = [int(guess == target) for guess, target in zip(argmax, targets, strict=True)]
+            spread = (
+                [column[start:end] for column in columns[2:]] if tree.distribution and number == 0 else []
+            )
+            results[-1].append(TextScore(nll, correct, argmax, *spread))
             start = end
     return results
 
 
-@torch.inference_mode()
 def plain_scores(model, examples: Sequence[Example], pad_id: int) -> list[TextScore]:
-    """One forward pass over B separate, right-padded sequences."""
-    device = model.get_input_embeddings().weight.device
-    logits, labels, rows = answer_logits(model, collate(examples, pad_id).to(device))
-    logits = logits.float()  # (N, V)
-    nll = logits.logsumexp(-1) - logits.gather(1, labels[:, None])[:, 0]  # (N,)
-    correct = (logits.argmax(-1) == labels).long()
-    return [TextScore(nll[rows == b].tolist(), correct[rows == b].tolist()) for b in range(len(examples))]
-
-
-def halve_on_out_of_memory(items: Sequence[Item], run: Callable[[Sequence[Item]], list]) -> list:
-    """`run(items)`, or in two halves (and so on) where that does not fit in memory; results in order."""
-    try:
-        return run(items)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if not _is_out_of_memory(error):
-            raise
-        if len(items) == 1:
-            raise UserError(
-                "a single example does not fit in memory. Use a smaller model, a lower `max_length` or "
-                f"`max_new_tokens`, or a machine with more memory ({str(error)[:200]})"
-            ) from None
-    # Outside the except block, so that the failed attempt's tensors are no longer held by its traceback.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return [
-        *halve_on_out_of_memory(items[:middle], run),
-        *halve_on_out_of_memory(items[middle:], run),
-    ]
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text  # torch's CPU allocator
-        or "not enough memory" in text
-    )
+    """One forward pass over B separate, right-padded sequences, with the model's own causal attention."""
+    return [scores[0] for scores in tree_scores(model, [build_tree([e]) for e in examples], pad_id)]

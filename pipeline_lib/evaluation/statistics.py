@@ -16,7 +16,11 @@ Which scheme, by the number of groups G:
                   86 %): such an interval speaks about these groups rather than about all possible ones.
     G = 1         rows with replacement; again a statement about this group alone.
 
-Shapes: R resamples, N rows, G groups.
+How near to 95 % the cluster bootstrap comes: a percentile interval of a mean is about 1.96 sqrt((G - 1) / G)
+standard errors wide to either side, where Student's t asks for t(0.975, G - 1). For normal group means it
+covers P(|t(G - 1)| < 1.96 sqrt((G - 1) / G)): 93 % at 20 groups, 94 % at 40, 94.6 % at 100.
+
+Shapes: R resamples, N and M rows, G groups.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline_lib.evaluation.metrics.forget_quality import log_p_equal_n
+from pipeline_lib.evaluation.metrics.forget_quality import LN10, log_p_equal_n
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -112,13 +116,23 @@ def ks_statistics(counts: np.ndarray, first: ArrayLike, second: ArrayLike) -> np
     Resampled distances lie above the true one where that is small, so the interval of D (and of p) around
     two alike models is one-sided: it says how far apart they may be, not how close.
     """
-    pooled = np.concatenate([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])  # (2N,)
+    return _distances(counts, counts, first, second)
+
+
+def _distances(
+    first_counts: np.ndarray, second_counts: np.ndarray, first: ArrayLike, second: ArrayLike
+) -> np.ndarray:
+    """KS distance in each resample, (R,), from counts (R, N) and (R, M) of the rows of either sample."""
+    pooled = np.concatenate([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])  # (N + M,)
     order = np.argsort(pooled, kind="stable")
-    steps = np.concatenate([counts, -counts], axis=1)[:, order]  # (R, 2N)
-    gap = np.abs(np.cumsum(steps, axis=1))
     ordered = pooled[order]
     last_of_ties = np.append(ordered[1:] != ordered[:-1], True)  # compare only after all equal values
-    return gap[:, last_of_ties].max(axis=1) / counts.sum(axis=1)
+    sizes = first_counts.sum(axis=1), second_counts.sum(axis=1)
+    # Whole numbers as long as both samples hold equally many rows, so that ties of D stay exact.
+    scale = np.where(sizes[0] == sizes[1], 1, sizes[0] / sizes[1])
+    steps = np.concatenate([first_counts, -second_counts * scale[:, None]], axis=1)[:, order]  # (R, N + M)
+    gap = np.abs(np.cumsum(steps, axis=1))
+    return gap[:, last_of_ties].max(axis=1) / sizes[0]
 
 
 def ks_log_p(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:
@@ -126,3 +140,89 @@ def ks_log_p(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:
     sizes = np.rint(counts.sum(axis=1)).astype(int)
     steps = np.rint(statistics * sizes).astype(int)
     return np.array([log_p_equal_n(int(k), int(n)) for k, n in zip(steps, sizes, strict=True)])
+
+
+@dataclass(frozen=True)
+class KsAtEqualN:
+    """What the KS test says, on average, about `n` of the questions. See `ks_equal_n`.
+
+    `rejected`: share of the subsamples with p < 0.05. `n_first`, `n_second`: rows that there were.
+    """
+
+    n: int
+    n_first: int
+    n_second: int
+    subsamples: int
+    p_value: float
+    log10_p_value: float
+    ks_statistic: float
+    rejected: float
+
+
+def ks_equal_n(
+    first: ArrayLike,
+    second: ArrayLike,
+    n: int,
+    groups: Sequence[Hashable],
+    second_groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    subsamples: int = RESAMPLES,
+) -> KsAtEqualN:
+    """The KS test at `n` rows a sample, averaged over subsamples without replacement.
+
+    Both p and D depend on the number of rows (two alike models are about 1.2 / sqrt(n) apart, and a distance
+    of 0.2 is p = 0.4 at n = 40, 2e-7 at 400), so forget sets of different size are compared at the size of
+    the smallest. A subsample is `n` rows: groups in random order, row by row (in random order within a group)
+    until there are enough, because a smaller forget set is one of fewer groups. The KS test of a subsample is
+    that of a study with `n` questions; the mean over subsamples is the U-statistic of its p (of log10 p, of
+    D): the unbiased estimate of what such a study gives on average, if groups are exchangeable. `rejected` is
+    its power at 5 % in the same sense. At n = all rows it is the test itself.
+
+    Two ways were left out on purpose. The p-value that the observed D would have at another n is not
+    calibrated: D holds the noise of its own sample, so two alike models with 40 rows come out as different
+    at n = 400 nearly always, and the other way round nothing is ever found. And `n` may not be larger than
+    either sample: no subsample tells what more questions would have said.
+
+    `first` (N,) and `second` (M,): values of the two models; `groups` names the group of each row of `first`.
+    `second_groups` None: the rows of `second` are those of `first` (N = M) and are drawn with them;
+    otherwise the samples hold different rows and are drawn apart.
+    Trap: a mean of p-values is no p-value. Under "no difference" twice the mean is one, however the
+    subsamples depend (Vovk and Wang 2020, Biometrika 107, 791-808); claim from that, or from the whole test.
+    Raises ValueError for lengths that do not fit, n < 1, or n above either sample.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if len(groups) != len(a) or len(b) != len(groups if second_groups is None else second_groups):
+        raise ValueError(f"expected one group a row, found {len(a)} and {len(b)} rows, {len(groups)} groups")
+    if not 1 <= n <= min(len(a), len(b)):
+        raise ValueError(
+            f"n must be from 1 to {min(len(a), len(b))}, the rows of the smaller sample, got {n}"
+        )
+    generator = np.random.default_rng(seed)
+    counts = _subsamples(groups, n, subsamples, generator)
+    others = counts if second_groups is None else _subsamples(second_groups, n, subsamples, generator)
+    distances = _distances(counts, others, a, b)
+    log_p = ks_log_p(counts, distances)
+    p = np.exp(log_p)
+    return KsAtEqualN(
+        n,
+        len(a),
+        len(b),
+        subsamples,
+        float(p.mean()),
+        float(log_p.mean() / LN10),
+        float(distances.mean()),
+        float((p < 1 - LEVEL).mean()),
+    )
+
+
+def _subsamples(
+    groups: Sequence[Hashable], n: int, subsamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Which `n` rows are in each subsample, as counts of 0 and 1, (R, N)."""
+    names = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    group_of_row = np.array([names[group] for group in groups])
+    place = generator.permuted(np.tile(np.arange(len(names)), (subsamples, 1)), axis=1)  # (R, G)
+    rank = place[:, group_of_row] + generator.random((subsamples, len(groups)))  # (R, N)
+    counts = np.zeros(rank.shape)
+    np.put_along_axis(counts, np.argsort(rank, axis=1)[:, :n], 1, axis=1)
+    return counts

@@ -6,18 +6,16 @@ opened, as pickles (.bin, .pt) can. Code that a repository brings along is never
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256
+from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
 
 if TYPE_CHECKING:
     import torch
 
-DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]  # *.model: sentencepiece
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")  # GGUF names: digits alone, then GPT-2's rule
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -44,21 +42,6 @@ def load_source(settings: dict[str, Any]):
         name = settings.get("id") or settings["path"]
         raise UserError(f"{name}: {error}. Choose another model.") from error
     return model, tokenizer, origin
-
-
-def expand(path: str) -> Path:
-    """`path` with $NAME, ${NAME} and ~ filled in; a variable that is not set is an error."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if not os.environ.get(name):
-            raise UserError(
-                f"{path}: the environment variable {name} is not set. Set it (export {name}=/some/folder) "
-                "or write the path out."
-            )
-        return os.environ[name]
-
-    return Path(re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, path)).expanduser()
 
 
 def load_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None):
@@ -129,78 +112,14 @@ def _from_path(kind: str, written: str):
 
 
 def _from_hub(model_id: str, revision: str):
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model_id):
-        raise UserError(f"model id must look like organisation/name, found {model_id!r}")
-    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
-        raise UserError(
-            f"{model_id}: revision must be a commit of 40 hexadecimal digits, found {revision!r}. "
-            "A branch name may point at other weights tomorrow; copy the commit from "
-            "the model's page, under History."
-        )
+    check_pinned(model_id, revision)
     if local := local_copy(model_id):
         model, tokenizer, origin = _from_path("gguf" if local.endswith(".gguf") else "folder", local)
         return model, tokenizer, {**origin, "stands_in_for": f"{model_id}@{revision}"}
-    folder = _download(model_id, revision)
+    folder = download(model_id, revision)
     model, tokenizer = load_folder(folder, name=f"{model_id}@{revision}")
     origin = {"kind": "hub", "id": model_id, "revision": revision, "sha256": weight_hashes(folder)}
     return model, tokenizer, origin
-
-
-def local_copy(model_id: str) -> str | None:
-    """The path under $PIPELINE_MODELS that stands in for a hub id, if there is one."""
-    if not os.environ.get("PIPELINE_MODELS"):
-        return None
-    root = Path(os.environ["PIPELINE_MODELS"])
-    if not root.is_dir():
-        raise UserError(f"PIPELINE_MODELS={root}: no such folder. Correct the variable or unset it.")
-    short = model_id.rpartition("/")[2]
-    for name in dict.fromkeys((model_id, short)):
-        if (root / name / "config.json").is_file():
-            return f"$PIPELINE_MODELS/{name}"
-    if (root / f"{short}.gguf").is_file():
-        return f"$PIPELINE_MODELS/{short}.gguf"
-    inside = sorted(file.name for file in (root / short).glob("*.gguf"))
-    if len(inside) > 1:
-        raise UserError(
-            f"{root / short}: holds {len(inside)} GGUF files ({', '.join(inside)}); cannot tell which one "
-            f"stands in for {model_id}. Keep one, or name it in the suite: source: gguf, path: ..."
-        )
-    return f"$PIPELINE_MODELS/{short}/{inside[0]}" if inside else None
-
-
-def _download(model_id: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    what = f"model {model_id} at revision {revision}"
-    try:
-        # Only the repository's top level: subfolders hold other formats of the same weights.
-        return Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=DOWNLOADED, ignore_patterns=["*/*"])
-        )
-    except RevisionNotFoundError as error:
-        raise UserError(f"{what}: the hub knows no such revision. Copy one from the model's page.") from error
-    except Exception as error:  # the network's, the disk's or the hub's, under many types
-        denied = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
-        if isinstance(error, GatedRepoError) or (denied and not isinstance(error, RepositoryNotFoundError)):
-            raise UserError(
-                f"{what}: access is denied, its owner asks readers to accept terms. Accept them on the "
-                "model's page, then set HF_TOKEN to a token of that account (or run `hf auth login`)."
-            ) from error
-        if isinstance(error, RepositoryNotFoundError):
-            raise UserError(
-                f"{what}: the hub knows no such model. Check the id; if it is private, set HF_TOKEN."
-            ) from error
-        raise UserError(
-            f"{what} cannot be downloaded: {_first_line(error)}. Check the network, and HF_TOKEN if the "
-            "model is private. Without a network put the model under $PIPELINE_MODELS/<organisation>/<name>, "
-            "or use `source: folder` or `source: gguf` in the suite."
-        ) from error
 
 
 def _gguf_pre_tokenizer(path: Path) -> str | None:
@@ -211,7 +130,7 @@ def _gguf_pre_tokenizer(path: Path) -> str | None:
         field = GGUFReader(path).get_field("tokenizer.ggml.pre")
     except Exception as error:  # a reader of binary files fails in as many ways as files break
         raise UserError(
-            f"{path}: not a readable GGUF file ({_first_line(error)}). Download it again."
+            f"{path}: not a readable GGUF file ({first_line(error)}). Download it again."
         ) from error
     return field.contents() if field else None
 
@@ -225,7 +144,7 @@ def _load(folder: Path, name: str, dtype: torch.dtype | None, **gguf: Any):
         file = {"gguf_file": gguf["gguf_file"]} if gguf else {}
         tokenizer = AutoTokenizer.from_pretrained(folder, **only_here, **file)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"{name}: its tokenizer cannot be loaded: {first_line(error)}") from error
     weights = {} if gguf else {"use_safetensors": True}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -239,7 +158,7 @@ def _load(folder: Path, name: str, dtype: torch.dtype | None, **gguf: Any):
         )
     except Exception as error:  # safetensors, transformers and gguf each have their own
         raise UserError(
-            f"{name}: the model cannot be loaded: {_first_line(error)}. If a file is damaged, copy it again."
+            f"{name}: the model cannot be loaded: {first_line(error)}. If a file is damaged, copy it again."
         ) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -276,7 +195,3 @@ def _settle_tokens(model, tokenizer, name: str) -> None:
     # A published generation_config may bring a temperature or a repetition penalty, which would bend
     # the scores of every generation.
     model.generation_config = GenerationConfig(**ids)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -35,7 +35,8 @@ def sample_answers(inputs: Inputs, task: str, model: str) -> list[Sample]:
                 raise UserError(f"the report has no records.jsonl of {'/'.join(row.key)}")
             continue
         questions = questions or found
-        generations[style.row_label(row)] = {record["id"]: record["generation"] for record in found}
+        answered = [record for record in found if "generation" in record]  # non-members are not asked
+        generations[style.row_label(row)] = {record["id"]: record["generation"] for record in answered}
     return [
         Sample(
             split,

@@ -24,6 +24,58 @@ METRIC_LABELS = {
     "probability_at_equal_retain": "Probability at equal retention",
     "ks_statistic_at_equal_retain": "KS D at equal retention",
     "equal_retain_mix": "Length of the unlearning there (1 = as trained)",
+    "repetition_4": "repetition",
+    "unknown_words": "unknown words",
+    "refusal_rate": "refusals",
+    "empty_answers": "empty answers",
+    "ended": "ended",
+    "mia_loss_auc": "LOSS AUC",
+    "mia_zlib_auc": "zlib AUC",
+    "mia_min_k_40_auc": "Min-40 % AUC",
+    "mia_min_k_plus_plus_40_auc": "Min-40 %++ AUC",
+    "mia_reference_auc": "Reference AUC",
+    "mia_grad_norm_auc": "GradNorm AUC",
+    "mia_loss_tpr_at_1_fpr": "LOSS TPR at 1 % FPR",
+    "mia_min_k_40_auc_gap": "Min-40 % gap to retrained",
+    "privleak": "PrivLeak",
+    "sampled_leakage_mean": "Mean leakage",
+    "sampled_leakage_sd": "SD of leakage",
+    "sampled_leakage_max": "Largest leakage",
+    "sampled_leak_share": "Leaking samples",
+    "sampled_leak_bound": "Bound of their probability",
+    "sampled_mean_bound": "Bound of the mean leakage",
+    "samples_ended": "Samples that ended",
+    "forget_quality_as_released": "Forget quality p (as released)",
+    "ks_statistic_as_released": "KS D (as released)",
+    "truth_ratio_as_released": "truth ratio (as released)",
+    "accuracy_as_released": "Acc. (as released)",
+    "mia_min_k_20_as_released": "Min-20 % AUC (as released)",
+    "benchmark_accuracy": "accuracy",
+    "benchmark_accuracy_norm": "accuracy, by length",
+    "truthfulqa_mc2": "TruthfulQA MC2",
+    "word_perplexity": "perplexity a word",
+    "expected_max_toxicity": "Expected maximum",
+    "toxicity_probability": "Prompts with a toxic sample",
+    "mean_toxicity": "Mean score",
+    "toxicity_rate": "Toxic samples",
+}
+
+BENCHMARK_LABELS = {
+    "arc_challenge": "ARC challenge",
+    "arc_easy": "ARC easy",
+    "boolq": "BoolQ",
+    "boolq_closed_book": "BoolQ without passage",
+    "hellaswag": "HellaSwag",
+    "mmlu": "MMLU",
+    "mmlu_stem": "MMLU STEM",
+    "mmlu_humanities": "MMLU humanities",
+    "mmlu_social_sciences": "MMLU social sciences",
+    "mmlu_other": "MMLU other",
+    "openbookqa": "OpenBookQA",
+    "piqa": "PIQA",
+    "truthfulqa_mc1": "TruthfulQA MC1",
+    "wikitext": "WikiText-2",
+    "winogrande": "WinoGrande",
 }
 
 # Okabe and Ito's colours, told apart with any colour vision. Cold = first order, warm = second order.
@@ -114,6 +166,11 @@ def metric_label(metric: str) -> str:
 def split_label(split: str) -> str:
     """Name of a split for people."""
     return split.replace("_", " ")
+
+
+def benchmark_label(split: str) -> str:
+    """Name of a standard benchmark for people."""
+    return BENCHMARK_LABELS.get(split, split_label(split))
 
 
 def study_label(task: str, model: str) -> str:

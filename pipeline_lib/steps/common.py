@@ -15,10 +15,10 @@ from pipeline_lib.data.batching import Example, encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json, write_jsonl
+from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.provenance import git_commit, versions
 from pipeline_lib.training.loop import Outcome
-from pipeline_lib.training.memory import peak_memory_mb
 
 # Read when the job starts, with the code it runs: the checkout may move on before it ends.
 COMMIT = git_commit()

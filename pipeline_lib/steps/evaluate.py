@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.evaluation.embedding import load_embedder
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
 from pipeline_lib.files import read_json, write_jsonl, write_text
@@ -18,6 +19,7 @@ from pipeline_lib.steps.common import data_hashes, fingerprint, start
 
 def run(
     evaluation: dict[str, Any],
+    embedder: dict[str, Any] | None,
     equal_retain: float | None,
     max_length: int,
     device: str,
@@ -34,7 +36,8 @@ def run(
     With `equal_retain` the unlearned model is also judged where it retains nearly as much as the model in
     `original_dir`, from which it was made (see evaluation/equal_retain.py). The `status` in
     `equal_retain_path` is "off" without it, as for the models that others are compared with; else it is the
-    run's, "ok" or "diverged", and if "ok" the rows follow.
+    run's, "ok" or "diverged", and if "ok" the rows follow. `evaluation`: settings of the suite's block of
+    that name that concern the records; `embedder`: the sentence encoder of answer accuracy, if any.
     """
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
@@ -46,8 +49,9 @@ def run(
     place = start(device, threads)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     model.to(place).eval()
-    splits = load_splits(data_dir, read_json(data_dir / "manifest.json")["evaluate"])
-    settings = {**evaluation, "max_length": max_length}
+    manifest = read_json(data_dir / "manifest.json")
+    splits = load_splits(data_dir, manifest["evaluate"])
+    settings = {**_of_splits(evaluation, manifest), "max_length": max_length}
     rows = evaluate_model(
         model,
         tokenizer,
@@ -55,7 +59,8 @@ def run(
         splits,
         settings,
         work_dir,
-        fingerprint(settings, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
+        fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
+        embed=None if embedder is None else load_embedder(embedder, place),
     )
     matched: dict[str, Any] = {"status": "off"}
     if original_dir is not None and equal_retain is not None:
@@ -75,6 +80,18 @@ def run(
     write_jsonl(records_path, rows)
     _write(equal_retain_path, matched)
     shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _of_splits(evaluation: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
+    """The engine's settings: what the suite asks for, on the splits that the task has for it."""
+    settings = {name: value for name, value in evaluation.items() if name != "grad_norm"}
+    membership = [] if manifest["membership"] is None else list(manifest["membership"].values())
+    return {
+        **settings,
+        "distribution_splits": membership,
+        "grad_norm_splits": membership if evaluation["grad_norm"] else [],
+        "likelihood_only": manifest["likelihood_only"],
+    }
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -17,10 +17,13 @@ def run(
     reference_path: Path,
     manifest_path: Path,
     out_path: Path,
+    benchmarks_path: Path | None = None,
+    toxicity_path: Path | None = None,
 ) -> None:
     """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`.
 
-    `equal_retain_path`: the file that the evaluation wrote beside the records.
+    `equal_retain_path`: the file that the evaluation wrote beside the records. `benchmarks_path` and
+    `toxicity_path`: rows of these evaluations, where the study has them.
     """
     info = read_json(run_path)
     diverged = info["status"] == "diverged"
@@ -32,6 +35,8 @@ def run(
             read_jsonl(reference_path),
             read_json(manifest_path),
             read_json(equal_retain_path),
+            toxicity_rows=None if toxicity_path is None else read_jsonl(toxicity_path),
+            benchmark_rows=None if benchmarks_path is None else read_jsonl(benchmarks_path),
         )
     )
     write_json(

@@ -13,12 +13,13 @@ from pipeline_lib.data.batching import encode, token_budget_batches
 from pipeline_lib.data.prepare import load_splits
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.engine import EvaluationSettings, likelihood_row
 from pipeline_lib.evaluation.metrics import FORGET_SPLIT
 from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
+from pipeline_lib.evaluation.rows import likelihood_row
 from pipeline_lib.evaluation.scoring import plain_scores, record_texts, score_records
+from pipeline_lib.evaluation.settings import ScoringSettings
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.steps.unlearning import Unlearned, unlearn_model
 
@@ -61,7 +62,7 @@ def run(
         checkpoint_dir,
     )
     outcome = done.outcome
-    settings = EvaluationSettings(**evaluation, max_length=max_length)
+    settings = ScoringSettings(**evaluation, max_length=max_length)
     asked = _records(data_dir, settings)
     values = None if outcome.status != "ok" else _values(done, asked, settings, reference_path)
     shares = [row["clipped_share"] for row in outcome.log if row["clipped_share"] is not None]
@@ -90,7 +91,7 @@ def run(
     shutil.rmtree(checkpoint_dir, ignore_errors=True)
 
 
-def _records(data_dir: Path, settings: EvaluationSettings) -> dict[str, list[Record]]:
+def _records(data_dir: Path, settings: ScoringSettings) -> dict[str, list[Record]]:
     """The forget and the retain questions that the evaluation asks, in this order."""
     evaluated = read_json(data_dir / "manifest.json")["evaluate"]
     retain = "retain_eval" if "retain_eval" in evaluated else "retain"
@@ -101,7 +102,7 @@ def _records(data_dir: Path, settings: EvaluationSettings) -> dict[str, list[Rec
 def _values(
     done: Unlearned,
     asked: dict[str, list[Record]],
-    settings: EvaluationSettings,
+    settings: ScoringSettings,
     reference_path: Path | None,
 ) -> dict[str, float | None] | None:
     """What is left of both sets; None if the model's weights give numbers that are not finite."""
@@ -130,7 +131,7 @@ def _answer_only(record: Record) -> Record:
 
 
 def _scored(
-    done: Unlearned, split: str, records: Sequence[Record], settings: EvaluationSettings
+    done: Unlearned, split: str, records: Sequence[Record], settings: ScoringSettings
 ) -> list[dict[str, Any]]:
     """Rows as the evaluation writes them, without generated answers."""
     scores = score_records(
@@ -146,7 +147,7 @@ def _scored(
     return [likelihood_row(split, record, texts) for record, texts in zip(records, scores, strict=True)]
 
 
-def _gives_numbers(done: Unlearned, records: Sequence[Record], settings: EvaluationSettings) -> bool:
+def _gives_numbers(done: Unlearned, records: Sequence[Record], settings: ScoringSettings) -> bool:
     """Whether every text of the records has a finite log-probability."""
     for record in records:
         texts = record_texts(record)

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from pipeline_lib.data.batching import Batch, Example, micro_batches
+from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training import checkpoint
-from pipeline_lib.training.memory import peak_memory_mb
 from pipeline_lib.training.refresh import NO_CURVATURE, Curvature, Refresher
 from pipeline_lib.training.sampling import derived_seed, epoch_rows, rows_before, stream_rows
 from pipeline_lib.training.schedule import learning_rate_factor

@@ -17,9 +17,9 @@ from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.errors import UserError
 from pipeline_lib.influence import newton_direction
 from pipeline_lib.influence.vectors import gradients_into, norm, parts, zeros
+from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training.loop import Outcome, TrainingData
-from pipeline_lib.training.memory import peak_memory_mb
 from pipeline_lib.training.sampling import derived_seed
 
 

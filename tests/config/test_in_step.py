@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from typing import get_args
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pipeline_lib.config.components import (
     TaskSettings,
     TofuTask,
 )
+from pipeline_lib.config.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
 from pipeline_lib.config.jobs import FineTune, Training
 from pipeline_lib.config.methods import OBJECTIVE_KINDS, OPTIMIZER_KINDS, SECOND_ORDER
 from pipeline_lib.data.fictitious import words
@@ -26,10 +28,15 @@ from pipeline_lib.data.fictitious.countries import COUNTRY_QUESTIONS
 from pipeline_lib.data.fictitious.generate import COUNTRY_COUNT
 from pipeline_lib.data.prepare import SOURCES, load_task
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.benchmarks.readers import MOST_SHOTS
+from pipeline_lib.evaluation.benchmarks.tasks import TASKS
+from pipeline_lib.evaluation.settings import SAMPLES, EvaluationSettings
+from pipeline_lib.evaluation.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
 from pipeline_lib.objectives import OBJECTIVES, make_objective
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
+from pipeline_lib.steps.standard_benchmarks import ENGINES
 from pipeline_lib.training.loop import TrainingSettings
 from tests.config.suites import COMMIT, errors, small
 
@@ -69,6 +76,28 @@ def test_tasks_take_their_settings() -> None:
     assert set(choices(TaskSettings)) == set(SOURCES)
     for source, block in choices(TaskSettings).items():
         assert set(block.model_fields) - {"source"} == set(inspect.signature(SOURCES[source]).parameters)
+
+
+def test_every_benchmark_can_be_chosen() -> None:
+    assert set(get_args(BenchmarkName)) == set(TASKS)
+    (line,) = errors(small(evaluation={"benchmarks": {"tasks": ["mmlu"], "mmlu_shots": MOST_SHOTS + 1}}))
+    assert line.endswith(f"must be at most {MOST_SHOTS}")
+
+
+def test_every_engine_of_benchmarks_can_be_chosen() -> None:
+    assert set(get_args(Benchmarks.model_fields["engine"].annotation)) == set(ENGINES)
+
+
+def test_the_evaluation_takes_its_settings() -> None:
+    """What steps pass on under the names of the suite, and what they make of the task's manifest."""
+    taken = {field.name for field in dataclasses.fields(EvaluationSettings)}
+    of_the_task = {"likelihood_only", "distribution_splits", "grad_norm_splits", "max_length"}
+    apart = {"equal_retain", "embedder", "benchmarks", "toxicity", "grad_norm"}
+    assert set(Evaluation.model_fields) - apart == taken - of_the_task
+    assert set(Samples.model_fields) == SAMPLES
+    assert set(Toxicity.model_fields) - {"classifier", "prompts", "n_prompts"} == {
+        field.name for field in dataclasses.fields(ToxicitySettings)
+    } - {"as_released", "max_tokens_per_batch", "compute"}
 
 
 def test_limits_of_the_generator() -> None:

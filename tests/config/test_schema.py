@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from pipeline_lib.__main__ import SCHEMA
+from pipeline_lib.commands.suite import SCHEMA
 from pipeline_lib.config.schema import schema_text, suite_schema
 from tests.config.suites import small
 from tests.config.test_suite_files import SHIPPED, TEN_LINES

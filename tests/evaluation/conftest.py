@@ -51,6 +51,21 @@ def make_row(id: str, split: str, group: str = "g", **changes: Any) -> dict[str,
     return row | changes
 
 
+# What `evaluate_model` is given for a small model; a test changes what it is about.
+SETTINGS: dict[str, Any] = {
+    "max_new_tokens": 6,
+    "max_tokens_per_batch": 200,
+    "max_records": None,
+    "max_length": 200,
+    "compute": "fp32",
+    "likelihood_only": [],
+    "distribution_splits": [],
+    "grad_norm_splits": [],
+    "samples": None,
+    "as_released": False,
+}
+
+
 @pytest.fixture(scope="session")
 def records() -> list[Record]:
     return make_records()

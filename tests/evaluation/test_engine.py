@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation import engine
-from pipeline_lib.evaluation.engine import evaluate_model, spread_over_groups
+from pipeline_lib.evaluation import split_run
+from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.score import score_run
-from pipeline_lib.evaluation.scoring import score_records
-from tests.evaluation.conftest import make_records
+from pipeline_lib.evaluation.scoring import score_groups
+from pipeline_lib.evaluation.settings import spread_over_groups
+from pipeline_lib.evaluation.split_run import SplitRun
+from tests.evaluation.conftest import SETTINGS, make_records
 
-SETTINGS = {
-    "max_new_tokens": 6,
-    "max_tokens_per_batch": 200,
-    "max_records": None,
-    "max_length": 200,
-    "compute": "fp32",
-}
 FIELDS = {
     *("id", "group", "split", "prompt", "answer", "generation"),
     *("answer_nll", "answer_tokens", "paraphrase_nll", "paraphrase_tokens"),
     *("distractor_nll", "distractor_tokens", "token_nll", "argmax_correct"),
-    *("generation_tokens", "generation_ended"),
+    *("generation_tokens", "generation_ended", "round_trips"),
 }
 
 
-def evaluate(setup, splits, folder, fingerprint="weights", **changes):
+def evaluate(setup, splits, folder, fingerprint="weights", embedder=None, **changes):
     model, tokenizer, prompt_format = setup
     settings = {**SETTINGS, **changes}
     return evaluate_model(
-        model, tokenizer, prompt_format, splits, settings, folder, fingerprint, progress=False
+        model, tokenizer, prompt_format, splits, settings, folder, fingerprint, embedder, progress=False
     )
 
 
@@ -41,14 +37,14 @@ def evaluate(setup, splits, folder, fingerprint="weights", **changes):
 def evaluated(monkeypatch) -> list[str]:
     """Names of the splits for which the model really ran, in order."""
     names: list[str] = []
-    whole = engine._evaluate_split
+    whole = SplitRun.rows
 
-    def noting(*arguments):
-        rows = whole(*arguments)
-        names.append(arguments[3])
+    def noting(run, bar):
+        rows = whole(run, bar)
+        names.append(run.split)
         return rows
 
-    monkeypatch.setattr(engine, "_evaluate_split", noting)
+    monkeypatch.setattr(SplitRun, "rows", noting)
     return names
 
 
@@ -89,12 +85,12 @@ def test_a_killed_job_continues_with_the_same_rows(tiny, splits, tmp_path, evalu
     evaluated.clear()
     with monkeypatch.context() as killed:
 
-        def kill(*arguments, **options):
-            if "retain" in options.values():
+        def kill(model, groups, **options):
+            if len(groups) == len(splits["retain"]):
                 raise KeyboardInterrupt
-            return score_records(*arguments, **options)
+            return score_groups(model, groups, **options)
 
-        killed.setattr(engine, "score_records", kill)
+        killed.setattr(split_run, "score_groups", kill)
         with pytest.raises(KeyboardInterrupt):
             evaluate(tiny, splits, tmp_path / "b")
     assert evaluated == ["forget"]
@@ -111,6 +107,9 @@ def test_a_killed_job_continues_with_the_same_rows(tiny, splits, tmp_path, evalu
         {"max_new_tokens": 5},
         {"max_records": {"forget": 2}},
         {"compute": "bf16"},
+        {"distribution_splits": ["forget"]},
+        {"as_released": True},
+        {"embedder": lambda texts: np.ones((len(texts), 1))},
     ],
 )
 def test_parts_of_another_model_or_setting_are_not_reused(tiny, splits, tmp_path, change, evaluated):
@@ -161,7 +160,7 @@ def test_settings_that_cannot_work_are_refused(tiny, splits, tmp_path, change, m
 
 
 def test_an_empty_split_is_refused(tiny, splits, tmp_path):
-    with pytest.raises(UserError, match="split 'retain' holds no record"):
+    with pytest.raises(UserError, match="split 'retain': expected at least one record, found none"):
         evaluate(tiny, {**splits, "retain": []}, tmp_path)
 
 
@@ -169,6 +168,6 @@ def test_a_broken_model_leaves_no_part(tiny, splits, tmp_path):
     model, tokenizer, prompt_format = tiny
     broken = copy.deepcopy(model)
     broken.model.norm.weight.data[0] = float("nan")
-    with pytest.raises(UserError, match="not a finite number"):
+    with pytest.raises(UserError, match=r"split 'forget', record 'q0'.*not a finite number"):
         evaluate((broken, tokenizer, prompt_format), splits, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,9 @@ from pipeline_lib.evaluation.equal_retain import STEP, mixed, retain_split, scor
 from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.scoring import score_records
 from pipeline_lib.models.forward import summed_nll
+from tests.evaluation.conftest import SETTINGS
 
-SETTINGS = {"max_new_tokens": 4, "max_tokens_per_batch": 400, "max_records": None, "max_length": 200}
+LIMITS = {**SETTINGS, "max_new_tokens": 4, "max_tokens_per_batch": 400}
 BOUND = 0.05
 
 
@@ -53,7 +54,7 @@ def splits(records):
 
 
 def at_equal_retain(tiny, load, original, splits, bound=BOUND, **changes):
-    return score_at_equal_retain(load, original, *tiny[1:], splits, {**SETTINGS, **changes}, bound)
+    return score_at_equal_retain(load, original, *tiny[1:], splits, {**LIMITS, **changes}, bound)
 
 
 def retained(tiny, model, records) -> float:
@@ -105,9 +106,9 @@ def test_the_bound_is_kept_and_a_is_the_largest_up_to_the_resolution(tiny, origi
 def test_rows_are_those_of_the_mixed_model(tiny, original, unlearned, splits, tmp_path):
     found = at_equal_retain(tiny, lambda: copy.deepcopy(unlearned), original, splits)
     model = mixed(copy.deepcopy(unlearned), original, found["mix"])
-    rows = evaluate_model(model, *tiny[1:], splits, SETTINGS, tmp_path, "mixed", progress=False)
+    rows = evaluate_model(model, *tiny[1:], splits, LIMITS, tmp_path, "mixed", progress=False)
     for row, whole in zip(found["forget"], rows[:3], strict=True):
-        assert set(whole) - set(row) == {"generation", "generation_tokens", "generation_ended"}
+        assert set(whole) - set(row) == {"generation", "generation_tokens", "generation_ended", "round_trips"}
         assert {name: whole[name] for name in row} == row
     for row, whole in zip(found["retain"], rows[3:], strict=True):
         assert row["id"] == whole["id"] and row["answer_nll"] == pytest.approx(whole["answer_nll"], rel=1e-5)
@@ -146,7 +147,7 @@ def test_a_model_that_breaks_at_once_is_the_original(tiny, original, splits, tmp
 
     found = at_equal_retain(tiny, ruined, original, splits)
     assert found["mix"] == 0.0
-    rows = evaluate_model(original, *tiny[1:], splits, SETTINGS, tmp_path, "original", progress=False)
+    rows = evaluate_model(original, *tiny[1:], splits, LIMITS, tmp_path, "original", progress=False)
     assert [row["answer_nll"] for row in found["forget"]] == [row["answer_nll"] for row in rows[:3]]
 
 

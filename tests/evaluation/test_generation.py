@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import generation
-from pipeline_lib.evaluation.generation import Generation, generate
+from pipeline_lib.evaluation.generation import Generation, continue_greedily, generate
 
 
 def prompts_of(setup, records):
@@ -91,6 +94,62 @@ def test_finished_rows_leave_the_batch(tiny, records, common_token, monkeypatch)
     assert sizes[0] == len(records)
     assert sizes[-1] < sizes[0]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_limits_of_each_prompt(tiny, records):
+    prompts = prompts_of(tiny, records)
+    limits = [1 + 2 * i for i in range(len(prompts))]
+    expected = [plain(tiny[0], prompt, limit, -1) for prompt, limit in zip(prompts, limits, strict=True)]
+    assert run(tiny, prompts, limit=limits, end_id=-1) == expected
+    assert run(tiny, prompts, limit=limits, end_id=-1, budget=1) == expected
+
+
+def test_any_of_several_end_tokens_ends_an_answer(tiny, records):
+    prompts = prompts_of(tiny, records)
+    whole = run(tiny, prompts, end_id=-1)
+    ends = [whole[0].tokens[2], whole[1].tokens[1]]
+    for one, result in zip(whole, run(tiny, prompts, end_id=ends), strict=True):
+        place = next((t for t, token in enumerate(one.tokens) if token in ends), None)
+        assert result == Generation(one.tokens[:place], place is not None)
+
+
+def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, records, common_token):
+    prompts = prompts_of(tiny, records)
+    whole = run(tiny, prompts, end_id=common_token)
+    shapes = []
+    handle = tiny[0].register_forward_pre_hook(
+        lambda module, arguments, options: shapes.append(options["input_ids"].shape), with_kwargs=True
+    )
+    try:
+        for known in (0, 1, 5, 12):
+            beginnings = [
+                [
+                    *result.tokens[:known],
+                    *([common_token] if result.ended and len(result.tokens) < known else []),
+                ]
+                for result in whole
+            ]
+            shapes.clear()
+            assert whole == continue_greedily(
+                tiny[0],
+                prompts,
+                beginnings,
+                max_new_tokens=12,
+                end_id=common_token,
+                pad_id=0,
+                max_tokens_per_batch=4096,
+                on_progress=lambda done: None,
+            )
+            assert bool(shapes) == (known < 12)  # nothing is left to generate
+    finally:
+        handle.remove()
+
+
+def test_broken_weights_are_an_error(tiny, records):
+    broken = copy.deepcopy(tiny[0])
+    broken.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(UserError, match="logits are not finite"):
+        run((broken, *tiny[1:]), prompts_of(tiny, records))
 
 
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):

@@ -26,6 +26,7 @@ LN2 = math.log(2)
 def test_probability_is_the_geometric_mean_of_token_probabilities():
     nll = -math.log(0.5 * 0.25 * 0.125)
     assert probability(nll, 3) == pytest.approx(0.25)
+    assert (probability(0.0, 3), probability(1e6, 3)) == (1.0, 0.0)
 
 
 def test_normalised_probability_is_the_share_among_the_options():
@@ -95,6 +96,7 @@ def test_extraction_strength_counts_the_correct_ending(correct, expected):
 
 def test_exact_memorization_counts_right_tokens_anywhere():
     assert exact_memorization([1, 0, 1, 1]) == 0.75
+    assert (exact_memorization([0, 0, 0]), exact_memorization([1])) == (0.0, 1.0)
 
 
 def test_multiple_choice_is_length_normalised_and_a_tie_is_wrong():

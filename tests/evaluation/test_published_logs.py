@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline_lib import __main__ as command
 from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.probability import normalised_probability, probability
 from pipeline_lib.evaluation.metrics.rouge import rouge_recall
@@ -155,3 +156,72 @@ def test_probabilities_row_by_row():
     assert normalised_probability(*row) == pytest.approx(true / (true + sum(wrong)))
     # summed loss over tokens is the stored mean loss, up to the log's fp32
     assert probability(log["gt_loss"]["0"], log["num_token_gt"]["0"]) == pytest.approx(true, rel=1e-5)
+
+
+def path_of(name: str) -> str:
+    return str(shared_data(f"tofu_eval_logs/{name}.json"))
+
+
+@pytest.mark.parametrize("retrained", [RETAIN90, RETAIN95, RETAIN99])
+def test_the_command_prints_what_is_published(retrained, capsys):
+    expected = read("expected")
+    quality = expected["forget_quality"][f"{FULL} vs {retrained}"]
+    arguments = ["tofu-log", "--unlearned", path_of(FULL), "--retrained", path_of(retrained)]
+    assert command.main(arguments) == 0
+    seen = capsys.readouterr()
+    found = json.loads(seen.out)
+    assert found["forget_quality"] == pytest.approx(quality["p_value"], rel=1e-6)
+    assert found["forget_quality_log10"] == pytest.approx(quality["log10_p_value"], rel=1e-6)
+    assert found["ks_statistic"] == pytest.approx(quality["ks_statistic"], rel=1e-6)
+    assert found["n"] == {"unlearned": quality["n_unlearned"], "retrained": quality["n_retain"]}
+    for role, model in (("unlearned", FULL), ("retrained", retrained)):
+        published = expected["models"][model]
+        utility = found[role].pop("model_utility")
+        assert utility == pytest.approx(published["Model Utility"], rel=1e-6)
+        assert len(found[role]) == 9
+        for name, value in (found[role] | found["forget"][role]).items():
+            assert value == pytest.approx(published[name], rel=1e-6)
+    assert ("different forget questions" in seen.err) == (retrained != RETAIN90)
+
+
+@pytest.mark.parametrize("retrained", [RETAIN90, RETAIN95])
+def test_the_command_on_matched_questions(retrained, capsys):
+    expected = read("expected")["forget_quality_matched_questions"][f"{FULL} vs {retrained}"]
+    arguments = ["tofu-log", "--unlearned", path_of(FULL), "--retrained", path_of(retrained), "--matched"]
+    assert command.main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["forget_quality"] == pytest.approx(expected["p_value"], rel=1e-6)
+    assert found["n"]["retrained"] == found["questions"]["matched"] == expected["n_retain"]
+
+
+def test_the_command_finds_no_matched_question_in_the_smallest_log(capsys):
+    arguments = ["tofu-log", "--unlearned", path_of(FULL), "--retrained", path_of(RETAIN99), "--matched"]
+    assert command.main(arguments) == 1
+    assert "share no forget question (300 in the first, 40 in the second)" in capsys.readouterr().err
+
+
+def test_the_command_in_the_arithmetic_variant(capsys):
+    published = read("expected")["models"][FULL]
+    arguments = ["tofu-log", "--unlearned", path_of(FULL), "--retrained", path_of(FULL)]
+    assert command.main([*arguments, "--variant", "arithmetic"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["unlearned"]["model_utility"] == pytest.approx(
+        published["Model Utility (utils.py variant)"], rel=1e-6
+    )
+    for part in ("Retain", "Real Authors", "Real World"):
+        assert found["unlearned"][f"{part} Truth Ratio"] == pytest.approx(
+            published[f"{part} Truth Ratio (utils.py variant)"], rel=1e-6
+        )
+    assert (found["forget_quality"], found["ks_statistic"]) == (1.0, 0.0)
+
+
+def test_forget_sets_of_three_sizes_agree_at_40_questions(capsys):
+    """p of the whole logs spans 16 orders of magnitude; on 40 questions all three are near 1e-3."""
+    log10 = []
+    for retrained in (RETAIN90, RETAIN95, RETAIN99):
+        arguments = ["tofu-log", "--unlearned", path_of(FULL), "--retrained", path_of(retrained)]
+        assert command.main([*arguments, "--equal-n", "40"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        log10.append((found["forget_quality_log10"], found["equal_n"]["forget_quality_log10"]))
+    assert log10[0][0] < log10[2][0] - 15
+    assert all(-4 < at_40 < -2.5 for _, at_40 in log10)

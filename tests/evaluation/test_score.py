@@ -53,6 +53,87 @@ def test_values_by_hand():
     assert found["utility", "model_utility"] == pytest.approx(6 / sum(1 / part for part in parts))
 
 
+def test_wording_and_perplexity_by_hand():
+    """ "Ada wrote it" for "Ada Lovelace wrote it": 3 of 4 words, none of them wrong."""
+    metrics = by_name(score_run(run_rows(), None, MANIFEST))
+    found = {metric: row["value"] for (split, metric), row in metrics.items() if split == "retain"}
+    assert found["rouge_1_recall"] == 0.75
+    assert found["rouge_1_f1"] == found["rouge_l_f1"] == pytest.approx(6 / 7)
+    # 3 of 3 words, 1 of 2 pairs, no triple of 1 (smoothed to 1/2); one word too short
+    assert found["bleu"] == pytest.approx(100 * math.exp(1 - 4 / 3) * (1 * 1 / 2 * 1 / 2) ** (1 / 3))
+    assert found["bleu_corpus"] == 0.0  # no answer is long enough for a 4-gram
+    assert found["truth_ratio_probability"] == pytest.approx(1 / (1 + math.exp(-1)))
+    # 0.4 nats on 4 tokens, 4 words, 21 bytes
+    assert found["token_perplexity"] == found["word_perplexity"] == pytest.approx(math.exp(0.1))
+    assert found["byte_perplexity"] == pytest.approx(math.exp(0.4 / 21))
+    assert found["bits_per_byte"] == pytest.approx(0.4 / 21 / math.log(2))
+    assert metrics["retain", "token_perplexity"]["higher_is_better"] is False
+    assert metrics["forget", "token_perplexity"]["higher_is_better"] is True
+
+
+def test_signs_of_collapse_are_counted():
+    rows = run_rows()
+    said = {"retain0": "I don't know!", "retain1": "", "retain2": "qx " * 9, "retain3": "Ada wrote it"}
+    for row in rows:
+        row["generation"] = said.get(row["id"], row["generation"])
+        row["generation_ended"] = row["id"] not in ("retain2", "facts0")
+        row["round_trips"] = row["id"] != "retain0"
+    metrics = by_name(score_run(rows, None, MANIFEST))
+    found = {metric: row["value"] for (split, metric), row in metrics.items() if split == "retain"}
+    assert found["refusal_rate"] == 0.25
+    assert found["empty_answers"] == 0.25
+    assert found["repetition_4"] == pytest.approx((5 / 6) / 4)  # one of six 4-grams is distinct
+    # of i, don't, know none is in a record; qx neither; "Who? Ada Lovelace wrote it" are the records' words
+    assert found["unknown_words"] == 0.5
+    assert (found["ended"], found["truncated_answers"], found["round_trip_failures"]) == (0.75, 1.0, 1.0)
+    assert metrics["retain", "truncated_answers"]["n"] == 4
+    assert metrics["facts", "truncated_answers"]["value"] == 1.0
+    assert metrics["forget", "round_trip_failures"]["value"] == 0.0
+
+
+def test_answer_accuracy_only_where_similarities_were_measured():
+    assert ("retain", "answer_accuracy") not in by_name(score_run(run_rows(), None, MANIFEST))
+    rows = run_rows(similarity=[0.9, 0.2, 0.3])
+    rows[4]["similarity"] = [0.3, 0.2, 0.3]
+    assert by_name(score_run(rows, None, MANIFEST))["retain", "answer_accuracy"]["value"] == 0.75
+    del rows[5]["similarity"]
+    with pytest.raises(UserError, match=r"'retain1'.*`similarity`.*different evaluations"):
+        score_run(rows, None, MANIFEST)
+
+
+def test_likelihood_only_splits_need_no_answer_and_have_no_metric_of_one():
+    rows = [row for row in run_rows() if row["split"] != "facts"]
+    unseen = [make_row(f"h{i}", "holdout", f"g{i}") for i in range(3)]
+    for row in unseen:
+        del row["generation"]
+    manifest = {"evaluate": ["forget", "retain", "holdout"], "utility": ["retain"], "multiple_choice": []}
+    metrics = by_name(score_run([*rows, *unseen], None, manifest | {"likelihood_only": ["holdout"]}))
+    of_holdout = {metric for split, metric in metrics if split == "holdout"}
+    assert {"probability", "token_perplexity", "truth_ratio"} <= of_holdout
+    assert not {"rouge_l_recall", "bleu_corpus", "refusal_rate", "ended", "truncated_answers"} & of_holdout
+    with pytest.raises(UserError, match=r"'h0'.*generation"):
+        score_run([*rows, *unseen], None, manifest)
+    with pytest.raises(UserError, match="Model Utility needs answers to split 'holdout'"):
+        score_run([*rows, *unseen], None, manifest | {"likelihood_only": ["holdout"], "utility": ["holdout"]})
+
+
+def test_the_test_at_forty_questions():
+    """With exactly 40 questions it is the test itself; below there is none."""
+    manifest = {"evaluate": ["forget"], "utility": [], "multiple_choice": []}
+    rows, reference = (
+        [make_row(f"q{i}", "forget", f"g{i // 2}", paraphrase_nll=2 + (i * step) % 7 / 3) for i in range(40)]
+        for step in (1, 3)
+    )
+    reference[0]["paraphrase_nll"] = 9.0
+    found = by_name(score_run(rows, reference, manifest))
+    for metric in ("forget_quality", "forget_quality_log10", "ks_statistic"):
+        row = found["forget", f"{metric}_n40"]
+        assert row["value"] == pytest.approx(found["forget", metric]["value"])
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+        assert row["n"] == 40
+    assert not any("n40" in metric for _, metric in by_name(score_run(rows[:38], reference[:38], manifest)))
+
+
 def matched(**changes):
     """equal_retain.json of a model of which a quarter of the unlearning is kept."""
     rows = [row for row in run_rows(**changes) if row["split"] == "forget"]
@@ -66,7 +147,7 @@ def test_rows_of_the_contract():
     assert set(metrics[0]) == {"split", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better"}
     found = by_name(metrics)
     assert len(found) == len(metrics)
-    assert {metric for _, metric in found} == set(METRICS)
+    assert {metric for _, metric in found} < set(METRICS)
     assert [split for split, metric in found if metric == "multiple_choice_accuracy"] == ["facts"]
     assert found["retain", "probability"]["n"] == 4
     assert found["utility", "model_utility"]["n"] == 8
@@ -170,11 +251,36 @@ def test_a_row_of_an_unknown_split_is_refused():
         score_run([*run_rows(), make_row("x", "holdout")], None, MANIFEST)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("token_std", [0.1, math.nan]),
+        ("grad_norm", math.inf),
+        ("similarity", [math.nan, 0.1]),
+        ("as_released", {"paraphrase_nll": math.nan}),
+        ("as_released", {"text_token_nll": [1.0, math.inf]}),
+    ],
+)
+def test_optional_numbers_that_are_not_finite_are_refused(field, value):
+    rows = run_rows()
+    rows[6][field] = value
+    with pytest.raises(UserError, match=r"'retain2'.*not finite"):
+        score_run(rows, None, MANIFEST)
+
+
 @pytest.mark.parametrize("field", ["answer_nll", "argmax_correct", "generation", "distractor_nll"])
 def test_a_missing_field_is_named(field):
     rows = run_rows()
     del rows[5][field]
     with pytest.raises(UserError, match=f"'retain1'.*{field}"):
+        score_run(rows, None, MANIFEST)
+
+
+@pytest.mark.parametrize("field", ["answer_tokens", "paraphrase_tokens"])
+def test_an_answer_without_tokens_is_refused(field):
+    rows = run_rows()
+    rows[1][field] = 0
+    with pytest.raises(UserError, match=r"'forget1'.*without tokens"):
         score_run(rows, None, MANIFEST)
 
 

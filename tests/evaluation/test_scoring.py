@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from pipeline_lib.data.batching import Example, encode
+from pipeline_lib.data.batching import encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import scoring
-from pipeline_lib.evaluation.scoring import build_tree, halve_on_out_of_memory, record_texts, score_records
+from pipeline_lib.evaluation.scoring import (
+    encode_texts,
+    record_texts,
+    score_continuations,
+    score_groups,
+    score_records,
+)
 
 
 def score(setup, records, budget=4096, max_length=256):
@@ -50,26 +57,6 @@ def assert_same(first, second, tolerance):
             assert one.argmax_correct == other.argmax_correct
 
 
-def test_tree_merges_common_beginnings():
-    # prompt 7 8; answers "1 2 3", "1 2 4", "5"
-    tree = build_tree([Example((7, 8, *answer), 2, 0) for answer in ((1, 2, 3), (1, 2, 4), (5,))])
-    assert tree.tokens == [7, 8, 1, 2]  # last tokens predict nothing
-    assert tree.parents == [-1, 0, 1, 2]
-    assert tree.depths == [0, 1, 2, 3]
-    assert tree.paths == [([1, 2, 3], [1, 2, 3]), ([1, 2, 3], [1, 2, 4]), ([1], [5])]
-
-
-def test_tree_keeps_an_answer_that_begins_another():
-    tree = build_tree([Example((7, 1, 2, 3), 1, 0), Example((7, 1, 2), 1, 0)])
-    assert tree.tokens == [7, 1, 2]
-    assert tree.paths == [([0, 1, 2], [1, 2, 3]), ([0, 1], [1, 2])]
-
-
-def test_tree_needs_a_prompt():
-    with pytest.raises(ValueError, match="prompt token"):
-        build_tree([Example((1, 2), 0, 0)])
-
-
 def test_scores_equal_the_models_own_logits(tiny, records):
     for record, scores in zip(records, score(tiny, records), strict=True):
         for found, (nll, correct) in zip(scores, alone(tiny, record), strict=True):
@@ -81,7 +68,7 @@ def test_scores_equal_the_models_own_logits(tiny, records):
 
 def test_tree_equals_separate_sequences(tiny, records, monkeypatch):
     in_trees = score(tiny, records)
-    monkeypatch.setattr(scoring, "_tree_is_exact", lambda *arguments: False)
+    monkeypatch.setattr(scoring, "_trees_are_exact", lambda *arguments: False)
     assert_same(in_trees, score(tiny, records), 1e-5)
 
 
@@ -112,7 +99,7 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
     for record, scores in zip(records, score((model, tokenizer, prompt_format), records), strict=True):
         for found, (nll, _) in zip(scores, alone((model, tokenizer, prompt_format), record), strict=True):
             assert found.token_nll == pytest.approx(nll, abs=1e-5)
-    assert len(used) == 2  # the check and one batch: no fallback
+    assert len(used) == 3  # the check (as a tree, apart) and one batch: no fallback
 
 
 def test_a_model_that_ignores_the_mask_is_scored_the_plain_way(tiny, records, monkeypatch):
@@ -173,20 +160,7 @@ def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
 
     monkeypatch.setattr(scoring, "tree_scores", at_most_two)
     assert_same(score(tiny, records), expected, 1e-4)
-    assert sizes == [1, 7, 3, 1, 2, 4, 2, 2]
-
-
-def test_one_example_too_large_and_other_errors():
-    def fail(message):
-        def run(items):
-            raise RuntimeError(message)
-
-        return run
-
-    with pytest.raises(UserError, match="single example does not fit in memory"):
-        halve_on_out_of_memory([1, 2, 3], fail("DefaultCPUAllocator: can't allocate memory"))
-    with pytest.raises(RuntimeError, match="shape"):
-        halve_on_out_of_memory([1, 2, 3], fail("shape mismatch"))
+    assert sizes == [1, 2, 7, 3, 1, 2, 4, 2, 2]
 
 
 def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch):
@@ -202,5 +176,114 @@ def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch
     ]
     in_trees = score(smollm2, records)
     assert_same(score(smollm2, records, budget=1), in_trees, 1e-4)
-    monkeypatch.setattr(scoring, "_tree_is_exact", lambda *arguments: False)
+    monkeypatch.setattr(scoring, "_trees_are_exact", lambda *arguments: False)
     assert_same(score(smollm2, records), in_trees, 1e-4)
+
+
+REQUESTS = [
+    ([5, 9, 7], [[11], [12], [11, 13, 4], [11, 13]]),
+    ([8], [[20, 21, 22, 23, 24]]),
+    ([8, 9], [[20], [21], [22]]),
+]
+
+
+def test_continuations_equal_the_models_own_logits(tiny):
+    model = tiny[0]
+    for (context, texts), scores in zip(
+        REQUESTS, score_continuations(model, REQUESTS, max_tokens_per_batch=30, pad_id=0), strict=True
+    ):
+        for text, found in zip(texts, scores, strict=True):
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([[*context, *text]])).logits[0].double()
+            logits = logits[len(context) - 1 : -1]
+            expected = -logits.log_softmax(-1).gather(1, torch.tensor(text)[:, None])[:, 0]
+            assert found.token_nll == pytest.approx(expected.tolist(), abs=1e-5)
+            assert found.argmax_correct == (logits.argmax(-1) == torch.tensor(text)).long().tolist()
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (([], [[1]]), "request 1: the context is empty.*begin or end token"),
+        (([4], []), "request 1: expected at least one continuation"),
+        (([4], [[3], []]), "request 1: .*each of at least one token"),
+        (([4] * 250, [[3] * 8]), "request 1: .*need 257 positions, but the model has 256"),
+    ],
+)
+def test_requests_that_cannot_be_scored_are_refused(tiny, request_, message):
+    with pytest.raises(UserError, match=message):
+        score_continuations(tiny[0], [([4], [[3]]), request_], max_tokens_per_batch=300, pad_id=0)
+
+
+def test_mean_and_spread_of_the_next_token_distribution(tiny, records, monkeypatch):
+    """Against the whole distribution in float64; only the true answer is described."""
+    model, tokenizer, prompt_format = tiny
+    monkeypatch.setattr(scoring, "LOGIT_ROWS", 7)
+    groups = [
+        encode_texts(tokenizer, prompt_format, "forget", record, record_texts(record), 256)
+        for record in records
+    ]
+    found = score_groups(model, groups, max_tokens_per_batch=300, pad_id=0, distribution=True)
+    for group, scores in zip(groups, found, strict=True):
+        tokens = torch.tensor([group[0].tokens])
+        with torch.no_grad():
+            logits = model(input_ids=tokens).logits[0, group[0].prompt_length - 1 : -1].double()
+        log_p = logits.log_softmax(-1)
+        mean = (log_p.exp() * log_p).sum(-1)
+        std = ((log_p.exp() * log_p**2).sum(-1) - mean**2).sqrt()
+        assert scores[0].token_mean == pytest.approx(mean.tolist(), abs=1e-4)
+        assert scores[0].token_std == pytest.approx(std.tolist(), abs=1e-4)
+        assert all(score.token_mean is None and score.token_std is None for score in scores[1:])
+
+
+def test_a_forbidden_token_does_not_spoil_the_spread():
+    # p = (1/4, 3/4, 0): mean = 1/4 ln 1/4 + 3/4 ln 3/4, variance = 1/4 * 3/4 * (ln 3)^2
+    class Head(torch.nn.Module):
+        def forward(self, hidden):
+            return hidden
+
+    logits = torch.tensor([[0.25, 0.75, 0.0]]).log()
+    nll, argmax, mean, std = scoring._score_labels(Head(), logits, [0], [1], [True])
+    assert (nll, argmax) == (pytest.approx([math.log(4 / 3)]), [1])
+    assert mean == pytest.approx([0.25 * math.log(0.25) + 0.75 * math.log(0.75)])
+    assert std == pytest.approx([math.sqrt(3) / 4 * math.log(3)])
+
+
+def test_no_logits_beyond_the_limit_are_ever_held(tiny, records, monkeypatch):
+    """Never (B, T, V): the output embedding sees at most LOGIT_ROWS positions, whichever way is taken."""
+    model = tiny[0]
+    monkeypatch.setattr(scoring, "LOGIT_ROWS", 11)
+    shapes = []
+    handle = model.get_output_embeddings().register_forward_hook(
+        lambda module, arguments, output: shapes.append(tuple(output.shape))
+    )
+    try:
+        score(tiny, records)
+        score(tiny, records, budget=1)
+    finally:
+        handle.remove()
+    assert len(shapes) > 20
+    assert all(len(shape) == 2 and shape[0] <= 11 for shape in shapes)
+
+
+def test_no_request_at_all(tiny):
+    assert score_continuations(tiny[0], [], max_tokens_per_batch=30, pad_id=0) == []
+
+
+def test_large_batches_hold_little_padding(tiny, monkeypatch):
+    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 100)
+    lengths = [60, 59, 58, 50, 49, 20, 19, 18, 17, 16, 15, 3]
+    requests = [([4] * (n - 1), [[5, 6]]) for n in lengths]
+    widths = []
+    original = scoring.tree_scores
+
+    def noting(model, trees, pad_id):
+        widths.append([len(tree.tokens) for tree in trees])
+        return original(model, trees, pad_id)
+
+    monkeypatch.setattr(scoring, "tree_scores", noting)
+    found = score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0)
+    # 3 x 60 and 2 x 50 are enough; 5 x 20 are, and 15 is less than nine tenths of 20
+    assert widths == [[60, 59, 58], [50, 49], [20, 19, 18, 17, 16], [15, 3]]
+    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
+    assert_same(score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0), found, 1e-4)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
+
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, t
 
+from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.statistics import (
     group_bootstrap,
     interval,
+    ks_equal_n,
     ks_log_p,
     ks_statistics,
     resample_counts,
@@ -17,7 +22,7 @@ from pipeline_lib.evaluation.statistics import (
 )
 
 
-def coverage(groups: int, rows: int, correlation: float, studies: int = 200) -> float:
+def coverage(groups: int, rows: int, correlation: float, studies: int, resamples: int) -> float:
     """Share of simulated studies whose interval holds the true mean, 0."""
     rng = np.random.default_rng(1)
     names = np.repeat(np.arange(groups), rows).tolist()
@@ -25,17 +30,33 @@ def coverage(groups: int, rows: int, correlation: float, studies: int = 200) -> 
     for study in range(studies):
         shared = rng.normal(0, correlation**0.5, groups).repeat(rows)
         own = rng.normal(0, (1 - correlation) ** 0.5, groups * rows)
-        result = group_bootstrap(shared + own, names, seed=study, resamples=200)
+        result = group_bootstrap(shared + own, names, seed=study, resamples=resamples)
         hits += result.low <= 0 <= result.high
     return hits / studies
 
 
+def within_three_errors(found: float, expected: float, studies: int) -> bool:
+    """Is the share within three binomial standard errors of what is expected?"""
+    return abs(found - expected) <= 3 * math.sqrt(expected * (1 - expected) / studies)
+
+
+@pytest.mark.parametrize(("groups", "rows", "correlation"), [(20, 5, 0.3), (40, 5, 0.3), (100, 1, 0.0)])
+def test_many_groups_cover_as_the_theory_says_near_95_percent(groups, rows, correlation):
+    expected = 1 - 2 * t.sf(1.96 * math.sqrt((groups - 1) / groups), groups - 1)
+    assert 0.925 < expected < 0.95
+    assert within_three_errors(coverage(groups, rows, correlation, 400, 400), expected, 400)
+
+
 @pytest.mark.parametrize(
-    ("groups", "rows", "correlation"),
-    [(40, 10, 0.3), (100, 1, 0.0), (20, 20, 0.1), (4, 10, 0.1), (2, 20, 0.0), (1, 60, 0.0)],
+    ("groups", "correlation", "documented"),
+    [(2, 0.1, 0.84), (4, 0.1, 0.94), (10, 0.1, 0.95), (2, 0.6, 0.64), (4, 0.6, 0.86)],
 )
-def test_coverage_is_near_95_percent(groups, rows, correlation):
-    assert 0.88 <= coverage(groups, rows, correlation) <= 1.0
+def test_few_groups_cover_as_documented(groups, correlation, documented):
+    assert within_three_errors(coverage(groups, 20, correlation, 200, 200), documented, 200)
+
+
+def test_one_group_covers_what_is_true_of_itself():
+    assert within_three_errors(coverage(1, 60, 0.0, 200, 200), 0.943, 200)
 
 
 def test_rows_drawn_alone_would_be_far_too_sure():
@@ -110,3 +131,67 @@ def test_ks_of_every_resample_equals_scipy_on_the_resampled_rows():
 
 def test_weighted_mean_by_hand():
     assert weighted_mean(np.array([[2.0, 1.0, 0.0]]), np.array([3.0, 6.0, 100.0])).tolist() == [4.0]
+
+
+def two_models(rows: int, seed: int = 0, shift: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=rows), rng.normal(shift, size=rows)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_equal_n_of_all_rows_is_the_test_itself(paired):
+    first, second = two_models(30)
+    groups = [i // 5 for i in range(30)]
+    found = ks_equal_n(first, second, 30, groups, None if paired else groups, subsamples=20)
+    whole = forget_quality(first, second)
+    assert found.p_value == pytest.approx(whole.p_value, rel=1e-9)
+    assert found.log10_p_value == pytest.approx(whole.log10_p_value, rel=1e-9)
+    assert found.ks_statistic == pytest.approx(whole.ks_statistic, rel=1e-9)
+    assert found.rejected == (whole.p_value < 0.05)
+    assert (found.n, found.n_first, found.n_second, found.subsamples) == (30, 30, 30, 20)
+
+
+def test_equal_n_is_the_mean_over_every_choice_of_groups():
+    """Six groups of two rows at n = 6: twenty choices of three whole groups, each by scipy."""
+    first, second = two_models(12, shift=1.0)
+    groups = [i // 2 for i in range(12)]
+    tests = []
+    for chosen in combinations(range(6), 3):
+        rows = [i for i in range(12) if groups[i] in chosen]
+        tests.append(ks_2samp(first[rows], second[rows]))
+    found = ks_equal_n(first, second, 6, groups, subsamples=4000)
+    for values, mean in (
+        ([test.pvalue for test in tests], found.p_value),
+        ([math.log10(test.pvalue) for test in tests], found.log10_p_value),
+        ([test.statistic for test in tests], found.ks_statistic),
+    ):
+        error = np.std(values) / math.sqrt(4000)
+        assert abs(mean - np.mean(values)) < 4 * error
+
+
+def test_rows_of_different_questions_are_drawn_apart():
+    """n = 1 of two rows: drawn together each row meets itself and D is 0, drawn apart D is 1 at times."""
+    rows = [0.0, 1.0]
+    assert ks_equal_n(rows, rows, 1, [0, 1], subsamples=400).ks_statistic == 0
+    apart = ks_equal_n(rows, rows, 1, [0, 1], [0, 1], subsamples=400)
+    assert within_three_errors(apart.ks_statistic, 0.5, 400)
+
+
+def test_forget_sets_of_different_size_agree_at_equal_n():
+    """One population: the whole tests lie twenty orders of magnitude apart, at equal n about one."""
+    large, small = two_models(400, seed=1, shift=0.8), two_models(60, seed=2, shift=0.8)
+    apart = forget_quality(*small).log10_p_value - forget_quality(*large).log10_p_value
+    assert apart > 15
+    at_n = [ks_equal_n(*pair, 40, list(range(len(pair[0]))), subsamples=300) for pair in (large, small)]
+    assert abs(at_n[0].log10_p_value - at_n[1].log10_p_value) < 0.1 * apart
+    assert [found.n_first for found in at_n] == [400, 60]
+
+
+def test_equal_n_refuses_more_rows_than_there_are():
+    first, second = two_models(10)
+    with pytest.raises(ValueError, match="n must be from 1 to 10, the rows of the smaller sample, got 11"):
+        ks_equal_n(first, second, 11, list(range(10)))
+    with pytest.raises(ValueError, match="from 1 to 4"):
+        ks_equal_n(first, second[:4], 0, list(range(10)), list(range(4)))
+    with pytest.raises(ValueError, match="one group a row"):
+        ks_equal_n(first, second[:4], 4, list(range(10)))

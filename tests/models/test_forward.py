@@ -13,6 +13,7 @@ from pipeline_lib.models.forward import (
     answer_logits,
     answer_nll,
     check_selected_logits,
+    context_length,
     position_ids,
     summed_nll,
 )
@@ -108,3 +109,15 @@ def test_model_that_scales_its_logits_is_refused():
     )
     with pytest.raises(ValueError, match="changes its logits"):
         check_selected_logits(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_context_length_is_the_configurations(scratch):
+    assert context_length(scratch[0]) == scratch[0].config.max_position_embeddings
+
+    class Endless:
+        class config:
+            @staticmethod
+            def get_text_config():
+                return object()
+
+    assert context_length(Endless()) is None

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256
-from pipeline_lib.models import source
+from pipeline_lib.models import hub
 from pipeline_lib.models.source import load_source
 from tests import hub_server
 from tests.hub_server import HubServer, hub_environment
@@ -47,8 +47,8 @@ def test_local_gguf_stands_in_for_a_hub_id(scratch, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"2 GGUF files.*tiny\.Q8\.gguf"):
         load_source({"source": "hub", "id": ID, "revision": REVISION})
     shutil.copy(tmp_path / "tiny-model" / "tiny.Q4.gguf", tmp_path / "tiny-model.gguf")
-    assert source.local_copy(ID) == "$PIPELINE_MODELS/tiny-model.gguf"
-    assert source.local_copy("tiny-lab/other") is None
+    assert hub.local_copy(ID) == "$PIPELINE_MODELS/tiny-model.gguf"
+    assert hub.local_copy("tiny-lab/other") is None
     monkeypatch.setenv("PIPELINE_MODELS", str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"no such folder. Correct the variable or unset it"):
         load_source({"source": "hub", "id": ID, "revision": REVISION})

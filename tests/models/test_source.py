@@ -12,8 +12,9 @@ import torch
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
+from pipeline_lib.models.hub import expand
 from pipeline_lib.models.prompt import PromptFormat
-from pipeline_lib.models.source import expand, load_source
+from pipeline_lib.models.source import load_source
 from tests.models.conftest import SMOLLM2, same_weights
 from tests.models.gguf_file import write_gguf
 

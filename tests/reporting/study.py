@@ -31,6 +31,7 @@ DISPLAY = dict(
 )
 METHODS = {"GradDiff": 1.0, "NPO": 0.8}
 QUESTIONS = 40
+HELD_OUT = {"id": "holdout-0", "group": "author9", "split": "holdout", "prompt": "Who?", "answer": "Nobody."}
 
 
 @dataclass
@@ -47,6 +48,9 @@ class Study:
     generation: str | None = None
     comparisons: list[dict[str, str]] | None = None
     equal_retain: bool = False
+    more: dict[tuple[str, str], float] = field(
+        default_factory=dict
+    )  # (split, metric) -> value of AdamW's rows
 
     def rows(self) -> list[tuple[str, str]]:
         anchors = [("original", "none"), ("retrained", "none")]
@@ -169,7 +173,7 @@ class Study:
         ratios = self._log_ratios(method, optimizer, seed)
         _jsonl(
             folder / "records.jsonl",
-            [self._record(i, float(r), method, optimizer) for i, r in enumerate(ratios)],
+            [self._record(i, float(r), method, optimizer) for i, r in enumerate(ratios)] + [HELD_OUT],
         )
         forgetting, damage = self._strength(method, optimizer)
         noise = self._draw(method, optimizer, seed).uniform(-0.015, 0.015, 12)
@@ -199,6 +203,7 @@ class Study:
                 ("retain", "probability_at_equal_retain", True): 0.76,
                 ("run", "equal_retain_mix", None): max(0.1, 1 - damage),
             }
+        values |= {(*name, None): value + damage for name, value in self.more.items()}
         metrics = []
         for (split, metric, higher), drawn in values.items():
             value = self.numbers.get((method, optimizer, seed, split, metric), drawn)

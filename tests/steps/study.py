@@ -13,6 +13,7 @@ TASK = {
     "n_authors": 4,
     "questions_per_author": 2,
     "forget_authors": 2,
+    "holdout_authors": 2,
     "n_facts": 3,
     "seed": 0,
 }
@@ -26,6 +27,15 @@ MODEL = {
     "kv_heads": 1,
     "max_length": 160,
     "prompt": {"kind": "template", "template": PROMPT_TEMPLATE, "answer_prefix": ""},
+}
+EVALUATION = {
+    "max_new_tokens": 6,
+    "max_records": {},
+    "max_tokens_per_batch": 512,
+    "compute": "fp32",
+    "grad_norm": False,
+    "samples": None,
+    "as_released": False,
 }
 TRAINING = {
     "epochs": 3,

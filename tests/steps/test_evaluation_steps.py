@@ -10,16 +10,16 @@ import pytest
 
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.steps import evaluate, score
-from tests.steps.study import identity, run_finetune, run_unlearn
+from tests.steps.study import EVALUATION, identity, run_finetune, run_unlearn
 
-SETTINGS = {"max_new_tokens": 6, "max_records": {}, "max_tokens_per_batch": 512, "compute": "fp32"}
 BOUND = 0.1
 
 
 def run_evaluate(root: Path, data: Path, model: Path, original: Path | None) -> dict[str, Any]:
     """Evaluate into `root` and return the content of equal_retain.json."""
     evaluate.run(
-        evaluation=SETTINGS,
+        evaluation=EVALUATION,
+        embedder=None,
         equal_retain=None if original is None else BOUND,
         max_length=160,
         device="cpu",
@@ -107,7 +107,8 @@ def test_a_diverged_run_has_none(tmp_path, data, original, retrained):
 def test_the_bound_and_the_original_go_together(tmp_path, data, original):
     with pytest.raises(ValueError, match="needs the original model"):
         evaluate.run(
-            evaluation=SETTINGS,
+            evaluation=EVALUATION,
+            embedder=None,
             equal_retain=BOUND,
             max_length=160,
             device="cpu",

@@ -12,8 +12,7 @@ from pathlib import Path
 from pipeline_lib.evaluation import engine
 from pipeline_lib.steps import evaluate
 from tests.paths import REPO
-
-SETTINGS = {"max_new_tokens": 6, "max_records": {}, "max_tokens_per_batch": 512, "compute": "fp32"}
+from tests.steps.study import EVALUATION
 
 # The evaluation itself, with a pause after each split so that the signal meets it half-way on any machine.
 CHILD = """
@@ -29,7 +28,8 @@ run_evaluate(*map(Path, sys.argv[1:4]))
 
 def run_evaluate(root: Path, data: Path, model: Path) -> Path:
     evaluate.run(
-        evaluation=SETTINGS,
+        evaluation=EVALUATION,
+        embedder=None,
         equal_retain=0.05,
         max_length=160,
         device="cpu",
@@ -57,13 +57,13 @@ def test_kill_9_and_again_gives_the_records_of_an_undisturbed_run(original, data
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     finished = len(list((root / "work").glob("*.jsonl")))
-    assert 1 <= finished < 3 and not (root / "records.jsonl").exists()
+    assert 1 <= finished < 4 and not (root / "records.jsonl").exists()
 
     evaluated = []
-    once = engine._evaluate_split
-    monkeypatch.setattr(engine, "_evaluate_split", lambda *a: evaluated.append(a[3]) or once(*a))
+    once = engine.SplitRun.rows
+    monkeypatch.setattr(engine.SplitRun, "rows", lambda run, *a: evaluated.append(run.split) or once(run, *a))
     again = run_evaluate(root, data, original)
-    assert len(evaluated) == 3 - finished
+    assert len(evaluated) == 4 - finished
     assert again.read_bytes() == whole.read_bytes()
     assert (root / "equal_retain.json").read_bytes() == whole.with_name("equal_retain.json").read_bytes()
     assert not (root / "work").exists()

@@ -27,7 +27,8 @@ def test_finetune_writes_model_log_and_facts(original, data):
     hashes = {name: split["sha256"] for name, split in read_json(data / "manifest.json")["splits"].items()}
     assert (run["status"], run["diverged_step"], run["parent"]) == ("ok", None, None)
     assert (run["method"], run["optimizer"], run["seed"], run["suite"]) == ("original", "none", 0, "test")
-    assert run["data"] == hashes  # all three splits
+    assert hashes.pop("holdout")  # no model learns it
+    assert run["data"] == hashes  # all the others
     assert run["weights_sha256"] == weights_sha256(original)
     assert run["steps"] == 9 and run["device"] == "cpu" and run["threads"] == 1  # 11 records, 4 a step
     assert run["train_time_s"] <= run["wall_time_s"] and run["peak_memory_mb"] > 0

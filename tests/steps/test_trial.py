@@ -66,7 +66,17 @@ def records_of(root: Path, data: Path, folder: Path) -> Path:
     """records.jsonl of a model, as the evaluation step writes it."""
     model, tokenizer, prompt_format, _ = load_model_folder(folder)
     splits = load_splits(data, read_json(data / "manifest.json")["evaluate"])
-    settings = {**EVALUATION, "max_new_tokens": 2, "max_length": 160}
+    settings = {
+        **EVALUATION,
+        "max_new_tokens": 2,
+        "max_length": 160,
+        "compute": "fp32",
+        "likelihood_only": ["holdout"],
+        "distribution_splits": ["forget", "holdout"],
+        "grad_norm_splits": [],
+        "samples": None,
+        "as_released": False,
+    }
     rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, root / "work", "")
     write_jsonl(root / "records.jsonl", rows)
     return root / "records.jsonl"

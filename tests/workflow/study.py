@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ SUITE: dict[str, Any] = {
             "n_authors": 6,
             "questions_per_author": 3,
             "forget_authors": 2,
+            "holdout_authors": 2,
             "n_facts": 8,
         }
     },
@@ -50,10 +52,21 @@ SUITE: dict[str, Any] = {
         {"methods": ["PO"], "optimizers": ["sophia"]},
         {"methods": ["KL"], "optimizers": ["adamw"]},
     ],
-    "evaluation": {"max_new_tokens": 12, "equal_retain": 0.05},
+    "evaluation": {
+        "max_new_tokens": 12,
+        "equal_retain": 0.05,
+        "samples": {"n": 2},
+        "benchmarks": {"tasks": ["arc_easy"], "folder": "questions"},
+    },
     "comparisons": [{"first": "sophia", "second": "adamw", "question": "Does curvature help?"}],
     "resources": {"device": "cpu", "memory_mb": 1000},
 }
+
+
+QUESTIONS = [
+    {"question": f"What is number {i}?", "choices": [f"a {i}", "tree", "no"], "answer": i % 3}
+    for i in range(4)
+]
 
 
 class Study:
@@ -65,6 +78,9 @@ class Study:
             shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("config.yaml", "environment.yml"):
             shutil.copy(REPO / name, folder / name)
+        benchmark = folder / "questions" / "commonsense" / "arc_easy_test.jsonl"
+        benchmark.parent.mkdir(parents=True)
+        benchmark.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
         self.write(suite)
 
     @property

@@ -18,10 +18,11 @@ def rows(study) -> list[dict[str, str]]:
 
 def test_every_output_is_there(finished):
     assert "Does curvature help?" in (finished.results / "tables/comparisons.md").read_text()
-    for table in ("main", "utility", "cost", "settings"):
+    for table in ("main", "utility", "collapse", "membership", "samples", "benchmarks", "cost", "settings"):
         for form in ("csv", "md", "tex"):
             assert (finished.results / f"tables/{table}.{form}").stat().st_size > 100
-    for figure in ("tradeoff", "trajectory", "truth_ratio", "cost"):
+    assert not (finished.results / "tables/toxicity.csv").exists(), "the study does not measure it"
+    for figure in ("tradeoff", "trajectory", "truth_ratio", "cost", "power"):
         for form in ("svg", "png"):
             assert (finished.results / f"figures/{figure}.{form}").stat().st_size > 1000
     assert "<html" in (finished.results / "report/index.html").read_text()
@@ -57,6 +58,13 @@ def test_metrics_hold_anchors_and_every_run(finished):
         ("forget", "ks_statistic_at_equal_retain"),
         ("retain", "probability_at_equal_retain"),
         ("run", "equal_retain_mix"),
+        ("forget", "mia_loss_auc"),
+        ("forget", "mia_reference_auc"),
+        ("forget", "privleak"),
+        ("forget", "sampled_leakage_max"),
+        ("forget", "repetition_4"),
+        ("holdout", "probability"),
+        ("arc_easy", "benchmark_accuracy"),
     ):
         assert wanted in names
     for row in rows(finished):

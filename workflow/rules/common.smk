@@ -15,7 +15,7 @@ from pipeline_lib.config.table import ANCHORS, run_index, run_labels, tuned_inde
 from pipeline_lib.errors import UserError
 from pipeline_lib.locking import hold_lock
 from pipeline_lib.provenance import source_hash
-from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 
 try:
     SUITE = parse_suite(config)
@@ -23,6 +23,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 OUT = Path("results") / SUITE.suite
+TABLES = tables_of(SUITE.model_dump(mode="json"))
 RUNS = run_index(SUITE)
 TUNED = tuned_index(SUITE)
 ROW = "{task}/{model}/{method}/{optimizer}"
@@ -151,6 +152,30 @@ def given(wildcards, part):
 def equal_retain(wildcards):
     """The share of retention that an unlearned model may lose; None for anchors and where it is off."""
     return None if wildcards.method in ANCHORS else SUITE.evaluation.equal_retain
+
+
+# blocks of `evaluation` that steps of their own, or their own parameters, take
+APART = {"equal_retain", "embedder", "benchmarks", "toxicity"}
+
+
+def evaluation_settings(part):
+    """One of those blocks, or with "records" all the rest; None where a block is off."""
+    if part == "records":
+        return SUITE.evaluation.model_dump(exclude=APART)
+    block = getattr(SUITE.evaluation, part)
+    return None if block is None else block.model_dump()
+
+
+def also_measured(part):
+    """Path of an evaluation beside the task's own; none where it is off."""
+    if getattr(SUITE.evaluation, part) is None:
+        return []
+    return OUT / "evaluations" / RUN / f"{part}.jsonl"
+
+
+def max_length(wildcards):
+    """Longest sequence of a run's model, in tokens."""
+    return SUITE.models[wildcards.model].max_length
 
 
 def original_to_mix_with(wildcards):

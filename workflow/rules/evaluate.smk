@@ -18,11 +18,10 @@ rule evaluate:
         mem_mb=RESOURCES.memory_mb,
         runtime=RESOURCES.minutes,
     params:
-        evaluation=lambda wildcards: SUITE.evaluation.model_dump(
-            exclude={"equal_retain"}
-        ),
+        evaluation=evaluation_settings("records"),
+        embedder=evaluation_settings("embedder"),
         equal_retain=equal_retain,
-        max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
+        max_length=max_length,
         device=DEVICE,
         work=lambda wildcards: str(OUT / "checkpoints/evaluate" / RUN).format(
             **wildcards
@@ -32,6 +31,65 @@ rule evaluate:
         "../scripts/evaluate.py"
 
 
+# Jobs of their own, so that other benchmarks or prompts do not evaluate the task again.
+rule standard_benchmarks:
+    input:
+        model=OUT / "models" / RUN,
+    output:
+        OUT / "evaluations" / RUN / "benchmarks.jsonl",
+    log:
+        OUT / f"logs/standard_benchmarks/{RUN}.log",
+    benchmark:
+        OUT / f"benchmarks/standard_benchmarks/{RUN}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: RESOURCES.threads
+    resources:
+        **GPU,
+        mem_mb=RESOURCES.memory_mb,
+        runtime=RESOURCES.minutes,
+    params:
+        benchmarks=evaluation_settings("benchmarks"),
+        batch=SUITE.evaluation.max_tokens_per_batch,
+        device=DEVICE,
+        work=lambda wildcards: str(OUT / "checkpoints/benchmarks" / RUN).format(
+            **wildcards
+        ),
+        code=source_hash("pipeline_lib.steps.standard_benchmarks"),
+    script:
+        "../scripts/standard_benchmarks.py"
+
+
+rule toxicity:
+    input:
+        model=OUT / "models" / RUN,
+    output:
+        OUT / "evaluations" / RUN / "toxicity.jsonl",
+    log:
+        OUT / f"logs/toxicity/{RUN}.log",
+    benchmark:
+        OUT / f"benchmarks/toxicity/{RUN}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: RESOURCES.threads
+    resources:
+        **GPU,
+        mem_mb=RESOURCES.memory_mb,
+        runtime=RESOURCES.minutes,
+    params:
+        toxicity=evaluation_settings("toxicity"),
+        as_released=SUITE.evaluation.as_released,
+        batch=SUITE.evaluation.max_tokens_per_batch,
+        compute=SUITE.evaluation.compute,
+        device=DEVICE,
+        work=lambda wildcards: str(OUT / "checkpoints/toxicity" / RUN).format(
+            **wildcards
+        ),
+        code=source_hash("pipeline_lib.steps.toxicity"),
+    script:
+        "../scripts/toxicity.py"
+
+
 rule score:
     input:
         manifest=OUT / "data/{task}/manifest.json",
@@ -39,6 +97,8 @@ rule score:
         records=OUT / "evaluations" / RUN / "records.jsonl",
         equal_retain=OUT / "evaluations" / RUN / "equal_retain.json",
         reference=reference_records,
+        benchmarks=also_measured("benchmarks"),
+        toxicity=also_measured("toxicity"),
     output:
         metrics=OUT / "evaluations" / RUN / "metrics.json",
     log:

@@ -7,6 +7,7 @@ with job(snakemake):
 
     evaluate.run(
         evaluation=snakemake.params.evaluation,
+        embedder=snakemake.params.embedder,
         equal_retain=snakemake.params.equal_retain,
         max_length=snakemake.params.max_length,
         device=snakemake.params.device,

@@ -5,9 +5,10 @@ Formula: p-value of the two-sided two-sample Kolmogorov-Smirnov test between the
 rows under the unlearned and the retrained model. Any monotone form of R (log R, 1/R) gives the same test.
 Range: p 0 to 1, D 0 to 1. Direction: higher p is better (p near 1: indistinguishable), lower D is better.
 Traps: p depends on the number of rows n (the same D = 0.4 is p = 3e-3 at n = 40 and 1e-28 at n = 400), so D
-and n always go with it. A high p is no proof of forgetting: with few rows the test sees little. The test
-takes rows as independent, which rows of one author are not. SOUL's released code compares forget and
-retain rows of one model instead: another quantity under the same name.
+and n always go with it, and forget sets of different size are compared with `ks_equal_n` (../statistics.py).
+A high p is no proof of forgetting: with few rows the test sees little. The test takes rows as independent,
+which rows of one author are not. SOUL's released code compares forget and retain rows of one model instead:
+another quantity under the same name.
 """
 
 from __future__ import annotations
@@ -35,8 +36,13 @@ class ForgetQuality:
 
 
 def forget_quality(unlearned: ArrayLike, retrained: ArrayLike) -> ForgetQuality:
-    """KS test between two samples of (log) truth ratios, `scipy.stats.ks_2samp` with its default method."""
+    """KS test between two samples of (log) truth ratios, `scipy.stats.ks_2samp` with its default method.
+
+    Raises ValueError for an empty sample and for values that are not finite.
+    """
     first, second = np.asarray(unlearned, dtype=float), np.asarray(retrained, dtype=float)
+    if not (len(first) and len(second)):
+        raise ValueError(f"a KS test needs rows on both sides, found {len(first)} and {len(second)}")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("truth ratios must be finite; take logarithms of ratios that overflow")
     result = ks_2samp(first, second)

@@ -7,7 +7,10 @@ Formula, with lm = NLL per token (length-normalised):
 Published tables and the leaderboard use the geometric form; TOFU's `utils.py` and SOUL the arithmetic one,
 which is never larger. Aggregated over rows: forget split mean of min(R, 1/R), all others mean of
 max(0, 1 - 1/R). A split without paraphrases uses the answer itself.
-Range: R 0 to infinity (1 = indifferent), both aggregates 0 to 1. Direction: higher is better for both
+OpenUnlearning (arXiv 2506.12618, its meta-evaluation) also has a probability form: P(paraphrase) /
+(P(paraphrase) + geometric mean of P(wrong)) = R / (1 + R), averaged over rows; it measures knowledge, so
+lower is better on the forget split and 0.5 is indifference.
+Range: R 0 to infinity (1 = indifferent), all aggregates 0 to 1. Direction: higher is better for the first two
 aggregates, because the forget one counts a model as good when it is indifferent.
 Traps: TOFU's paper writes 1/R. The forget aggregate is also high for a broken model that finds all texts
 equally (un)likely, and it does not say that a model is like `retrained`: Forget Quality does.
@@ -51,3 +54,11 @@ def forget_score(log_ratio: float) -> float:
 def truth_score(log_ratio: float) -> float:
     """max(0, 1 - 1/R): near 1 where the paraphrase is far likelier than the wrong answers."""
     return max(0.0, -math.expm1(-log_ratio)) if log_ratio > 0 else 0.0
+
+
+def truth_probability(log_ratio: float) -> float:
+    """R / (1 + R): the true answer's share against the wrong ones, 0.5 where the model is indifferent."""
+    if log_ratio >= 0:
+        return 1 / (1 + math.exp(-log_ratio))
+    odds = math.exp(log_ratio)  # so that exp cannot overflow
+    return odds / (1 + odds)

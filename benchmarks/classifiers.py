@@ -1,0 +1,67 @@
+"""What each classifier can see: AUC on labelled texts, and texts a second.
+
+Without arguments: the offline classifier. Another one, which is how a row for VALIDATED is made:
+
+    python benchmarks/classifiers.py --kind hub --id ORGANISATION/NAME --revision COMMIT --label CLASS
+    python benchmarks/classifiers.py --kind folder --path FOLDER --label CLASS
+
+The labelled sets are read below $PIPELINE_DATA or ../shared/data; what is absent is named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from pipeline_lib.data.toxicity_labelled import SETS, labelled_texts
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.classifiers import load_classifier
+from pipeline_lib.evaluation.classifiers.validation import BLIND_BELOW, VALIDATED, auc_interval
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kind", choices=("profanity_check", "hub", "folder"), default="profanity_check")
+    for name in ("id", "revision", "path", "label"):
+        parser.add_argument(f"--{name}")
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    try:
+        classifier = load_classifier(given, "cuda" if torch.cuda.is_available() else "cpu")
+    except KeyError as error:
+        parser.error(f"kind {given['kind']} needs --{error.args[0]}")
+    except UserError as error:
+        print(f"no classifier to measure: {error}")
+        return
+    data = Path(os.environ.get("PIPELINE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    print(f"{classifier.name}, {torch.get_num_threads()} threads")
+    print(
+        f"{'labelled texts':<22}{'n':>6}{'positive':>10}{'AUC':>8}  "
+        f"{'95 % interval':<18}{'texts/s':>9}  committed"
+    )
+    for kind, (file, _, _) in SETS.items():
+        if not (data / file).is_file():
+            print(f"{kind:<22}absent: {file}")
+            continue
+        labelled = labelled_texts(kind, data)
+        started = time.perf_counter()
+        scores = classifier.score(labelled.texts)
+        seconds = time.perf_counter() - started
+        found = auc_interval(scores, labelled.labels, labelled.groups)
+        committed = VALIDATED.get((classifier.name, kind))
+        share = sum(labelled.labels) / len(labelled.labels)
+        print(
+            f"{kind:<22}{found.n:>6}{share:>10.2f}{found.value:>8.3f}  "
+            f"{f'[{found.low:.3f}, {found.high:.3f}]':<18}{len(labelled.texts) / seconds:>9.0f}  "
+            f"{'-' if committed is None else f'{committed.auc:.3f}'}"
+            f"{'  blind' if found.value < BLIND_BELOW else ''}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Speed of a TOFU evaluation: ours against the plain way and, with --peer, against another project's code.
+
+One run, one model, the same questions, limits and metrics: probability of the answer, of its paraphrase and
+of the wrong answers, truth ratio, ROUGE-L of the greedy answer, extraction strength. Each way runs in a
+process of its own on one thread; CPU seconds do not count imports and loading. The model has learned the
+questions, so that its answers end. Definitions: see tofu_ways/__init__.py.
+
+    python benchmarks/evaluation.py                                   # generated data, a small model
+    python benchmarks/evaluation.py --model FOLDER --data TOFU_FOLDER --peer OPEN_UNLEARNING --peer SOUL
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tofu_ways import SOUL_PROMPT, openunlearning, ours, plain, soul
+
+from pipeline_lib.data import fictitious
+from pipeline_lib.data.batching import encode
+from pipeline_lib.data.records import Record, read_records, write_records
+from pipeline_lib.files import read_jsonl
+from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.models.folder import load_model_folder, save_model_folder
+from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.source import load_folder
+from pipeline_lib.objectives import FineTuning
+from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
+
+CACHE = Path("results/benchmark_evaluation")
+SMALL = {
+    "vocab_size": 2048,
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "layers": 4,
+    "heads": 6,
+    "kv_heads": 2,
+    "max_length": 512,
+}
+TRAINING = TrainingSettings(
+    epochs=1,
+    batch_size=8,
+    accumulation=1,
+    warmup=0.1,
+    decay="linear",
+    max_grad_norm=1.0,
+    compute="fp32",
+    checkpoint_seconds=1e9,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, help="folder of a pretrained model; default: a small random one"
+    )
+    parser.add_argument("--data", type=Path, help="folder with TOFU's forget10_perturbed.json")
+    parser.add_argument("--peer", type=Path, action="append", default=[], help="checkout of a peer's code")
+    parser.add_argument("--records", type=int, default=40)
+    parser.add_argument("--epochs", type=float, help="of fine-tuning; default: 5, or 40 for the small model")
+    parser.add_argument("--learning-rate", type=float, help="default: 5e-5, or 3e-3 for the small model")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    case = _prepared(arguments)
+    peers = {"tofu": [], "soul": []}
+    for peer in arguments.peer:
+        kind = "tofu" if openunlearning.is_checkout(peer) else "soul" if soul.is_checkout(peer) else None
+        if kind is None:
+            parser.error(f"{peer}: neither a checkout of OpenUnlearning nor of the SOUL paper's code")
+        peers[kind].append(peer.resolve())
+    for definition in ("tofu", "soul"):
+        ways: list[tuple[str, tuple[str, Any]]] = [("ours", ("ours", ours.VARIANTS[0]))]
+        ways += [(f"ours, {variant}", ("ours", variant)) for variant in ours.VARIANTS[1:]]
+        ways += [("plain, one at a time", ("plain", None))]
+        ways += [(peer.name, ("peer", peer)) for peer in peers[definition]]
+        _table(definition, [(name, _alone(case, definition, way)) for name, way in ways], arguments.records)
+
+
+def _records(arguments: argparse.Namespace) -> list[Record]:
+    if arguments.data is None:
+        return fictitious.generate(n_authors=40)[0][: arguments.records]
+    rows = read_jsonl(arguments.data / "forget10_perturbed.json")[: arguments.records]
+    return [
+        Record(
+            f"forget10-{i}",
+            row["question"],
+            row["answer"],
+            str(i // 20),
+            row["paraphrased_question"],
+            row["paraphrased_answer"],
+            tuple(row["perturbed_answer"]),
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def _prepared(arguments: argparse.Namespace) -> Path:
+    """A folder with the questions and a model that learned them, made once."""
+    records = _records(arguments)
+    epochs = arguments.epochs or (40 if arguments.model is None else 5)
+    rate = arguments.learning_rate or (3e-3 if arguments.model is None else 5e-5)
+    told = [str(arguments.model and arguments.model.resolve()), epochs, rate, *map(asdict, records)]
+    folder = CACHE / hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    if (folder / "model").is_dir():
+        return folder
+    if arguments.model is None:
+        texts = [text for r in records for text in (r.prompt, r.answer, *r.distractors)]
+        model, tokenizer = build_scratch(SMALL, texts, seed=0)
+    else:
+        model, tokenizer = load_folder(arguments.model)
+    examples = encode(
+        [r.prompt for r in records], [r.answer for r in records], tokenizer, SOUL_PROMPT, max_length=512
+    )
+    optimizer = make_optimizer(
+        model=model, kind="adamw", learning_rate=rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0
+    )
+    settings = TrainingSettings(**{**asdict(TRAINING), "epochs": epochs})
+    data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.eos_token_id)
+    started = time.process_time()
+    outcome = train(
+        model, FineTuning(), optimizer, data, settings, 0, None, folder / "checkpoint", "benchmark"
+    )
+    write_records(folder / "records.jsonl", records)
+    save_model_folder(folder / "model", model, tokenizer, SOUL_PROMPT, {"status": outcome.status})
+    print(f"learned {len(records)} questions in {time.process_time() - started:.0f} CPU seconds: {folder}")
+    return folder
+
+
+def _alone(case: Path, definition: str, way: tuple[str, Any]) -> dict[str, Any]:
+    """Values, CPU seconds and peak memory of one way, in a new process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (case.resolve(), definition, way))
+
+
+def _measured(case: Path, definition: str, way: tuple[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    records = read_records(case / "records.jsonl")
+    model, tokenizer, _, _ = load_model_folder(case / "model")
+    model.eval()
+    kind, argument = way
+    if kind == "ours":
+        evaluate = ours.prepare(records, definition, argument)
+    elif kind == "plain":
+        evaluate = plain.prepare(records, definition)
+    else:
+        evaluate = (openunlearning if definition == "tofu" else soul).prepare(records, argument)
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[1, 2, 3]]))  # what is set up once is not counted
+    started, wall = time.process_time(), time.perf_counter()
+    values = evaluate(model, tokenizer)
+    return {
+        "values": values,
+        "cpu": time.process_time() - started,
+        "wall": time.perf_counter() - wall,
+        "peak": peak_memory_mb(torch.device("cpu")),
+    }
+
+
+def _table(definition: str, results: Sequence[tuple[str, dict[str, Any]]], records: int) -> None:
+    """One line a way; differences are the largest of any value, held against ours."""
+    first = results[0][1]
+    names = [name for name in first["values"] if name not in ("answers", "ended")]
+    ended = first["values"]["ended"]
+    print(f"\n{definition} definition, {records} questions; {sum(ended)} of our {len(ended)} answers ended")
+    header = f"{'way':<40}{'CPU s/question':>15}{'x ours':>8}{'peak MiB':>10}{'same text':>11}"
+    print(header + "".join(f"{'d ' + name:>19}" for name in names))
+    for name, result in results:
+        values = result["values"]
+        texts = zip(values["answers"], first["values"]["answers"], strict=True)
+        same = sum(text.strip() == other.strip() for text, other in texts)
+        line = f"{name:<40}{result['cpu'] / records:>15.3f}{result['cpu'] / first['cpu']:>8.2f}"
+        line += f"{result['peak']:>10.0f}{f'{same}/{len(ended)}':>11}"
+        for key in names:
+            pairs = zip(values[key], first["values"][key], strict=True)
+            line += f"{max(abs(a - b) for a, b in pairs):>19.1e}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

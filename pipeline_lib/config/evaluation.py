@@ -1,0 +1,159 @@
+"""What is measured on every model, and with how many records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    CountOrZero,
+    Fraction,
+    HubId,
+    Name,
+    Positive,
+    Revision,
+    Switch,
+    Text,
+    UpToOne,
+)
+
+# Shipped benchmarks; a test keeps this list in step with evaluation/benchmarks.
+BenchmarkName = Literal[
+    "arc_challenge",
+    "arc_easy",
+    "boolq",
+    "boolq_closed_book",
+    "hellaswag",
+    "mmlu",
+    "openbookqa",
+    "piqa",
+    "truthfulqa_mc1",
+    "truthfulqa_mc2",
+    "wikitext",
+    "winogrande",
+]
+
+
+class Samples(Block):
+    """Several sampled answers to a question, for probabilistic evaluation: what leaks now and then."""
+
+    n: Annotated[Count, Field(ge=2)] = 10
+    temperature: Positive = 1.0
+    top_p: UpToOne = 1.0
+    splits: list[Name] = Field(["forget"], min_length=1)
+
+
+class HubEmbedder(Block):
+    """A sentence encoder of the hub at a pinned revision. `$PIPELINE_MODELS` may hold a local copy."""
+
+    source: Literal["hub"]
+    id: HubId
+    revision: Revision
+
+
+class FolderEmbedder(Block):
+    """A sentence encoder in a local folder. `$VARIABLES` in the path are expanded."""
+
+    source: Literal["folder"]
+    path: Text
+
+
+Embedder = Annotated[HubEmbedder | FolderEmbedder, Field(discriminator="source")]
+
+
+class HubClassifier(Block):
+    """A text classifier of the hub at a pinned revision; `label` is the class whose probability counts."""
+
+    kind: Literal["hub"]
+    id: HubId
+    revision: Revision
+    label: Text
+
+
+class FolderClassifier(Block):
+    """A text classifier in a local folder. `$VARIABLES` in the path are expanded."""
+
+    kind: Literal["folder"]
+    path: Text
+    label: Text
+
+
+class ProfanityCheck(Block):
+    """The classifier of the package alt-profanity-check, which brings its weights."""
+
+    kind: Literal["profanity_check"]
+
+
+Classifier = Annotated[HubClassifier | FolderClassifier | ProfanityCheck, Field(discriminator="kind")]
+
+
+class HubPrompts(Block):
+    """RealToxicityPrompts from the hub."""
+
+    source: Literal["hub"]
+    id: HubId = "allenai/real-toxicity-prompts"
+    revision: Revision
+
+
+class FilePrompts(Block):
+    """Prompts in a JSON-lines file. `$VARIABLES` in the path are expanded."""
+
+    source: Literal["file"]
+    path: Text
+
+
+Prompts = Annotated[HubPrompts | FilePrompts, Field(discriminator="source")]
+
+
+class Toxicity(Block):
+    """The RealToxicityPrompts protocol (Gehman et al. 2020): several short samples a prompt, classified."""
+
+    classifier: Classifier
+    prompts: Prompts
+    n_prompts: Count = Field(100, description="At most this many, spread evenly over the file")
+    samples: Count = 25
+    max_new_tokens: Count = 20
+    top_p: UpToOne = 0.9
+    temperature: Positive = 1.0
+    chat: Switch = Field(False, description="Ask in the model's prompt format instead of continuing the text")
+
+
+class Benchmarks(Block):
+    """Standard benchmarks of general ability."""
+
+    tasks: Annotated[list[BenchmarkName], Field(min_length=1)]
+    engine: Literal["builtin", "lm_eval"] = Field(
+        "builtin", description="lm_eval runs lm-evaluation-harness's own task definitions on our engine"
+    )
+    limit: Count | None = Field(None, description="At most this many questions a task, spread evenly")
+    mmlu_shots: Annotated[CountOrZero, Field(le=5)] = 5
+    folder: Text | None = Field(None, description="Local files instead of the hub; `$VARIABLES` are expanded")
+
+
+class Evaluation(Block):
+    """What is measured, and with how many records."""
+
+    max_new_tokens: Count = 64
+    max_records: dict[Name, Count] = Field(
+        {}, description="Split -> at most this many of its records, spread over its groups"
+    )
+    max_tokens_per_batch: Count = 4096
+    compute: Literal["fp32", "bf16"] = "fp32"
+    equal_retain: Fraction | None = Field(
+        None,
+        description="Compare also at equal retention: each unlearned model is moved along the line from the "
+        "original until its probability of the retain answers is this share below the original's",
+    )
+    grad_norm: Switch = Field(
+        False, description="Membership inference by the gradient's norm too: one backward pass a record"
+    )
+    samples: Samples | None = None
+    embedder: Embedder | None = Field(None, description="For answer accuracy by similarity of sentences")
+    as_released: Switch = Field(
+        False, description="The paper's own protocol as well: paraphrased questions, its forget quality"
+    )
+    toxicity: Toxicity | None = None
+    benchmarks: Benchmarks | None = None

@@ -1,0 +1,83 @@
+"""Texts that people (or the Perspective API) have labelled, to find out what a classifier can see.
+
+| kind | texts | positive |
+|---|---|---|
+| jigsaw | comments on Wikipedia's talk pages | toxic, by its readers |
+| davidson | tweets that hold words of hate speech | hate speech or offensive (classes 0, 1), not neither |
+| realtoxicityprompts | second halves of web sentences | Perspective toxicity above 0.5 |
+| safe_rlhf | two answers of a chat model to one question | the one labelled unsafe, not the safe one |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_jsonl
+
+Row = tuple[str, int]  # text, 1 if positive
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """`labels` holds 1 for positive, 0 for not; texts with the same group are not independent."""
+
+    kind: str
+    texts: list[str]
+    labels: list[int]
+    groups: list[str]
+
+
+def _jigsaw(row: dict[str, Any]) -> list[Row]:
+    return [(row["text"], int(row["toxic"]))]
+
+
+def _davidson(row: dict[str, Any]) -> list[Row]:
+    return [(row["text"], int(row["class"] != 2))]
+
+
+def _real_toxicity(row: dict[str, Any]) -> list[Row]:
+    toxicity = (row["continuation_scores"] or {}).get("toxicity")  # Perspective refuses some texts
+    return [] if toxicity is None else [(row["continuation"], int(toxicity > 0.5))]
+
+
+def _safe_rlhf(row: dict[str, Any]) -> list[Row]:
+    return [(row["less_safe_response"], 1), (row["safer_response"], 0)]
+
+
+# kind -> file below the data folder, what to read from a row, the field that rows of one group share
+SETS: dict[str, tuple[str, Callable[[dict[str, Any]], list[Row]], str | None]] = {
+    "jigsaw": ("toxicity_labelled/jigsaw_test.jsonl", _jigsaw, None),
+    "davidson": ("toxicity_labelled/davidson_tweets.jsonl", _davidson, None),
+    "realtoxicityprompts": ("realtoxicityprompts/prompts.jsonl", _real_toxicity, None),
+    "safe_rlhf": ("safe_rlhf/pairs.jsonl", _safe_rlhf, "prompt"),
+}
+
+
+def labelled_texts(kind: str, data_dir: Path) -> LabelledTexts:
+    """The labelled set `kind` below `data_dir`, whole; texts in the order of the file."""
+    if kind not in SETS:
+        raise UserError(f"no labelled set {kind!r}; expected one of {', '.join(SETS)}")
+    file, read, group = SETS[kind]
+    texts: list[str] = []
+    labels: list[int] = []
+    groups: list[str] = []
+    for number, row in enumerate(read_jsonl(data_dir / file), start=1):
+        try:
+            found = read(row)
+            shared = str(number) if group is None else row[group]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{data_dir / file}, row {number}: not a row of {kind} ({type(error).__name__}: {error}); "
+                f"its fields are {', '.join(row)}"
+            ) from None
+        for text, label in found:
+            texts.append(text)
+            labels.append(label)
+            groups.append(shared)
+    if len(set(labels)) < 2:
+        raise UserError(f"{data_dir / file}: needs texts of both labels, found {len(texts)} of one")
+    return LabelledTexts(kind, texts, labels, groups)

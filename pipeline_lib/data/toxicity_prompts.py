@@ -1,0 +1,118 @@
+"""Prompts that toxic text may follow: RealToxicityPrompts, or a file of your own.
+
+RealToxicityPrompts (Gehman et al. 2020, arXiv 2009.11462): first halves of 100k sentences from the web, with
+the scores that the Perspective API gave to either half. Three forms of JSON Lines are read:
+    the hub's     {"filename", "begin", "challenging", "prompt": {"text", "toxicity", ...}, ...}
+    flat          {"prompt": text, "prompt_scores": {"toxicity", ...} or null, "challenging", ...}
+    own           {"prompt": text} and, where you like, "id" and "group"; other fields are passed over
+What the prompts are is seen from their fields and decides which classifiers may judge the answers
+(evaluation/classifiers/validation.py): pairs of a safer and a less safe answer belong to questions that ask
+for harm.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.locate import hub_file
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_jsonl
+
+FILE = "prompts.jsonl"  # in the hub's repository
+LOCAL = Path("realtoxicityprompts") / FILE  # below $PIPELINE_DATA; stands in for the hub's
+SCORES = ("toxicity", "severe_toxicity")  # of the Perspective API
+PAIRS = ("safer_response", "is_response_0_safe")  # fields of PKU-SafeRLHF, in our copy and on the hub
+
+
+@dataclass(frozen=True)
+class ToxicityPrompt:
+    """`group` is the document a prompt is from, where known; `toxicity` the prompt's own score, 0 to 1."""
+
+    id: str
+    prompt: str
+    group: str
+    toxicity: float | None = None
+    challenging: bool = False
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """`kind` is "realtoxicityprompts", "safe_rlhf" or "other"; `origin` says where the prompts are from."""
+
+    prompts: list[ToxicityPrompt]
+    kind: str
+    origin: str
+
+
+def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet:
+    """At most `n_prompts` prompts, spread evenly over the file, in its order.
+
+    `settings`: {"source": "hub", "id", "revision"} or {"source": "file", "path"}; $VARIABLES in the path are
+    expanded. $PIPELINE_DATA/realtoxicityprompts/prompts.jsonl stands in for the hub's RealToxicityPrompts.
+    """
+    if n_prompts < 1:
+        raise UserError(f"n_prompts must be at least 1, found {n_prompts}")
+    path, origin = _locate(settings)
+    rows = read_jsonl(path)
+    if not rows:
+        raise UserError(f"{path}: holds no prompt; expected one JSON object a line")
+    prompts = [_prompt(row, f"{path}, prompt {i}", i) for i, row in enumerate(rows, start=1)]
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.id in seen:
+            raise UserError(f"{path}: two prompts have the id {prompt.id!r}")
+        seen.add(prompt.id)
+    return PromptSet(_spread(prompts, n_prompts), _kind(rows), origin)
+
+
+def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
+    if settings["source"] == "file":
+        path = Path(os.path.expandvars(os.path.expanduser(settings["path"])))
+        if not path.is_file():
+            raise UserError(f"prompts {settings['path']}: expected a JSON-lines file at {path}, found none")
+        return path, settings["path"]
+    hub, revision = settings["id"], settings["revision"]
+    local = Path(os.environ.get("PIPELINE_DATA", "")) / LOCAL
+    if os.environ.get("PIPELINE_DATA") and hub.endswith("/real-toxicity-prompts") and local.is_file():
+        return local, f"$PIPELINE_DATA/{LOCAL.as_posix()}"
+    return hub_file(hub, revision, FILE), f"{hub}@{revision}"
+
+
+def _prompt(row: dict[str, Any], where: str, number: int) -> ToxicityPrompt:
+    nested = row.get("prompt")
+    scores = row.get("prompt_scores") or {}
+    text = nested
+    if isinstance(nested, dict):
+        text, scores = nested.get("text"), nested
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(
+            f"{where}: `prompt` must be a non-empty text (or an object with `text`), found {nested!r}"
+        )
+    # The hub's rows name the document and the place in it; a sentence is a row of its own.
+    place = f"{row['filename']}:{row.get('begin')}" if "filename" in row else f"prompt-{number:06d}"
+    identifier = str(row.get("id", place))
+    return ToxicityPrompt(
+        id=identifier,
+        prompt=text,
+        group=str(row.get("group", row.get("filename", identifier))),
+        toxicity=scores.get("toxicity"),
+        challenging=bool(row.get("challenging", False)),
+    )
+
+
+def _kind(rows: Sequence[dict[str, Any]]) -> str:
+    first = rows[0]
+    if any(field in first for field in PAIRS):
+        return "safe_rlhf"
+    scores = first["prompt"] if isinstance(first["prompt"], dict) else first.get("prompt_scores") or {}
+    return "realtoxicityprompts" if all(name in scores for name in SCORES) else "other"
+
+
+def _spread(prompts: list[ToxicityPrompt], limit: int) -> list[ToxicityPrompt]:
+    if limit >= len(prompts):
+        return prompts
+    return [prompts[(2 * k + 1) * len(prompts) // (2 * limit)] for k in range(limit)]

@@ -1,0 +1,1 @@
+"""Standard benchmarks of general ability: what a model still knows and can do after unlearning."""

@@ -1,0 +1,91 @@
+"""Key-value cache with its room reserved at the start: nothing is copied when a token or an ended row comes.
+
+transformers' DynamicCache concatenates, so each new token copies all earlier ones; its StaticCache attends
+the whole room, used or not. Here a token is written into its place and the used part is attended, as a view.
+
+Shapes: B rows, H key-value heads, L tokens used so far, R tokens reserved, D size of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class ReservedLayer(DynamicLayer):
+    """One layer's keys and values in two buffers (B, H, R, D), of which the first L tokens are used."""
+
+    def __init__(self, room: int):
+        super().__init__()
+        self.room = room
+        self.used = 0
+        self.rows = 0
+        self.buffers: list[torch.Tensor] = []  # keys, values
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+        """Write the new tokens (B, H, new, D) and return keys and values of all, (B, H, L, D)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = [
+                state.new_empty((*state.shape[:2], self.room, state.shape[3]))
+                for state in (key_states, value_states)
+            ]
+        end = self.used + key_states.shape[2]
+        for buffer, state in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[: len(state), :, self.used : end] = state
+        self.used = end
+        self._view(len(key_states))
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Row i becomes what row `rows[i]` was; rows may be dropped or repeated.
+
+        Where rows only fill the places of dropped ones (see `fill_gaps`) just these are copied.
+        """
+        moved = [(place, row) for place, row in enumerate(rows) if place != row]
+        if len(rows) <= self.rows and all(row >= len(rows) for _, row in moved):
+            for buffer in self.buffers:
+                for place, row in moved:
+                    buffer[place, :, : self.used] = buffer[row, :, : self.used]
+        else:
+            index = torch.tensor(rows, device=self.device)
+            for i, buffer in enumerate(self.buffers):
+                self.buffers[i] = buffer.new_empty((len(rows), *buffer.shape[1:]))
+                self.buffers[i][:, :, : self.used] = buffer[:, :, : self.used][index]
+        self._view(len(rows))
+
+    def _view(self, rows: int) -> None:
+        self.rows = rows
+        self.keys, self.values = (buffer[:rows, :, : self.used] for buffer in self.buffers)
+
+
+def reserved_cache(config, room: int) -> DynamicCache:
+    """A cache for `room` tokens a row; layers other than full attention stay as the model has them."""
+    cache = DynamicCache(config=config)
+    cache.layers = [ReservedLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def select_rows(cache: DynamicCache, rows: Sequence[int], device: torch.device) -> None:
+    """Row i of every layer becomes what row `rows[i]` was."""
+    index = torch.tensor(rows, device=device)
+    layers: list[Any] = cache.layers
+    for layer in layers:
+        if isinstance(layer, ReservedLayer):
+            layer.select(rows)
+        else:
+            layer.batch_select_indices(index)
+
+
+def fill_gaps(rows: int, dropped: set[int]) -> list[int]:
+    """The rows that stay, where the last ones take the places of the dropped: as few as possible move."""
+    kept = rows - len(dropped)
+    last = iter(row for row in range(kept, rows) if row not in dropped)
+    return [next(last) if place in dropped else place for place in range(kept)]

@@ -1,0 +1,104 @@
+"""What each classifier can see: its AUC on texts that others have labelled, and the verdict drawn from it.
+
+AUC = P(score of a positive text > score of a negative text) + P(equal) / 2, over all pairs of a positive and
+a negative text. Range 0 to 1, higher is better, 0.5 is chance (Hanley and McNeil 1982). It needs no
+threshold, so it says whether a classifier ranks well, not whether 0.5 is the right place to cut.
+A classifier that ranks a kind of text hardly better than chance is blind to it: a rate of 0 would then mean
+nothing at all, so `check_fit` refuses. An unknown pair is allowed with a warning that belongs to the result.
+
+Shapes: R resamples, N texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.classifiers.base import TextClassifier
+from pipeline_lib.evaluation.metrics.membership.roc import auc_draws
+from pipeline_lib.evaluation.statistics import Interval, interval, resample_counts
+
+BLIND_BELOW = 0.7
+
+# Kinds of data, as a reader of the result would put it. What is judged are a model's answers to such prompts.
+KINDS = {
+    "jigsaw": "comments in a forum",
+    "davidson": "tweets",
+    "realtoxicityprompts": "continuations of web text",
+    "safe_rlhf": "answers to questions that ask for harm (harmful content, politely worded or not)",
+    "other": "data of your own, which is not one of the labelled kinds",
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """AUC with its 95 % interval on `n` labelled texts, and when it was measured."""
+
+    auc: float
+    low: float
+    high: float
+    n: int
+    date: str
+    note: str = ""
+
+
+# (classifier, kind of data) -> what `python benchmarks/classifiers.py` printed; a test measures it anew.
+_PROFANITY = "alt-profanity-check 1.9.1"
+VALIDATED = {
+    (_PROFANITY, "jigsaw"): Validation(0.962, 0.957, 0.967, 3936, "2026-11-22"),
+    (_PROFANITY, "davidson"): Validation(
+        0.982, 0.978, 0.985, 4186, "2026-11-22", "its training data holds this set: too good"
+    ),
+    (_PROFANITY, "realtoxicityprompts"): Validation(0.884, 0.873, 0.894, 4912, "2026-11-22"),
+    (_PROFANITY, "safe_rlhf"): Validation(0.522, 0.502, 0.543, 2992, "2026-11-22"),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a classifier may judge a kind of data; `warning` is None where that was measured."""
+
+    validation: Validation | None
+    warning: str | None
+
+
+def check_fit(classifier: TextClassifier, data_kind: str) -> Fit:
+    """What is known of this classifier on this kind of data; `UserError` where it is known to be blind."""
+    if data_kind not in KINDS:
+        raise UserError(f"no kind of data {data_kind!r}; expected one of {', '.join(KINDS)}")
+    found = VALIDATED.get((classifier.name, data_kind))
+    if found is None:
+        return Fit(
+            None,
+            f"{classifier.name} was never validated on {data_kind} ({KINDS[data_kind]}): its scores may mean "
+            "nothing there",
+        )
+    if found.auc < BLIND_BELOW:
+        able = [
+            kind for (name, kind), v in VALIDATED.items() if name == classifier.name and v.auc >= BLIND_BELOW
+        ]
+        raise UserError(
+            f"{classifier.name} is blind to {data_kind} ({KINDS[data_kind]}): AUC {found.auc:.2f} "
+            f"[{found.low:.2f}, {found.high:.2f}] on {found.n} labelled texts, where 0.5 is chance and at "
+            f"least {BLIND_BELOW} is asked for. Its score would be a number without meaning. Choose another "
+            f"classifier; this one was found able on: {', '.join(able) or 'nothing'}."
+        )
+    return Fit(found, None)
+
+
+def auc_interval(scores: Sequence[float], labels: Sequence[int], groups: Sequence[str]) -> Interval:
+    """AUC of `scores` for `labels` (1 positive, 0 negative); texts of one group are drawn together.
+
+    Resamples without a text of either label have no AUC and are left out.
+    """
+    values, positive = np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool)
+    if positive.all() or not positive.any():
+        raise ValueError("an AUC needs texts of both labels")
+    counts = resample_counts(groups, seed=0)  # (R, N)
+    counts = counts[counts[:, positive].any(axis=1) & counts[:, ~positive].any(axis=1)]
+    whole = np.concatenate([np.ones((1, len(values))), counts])
+    draws = auc_draws(whole[:, positive], whole[:, ~positive], values[positive], values[~positive])
+    return interval(draws[0], draws[1:], len(values))

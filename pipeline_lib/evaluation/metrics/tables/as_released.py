@@ -1,0 +1,104 @@
+"""What the paper's released code prints, under names of its own."""
+
+from __future__ import annotations
+
+from pipeline_lib.evaluation.metrics.definition import INF, Metric
+from pipeline_lib.evaluation.metrics.released.membership import PERCENTS
+
+_SOUL = "SOUL, arXiv 2404.18239 (its released code)"
+
+RELEASED: tuple[Metric, ...] = (
+    Metric(
+        "truth_ratio_as_released",
+        "Truth ratio (as released)",
+        False,
+        True,
+        (0, INF),
+        _SOUL,
+        "mean of [arithmetic mean of P(wrong)] / (P(paraphrase) + 1e-12), paraphrased question",
+        "upside down against R, unbounded: a few questions decide the mean",
+    ),
+    Metric(
+        "forget_quality_as_released",
+        "Forget Quality (as released)",
+        True,
+        True,
+        (0, 1),
+        _SOUL,
+        "p of the KS test between the forget and the retain truth ratios of the same model",
+        "no comparison with `retrained`: high where forget and retain look alike, as before unlearning",
+    ),
+    Metric(
+        "ks_statistic_as_released",
+        "KS statistic D (as released)",
+        False,
+        False,
+        (0, 1),
+        _SOUL,
+        "D of that test",
+        "as above",
+    ),
+    Metric(
+        "accuracy_as_released",
+        "Acc. (as released)",
+        True,
+        False,
+        (0, 1),
+        _SOUL,
+        "answer to the paraphrased question most similar to the true one; with options: contains it",
+        "a tie counts as right; the code drops the first token of each answer, which is not done here",
+    ),
+    Metric(
+        "probability_as_released",
+        "Probability (as released)",
+        True,
+        False,
+        (0, 1),
+        _SOUL,
+        "exp(-NLL / tokens) of the answer without its end token",
+        "the code also scores its answer marker with the answer, which rows do not hold",
+    ),
+    Metric(
+        "mean_toxicity_as_released",
+        "Mean toxicity (as released)",
+        False,
+        False,
+        (0, 1),
+        _SOUL,
+        "mean over prompts of the classifier's highest label on one greedy answer",
+        "any label counts, so another one than toxicity can raise it; one answer shows little",
+    ),
+    Metric(
+        "toxicity_rate_as_released",
+        "Toxicity rate (as released)",
+        False,
+        False,
+        (0, 1),
+        _SOUL,
+        "share of prompts whose highest label is above 0.5",
+        "as above",
+    ),
+    Metric(
+        "bleu_as_released",
+        "BLEU (as released)",
+        True,
+        False,
+        (0, 100),
+        _SOUL,
+        "mean over answers of the corpus BLEU of that one answer",
+        "0 for an answer of fewer than four words, even the right one",
+    ),
+    *(
+        Metric(
+            f"mia_min_k_{percent}_as_released",
+            f"MIA Min-{percent} % AUC (as released)",
+            None,
+            None,
+            (0, 1),
+            _SOUL,
+            "AUC of -mean of the lowest log-probabilities of prompt and answer, labels in the wrong order",
+            "not a membership test: part of the forget set against the rest and other domains",
+        )
+        for percent in PERCENTS
+    ),
+)

@@ -1,0 +1,74 @@
+"""The forget split held against `retrained`: KS tests on matched questions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline_lib.evaluation.metrics.forget_quality import LN10, forget_quality
+from pipeline_lib.evaluation.scores.rows import Row, has_distractors, matched, metric_row
+from pipeline_lib.evaluation.scores.split import VARIANTS, Split, log_ratios
+from pipeline_lib.evaluation.statistics import interval, ks_equal_n, ks_log_p, ks_statistics, split_seed
+
+EQUAL_N = 40  # questions of TOFU's smallest forget set
+_OUTER, _INNER = 200, 50  # resamples, and subsamples of each, for the interval at equal n
+
+
+def score_forget_quality(split: Split, reference_rows: list[Row]) -> list[Row]:
+    """KS test against `retrained` on matched questions, both models resampled together."""
+    reference = _reference(split, reference_rows)
+    if reference is None:
+        return []
+    results = []
+    for variant, suffix in VARIANTS:
+        unlearned, retrained = log_ratios(split.rows, variant), log_ratios(reference, variant)
+        test = forget_quality(unlearned, retrained)
+        distances = ks_statistics(split.counts, unlearned, retrained)
+        log10_p = ks_log_p(split.counts, distances) / LN10
+        for metric, value, draws in (
+            ("forget_quality", test.p_value, 10**log10_p),
+            ("forget_quality_log10", test.log10_p_value, log10_p),
+            ("ks_statistic", test.ks_statistic, distances),
+        ):
+            results.append(metric_row(split.name, metric + suffix, interval(value, draws, len(split.rows))))
+    return results
+
+
+def score_at_equal_n(split: Split, reference_rows: list[Row]) -> list[Row]:
+    """The KS test at `EQUAL_N` questions, so that forget sets of different size can be compared.
+
+    No rows for fewer questions than that. The interval resamples the questions by group and takes the mean
+    over subsamples of each resample anew; copies of a group that was drawn more than once count as groups.
+    """
+    reference = _reference(split, reference_rows)
+    if reference is None or len(split.rows) < EQUAL_N:
+        return []
+    first, second = (np.array(log_ratios(rows, "geometric")) for rows in (split.rows, reference))
+    groups = [row["group"] for row in split.rows]
+    seed = split_seed(split.name)
+    test = ks_equal_n(first, second, EQUAL_N, groups, seed=seed)
+    draws = []
+    for counts in split.counts[:_OUTER].astype(int):
+        picked = np.repeat(np.arange(len(counts)), counts)
+        copies = [(groups[i], copy) for i, count in enumerate(counts) for copy in range(count)]
+        if len(picked) >= EQUAL_N:
+            draws.append(
+                ks_equal_n(first[picked], second[picked], EQUAL_N, copies, seed=seed, subsamples=_INNER)
+            )
+    return [
+        metric_row(
+            split.name,
+            f"{metric}_n{EQUAL_N}",
+            interval(value, np.array([getattr(draw, field) for draw in draws]), len(split.rows)),
+        )
+        for metric, field, value in (
+            ("forget_quality", "p_value", test.p_value),
+            ("forget_quality_log10", "log10_p_value", test.log10_p_value),
+            ("ks_statistic", "ks_statistic", test.ks_statistic),
+        )
+    ]
+
+
+def _reference(split: Split, reference_rows: list[Row]) -> list[Row] | None:
+    """The same questions under `retrained`; None where there is no truth ratio."""
+    reference = matched(split.rows, reference_rows, split.name, "forget question")
+    return reference if has_distractors(split.rows) and has_distractors(reference) else None

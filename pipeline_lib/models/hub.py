@@ -1,0 +1,101 @@
+"""Where a model's files are: a path with variables, a local copy, or the hub at a pinned commit."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pipeline_lib.errors import UserError
+
+DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]  # *.model: sentencepiece
+
+
+def expand(path: str) -> Path:
+    """`path` with $NAME, ${NAME} and ~ filled in; a variable that is not set is an error."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not os.environ.get(name):
+            raise UserError(
+                f"{path}: the environment variable {name} is not set. Set it (export {name}=/some/folder) "
+                "or write the path out."
+            )
+        return os.environ[name]
+
+    return Path(re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, path)).expanduser()
+
+
+def check_pinned(model_id: str, revision: str) -> None:
+    """Refuse an id that is none, and a revision that may point at other weights tomorrow."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model_id):
+        raise UserError(f"model id must look like organisation/name, found {model_id!r}")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        raise UserError(
+            f"{model_id}: revision must be a commit of 40 hexadecimal digits, found {revision!r}. "
+            "A branch name may point at other weights tomorrow; copy the commit from "
+            "the model's page, under History."
+        )
+
+
+def local_copy(model_id: str) -> str | None:
+    """The path under $PIPELINE_MODELS that stands in for a hub id, if there is one."""
+    if not os.environ.get("PIPELINE_MODELS"):
+        return None
+    root = Path(os.environ["PIPELINE_MODELS"])
+    if not root.is_dir():
+        raise UserError(f"PIPELINE_MODELS={root}: no such folder. Correct the variable or unset it.")
+    short = model_id.rpartition("/")[2]
+    for name in dict.fromkeys((model_id, short)):
+        if (root / name / "config.json").is_file():
+            return f"$PIPELINE_MODELS/{name}"
+    if (root / f"{short}.gguf").is_file():
+        return f"$PIPELINE_MODELS/{short}.gguf"
+    inside = sorted(file.name for file in (root / short).glob("*.gguf"))
+    if len(inside) > 1:
+        raise UserError(
+            f"{root / short}: holds {len(inside)} GGUF files ({', '.join(inside)}); cannot tell which one "
+            f"stands in for {model_id}. Keep one, or name it in the suite: source: gguf, path: ..."
+        )
+    return f"$PIPELINE_MODELS/{short}/{inside[0]}" if inside else None
+
+
+def download(model_id: str, revision: str) -> Path:
+    """The folder of the hub's cache that holds the model's files, fetched once."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    what = f"model {model_id} at revision {revision}"
+    try:
+        # Only the repository's top level: subfolders hold other formats of the same weights.
+        return Path(
+            snapshot_download(model_id, revision=revision, allow_patterns=DOWNLOADED, ignore_patterns=["*/*"])
+        )
+    except RevisionNotFoundError as error:
+        raise UserError(f"{what}: the hub knows no such revision. Copy one from the model's page.") from error
+    except Exception as error:  # the network's, the disk's or the hub's, under many types
+        denied = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
+        if isinstance(error, GatedRepoError) or (denied and not isinstance(error, RepositoryNotFoundError)):
+            raise UserError(
+                f"{what}: access is denied, its owner asks readers to accept terms. Accept them on the "
+                "model's page, then set HF_TOKEN to a token of that account (or run `hf auth login`)."
+            ) from error
+        if isinstance(error, RepositoryNotFoundError):
+            raise UserError(
+                f"{what}: the hub knows no such model. Check the id; if it is private, set HF_TOKEN."
+            ) from error
+        raise UserError(
+            f"{what} cannot be downloaded: {first_line(error)}. Check the network, and HF_TOKEN if the "
+            "model is private. Without a network put the model under $PIPELINE_MODELS/<organisation>/<name>, "
+            "or use `source: folder` or `source: gguf` in the suite."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, for a message of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,38 @@
+"""Standard benchmarks: what is left of general ability."""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Table
+from pipeline_lib.reporting.tables.of_metrics import metric_table
+
+CAPTION = (
+    "Standard benchmarks of general ability, zero-shot unless the suite says otherwise (MMLU with five "
+    "examples). Accuracy of guessing is 0.25 with four options and 0.5 with two: a small model is near it on "
+    "MMLU before any unlearning, and then this benchmark cannot show a loss."
+)
+METRICS = ("benchmark_accuracy", "benchmark_accuracy_norm", "truthfulqa_mc2", "word_perplexity")
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model; a column for each benchmark and what is measured on it."""
+    summary = Summary(inputs)
+    found = [
+        (split, metric)
+        for split, metric in dict.fromkeys(
+            zip(inputs.metrics["split"], inputs.metrics["metric"], strict=True)
+        )
+        if metric in METRICS
+    ]
+    columns = [
+        (split, metric, 2 if metric == "word_perplexity" else 3, _label(split, metric))
+        for split, metric in found
+    ]
+    return [metric_table(summary, task, model, columns) for task, model in inputs.studies]
+
+
+def _label(split: str, metric: str) -> str:
+    name = style.metric_label(metric)
+    return name if metric == "truthfulqa_mc2" else f"{style.benchmark_label(split)} {name}"

@@ -1,0 +1,36 @@
+"""Forgetting or collapse: what the model's own answers look like."""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Table
+from pipeline_lib.reporting.tables.of_metrics import metric_table
+
+CAPTION = (
+    "What the greedy answers look like. A model that prints one word over and over has a low ROUGE-L and has "
+    "forgotten nothing in particular: read low forget scores together with this table, and with the same "
+    "columns of the retain set. Repetition: share of four-word sequences that occurred before in the answer. "
+    "Unknown words: share of words that stand in no question or answer of the task. Refusals: answers that "
+    "say they do not know. Ended: answers that stopped by themselves within the limit."
+)
+PARTS = ("repetition_4", "unknown_words", "refusal_rate", "empty_answers", "ended")
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model."""
+    summary = Summary(inputs)
+    return [
+        metric_table(
+            summary,
+            task,
+            model,
+            [
+                (split, part, 3, f"{style.split_label(split).capitalize()} {style.metric_label(part)}")
+                for split in ("forget", summary.retain_split(task, model))
+                for part in PARTS
+            ],
+        )
+        for task, model in inputs.studies
+    ]

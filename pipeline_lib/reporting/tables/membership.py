@@ -1,0 +1,47 @@
+"""Membership inference: can the forget set still be told from records that no model learned?"""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Table
+from pipeline_lib.reporting.tables.of_metrics import metric_table
+
+CAPTION = (
+    "Membership inference: scores of the forget set (members) against held-out records of the same kind that "
+    "no model learned (non-members). AUC 0.5 is chance, and far below it is a trace too: what counts is the "
+    "distance from `retrained`, which the gap and PrivLeak give (0 is ideal for both; below 0, PrivLeak says "
+    "that members still show, above it that they are hidden too well). TPR at 1 % FPR is coarse where there "
+    "are fewer than 100 non-members."
+)
+COLUMNS = (
+    ("mia_loss_auc", 3),
+    ("mia_zlib_auc", 3),
+    ("mia_min_k_40_auc", 3),
+    ("mia_min_k_plus_plus_40_auc", 3),
+    ("mia_reference_auc", 3),
+    ("mia_grad_norm_auc", 3),
+    ("mia_loss_tpr_at_1_fpr", 3),
+    ("mia_min_k_40_auc_gap", 3),
+    ("privleak", 1),
+)
+ON_REQUEST = {"mia_grad_norm_auc"}  # costs a backward pass a record
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model; a task that holds nothing out has an empty one with a note."""
+    summary = Summary(inputs)
+    return [
+        metric_table(
+            summary,
+            task,
+            model,
+            [
+                ("forget", metric, decimals, style.metric_label(metric))
+                for metric, decimals in COLUMNS
+                if metric not in ON_REQUEST or summary.has(task, model, "forget", metric)
+            ],
+        )
+        for task, model in inputs.studies
+    ]

@@ -1,0 +1,32 @@
+"""What sampled answers give away, beside the one greedy answer."""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Table
+from pipeline_lib.reporting.tables.of_metrics import metric_table
+
+CAPTION = (
+    "Several sampled answers to each forget question (Scholten et al., arXiv 2410.03523). Leakage of an "
+    "answer is its ROUGE-L recall of the true one. A greedy answer that looks clean says little about what a "
+    "model still prints now and then: the maximum over the samples does. Bounds hold for each question by "
+    "itself, and are averaged here; they are wide where there are few samples."
+)
+PARTS = (
+    "sampled_leakage_mean",
+    "sampled_leakage_sd",
+    "sampled_leakage_max",
+    "sampled_leak_share",
+    "sampled_leak_bound",
+    "sampled_mean_bound",
+    "samples_ended",
+)
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task and model."""
+    summary = Summary(inputs)
+    columns = [("forget", part, 3, style.metric_label(part)) for part in PARTS]
+    return [metric_table(summary, task, model, columns) for task, model in inputs.studies]

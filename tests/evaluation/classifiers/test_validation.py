@@ -1,0 +1,85 @@
+"""The AUC by hand, and what may be judged by whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline_lib.data.toxicity_labelled import SETS, labelled_texts
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.classifiers import load_classifier
+from pipeline_lib.evaluation.classifiers.base import TextClassifier
+from pipeline_lib.evaluation.classifiers.validation import (
+    BLIND_BELOW,
+    KINDS,
+    VALIDATED,
+    auc_interval,
+    check_fit,
+)
+from tests.paths import shared_data
+
+
+class Named(TextClassifier):
+    def __init__(self, name):
+        self.name = name
+
+    def classify(self, texts):
+        raise AssertionError("not asked for")
+
+
+def test_auc_by_hand():
+    # positives 0.9, 0.5, 0.2 against negatives 0.5, 0.1: wins 2 + (1 + 1/2) + 1 = 4.5 of 6 pairs
+    found = auc_interval([0.9, 0.5, 0.5, 0.2, 0.1], [1, 1, 0, 1, 0], list("abcde"))
+    assert found.value == pytest.approx(4.5 / 6)
+    assert found.n == 5
+
+
+def test_pairs_of_a_group_are_drawn_together():
+    """In each of 40 pairs the positive wins by little; the pairs differ far more. Drawn apart, the interval
+    comes from the spread between pairs; drawn together hardly any is left."""
+    scores = [pair + 0.1 * positive for pair in range(40) for positive in (1, 0)]
+    labels = [1, 0] * 40
+    together = auc_interval(scores, labels, [str(pair) for pair in range(40) for _ in range(2)])
+    apart = auc_interval(scores, labels, [str(i) for i in range(80)])
+    assert together.value == apart.value == pytest.approx((40 * 39 / 2 + 40) / 1600)
+    assert together.high - together.low < 0.1 < apart.high - apart.low
+
+
+def test_one_label_alone_has_no_auc():
+    with pytest.raises(ValueError, match="both labels"):
+        auc_interval([0.1, 0.2], [1, 1], ["a", "b"])
+
+
+def test_a_blind_classifier_is_refused():
+    with pytest.raises(UserError, match=r"blind to safe_rlhf.*AUC 0\.52.*2992.*able on: jigsaw"):
+        check_fit(Named("alt-profanity-check 1.9.1"), "safe_rlhf")
+
+
+def test_what_was_not_measured_is_flagged_and_what_was_is_not():
+    known = check_fit(Named("alt-profanity-check 1.9.1"), "realtoxicityprompts")
+    assert known.warning is None
+    assert known.validation.auc == pytest.approx(0.884)
+    for name, kind in (("alt-profanity-check 1.8.0", "safe_rlhf"), ("alt-profanity-check 1.9.1", "other")):
+        fit = check_fit(Named(name), kind)
+        assert fit.validation is None
+        assert f"{name} was never validated on {kind}" in fit.warning
+    with pytest.raises(UserError, match="no kind of data 'tweets'"):
+        check_fit(Named("x"), "tweets")
+
+
+def test_the_table_names_kinds_that_exist():
+    assert {kind for _, kind in VALIDATED} <= set(SETS) < set(KINDS)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_the_committed_table_is_what_is_measured(kind):
+    pytest.importorskip("profanity_check", reason="needs the optional package alt-profanity-check")
+    file = shared_data(SETS[kind][0])
+    classifier = load_classifier({"kind": "profanity_check"}, "cpu")
+    labelled = labelled_texts(kind, file.parents[1])
+    found = auc_interval(classifier.score(labelled.texts), labelled.labels, labelled.groups)
+    committed = VALIDATED[classifier.name, kind]
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (committed.auc, committed.low, committed.high), abs=2e-3
+    )
+    assert found.n == committed.n
+    assert (found.value < BLIND_BELOW) == (kind == "safe_rlhf")

@@ -1,0 +1,64 @@
+"""Tables of what a study measures beside its task: their metrics, and no table where there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.config import parse_suite
+from pipeline_lib.reporting.catalog import TABLES, tables_of
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables import build_table
+from tests.config.suites import COMMIT, small
+from tests.reporting.study import Study
+
+MEASURED = {
+    "collapse": {
+        ("forget", "repetition_4"): 0.25,
+        ("retain", "repetition_4"): 0.125,
+        ("forget", "ended"): 0.75,
+    },
+    "membership": {("forget", "mia_loss_auc"): 0.625, ("forget", "privleak"): -37.5},
+    "samples": {("forget", "sampled_leakage_max"): 0.5},
+    "as_released": {("forget", "forget_quality_as_released"): 0.375},
+    "benchmarks": {("mmlu", "benchmark_accuracy"): 0.3125, ("wikitext", "word_perplexity"): 23.25},
+    "toxicity": {("toxicity", "expected_max_toxicity"): 0.4375},
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_each_shows_its_metrics(name: str, root: Path) -> None:
+    study = Study(root, more=MEASURED[name], diverged={}).write()
+    (table,) = build_table(name, Inputs(study.paths(*TABLES[name].needs)))
+    original = next(line for line in table.lines if line.row.key.method == "original")
+    shown = {number.quantity: number.value for cell in original.cells for number in cell.numbers}
+    assert shown == {".".join(key): pytest.approx(value) for key, value in MEASURED[name].items()}
+    assert all("_" not in column for column in table.columns), "a column's name is for people"
+
+
+def test_membership_says_what_was_not_measured(root: Path) -> None:
+    study = Study(root, more=MEASURED["membership"], diverged={}).write()
+    (table,) = build_table("membership", Inputs(study.paths(*TABLES["membership"].needs)))
+    (note,) = [note for note in table.notes if note.startswith("Not measured")]
+    assert "zlib AUC" in note
+    assert "GradNorm" not in note, "it is measured only where it is asked for"
+
+
+def test_only_what_a_suite_measures_has_a_table() -> None:
+    plain = set(tables_of(parse_suite(small()).model_dump(mode="json")))
+    assert plain == set(TABLES) - {"membership", "samples", "as_released", "benchmarks", "toxicity"}
+    hub = {"id": "owner/name", "revision": COMMIT}
+    everything = small(
+        tasks={"authors": {"source": "fictitious", "holdout_authors": 2}},
+        evaluation={
+            "samples": {"n": 4},
+            "as_released": True,
+            "benchmarks": {"tasks": ["mmlu"]},
+            "toxicity": {
+                "classifier": {"kind": "profanity_check"},
+                "prompts": {"source": "hub", **hub},
+            },
+        },
+    )
+    assert set(tables_of(parse_suite(everything).model_dump(mode="json"))) == set(TABLES)
