@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def run(
     manifest = read_json(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
     settings = {**_of_splits(evaluation, manifest), "max_length": max_length}
+    embed = None if embedder is None else load_embedder(embedder, place)
     rows = evaluate_model(
         model,
         tokenizer,
@@ -60,8 +62,12 @@ def run(
         settings,
         work_dir,
         fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
-        embed=None if embedder is None else load_embedder(embedder, place),
+        embed=embed,
     )
+    if embed is not None and embed.truncated:
+        print(
+            f"{embed.name}: {embed.truncated} texts were compared by their beginning alone", file=sys.stderr
+        )
     matched: dict[str, Any] = {"status": "off"}
     if original_dir is not None and equal_retain is not None:
         del model  # loaded anew for every mixture

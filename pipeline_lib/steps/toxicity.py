@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def run(
     place = start(device, threads)
     prompts = load_toxicity_prompts(toxicity["prompts"], toxicity["n_prompts"])
     classifier = load_classifier(toxicity["classifier"], place)
-    check_fit(classifier, prompts.kind)  # before the model is loaded for nothing
+    fit = check_fit(classifier, prompts.kind)  # before the model is loaded for nothing
+    if fit.warning:
+        print(f"read with care: {fit.warning}", file=sys.stderr)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     model.to(place)
     sampling = ("samples", "max_new_tokens", "top_p", "temperature", "chat")
