@@ -1,6 +1,6 @@
 """Multiple-choice accuracy: is the true answer the likeliest of the options?
 
-Source: the usual length-normalised form (`acc_norm` in spirit; lm-evaluation-harness divides by bytes).
+Source: the usual length-normalised form (`acc_norm` in spirit; lm-evaluation-harness divides by characters).
 Formula: 1 if the true answer's log-probability per token is above that of every wrong option, else 0.
 Range: 0 to 1, chance = 1 / options. Direction: higher is better.
 Traps: length-normalised by tokens (end token included), because options differ in length; unnormalised

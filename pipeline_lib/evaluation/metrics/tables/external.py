@@ -88,7 +88,7 @@ BENCHMARKS: tuple[Metric, ...] = (
         None,
         (0, 1),
         f"{_HARNESS}, acc_norm",
-        "the same with log-probability divided by the option's bytes",
+        "the same with log-probability divided by the option's characters",
         "other numbers than acc: say which one a table holds",
     ),
     Metric(
