@@ -25,7 +25,6 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.trees import PrefixTree, build_tree, tree_inputs
 from pipeline_lib.memory import halve_on_out_of_memory
-from pipeline_lib.models.forward import context_length
 
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
@@ -103,50 +102,6 @@ def encode_texts(
         return encode([record.prompt] * len(texts), texts, tokenizer, prompt_format, max_length)
     except UserError as error:
         raise UserError(f"split {split!r}, record {record.id!r}: {error}") from None
-
-
-def score_continuations(
-    model,
-    requests: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
-    *,
-    max_tokens_per_batch: int,
-    pad_id: int,
-    on_progress: Callable[[int], object] = lambda requests: None,
-) -> list[list[TextScore]]:
-    """Scores of raw token sequences: one request is a context and the continuations asked after it.
-
-    The continuations of one request share the context's computation. For each continuation, in order, the
-    NLL in nats of its tokens and whether each is the argmax. A text without a context needs a first token
-    that stands for its beginning (begin or end token): the caller supplies it as the context.
-
-    Raises `UserError` naming the request where a context or a continuation is empty, where both together
-    are longer than the model's context, and where a log-probability is not a finite number.
-    """
-    limit = context_length(model)
-    groups: list[list[Example]] = []
-    for number, (context, continuations) in enumerate(requests):
-        where = f"request {number}"
-        if len(context) == 0:
-            raise UserError(
-                f"{where}: the context is empty, so nothing predicts the first token. "
-                "Put the tokenizer's begin or end token there."
-            )
-        if not continuations or any(len(continuation) == 0 for continuation in continuations):
-            raise UserError(f"{where}: expected at least one continuation, each of at least one token")
-        # the last token is predicted, but not read
-        longest = len(context) + max(map(len, continuations)) - 1
-        if limit is not None and longest > limit:
-            raise UserError(
-                f"{where}: context and continuation need {longest} positions, but the model has {limit}. "
-                "Cut the context from the left."
-            )
-        groups.append([Example((*context, *text), len(context), number) for text in continuations])
-    scores = score_groups(
-        model, groups, max_tokens_per_batch=max_tokens_per_batch, pad_id=pad_id, on_progress=on_progress
-    )
-    for number, texts_scores in enumerate(scores):
-        check_finite(f"request {number}", texts_scores)
-    return scores
 
 
 def score_groups(

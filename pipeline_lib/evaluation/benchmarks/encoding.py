@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.scoring import context_length
+from pipeline_lib.models.forward import context_length
 
 DEFAULT_LENGTH = 2048  # where neither model nor tokenizer names a limit
 NO_LIMIT = 10**9  # tokenizers without a limit name a number of thirty digits
