@@ -52,11 +52,13 @@ def run(
     seed = identity["seed"]
     manifest = read_json(data_dir / "manifest.json")
     names = manifest["finetune"][_ROLES[identity["method"]]]
-    splits = load_splits(data_dir, sorted(set(names) | set(manifest["finetune"]["target"])))
+    readable = {*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]}
+    splits = load_splits(data_dir, sorted(readable))
     records = [record for name in names for record in splits[name]]
 
     if model_settings["source"] == "scratch":
-        # The tokenizer sees all data, so that the original and the retrained model share it.
+        # The tokenizer sees all data: the original and the retrained model share it, and names of held-out
+        # records are not cut into more tokens than those of the others, by which they could be told apart.
         seen = [record for name in sorted(splits) for record in splits[name]]
         texts = [text for record in seen for text in (record.prompt, record.answer)]
         model, tokenizer = build_scratch(model_settings, texts, seed)

@@ -9,7 +9,7 @@ from pipeline_lib.data.prepare import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder, weights_sha256
-from pipeline_lib.steps import unlearning
+from pipeline_lib.steps import finetune, unlearning
 from pipeline_lib.steps.common import encode_records, fingerprint, start
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, run_finetune, run_unlearn
 from tests.tiny import flat
@@ -20,6 +20,21 @@ def weights(folder):
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------
+
+
+def test_the_tokenizer_of_a_scratch_model_sees_members_and_non_members(data, tmp_path, monkeypatch):
+    """Else a model that learned neither would find the non-members' names less likely: more tokens."""
+    seen = []
+
+    def stop(settings, texts, seed):
+        seen.extend(texts)
+        raise UserError("enough")
+
+    monkeypatch.setattr(finetune, "build_scratch", stop)
+    with pytest.raises(UserError, match="enough"):
+        run_finetune(tmp_path, data, method="retrained")
+    for split, records in load_splits(data, ["forget", "retain", "facts", "holdout"]).items():
+        assert {record.answer for record in records} <= set(seen), split
 
 
 def test_finetune_writes_model_log_and_facts(original, data):
