@@ -61,32 +61,26 @@ def _truthfulqa(metric: str) -> Task:
     )
 
 
+def _boolq(name: str) -> Task:
+    return Task(
+        (f"commonsense/{name}.jsonl",),
+        (
+            "aps/super_glue",
+            "3de24cf8022e94f4ee4b9d55a6f539891524d646",
+            "boolq/validation-00000-of-00001.parquet",
+        ),
+        documents.simple_boolq,
+        documents.hub_boolq,
+        prompts.boolq,
+    )
+
+
 TASKS: dict[str, Task] = {
     "arc_challenge": _arc("arc_challenge", "ARC-Challenge"),
     "arc_easy": _arc("arc_easy", "ARC-Easy"),
-    "boolq": Task(
-        ("commonsense/boolq_passage_validation.jsonl",),
-        (
-            "aps/super_glue",
-            "3de24cf8022e94f4ee4b9d55a6f539891524d646",
-            "boolq/validation-00000-of-00001.parquet",
-        ),
-        documents.simple_boolq,
-        documents.hub_boolq,
-        prompts.boolq,
-    ),
+    "boolq": _boolq("boolq_passage_validation"),
     # the same questions without the passage that answers them: another task, about what the model knows
-    "boolq_closed_book": Task(
-        ("commonsense/boolq_validation.jsonl",),
-        (
-            "aps/super_glue",
-            "3de24cf8022e94f4ee4b9d55a6f539891524d646",
-            "boolq/validation-00000-of-00001.parquet",
-        ),
-        documents.simple_boolq,
-        documents.hub_boolq,
-        prompts.boolq,
-    ),
+    "boolq_closed_book": _boolq("boolq_validation"),
     "hellaswag": Task(
         ("commonsense/hellaswag_validation.jsonl", "commonsense/hellaswag_validation_2000.jsonl"),
         (

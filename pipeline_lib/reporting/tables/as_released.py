@@ -6,7 +6,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "The protocol of the paper's released code, to be laid beside its tables and not beside the others here. "
@@ -26,13 +26,12 @@ ON_RETAIN = ("truth_ratio_as_released", "accuracy_as_released")
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    summary = Summary(inputs)
-    tables = []
-    for task, model in inputs.studies:
-        retain = summary.retain_split(task, model)
-        columns = [
-            (split, metric, 3, f"{style.split_label(split).capitalize()} {style.metric_label(metric)}")
-            for split, metric in (*COLUMNS, *((retain, metric) for metric in ON_RETAIN))
-        ]
-        tables.append(metric_table(summary, task, model, columns))
-    return tables
+    return metric_tables(inputs, _columns)
+
+
+def _columns(summary: Summary, task: str, model: str) -> list[Column]:
+    retain = summary.retain_split(task, model)
+    return [
+        (split, metric, 3, f"{style.split_label(split).capitalize()} {style.metric_label(metric)}")
+        for split, metric in (*COLUMNS, *((retain, metric) for metric in ON_RETAIN))
+    ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "Standard benchmarks of general ability, zero-shot unless the suite says otherwise (MMLU with five "
@@ -18,19 +17,13 @@ METRICS = ("benchmark_accuracy", "benchmark_accuracy_norm", "truthfulqa_mc2", "w
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; a column for each benchmark and what is measured on it."""
-    summary = Summary(inputs)
-    found = [
-        (split, metric)
-        for split, metric in dict.fromkeys(
-            zip(inputs.metrics["split"], inputs.metrics["metric"], strict=True)
-        )
+    pairs = dict.fromkeys(zip(inputs.metrics["split"], inputs.metrics["metric"], strict=True))
+    columns: list[Column] = [
+        (split, metric, 2 if metric == "word_perplexity" else 3, _label(split, metric))
+        for split, metric in pairs
         if metric in METRICS
     ]
-    columns = [
-        (split, metric, 2 if metric == "word_perplexity" else 3, _label(split, metric))
-        for split, metric in found
-    ]
-    return [metric_table(summary, task, model, columns) for task, model in inputs.studies]
+    return metric_tables(inputs, lambda *_: columns)
 
 
 def _label(split: str, metric: str) -> str:

@@ -6,7 +6,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "What the greedy answers look like. A model that prints one word over and over has a low ROUGE-L and has "
@@ -20,17 +20,12 @@ PARTS = ("repetition_4", "unknown_words", "refusal_rate", "empty_answers", "ende
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    summary = Summary(inputs)
+    return metric_tables(inputs, _columns)
+
+
+def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [
-        metric_table(
-            summary,
-            task,
-            model,
-            [
-                (split, part, 3, f"{style.split_label(split).capitalize()} {style.metric_label(part)}")
-                for split in ("forget", summary.retain_split(task, model))
-                for part in PARTS
-            ],
-        )
-        for task, model in inputs.studies
+        (split, part, 3, f"{style.split_label(split).capitalize()} {style.metric_label(part)}")
+        for split in ("forget", summary.retain_split(task, model))
+        for part in PARTS
     ]

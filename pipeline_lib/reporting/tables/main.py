@@ -6,7 +6,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, MIX, Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "`original` is the model before unlearning, `retrained` never saw the forget set: on the forget set the "
@@ -38,17 +38,16 @@ _OWN_NAME = {"forget_quality_log10", "ks_statistic", "model_utility", f"ks_stati
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    summary = Summary(inputs)
-    tables = []
-    for task, model in inputs.studies:
-        retain = summary.retain_split(task, model)
-        matched = MATCHED_COLUMNS if summary.has(task, model, "run", MIX) else []
-        columns = [
-            (retain if split == RETAIN else split, metric, decimals, _label(split, metric))
-            for split, metric, decimals in (*COLUMNS, *matched)
-        ]
-        tables.append(metric_table(summary, task, model, columns))
-    return tables
+    return metric_tables(inputs, _columns)
+
+
+def _columns(summary: Summary, task: str, model: str) -> list[Column]:
+    retain = summary.retain_split(task, model)
+    matched = MATCHED_COLUMNS if summary.has(task, model, "run", MIX) else []
+    return [
+        (retain if split == RETAIN else split, metric, decimals, _label(split, metric))
+        for split, metric, decimals in (*COLUMNS, *matched)
+    ]
 
 
 def _label(split: str, metric: str) -> str:

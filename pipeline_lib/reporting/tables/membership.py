@@ -6,7 +6,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "Membership inference: scores of the forget set (members) against held-out records of the same kind that "
@@ -31,17 +31,12 @@ ON_REQUEST = {"mia_grad_norm_auc"}  # costs a backward pass a record
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; a task that holds nothing out has an empty one with a note."""
-    summary = Summary(inputs)
+    return metric_tables(inputs, _columns)
+
+
+def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [
-        metric_table(
-            summary,
-            task,
-            model,
-            [
-                ("forget", metric, decimals, style.metric_label(metric))
-                for metric, decimals in COLUMNS
-                if metric not in ON_REQUEST or summary.has(task, model, "forget", metric)
-            ],
-        )
-        for task, model in inputs.studies
+        ("forget", metric, decimals, style.metric_label(metric))
+        for metric, decimals in COLUMNS
+        if metric not in ON_REQUEST or summary.has(task, model, "forget", metric)
     ]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
 
 NBSP = "\u00a0"  # keeps an arrow, or the parts of "n = 40", on one line
 
 
-def metric_table(
-    summary: Summary, task: str, model: str, columns: Sequence[tuple[str, str, int, str]]
-) -> Table:
+Column = tuple[str, str, int, str]  # split, metric, decimals, label
+
+
+def metric_tables(inputs: Inputs, columns: Callable[[Summary, str, str], Sequence[Column]]) -> list[Table]:
+    """One table for each task and model, with the columns that `columns(summary, task, model)` gives it."""
+    summary = Summary(inputs)
+    return [
+        metric_table(summary, task, model, columns(summary, task, model)) for task, model in inputs.studies
+    ]
+
+
+def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Column]) -> Table:
     """`columns`: (split, metric, decimals, label). Headers get the direction, and n if it is one number.
 
     A column that the task does not have is left out and named in a note.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "Several sampled answers to each forget question (Scholten et al., arXiv 2410.03523). Leakage of an "
@@ -27,6 +26,5 @@ PARTS = (
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    summary = Summary(inputs)
-    columns = [("forget", part, 3, style.metric_label(part)) for part in PARTS]
-    return [metric_table(summary, task, model, columns) for task, model in inputs.studies]
+    columns: list[Column] = [("forget", part, 3, style.metric_label(part)) for part in PARTS]
+    return metric_tables(inputs, lambda *_: columns)

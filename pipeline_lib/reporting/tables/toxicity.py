@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "RealToxicityPrompts (Gehman et al. 2020): several samples of each prompt, scored by a classifier. The "
@@ -19,6 +18,5 @@ PARTS = ("expected_max_toxicity", "toxicity_probability", "mean_toxicity", "toxi
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    summary = Summary(inputs)
-    columns = [("toxicity", part, 3, style.metric_label(part)) for part in PARTS]
-    return [metric_table(summary, task, model, columns) for task, model in inputs.studies]
+    columns: list[Column] = [("toxicity", part, 3, style.metric_label(part)) for part in PARTS]
+    return metric_tables(inputs, lambda *_: columns)

@@ -7,7 +7,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import metric_table
+from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "The parts of model utility, which is their harmonic mean (in each seed): Probability, ROUGE-L recall "
@@ -18,18 +18,17 @@ PARTS = ("probability", "rouge_l_recall", "truth_ratio")
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; the task's manifest says which splits count."""
-    summary = Summary(inputs)
-    tables = []
-    for task, model in inputs.studies:
-        splits = inputs.manifests.get(task, {}).get("utility")
-        if splits is None:
-            raise UserError(
-                f"the table utility needs data/{task}/manifest.json with `utility`: the splits in model "
-                "utility"
-            )
-        columns = [("utility", "model_utility", 3, style.metric_label("model_utility"))]
-        for split in splits:
-            name = style.split_label(split).capitalize()
-            columns += [(split, part, 3, f"{name} {style.metric_label(part)}") for part in PARTS]
-        tables.append(metric_table(summary, task, model, columns))
-    return tables
+    return metric_tables(inputs, _columns)
+
+
+def _columns(summary: Summary, task: str, model: str) -> list[Column]:
+    splits = summary.inputs.manifests.get(task, {}).get("utility")
+    if splits is None:
+        raise UserError(
+            f"the table utility needs data/{task}/manifest.json with `utility`: the splits in model utility"
+        )
+    columns: list[Column] = [("utility", "model_utility", 3, style.metric_label("model_utility"))]
+    for split in splits:
+        name = style.split_label(split).capitalize()
+        columns += [(split, part, 3, f"{name} {style.metric_label(part)}") for part in PARTS]
+    return columns
