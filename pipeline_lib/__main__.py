@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads the output has read enough, as `head` does
+        sys.stdout = None  # type: ignore[assignment]  # nothing is left to flush into
+        return 0
 
 
 if __name__ == "__main__":

@@ -73,6 +73,27 @@ def test_the_command_does_not_import_torch_and_shows_no_traceback(tmp_path: Path
     assert done.stderr.startswith(f"{bad}: not valid YAML: line 1, column 9: ")
 
 
+def test_a_reader_that_has_read_enough_gets_no_traceback(tmp_path: Path) -> None:
+    log = save(tmp_path / "log.json", tofu_log())
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline_lib",
+        "tofu-log",
+        "--unlearned",
+        str(log),
+        "--retrained",
+        str(log),
+    ]
+    with subprocess.Popen(
+        command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == ""
+        assert child.wait() == 0
+
+
 def test_tofu_log_prints_one_object_and_warns_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
