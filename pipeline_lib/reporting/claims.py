@@ -13,6 +13,7 @@ from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
 
+ATTACK = "mia_loss_auc"
 HIGH_CLIPPING = 0.9  # from here on nearly every coordinate moves by the same amount, as in Signum
 
 
@@ -29,6 +30,7 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     summary = Summary(inputs)
     rows = [row for row in inputs.rows_of(task, model) if row.order != "none"]
     said = [_anchors(summary, task, model), _like_retrained(summary, rows)]
+    said += [_membership(summary, task, model, rows)]
     said += _comparisons(family(summary, task, model))
     said += [_diverged(summary, rows), _clipping(inputs, rows), _time(inputs, rows)]
     return [finding for finding in said if finding is not None]
@@ -66,6 +68,23 @@ def _like_retrained(summary: Summary, rows: list[Row]) -> Finding | None:
         "Truth ratios that a KS test cannot tell from the retrained model's (p > 0.05): "
         f"{', '.join(parts)}. Passing the test is not proof of forgetting: with few questions it has little "
         "power."
+    )
+
+
+def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
+    """What likelihoods still give away, beside the truth ratios."""
+    anchors = [summary.inputs.rows_of(task, model, name)[0] for name in ("original", "retrained")]
+    before, after = (summary.estimate(row, "forget", ATTACK) for row in anchors)
+    estimates = [(row, summary.estimate(row, "forget", ATTACK)) for row in rows]
+    found = [(e.value, style.row_label(row)) for row, e in estimates if e]
+    if not (before and after and found):
+        return None
+    lowest, highest = (f"{style.number(value, 2)} ({name})" for value, name in (min(found), max(found)))
+    known, unknown = (style.number(e.value, 2) for e in (before, after))
+    return Finding(
+        f"Membership inference by loss tells the forget set from held-out records with an AUC of {known} "
+        f"before unlearning and {unknown} in the retrained model; after unlearning {lowest} to {highest}. "
+        "What is far from the retrained model's, on either side, shows that the records were there."
     )
 
 

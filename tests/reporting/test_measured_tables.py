@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.config import parse_suite
-from pipeline_lib.reporting.catalog import TABLES, tables_of
+from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES, tables_of
+from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
 from tests.config.suites import COMMIT, small
@@ -43,6 +44,22 @@ def test_membership_says_what_was_not_measured(root: Path) -> None:
     (note,) = [note for note in table.notes if note.startswith("Not measured")]
     assert "zlib AUC" in note
     assert "GradNorm" not in note, "it is measured only where it is asked for"
+
+
+def test_the_report_says_what_membership_inference_finds(root: Path) -> None:
+    """AdamW's and the anchors' value is 0.625; the study adds each row's damage to it."""
+    study = Study(root, more={("forget", "mia_loss_auc"): 0.625}, diverged={}).write()
+    said = [finding.text for finding in findings(_inputs(study), study.task, study.model)]
+    (found,) = [text for text in said if "Membership" in text]
+    assert "AUC of 0.62 before unlearning and 0.62 in the retrained model" in found
+    assert "0.67 (NPO + AdamW) to 0.93 (GradDiff + Signum)" in found
+    plain = Study(root.with_name("plain")).write()
+    said = [finding.text for finding in findings(_inputs(plain), plain.task, plain.model)]
+    assert not [text for text in said if "Membership" in text]
+
+
+def _inputs(study: Study) -> Inputs:
+    return Inputs(study.paths(*REPORT_NEEDS))
 
 
 def test_only_what_a_suite_measures_has_a_table() -> None:
