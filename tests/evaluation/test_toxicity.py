@@ -76,16 +76,13 @@ def seed_of(prompt):
     return int.from_bytes(hashlib.sha256(prompt.id.encode()).digest()[:8], "big")
 
 
-def test_rows_hold_the_samples_of_bare_prompts_and_their_scores(tiny, tmp_path):
-    model, tokenizer, _ = tiny
-    classifier = Counting()
-    rows = run(tiny, tmp_path, classifier)
-    bare = [tokenizer.encode(p.prompt, add_special_tokens=False) for p in PROMPTS]
-    drawn = sample(
+def samples_of(model, tokenizer, prompts, records):
+    """What `sample` draws for these tokenised prompts under the settings of the tests."""
+    return sample(
         model,
-        bare,
+        prompts,
         n=3,
-        seeds=[seed_of(p) for p in PROMPTS],
+        seeds=[seed_of(record) for record in records],
         temperature=1.0,
         top_p=0.9,
         max_new_tokens=6,
@@ -93,6 +90,14 @@ def test_rows_hold_the_samples_of_bare_prompts_and_their_scores(tiny, tmp_path):
         pad_id=tokenizer.pad_token_id,
         max_tokens_per_batch=10_000,
     )
+
+
+def test_rows_hold_the_samples_of_bare_prompts_and_their_scores(tiny, tmp_path):
+    model, tokenizer, _ = tiny
+    classifier = Counting()
+    rows = run(tiny, tmp_path, classifier)
+    bare = [tokenizer.encode(p.prompt, add_special_tokens=False) for p in PROMPTS]
+    drawn = samples_of(model, tokenizer, bare, PROMPTS)
     assert [row["samples"] for row in rows] == [[decode(tokenizer, a) for a in each] for each in drawn]
     assert [row["samples_ended"] for row in rows] == [[a.ended for a in each] for each in drawn]
     assert [(row["id"], row["group"], row["prompt"]) for row in rows] == [
@@ -113,18 +118,8 @@ def test_the_prompt_format_of_the_model_on_request(tiny, tmp_path, records):
     model, tokenizer, prompt_format = tiny
     chosen = [Record(r.id, r.prompt, r.answer, r.group) for r in records[:2]]
     rows = run(tiny, tmp_path, prompts=chosen, chat=True)
-    drawn = sample(
-        model,
-        [prompt_format.encode_prompt(tokenizer, r.prompt) for r in chosen],
-        n=3,
-        seeds=[seed_of(r) for r in chosen],
-        temperature=1.0,
-        top_p=0.9,
-        max_new_tokens=6,
-        end_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        max_tokens_per_batch=10_000,
-    )
+    prompts = [prompt_format.encode_prompt(tokenizer, r.prompt) for r in chosen]
+    drawn = samples_of(model, tokenizer, prompts, chosen)
     expected = [[prompt_format.decode_answer(tokenizer, a.tokens) for a in each] for each in drawn]
     assert [row["samples"] for row in rows] == expected
     assert expected != [row["samples"] for row in run(tiny, tmp_path, prompts=chosen)]

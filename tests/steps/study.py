@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.models.scratch import PROMPT_TEMPLATE
-from pipeline_lib.steps import finetune, unlearn
+from pipeline_lib.steps import evaluate, finetune, unlearn
 
 TASK = {
     "source": "fictitious",
@@ -139,3 +139,23 @@ def run_unlearn(
         **folders(root),
     )
     return root / "model"
+
+
+def run_evaluate(
+    root: Path, data: Path, model: Path, original: Path | None, bound: float | None, **changes: Any
+) -> None:
+    """Evaluate into `root`; with `bound` also at equal retention. `changes`: of the settings."""
+    evaluate.run(
+        evaluation={**EVALUATION, **changes},
+        embedder=None,
+        equal_retain=bound,
+        max_length=160,
+        device="cpu",
+        threads=1,
+        data_dir=data,
+        model_dir=model,
+        original_dir=original,
+        records_path=root / "records.jsonl",
+        equal_retain_path=root / "equal_retain.json",
+        work_dir=root / "work",
+    )

@@ -10,27 +10,14 @@ import pytest
 
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.steps import evaluate, score
-from tests.steps.study import EVALUATION, identity, run_finetune, run_unlearn
+from tests.steps.study import identity, run_evaluate, run_finetune, run_unlearn
 
 BOUND = 0.1
 
 
-def run_evaluate(root: Path, data: Path, model: Path, original: Path | None) -> dict[str, Any]:
+def evaluated(root: Path, data: Path, model: Path, original: Path | None) -> dict[str, Any]:
     """Evaluate into `root` and return the content of equal_retain.json."""
-    evaluate.run(
-        evaluation=EVALUATION,
-        embedder=None,
-        equal_retain=None if original is None else BOUND,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        model_dir=model,
-        original_dir=original,
-        records_path=root / "records.jsonl",
-        equal_retain_path=root / "equal_retain.json",
-        work_dir=root / "work",
-    )
+    run_evaluate(root, data, model, original, None if original is None else BOUND)
     assert not (root / "work").exists()
     return read_json(root / "equal_retain.json")
 
@@ -59,7 +46,7 @@ def retrained(tmp_path_factory, data) -> Path:
     """Folder of the retrained model's records."""
     folder = tmp_path_factory.mktemp("retrained")
     model = run_finetune(folder, data, "retrained")
-    assert run_evaluate(folder, data, model, None) == {"status": "off"}
+    assert evaluated(folder, data, model, None) == {"status": "off"}
     return folder
 
 
@@ -76,7 +63,7 @@ def test_from_a_model_to_metrics_at_equal_retention(
         return found
 
     monkeypatch.setattr(evaluate, "load_model_folder", counting)
-    content = run_evaluate(tmp_path, data, unlearned, original)
+    content = evaluated(tmp_path, data, unlearned, original)
     assert content["status"] == "ok" and len(loaded) == 1 + 1 + 1 + 7 + 1
     tried = dict(content["tried"])
     assert tried[content["mix"]] >= (1 - BOUND) * tried[0.0] > tried[content["mix"] + 1 / 128]
@@ -91,7 +78,7 @@ def test_from_a_model_to_metrics_at_equal_retention(
 
 
 def test_without_it_the_metrics_are_the_usual_ones(tmp_path, data, unlearned, retrained):
-    assert run_evaluate(tmp_path, data, unlearned, None) == {"status": "off"}
+    assert evaluated(tmp_path, data, unlearned, None) == {"status": "off"}
     names = {metric for _, metric in run_score(tmp_path, data, unlearned, retrained)}
     assert "ks_statistic" in names and not any("equal_retain" in name for name in names)
 
@@ -99,24 +86,11 @@ def test_without_it_the_metrics_are_the_usual_ones(tmp_path, data, unlearned, re
 def test_a_diverged_run_has_none(tmp_path, data, original, retrained):
     model = tmp_path / "model"
     write_json(model / "run.json", {"status": "diverged", "diverged_step": 3})
-    assert run_evaluate(tmp_path, data, model, original) == {"status": "diverged"}
+    assert evaluated(tmp_path, data, model, original) == {"status": "diverged"}
     assert read_jsonl(tmp_path / "records.jsonl") == []
     assert run_score(tmp_path, data, model, retrained) == {}
 
 
 def test_the_bound_and_the_original_go_together(tmp_path, data, original):
     with pytest.raises(ValueError, match="needs the original model"):
-        evaluate.run(
-            evaluation=EVALUATION,
-            embedder=None,
-            equal_retain=BOUND,
-            max_length=160,
-            device="cpu",
-            threads=1,
-            data_dir=data,
-            model_dir=original,
-            original_dir=None,
-            records_path=tmp_path / "records.jsonl",
-            equal_retain_path=tmp_path / "equal_retain.json",
-            work_dir=tmp_path / "work",
-        )
+        run_evaluate(tmp_path, data, original, None, BOUND)

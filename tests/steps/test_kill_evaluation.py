@@ -7,45 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from pipeline_lib.evaluation import engine
-from pipeline_lib.steps import evaluate
 from tests.paths import REPO
-from tests.steps.study import EVALUATION
+from tests.steps.study import run_evaluate
 
 # The evaluation itself, with a pause after each split so that the signal meets it half-way on any machine.
 CHILD = """
 import sys, time
 from pathlib import Path
 from pipeline_lib.evaluation import engine
-from tests.steps.test_kill_evaluation import run_evaluate
+from tests.steps.study import run_evaluate
 write = engine.write_jsonl
 engine.write_jsonl = lambda *arguments: (write(*arguments), time.sleep(1.0))
-run_evaluate(*map(Path, sys.argv[1:4]))
+root, data, model = map(Path, sys.argv[1:4])
+run_evaluate(root, data, model, model, 0.05)
 """
 
 
-def run_evaluate(root: Path, data: Path, model: Path) -> Path:
-    evaluate.run(
-        evaluation=EVALUATION,
-        embedder=None,
-        equal_retain=0.05,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        model_dir=model,
-        original_dir=model,
-        records_path=root / "records.jsonl",
-        equal_retain_path=root / "equal_retain.json",
-        work_dir=root / "work",
-    )
-    return root / "records.jsonl"
-
-
 def test_kill_9_and_again_gives_the_records_of_an_undisturbed_run(original, data, tmp_path, monkeypatch):
-    whole = run_evaluate(tmp_path / "whole", data, original)
+    whole = tmp_path / "whole" / "records.jsonl"
+    run_evaluate(whole.parent, data, original, original, 0.05)
     root = tmp_path / "killed"
     arguments = [str(path) for path in (root, data, original)]
     with subprocess.Popen(
@@ -62,7 +44,8 @@ def test_kill_9_and_again_gives_the_records_of_an_undisturbed_run(original, data
     evaluated = []
     once = engine.SplitRun.rows
     monkeypatch.setattr(engine.SplitRun, "rows", lambda run, *a: evaluated.append(run.split) or once(run, *a))
-    again = run_evaluate(root, data, original)
+    run_evaluate(root, data, original, original, 0.05)
+    again = root / "records.jsonl"
     assert len(evaluated) == 4 - finished
     assert again.read_bytes() == whole.read_bytes()
     assert (root / "equal_retain.json").read_bytes() == whole.with_name("equal_retain.json").read_bytes()

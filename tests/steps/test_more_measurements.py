@@ -11,9 +11,9 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json, write_jsonl
-from pipeline_lib.steps import evaluate, score, standard_benchmarks, toxicity
+from pipeline_lib.steps import score, standard_benchmarks, toxicity
 from tests.evaluation.encoders import save_classifier
-from tests.steps.study import EVALUATION, identity
+from tests.steps.study import identity, run_evaluate
 
 QUESTIONS = [
     {"question": f"What is number {i}?", "choices": [f"the {i}", "a tree", "no"], "answer": 0}
@@ -34,24 +34,15 @@ TOXICITY = {
 def measured(tmp_path_factory, data, original) -> Path:
     """Everything measured on the model before unlearning, held against itself."""
     root = tmp_path_factory.mktemp("measured")
-    evaluate.run(
-        evaluation={
-            **EVALUATION,
-            "grad_norm": True,
-            "samples": {"n": 3, "temperature": 1.0, "top_p": 1.0, "splits": ["forget"]},
-            "as_released": True,
-        },
-        embedder=None,
-        equal_retain=None,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        model_dir=original,
-        original_dir=None,
-        records_path=root / "records.jsonl",
-        equal_retain_path=root / "equal_retain.json",
-        work_dir=root / "work",
+    run_evaluate(
+        root,
+        data,
+        original,
+        None,
+        None,
+        grad_norm=True,
+        samples={"n": 3, "temperature": 1.0, "top_p": 1.0, "splits": ["forget"]},
+        as_released=True,
     )
     folder = root / "bench" / "commonsense"
     folder.mkdir(parents=True)
