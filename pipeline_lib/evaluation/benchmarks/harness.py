@@ -89,7 +89,10 @@ def run_harness(
             judged = harness_results(lm, name, documents, examples, shots)
             write_jsonl(
                 part,
-                [_row(name, question, judged[question.id], tokenizer, lm.max_length) for question in asked],
+                [
+                    harness_row(name, question, judged[question.id], tokenizer, lm.max_length)
+                    for question in asked
+                ],
             )
         rows += read_jsonl(part)
     return rows
@@ -132,7 +135,7 @@ def _task_manager():
     return TaskManager()
 
 
-def _row(name: str, question: Choices | Passage, sample: Row, tokenizer, max_length: int) -> Row:
+def harness_row(name: str, question: Choices | Passage, sample: Row, tokenizer, max_length: int) -> Row:
     """A row as the built-in evaluation writes it, from one entry of lm-eval's log."""
     row: Row = {"task": name, "group": question.group, "id": question.id}
     # a response is (log-likelihood, greedy) or, of running text, the log-likelihood alone

@@ -1,0 +1,114 @@
+"""Standard benchmarks on our engine against lm-evaluation-harness's own model, row by row.
+
+The same weights, questions and task definitions; CPU seconds of the log-likelihoods alone. MMLU is asked
+without examples. Needs the package lm-eval, a model folder and the data of docs/benchmarks.md:
+
+    python benchmarks/lm_eval_model.py --model FOLDER --data FOLDER [--limit 100] [TASK ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.benchmarks.evaluate import Row
+from pipeline_lib.evaluation.benchmarks.harness import (
+    harness_model,
+    harness_results,
+    harness_row,
+    require_lm_eval,
+)
+from pipeline_lib.evaluation.benchmarks.readers import load_benchmark, load_documents
+from pipeline_lib.evaluation.benchmarks.tasks import TASKS
+from pipeline_lib.models.forward import pad_token
+from pipeline_lib.models.source import load_folder
+
+REQUESTS = ("loglikelihood", "loglikelihood_rolling")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="folder of a pretrained model")
+    parser.add_argument("--data", type=Path, help="folder with the questions")
+    parser.add_argument("--limit", type=int, default=100, help="questions a task")
+    parser.add_argument("tasks", nargs="*", default=[name for name in TASKS if name != "boolq"])
+    given = parser.parse_args()
+    try:
+        require_lm_eval()
+    except UserError as error:
+        print(error)
+        return
+    if given.model is None or given.data is None:
+        print("nothing to compare: name a model and a folder of questions with --model and --data")
+        return
+    _compare(given.model, str(given.data), given.limit, given.tasks)
+
+
+def _compare(folder: Path, data: str, limit: int, tasks: list[str]) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    model, tokenizer = load_folder(folder)
+    ours = harness_model(
+        model, tokenizer, max_tokens_per_batch=4096, pad_id=pad_token(tokenizer), progress=False
+    )
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, device="cpu")
+    head = f"{'task':<20}{'rows':>6}{'right':>8}{'judged otherwise':>18}"
+    print(f"{head}{'d NLL':>10}{'d score':>10}{'theirs / ours':>15}")
+    for name in tasks:
+        rows, seconds = _rows(ours, name, data, limit, tokenizer, ours.max_length)
+        others, their_seconds = _rows(theirs, name, data, limit, tokenizer, ours.max_length)
+        pairs = list(zip(rows, others, strict=True))
+        otherwise = sum(a.get(key) != b.get(key) for a, b in pairs for key in ("correct", "correct_norm"))
+        nll = max(abs(x - y) for a, b in pairs for x, y in zip(_nll(a), _nll(b), strict=True))
+        score = max(abs(a.get("score", 0.0) - b.get("score", 0.0)) for a, b in pairs)
+        right = [row["correct"] for row in rows if "correct" in row]
+        shown = f"{sum(right) / len(right):.2f}" if right else "-"
+        print(
+            f"{name:<20}{len(rows):>6}{shown:>8}{otherwise:>18}{nll:>10.1e}{score:>10.1e}"
+            f"{their_seconds / seconds:>15.2f}",
+            flush=True,
+        )
+
+
+def _rows(
+    lm: Any, name: str, data: str, limit: int, tokenizer: Any, max_length: int
+) -> tuple[list[Row], float]:
+    """Rows of one task and the CPU seconds that `lm` took for them."""
+    spent = [0.0]
+
+    def timed(method: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
+            started = time.process_time()
+            result = method(*arguments, **options)
+            spent[0] += time.process_time() - started
+            return result
+
+        return run
+
+    for request in REQUESTS:
+        setattr(lm, request, timed(getattr(lm, request)))
+    documents, examples = load_documents(name, folder=data, limit=limit, shots=0)
+    judged = harness_results(lm, name, documents, examples, 0)
+    for request in REQUESTS:
+        delattr(lm, request)  # the class's own again
+    asked = load_benchmark(name, folder=data, limit=limit, shots=0)
+    rows = [harness_row(name, question, judged[question.id], tokenizer, max_length) for question in asked]
+    return rows, spent[0]
+
+
+def _nll(row: Row) -> list[float]:
+    return row["choice_nll"] if "choice_nll" in row else [row["nll"]]
+
+
+if __name__ == "__main__":
+    main()
