@@ -24,8 +24,7 @@ from typing import Any
 import torch
 from tofu_ways import SOUL_PROMPT, openunlearning, ours, plain, soul
 
-from pipeline_lib.data import fictitious
-from pipeline_lib.data.batching import encode
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record, read_records, write_records
 from pipeline_lib.files import read_jsonl
 from pipeline_lib.memory import peak_memory_mb
@@ -34,6 +33,7 @@ from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.objectives import FineTuning
 from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.tasks.fictitious.generate import generate
 from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
 
 CACHE = Path("results/benchmark_evaluation")
@@ -89,7 +89,7 @@ def main() -> None:
 
 def _records(arguments: argparse.Namespace) -> list[Record]:
     if arguments.data is None:
-        return fictitious.generate(n_authors=40)[0][: arguments.records]
+        return generate(n_authors=40)[0][: arguments.records]
     rows = read_jsonl(arguments.data / "forget10_perturbed.json")[: arguments.records]
     return [
         Record(

@@ -61,7 +61,9 @@ def _compare(folder: Path, data: str, limit: int, tasks: list[str]) -> None:
     ours = harness_model(
         model, tokenizer, max_tokens_per_batch=4096, pad_id=pad_token(tokenizer), progress=False
     )
-    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, device="cpu")
+    theirs = HFLM(
+        pretrained=model, tokenizer=tokenizer, batch_size=16, device="cpu", softmax_dtype=torch.float64
+    )
     head = f"{'task':<20}{'rows':>6}{'right':>8}{'judged otherwise':>18}"
     print(f"{head}{'d NLL':>10}{'d score':>10}{'theirs / ours':>15}")
     for name in tasks:

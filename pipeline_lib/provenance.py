@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from functools import cache
@@ -27,7 +28,8 @@ def source_hash(module: str) -> str:
     for package in packages:
         closure |= {file for file in package.rglob("*") if file.suffix in (".txt", ".html", ".css")}
     for file in sorted(closure):
-        digest.update(file.relative_to(PACKAGE).as_posix().encode())
+        inside = file.is_relative_to(PACKAGE)
+        digest.update((file.relative_to(PACKAGE).as_posix() if inside else file.name).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -48,7 +50,16 @@ def _files(module: str) -> list[Path]:
     parts = module.split(".")[1:]
     files = [PACKAGE.joinpath(*parts[:depth], "__init__.py") for depth in range(len(parts) + 1)]
     files.append(PACKAGE.joinpath(*parts).with_suffix(".py"))
+    if parts[:1] == ["tasks"] and len(parts) > 1:
+        for place in task_places():  # tasks that lie elsewhere have the names of this package
+            inside = place.joinpath(*parts[1:])
+            files += [inside / "__init__.py", inside.with_suffix(".py")]
     return [file for file in files if file.is_file()]
+
+
+def task_places() -> list[Path]:
+    """Folders of tasks beside those of this library: $PIPELINE_TASKS, a list as in $PATH."""
+    return [Path(place) for place in os.environ.get("PIPELINE_TASKS", "").split(os.pathsep) if place]
 
 
 @cache

@@ -175,6 +175,7 @@ def code_of(path: Path) -> str:
 # --- floors -----------------------------------------------------------------------------------------
 
 FLOORS = {
+    "blocks": 0,
     "errors": 0,
     "files": 0,
     "locking": 0,
@@ -188,6 +189,7 @@ FLOORS = {
     "objectives": 1,
     "optimizers": 1,
     "reporting": 1,
+    "tasks": 1,
     "tuning": 1,
     "training": 2,
     "evaluation": 2,
@@ -202,15 +204,17 @@ STRANGERS = {  # what a part must know nothing of, though its floor would allow 
     "curvature": {"files", "config", "reporting", "optimizers"},
     "influence": {"files", "config", "reporting", "optimizers"},
     "tuning": {"files", "config", "data", "models"},
-    "reporting": {"data", "models", "objectives", "optimizers", "tuning"},
+    "reporting": {"data", "models", "tasks", "objectives", "optimizers", "tuning"},
     "training": {"evaluation", "config"},
     "evaluation": {"training", "config"},
     "steps": {"config"},
 }
 TORCH_FREE = (
+    "blocks",
     "errors",
     "files",
     "config",
+    "tasks",
     "reporting",
     "evaluation.metrics",
     "evaluation.statistics",

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline_lib.config.faults import describe, show
+from pipeline_lib.blocks.faults import describe, show
 from pipeline_lib.config.presets import apply_preset
 from pipeline_lib.config.runs import Run
 from pipeline_lib.config.suite import Suite

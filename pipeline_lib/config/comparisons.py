@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from pydantic import Field
 
-from pipeline_lib.config.base import Block, Fault, Text, suggestion
+from pipeline_lib.blocks import Block, Fault, Text, suggestion
 
 
 class Comparison(Block):

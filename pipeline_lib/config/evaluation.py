@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline_lib.config.base import (
+from pipeline_lib.blocks import (
     Block,
     Count,
     CountOrZero,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline_lib.config.base import suggestion
-from pipeline_lib.config.faults import show
+from pipeline_lib.blocks import suggestion
+from pipeline_lib.blocks.faults import show
 from pipeline_lib.errors import UserError
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from pipeline_lib.config.base import Block, Fault, suggestion
-from pipeline_lib.config.faults import describe
+from pipeline_lib.blocks import Block, Fault, suggestion
+from pipeline_lib.blocks.faults import describe
 from pipeline_lib.config.methods import SECOND_ORDER
 
 

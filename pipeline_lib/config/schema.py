@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline_lib.config.base import choices
+from pipeline_lib.blocks import choices
 from pipeline_lib.config.methods import ObjectiveSettings, OptimizerSettings
 from pipeline_lib.config.presets import PRESETS
 from pipeline_lib.config.suite import Suite

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import (
+from pipeline_lib.blocks import (
     Block,
     CountOrZero,
     Fault,
@@ -18,7 +18,6 @@ from pipeline_lib.config.base import (
     suggestion,
 )
 from pipeline_lib.config.comparisons import Comparison, comparison_faults
-from pipeline_lib.config.components import HOLDOUT, ModelSettings, TaskSettings
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.jobs import FineTune, Resources, Unlearn
 from pipeline_lib.config.methods import (
@@ -27,8 +26,11 @@ from pipeline_lib.config.methods import (
     ObjectiveSettings,
     OptimizerSettings,
 )
+from pipeline_lib.config.models import ModelSettings
 from pipeline_lib.config.runs import Run, RunBlock, expand
+from pipeline_lib.config.tasks import TaskSettings
 from pipeline_lib.config.tune import Tune, tune_faults
+from pipeline_lib.tasks.base import HOLDOUT
 
 KINDS = {"objectives": OBJECTIVE_KINDS, "optimizers": OPTIMIZER_KINDS}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from pipeline_lib.config.base import (
+from pipeline_lib.blocks import (
     Block,
     Count,
     CountOrZero,
@@ -22,7 +22,7 @@ from pipeline_lib.config.base import (
     Share,
     suggestion,
 )
-from pipeline_lib.config.faults import describe, show
+from pipeline_lib.blocks.faults import describe, show
 from pipeline_lib.config.runs import Run, RunBlock
 from pipeline_lib.tuning.sampling import grid_size, sample
 

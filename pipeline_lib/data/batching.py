@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
-
-from pipeline_lib.errors import UserError
-
-if TYPE_CHECKING:
-    from pipeline_lib.models.prompt import PromptFormat
 
 IGNORED = -100  # the label of a position that is not scored; torch's cross-entropy default
 
@@ -63,32 +57,6 @@ class Batch:
             index=self.index.to(device),
             reference_nll=None if self.reference_nll is None else self.reference_nll.to(device),
         )
-
-
-def encode(
-    prompts: Sequence[str],
-    answers: Sequence[str],
-    tokenizer,
-    prompt_format: PromptFormat,
-    max_length: int,
-) -> list[Example]:
-    """Tokenise pairs; the answer is tokenised apart from the prompt, so the boundary is exact.
-
-    Raises `UserError` if a pair does not fit into `max_length` tokens: a truncated answer would be
-    scored against a text nobody wrote.
-    """
-    examples = []
-    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        prompt_ids = prompt_format.encode_prompt(tokenizer, prompt)
-        answer_ids = prompt_format.encode_answer(tokenizer, answer)
-        length = len(prompt_ids) + len(answer_ids)
-        if length > max_length:
-            raise UserError(
-                f"record {index} needs {length} tokens but the context holds {max_length}: "
-                f"{prompt[:60]!r}. Raise `max_length` (up to the model's context) or shorten the record."
-            )
-        examples.append(Example((*prompt_ids, *answer_ids), len(prompt_ids), index))
-    return examples
 
 
 def collate(examples: Sequence[Example], pad_id: int, reference_nll: torch.Tensor | None = None) -> Batch:

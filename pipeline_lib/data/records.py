@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_jsonl, write_jsonl
+
+Form = Literal["question", "text"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,9 @@ class Record:
     `group` names what was memorised together (an author, a chapter): intervals resample groups.
     `distractors` are wrong answers of the same shape; where a record has no `paraphrased_answer`,
     metrics that need one use `answer` itself, as TOFU does for real authors and world facts.
+    `alternatives` are answers that an objective may teach in place of `answer`; they are never scored, so
+    they must differ from the distractors. `form` says how prompt and answer become tokens: "question" in
+    the model's prompt format; "text" as one running text that `answer` continues, learned as a whole.
     """
 
     id: str
@@ -27,6 +32,8 @@ class Record:
     paraphrased_prompt: str | None = None
     paraphrased_answer: str | None = None
     distractors: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    form: Form = "question"
 
 
 _FIELDS = {field.name for field in fields(Record)}
@@ -45,10 +52,15 @@ def record_from_dict(row: dict[str, Any], where: str) -> Record:
         value = row.get(name)
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise UserError(f"{where}: `{name}` must be a non-empty text or null, found {value!r}")
-    distractors = row.get("distractors", ())
-    if not isinstance(distractors, list | tuple) or not all(isinstance(text, str) for text in distractors):
-        raise UserError(f"{where}: `distractors` must be a list of texts, found {distractors!r}")
-    return Record(**{**row, "distractors": tuple(distractors)})
+    lists = {}
+    for name in ("distractors", "alternatives"):
+        texts = row.get(name, ())
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{where}: `{name}` must be a list of texts, found {texts!r}")
+        lists[name] = tuple(texts)
+    if row.get("form", "question") not in get_args(Form):
+        raise UserError(f"{where}: `form` must be one of {', '.join(get_args(Form))}, found {row['form']!r}")
+    return Record(**{**row, **lists})
 
 
 def read_records(path: Path | str) -> list[Record]:

@@ -11,16 +11,32 @@ from pipeline_lib.errors import UserError
 
 SHOWN = 5  # how many offenders an error lists
 
+# Of a task whose questions have wrong answers; "judged" stands for its first split of Model Utility.
+QUESTIONS_HEADLINE = {
+    "forgetting": [
+        ("forget", "ks_statistic"),
+        ("forget", "forget_quality_log10"),
+        ("forget", "truth_ratio"),
+        ("forget", "probability"),
+        ("forget", "rouge_l_recall"),
+        ("forget", "extraction_strength"),
+    ],
+    "utility": [("utility", "model_utility"), ("judged", "rouge_l_recall")],
+}
+
 
 @dataclass(frozen=True)
 class Task:
     """Splits of records and what each is for; the lists hold names of splits.
 
-    `finetune`: splits that each model before unlearning learns ("target" and "retrained").
-    `utility`: splits whose scores enter Model Utility. `multiple_choice`: splits whose records are
-    questions with options. `origin`: where the data came from. `holdout`: the evaluated split of records
-    like those to be forgotten that no model learns, the non-members of membership inference; only
-    likelihoods are measured on it.
+    `finetune`: splits that each model before unlearning learns ("target" and "retrained"); no splits mean
+    the model as it is, and without "retrained" there is no model that never saw the forget set.
+    `utility`: splits whose scores enter Model Utility; their records need distractors.
+    `multiple_choice`: splits whose records are questions with options. `origin`: where the data came from.
+    `holdout`: the evaluated split of records like those to be forgotten that no model learns, the
+    non-members of membership inference; only likelihoods are measured on it. `headline`: the metrics that
+    judge this task, as (split, metric) under "forgetting" and "utility"; the first of each are the axes of
+    the trade-off figure. None: those of questions with distractors.
     """
 
     origin: str
@@ -30,22 +46,32 @@ class Task:
     utility: list[str]
     multiple_choice: list[str]
     holdout: str | None = None
+    headline: dict[str, list[tuple[str, str]]] | None = None
+
+    def judged_by(self) -> dict[str, list[tuple[str, str]]]:
+        """The headline metrics with the names of real splits."""
+        if self.headline is not None:
+            return self.headline
+        judged = self.utility[0]
+        return {
+            side: [(judged if split == "judged" else split, metric) for split, metric in metrics]
+            for side, metrics in QUESTIONS_HEADLINE.items()
+        }
 
 
 def check_task(task: Task) -> None:
     """Raise `UserError` for the first thing that would make a result of this task meaningless."""
     for name, records in task.splits.items():
         check_split(name, records)
-    for name in task.finetune["retrained"]:
+    for name in task.finetune.get("retrained", ()):
         check_disjoint("forget", task.splits["forget"], name, task.splits[name])
     if task.holdout is not None:
         for name in task.finetune["target"]:
             check_disjoint(task.holdout, task.splits[task.holdout], name, task.splits[name])
     for name in task.evaluate:
-        if name == task.holdout:
-            continue  # its wrong answers are not compared with anything
         bare = [record.id for record in task.splits[name] if not record.distractors]
-        if bare:
+        some = len(bare) < len(task.splits[name])
+        if name != task.holdout and bare and (some or name in task.utility):
             raise UserError(
                 f"split {name!r}: {len(bare)} of {len(task.splits[name])} records have no distractors, "
                 f"which the truth ratio needs: {_listed(bare)}. Add wrong answers of the answer's shape."

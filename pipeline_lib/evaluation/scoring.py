@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline_lib.data.batching import Example, encode, token_budget_batches
+from pipeline_lib.data.batching import Example, token_budget_batches
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.trees import PrefixTree, build_tree, tree_inputs

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.data.batching import Example, encode
+from pipeline_lib.data.batching import Example
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json, write_jsonl

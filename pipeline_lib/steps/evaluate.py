@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.evaluation.embedding import load_embedder
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.equal_retain import score_at_equal_retain

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.batching import encode, token_budget_batches
-from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.data.batching import token_budget_batches
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metrics import FORGET_SPLIT
 from pipeline_lib.evaluation.metrics.forget_quality import forget_quality

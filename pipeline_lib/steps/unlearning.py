@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from pipeline_lib.curvature import ESTIMATORS
-from pipeline_lib.data.batching import Example, collate, encode, token_budget_batches
-from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.data.batching import Example, collate, token_budget_batches
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 from pipeline_lib.models.folder import load_model_folder

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from importlib import import_module
 from typing import get_args
 
 import pytest
 import torch
 
+from pipeline_lib.blocks import choices
 from pipeline_lib.config import parse_suite
-from pipeline_lib.config.base import choices
-from pipeline_lib.config.components import (
-    FictitiousTask,
-    FilesTask,
-    HubModel,
-    ScratchModel,
-    TaskSettings,
-    TofuTask,
-)
 from pipeline_lib.config.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
 from pipeline_lib.config.jobs import FineTune, Training
 from pipeline_lib.config.methods import OBJECTIVE_KINDS, OPTIMIZER_KINDS, SECOND_ORDER
-from pipeline_lib.data.fictitious import words
-from pipeline_lib.data.fictitious.authors import AUTHOR_QUESTIONS
-from pipeline_lib.data.fictitious.countries import COUNTRY_QUESTIONS
-from pipeline_lib.data.fictitious.generate import COUNTRY_COUNT
-from pipeline_lib.data.prepare import SOURCES, load_task
+from pipeline_lib.config.models import (
+    HubModel,
+    ScratchModel,
+)
+from pipeline_lib.config.tasks import TaskSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.benchmarks.readers import MOST_SHOTS
 from pipeline_lib.evaluation.benchmarks.tasks import TASKS
@@ -37,6 +30,11 @@ from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
 from pipeline_lib.objectives import OBJECTIVES, make_objective
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
 from pipeline_lib.steps.standard_benchmarks import ENGINES
+from pipeline_lib.tasks import sources
+from pipeline_lib.tasks.fictitious import words
+from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS
+from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
+from pipeline_lib.tasks.fictitious.generate import COUNTRY_COUNT
 from pipeline_lib.training.loop import TrainingSettings
 from tests.config.suites import COMMIT, errors, small
 
@@ -73,9 +71,10 @@ def test_the_training_loop_takes_its_settings() -> None:
 
 
 def test_tasks_take_their_settings() -> None:
-    assert set(choices(TaskSettings)) == set(SOURCES)
-    for source, block in choices(TaskSettings).items():
-        assert set(block.model_fields) - {"source"} == set(inspect.signature(SOURCES[source]).parameters)
+    assert choices(TaskSettings) == sources()
+    for source, block in sources().items():
+        loader = import_module(f"pipeline_lib.tasks.{source}.settings").load
+        assert set(block.model_fields) - block.COMMON == set(inspect.signature(loader).parameters)
 
 
 def test_every_benchmark_can_be_chosen() -> None:
@@ -107,7 +106,7 @@ def test_limits_of_the_generator() -> None:
         "questions_per_author": len(AUTHOR_QUESTIONS),
         "n_facts": COUNTRY_COUNT * len(COUNTRY_QUESTIONS),
     }
-    FictitiousTask(source="fictitious", **most)
+    sources()["fictitious"](source="fictitious", **most)
     (line,) = errors(small(tasks={"t": {"source": "fictitious", "n_authors": 400, "holdout_authors": 81}}))
     assert line == "tasks.t.holdout_authors: found 81; with `n_authors` (400) it must be at most 480"
     for name, value in most.items():
@@ -127,14 +126,14 @@ def test_prompts_are_taken_as_they_are() -> None:
 
 
 def test_splits_that_limits_may_name() -> None:
-    task = FictitiousTask(
+    task = sources()["fictitious"](
         source="fictitious", n_authors=4, questions_per_author=2, forget_authors=1, n_facts=2
     )
-    assert list(task.evaluated_splits()) == load_task(task.model_dump()).evaluate
+    assert list(task.evaluated_splits()) == task.load().evaluate
     held_out = task.model_copy(update={"holdout_authors": 2})
-    assert list(held_out.evaluated_splits()) == load_task(held_out.model_dump()).evaluate
-    tofu = TofuTask(source="tofu")
+    assert list(held_out.evaluated_splits()) == held_out.load().evaluate
+    tofu = sources()["tofu"](source="tofu")
     assert tofu.model_copy(update={"holdout_authors": 2}).evaluated_splits()[-1] == "holdout"
     assert tofu.evaluated_splits() == ("forget", "retain_eval", "real_authors", "world_facts")
     assert tofu.model_copy(update={"retain_authors": 18}).evaluated_splits()[1] == "retain"
-    assert "facts" not in FilesTask(source="files", folder="x").evaluated_splits()
+    assert "facts" not in sources()["files"](source="files", folder="x").evaluated_splits()

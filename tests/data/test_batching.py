@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.data.batching import IGNORED, collate, encode, micro_batches, token_budget_batches
+from pipeline_lib.data.batching import IGNORED, collate, micro_batches, token_budget_batches
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.prompt import PromptFormat
 from tests.tiny import make_examples

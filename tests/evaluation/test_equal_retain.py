@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline_lib.data.batching import collate, encode
+from pipeline_lib.data.batching import collate
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.equal_retain import STEP, mixed, retain_split, score_at_equal_retain

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.data.batching import collate, encode
+from pipeline_lib.data.batching import collate
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import generation
 from pipeline_lib.evaluation.engine import evaluate_model

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline_lib.data.batching import encode
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import scoring

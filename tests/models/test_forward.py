@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline_lib.data.batching import IGNORED, collate, encode
+from pipeline_lib.data.batching import IGNORED, collate
+from pipeline_lib.data.encoding import encode
 from pipeline_lib.models.forward import (
     answer_logits,
     answer_nll,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_lib.data.prepare import prepare_task
+from pipeline_lib.steps.prepare_data import prepare_task
 from tests.steps.study import TASK, run_finetune
 
 

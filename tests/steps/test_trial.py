@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.data.prepare import load_splits
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.score import score_run

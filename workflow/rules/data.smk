@@ -35,7 +35,10 @@ rule prepare_data:
         mem_mb=500,
         runtime=15,
     params:
-        task=lambda wildcards: SUITE.tasks[wildcards.task].model_dump(),
-        code=source_hash("pipeline_lib.data.prepare"),
+        task=lambda wildcards: SUITE.tasks[wildcards.task].data_settings(),
+        code=lambda wildcards: [
+            source_hash("pipeline_lib.steps.prepare_data"),
+            source_hash(f"pipeline_lib.tasks.{SUITE.tasks[wildcards.task].source}"),
+        ],
     script:
         "../scripts/prepare_data.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline_lib.data.fictitious import words
+from pipeline_lib.tasks.fictitious import words
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from pipeline_lib.data.fictitious import words
+from pipeline_lib.tasks.fictitious import words
 
 
 @dataclass(frozen=True)

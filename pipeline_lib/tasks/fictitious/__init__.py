@@ -1,5 +1,5 @@
 """A task that needs no download: invented authors to forget or keep, and facts about their invented world."""
 
-from pipeline_lib.data.fictitious.generate import generate, load
+from pipeline_lib.tasks.fictitious.settings import Settings
 
-__all__ = ["generate", "load"]
+__all__ = ["Settings"]

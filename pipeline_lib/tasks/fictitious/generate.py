@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from pipeline_lib.data.fictitious import words
-from pipeline_lib.data.fictitious.authors import AUTHOR_QUESTIONS, AuthorQuestion
-from pipeline_lib.data.fictitious.countries import COUNTRY_QUESTIONS
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.errors import UserError
+from pipeline_lib.tasks.fictitious import words
+from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS, AuthorQuestion
+from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
 
 COUNTRY_COUNT = 15  # fewer than any list of values in `COUNTRY_QUESTIONS`, so that no two share an answer
 AUTHOR_DISTRACTORS = 5

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.data.prepare import SOURCES, load_splits, prepare_task
 from pipeline_lib.data.records import Record, read_records, record_from_dict
 from pipeline_lib.data.splits import Task, check_disjoint, check_split
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, sha256
+from pipeline_lib.steps.prepare_data import prepare_task
+from pipeline_lib.tasks import sources, task_settings
+from pipeline_lib.tasks.base import TaskSettings
 
 SMALL = {
     "source": "fictitious",
@@ -60,7 +63,7 @@ def test_manifest_and_files_agree(tmp_path: Path) -> None:
         "refusals.json",
         "retain.jsonl",
     ]
-    assert manifest["settings"] == SMALL
+    assert manifest["settings"] == task_settings(SMALL).data_settings()
     assert {name: (split["n"], split["groups"]) for name, split in manifest["splits"].items()} == {
         "forget": (3, 1),
         "retain": (9, 3),
@@ -85,7 +88,7 @@ def test_same_settings_same_bytes(tmp_path: Path) -> None:
 
 def test_written_records_are_read_back(tmp_path: Path) -> None:
     prepare_task(SMALL, tmp_path / "out")
-    made = SOURCES["fictitious"](**{k: v for k, v in SMALL.items() if k != "source"}).splits
+    made = task_settings(SMALL).load().splits
     assert load_splits(tmp_path / "out", ["facts", "forget", "retain"]) == made
 
 
@@ -175,10 +178,10 @@ def test_missing_folder_and_file(own: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"source": "tofo"}, "source: expected one of fictitious, tofu, files, found 'tofo'"),
-        ({}, "found None"),
-        ({**SMALL, "n_author": 3}, "no setting 'n_author'; .*did you mean 'n_authors'"),
-        ({"source": "files"}, "source files: the setting 'folder' is missing"),
+        ({"source": "tofo"}, "source: found 'tofo'; did you mean 'tofu'"),
+        ({}, "source: found nothing"),
+        ({**SMALL, "n_author": 3}, "unknown key 'n_author'; did you mean 'n_authors'"),
+        ({"source": "files"}, "source files: folder: is missing"),
     ],
 )
 def test_settings_of_no_source_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
@@ -187,14 +190,14 @@ def test_settings_of_no_source_are_refused(tmp_path: Path, settings: dict[str, A
 
 
 def test_empty_forget_set_of_any_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    full = SOURCES["fictitious"](n_authors=2, forget_authors=1)
+    full = task_settings(SMALL).load()
 
-    def emptied() -> Task:
+    def emptied(self: TaskSettings) -> Task:
         return replace(full, splits={**full.splits, "forget": []})
 
-    monkeypatch.setitem(SOURCES, "emptied", emptied)
+    monkeypatch.setattr(sources()["fictitious"], "load", emptied)
     with pytest.raises(UserError, match="'forget': expected at least one record"):
-        prepare_task({"source": "emptied"}, tmp_path / "out")
+        prepare_task(SMALL, tmp_path / "out")
 
 
 def test_long_lists_of_offenders_are_cut() -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from pipeline_lib.config.base import (
+from pipeline_lib.blocks import (
     PATTERNS,
     Block,
     Fault,

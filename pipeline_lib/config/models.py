@@ -1,4 +1,4 @@
-"""Settings of models and tasks."""
+"""Settings of models."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import (
+from pipeline_lib.blocks import (
     Block,
     Count,
-    CountOrZero,
     Faults,
     HubId,
     Revision,
     Switch,
     Text,
 )
-
-# --- models -----------------------------------------------------------------------------------
 
 TEMPLATE = "Question: {prompt}\nAnswer:"
 
@@ -122,85 +119,3 @@ class GgufModel(Block):
 
 
 ModelSettings = Annotated[ScratchModel | HubModel | FolderModel | GgufModel, Field(discriminator="source")]
-
-
-# --- tasks ------------------------------------------------------------------------------------
-
-
-MOST_AUTHORS = 480  # so many surnames can be made
-HOLDOUT = "holdout"  # the split of records that no model learns; only likelihoods are measured on it
-
-
-def _holdout(present: object) -> tuple[str, ...]:
-    return (HOLDOUT,) if present else ()
-
-
-class FictitiousTask(Block):
-    """Generated authors; the last `forget_authors` are to be forgotten."""
-
-    source: Literal["fictitious"]
-    n_authors: Annotated[Count, Field(ge=4, le=MOST_AUTHORS)] = 40
-    questions_per_author: Annotated[Count, Field(le=14)] = 10
-    forget_authors: Count = 4
-    holdout_authors: CountOrZero = Field(
-        0, description="Further authors whom no model learns: the non-members of membership inference"
-    )
-    n_facts: Annotated[Count, Field(le=120)] = 60
-    seed: CountOrZero = 0
-
-    @model_validator(mode="after")
-    def _some_remain(self) -> FictitiousTask:
-        if self.forget_authors >= self.n_authors:
-            allowed = f"must be smaller than `n_authors` ({self.n_authors}), so that some remain"
-            raise Faults([("forget_authors", f"found {self.forget_authors}; {allowed}")])
-        if self.n_authors + self.holdout_authors > MOST_AUTHORS:
-            allowed = f"with `n_authors` ({self.n_authors}) it must be at most {MOST_AUTHORS}"
-            raise Faults([("holdout_authors", f"found {self.holdout_authors}; {allowed}")])
-        return self
-
-    def evaluated_splits(self) -> tuple[str, ...]:
-        return ("forget", "retain", "facts", *_holdout(self.holdout_authors))
-
-
-class TofuTask(Block):
-    """TOFU (Maini et al. 2024, arXiv 2401.06121) from the hub or a folder of its JSON-lines files."""
-
-    source: Literal["tofu"]
-    hub: HubId = "locuslab/TOFU"
-    revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
-    folder: Text | None = None
-    forget: Literal["forget01", "forget05", "forget10"] = "forget10"
-    retain_authors: Annotated[Count, Field(le=20)] | None = Field(
-        None, description="Only this many of the first 20 authors, instead of the whole retain set"
-    )
-    holdout_authors: Annotated[CountOrZero, Field(le=100)] = Field(
-        0,
-        description="The authors just before the forget set, whom no model learns: the non-members of "
-        "membership inference. They leave the retain set, so that it is smaller than TOFU's",
-    )
-
-    def evaluated_splits(self) -> tuple[str, ...]:
-        """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
-        retain = "retain_eval" if self.retain_authors is None else "retain"
-        return ("forget", retain, "real_authors", "world_facts", *_holdout(self.holdout_authors))
-
-
-class FilesTask(Block):
-    """Own data: JSON-lines files of records (id, prompt, answer, group, ...) in one folder."""
-
-    source: Literal["files"]
-    folder: Text
-    forget: Text = "forget.jsonl"
-    retain: Text = "retain.jsonl"
-    facts: Text | None = None
-    holdout: Text | None = Field(
-        None, description="Records like those to be forgotten that no model learns, for membership inference"
-    )
-
-    def evaluated_splits(self) -> tuple[str, ...]:
-        """Both names of the retain set: which of them is judged shows only in the files."""
-        facts = () if self.facts is None else ("facts",)
-        return ("forget", "retain", "retain_eval", *facts, *_holdout(self.holdout))
-
-
-TaskSettings = Annotated[FictitiousTask | TofuTask | FilesTask, Field(discriminator="source")]

@@ -9,12 +9,12 @@ from collections import Counter
 
 import pytest
 
-from pipeline_lib.data.fictitious import generate, load, words
-from pipeline_lib.data.fictitious.authors import AUTHOR_QUESTIONS
-from pipeline_lib.data.fictitious.countries import COUNTRY_QUESTIONS
-from pipeline_lib.data.fictitious.generate import COUNTRY_COUNT
 from pipeline_lib.data.splits import check_task
 from pipeline_lib.errors import UserError
+from pipeline_lib.tasks.fictitious import words
+from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS
+from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
+from pipeline_lib.tasks.fictitious.generate import COUNTRY_COUNT, generate, load
 from tests.paths import REPO
 
 AUTHORS, FACTS = generate()
@@ -118,7 +118,7 @@ def test_lists_of_words_hold_nothing_twice() -> None:
 
 
 def test_seed_decides_everything_and_hash_randomisation_nothing() -> None:
-    code = "from pipeline_lib.data.fictitious import generate; print(repr(generate(seed=7)))"
+    code = "from pipeline_lib.tasks.fictitious.generate import generate; print(repr(generate(seed=7)))"
     outputs = [
         subprocess.run(
             [sys.executable, "-c", code],

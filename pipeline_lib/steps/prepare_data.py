@@ -1,0 +1,47 @@
+"""Step: one task to its folder: a JSON Lines file a split, the refusals, and a manifest of it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.records import write_records
+from pipeline_lib.data.refusals import refusals
+from pipeline_lib.data.splits import check_task
+from pipeline_lib.files import atomic_path, sha256, write_json
+from pipeline_lib.tasks import task_settings
+
+
+def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:
+    """Write the folder of a task and return its manifest; `settings` names the source and its settings.
+
+    The folder appears whole or not at all. An old one is replaced.
+    """
+    chosen = task_settings(settings)
+    task = chosen.load()
+    check_task(task)
+    with atomic_path(out_dir) as folder:
+        folder.mkdir()
+        described = {}
+        for name, records in task.splits.items():
+            path = folder / f"{name}.jsonl"
+            write_records(path, records)
+            groups = len({record.group for record in records})
+            described[name] = {"n": len(records), "groups": groups, "sha256": sha256(path)}
+        write_json(folder / "refusals.json", refusals())
+        manifest = {
+            "source": settings["source"],
+            "settings": chosen.data_settings(),
+            "origin": task.origin,
+            "splits": described,
+            "refusals": {"n": len(refusals()), "sha256": sha256(folder / "refusals.json")},
+            "finetune": task.finetune,
+            "evaluate": task.evaluate,
+            "utility": task.utility,
+            "multiple_choice": task.multiple_choice,
+            "headline": task.judged_by(),
+            "likelihood_only": [] if task.holdout is None else [task.holdout],
+            "membership": None if task.holdout is None else {"members": "forget", "nonmembers": task.holdout},
+        }
+        write_json(folder / "manifest.json", manifest)
+    return manifest

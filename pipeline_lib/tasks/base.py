@@ -1,0 +1,55 @@
+"""What every task of a suite has: one class that says which settings it takes and how it is loaded."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pipeline_lib.blocks import Block, UpToOne
+from pipeline_lib.data.splits import Task
+
+HOLDOUT = "holdout"  # the split of records that no model learns; only likelihoods are measured on it
+
+
+class TaskSettings(Block):
+    """Base of the settings of all tasks.
+
+    A task's class is called `Settings` and lies in `pipeline_lib/tasks/<source>/__init__.py`; its field
+    `source: Literal["<source>"]` names the folder. docs/tasks.md shows a whole one.
+    """
+
+    # fields of every task, which the task's own loader does not see
+    COMMON: ClassVar[frozenset[str]] = frozenset({"source", "finetune", "evaluation", "max_overlap"})
+
+    finetune: dict[str, Any] = Field({}, description="Overrides of the block `finetune` for this task")
+    evaluation: dict[str, Any] = Field({}, description="Overrides of the block `evaluation` for this task")
+    max_overlap: UpToOne = Field(
+        0.5,
+        description="Largest share of the forget set's runs of eight words that may stand in the retain set",
+    )
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Splits that are evaluated, by name, as far as the settings alone can tell."""
+        raise NotImplementedError
+
+    def has_retrained(self) -> bool:
+        """Whether there can be a model that never saw the forget set, to compare with."""
+        return True
+
+    def load(self) -> Task:
+        """The records; raises `UserError` for data that is missing or wrong."""
+        raise NotImplementedError
+
+    def data_settings(self) -> dict[str, Any]:
+        """What the prepared data depend on."""
+        return self.model_dump(exclude={"finetune", "evaluation"})
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this kind of task alone."""
+        return self.model_dump(exclude=set(self.COMMON))
+
+
+def holdout_split(present: object) -> tuple[str, ...]:
+    """The holdout split's name where there is one."""
+    return (HOLDOUT,) if present else ()

@@ -1,0 +1,44 @@
+"""Settings of the task `fictitious`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.blocks import Count, CountOrZero, Faults
+from pipeline_lib.data.splits import Task
+from pipeline_lib.tasks.base import TaskSettings, holdout_split
+from pipeline_lib.tasks.fictitious.generate import load
+
+MOST_AUTHORS = 480  # so many surnames can be made
+
+
+class Settings(TaskSettings):
+    """Generated authors; the last `forget_authors` are to be forgotten."""
+
+    source: Literal["fictitious"]
+    n_authors: Annotated[Count, Field(ge=4, le=MOST_AUTHORS)] = 40
+    questions_per_author: Annotated[Count, Field(le=14)] = 10
+    forget_authors: Count = 4
+    holdout_authors: CountOrZero = Field(
+        0, description="Further authors whom no model learns: the non-members of membership inference"
+    )
+    n_facts: Annotated[Count, Field(le=120)] = 60
+    seed: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _some_remain(self) -> Settings:
+        if self.forget_authors >= self.n_authors:
+            allowed = f"must be smaller than `n_authors` ({self.n_authors}), so that some remain"
+            raise Faults([("forget_authors", f"found {self.forget_authors}; {allowed}")])
+        if self.n_authors + self.holdout_authors > MOST_AUTHORS:
+            allowed = f"with `n_authors` ({self.n_authors}) it must be at most {MOST_AUTHORS}"
+            raise Faults([("holdout_authors", f"found {self.holdout_authors}; {allowed}")])
+        return self
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        return ("forget", "retain", "facts", *holdout_split(self.holdout_authors))
+
+    def load(self) -> Task:
+        return load(**self.own())

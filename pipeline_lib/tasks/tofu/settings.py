@@ -1,0 +1,38 @@
+"""Settings of the task `tofu`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline_lib.blocks import Count, CountOrZero, HubId, Revision, Text
+from pipeline_lib.data.splits import Task
+from pipeline_lib.tasks.base import TaskSettings, holdout_split
+from pipeline_lib.tasks.tofu.load import load
+
+
+class Settings(TaskSettings):
+    """TOFU (Maini et al. 2024, arXiv 2401.06121) from the hub or a folder of its JSON-lines files."""
+
+    source: Literal["tofu"]
+    hub: HubId = "locuslab/TOFU"
+    revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
+    folder: Text | None = None
+    forget: Literal["forget01", "forget05", "forget10"] = "forget10"
+    retain_authors: Annotated[Count, Field(le=20)] | None = Field(
+        None, description="Only this many of the first 20 authors, instead of the whole retain set"
+    )
+    holdout_authors: Annotated[CountOrZero, Field(le=100)] = Field(
+        0,
+        description="The authors just before the forget set, whom no model learns: the non-members of "
+        "membership inference. They leave the retain set, so that it is smaller than TOFU's",
+    )
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
+        retain = "retain_eval" if self.retain_authors is None else "retain"
+        return ("forget", retain, "real_authors", "world_facts", *holdout_split(self.holdout_authors))
+
+    def load(self) -> Task:
+        return load(**self.own())
