@@ -44,7 +44,7 @@ def load_suite(path: Path | str) -> Suite:
 
 def dump_suite(suite: Suite) -> str:
     """The resolved suite as YAML: every default spelled out, readable by `load_suite`."""
-    return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(suite.resolved(), sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline_lib.blocks import (
     Block,
     Count,
     CountOrZero,
+    Faults,
     Fraction,
     HubId,
     Name,
@@ -87,7 +88,15 @@ class ProfanityCheck(Block):
     kind: Literal["profanity_check"]
 
 
-Classifier = Annotated[HubClassifier | FolderClassifier | ProfanityCheck, Field(discriminator="kind")]
+class RudeWords(Block):
+    """A list of words for the generated language of the task `manners`, and for nothing else."""
+
+    kind: Literal["rude_words"]
+
+
+Classifier = Annotated[
+    HubClassifier | FolderClassifier | ProfanityCheck | RudeWords, Field(discriminator="kind")
+]
 
 
 class HubPrompts(Block):
@@ -105,7 +114,14 @@ class FilePrompts(Block):
     path: Text
 
 
-Prompts = Annotated[HubPrompts | FilePrompts, Field(discriminator="source")]
+class TaskPrompts(Block):
+    """The prompts of a split of the run's own task, asked in the model's prompt format."""
+
+    source: Literal["task"]
+    split: Name = "unseen"
+
+
+Prompts = Annotated[HubPrompts | FilePrompts | TaskPrompts, Field(discriminator="source")]
 
 
 class Toxicity(Block):
@@ -113,12 +129,37 @@ class Toxicity(Block):
 
     classifier: Classifier
     prompts: Prompts
-    n_prompts: Count = Field(100, description="At most this many, spread evenly over the file")
+    n_prompts: Count = Field(100, description="At most this many, spread evenly over the file or split")
     samples: Count = 25
     max_new_tokens: Count = 20
     top_p: UpToOne = 0.9
     temperature: Positive = 1.0
-    chat: Switch = Field(False, description="Ask in the model's prompt format instead of continuing the text")
+    chat: Switch | None = Field(
+        None,
+        description="Ask in the model's prompt format instead of continuing the text. Default: only the "
+        "task's own prompts, which are always asked so",
+    )
+
+    @model_validator(mode="after")
+    def _asked_as_learned(self) -> Toxicity:
+        if self.prompts.source == "task" and self.chat is False:
+            raise Faults([("chat", "found false; the task's own prompts are asked in the model's format")])
+        return self
+
+    def judge_fault(self, source: str) -> str | None:
+        """Why the classifier cannot judge these prompts where they come from a task of this `source`.
+
+        What else a classifier is blind to is found out by the job, from the prompts themselves.
+        """
+        kind = self.classifier.kind
+        if kind == "rude_words" and (self.prompts.source != "task" or source != "manners"):
+            return "found 'rude_words', which can judge a `manners` task's own prompts and nothing else"
+        if self.prompts.source == "task" and (kind, source) == ("profanity_check", "detox"):
+            return (
+                "found 'profanity_check', which is blind to harm without bad words: it cannot tell this "
+                "task's unsafe answers from safe ones (docs/toxicity.md). Leave `toxicity` out for this task"
+            )
+        return None
 
 
 class Benchmarks(Block):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,8 @@ from pipeline_lib.blocks import (
     Fault,
     Faults,
     Name,
-    suggestion,
 )
+from pipeline_lib.config.asked_splits import fitting, own_prompt_faults, split_faults
 from pipeline_lib.config.comparisons import Comparison, comparison_faults
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.jobs import FineTune, Resources, Unlearn
@@ -27,11 +27,12 @@ from pipeline_lib.config.methods import (
     OptimizerSettings,
 )
 from pipeline_lib.config.models import ModelSettings
+from pipeline_lib.config.overrides import changed
 from pipeline_lib.config.runs import Run, RunBlock, expand
 from pipeline_lib.config.tasks import TaskSettings
 from pipeline_lib.config.tune import Tune, tune_faults
-from pipeline_lib.tasks.base import HOLDOUT
 
+B = TypeVar("B", Evaluation, FineTune)
 KINDS = {"objectives": OBJECTIVE_KINDS, "optimizers": OPTIMIZER_KINDS}
 
 # family or field -> names that have a meaning of their own among the results
@@ -80,7 +81,8 @@ class Suite(Block):
         faults = [
             *self._seed_faults(),
             *self._label_faults(),
-            *self._split_faults(),
+            *self._evaluation_faults(),
+            *self._finetune_faults(),
             *self._expanded()[1],
             *self._comparison_faults(),
             *self._tune_faults(),
@@ -100,19 +102,24 @@ class Suite(Block):
 
     def _expanded(self) -> tuple[list[Run], list[Fault]]:
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
-        places = [(task, model) for task in self.tasks for model in self.models]
-        return expand(blocks, places, self.objectives, self.optimizers, self.unlearn)
+        return expand(blocks, self.tasks, self.models, self.objectives, self.optimizers, self.unlearn)
 
     def _comparison_faults(self) -> Iterator[Fault]:
         runs, faults = self._expanded()
-        pairs = None if faults else {(run.method, run.optimizer) for run in runs}
+        pairs = None if faults else {(run.method, run.optimizer) for run in runs if run.order != "none"}
         return comparison_faults(self.comparisons, self.optimizers, pairs)
 
     def _tune_faults(self) -> list[Fault]:
         if self.tune is None:
             return []
         runs, faults = self._expanded()
-        return tune_faults(self.tune, self.seeds, self.runs or [], [] if faults else runs, self.families)
+        tuned = [] if faults else [run for run in runs if run.order != "none"]
+        found = tune_faults(self.tune, self.seeds, self.runs or [], tuned, self.families)
+        if self.tune.select.forget == "ks_statistic":
+            alone = [task for task, settings in self.tasks.items() if not settings.has_retrained()]
+            cure = "has no `retrained` to be compared with; select by probability"
+            found += [("tune.select.forget", f"the task {task!r} {cure}") for task in alone]
+        return found
 
     def _seed_faults(self) -> Iterator[Fault]:
         for seed, times in Counter(self.seeds).items():
@@ -134,25 +141,46 @@ class Suite(Block):
                 if label in KINDS.get(family, ()) and settings.kind != label:
                     yield where, f"names a kind, but is of kind {settings.kind!r}; choose another label"
 
-    def _split_faults(self) -> Iterator[Fault]:
-        known = {name for task in self.tasks.values() for name in task.evaluated_splits()}
-        evaluation = self.evaluation
-        for name in evaluation.max_records:
-            if name not in known:
-                where = f"evaluation.max_records.{name}"
-                yield where, f"no task evaluates such a split; {suggestion(name, known)}"
-        answered = known - {HOLDOUT}
-        if evaluation.samples is not None:
-            for i, name in enumerate(evaluation.samples.splits):
-                if name not in answered:
-                    where = f"evaluation.samples.splits.{i}"
-                    yield where, f"no task has such a split with answers; {suggestion(name, answered)}"
-        if evaluation.grad_norm and HOLDOUT not in known:
-            yield (
-                "evaluation.grad_norm",
-                "membership inference needs records that no model learns, and no task holds any out; set "
-                "`holdout_authors` (or `holdout`) of a task",
-            )
+    def evaluation_of(self, task: str) -> Evaluation:
+        """What is measured on the models of this task."""
+        return fitting(self._for_task(self.evaluation, task, []), self.tasks[task].evaluated_splits())
+
+    def finetune_of(self, task: str) -> FineTune:
+        """How the models before unlearning of this task are made."""
+        return self._for_task(self.finetune, task, [])
+
+    def resolved(self) -> dict[str, Any]:
+        """The suite as plain values, every default and every task's own blocks spelled out."""
+        values = self.model_dump(mode="json")
+        for task, settings in values["tasks"].items():
+            settings["evaluation"] = self.evaluation_of(task).model_dump(mode="json")
+            settings["finetune"] = self.finetune_of(task).model_dump(mode="json")
+        return values
+
+    def _for_task(self, block: B, task: str, faults: list[Fault]) -> B:
+        """The block with the changes that the task makes to the field of its name."""
+        name = "evaluation" if isinstance(block, Evaluation) else "finetune"
+        return changed(block, getattr(self.tasks[task], name), f"tasks.{task}.{name}", faults) or block
+
+    def _finetune_faults(self) -> list[Fault]:
+        faults: list[Fault] = []
+        for task in self.tasks:
+            self._for_task(self.finetune, task, faults)
+        return faults
+
+    def _evaluation_faults(self) -> Iterator[Fault]:
+        """What is asked of splits that are not there, by the whole suite and by each task."""
+        everywhere = {name for task in self.tasks.values() for name in task.evaluated_splits()}
+        every = set(Evaluation.model_fields)
+        yield from split_faults(self.evaluation, every, "evaluation", everywhere, "no task")
+        for task, settings in self.tasks.items():
+            faults: list[Fault] = []
+            evaluation = self._for_task(self.evaluation, task, faults)
+            yield from faults
+            where, known = f"tasks.{task}.evaluation", settings.evaluated_splits()
+            yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")
+            of = where if "toxicity" in settings.evaluation else "evaluation"
+            yield from own_prompt_faults(evaluation, of, task, known)
 
 
 def _with_kind(label: Any, block: Any, kinds: tuple[str, ...]) -> Any:

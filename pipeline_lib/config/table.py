@@ -34,12 +34,17 @@ def run_index(suite: Suite) -> dict[Key, Run | None]:
     index: dict[Key, Run | None] = {}
     for task in suite.tasks:
         for model in suite.models:
-            for method in ANCHORS:
+            for method in anchors_of(suite, task):
                 for seed in suite.seeds:
                     index[task, model, method, "none", seed] = None
     for run in suite.run_table():
         index[run.task, run.model, run.method, run.optimizer, run.seed] = run
     return index
+
+
+def anchors_of(suite: Suite, task: str) -> tuple[str, ...]:
+    """The models that unlearned ones are held against; not every task can have a `retrained`."""
+    return ANCHORS if suite.tasks[task].has_retrained() else ANCHORS[:1]
 
 
 def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
@@ -49,7 +54,7 @@ def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
     index = {}
     for run in suite.run_table():
         key = (run.task, run.model, run.method, run.optimizer)
-        if key not in index:
+        if key not in index and run.order != "none":
             ranges = ranges_of(suite.tune, run)
             index[key] = TunedRow(
                 {k: v for k, v in run.objective.items() if k not in ranges["objective"]},
@@ -75,7 +80,7 @@ def run_labels(suite: Suite) -> list[dict[str, Any]]:
                 "objective_kind": run.objective["kind"] if run else "none",
                 "optimizer_kind": run.optimizer_settings["kind"] if run else "none",
                 "order": run.order if run else "none",
-                "display": f"{method} + {display_name(optimizer)}" if run else method,
+                "display": f"{method} + {display_name(optimizer)}" if run and run.order != "none" else method,
             }
         )
     return labels

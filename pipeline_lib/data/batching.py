@@ -15,7 +15,10 @@ IGNORED = -100  # the label of a position that is not scored; torch's cross-entr
 
 @dataclass(frozen=True)
 class Example:
-    """A tokenised pair: `tokens[:prompt_length]` is the prompt, the rest the answer with its end token."""
+    """A tokenised pair: `tokens[:prompt_length]` is the prompt, the rest the answer with its end token.
+
+    `prompt_length` is at least 1, as nothing predicts the first token.
+    """
 
     tokens: tuple[int, ...]
     prompt_length: int
@@ -33,7 +36,8 @@ class Batch:
     `labels[b, t]` is the token at position t if it belongs to the answer, else `IGNORED`; it is
     predicted from position t - 1. `tokens_in_step` and `examples_in_step` count the whole
     accumulated step of which this may be one micro-batch: losses divide by them, so that the sum
-    over micro-batches equals the loss of one large batch.
+    over micro-batches equals the loss of one large batch. `alternative` holds, row by row, another
+    answer to the same prompts, with reference values and counts of its own.
     """
 
     input_ids: torch.Tensor  # (B, T) int64
@@ -43,6 +47,7 @@ class Batch:
     tokens_in_step: int
     examples_in_step: int
     reference_nll: torch.Tensor | None = None  # (B,) summed NLL under the model before unlearning
+    alternative: Batch | None = None
 
     @property
     def answer_tokens(self) -> int:
@@ -56,11 +61,28 @@ class Batch:
             labels=self.labels.to(device),
             index=self.index.to(device),
             reference_nll=None if self.reference_nll is None else self.reference_nll.to(device),
+            alternative=None if self.alternative is None else self.alternative.to(device),
         )
 
 
-def collate(examples: Sequence[Example], pad_id: int, reference_nll: torch.Tensor | None = None) -> Batch:
-    """Pad to the longest example of the batch. `reference_nll` (N,) is indexed by `Example.index`."""
+@dataclass(frozen=True)
+class Alternative:
+    """Another answer to the prompt of an example; `reference_nll` as in `Batch`, None where nobody needs it."""
+
+    example: Example
+    reference_nll: float | None = None
+
+
+def collate(
+    examples: Sequence[Example],
+    pad_id: int,
+    reference_nll: torch.Tensor | None = None,
+    alternatives: Sequence[Alternative] | None = None,
+) -> Batch:
+    """Pad to the longest example of the batch. `reference_nll` (N,) is indexed by `Example.index`.
+
+    `alternatives[i]` belongs to `examples[i]`; either all of them have a reference value or none.
+    """
     width = max(len(example.tokens) for example in examples)
     input_ids = torch.full((len(examples), width), pad_id)  # (B, T)
     attention_mask = torch.zeros((len(examples), width), dtype=torch.int64)
@@ -79,20 +101,51 @@ def collate(examples: Sequence[Example], pad_id: int, reference_nll: torch.Tenso
         tokens_in_step=sum(example.answer_length for example in examples),
         examples_in_step=len(examples),
         reference_nll=None if reference_nll is None else reference_nll[index],
+        alternative=None if alternatives is None else _collate_alternatives(examples, alternatives, pad_id),
     )
 
 
+def _collate_alternatives(
+    examples: Sequence[Example], alternatives: Sequence[Alternative], pad_id: int
+) -> Batch:
+    if [a.example.index for a in alternatives] != [e.index for e in examples]:
+        raise ValueError("`alternatives` must hold one alternative to each example, in the same order")
+    batch = collate([alternative.example for alternative in alternatives], pad_id)
+    values = [a.reference_nll for a in alternatives if a.reference_nll is not None]
+    if len(values) not in (0, len(alternatives)):
+        raise ValueError(f"{len(values)} of {len(alternatives)} alternatives have a reference NLL; want all")
+    return replace(batch, reference_nll=torch.tensor(values)) if values else batch
+
+
 def micro_batches(
-    examples: Sequence[Example], size: int, pad_id: int, reference_nll: torch.Tensor | None = None
+    examples: Sequence[Example],
+    size: int,
+    pad_id: int,
+    reference_nll: torch.Tensor | None = None,
+    alternatives: Sequence[Alternative] | None = None,
 ) -> list[Batch]:
     """Cut one step's examples into micro-batches of at most `size`, neighbours in length together.
 
-    Each carries the counts of the whole step.
+    `alternatives[i]` goes with `examples[i]`. Each micro-batch carries the counts of the whole step.
     """
-    ordered = sorted(examples, key=lambda example: (len(example.tokens), example.index))
-    batches = [collate(ordered[i : i + size], pad_id, reference_nll) for i in range(0, len(ordered), size)]
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].tokens), examples[i].index))
+    batches = []
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        others = None if alternatives is None else [alternatives[i] for i in rows]
+        batches.append(collate([examples[i] for i in rows], pad_id, reference_nll, others))
+    return _with_counts_of_all(batches)
+
+
+def _with_counts_of_all(batches: Sequence[Batch]) -> list[Batch]:
     tokens = sum(batch.tokens_in_step for batch in batches)
-    return [replace(batch, tokens_in_step=tokens, examples_in_step=len(ordered)) for batch in batches]
+    examples = sum(batch.examples_in_step for batch in batches)
+    others = [batch.alternative for batch in batches if batch.alternative is not None]
+    alternatives: Sequence[Batch | None] = _with_counts_of_all(others) if others else [None] * len(batches)
+    return [
+        replace(batch, tokens_in_step=tokens, examples_in_step=examples, alternative=alternative)
+        for batch, alternative in zip(batches, alternatives, strict=True)
+    ]
 
 
 def token_budget_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:

@@ -39,7 +39,7 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
             "evaluate": task.evaluate,
             "utility": task.utility,
             "multiple_choice": task.multiple_choice,
-            "headline": task.judged_by(),
+            "headline": {side: [list(metric) for metric in metrics] for side, metrics in task.judged_by().items()},
             "likelihood_only": [] if task.holdout is None else [task.holdout],
             "membership": None if task.holdout is None else {"members": "forget", "nonmembers": task.holdout},
         }

@@ -14,7 +14,7 @@ def run(
     run_path: Path,
     records_path: Path,
     equal_retain_path: Path,
-    reference_path: Path,
+    reference_path: Path | None,
     manifest_path: Path,
     out_path: Path,
     benchmarks_path: Path | None = None,
@@ -22,6 +22,7 @@ def run(
 ) -> None:
     """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`.
 
+    Without such a model (None) nothing is compared with it.
     `equal_retain_path`: the file that the evaluation wrote beside the records. `benchmarks_path` and
     `toxicity_path`: rows of these evaluations, where the study has them.
     """
@@ -32,7 +33,7 @@ def run(
         if diverged
         else score_run(
             read_jsonl(records_path),
-            read_jsonl(reference_path),
+            None if reference_path is None else read_jsonl(reference_path),
             read_json(manifest_path),
             read_json(equal_retain_path),
             toxicity_rows=None if toxicity_path is None else read_jsonl(toxicity_path),

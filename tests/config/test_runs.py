@@ -181,3 +181,61 @@ def test_labels_for_the_report() -> None:
 )
 def test_display_names(label: str, shown: str) -> None:
     assert display_name(label) == shown
+
+
+def two_tasks(**changes: Any) -> dict[str, Any]:
+    return small(
+        tasks={"a": {"source": "fictitious"}, "b": {"source": "fictitious", "holdout_authors": 2}}, **changes
+    )
+
+
+def test_blocks_may_name_tasks_and_models() -> None:
+    block = {"methods": ["NPO"], "optimizers": ["adamw"]}
+    raw = two_tasks(
+        seeds=[0],
+        models={"x": {"source": "scratch"}, "y": {"source": "scratch", "layers": 2}},
+        runs=[
+            {**block, "tasks": ["b"], "optimizer": {"learning_rate": 1e-3}},
+            {**block, "tasks": ["a"], "models": ["y"]},
+        ],
+    )
+    found = [(r.task, r.model, r.optimizer_settings["learning_rate"]) for r in parse_suite(raw).run_table()]
+    assert found == [("b", "x", 1e-3), ("b", "y", 1e-3), ("a", "y", 1e-4)]
+
+
+def test_one_row_twice_on_one_task_is_refused() -> None:
+    block = {"methods": ["NPO"], "optimizers": ["adamw"]}
+    raw = two_tasks(runs=[{**block, "tasks": ["b"]}, block])
+    assert error(raw).startswith("runs.1: NPO with adamw stands there twice, first in runs.0; a variant")
+    (line,) = errors(two_tasks(runs=[{**block, "tasks": ["authors"]}]))
+    assert line == "runs.0.tasks: found 'authors'; allowed: a, b"
+    (line,) = errors(two_tasks(runs=[{**block, "models": ["tiyn"]}]))
+    assert line == "runs.0.models: found 'tiyn'; did you mean 'tiny'? Allowed: tiny"
+
+
+def test_blocks_of_trained_methods_need_an_optimizer() -> None:
+    line = error(grid({"methods": ["NPO"]}))
+    assert line == "runs.0.optimizers: is missing; NPO is trained, so name at least one"
+
+
+def test_tasks_change_the_evaluation_and_the_fine_tuning_for_themselves() -> None:
+    raw = two_tasks(evaluation={"samples": {"splits": ["forget", "facts"]}, "grad_norm": True})
+    raw["tasks"]["a"] |= {"evaluation": {"max_new_tokens": 7}, "finetune": {"epochs": 3}}
+    suite = parse_suite(raw)
+    assert suite.evaluation_of("a").max_new_tokens == 7
+    assert suite.evaluation_of("b").max_new_tokens == suite.evaluation.max_new_tokens != 7
+    assert (suite.finetune_of("a").epochs, suite.finetune_of("b").epochs) == (3, suite.finetune.epochs)
+    # what only other tasks have is not asked of this one
+    assert (suite.evaluation_of("a").grad_norm, suite.evaluation_of("b").grad_norm) == (False, True)
+    raw["tasks"]["a"]["evaluation"] = {"max_new_token": 7, "max_records": {"forgte": 1}}
+    raw["tasks"]["b"]["finetune"] = {"epochs": -1}
+    assert errors(raw) == [
+        "tasks.a.evaluation.max_new_token: unknown key 'max_new_token'; did you mean 'max_new_tokens'? "
+        + errors(raw)[0].partition("? ")[2],
+        "tasks.b.finetune.epochs: found -1; must be greater than 0",
+    ]
+    raw["tasks"]["a"]["evaluation"] = {"max_records": {"forgte": 1}}
+    raw["tasks"]["b"]["finetune"] = {}
+    assert error(raw).startswith(
+        "tasks.a.evaluation.max_records.forgte: this task never evaluates such a split; did you mean 'forget'"
+    )

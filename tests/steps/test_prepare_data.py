@@ -132,7 +132,11 @@ def test_retain_is_evaluated_where_it_has_distractors(own: Path, tmp_path: Path)
         ("forget.jsonl", [], r"forget\.jsonl: holds no record"),
         ("forget.jsonl", [record(0), record(1, answer=" ")], r"forget\.jsonl, record 2: `answer` must be"),
         ("forget.jsonl", [record(0), record(0)], r"forget\.jsonl: two records have the id 'r0'"),
-        ("forget.jsonl", [record(0, distractors=[])], "'forget': 1 of 1 records have no distractors"),
+        (
+            "forget.jsonl",
+            [record(0, distractors=[]), record(1)],
+            "'forget': 1 of 2 records have no distractors",
+        ),
         ("forget.jsonl", [record(0, distractors=["Answer 0. "])], "'r0': the distractor 'Answer 0. ' equals"),
         ("retain.jsonl", [record(5, distractors=["ok", ""])], "'r5': a distractor is blank"),
         ("retain.jsonl", [record(5, distractors="ok")], "record 1: `distractors` must be a list of texts"),

@@ -11,7 +11,13 @@ if str(REPOSITORY) not in sys.path:
     sys.path.insert(0, str(REPOSITORY))
 
 from pipeline_lib.config import dump_suite, parse_suite
-from pipeline_lib.config.table import ANCHORS, run_index, run_labels, tuned_index
+from pipeline_lib.config.table import (
+    ANCHORS,
+    anchors_of,
+    run_index,
+    run_labels,
+    tuned_index,
+)
 from pipeline_lib.errors import UserError
 from pipeline_lib.locking import hold_lock
 from pipeline_lib.provenance import source_hash
@@ -23,8 +29,9 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 OUT = Path("results") / SUITE.suite
-TABLES = tables_of(SUITE.model_dump(mode="json"))
+TABLES = tables_of(SUITE.resolved())
 RUNS = run_index(SUITE)
+EVALUATIONS = {task: SUITE.evaluation_of(task) for task in SUITE.tasks}
 TUNED = tuned_index(SUITE)
 ROW = "{task}/{model}/{method}/{optimizer}"
 RUN = f"{ROW}/seed{{seed}}"
@@ -91,8 +98,11 @@ def reference_records(wildcards):
     """Records of the retrained model that this run is held against: the one of the same seed.
 
     A retrained model is held against the retrained model of the next seed, where there is one: the
-    distance between two models that both never saw the forget set is the scale of all others.
+    distance between two models that both never saw the forget set is the scale of all others. None where
+    the task cannot have one.
     """
+    if "retrained" not in anchors_of(SUITE, wildcards.task):
+        return []
     seed = int(wildcards.seed)
     if wildcards.method == "retrained":
         seeds = SUITE.seeds
@@ -151,7 +161,9 @@ def given(wildcards, part):
 
 def equal_retain(wildcards):
     """The share of retention that an unlearned model may lose; None for anchors and where it is off."""
-    return None if wildcards.method in ANCHORS else SUITE.evaluation.equal_retain
+    if wildcards.method in ANCHORS:
+        return None
+    return EVALUATIONS[wildcards.task].equal_retain
 
 
 # blocks of `evaluation` that steps of their own, or their own parameters, take
@@ -159,18 +171,32 @@ APART = {"equal_retain", "embedder", "benchmarks", "toxicity"}
 
 
 def evaluation_settings(part):
-    """One of those blocks, or with "records" all the rest; None where a block is off."""
-    if part == "records":
-        return SUITE.evaluation.model_dump(exclude=APART)
-    block = getattr(SUITE.evaluation, part)
-    return None if block is None else block.model_dump()
+    """Of the run's task one of those blocks, or with "records" all the rest; None where a block is off."""
+
+    def settings(wildcards):
+        evaluation = EVALUATIONS[wildcards.task]
+        if part == "records":
+            return evaluation.model_dump(exclude=APART)
+        block = getattr(evaluation, part)
+        return None if block is None else block.model_dump()
+
+    return settings
+
+
+def evaluation_setting(name):
+    """One setting of the evaluation of the run's task."""
+    return lambda wildcards: getattr(EVALUATIONS[wildcards.task], name)
 
 
 def also_measured(part):
     """Path of an evaluation beside the task's own; none where it is off."""
-    if getattr(SUITE.evaluation, part) is None:
-        return []
-    return OUT / "evaluations" / RUN / f"{part}.jsonl"
+
+    def path(wildcards):
+        if getattr(EVALUATIONS[wildcards.task], part) is None:
+            return []
+        return str(OUT / "evaluations" / RUN / f"{part}.jsonl").format(**wildcards)
+
+    return path
 
 
 def max_length(wildcards):

@@ -50,7 +50,7 @@ rule standard_benchmarks:
         runtime=RESOURCES.minutes,
     params:
         benchmarks=evaluation_settings("benchmarks"),
-        batch=SUITE.evaluation.max_tokens_per_batch,
+        batch=evaluation_setting("max_tokens_per_batch"),
         device=DEVICE,
         work=lambda wildcards: str(OUT / "checkpoints/benchmarks" / RUN).format(
             **wildcards
@@ -78,9 +78,9 @@ rule toxicity:
         runtime=RESOURCES.minutes,
     params:
         toxicity=evaluation_settings("toxicity"),
-        as_released=SUITE.evaluation.as_released,
-        batch=SUITE.evaluation.max_tokens_per_batch,
-        compute=SUITE.evaluation.compute,
+        as_released=evaluation_setting("as_released"),
+        batch=evaluation_setting("max_tokens_per_batch"),
+        compute=evaluation_setting("compute"),
         device=DEVICE,
         work=lambda wildcards: str(OUT / "checkpoints/toxicity" / RUN).format(
             **wildcards

@@ -21,7 +21,7 @@ rule finetune:
     params:
         identity=identity,
         model=lambda wildcards: SUITE.models[wildcards.model].model_dump(),
-        finetune=lambda wildcards: SUITE.finetune.model_dump(),
+        finetune=lambda wildcards: SUITE.finetune_of(wildcards.task).model_dump(),
         device=DEVICE,
         checkpoint=lambda wildcards: str(OUT / "checkpoints" / ANCHOR).format(
             **wildcards

@@ -31,7 +31,7 @@ rule trial:
         objective=lambda wildcards: trial_of(wildcards).objective,
         optimizer=lambda wildcards: trial_of(wildcards).optimizer,
         unlearn=lambda wildcards: tuned_row(wildcards).unlearn,
-        evaluation=lambda wildcards: SUITE.evaluation.model_dump(
+        evaluation=lambda wildcards: EVALUATIONS[wildcards.task].model_dump(
             include={"max_records", "max_tokens_per_batch"}
         ),
         max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,

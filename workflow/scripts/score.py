@@ -16,7 +16,7 @@ with job(snakemake):
         run_path=Path(snakemake.input.run),
         records_path=Path(snakemake.input.records),
         equal_retain_path=Path(snakemake.input.equal_retain),
-        reference_path=Path(snakemake.input.reference),
+        reference_path=optional(snakemake.input.reference),
         manifest_path=Path(snakemake.input.manifest),
         benchmarks_path=optional(snakemake.input.benchmarks),
         toxicity_path=optional(snakemake.input.toxicity),

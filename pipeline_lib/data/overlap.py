@@ -1,0 +1,94 @@
+"""How much of the text to be forgotten also stands in other records: a model may know it from there.
+
+Counted in runs of eight words: long enough that two texts seldom share one by chance, short enough that a
+changed name or date does not hide a copied sentence. Lee et al. 2022 (arXiv 2107.06499) remove duplicates by
+runs of 50 tokens, Brown et al. 2020 (arXiv 2005.14165, appendix C) find test data in training data by runs of
+8 to 13 words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline_lib.data.records import Record
+from pipeline_lib.errors import UserError
+
+WORDS = 8  # of a run
+SHOWN = 5  # how many records an error lists
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+Run = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Of the different runs of one set, `share` stand in the other too.
+
+    `runs`: how many different ones there are. `records`: (id, share of its own runs) of every record with at
+    least one shared run, the largest share first.
+    """
+
+    share: float
+    runs: int
+    records: list[tuple[str, float]]
+
+    def described(self) -> dict[str, float | int]:
+        """For the manifest; `records` is their number."""
+        return {"share": round(self.share, 6), "runs": self.runs, "records": len(self.records)}
+
+
+def measure_overlap(forget: Sequence[Record], other: Sequence[Record]) -> Overlap:
+    """Share of the forget records' runs of eight words that also stand in `other`.
+
+    Words are letters and digits without regard to case and punctuation. Of a question's record the runs of
+    the answer count, of running text (form "text") those of the whole. An answer of fewer than eight words is
+    one run: itself and the words of the prompt before it, up to eight in all; alone, a short answer such as a
+    year would stand everywhere. In `other` prompt and answer are looked through as one text. Takes a second
+    for 4,000 records of 50 words.
+    """
+    runs_of = {record.id: set(_asked(record)) for record in forget}
+    wanted: set[Run] = set().union(*runs_of.values())
+    shared: set[Run] = set()
+    for record in other:
+        shared.update(wanted.intersection(_runs(_words(record.prompt) + _words(record.answer))))
+    touched = [
+        (identifier, len(runs & shared) / len(runs)) for identifier, runs in runs_of.items() if runs & shared
+    ]
+    touched.sort(key=lambda row: -row[1])
+    return Overlap(len(shared) / len(wanted) if wanted else 0.0, len(wanted), touched)
+
+
+def check_overlap(found: Overlap, largest: float) -> None:
+    """Raise `UserError` if more of the forget set stands in the retain set than the task allows."""
+    if found.share <= largest:
+        return
+    listed = ", ".join(f"{name} ({share:.0%})" for name, share in found.records[:SHOWN])
+    more = f" and {len(found.records) - SHOWN} more" if len(found.records) > SHOWN else ""
+    raise UserError(
+        f"forget and retain overlap: {found.share:.1%} of the forget set's runs of {WORDS} words also stand in "
+        f"the retain set, and `max_overlap` allows {largest:.1%}. No method can forget what the retain set "
+        f"teaches. The records with most of them: {listed}{more}. Remove them from one of the two sets, or "
+        "raise the task's `max_overlap` and say so with the results."
+    )
+
+
+def _asked(record: Record) -> Iterator[Run]:
+    prompt, answer = _words(record.prompt), _words(record.answer)
+    if record.form == "text":
+        return _runs(prompt + answer)
+    if len(answer) < WORDS:
+        return _runs((prompt + answer)[-WORDS:])
+    return _runs(answer)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _runs(words: list[str]) -> Iterator[Run]:
+    """Every run of eight words; of a shorter text the whole."""
+    if len(words) < WORDS:
+        return iter([tuple(words)] if words else [])
+    return zip(*(words[start:] for start in range(WORDS)), strict=False)

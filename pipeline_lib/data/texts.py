@@ -1,0 +1,186 @@
+"""Plain text: cut into chunks of equal length, and documents of C4 (Raffel et al. 2020, arXiv 1910.10683).
+
+A text is measured in units. With a tokenizer a unit is one of its tokens, without one a word: what stands
+between white space, its punctuation included. White space before a unit belongs to it, so that units, and
+the chunks made of them, put together give back the text, character by character.
+
+Traps: a chunk of n tokens of one tokenizer has more or fewer tokens of another, and may have one or two more
+of the same one when it is tokenised alone (tokenizers that put a space before a text). Leave room for that
+in `max_length`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.records import Record
+from pipeline_lib.errors import UserError
+
+_WORD = re.compile(r"\S+")
+DOCUMENT_FILES = ("*.jsonl", "*.json", "*.json.gz")  # what a folder of documents may hold
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of a longer text, which holds it at characters `start` to `start + len(text)`.
+
+    `ends[k]`: characters of the first k + 1 units; the last one is the length of `text`.
+    """
+
+    text: str
+    start: int
+    ends: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+    @property
+    def units(self) -> int:
+        return len(self.ends)
+
+    def split(self, units: int) -> tuple[str, str]:
+        """The first `units` units and the rest; both must be there."""
+        if not 0 < units < self.units:
+            raise ValueError(f"a passage of {self.units} units cannot be split after {units}")
+        return self.text[: self.ends[units - 1]], self.text[self.ends[units - 1] :]
+
+    def first(self, units: int) -> Passage:
+        """At most the first `units` units."""
+        kept = self.ends[:units]
+        return Passage(self.text[: kept[-1]], self.start, kept)
+
+
+def unit_ends(text: str, tokenizer: Any = None) -> list[int]:
+    """For each unit of `text` the number of characters up to its end; the last one is `len(text)`.
+
+    `tokenizer`: a fast tokenizer of transformers (see models/tokenizer.py); None counts words.
+    """
+    if tokenizer is None:
+        ends = [match.end() for match in _WORD.finditer(text)]
+    else:
+        found = tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            verbose=False,  # a whole book is longer than any context, and is not given to a model
+        )
+        ends = [end for _, end in found["offset_mapping"]]
+    if ends:
+        ends[-1] = len(text)  # white space at the very end
+    return ends
+
+
+def chunks(text: str, size: int, tokenizer: Any = None) -> list[Passage]:
+    """The whole text in chunks of `size` units, one after the other; the last one may be shorter.
+
+    A character that is several tokens is never cut: it goes whole to the chunk that its first token is in.
+    """
+    if size < 1:
+        raise ValueError(f"a chunk needs at least one unit, found {size}")
+    ends = unit_ends(text, tokenizer)
+    found = []
+    start = 0
+    for first in range(0, len(ends), size):
+        # tokens that only finish a character of the chunk before have nothing left here
+        inside = [end - start for end in ends[first : first + size] if end > start]
+        if inside:
+            found.append(Passage(text[start : start + inside[-1]], start, tuple(inside)))
+            start += inside[-1]
+    return found
+
+
+def read_text(path: Path) -> str:
+    """A file's text with line ends as \\n; raises `UserError` for a file that is missing or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Check the path of the text.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a text file, found a folder. Name a file in it.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}). Save the text as "
+            "UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`."
+        ) from None
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """The field `text` of each JSON line of a file, or of the files of a folder in the order of their names.
+
+    Files ending in .gz are unpacked as they are read, so that the first documents of a large file cost
+    little. Raises `UserError` for a place without such files, and for a broken line, which it names.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted({file for pattern in DOCUMENT_FILES for file in path.glob(pattern)})
+        if not files:
+            raise UserError(f"{path}: holds no documents; expected {', '.join(DOCUMENT_FILES)}")
+    for file in files:
+        yield from _documents_of(file)
+
+
+def _documents_of(file: Path) -> Iterator[str]:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file. Check the path of the documents.")
+    number = 0
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    text = json.loads(line)["text"]
+                    if not isinstance(text, str):
+                        raise TypeError("`text` is no text")
+                    yield text
+    except (ValueError, KeyError, TypeError) as error:
+        what = "expected an object with a field `text`"
+        raise UserError(f"{file}, line {number}: {what} ({type(error).__name__}: {error})") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{file}, after line {number}: damaged gzip ({error}). Copy it again.") from None
+
+
+def document_records(
+    texts: Iterator[str] | Sequence[str],
+    n: int,
+    prompt_units: int,
+    max_units: int,
+    tokenizer: Any = None,
+    name: str = "c4",
+) -> list[Record]:
+    """The first `n` documents as running text: `prompt_units` units as prompt, the rest as answer.
+
+    Each is cut to `max_units` units and is a group of its own. Documents that end within the prompt, or whose
+    prompt or answer would be white space alone, are passed over: ids are the places of those that are taken.
+    Raises `UserError` where there are too few.
+    """
+    if not 0 < prompt_units < max_units:
+        raise UserError(
+            f"documents of at most {max_units} units leave no answer after a prompt of {prompt_units}; make "
+            "the prompt shorter or the documents longer"
+        )
+    records: list[Record] = []
+    seen = 0
+    for number, text in enumerate(texts):
+        seen = number + 1
+        whole = Passage(text, 0, tuple(unit_ends(text, tokenizer)))
+        if whole.units <= prompt_units:
+            continue
+        prompt, answer = whole.first(max_units).split(prompt_units)
+        if prompt.strip() and answer.strip():
+            identifier = f"{name}-{number:05d}"
+            records.append(Record(identifier, prompt, answer, identifier, form="text"))
+        if len(records) == n:
+            return records
+    unit = "words" if tokenizer is None else "tokens"
+    raise UserError(
+        f"{name}: expected {n} documents of more than {prompt_units} {unit}, found {len(records)} among "
+        f"{seen}. Ask for fewer, for a shorter prompt, or give more documents."
+    )

@@ -1,0 +1,53 @@
+"""A tokenizer alone, for data that are measured in its tokens: no weights are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
+from pipeline_lib.models.source import TOKENIZER_FILES, load_gguf
+
+
+def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: str | None = None) -> Any:
+    """A fast tokenizer of transformers: of the hub model `id` at the commit `revision`, or of a folder.
+
+    As for models, a copy under $PIPELINE_MODELS stands in for a hub id. Of a GGUF file the weights are read
+    too and thrown away. Raises `UserError` where there is no tokenizer, or one that does not say which
+    characters its tokens are.
+    """
+    if id is not None:
+        check_pinned(id, revision or "")
+        local = local_copy(id)
+        folder = download(id, revision or "") if local is None else expand(local)
+        name = f"{id}@{revision}"
+    else:
+        assert path is not None
+        folder, name = expand(path), path
+    if folder.suffix == ".gguf":
+        return _checked(load_gguf(folder)[1], name)
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        found = "a folder without" if folder.is_dir() else "no folder, so no"
+        raise UserError(
+            f"tokenizer {name}: expected one of {', '.join(TOKENIZER_FILES)}, found {found} such file"
+        )
+    return _checked(_load(folder, name), name)
+
+
+def _load(folder: Path, name: str) -> Any:
+    from transformers import AutoTokenizer  # takes seconds to import
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise UserError(f"tokenizer {name}: cannot be loaded: {first_line(error)}") from error
+
+
+def _checked(tokenizer: Any, name: str) -> Any:
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"tokenizer {name}: it does not say which characters its tokens are. Convert it to a "
+            "tokenizer.json (load it with transformers and save it), or use another one."
+        )
+    return tokenizer
