@@ -238,3 +238,18 @@ def test_equal_prompts_with_other_answers_do_not_overlap() -> None:
 def test_optional_fields_may_be_null_or_absent() -> None:
     row: dict[str, Any] = {"id": "a", "prompt": "p", "answer": "b", "group": "g"}
     assert record_from_dict({**row, "paraphrased_prompt": None}, "here") == Record(**row)
+
+
+def test_overlap_is_in_the_manifest_and_refused_above_the_bound(own: Path, tmp_path: Path) -> None:
+    sentence = "The very same long sentence of eleven words stands in both sets"
+    copies = [record(0, answer=sentence), record(1, answer="A short one")]
+    write(own / "forget.jsonl", copies)
+    write(own / "retain.jsonl", [record(10, answer=sentence), record(11)])
+    write(own / "unseen.jsonl", [record(20), record(21)])
+    manifest = prepare_own(own, tmp_path, holdout="unseen.jsonl", max_overlap=0.9)
+    assert manifest["overlap"] == {
+        "retain": {"share": 0.833333, "runs": 6, "records": 1},  # five runs, and the short answer's
+        "holdout": {"share": 0.0, "runs": 6, "records": 0},
+    }
+    with pytest.raises(UserError, match=r"forget and retain overlap: 83\.3%.*allows 50\.0%.*r0 \(100%\)"):
+        prepare_own(own, tmp_path)

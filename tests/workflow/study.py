@@ -74,6 +74,7 @@ class Study:
 
     def __init__(self, folder: Path, suite: dict[str, Any]) -> None:
         self.folder = folder
+        self.variables: dict[str, str] = {}
         for name in ("workflow", "pipeline_lib"):
             shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("config.yaml", "environment.yml"):
@@ -95,6 +96,7 @@ class Study:
         shutil.copytree(self.folder, folder)
         other = object.__new__(Study)
         other.folder = folder
+        other.variables = dict(self.variables)
         return other
 
     def command(self, *arguments: str) -> list[str]:
@@ -110,7 +112,7 @@ class Study:
         ]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+        return {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", **self.variables}
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -1,0 +1,59 @@
+"""The task that docs/tasks.md shows whole: put into a folder of its own, checked, and run to its report."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline_lib.files import read_json
+from tests.paths import REPO
+from tests.workflow.study import Study
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"```{language}\n(.*?)```", (REPO / "docs/tasks.md").read_text(), re.DOTALL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A copy of the project, the page's suite, and the page's task in a place of its own."""
+    own = tmp_path_factory.mktemp("own") / "tasks"
+    (own / "colours").mkdir(parents=True)
+    (own / "colours" / "__init__.py").write_text(block("python"))
+    made = Study(tmp_path_factory.mktemp("study") / "project", yaml.safe_load(block("yaml")))
+    made.variables = {"PIPELINE_TASKS": str(own)}
+    return made
+
+
+def test_the_page_runs_as_it_stands(study):
+    done = study.snakemake()
+    assert done.returncode == 0, done.stdout
+    results = study.folder / "results" / "colours"
+    assert (results / "report/index.html").is_file()
+    manifest = read_json(results / "data/colours/manifest.json")
+    assert manifest["settings"]["n_things"] == 24 and manifest["splits"]["forget"]["groups"] == 6
+    with open(results / "metrics.csv", newline="") as handle:
+        found = {(row["method"], row["split"], row["metric"]) for row in csv.DictReader(handle)}
+    for method in ("original", "retrained", "GradDiff"):
+        assert {(method, "forget", "ks_statistic"), (method, "utility", "model_utility")} <= found
+
+    assert study.planned() == set()
+    code = Path(study.variables["PIPELINE_TASKS"]) / "colours" / "__init__.py"
+    code.write_text(code.read_text() + "\n# edited\n")
+    assert "prepare_data" in {rule for rule, _ in study.planned()}, "a change of the task's code counts"
+
+
+def test_its_settings_are_checked_like_any_others(study):
+    suite = yaml.safe_load(block("yaml"))
+    suite["tasks"]["colours"]["n_thing"] = 3
+    study.write(suite)
+    done = study.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "tasks.colours.n_thing: unknown key 'n_thing'; did you mean 'n_things'?" in done.stdout
+    del study.variables["PIPELINE_TASKS"]
+    assert "found 'colours'; allowed: " in study.snakemake("--dry-run").stdout
