@@ -5,7 +5,10 @@ Without arguments: the offline classifier. Another one, which is how a row for V
     python benchmarks/classifiers.py --kind hub --id ORGANISATION/NAME --revision COMMIT --label CLASS
     python benchmarks/classifiers.py --kind folder --path FOLDER --label CLASS
 
-The labelled sets are read below $PIPELINE_DATA or ../shared/data; what is absent is named and left out.
+    python benchmarks/classifiers.py --kind rude_words
+
+The labelled sets are read below $PIPELINE_DATA or ../shared/data; what is absent is named and left out. The
+set `manners` is generated. A classifier is asked about the kinds of data that it was made for.
 """
 
 from __future__ import annotations
@@ -17,17 +20,22 @@ from pathlib import Path
 
 import torch
 
-from pipeline_lib.data.toxicity_labelled import SETS, labelled_texts
+from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_texts
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
 from pipeline_lib.evaluation.classifiers.validation import BLIND_BELOW, VALIDATED, auc_interval
+from pipeline_lib.tasks.manners.generate import labelled_answers
+
+HELD_OUT_SEED = 1000  # of the generated answers; studies count their seeds from 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kind", choices=("profanity_check", "hub", "folder"), default="profanity_check")
+    parser.add_argument(
+        "--kind", choices=("profanity_check", "hub", "folder", "rude_words"), default="profanity_check"
+    )
     for name in ("id", "revision", "path", "label"):
         parser.add_argument(f"--{name}")
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
@@ -44,11 +52,13 @@ def main() -> None:
         f"{'labelled texts':<22}{'n':>6}{'positive':>10}{'AUC':>8}  "
         f"{'95 % interval':<18}{'texts/s':>9}  committed"
     )
-    for kind, (file, _, _) in SETS.items():
-        if not (data / file).is_file():
-            print(f"{kind:<22}absent: {file}")
+    for kind in (*SETS, "manners"):
+        if classifier.made_for is not None and kind not in classifier.made_for:
             continue
-        labelled = labelled_texts(kind, data)
+        if kind in SETS and not (data / SETS[kind][0]).is_file():
+            print(f"{kind:<22}absent: {SETS[kind][0]}")
+            continue
+        labelled = _labelled(kind, data)
         started = time.perf_counter()
         scores = classifier.score(labelled.texts)
         seconds = time.perf_counter() - started
@@ -61,6 +71,10 @@ def main() -> None:
             f"{'-' if committed is None else f'{committed.auc:.3f}'}"
             f"{'  blind' if found.value < BLIND_BELOW else ''}"
         )
+
+
+def _labelled(kind: str, data: Path) -> LabelledTexts:
+    return labelled_answers(HELD_OUT_SEED) if kind == "manners" else labelled_texts(kind, data)
 
 
 if __name__ == "__main__":

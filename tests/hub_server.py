@@ -2,7 +2,9 @@
 
 Layout: `<folder>/models/<org>/<name>/<files>` and `<folder>/datasets/<org>/<name>/<files>`. Any
 revision is accepted and echoed as the commit, so a test may pin whatever it likes. It answers what
-`huggingface_hub` asks for: repository information, the tree, HEAD and GET of files.
+`huggingface_hub` asks for: repository information, the tree, HEAD and GET of files. `facts` says more of a
+repository: `gated` (what the hub calls its gate; its files then answer 403), `licence`, and `revisions`, the
+only ones it has.
 
 `huggingface_hub` reads its settings when it is imported, so code under test runs in a subprocess
 with `hub_environment(url, home)`, which puts its cache into a temporary folder:
@@ -49,12 +51,15 @@ def hub_environment(url: str, home: Path) -> dict[str, str]:
 class HubServer:
     """Serve `folder` while the `with` block runs; `url` is the endpoint, `requests` the log."""
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, facts: dict[str, dict[str, Any]] | None = None) -> None:
         self.folder = Path(folder).resolve()
+        self.facts = facts or {}
         self.requests: list[str] = []
 
     def __enter__(self) -> HubServer:
-        handler = type("Handler", (_Handler,), {"folder": self.folder, "log": self.requests})
+        handler = type(
+            "Handler", (_Handler,), {"folder": self.folder, "facts": self.facts, "log": self.requests}
+        )
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -74,6 +79,7 @@ class HubServer:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder: Path
+    facts: dict[str, dict[str, Any]]
     log: list[str]
 
     def do_HEAD(self) -> None:
@@ -113,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b'{"error":"Repository not found"}', body, {"X-Error-Code": "RepoNotFound"})
             return
         revision = rest[1] if len(rest) > 1 else "main"
+        facts = self.facts.get(name, {})
+        if revision not in facts.get("revisions", [revision]):
+            self._send(404, b'{"error":"Invalid rev id"}', body, {"X-Error-Code": "RevisionNotFound"})
+            return
         files = sorted(file for file in root.rglob("*") if file.is_file())
         names = [file.relative_to(root).as_posix() for file in files]
         value: Any
@@ -128,11 +138,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "modelId": name,
                 "sha": revision,
                 "private": False,
-                "gated": False,
+                "gated": facts.get("gated", False),
                 "disabled": False,
                 "downloads": 0,
                 "likes": 0,
-                "tags": [],
+                "tags": [f"license:{facts['licence']}"] if "licence" in facts else [],
                 "siblings": [{"rfilename": path} for path in names],
             }
         content = {"Content-Type": "application/json", "X-Repo-Commit": revision}
@@ -142,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         root = self._repository(kind, name)
         if root is None:
             self._send(404, b"Repository not found", body, {"X-Error-Code": "RepoNotFound"})
+            return
+        if self.facts.get(name, {}).get("gated"):
+            self._send(403, b"gated", body, {"X-Error-Code": "GatedRepo", "X-Error-Message": "ask first"})
             return
         file = root / path
         commit = {"X-Repo-Commit": revision}

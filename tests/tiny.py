@@ -68,9 +68,10 @@ def random_examples(n: int, seed: int = 0) -> list[Example]:
 
 
 def pad_right(batch: Batch, extra: int, token: int) -> Batch:
-    """The batch with `extra` columns of padding, which hold `token`."""
+    """The batch, and its alternative, with `extra` columns of padding, which hold `token`."""
     return replace(
         batch,
+        alternative=None if batch.alternative is None else pad_right(batch.alternative, extra, token),
         input_ids=F.pad(batch.input_ids, (0, extra), value=token),
         attention_mask=F.pad(batch.attention_mask, (0, extra)),
         labels=F.pad(batch.labels, (0, extra), value=IGNORED),
@@ -85,17 +86,19 @@ def flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 class Bigram(torch.nn.Module):
     """The simplest language model: row v of `table` holds the log-probabilities of what follows token v.
 
-    It has the two joints the library uses, so that every number of a test can be worked out on paper.
+    It has the joints the library uses, so that every number of a test can be worked out on paper; its one
+    layer changes nothing, so that hidden states are the rows of the table.
     """
 
     class _Decoder(torch.nn.Module):
         def __init__(self, table: torch.nn.Parameter):
             super().__init__()
             self.table = table
+            self.layers = torch.nn.ModuleList([torch.nn.Identity()])
 
         def forward(self, input_ids, **_ignored):
             class Output:
-                last_hidden_state = self.table[input_ids]  # (B, T, V)
+                last_hidden_state = self.layers[0](self.table[input_ids])  # (B, T, V)
 
             return Output
 

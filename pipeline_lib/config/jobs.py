@@ -32,6 +32,20 @@ class Training(Block):
     checkpoint_seconds: NonNegative = Field(300.0, description="Time between checkpoints; 0 = every step")
 
 
+class LoRA(Block):
+    """Low-rank adapters (arXiv 2106.09685), trained in place of the weights and merged into them at the end."""
+
+    rank: Count = 8
+    alpha: Positive = Field(16.0, description="Adapters are scaled by alpha / rank")
+    dropout: Share = Field(0.0, description="Of what the adapters read, in training")
+    target: Literal["all-linear"] | list[str] = Field(
+        "all-linear",
+        min_length=1,
+        description="Layers that get adapters: all linear ones but the output embedding, or the last parts of "
+        "their names, such as [q_proj, v_proj]",
+    )
+
+
 class Unlearn(Training):
     """How unlearning runs are trained."""
 
@@ -40,6 +54,7 @@ class Unlearn(Training):
         description="Precision of weights and optimiser states; bf16 rounds each step to the nearest, "
         "bf16_stochastic rounds weights up or down at random, right in the mean",
     )
+    lora: LoRA | None = Field(None, description="Default: all weights are trained")
 
 
 class FineTune(Training):
@@ -58,4 +73,12 @@ class Resources(Block):
     threads: Count = 1
     memory_mb: Count = 2000
     minutes: Count = 60
+    gpu_memory_gb: Positive | None = Field(
+        None, description="Memory of one GPU in GB (1e9 bytes): the plan marks what will not fit"
+    )
+    tflops: Positive | None = Field(
+        None,
+        description="Peak of the device a job runs on, in 1e12 operations a second, for estimates of time; "
+        "default by kind of device (docs/planning.md)",
+    )
     keep_models: Switch = Field(True, description="False deletes unlearned models once they are evaluated")

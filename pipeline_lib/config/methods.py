@@ -1,4 +1,4 @@
-"""Settings of objectives and optimisers: what is minimised, and how."""
+"""Settings of optimisers, and the kinds of objectives and optimisers that a suite may name."""
 
 from __future__ import annotations
 
@@ -18,40 +18,7 @@ from pipeline_lib.blocks import (
     Share,
     choices,
 )
-
-# --- objectives: one class for each entry of pipeline_lib.objectives.OBJECTIVES -----------------
-
-
-class GradAscentSettings(Block):
-    kind: Literal["GradAscent"]
-
-
-class GradDiffSettings(Block):
-    kind: Literal["GradDiff"]
-    gamma: NonNegative = Field(1.0, description="Weight of the retain loss")
-
-
-class KLSettings(Block):
-    kind: Literal["KL"]
-    gamma: NonNegative = Field(1.0, description="Weight of the divergence on the retain set")
-
-
-class POSettings(Block):
-    kind: Literal["PO"]
-    gamma: NonNegative = Field(1.0, description="Weight of the retain loss")
-
-
-class NPOSettings(Block):
-    kind: Literal["NPO"]
-    beta: Positive = 0.1
-    alpha: NonNegative = Field(1.0, description="Weight of the retain loss")
-
-
-ObjectiveSettings = Annotated[
-    GradAscentSettings | GradDiffSettings | KLSettings | POSettings | NPOSettings,
-    Field(discriminator="kind"),
-]
-
+from pipeline_lib.config.objectives import ObjectiveSettings
 
 # --- optimisers: one class for each entry of pipeline_lib.optimizers.OPTIMIZERS -----------------
 

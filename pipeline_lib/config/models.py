@@ -11,6 +11,7 @@ from pipeline_lib.blocks import (
     Count,
     Faults,
     HubId,
+    Positive,
     Revision,
     Switch,
     Text,
@@ -90,6 +91,19 @@ class ScratchModel(Block):
         return self
 
 
+class ModelShape(Block):
+    """Sizes by which memory and time are estimated where the model's config.json is not at hand."""
+
+    parameters: Positive
+    hidden_size: Count
+    layers: Count
+    vocab_size: Count
+    intermediate_size: Count
+    heads: Count
+    kv_heads: Count | None = Field(None, description="Default: as many as `heads`")
+    context: Count | None = Field(None, description="Longest sequence the model can read, in tokens")
+
+
 class HubModel(Block):
     """A model of the hub at a pinned revision. `$PIPELINE_MODELS` may hold a local copy."""
 
@@ -97,6 +111,7 @@ class HubModel(Block):
     id: HubId
     revision: Revision
     max_length: Count = 512
+    shape: ModelShape | None = Field(None, description="For estimates; default: from its config.json")
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
@@ -106,6 +121,7 @@ class FolderModel(Block):
     source: Literal["folder"]
     path: Text
     max_length: Count = 512
+    shape: ModelShape | None = Field(None, description="For estimates; default: from its config.json")
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
@@ -115,6 +131,7 @@ class GgufModel(Block):
     source: Literal["gguf"]
     path: Text
     max_length: Count = 512
+    shape: ModelShape | None = Field(None, description="For estimates; default: from its config.json")
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 

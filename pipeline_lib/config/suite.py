@@ -84,6 +84,7 @@ class Suite(Block):
             *self._evaluation_faults(),
             *self._finetune_faults(),
             *self._expanded()[1],
+            *self._unused_faults(),
             *self._comparison_faults(),
             *self._tune_faults(),
         ]
@@ -103,6 +104,15 @@ class Suite(Block):
     def _expanded(self) -> tuple[list[Run], list[Fault]]:
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
         return expand(blocks, self.tasks, self.models, self.objectives, self.optimizers, self.unlearn)
+
+    def _unused_faults(self) -> Iterator[Fault]:
+        """Tasks and models that no run block names."""
+        runs, faults = self._expanded()
+        if not faults:
+            for family, used in (("tasks", {r.task for r in runs}), ("models", {r.model for r in runs})):
+                for label in getattr(self, family):
+                    if label not in used:
+                        yield f"{family}.{label}", "has no run; name it in a block of `runs`, or remove it"
 
     def _comparison_faults(self) -> Iterator[Fault]:
         runs, faults = self._expanded()
@@ -181,6 +191,8 @@ class Suite(Block):
             yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")
             of = where if "toxicity" in settings.evaluation else "evaluation"
             yield from own_prompt_faults(evaluation, of, task, known)
+            if evaluation.toxicity is not None and (fault := evaluation.toxicity.judge_fault(settings.source)):
+                yield f"{of}.toxicity.classifier.kind", fault
 
 
 def _with_kind(label: Any, block: Any, kinds: tuple[str, ...]) -> Any:

@@ -30,14 +30,16 @@ class TunedRow:
 
 
 def run_index(suite: Suite) -> dict[Key, Run | None]:
-    """Every model of the study, `None` for the anchors; anchors of a task and model come first."""
+    """Every model of the study, `None` for the anchors, which come first: those of pairs that have runs."""
     index: dict[Key, Run | None] = {}
+    runs = suite.run_table()
+    used = {(run.task, run.model) for run in runs}
     for task in suite.tasks:
         for model in suite.models:
-            for method in anchors_of(suite, task):
+            for method in anchors_of(suite, task) if (task, model) in used else ():
                 for seed in suite.seeds:
                     index[task, model, method, "none", seed] = None
-    for run in suite.run_table():
+    for run in runs:
         index[run.task, run.model, run.method, run.optimizer, run.seed] = run
     return index
 

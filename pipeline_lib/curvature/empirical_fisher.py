@@ -34,6 +34,7 @@ class EmpiricalFisher(Estimator):
                 "empirical_fisher squares the gradient of the unlearning loss itself, so "
                 f"`curvature_data` must be both; found {data!r}"
             )
+        forget = forget if objective.uses_forget else []
         retain = retain if objective.uses_retain else []
         _, tokens = chosen(self.name, forget, retain, data)
         if gradient is None:

@@ -67,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another answer to the prompt of an example; `reference_nll` as in `Batch`, None where nobody needs it."""
+    """Another answer to an example's prompt; `reference_nll` as in `Batch`, None where it is not needed."""
 
     example: Example
     reference_nll: float | None = None

@@ -20,8 +20,8 @@ class Record:
     `group` names what was memorised together (an author, a chapter): intervals resample groups.
     `distractors` are wrong answers of the same shape; where a record has no `paraphrased_answer`,
     metrics that need one use `answer` itself, as TOFU does for real authors and world facts.
-    `alternatives` are answers that an objective may teach in place of `answer`; they are never scored, so
-    they must differ from the distractors. `form` says how prompt and answer become tokens: "question" in
+    `alternatives` are answers that an objective may teach in place of `answer`; where one is a distractor
+    too, its score is of what was taught. `form` says how prompt and answer become tokens: "question" in
     the model's prompt format; "text" as one running text that `answer` continues, learned as a whole.
     """
 

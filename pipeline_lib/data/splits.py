@@ -36,7 +36,8 @@ class Task:
     `holdout`: the evaluated split of records like those to be forgotten that no model learns, the
     non-members of membership inference; only likelihoods are measured on it. `headline`: the metrics that
     judge this task, as (split, metric) under "forgetting" and "utility"; the first of each are the axes of
-    the trade-off figure. None: those of questions with distractors.
+    the trade-off figure. None: those of questions with distractors. `preference`: evaluated splits whose
+    records are pairs, an answer to be forgotten and as distractors what should be said in its place.
     """
 
     origin: str
@@ -47,6 +48,7 @@ class Task:
     multiple_choice: list[str]
     holdout: str | None = None
     headline: dict[str, list[tuple[str, str]]] | None = None
+    preference: Sequence[str] = ()
 
     def judged_by(self) -> dict[str, list[tuple[str, str]]]:
         """The headline metrics with the names of real splits."""
@@ -68,6 +70,13 @@ def check_task(task: Task) -> None:
     if task.holdout is not None:
         for name in task.finetune["target"]:
             check_disjoint(task.holdout, task.splits[task.holdout], name, task.splits[name])
+    for name in task.preference:
+        lonely = [record.id for record in task.splits[name] if not record.distractors]
+        if lonely:
+            raise UserError(
+                f"split {name!r}: {len(lonely)} of {len(task.splits[name])} records have no second answer to "
+                f"prefer (distractors): {_listed(lonely)}. Add one, or take the split out of `preference`."
+            )
     for name in task.evaluate:
         bare = [record.id for record in task.splits[name] if not record.distractors]
         some = len(bare) < len(task.splits[name])

@@ -131,20 +131,23 @@ def read_documents(path: Path) -> Iterator[str]:
 def _documents_of(file: Path) -> Iterator[str]:
     if not file.is_file():
         raise UserError(f"{file}: no such file. Check the path of the documents.")
-    number = 0
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    text = json.loads(line)["text"]
-                    if not isinstance(text, str):
-                        raise TypeError("`text` is no text")
-                    yield text
-    except (ValueError, KeyError, TypeError) as error:
-        what = "expected an object with a field `text`"
-        raise UserError(f"{file}, line {number}: {what} ({type(error).__name__}: {error})") from None
+                    yield _text_of(line, f"{file}, line {number}")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{file}, after line {number}: damaged gzip ({error}). Copy it again.") from None
+        raise UserError(f"{file}: damaged gzip ({error}). Copy it again.") from None
+
+
+def _text_of(line: bytes, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except ValueError as error:  # of JSON or of UTF-8
+        raise UserError(f"{where}: not valid JSON ({error})") from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise UserError(f"{where}: expected an object with a field `text`, found {line[:60]!r}")
+    return row["text"]
 
 
 def document_records(

@@ -1,4 +1,4 @@
-"""Prompts that toxic text may follow: RealToxicityPrompts, or a file of your own.
+"""Prompts that toxic text may follow: RealToxicityPrompts, a file of your own, or a task's own prompts.
 
 RealToxicityPrompts (Gehman et al. 2020, arXiv 2009.11462): first halves of 100k sentences from the web, with
 the scores that the Perspective API gave to either half. Three forms of JSON Lines are read:
@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.locate import hub_file
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_jsonl
+from pipeline_lib.files import read_json, read_jsonl
 
 FILE = "prompts.jsonl"  # in the hub's repository
 LOCAL = Path("realtoxicityprompts") / FILE  # below $PIPELINE_DATA; stands in for the hub's
 SCORES = ("toxicity", "severe_toxicity")  # of the Perspective API
 PAIRS = ("safer_response", "is_response_0_safe")  # fields of PKU-SafeRLHF, in our copy and on the hub
+KIND_OF_TASK = {"detox": "safe_rlhf", "manners": "manners"}  # source of a task -> what its prompts are
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ToxicityPrompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """`kind` is "realtoxicityprompts", "safe_rlhf" or "other"; `origin` says where the prompts are from."""
+    """`kind`: "realtoxicityprompts", "safe_rlhf", "manners" or "other"; `origin`: where they are from."""
 
     prompts: list[ToxicityPrompt]
     kind: str
@@ -54,8 +56,6 @@ def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet
     `settings`: {"source": "hub", "id", "revision"} or {"source": "file", "path"}; $VARIABLES in the path are
     expanded. $PIPELINE_DATA/realtoxicityprompts/prompts.jsonl stands in for the hub's RealToxicityPrompts.
     """
-    if n_prompts < 1:
-        raise UserError(f"n_prompts must be at least 1, found {n_prompts}")
     path, origin = _locate(settings)
     rows = read_jsonl(path)
     if not rows:
@@ -67,6 +67,24 @@ def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet
             raise UserError(f"{path}: two prompts have the id {prompt.id!r}")
         seen.add(prompt.id)
     return PromptSet(_spread(prompts, n_prompts), _kind(rows), origin)
+
+
+def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
+    """At most `n_prompts` prompts of a split of a prepared task, spread evenly over it, in its order.
+
+    Records of running text are refused: the beginning of a document asks nothing.
+    """
+    records = load_splits(data_dir, [split])[split]
+    texts = [record.id for record in records if record.form == "text"]
+    if texts:
+        raise UserError(
+            f"toxicity.prompts: {len(texts)} of {len(records)} records of the split {split!r} are running "
+            f"text (the first: {texts[0]!r}), which asks nothing. Choose a split of questions."
+        )
+    prompts = [ToxicityPrompt(record.id, record.prompt, record.group) for record in records]
+    source = read_json(data_dir / "manifest.json")["source"]
+    origin = f"split {split} of {data_dir}"
+    return PromptSet(_spread(prompts, n_prompts), KIND_OF_TASK.get(source, "other"), origin)
 
 
 def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
@@ -113,6 +131,8 @@ def _kind(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _spread(prompts: list[ToxicityPrompt], limit: int) -> list[ToxicityPrompt]:
+    if limit < 1:
+        raise UserError(f"n_prompts must be at least 1, found {limit}")
     if limit >= len(prompts):
         return prompts
     return [prompts[(2 * k + 1) * len(prompts) // (2 * limit)] for k in range(limit)]

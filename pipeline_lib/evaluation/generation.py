@@ -74,27 +74,28 @@ def continue_greedily(
     prompts: Sequence[Sequence[int]],
     known: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
+    max_new_tokens: Sequence[int],
     end_id: int,
     on_progress: Callable[[int], object],
     **options: Any,
 ) -> list[Generation]:
     """Greedy answers of which the first tokens are known, the end token among them if it is reached.
 
-    The same as `generate` without them, up to rounding where two tokens are almost equally likely.
+    `max_new_tokens` limits each answer. The same as `generate` without them, up to rounding where two tokens
+    are almost equally likely.
     """
     done: dict[int, Generation] = {}
-    for i, tokens in enumerate(known):
-        if end_id in tokens[:max_new_tokens]:
+    for i, (tokens, limit) in enumerate(zip(known, max_new_tokens, strict=True)):
+        if end_id in tokens[:limit]:
             done[i] = Generation(list(tokens[: tokens.index(end_id)]), True)
-        elif len(tokens) >= max_new_tokens:
-            done[i] = Generation(list(tokens[:max_new_tokens]), False)
+        elif len(tokens) >= limit:
+            done[i] = Generation(list(tokens[:limit]), False)
     on_progress(len(done))
     rest = [i for i in range(len(prompts)) if i not in done]
     generations = generate(
         model,
         [[*prompts[i], *known[i]] for i in rest],
-        max_new_tokens=[max_new_tokens - len(known[i]) for i in rest],
+        max_new_tokens=[max_new_tokens[i] - len(known[i]) for i in rest],
         end_id=end_id,
         on_progress=on_progress,
         **options,

@@ -54,6 +54,18 @@ def generation_fields(generation: Generation, answer: str) -> Row:
     }
 
 
+def continuation_fields(generation: Generation, text: str, reference: str) -> Row:
+    """The greedy continuation of running text, and the true one cut to as many tokens as were asked for.
+
+    It says nothing about an end: running text is cut, not ended.
+    """
+    return {
+        "generation": text,
+        "generation_tokens": len(generation.tokens) + generation.ended,
+        "reference": reference,
+    }
+
+
 def released_fields(texts: Sequence[TextScore], whole: TextScore) -> Row:
     """Numbers after the paraphrased question as the paper's released code takes them.
 

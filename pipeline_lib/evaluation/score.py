@@ -19,7 +19,11 @@ from pipeline_lib.evaluation.metrics import FORGET_SPLIT
 from pipeline_lib.evaluation.scores.external import score_benchmarks, score_toxicity
 from pipeline_lib.evaluation.scores.membership import score_membership
 from pipeline_lib.evaluation.scores.released import score_as_released
-from pipeline_lib.evaluation.scores.retrained import score_at_equal_n, score_forget_quality
+from pipeline_lib.evaluation.scores.retrained import (
+    score_at_equal_n,
+    score_forget_quality,
+    score_likelihood_distance,
+)
 from pipeline_lib.evaluation.scores.rows import Row, by_split
 from pipeline_lib.evaluation.scores.split import corpus_rows, score_split, vocabulary_of
 from pipeline_lib.evaluation.scores.utility import score_equal_retain, score_utility
@@ -37,15 +41,15 @@ def score_run(
 
     `rows` are the model's records of all evaluated splits, `reference_rows` those of `retrained` (its forget
     split and the non-members; None: nothing that compares with it), `manifest` the task's
-    data/<task>/manifest.json (`likelihood_only` and `membership` may be absent: no such splits),
-    `equal_retain`
-    the content of equal_retain.json (None or its status "off": no such rows), `toxicity_rows` and
-    `benchmark_rows` what these evaluations wrote (None: not measured).
+    data/<task>/manifest.json (`likelihood_only`, `membership` and `preference` may be absent: no such
+    splits), `equal_retain` the content of equal_retain.json (None or its status "off": no such rows),
+    `toxicity_rows` and `benchmark_rows` what these evaluations wrote (None: not measured).
     """
     choice = manifest["multiple_choice"]
+    preference = manifest.get("preference", [])
     vocabulary = vocabulary_of([row for row in rows if "prompt" in row and "answer" in row])
     splits = {
-        name: score_split(name, split_rows, name in choice, vocabulary)
+        name: score_split(name, split_rows, name in choice, vocabulary, name in preference)
         for name, split_rows in by_split(
             rows, manifest["evaluate"], manifest.get("likelihood_only", [])
         ).items()
@@ -56,6 +60,7 @@ def score_run(
         results += corpus_rows(split)
     if reference_rows is not None and FORGET_SPLIT in splits:
         results += score_forget_quality(splits[FORGET_SPLIT], reference_rows)
+        results += score_likelihood_distance(splits[FORGET_SPLIT], reference_rows)
         results += score_at_equal_n(splits[FORGET_SPLIT], reference_rows)
     if manifest["utility"]:
         results += score_utility(manifest["utility"], splits)

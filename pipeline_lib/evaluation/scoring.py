@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline_lib.data.batching import Example, token_budget_batches
-from pipeline_lib.data.encoding import encode
+from pipeline_lib.data.encoding import encode_records
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.trees import PrefixTree, build_tree, tree_inputs
@@ -99,10 +99,11 @@ def encode_texts(
     max_length: int,
 ) -> list[Example]:
     """The texts after the record's prompt, as tokens. `UserError` for one that is too long."""
+    asked = [replace(record, answer=text) for text in texts]
     try:
-        return encode([record.prompt] * len(texts), texts, tokenizer, prompt_format, max_length)
+        return encode_records(asked, tokenizer, prompt_format, max_length, learn=False)
     except UserError as error:
-        raise UserError(f"split {split!r}, record {record.id!r}: {error}") from None
+        raise UserError(f"split {split!r}, {error}") from None
 
 
 def score_groups(

@@ -3,6 +3,11 @@
 Nothing is computed twice: one forward pass gives likelihoods, most likely tokens and the spread of the
 next-token distribution, and a greedy answer begins where the scored texts stop showing what it is (a model
 that knows an answer word by word need not generate it).
+
+Records of running text: the greedy continuation is as many tokens long as the true one, or `max_new_tokens`
+if that is fewer, unless it ends before. It is compared with the true continuation cut to as many tokens
+(`reference` in the row), so that its length is judged nowhere. `as_released` asks nothing more of them: what
+it adds are paraphrases, wrong answers and whole questions, which running text has not.
 """
 
 from __future__ import annotations
@@ -18,7 +23,13 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.generation import continue_greedily, sample
 from pipeline_lib.evaluation.gradients import gradient_norms
 from pipeline_lib.evaluation.progress import Progress, Work
-from pipeline_lib.evaluation.rows import Row, generation_fields, likelihood_row, released_fields
+from pipeline_lib.evaluation.rows import (
+    Row,
+    continuation_fields,
+    generation_fields,
+    likelihood_row,
+    released_fields,
+)
 from pipeline_lib.evaluation.scoring import (
     TextScore,
     check_finite,
@@ -46,6 +57,14 @@ class _Question:
     texts: list[Example]  # answer, paraphrase, distractors
     whole: Example | None = None  # prompt and answer as one text without an end token, for `as_released`
     released: list[Example] | None = None  # paraphrased answer and distractors, where the prompt is another
+
+    @property
+    def prompt(self) -> list[int]:
+        return list(self.texts[0].tokens[: self.texts[0].prompt_length])
+
+    @property
+    def answer(self) -> list[int]:
+        return list(self.texts[0].tokens[self.texts[0].prompt_length :])
 
     @property
     def groups(self) -> list[list[Example]]:
@@ -76,12 +95,17 @@ class SplitRun:
     ):
         self.model, self.tokenizer, self.prompt_format = model, tokenizer, prompt_format
         self.split, self.settings, self.embedder = split, settings, embedder
+        if len({record.form for record in records}) > 1:
+            raise UserError(
+                f"split {split!r}: its records are questions and running text, which have different metrics. "
+                "Make two splits of them, or evaluate a split with one of the two."
+            )
         self.questions = [self._question(record) for record in records]
         self.samples = settings.samples_of(split)
         if settings.generates(split) or self.samples:
             for question in self.questions:
                 for texts in question.groups:
-                    self._check_room(question.record, texts[0].prompt_length)
+                    self._check_room(question, texts[0].prompt_length)
 
     def _question(self, record: Record) -> _Question:
         def encoded(asked: Record, texts: Sequence[str]) -> list[Example]:
@@ -90,7 +114,7 @@ class SplitRun:
             )
 
         texts = encoded(record, record_texts(record))
-        if not self.settings.as_released:
+        if not self.settings.as_released or record.form == "text":
             return _Question(record, texts)
         whole = Example(texts[0].tokens[:-1], 1, 0)
         question = _Question(record, texts, whole)
@@ -99,8 +123,14 @@ class SplitRun:
         paraphrased = replace(record, prompt=record.paraphrased_prompt)
         return replace(question, released=encoded(paraphrased, [question.paraphrase, *record.distractors]))
 
-    def _check_room(self, record: Record, prompt_length: int) -> None:
-        context, limit = context_length(self.model), self.settings.new_tokens_of(self.split)
+    def _limit(self, question: _Question) -> int:
+        """The most tokens of its greedy answer."""
+        limit = self.settings.new_tokens_of(self.split)
+        return min(limit, len(question.answer)) if question.record.form == "text" else limit
+
+    def _check_room(self, question: _Question, prompt_length: int) -> None:
+        record, context = question.record, context_length(self.model)
+        limit = self.settings.new_tokens_of(self.split) if self.samples else self._limit(question)
         if context is not None and prompt_length + limit > context:
             raise UserError(
                 f"split {self.split!r}, record {record.id!r}: a prompt of {prompt_length} tokens and "
@@ -116,7 +146,7 @@ class SplitRun:
             tokens["scoring"] += sum(len(build_tree(group).tokens) for group in question.groups)
         if self.settings.generates(self.split):
             items["answering"] = items["scoring"]
-            tokens["answering"] = items["answering"] * self.settings.new_tokens_of(self.split)
+            tokens["answering"] = sum(self._limit(q) * len(q.groups) for q in self.questions)
         if self.samples:
             items["sampling"] = len(self.questions) * self.samples["n"]
             tokens["sampling"] = items["sampling"] * self.settings.new_tokens_of(self.split)
@@ -131,8 +161,7 @@ class SplitRun:
         for question, groups in zip(self.questions, scores, strict=True):
             record, texts = question.record, groups[0][: len(question.texts)]
             row = likelihood_row(self.split, record, texts)
-            answer = question.texts[0]
-            row["round_trips"] = self._decode(answer.tokens[answer.prompt_length :]) == record.answer
+            row["round_trips"] = self._decode(question, question.answer) == record.answer
             if question.whole is not None:
                 # where the prompt is the same: all texts, without the answer if there is a paraphrase of it
                 same = texts[record.paraphrased_answer is not None :]
@@ -149,10 +178,6 @@ class SplitRun:
             for row, norm in zip(rows, norms, strict=True):
                 row["grad_norm"] = norm
         return rows
-
-    @staticmethod
-    def _prompt(texts: Sequence[Example]) -> list[int]:
-        return list(texts[0].tokens[: texts[0].prompt_length])
 
     def _score(self, bar: Progress) -> list[list[list[TextScore]]]:
         """Scores of each question's groups."""
@@ -176,7 +201,7 @@ class SplitRun:
         """Add greedy answers to the rows."""
         bar.begin("answering", self.split)
         asked = [
-            (self._prompt(texts), texts, texts_scores)
+            (question, texts, texts_scores)
             for question, groups in zip(self.questions, scores, strict=True)
             for texts, texts_scores in zip(question.groups, groups, strict=True)
         ]
@@ -186,9 +211,9 @@ class SplitRun:
             known = [[] for _ in asked]
         generations = continue_greedily(
             self.model,
-            [prompt for prompt, _, _ in asked],
+            [list(texts[0].tokens[: texts[0].prompt_length]) for _, texts, _ in asked],
             known,
-            max_new_tokens=self.settings.new_tokens_of(self.split),
+            max_new_tokens=[self._limit(question) for question, _, _ in asked],
             end_id=self.tokenizer.eos_token_id,
             pad_id=pad_token(self.tokenizer),
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
@@ -198,19 +223,24 @@ class SplitRun:
         following = iter(generations)
         for question, row in zip(self.questions, rows, strict=True):
             answers = [next(following) for _ in question.groups]
-            row |= generation_fields(answers[0], self._decode(answers[0].tokens))
+            said = self._decode(question, answers[0].tokens)
+            if question.record.form == "text":
+                row |= continuation_fields(answers[0], said, self._reference(question))
+            else:
+                row |= generation_fields(answers[0], said)
             if question.whole is not None:
-                row["as_released"]["generation"] = self._decode(answers[-1].tokens)
+                row["as_released"]["generation"] = self._decode(question, answers[-1].tokens)
         if self.embedder is not None:
             self._compare(rows)
 
     def _known(self, texts: Sequence[Example], scores: Sequence[TextScore]) -> list[int]:
         """The beginning of the greedy answer, as the scored texts after this prompt show it."""
         length = texts[0].prompt_length
+        prompt = texts[0].tokens[:length]
         pairs = [
             (text.tokens[length:], score.argmax)
             for text, score in zip(texts, scores, strict=True)
-            if text.prompt_length == length
+            if text.prompt_length == length and text.tokens[:length] == prompt
         ]
         return greedy_beginning(
             [text for text, _ in pairs],
@@ -224,7 +254,7 @@ class SplitRun:
         bar.begin("sampling", self.split)
         drawn = sample(
             self.model,
-            [self._prompt(question.texts) for question in self.questions],
+            [question.prompt for question in self.questions],
             **self.samples,
             seeds=[_seed(self.split, question.record.id) for question in self.questions],
             max_new_tokens=self.settings.new_tokens_of(self.split),
@@ -234,8 +264,8 @@ class SplitRun:
             compute=self.settings.compute,
             on_progress=bar.done,
         )
-        for row, generations in zip(rows, drawn, strict=True):
-            row["samples"] = [self._decode(generation.tokens) for generation in generations]
+        for question, row, generations in zip(self.questions, rows, drawn, strict=True):
+            row["samples"] = [self._decode(question, generation.tokens) for generation in generations]
             row["samples_ended"] = [generation.ended for generation in generations]
 
     def _compare(self, rows: list[Row]) -> None:
@@ -255,7 +285,17 @@ class SplitRun:
         for place, (answer, *others) in wanted:
             place["similarity"] = [float(vectors[answer] @ vectors[other]) for other in others]
 
-    def _decode(self, tokens: Sequence[int]) -> str:
+    def _reference(self, question: _Question) -> str:
+        """The beginning of the true continuation that is compared with a greedy one."""
+        limit = self._limit(question)
+        if limit == len(question.answer):
+            return question.record.answer
+        return self._decode(question, question.answer[:limit])
+
+    def _decode(self, question: _Question, tokens: Sequence[int]) -> str:
+        """Text of what was generated after a question's prompt, or of its answer."""
+        if question.record.form == "text":
+            return self.prompt_format.decode_text(self.tokenizer, question.prompt, tokens)
         return self.prompt_format.decode_answer(self.tokenizer, tokens)
 
 

@@ -6,7 +6,6 @@ lm = mean NLL per answer token, in nats; f and r = forget and retain.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.objectives.base import Losses, Objective, mean_nll
@@ -16,7 +15,7 @@ from pipeline_lib.objectives.base import Losses, Objective, mean_nll
 class GradAscent(Objective):
     """L = -lm_f (Jang et al. 2023, arXiv 2210.01504). Unbounded below: it diverges without a stop."""
 
-    uses_retain: ClassVar[bool] = False
+    uses_retain = False
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None

@@ -1,16 +1,15 @@
-"""Negative preference optimisation."""
+"""Negative preference optimisation, against the model before unlearning and without it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_nll
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+from pipeline_lib.models.forward import answer_nll, summed_nll
+from pipeline_lib.objectives.base import Losses, Objective, mean_nll, reference_nll
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,44 @@ class NPO(Objective):
 
     beta: float
     alpha: float
-    needs_reference_nll: ClassVar[bool] = True
+    needs_reference_nll = True
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        if forget.reference_nll is None:
-            raise ValueError("NPO needs `Batch.reference_nll` of the forget batch")
-        nll, rows = answer_nll(model, forget)  # (N,)
-        summed = torch.zeros(len(forget.index), device=nll.device).index_add(0, rows, nll)  # (B,)
-        preference = F.logsigmoid(self.beta * (summed - forget.reference_nll))
+        reference = reference_nll(self, forget)
+        summed = summed_nll(model, forget)  # (B,)
+        preference = F.logsigmoid(self.beta * (summed - reference))
         loss = -(2 / self.beta) * preference.sum() / forget.examples_in_step
         retain_loss = mean_nll(model, retain)
         forget_loss = summed.detach().sum() / forget.tokens_in_step
         return Losses(loss + self.alpha * retain_loss, forget_loss, retain_loss.detach())
+
+
+@dataclass(frozen=True)
+class SimNPO(Objective):
+    """L = -forget_weight (2 / beta) mean_i log sigmoid(beta lm_i - margin) + alpha lm_r.
+
+    Source: Fan et al. 2024, arXiv 2410.07163, eq. 4 (its gamma is `margin`). lm_i is the mean NLL per
+    token of answer i: NPO with the length in place of the reference model. OpenUnlearning writes
+    beta (lm_i - delta), that is, margin = beta delta. The mean is over the examples of the step.
+    """
+
+    beta: float
+    margin: float
+    forget_weight: float
+    alpha: float
+
+    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+        assert forget is not None and retain is not None
+        nll, rows = answer_nll(model, forget)  # (N,)
+        zeros = torch.zeros(len(forget.index), dtype=nll.dtype, device=nll.device)
+        summed = zeros.index_add(0, rows, nll)  # (B,)
+        mean = summed / zeros.index_add(0, rows, torch.ones_like(nll))
+        preference = F.logsigmoid(self.beta * mean - self.margin)
+        loss = -(2 / self.beta) * preference.sum() / forget.examples_in_step
+        retain_loss = mean_nll(model, retain)
+        return Losses(
+            self.forget_weight * loss + self.alpha * retain_loss,
+            summed.detach().sum() / forget.tokens_in_step,
+            retain_loss.detach(),
+        )

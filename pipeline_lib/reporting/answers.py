@@ -10,7 +10,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import ANCHORS, Inputs, RunKey
 
-PER_SPLIT = {"forget": 4, "retain": 2, "retain_eval": 2}
+PER_SPLIT = {"forget": 4, "unseen": 2, "retain": 2, "retain_eval": 2}
 LONGEST = 500  # characters of an answer; a model that has lost its way repeats itself to the limit
 
 
@@ -40,8 +40,8 @@ def sample_answers(inputs: Inputs, task: str, model: str) -> list[Sample]:
     return [
         Sample(
             split,
-            style.visible(question["prompt"]),
-            style.visible(question["answer"]),
+            _end(question["prompt"]),
+            _short(question["answer"]),
             tuple((name, _short(by_id.get(question["id"]))) for name, by_id in generations.items()),
         )
         for split, count in PER_SPLIT.items()
@@ -58,6 +58,11 @@ def _choose(questions: Sequence[dict[str, Any]], count: int) -> list[dict[str, A
         rank[group] = rank.get(group, 0) + 1
         ranked.append((rank[group], question))
     return [question for _, question in sorted(ranked, key=lambda pair: pair[0])[:count]]
+
+
+def _end(prompt: str) -> str:
+    """The prompt, or where that is a long piece of text its end: the answer goes on from there."""
+    return style.visible(prompt if len(prompt) <= LONGEST else "… " + prompt[-LONGEST:])
 
 
 def _short(text: str | None) -> str:

@@ -18,28 +18,46 @@ class Item:
     """`module` has CAPTION and `build` (a table) or `draw` (a figure).
 
     `needs` are names of files; which one belongs to which run is told by its folder (inputs.py).
-    `only_with` names what a suite must measure for it: a block of `evaluation`, or "holdout".
+    `only_with` names what a suite must measure for it: a block of `evaluation`, "holdout" or a key of
+    `SOURCES`. `sources`: the kinds of tasks that it shows, by their `source`; None: every task.
     """
 
     module: str
     title: str
     needs: tuple[str, ...]
     only_with: str | None = None
+    sources: tuple[str, ...] | None = None
 
     def load(self) -> ModuleType:
         return import_module(f"pipeline_lib.reporting.{self.module}")
 
 
+AUTHORS = ("tofu", "fictitious")
+TEXTS = ("passages",)
+ANSWERS = ("detox", "manners")
+SOURCES = {"texts": TEXTS, "answers": ANSWERS}
+
 TABLES = {
-    "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv")),
+    "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv", "manifest.json")),
     "comparisons": Item(
-        "tables.comparisons", "Paired comparisons", ("runs.json", "metrics.csv", "suite.yaml")
+        "tables.comparisons",
+        "Paired comparisons",
+        ("runs.json", "metrics.csv", "suite.yaml", "manifest.json"),
     ),
     "utility": Item(
         "tables.utility", "The parts of model utility", ("runs.json", "metrics.csv", "manifest.json")
     ),
     "collapse": Item(
         "tables.collapse", "Forgetting or collapse: what the answers look like", ("runs.json", "metrics.csv")
+    ),
+    "extraction": Item(
+        "tables.extraction",
+        "Recited texts",
+        ("runs.json", "metrics.csv", "manifest.json"),
+        only_with="texts",
+    ),
+    "preference": Item(
+        "tables.preference", "Unsafe and safe answers", ("runs.json", "metrics.csv"), only_with="answers"
     ),
     "membership": Item(
         "tables.membership", "Membership inference", ("runs.json", "metrics.csv"), only_with="holdout"
@@ -63,13 +81,15 @@ TABLES = {
 }
 
 FIGURES = {
-    "tradeoff": Item("figures.tradeoff", "Forgetting against utility", ("runs.json", "metrics.csv")),
+    "tradeoff": Item(
+        "figures.tradeoff", "Forgetting against utility", ("runs.json", "metrics.csv", "manifest.json")
+    ),
     "distance": Item(
         "figures.distance", "Distance from the retrained model, row by row", ("runs.json", "metrics.csv")
     ),
     "truth_ratio": Item(
         "figures.truth_ratio",
-        "Truth ratios of the forget set",
+        "Truth ratios or likelihoods of the forget set",
         ("runs.json", "metrics.csv", "records.jsonl"),
     ),
     "trajectory": Item(
@@ -84,6 +104,39 @@ FIGURES = {
         ("runs.json", "metrics.csv", "suite.yaml", "manifest.json"),
     ),
 }
+
+# What the paper shows, each made when it is asked for by name and from the runs of its tasks alone.
+PAPER_TABLES = {
+    "table_tofu": Item(
+        "paper.tofu",
+        "Unlearning fictitious authors",
+        ("runs.json", "metrics.csv", "manifest.json"),
+        sources=AUTHORS,
+    ),
+    "table_copyright": Item(
+        "paper.copyright",
+        "Removing copyrighted text",
+        ("runs.json", "metrics.csv", "manifest.json"),
+        sources=TEXTS,
+    ),
+    "table_detox": Item(
+        "paper.detox",
+        "Unlearning toxic answers",
+        ("runs.json", "metrics.csv", "suite.yaml"),
+        sources=ANSWERS,
+    ),
+    "table_time": Item("paper.time", "Time and memory of unlearning", ("runs.json", "costs.csv")),
+}
+PAPER_FIGURES = {
+    "figure_highlight": Item(
+        "paper.highlight",
+        "First against second order: forget quality and utility",
+        ("runs.json", "metrics.csv", "manifest.json"),
+        sources=AUTHORS,
+    ),
+}
+ALL_TABLES = TABLES | PAPER_TABLES
+ALL_FIGURES = FIGURES | PAPER_FIGURES
 
 # Besides these, the report is given every <table>.csv and <figure>.svg that it shall show.
 REPORT_NEEDS = (
@@ -102,10 +155,21 @@ def tables_of(suite: dict[str, Any]) -> dict[str, Item]:
     return {name: item for name, item in TABLES.items() if _measured(suite, item.only_with)}
 
 
+def tasks_of(suite: dict[str, Any], item: Item) -> list[str]:
+    """The tasks of this resolved suite that the item shows."""
+    tasks = suite["tasks"]
+    return [name for name in tasks if item.sources is None or tasks[name]["source"] in item.sources]
+
+
 def _measured(suite: dict[str, Any], what: str | None) -> bool:
+    tasks = suite["tasks"].values()
+    if what is None:
+        return True
     if what == "holdout":
-        return any(task.get("holdout") or task.get("holdout_authors") for task in suite["tasks"].values())
-    return what is None or bool(suite["evaluation"][what])
+        return any(value for task in tasks for name, value in task.items() if name.startswith("holdout"))
+    if what in SOURCES:
+        return any(task["source"] in SOURCES[what] for task in tasks)
+    return any({**suite["evaluation"], **task["evaluation"]}[what] for task in tasks)
 
 
 def find(items: dict[str, Item], name: str) -> Item:

@@ -9,11 +9,26 @@ import math
 from dataclasses import dataclass
 
 from pipeline_lib.reporting import style
+from pipeline_lib.reporting.headline import (
+    LIKELIHOOD_DISTANCE,
+    LIKELIHOOD_QUALITY,
+    RATIO_DISTANCE,
+    RATIO_QUALITY,
+    Measure,
+    axes,
+)
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
 
 ATTACK = "mia_loss_auc"
+SHARES = (  # (split, metric, words before the numbers), each where the task has it
+    ("forget", "extraction_rate", "Share of the texts to be forgotten of which a long run is recited"),
+    ("unseen", "extraction_rate", "The same for texts that unlearning never saw"),
+    ("forget", "safe_preference", "Share of the prompts to which the safe answer is the likelier one"),
+    ("unseen", "safe_preference", "The same for prompts that unlearning never saw"),
+    ("toxicity", "mean_toxicity", "Mean toxicity score of the answers (100 %: as toxic as can be)"),
+)
 HIGH_CLIPPING = 0.9  # from here on nearly every coordinate moves by the same amount, as in Signum
 
 
@@ -28,8 +43,9 @@ class Finding:
 def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     """What may be said about one task and model."""
     summary = Summary(inputs)
-    rows = [row for row in inputs.rows_of(task, model) if row.order != "none"]
-    said = [_anchors(summary, task, model), _like_retrained(summary, rows)]
+    rows = [row for row in inputs.rows_of(task, model) if not row.anchor]
+    said = [_anchors(summary, task, model), _like_retrained(summary, task, model, rows)]
+    said += [_share(summary, task, model, rows, *share) for share in SHARES]
     said += [_membership(summary, task, model, rows)]
     said += _comparisons(family(summary, task, model))
     said += [_diverged(summary, rows), _clipping(inputs, rows), _time(inputs, rows)]
@@ -37,54 +53,113 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
 
 
 def _anchors(summary: Summary, task: str, model: str) -> Finding | None:
-    original, retrained = (summary.inputs.rows_of(task, model, name)[0] for name in ("original", "retrained"))
-    distance = summary.estimate(original, "forget", "ks_statistic")
-    before, after = (summary.estimate(row, "utility", "model_utility") for row in (original, retrained))
-    if not (distance and before and after):
+    """Where unlearning starts, and where it should end."""
+    forgetting, utility = axes(summary, task, model)
+    if forgetting is None or utility is None:
         return None
-    return Finding(
-        f"Before unlearning, KS D to the retrained model is {_value(distance)} and model utility "
-        f"{_value(before)}; the retrained model's utility is {_value(after)}. A method works when it brings "
-        "D towards 0 and keeps utility there."
+    original, retrained = summary.inputs.original(task, model), summary.inputs.retrained(task, model)
+    before, kept = summary.estimate(original, *forgetting), summary.estimate(original, *utility)
+    if not (before and kept):
+        return None
+    said = (
+        f"Before unlearning, {_named(forgetting)} is {_value(before)} and {_named(utility)} "
+        f"{_value(kept)}{_aim(kept)}"
     )
+    if retrained is None:
+        goal = f"a method works when it moves it{_way(before)} and keeps utility"
+        return Finding(
+            f"{said}. There is no model that never saw the data, so that nothing says how far "
+            f"{_named(forgetting)} should go: {goal}."
+        )
+    aim, rest = summary.estimate(retrained, *forgetting), summary.estimate(retrained, *utility)
+    level = f"{_named(forgetting)} is {_value(aim)} and " if aim and not _distant(forgetting) else ""
+    there = f"; with the retrained model, {level}{_named(utility)} is {_value(rest)}" if rest else ""
+    goal = "D towards 0" if _distant(forgetting) else "the one to the level of the retrained model"
+    return Finding(f"{said}{there}. A method works when it brings {goal} and keeps utility.")
 
 
-def _like_retrained(summary: Summary, rows: list[Row]) -> Finding | None:
+def _distant(measure: Measure) -> bool:
+    return measure in (RATIO_DISTANCE, LIKELIHOOD_DISTANCE)
+
+
+def _named(measure: Measure) -> str:
+    if _distant(measure):
+        of = " of likelihoods" if measure == LIKELIHOOD_DISTANCE else ""
+        return f"KS D{of} to the retrained model"
+    return measure.named
+
+
+def _aim(e: Estimate) -> str:
+    return " (lower is better)" if e.higher_is_better is False else ""
+
+
+def _way(e: Estimate) -> str:
+    return {True: " up", False: " down", None: ""}[e.higher_is_better]
+
+
+def _like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
     """TOFU's criterion: the test of forget quality does not reject at 5 %."""
-    if not any(summary.by_seed(row, "forget", "forget_quality_log10") for row in rows):
+    if summary.has(task, model, *RATIO_QUALITY):
+        quality, what = RATIO_QUALITY, "truth ratios"
+    elif summary.has(task, model, *LIKELIHOOD_QUALITY):
+        quality, what = LIKELIHOOD_QUALITY, "likelihoods"
+    else:
         return None
     parts = []
     for row in rows:
-        p = summary.by_seed(row, "forget", "forget_quality_log10")
+        p = summary.by_seed(row, *quality)
         passed = sum(value > math.log10(0.05) for value in p.values())
         if passed:
             parts.append(f"{style.row_label(row)} ({passed} of {len(row.seeds)} seeds)")
     if not parts:
         return Finding(
-            "In no run are the truth ratios of the forget set statistically like those of the retrained "
+            f"In no run are the {what} of the forget set statistically like those of the retrained "
             "model (KS p > 0.05)."
         )
     return Finding(
-        "Truth ratios that a KS test cannot tell from the retrained model's (p > 0.05): "
+        f"{what.capitalize()} that a KS test cannot tell from the retrained model's (p > 0.05): "
         f"{', '.join(parts)}. Passing the test is not proof of forgetting: with few questions it has little "
         "power."
     )
 
 
+def _share(
+    summary: Summary, task: str, model: str, rows: list[Row], split: str, metric: str, said: str
+) -> Finding | None:
+    """One number of the task before unlearning, in the retrained model, and after."""
+    before = summary.estimate(summary.inputs.original(task, model), split, metric)
+    found = [(e.value, style.row_label(row)) for row in rows if (e := summary.estimate(row, split, metric))]
+    if not (before and found):
+        return None
+    retrained = summary.inputs.retrained(task, model)
+    level = summary.estimate(retrained, split, metric) if retrained else None
+    there = f", {_percent(level.value)} in the retrained model" if level else ""
+    low, high = (f"{_percent(value)} ({name})" for value, name in (min(found), max(found)))
+    after = low if len(found) == 1 else f"{low} to {high}"
+    return Finding(f"{said}: {_percent(before.value)} before unlearning{there}; after unlearning {after}.")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
 def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
     """What likelihoods still give away, beside the truth ratios."""
-    anchors = [summary.inputs.rows_of(task, model, name)[0] for name in ("original", "retrained")]
-    before, after = (summary.estimate(row, "forget", ATTACK) for row in anchors)
+    retrained = summary.inputs.retrained(task, model)
+    before = summary.estimate(summary.inputs.original(task, model), "forget", ATTACK)
+    after = summary.estimate(retrained, "forget", ATTACK) if retrained else None
     estimates = [(row, summary.estimate(row, "forget", ATTACK)) for row in rows]
     found = [(e.value, style.row_label(row)) for row, e in estimates if e]
-    if not (before and after and found):
+    if not (before and found):
         return None
     lowest, highest = (f"{style.number(value, 2)} ({name})" for value, name in (min(found), max(found)))
-    known, unknown = (style.number(e.value, 2) for e in (before, after))
+    known = style.number(before.value, 2)
+    level = f" and {style.number(after.value, 2)} in the retrained model" if after else ""
+    aim = "the retrained model's" if after else "0.5"
     return Finding(
         f"Membership inference by loss tells the forget set from held-out records with an AUC of {known} "
-        f"before unlearning and {unknown} in the retrained model; after unlearning {lowest} to {highest}. "
-        "What is far from the retrained model's, on either side, shows that the records were there."
+        f"before unlearning{level}; after unlearning {lowest} to {highest}. "
+        f"What is far from {aim}, on either side, shows that the records were there."
     )
 
 

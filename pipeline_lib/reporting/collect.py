@@ -1,4 +1,4 @@
-"""Gather the small files of all runs into two tidy tables: metrics.csv and costs.csv."""
+"""Gather the small files of runs into tidy tables, metrics.csv and costs.csv: a task's, then the suite's."""
 
 from __future__ import annotations
 
@@ -80,6 +80,33 @@ def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> N
             ]
         )
     _write(out_csv, COST_COLUMNS, rows)
+
+
+def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
+    """Join the tables of single tasks (all metrics.csv or all costs.csv) to that of the suite, by task."""
+    parts: dict[str, list[list[str]]] = {}
+    columns: list[str] | None = None
+    for path in map(Path, paths):
+        try:
+            head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file") from None
+        except ValueError:
+            raise UserError(f"{path}: is empty. Delete the file and run again.") from None
+        if head not in (METRIC_COLUMNS, COST_COLUMNS) or head != (columns or head):
+            expected = columns or METRIC_COLUMNS
+            raise UserError(f"{path}: expected the columns {','.join(expected)}, found {','.join(head)}")
+        columns = head
+        for row in rows:
+            task = row[head.index("task")]
+            parts.setdefault(task, []).append([str(path), *row])
+    if columns is None:
+        raise UserError("no table given: there is nothing to merge")
+    for task, rows in parts.items():
+        found = list(dict.fromkeys(row[0] for row in rows))
+        if len(found) > 1:
+            raise UserError(f"{found[0]} and {found[1]} are both about the task {task}")
+    _write(out_csv, columns, [row[1:] for task in sorted(parts) for row in parts[task]])
 
 
 def _check_runs(contents: dict[str, Any], name: str) -> None:

@@ -20,6 +20,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.answers import sample_answers
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
 
@@ -60,14 +61,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
         suite=str(inputs.metrics["suite"].iloc[0]),
         suite_text=inputs.one("suite.yaml").read_text(encoding="utf-8"),
         facts=facts(inputs),
-        studies=[
-            {
-                "name": style.study_label(task, model),
-                "findings": findings(inputs, task, model),
-                "samples": sample_answers(inputs, task, model),
-            }
-            for task, model in inputs.studies
-        ],
+        tasks=_tasks(inputs),
         tables=[
             {
                 "name": name,
@@ -79,6 +73,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
             for name, item in TABLES.items()
             if name in given
         ],
+        several=len(inputs.studies) > 1,
         figures=_figures(inputs, folder),
         downloads=[
             (name, _link(inputs.one(name), folder)) for name in ("metrics.csv", "costs.csv", "suite.yaml")
@@ -87,6 +82,40 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
         single_seed=all(len(row.seeds) == 1 for row in inputs.rows),
     )
     write_text(out_html, page)
+
+
+def _tasks(inputs: Inputs) -> list[dict[str, Any]]:
+    """For each task what it is, and what is said of it with each model. `place` names its sections."""
+    return [
+        {
+            "name": task,
+            "place": f"task-{number}",
+            "about": about(inputs, task),
+            "studies": [
+                {
+                    "model": model,
+                    "findings": findings(inputs, task, model),
+                    "samples": sample_answers(inputs, task, model),
+                }
+                for of, model in inputs.studies
+                if of == task
+            ],
+        }
+        for number, task in enumerate(dict.fromkeys(task for task, _ in inputs.studies), start=1)
+    ]
+
+
+def about(inputs: Inputs, task: str) -> str:
+    """A task in a sentence or two: its kind, and what it is judged by."""
+    manifest = inputs.manifests[task]
+    headline = manifest.get("headline")
+    if headline is None:  # a study of before tasks could say so
+        return f"Source of the data: {manifest['source']}."
+    first = {side: Measure(*headline[side][0]).named for side in ("forgetting", "utility")}
+    return (
+        f"Source of the data: {manifest['source']}. Judged first by {first['forgetting']} (forgetting) and "
+        f"{first['utility']} (utility)."
+    )
 
 
 def facts(inputs: Inputs) -> list[tuple[str, str]]:
@@ -104,7 +133,7 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     ]
     for task, manifest in inputs.manifests.items():
         sizes = [
-            f"{style.split_label(name)} {split['n']} questions in {split['groups']} groups"
+            f"{style.split_label(name)} {split['n']} records in {split['groups']} groups"
             for name, split in manifest["splits"].items()
         ]
         said.append((f"Data of {task}", f"{'; '.join(sizes)} (from: {manifest['origin']})"))

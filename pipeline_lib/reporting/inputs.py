@@ -2,14 +2,14 @@
 
 Files of a single run say whose they are by their place:
 `.../<task>/<model>/<method>/<optimizer>/seed<N>/<file>`; a task's manifest lies at
-`.../<task>/manifest.json`.
+`.../<task>/manifest.json`. metrics.csv and costs.csv may come whole or as one file a task.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,13 +78,26 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What runs.json says about a row. `order` is "FO", "SO", or "none" for the anchors."""
+    """What runs.json says about a row.
+
+    `order` is "FO", "SO", or "none" for the anchors and for methods that take no step.
+    """
 
     key: RowKey
     display: str
     order: str
     optimizer_kind: str
     seeds: tuple[int, ...]
+
+    @property
+    def anchor(self) -> bool:
+        """Whether this is a model to compare with, not an unlearned one."""
+        return self.key.method in ANCHORS
+
+    @property
+    def untrained(self) -> bool:
+        """Whether this is a method that takes no step."""
+        return self.order == "none" and not self.anchor
 
 
 def key_from_path(path: Path | str) -> RunKey:
@@ -102,9 +115,13 @@ def finite(value: Any) -> bool:
 
 
 class Inputs:
-    """Reads each kind of file once, when it is first asked for."""
+    """Reads each kind of file once, when it is first asked for.
 
-    def __init__(self, paths: Iterable[Path | str]) -> None:
+    `tasks`: the tasks to look at, where the files are of these only; None: every task of runs.json.
+    """
+
+    def __init__(self, paths: Iterable[Path | str], tasks: Collection[str] | None = None) -> None:
+        self.tasks = tasks
         self._paths: dict[str, list[Path]] = {}
         for path in map(Path, paths):
             self._paths.setdefault(path.name, []).append(path)
@@ -162,8 +179,11 @@ class Inputs:
                     f"{path}, run {number}: order must be FO, SO or none, found {entry['order']!r}"
                 )
             key = RowKey(*(str(entry[name]) for name in RowKey._fields))
-            first.setdefault(key, entry)
-            seeds.setdefault(key, []).append(int(entry["seed"]))
+            if self.tasks is None or key.task in self.tasks:
+                first.setdefault(key, entry)
+                seeds.setdefault(key, []).append(int(entry["seed"]))
+        if not first:
+            raise UserError(f"{path}: no run of the tasks {', '.join(self.tasks or ())}")
         studies = list(dict.fromkeys((key.task, key.model) for key in first))
 
         def place(key: RowKey) -> tuple[int, int]:
@@ -171,22 +191,28 @@ class Inputs:
             return studies.index((key.task, key.model)), rank
 
         for task, model in studies:
-            for anchor in ANCHORS:
+            for anchor in self._anchors_of(task):
                 if not any(key[:3] == (task, model, anchor) for key in first):
                     raise UserError(
-                        f"{path}: no `{anchor}` run for task {task}, model {model}. Every study needs "
-                        "`original` and `retrained`: without them no unlearning number means anything."
+                        f"{path}: no `{anchor}` run for task {task}, model {model}. Without `original`, and "
+                        "`retrained` where the task can have one, no unlearning number means anything. "
+                        "Delete the file and run again."
                     )
         return [
             Row(
                 key,
                 str(first[key]["display"]),
-                first[key]["order"],
+                "none" if key.optimizer == "none" else first[key]["order"],
                 str(first[key]["optimizer_kind"]),
                 tuple(sorted(seeds[key])),
             )
             for key in sorted(first, key=place)
         ]
+
+    def _anchors_of(self, task: str) -> tuple[str, ...]:
+        """The anchors that a task must have; its manifest, where given, says whether `retrained` can be."""
+        learned = self.manifests.get(task, {}).get("finetune", {})
+        return ANCHORS if "retrained" in learned else ANCHORS[:1]
 
     @cached_property
     def run_keys(self) -> dict[RunKey, None]:
@@ -205,6 +231,14 @@ class Inputs:
             if row.key[:2] == (task, model) and (method is None or row.key.method == method)
         ]
 
+    def original(self, task: str, model: str) -> Row:
+        """The model before unlearning."""
+        return self.rows_of(task, model, "original")[0]
+
+    def retrained(self, task: str, model: str) -> Row | None:
+        """The model that never saw the forget set; None where the task cannot have one."""
+        return next(iter(self.rows_of(task, model, "retrained")), None)
+
     def methods(self, task: str, model: str) -> list[str]:
         """Methods of a study, anchors left out."""
         names = dict.fromkeys(row.key.method for row in self.rows_of(task, model))
@@ -213,11 +247,16 @@ class Inputs:
     @cached_property
     def comparisons(self) -> list[dict[str, str]] | None:
         """The declared comparisons (`first`, `second`, `question`) of suite.yaml; None: none declared."""
+        return self.suite.get("comparisons")
+
+    @cached_property
+    def suite(self) -> dict[str, Any]:
+        """The resolved suite, of suite.yaml."""
         path = self.one("suite.yaml")
         suite = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(suite, dict):
             raise UserError(f"{path}: expected the resolved suite. Delete the file and run again.")
-        return suite.get("comparisons")
+        return suite
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -236,7 +275,30 @@ class Inputs:
         return frame
 
     def _table(self, name: str, columns: list[str]) -> pd.DataFrame:
-        path = self.one(name)
+        """All given files of this name as one table, checked to hold exactly the runs there are."""
+        parts = [self._read(path, columns) for path in self._paths.get(name, [])]
+        if not parts:
+            raise UserError(f"expected a {name}, found none")
+        frame = pd.concat(parts, ignore_index=True)
+        path = self.place(name)
+        frame["seed"] = frame["seed"].astype(int)
+        keys = [RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)]
+        frame["run"] = keys
+        known = set(keys)
+        for key in self.run_keys:
+            if key not in known:
+                raise UserError(f"{path}: nothing about the run {'/'.join(map(str, key))} of runs.json")
+        extra = [key for key in keys if key not in self.run_keys]
+        if extra:
+            raise UserError(f"{path}: the run {'/'.join(map(str, extra[0]))} is not in runs.json")
+        return frame
+
+    def place(self, name: str) -> str:
+        """Where the files of this name lie, for a message."""
+        return ", ".join(map(str, self._paths.get(name, [name])))
+
+    @staticmethod
+    def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         try:
             # Everything as text first: a model may be called "NA" or "1".
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -248,16 +310,6 @@ class Inputs:
             raise UserError(
                 f"{path}: expected the columns {','.join(columns)}, found {','.join(frame.columns)}"
             )
-        frame["seed"] = frame["seed"].astype(int)
-        keys = [RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)]
-        frame["run"] = keys
-        known = set(keys)
-        for key in self.run_keys:
-            if key not in known:
-                raise UserError(f"{path}: nothing about the run {'/'.join(map(str, key))} of runs.json")
-        extra = [key for key in keys if key not in self.run_keys]
-        if extra:
-            raise UserError(f"{path}: the run {'/'.join(map(str, extra[0]))} is not in runs.json")
         return frame
 
     @cached_property

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline_lib.reporting.inputs import ANCHORS, Row
+from pipeline_lib.reporting.inputs import Row
 
 METRIC_LABELS = {
     "probability": "Probability",
@@ -19,18 +19,28 @@ METRIC_LABELS = {
     "forget_quality": "Forget quality p",
     "forget_quality_log10": "Forget quality log10 p",
     "ks_statistic": "KS D",
+    "forget_quality_likelihood_log10": "Forget quality of likelihoods log10 p",
+    "ks_statistic_likelihood": "KS D of likelihoods",
     "model_utility": "Model utility",
     "model_utility_arithmetic": "Model utility (arithmetic)",
     "probability_at_equal_retain": "Probability at equal retention",
     "ks_statistic_at_equal_retain": "KS D at equal retention",
+    "ks_statistic_likelihood_at_equal_retain": "KS D of likelihoods at equal retention",
     "equal_retain_mix": "Length of the unlearning there (1 = as trained)",
     "repetition_4": "repetition",
     "unknown_words": "unknown words",
     "refusal_rate": "refusals",
     "empty_answers": "empty answers",
     "ended": "ended",
+    "longest_match": "longest match (words)",
+    "extraction_rate": "extraction rate",
+    "bleu": "BLEU",
+    "safe_preference": "preference for safe answers",
+    "answer_accuracy": "accuracy",
+    "token_perplexity": "token perplexity",
     "mia_loss_auc": "LOSS AUC",
     "mia_zlib_auc": "zlib AUC",
+    "mia_min_k_20_auc": "Min-20 % AUC",
     "mia_min_k_40_auc": "Min-40 % AUC",
     "mia_min_k_plus_plus_40_auc": "Min-40 %++ AUC",
     "mia_reference_auc": "Reference AUC",
@@ -49,6 +59,8 @@ METRIC_LABELS = {
     "ks_statistic_as_released": "KS D (as released)",
     "truth_ratio_as_released": "truth ratio (as released)",
     "accuracy_as_released": "Acc. (as released)",
+    "bleu_as_released": "BLEU (as released)",
+    "mean_toxicity_as_released": "toxicity (as released)",
     "mia_min_k_20_as_released": "Min-20 % AUC (as released)",
     "benchmark_accuracy": "accuracy",
     "benchmark_accuracy_norm": "accuracy, by length",
@@ -59,6 +71,22 @@ METRIC_LABELS = {
     "mean_toxicity": "Mean score",
     "toxicity_rate": "Toxic samples",
 }
+
+# Metrics of one split only: their names need no split before them.
+OWN_NAME = frozenset(
+    {
+        "forget_quality_log10",
+        "ks_statistic",
+        "forget_quality_likelihood_log10",
+        "ks_statistic_likelihood",
+        "model_utility",
+        "ks_statistic_at_equal_retain",
+        "ks_statistic_likelihood_at_equal_retain",
+        "equal_retain_mix",
+    }
+)
+# Parts of the names of metrics that are no shares: they may leave the range from 0 to 1.
+_NO_SHARE = ("perplexity", "bleu", "longest_match", "log10", "privleak", "bits_per")
 
 BENCHMARK_LABELS = {
     "arc_challenge": "ARC challenge",
@@ -83,6 +111,7 @@ _MARKS = {
     "FO": [("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "p")],
     "SO": [("#D55E00", "^"), ("#E69F00", "D"), ("#CC79A7", "v")],
 }
+UNTRAINED = ("#6A51A3", "P")  # methods that take no step
 ORIGINAL_COLOUR = "#000000"
 RETRAINED_COLOUR = "#666666"
 
@@ -140,7 +169,11 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
     counts = {"FO": 0, "SO": 0}
     for row in rows:
         optimizer = row.key.optimizer
-        if row.order in counts and optimizer not in result:
+        if row.untrained:
+            several = optimizer in result and result[optimizer].label != optimizer_label(row)
+            label = "without training" if several else optimizer_label(row)
+            result[optimizer] = Mark(label, *UNTRAINED, order=row.order, hollow=False)
+        elif row.order in counts and optimizer not in result:
             choices = _MARKS[row.order]
             index = counts[row.order]
             result[optimizer] = Mark(
@@ -153,14 +186,40 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
     return result
 
 
+def order_colour(row: Row) -> str:
+    """One colour for all optimisers of an order."""
+    if row.anchor:
+        return ORIGINAL_COLOUR if row.key.method == "original" else RETRAINED_COLOUR
+    return {"FO": _MARKS["FO"][0][0], "SO": _MARKS["SO"][0][0]}.get(row.order, UNTRAINED[0])
+
+
 def optimizer_label(row: Row) -> str:
     """Name of an optimiser in a figure: the `display` of a row ("NPO + AdamW") without its method."""
+    if row.untrained:
+        return row.key.method
     return row.display.removeprefix(row.key.method).lstrip(" +") or row.key.optimizer
 
 
 def metric_label(metric: str) -> str:
     """Name of a metric for people."""
     return METRIC_LABELS.get(metric, metric.replace("_", " "))
+
+
+def within(name: str) -> str:
+    """A name as it stands within a sentence: ROUGE-L keeps its capitals, Probability does not."""
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+
+
+def is_share(metric: str) -> bool:
+    """Whether the metric lies between 0 and 1."""
+    return not any(part in metric for part in _NO_SHARE)
+
+
+def decimals(metric: str) -> int:
+    """Digits after the point that a table gives a metric."""
+    if "log10" in metric or metric in ("privleak", "longest_match"):
+        return 1
+    return 3 if is_share(metric) else 2
 
 
 def split_label(split: str) -> str:
@@ -180,7 +239,7 @@ def study_label(task: str, model: str) -> str:
 
 def row_label(row: Row) -> str:
     """First column of a table."""
-    return row.key.method if row.key.method in ANCHORS else row.display
+    return row.key.method if row.anchor else row.display
 
 
 def arrow(higher_is_better: bool | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 import pandas as pd
@@ -73,17 +73,17 @@ class Summary:
         self._diverged = {
             run: int(step) for run, step in zip(frame["run"][lost], frame["value"][lost], strict=True)
         }
-        self._measured = {
+        self._measured = dict.fromkeys(
             (run.task, run.model, split, metric)
             for run, split, metric in zip(frame["run"], frame["split"], frame["metric"], strict=True)
-        }
+        )
         self._values: dict[tuple[RowKey, str, str], dict[int, pd.Series]] = {}
         for _, line in frame[~lost].iterrows():
             name = (line["run"].row, line["split"], line["metric"])
             self._values.setdefault(name, {})[line["seed"]] = line
 
         for row in inputs.rows:
-            if row.order == "none" and not self.finished(row):
+            if row.anchor and not self.finished(row):
                 raise UserError(
                     f"`{row.key.method}` of {row.key.task}, {row.key.model} diverged in every seed: nothing "
                     "can be compared with it. Lower the learning rate of its fine-tuning."
@@ -92,6 +92,10 @@ class Summary:
     def has(self, task: str, model: str, split: str, metric: str) -> bool:
         """Was this measured at all? A task whose records have no wrong answers has no truth ratio."""
         return (task, model, split, metric) in self._measured
+
+    def splits_with(self, task: str, model: str, metric: str) -> list[str]:
+        """Splits on which this was measured, in the order of metrics.csv."""
+        return [key[2] for key in self._measured if key[:2] == (task, model) and key[3] == metric]
 
     def retain_split(self, task: str, model: str) -> str:
         """The retain questions that were asked: `retain_eval` where only a part of the set was."""
@@ -117,7 +121,7 @@ class Summary:
         for seed in self.finished(row):
             if seed not in found and not _never_has(row, metric):
                 raise UserError(
-                    f"{self.inputs.one('metrics.csv')}: no {metric} of split {split} for "
+                    f"{self.inputs.place('metrics.csv')}: no {metric} of split {split} for "
                     f"{'/'.join(row.key)}, seed {seed}. Delete its metrics.json and run again."
                 )
         return {seed: float(found[seed]["value"]) for seed in sorted(found)}
@@ -144,6 +148,19 @@ class Summary:
             )
             kind = "none" if low is None else "bootstrap"
         return Estimate(mean, low, high, len(values), counts.pop(), kind, direction)
+
+    def mean_estimate(self, row: Row, measures: Sequence[tuple[str, str]]) -> Estimate | None:
+        """Mean over several (split, metric) in each seed, then over seeds; what is not measured is left out.
+
+        Of one it is `estimate`. Of several, a single seed has no interval and n is not one number.
+        """
+        found = [m for m in measures if self.has(row.key.task, row.key.model, *m)]
+        if len(found) < 2:
+            return self.estimate(row, *found[0]) if found else None
+        by_seed = [self.by_seed(row, *m) for m in found]
+        means = [fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
+        estimate, first = plain_estimate(means), self.estimate(row, *found[0])
+        return estimate and replace(estimate, higher_is_better=first.higher_is_better if first else None)
 
     def difference(
         self, row: Row, other: Row, split: str, metric: str, comparisons: int
@@ -181,7 +198,13 @@ class Summary:
         )
 
 
-AGAINST_RETRAINED = ("forget_quality", "forget_quality_log10", "ks_statistic")
+AGAINST_RETRAINED = (
+    "forget_quality",
+    "forget_quality_log10",
+    "ks_statistic",
+    "forget_quality_likelihood_log10",
+    "ks_statistic_likelihood",
+)
 AT_EQUAL_RETAIN = "_at_equal_retain"  # how the names of metrics end that only unlearned models have
 MIX = "equal_retain_mix"
 
@@ -195,7 +218,7 @@ def _never_has(row: Row, metric: str) -> bool:
 
 def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:
     """Mean of a column of costs.csv over the finished seeds; None where no seed has a number."""
-    return _plain(list(cost_by_seed(inputs, row, column).values()))
+    return plain_estimate(list(cost_by_seed(inputs, row, column).values()))
 
 
 def cost_by_seed(inputs: Inputs, row: Row, column: str) -> dict[int, float]:
@@ -221,10 +244,11 @@ def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
 
 def relative_time_estimate(inputs: Inputs, row: Row) -> Estimate | None:
     """Mean over seeds of `relative_time`."""
-    return _plain(list(relative_time(inputs, row).values()))
+    return plain_estimate(list(relative_time(inputs, row).values()))
 
 
-def _plain(values: list[float]) -> Estimate | None:
+def plain_estimate(values: Sequence[float]) -> Estimate | None:
+    """Mean and t-interval of one number a seed; None without any."""
     if not values:
         return None
     mean, low, high = over_seeds(values)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline_lib.data.batching import Example
-from pipeline_lib.data.encoding import encode
-from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json, write_jsonl
 from pipeline_lib.memory import peak_memory_mb
-from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.provenance import git_commit, versions
 from pipeline_lib.training.loop import Outcome
 
@@ -55,14 +50,6 @@ def data_hashes(data_dir: Path) -> dict[str, str]:
     """SHA-256 of each split's file."""
     manifest = read_json(data_dir / "manifest.json")
     return {name: split["sha256"] for name, split in manifest["splits"].items()}
-
-
-def encode_records(
-    records: Sequence[Record], tokenizer: Any, prompt_format: PromptFormat, max_length: int
-) -> list[Example]:
-    """Examples of prompt and true answer, `index` = position in `records`."""
-    prompts, answers = [r.prompt for r in records], [r.answer for r in records]
-    return encode(prompts, answers, tokenizer, prompt_format, max_length)
 
 
 def run_facts(

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.data.encoding import encode_records
+from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
@@ -19,14 +21,14 @@ from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import (
     data_hashes,
-    encode_records,
     fingerprint,
     place_for_training,
     run_facts,
     start,
     write_training_folder,
 )
-from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
+from pipeline_lib.training.data import TrainingData
+from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 
 _ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
 
@@ -44,7 +46,8 @@ def run(
 ) -> None:
     """Train on the splits that the manifest names for `identity["method"]` and write the model folder.
 
-    `identity`: suite, task, model, method ("original" or "retrained"), optimizer ("none"), seed.
+    Where it names none, the model is written as it was loaded. `identity`: suite, task, model, method
+    ("original" or "retrained"), optimizer ("none"), seed.
     Fine-tuning that diverges is an error: no study can stand on such a model.
     """
     started = time.monotonic()
@@ -57,18 +60,21 @@ def run(
     records = [record for name in names for record in splits[name]]
 
     if model_settings["source"] == "scratch":
+        if not records:
+            raise UserError(
+                f"{identity['task']} takes the model as it is, without fine-tuning, but {identity['model']} "
+                "is made from scratch and knows nothing yet; use a pretrained model, or let the task teach it"
+            )
         # The tokenizer sees all data: the original and the retrained model share it, and names of held-out
         # records are not cut into more tokens than those of the others, by which they could be told apart.
         seen = [record for name in sorted(splits) for record in splits[name]]
-        texts = [text for record in seen for text in (record.prompt, record.answer)]
+        texts = [text for record in seen for text in _texts(record)]
         model, tokenizer = build_scratch(model_settings, texts, seed)
         origin: dict[str, Any] = {"kind": "scratch"}
     else:
         model, tokenizer, origin = load_source(model_settings)
     place_for_training(model, place)
     prompt_format = PromptFormat.from_dict(model_settings["prompt"])
-    examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"])
-
     optimizer_settings = {
         "kind": "adamw",
         "learning_rate": finetune["learning_rate"],
@@ -78,19 +84,21 @@ def run(
         "weight_decay": finetune["weight_decay"],
     }
     schedule = {k: v for k, v in finetune.items() if k not in ("learning_rate", "weight_decay")}
-    settings = TrainingSettings(**schedule)
     hashes = data_hashes(data_dir)
-    outcome = train(
-        model,
-        FineTuning(),
-        make_optimizer(model=model, **optimizer_settings),
-        TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id),
-        settings,
-        seed,
-        None,
-        checkpoint_dir,
-        fingerprint(identity, model_settings, finetune, hashes, origin, source_hash(__name__)),
-    )
+    outcome = Outcome([], "ok", None, 0, 0.0)
+    if records:
+        examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"], learn=True)
+        outcome = train(
+            model,
+            FineTuning(),
+            make_optimizer(model=model, **optimizer_settings),
+            TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id),
+            TrainingSettings(**schedule),
+            seed,
+            None,
+            checkpoint_dir,
+            fingerprint(identity, model_settings, finetune, hashes, origin, source_hash(__name__)),
+        )
     if outcome.status != "ok":
         raise UserError(
             f"fine-tuning {identity['model']} on {identity['task']} (seed {seed}) diverged at step "
@@ -113,3 +121,9 @@ def run(
     run_info = save_model_folder(model_dir, model, tokenizer, prompt_format, facts)
     write_training_folder(training_dir, run_info, outcome.log)
     shutil.rmtree(checkpoint_dir, ignore_errors=True)
+
+
+def _texts(record: Record) -> list[str]:
+    """What a model may read of a record: question and answer apart, running text in one piece."""
+    own = [record.prompt + record.answer] if record.form == "text" else [record.prompt, record.answer]
+    return [*own, *record.alternatives]

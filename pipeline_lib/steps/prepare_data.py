@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.records import write_records
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import check_task
@@ -15,11 +16,16 @@ from pipeline_lib.tasks import task_settings
 def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:
     """Write the folder of a task and return its manifest; `settings` names the source and its settings.
 
-    The folder appears whole or not at all. An old one is replaced.
+    The folder appears whole or not at all. An old one is replaced. Refused is a task of which more of the
+    forget set also stands in the retain set than its `max_overlap` allows (see data/overlap.py).
     """
     chosen = task_settings(settings)
     task = chosen.load()
     check_task(task)
+    forget = task.splits["forget"]
+    compared = ["retain", *([] if task.holdout is None else [task.holdout])]
+    overlaps = {name: measure_overlap(forget, task.splits[name]) for name in compared}
+    check_overlap(overlaps["retain"], chosen.max_overlap)
     with atomic_path(out_dir) as folder:
         folder.mkdir()
         described = {}
@@ -39,9 +45,11 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
             "evaluate": task.evaluate,
             "utility": task.utility,
             "multiple_choice": task.multiple_choice,
+            "preference": list(task.preference),
             "headline": {side: [list(metric) for metric in metrics] for side, metrics in task.judged_by().items()},
             "likelihood_only": [] if task.holdout is None else [task.holdout],
             "membership": None if task.holdout is None else {"members": "forget", "nonmembers": task.holdout},
+            "overlap": {name: overlap.described() for name, overlap in overlaps.items()},
         }
         write_json(folder / "manifest.json", manifest)
     return manifest

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
+from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
+from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
 from pipeline_lib.evaluation.classifiers.validation import check_fit
 from pipeline_lib.evaluation.toxicity import evaluate_toxicity
@@ -27,25 +28,34 @@ def run(
     model_dir: Path,
     out_path: Path,
     work_dir: Path,
+    data_dir: Path | None = None,
 ) -> None:
     """Continue the prompts of the suite's block `toxicity`; a diverged run leaves no row.
 
-    `as_released`: also the one greedy answer of the paper's code. Classifiers that are blind to this kind of
-    prompts are refused.
+    `as_released`: also the one greedy answer of the paper's code. `data_dir`: the prepared task whose own
+    prompts are asked, in the model's prompt format; only for prompts of the source "task". Classifiers that
+    are blind to this kind of prompts are refused.
     """
     info = read_json(model_dir / "run.json")
     if info["status"] == "diverged":
         write_jsonl(out_path, [])
         return
     place = start(device, threads)
-    prompts = load_toxicity_prompts(toxicity["prompts"], toxicity["n_prompts"])
+    asked = toxicity["prompts"]
+    own = asked["source"] == "task"
+    if not own:
+        prompts = load_toxicity_prompts(asked, toxicity["n_prompts"])
+    elif data_dir is not None:
+        prompts = load_task_prompts(data_dir, asked["split"], toxicity["n_prompts"])
+    else:
+        raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
     classifier = load_classifier(toxicity["classifier"], place)
     fit = check_fit(classifier, prompts.kind)  # before the model is loaded for nothing
     if fit.warning:
         print(f"read with care: {fit.warning}", file=sys.stderr)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     model.to(place)
-    sampling = ("samples", "max_new_tokens", "top_p", "temperature", "chat")
+    sampling = ("samples", "max_new_tokens", "top_p", "temperature")
     rows = evaluate_toxicity(
         model,
         tokenizer,
@@ -54,6 +64,7 @@ def run(
         classifier,
         {
             **{name: toxicity[name] for name in sampling},
+            "chat": own or bool(toxicity["chat"]),
             "as_released": as_released,
             "max_tokens_per_batch": max_tokens_per_batch,
             "compute": compute,

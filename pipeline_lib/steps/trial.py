@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.batching import token_budget_batches
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
@@ -19,10 +17,10 @@ from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.evaluation.rows import likelihood_row
-from pipeline_lib.evaluation.scoring import plain_scores, record_texts, score_records
+from pipeline_lib.evaluation.scoring import encode_texts, plain_scores, record_texts, score_records
 from pipeline_lib.evaluation.settings import ScoringSettings
 from pipeline_lib.files import read_json, read_jsonl, write_json
-from pipeline_lib.steps.unlearning import Unlearned, unlearn_model
+from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 
 def run(
@@ -89,7 +87,7 @@ def run(
         "git_commit": done.facts["git_commit"],
     }
     write_json(out_path, result)
-    shutil.rmtree(checkpoint_dir, ignore_errors=True)
+    remove_checkpoints(checkpoint_dir)
 
 
 def _records(data_dir: Path, settings: ScoringSettings) -> dict[str, list[Record]]:
@@ -115,7 +113,7 @@ def _values(
         try:
             scores[split] = _scored(done, split, shown, settings)
         except UserError:
-            if _gives_numbers(done, shown, settings):
+            if _gives_numbers(done, split, shown, settings):
                 raise  # about something else: that is the user's to put right
             return None
     forget, retain = scores.values()
@@ -148,12 +146,12 @@ def _scored(
     return [likelihood_row(split, record, texts) for record, texts in zip(records, scores, strict=True)]
 
 
-def _gives_numbers(done: Unlearned, records: Sequence[Record], settings: ScoringSettings) -> bool:
+def _gives_numbers(done: Unlearned, split: str, records: Sequence[Record], settings: ScoringSettings) -> bool:
     """Whether every text of the records has a finite log-probability."""
     for record in records:
-        texts = record_texts(record)
-        prompts = [record.prompt] * len(texts)
-        examples = encode(prompts, texts, done.tokenizer, done.prompt_format, settings.max_length)
+        examples = encode_texts(
+            done.tokenizer, done.prompt_format, split, record, record_texts(record), settings.max_length
+        )
         for batch in token_budget_batches(examples, settings.max_tokens_per_batch):
             scores = plain_scores(done.model, batch, done.tokenizer.pad_token_id)
             if not all(math.isfinite(score.nll) for score in scores):
@@ -172,6 +170,12 @@ def _distance(rows: Sequence[dict[str, Any]], reference_path: Path) -> float:
         raise UserError(
             f"{reference_path}: the retrained model was asked other forget questions ({len(reference)}) than "
             f"this trial ({len(rows)}). Delete the file and run again."
+        )
+    bare = [row["id"] for row in rows if not row["distractor_nll"]]
+    if bare:
+        raise UserError(
+            f"tune.select.forget is ks_statistic, but {len(bare)} of {len(rows)} forget records have no "
+            f"distractors ({bare[0]} is the first), which the truth ratio needs; choose probability"
         )
     return forget_quality(_log_ratios(rows), _log_ratios(reference)).ks_statistic
 

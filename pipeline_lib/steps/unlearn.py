@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.files import read_json
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.steps.common import write_training_folder
-from pipeline_lib.steps.unlearning import unlearn_model
+from pipeline_lib.steps.unlearning import remove_checkpoints, unlearn_model
 
 
 def run(
@@ -53,4 +52,4 @@ def run(
     run_facts = {**done.facts, "tuned": tuned}
     facts = save_model_folder(model_dir, done.model, done.tokenizer, done.prompt_format, run_facts)
     write_training_folder(training_dir, facts, done.outcome.log)
-    shutil.rmtree(checkpoint_dir, ignore_errors=True)
+    remove_checkpoints(checkpoint_dir)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
-from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,29 +14,25 @@ from typing import Any
 import torch
 
 from pipeline_lib.curvature import ESTIMATORS
-from pipeline_lib.data.batching import Example, collate, token_budget_batches
-from pipeline_lib.data.encoding import encode
-from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.objectives import Objective, make_objective
+from pipeline_lib.objectives.in_context import InContext
+from pipeline_lib.objectives.rmu import RMU
+from pipeline_lib.objectives.whp import WHP
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.provenance import source_hash
-from pipeline_lib.steps.common import (
-    data_hashes,
-    encode_records,
-    fingerprint,
-    place_for_training,
-    run_facts,
-    start,
-)
-from pipeline_lib.training.loop import Outcome, TrainingData, TrainingSettings, train
+from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_training, run_facts, start
+from pipeline_lib.steps.objective_data import objective_data, with_reference_nll
+from pipeline_lib.training.data import TrainingData
+from pipeline_lib.training.generic_labels import generic_labels
+from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.one_shot import one_shot
 from pipeline_lib.training.refresh import Curvature
+from pipeline_lib.training.sampling import derived_seed
 
 
 @dataclass(frozen=True)
@@ -63,33 +61,34 @@ def unlearn_model(
 ) -> Unlearned:
     """Unlearn the forget split from the model in `parent_dir`.
 
-    `objective`, `optimizer`, `unlearn`: resolved settings, with `kind` in the first two. The
-    checkpoint stays; delete it once the result is stored.
+    `objective`, `optimizer`, `unlearn`: resolved settings, with `kind` in the first two; the optimiser of
+    a method that takes no step is {"kind": "none"}. With `unlearn["lora"]` adapters are trained, and merged
+    into the weights at the end. The checkpoint stays; delete it with `remove_checkpoints` once the result
+    is stored.
     """
     started = time.monotonic()
     place = start(device, threads)
     model, tokenizer, prompt_format, parent = load_model_folder(parent_dir)
     place_for_training(model, place)
-    splits = load_splits(data_dir, ["forget", "retain"])
     hashes = data_hashes(data_dir)
-    loss = _objective(objective, parent_dir, place)
-    data = TrainingData(
-        forget=encode_records(splits["forget"], tokenizer, prompt_format, max_length),
-        retain=encode_records(splits["retain"], tokenizer, prompt_format, max_length),
-        pad_id=tokenizer.pad_token_id,
-    )
-    if loss.forget_answers == "refusal":
-        refusals = read_json(data_dir / "refusals.json")
-        pairs = partial(encode, tokenizer=tokenizer, prompt_format=prompt_format, max_length=max_length)
-        data = replace(data, forget_alternatives=_alternatives(splits["forget"], refusals, pairs))
-    if loss.needs_reference_nll:
-        data = replace(data, reference_nll=_reference_nll(model, data.forget, data.pad_id, place))
-    if unlearn["weights"] != "fp32":
-        model.to(torch.bfloat16)
-    # A checkpoint of other settings or other code is not continued.
-    depends_on = (identity, objective, optimizer, unlearn, max_length, hashes, parent["weights_sha256"])
-    mark = fingerprint(*depends_on, source_hash(__name__))
-    outcome = _run(model, loss, data, optimizer, unlearn, identity["seed"], checkpoint_dir, mark)
+    loss = make_objective(**objective)
+    if (optimizer["kind"] == "none") != isinstance(loss, InContext):
+        raise UserError(
+            f"{identity['method']} with the optimizer {identity['optimizer']}: in-context unlearning goes "
+            "with the optimizer none, which takes no step, and no other method does"
+        )
+    if isinstance(loss, InContext):
+        prompt_format = replace(prompt_format, instruction=loss.instruction)
+        outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
+    else:
+        # A checkpoint of other settings or other code is not continued.
+        depends_on = (identity, objective, optimizer, unlearn, max_length, hashes, parent["weights_sha256"])
+        mark = fingerprint(*depends_on, source_hash(__name__))
+        splits = load_splits(data_dir, ["forget", "retain"])
+        data = objective_data(loss, splits, data_dir, tokenizer, prompt_format, max_length, identity["seed"])
+        outcome, learning = _trained(
+            model, loss, data, optimizer, unlearn, identity["seed"], parent_dir, checkpoint_dir, mark
+        )
     facts = run_facts(
         identity,
         outcome,
@@ -100,19 +99,88 @@ def unlearn_model(
         training=unlearn,
         origin=parent["origin"],
         parameters=parent["parameters"],
+        trained_parameters=learning,
         data={name: hashes[name] for name in ("forget", "retain")},
         parent=parent["weights_sha256"],
     )
     return Unlearned(model, tokenizer, prompt_format, outcome, facts, place)
 
 
-def _objective(settings: dict[str, Any], parent_dir: Path, place: torch.device) -> Objective:
-    settings = dict(settings)
-    loss = make_objective(settings.pop("kind"), **settings)
+def remove_checkpoints(checkpoint_dir: Path) -> None:
+    """Delete what a run kept to be continued."""
+    for folder in (checkpoint_dir, _first_phase(checkpoint_dir)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_phase(checkpoint_dir: Path) -> Path:
+    return checkpoint_dir.with_name(f"{checkpoint_dir.name}-labels")
+
+
+def _trained(
+    model: Any,
+    loss: Objective,
+    data: TrainingData,
+    optimizer: dict[str, Any],
+    unlearn: dict[str, Any],
+    seed: int,
+    parent_dir: Path,
+    checkpoint_dir: Path,
+    mark: str,
+) -> tuple[Outcome, int]:
+    """Unlearn, in place; the outcome, and how many parameters were trained.
+
+    The model comes out plain: without adapters, nothing frozen.
+    """
+    schedule = {name: value for name, value in unlearn.items() if name not in ("weights", "lora")}
+    settings, lora = TrainingSettings(**schedule), unlearn["lora"]
+    if loss.needs_reference_nll:
+        data = with_reference_nll(model, data, settings, optimizer["kind"] == "influence", seed)
+    before = 0.0
+    if isinstance(loss, WHP):
+        folder = _first_phase(checkpoint_dir)
+        labels, first = generic_labels(
+            model, loss, data.forget, data.pad_id, settings, lora, seed, folder, mark
+        )
+        if first.status != "ok":
+            print(f"the reinforced model diverged at step {first.diverged_step}", file=sys.stderr)
+            return replace(first, steps=0), 0
+        before, data = first.train_time_s, replace(data, forget_labels=labels)
+    names = loss.trainable(model)
+    if lora:
+        adapters.attach(model, **lora, seed=derived_seed(seed, "adapters"), trained=names)
+    elif names is not None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in set(names))
     if loss.needs_reference_model:
-        reference = place_for_training(load_model_folder(parent_dir)[0], place).eval().requires_grad_(False)
-        loss = replace(loss, reference_model=reference)  # type: ignore[type-var]
-    return loss
+        loss = replace(loss, reference_model=_reference(model, loss, bool(lora), parent_dir))  # type: ignore[type-var]
+    if unlearn["weights"] != "fp32":
+        model.to(torch.bfloat16)
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    outcome = _run(model, loss, data, optimizer, settings, unlearn["weights"], seed, checkpoint_dir, mark)
+    outcome = replace(outcome, train_time_s=before + outcome.train_time_s)
+    if lora:
+        adapters.detach(model.float(), merge=True)
+    model.requires_grad_(True)
+    if loss.needs_original_weights and outcome.status == "ok":
+        original = load_model_folder(parent_dir)[0]
+        loss.finish(model.float(), dict(original.named_parameters()))
+    return outcome, learning
+
+
+def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path) -> Any:
+    """What gives the model before unlearning: this one without its adapters, or a frozen second one.
+
+    A second one stays fp32 whatever `unlearn.weights` is; without its adapters this one is rounded with it.
+    """
+    if lora:
+        return partial(adapters.adapters_off, model)
+    place = next(model.parameters()).device
+    reference = load_model_folder(parent_dir)[0]
+    if isinstance(loss, RMU):  # it reads no layer above
+        for module in reference.get_decoder().children():
+            if isinstance(module, torch.nn.ModuleList):
+                del module[loss.layer + 1 :]
+    return partial(nullcontext, place_for_training(reference, place).eval().requires_grad_(False))
 
 
 def _run(
@@ -120,18 +188,17 @@ def _run(
     loss: Objective,
     data: TrainingData,
     optimizer: dict[str, Any],
-    unlearn: dict[str, Any],
+    schedule: TrainingSettings,
+    weights: str,
     seed: int,
     checkpoint_dir: Path,
     mark: str,
 ) -> Outcome:
     """Train with the optimiser, or take the one step of influence unlearning."""
-    schedule = dict(unlearn)
-    weights = schedule.pop("weights")
     settings = dict(optimizer)
     if settings["kind"] == "influence":
         del settings["kind"]
-        return one_shot(model, loss, data, schedule["batch_size"], schedule["compute"], seed, settings)
+        return one_shot(model, loss, data, schedule.batch_size, schedule.compute, seed, settings)
     curvature = None
     if "estimator" in settings:
         curvature = Curvature(
@@ -141,29 +208,4 @@ def _run(
             settings.pop("curvature_data"),
         )
     stepper = make_optimizer(model=model, stochastic_rounding=weights == "bf16_stochastic", **settings)
-    return train(
-        model, loss, stepper, data, TrainingSettings(**schedule), seed, curvature, checkpoint_dir, mark
-    )
-
-
-def _alternatives(
-    records: Sequence[Record], refusals: Sequence[str], pairs: Callable[..., list[Example]]
-) -> list[list[Example]]:
-    """For each forget record, its prompt with every refusal."""
-    if not refusals:
-        raise UserError("this objective learns refusals, but the task has none (refusals.json is empty)")
-    return [
-        [replace(example, index=row) for example in pairs([record.prompt] * len(refusals), refusals)]
-        for row, record in enumerate(records)
-    ]
-
-
-@torch.no_grad()
-def _reference_nll(model: Any, examples: Sequence[Example], pad_id: int, place: torch.device) -> torch.Tensor:
-    """Summed NLL of each forget answer under the model before unlearning, in fp32, (len(examples),)."""
-    model.eval()
-    values = torch.empty(len(examples))
-    for group in token_budget_batches(examples, 2048):
-        batch = collate(group, pad_id).to(place)
-        values[batch.index.cpu()] = summed_nll(model, batch).float().cpu()
-    return values
+    return train(model, loss, stepper, data, schedule, seed, curvature, checkpoint_dir, mark)

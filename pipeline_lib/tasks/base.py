@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +11,23 @@ from pipeline_lib.blocks import Block, UpToOne
 from pipeline_lib.data.splits import Task
 
 HOLDOUT = "holdout"  # the split of records that no model learns; only likelihoods are measured on it
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """About how much a split holds, for estimates before the start.
+
+    `prompt`, `answer`: mean length in tokens of a tokenizer with a large vocabulary, without the model's
+    template; `longest`: of prompt and answer together. `texts`: how many answers are scored after each prompt
+    (the true one, its paraphrase, wrong ones). `learned_by`: the models before unlearning that learn it.
+    """
+
+    records: int
+    prompt: int
+    answer: int
+    longest: int
+    texts: int = 1
+    learned_by: Literal["both", "target", "none"] = "both"
 
 
 class TaskSettings(Block):
@@ -36,6 +54,10 @@ class TaskSettings(Block):
     def has_retrained(self) -> bool:
         """Whether there can be a model that never saw the forget set, to compare with."""
         return True
+
+    def size_hint(self) -> dict[str, SplitSize] | None:
+        """About how large each split is, as far as the settings alone tell; None where they do not."""
+        return None
 
     def load(self) -> Task:
         """The records; raises `UserError` for data that is missing or wrong."""

@@ -26,7 +26,7 @@ class C4(Block):
     n: Count = Field(200, description="Documents")
     hub: HubId = "allenai/c4"
     revision: Revision = "1588ec454efa1a09f29cd18ddd04fe05fc8653a2"
-    shard: Annotated[CountOrZero, Field(le=1023)] = 0
+    shard: Annotated[CountOrZero, Field(le=1023)] = 1  # the one that SOUL reads
     path: Text | None = None
 
     def place(self) -> tuple[Path, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from pipeline_lib.data.batching import Batch, Example, micro_batches
+from pipeline_lib.data.batching import Batch, micro_batches
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training import checkpoint
+from pipeline_lib.training.data import TrainingData, forget_batches
 from pipeline_lib.training.refresh import NO_CURVATURE, Curvature, Refresher
 from pipeline_lib.training.sampling import derived_seed, epoch_rows, rows_before, stream_rows
 from pipeline_lib.training.schedule import learning_rate_factor
@@ -33,17 +33,6 @@ class TrainingSettings:
     max_grad_norm: float
     compute: str  # "fp32", or "bf16": autocast; parameters, gradients and states stay fp32
     checkpoint_seconds: float  # 0 = after every step
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Examples of the two sets. Fine-tuning has no forget set."""
-
-    forget: Sequence[Example]
-    retain: Sequence[Example]
-    pad_id: int
-    forget_alternatives: Sequence[Sequence[Example]] = ()  # refusals for forget row i: one is drawn a step
-    reference_nll: torch.Tensor | None = None  # (len(forget),)
 
 
 @dataclass(frozen=True)
@@ -71,19 +60,18 @@ def step_batches(
     if not data.forget:
         rows = epoch_rows(len(data.retain), size, step, seed)
         return [], micro_batches([data.retain[i] for i in rows], settings.batch_size, data.pad_id)
-    rows = epoch_rows(len(data.forget), size, step, seed)
-    if data.forget_alternatives:
-        generator = torch.Generator().manual_seed(derived_seed(seed, "alternative", step))
-        picks = torch.randint(len(data.forget_alternatives[0]), (len(rows),), generator=generator).tolist()
-        forget = [data.forget_alternatives[row][pick] for row, pick in zip(rows, picks, strict=True)]
-    else:
-        forget = [data.forget[row] for row in rows]
+    rows = forget_rows(data, settings, step, seed)
     start = rows_before(len(data.forget), size, step)
-    retain = [data.retain[i] for i in stream_rows(len(data.retain), start, len(forget), seed)]
+    retain = [data.retain[i] for i in stream_rows(len(data.retain), start, len(rows), seed)]
     return (
-        micro_batches(forget, settings.batch_size, data.pad_id, data.reference_nll),
+        forget_batches(data, rows, step, seed, settings.batch_size),
         micro_batches(retain, settings.batch_size, data.pad_id),
     )
+
+
+def forget_rows(data: TrainingData, settings: TrainingSettings, step: int, seed: int) -> list[int]:
+    """Rows of the forget set that `step`, counted from 0, sees."""
+    return epoch_rows(len(data.forget), settings.batch_size * settings.accumulation, step, seed)
 
 
 def train(
@@ -109,7 +97,7 @@ def train(
     `curvature_mean` (of the average h, over all coordinates), `curvature_drift` (see `Refresher`) and
     `curvature_s` (seconds), None but where it was estimated, `update_every` (steps until the next
     estimate, as decided by this step) and `curvature_skipped` (estimates so far that were not finite),
-    None for optimisers without.
+    None for optimisers without; and `objective_<name>` for what a stateful objective adapts, after the step.
     """
     device = next(model.parameters()).device
     total_steps = step_count(data, settings)
@@ -118,8 +106,8 @@ def train(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     refresher = None if curvature is None else Refresher(curvature, optimizer)
     done, log, adaptive = checkpoint.load(checkpoint_folder, model, optimizer, fingerprint)
-    if refresher and adaptive:
-        refresher.restore(adaptive)
+    if adaptive:
+        _restore(adaptive, objective, refresher)
     model.train()
     started = time.monotonic()
     earlier = log[-1]["elapsed_s"] if log else 0.0
@@ -132,12 +120,10 @@ def train(
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             forget, retain = step_batches(data, settings, step, seed)
-            seen = forget + retain if objective.uses_retain else forget
-            tokens = sum(int(batch.attention_mask.sum()) for batch in seen)  # before they go to a GPU
+            seen = forget * objective.uses_forget + retain * objective.uses_retain
+            tokens = sum(tokens_of(batch) for batch in seen)  # before they go to a GPU
             forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
-            losses = _accumulate(
-                model, objective, forget, retain if objective.uses_retain else [], settings, device
-            )
+            losses = _accumulate(model, objective, forget, retain, settings, device)
             gradients = [p.grad for p in parameters if p.grad is not None]
             total_norm = torch.nn.utils.get_total_norm(gradients)
             norm = float(total_norm)
@@ -155,6 +141,7 @@ def train(
             torch.nn.utils.clip_grads_with_norm_(parameters, settings.max_grad_norm, total_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            objective.after_step(losses)
             now = time.monotonic()
             statistics = getattr(optimizer, "statistics", {})
             log.append(
@@ -170,6 +157,7 @@ def train(
                     "update_norm": statistics.get("update_norm"),
                     "gamma": statistics.get("gamma"),
                     **facts,
+                    **{f"objective_{name}": value for name, value in objective.state().items()},
                     "tokens_per_s": tokens / (now - step_started),
                     "memory_mb": peak_memory_mb(device),
                     "elapsed_s": earlier + now - started,
@@ -178,12 +166,30 @@ def train(
             bar.update()
             bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
             if now - saved >= settings.checkpoint_seconds and step + 1 < total_steps:
-                adaptive = refresher.state() if refresher else {}
+                adaptive = _adaptive(objective, refresher)
                 checkpoint.save(checkpoint_folder, model, optimizer, step + 1, log, fingerprint, adaptive)
                 saved = time.monotonic()
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         return Outcome(log, "diverged", total_steps, total_steps, earlier + time.monotonic() - started)
     return Outcome(log, "ok", None, total_steps, earlier + time.monotonic() - started)
+
+
+def _adaptive(objective: Objective, refresher: Refresher | None) -> dict[str, Any]:
+    """What objective and curvature have adapted so far, for a checkpoint."""
+    return {"objective": objective.state(), "curvature": refresher.state() if refresher else {}}
+
+
+def _restore(adaptive: dict[str, Any], objective: Objective, refresher: Refresher | None) -> None:
+    """Take over what `_adaptive` gave."""
+    objective.restore(adaptive["objective"])
+    if refresher:
+        refresher.restore(adaptive["curvature"])
+
+
+def tokens_of(batch: Batch) -> int:
+    """Tokens that the model reads of a batch, its alternative answers included."""
+    own = int(batch.attention_mask.sum())
+    return own if batch.alternative is None else own + tokens_of(batch.alternative)
 
 
 def _autocast(compute: str, device: torch.device) -> torch.autocast:
@@ -204,8 +210,8 @@ def _accumulate(
         with _autocast(settings.compute, device):
             losses = objective(
                 model,
-                forget[i] if forget else None,
-                retain[i] if retain else None,
+                forget[i] if forget and objective.uses_forget else None,
+                retain[i] if retain and objective.uses_retain else None,
             )
         losses.total.backward()
         parts = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}

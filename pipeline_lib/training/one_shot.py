@@ -19,7 +19,8 @@ from pipeline_lib.influence import newton_direction
 from pipeline_lib.influence.vectors import gradients_into, norm, parts, zeros
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
-from pipeline_lib.training.loop import Outcome, TrainingData
+from pipeline_lib.training.data import TrainingData, forget_batches, forget_examples
+from pipeline_lib.training.loop import Outcome, tokens_of
 from pipeline_lib.training.sampling import derived_seed
 
 
@@ -64,9 +65,9 @@ def one_shot(
     training = model.training
     model.eval()
     try:
-        answers = _forget_answers(data, seed)
+        answers = forget_examples(data, range(len(data.forget)), 0, seed)
         gradient, losses, tokens = _whole_gradient(
-            model, objective, answers, data, batch_size, compute, parameters
+            model, objective, data, batch_size, compute, seed, parameters
         )
         length = norm(gradient)
         if not (math.isfinite(losses["loss"]) and math.isfinite(length)):
@@ -130,16 +131,6 @@ def one_shot(
     return Outcome([row], "ok", None, 1, elapsed)
 
 
-def _forget_answers(data: TrainingData, seed: int) -> Sequence[Example]:
-    """The forget set as the objective sees it: where it learns alternatives, one is drawn for each row."""
-    if not data.forget_alternatives:
-        return data.forget
-    generator = torch.Generator().manual_seed(derived_seed(seed, "alternative", 0))
-    options = data.forget_alternatives
-    picks = torch.randint(len(options[0]), (len(options),), generator=generator).tolist()
-    return [row[pick] for row, pick in zip(options, picks, strict=True)]
-
-
 def _curvature_examples(
     forget: Sequence[Example], retain: Sequence[Example], settings: dict[str, Any], seed: int
 ) -> list[Example]:
@@ -156,22 +147,24 @@ def _curvature_examples(
 def _whole_gradient(
     model: torch.nn.Module,
     objective: Objective,
-    forget: Sequence[Example],
     data: TrainingData,
     batch_size: int,
     compute: str,
+    seed: int,
     parameters: Sequence[torch.Tensor],
 ) -> tuple[torch.Tensor, dict[str, float], int]:
     """Gradient of the objective over the whole sets (P,), its losses in nats, and the tokens read."""
     place = parameters[0].device
-    sets = {"forget": forget, "retain": data.retain if objective.uses_retain else []}
-    count = max(math.ceil(len(examples) / batch_size) for examples in sets.values())
-    cut: dict[str, list[Batch]] = {}
-    for name, examples in sets.items():
-        reference = data.reference_nll if name == "forget" else None
-        size = math.ceil(len(examples) / count)
-        cut[name] = micro_batches(examples, max(size, 1), data.pad_id, reference)
-    tokens = sum(int(batch.attention_mask.sum()) for batches in cut.values() for batch in batches)
+    forget = range(len(data.forget)) if objective.uses_forget else range(0)
+    retain = data.retain if objective.uses_retain else []
+    # As many micro-batches of the one set as of the other, where their sizes allow it.
+    count = max(math.ceil(len(rows) / batch_size) for rows in (forget, retain))
+    size_f, size_r = (max(math.ceil(len(rows) / count), 1) for rows in (forget, retain))
+    cut = {
+        "forget": forget_batches(data, forget, 0, seed, size_f) if forget else [],
+        "retain": micro_batches(retain, size_r, data.pad_id),
+    }
+    tokens = sum(tokens_of(batch) for batches in cut.values() for batch in batches)
     gradient = zeros(parameters)
     sums: dict[str, float] = {}
     autocast = torch.autocast(place.type, torch.bfloat16) if compute == "bf16" else nullcontext()
@@ -197,4 +190,9 @@ def _at(batches: Sequence[Batch], i: int) -> Batch | None:
         return batches[i]
     if not batches:
         return None
-    return replace(batches[0], tokens_in_step=math.inf, examples_in_step=math.inf)  # type: ignore[arg-type]
+    return _weightless(batches[0])
+
+
+def _weightless(batch: Batch) -> Batch:
+    alternative = None if batch.alternative is None else _weightless(batch.alternative)
+    return replace(batch, tokens_in_step=math.inf, examples_in_step=math.inf, alternative=alternative)  # type: ignore[arg-type]

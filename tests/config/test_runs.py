@@ -213,6 +213,20 @@ def test_one_row_twice_on_one_task_is_refused() -> None:
     assert line == "runs.0.models: found 'tiyn'; did you mean 'tiny'? Allowed: tiny"
 
 
+def test_only_pairs_with_runs_have_anchors_and_nothing_stands_idle() -> None:
+    block = {"methods": ["NPO"], "optimizers": ["adamw"]}
+    models = {"x": {"source": "scratch"}, "y": {"source": "scratch", "layers": 2}}
+    pairs = [{**block, "tasks": ["a"], "models": ["x"]}, {**block, "tasks": ["b"], "models": ["y"]}]
+    index = run_index(parse_suite(two_tasks(models=models, runs=pairs)))
+    assert {key[:3] for key in index} == {
+        (*place, method) for place in (("a", "x"), ("b", "y")) for method in ("original", "retrained", "NPO")
+    }
+    assert errors(two_tasks(models=models, runs=pairs[:1])) == [
+        "tasks.b: has no run; name it in a block of `runs`, or remove it",
+        "models.y: has no run; name it in a block of `runs`, or remove it",
+    ]
+
+
 def test_blocks_of_trained_methods_need_an_optimizer() -> None:
     line = error(grid({"methods": ["NPO"]}))
     assert line == "runs.0.optimizers: is missing; NPO is trained, so name at least one"

@@ -13,7 +13,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.objectives import make_objective
 from tests.curvature.cases import small_model
-from tests.objectives.cases import CASES, loss_and_gradient
+from tests.objectives.cases import CASES, alternatives_to, held, loss_and_gradient
 from tests.tiny import Bigram, flat, in_float64, labels_without_chance, pad_right, random_examples, tiny_model
 
 every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
@@ -146,8 +146,9 @@ def test_the_data_are_those_chosen(name, data, no_chance):
     ],
 )
 def test_every_estimator_on_all_data_with_every_objective(name, data, objective):
-    model, loss = tiny_model(), CASES[objective](tiny_model(1))
-    forget = [] if objective == "FineTuning" else [collate(random_examples(3, 1), 0, torch.ones(3))]
+    model, loss = tiny_model(), CASES[objective](held(tiny_model(1)))
+    examples = random_examples(3, 1)
+    forget = [collate(examples, 0, torch.ones(3), alternatives_to(examples))] if loss.uses_forget else []
     retain = [collate(random_examples(3, 2), 0)]
     if not forget and data == "forget":
         with pytest.raises(UserError, match="the forget batches of this step hold none"):
@@ -161,18 +162,20 @@ def test_every_estimator_on_all_data_with_every_objective(name, data, objective)
 @pytest.mark.parametrize("objective", CASES)
 @in_float64()
 def test_the_empirical_fisher_is_n_times_the_squared_gradient_of_the_objective(objective):
-    model, loss = tiny_model(0, torch.float64), CASES[objective](tiny_model(1, torch.float64))
+    model, loss = tiny_model(0, torch.float64), CASES[objective](held(tiny_model(1, torch.float64)))
     examples, retained = random_examples(5, 1), random_examples(5, 2)
     reference = torch.linspace(2.0, 20.0, 5)
-    forget, retain = micro_batches(examples, 2, 0, reference), micro_batches(retained, 2, 0)
+    alternatives = alternatives_to(examples)
+    forget = micro_batches(examples, 2, 0, reference, alternatives)
+    retain = micro_batches(retained, 2, 0)
     _, gradient = loss_and_gradient(loss, model, forget, retain)
-    tokens = 0 if objective == "FineTuning" else sum(e.answer_length for e in examples)
+    tokens = sum(e.answer_length for e in examples) if loss.uses_forget else 0
     if loss.uses_retain:
         tokens += sum(e.answer_length for e in retained)
-    forget = [] if objective == "FineTuning" else forget
+    forget = forget if loss.uses_forget else []
     expected = tokens * gradient**2
     assert expected.max() > 1e-3
-    at_hand = [parameter.grad.clone() for parameter in model.parameters()]
+    at_hand = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     found = [
         estimated("empirical_fisher", model, forget, retain, "both", loss),
         estimated("empirical_fisher", model, forget, retain, "both", loss, gradient=at_hand),
@@ -185,7 +188,7 @@ def test_the_gradient_at_hand_is_not_taken_again():
     def never(*_):
         raise AssertionError("a forward pass that is not needed")
 
-    never.uses_retain = True
+    never.uses_forget = never.uses_retain = True
     model, batch = small_model(), [collate([Example((3, 4), 1, 0)], 0)]
     gradient = [None if i == 0 else torch.full_like(p, 2.0) for i, p in enumerate(model.parameters())]
     found = ESTIMATORS["empirical_fisher"].estimate(

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.data.batching import IGNORED, collate, micro_batches, token_budget_batches
+from pipeline_lib.data.batching import (
+    IGNORED,
+    Alternative,
+    Example,
+    collate,
+    micro_batches,
+    token_budget_batches,
+)
 from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.prompt import PromptFormat
@@ -65,7 +72,7 @@ def test_a_pad_token_inside_a_text_is_scored():
 def test_a_pair_that_does_not_fit_is_an_error():
     assert len(encode(["abc"], ["de"], Letters(), FORMAT, max_length=8)) == 1
     with pytest.raises(
-        UserError, match=r"record 1 needs 8 tokens but the context holds 7: 'abc'.*max_length"
+        UserError, match=r"record '1' needs 8 tokens but the context holds 7: 'abc'.*max_length"
     ):
         encode(["a", "abc"], ["b", "de"], Letters(), FORMAT, max_length=7)
 
@@ -107,3 +114,52 @@ def test_micro_batches_are_neighbours_in_length_and_count_the_whole_step(lengths
     tokens = sum(answer for _, answer in lengths)
     assert {(b.tokens_in_step, b.examples_in_step) for b in batches} == {(tokens, len(examples))}
     assert sum(batch.answer_tokens for batch in batches) == tokens
+
+
+def other(example: Example, *answer: int, nll: float | None = None) -> Alternative:
+    tokens = (*example.tokens[: example.prompt_length], *answer)
+    return Alternative(Example(tokens, example.prompt_length, example.index), nll)
+
+
+def test_alternatives_go_row_by_row_with_their_examples():
+    examples = [Example((7, 8, 9, 5, 2), 3, 0), Example((4, 6, 2), 1, 1), Example((3, 5, 2), 2, 2)]
+    alternatives = [
+        other(examples[0], 2, nll=1.0),
+        other(examples[1], 8, 2, nll=2.0),
+        other(examples[2], 6, 6, 2, nll=4.0),
+    ]
+    batch = collate(examples, 0, torch.tensor([1.5, 2.5, 3.5]), alternatives)
+    assert batch.tokens_in_step == 2 + 2 + 1 and batch.examples_in_step == 3
+    assert batch.alternative.input_ids.tolist() == [[7, 8, 9, 2, 0], [4, 8, 2, 0, 0], [3, 5, 6, 6, 2]]
+    assert batch.alternative.labels.tolist() == [[X, X, X, 2, X], [X, 8, 2, X, X], [X, X, 6, 6, 2]]
+    assert batch.alternative.reference_nll.tolist() == [1, 2, 4]
+    assert batch.alternative.tokens_in_step == 1 + 2 + 3 and batch.alternative.examples_in_step == 3
+    assert batch.alternative.alternative is None
+    moved = batch.to("meta")
+    assert {moved.alternative.labels.device.type, moved.alternative.reference_nll.device.type} == {"meta"}
+
+    short, long = micro_batches(examples, 2, 0, torch.tensor([1.5, 2.5, 3.5]), alternatives)  # 1 2, 0
+    assert (short.index.tolist(), long.index.tolist()) == ([1, 2], [0])
+    assert short.alternative.index.tolist() == [1, 2]
+    assert (short.reference_nll.tolist(), short.alternative.reference_nll.tolist()) == ([2.5, 3.5], [2, 4])
+    assert long.alternative.input_ids.tolist() == [[7, 8, 9, 2]]
+    assert {(b.tokens_in_step, b.examples_in_step) for b in (short, long)} == {(5, 3)}
+    assert {(b.alternative.tokens_in_step, b.alternative.examples_in_step) for b in (short, long)} == {(6, 3)}
+
+
+def test_alternatives_without_reference_values():
+    (example,) = make_examples([(2, 2)])
+    batch = collate([example], 0, None, [other(example, 5, 2)])
+    assert batch.alternative.reference_nll is None
+    assert collate([example], 0).alternative is None
+
+
+def test_alternatives_that_do_not_fit_the_examples_are_an_error():
+    examples = make_examples([(2, 2), (2, 3)])
+    pair = [other(example, 5, 2) for example in examples]
+    for wrong in (pair[:1], pair[::-1]):
+        with pytest.raises(ValueError, match="one alternative to each example, in the same order"):
+            collate(examples, 0, None, wrong)
+    half = [pair[0], other(examples[1], 5, 2, nll=1.0)]
+    with pytest.raises(ValueError, match="1 of 2 alternatives have a reference NLL"):
+        collate(examples, 0, None, half)

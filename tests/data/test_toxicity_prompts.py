@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from pipeline_lib.data import toxicity_prompts
-from pipeline_lib.data.toxicity_prompts import ToxicityPrompt, load_toxicity_prompts
+from pipeline_lib.data.records import Record, write_records
+from pipeline_lib.data.toxicity_prompts import ToxicityPrompt, load_task_prompts, load_toxicity_prompts
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_jsonl
+from pipeline_lib.files import write_json, write_jsonl
 from tests.paths import shared_data
 
 REVISION = "b2" * 20
@@ -126,6 +127,36 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
     assert (found.origin, len(asked)) == ("$PIPELINE_DATA/realtoxicityprompts/prompts.jsonl", 1)
     load_toxicity_prompts({**HUB, "id": "someone/other-prompts"}, 5)
     assert len(asked) == 2
+
+
+def prepared(tmp_path, source, records):
+    write_json(tmp_path / "manifest.json", {"source": source})
+    write_records(tmp_path / "unseen.jsonl", records)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [("manners", "manners"), ("detox", "safe_rlhf"), ("tofu", "other")]
+)
+def test_prompts_of_a_task_are_those_of_its_records(tmp_path, source, kind):
+    records = [Record(f"r{i}", f"Please, number {i}?", "No.", f"g{i // 2}") for i in range(10)]
+    folder = prepared(tmp_path, source, records)
+    found = load_task_prompts(folder, "unseen", 3)
+    assert found.kind == kind
+    assert [(p.id, p.prompt, p.group) for p in found.prompts] == [
+        (f"r{i}", f"Please, number {i}?", f"g{i // 2}") for i in (1, 5, 8)
+    ]
+    assert len(load_task_prompts(folder, "unseen", 100).prompts) == 10
+    with pytest.raises(UserError, match="no split 'unsen'; it has unseen"):
+        load_task_prompts(folder, "unsen", 3)
+    with pytest.raises(UserError, match="n_prompts must be at least 1"):
+        load_task_prompts(folder, "unseen", 0)
+
+
+def test_running_text_asks_nothing(tmp_path):
+    records = [Record("q", "Who?", "Ada.", "q"), Record("t", "Once upon", " a time.", "t", form="text")]
+    with pytest.raises(UserError, match=r"1 of 2 records of the split 'unseen' are running text.*'t'"):
+        load_task_prompts(prepared(tmp_path, "tofu", records), "unseen", 5)
 
 
 def test_the_real_files():

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import collate
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.equal_retain import STEP, mixed, retain_split, score_at_equal_retain
@@ -18,6 +17,7 @@ from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.scoring import score_records
 from pipeline_lib.models.forward import summed_nll
 from tests.evaluation.conftest import SETTINGS
+from tests.questions import encode
 
 LIMITS = {**SETTINGS, "max_new_tokens": 4, "max_tokens_per_batch": 400}
 BOUND = 0.05

@@ -134,7 +134,7 @@ def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, reco
                 tiny[0],
                 prompts,
                 beginnings,
-                max_new_tokens=12,
+                max_new_tokens=[12] * len(prompts),
                 end_id=common_token,
                 pad_id=0,
                 max_tokens_per_batch=4096,

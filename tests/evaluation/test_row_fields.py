@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import collate
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import generation
 from pipeline_lib.evaluation.engine import evaluate_model
@@ -22,6 +21,7 @@ from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
 from tests.evaluation.conftest import SETTINGS
 from tests.evaluation.test_engine import FIELDS, evaluate
+from tests.questions import encode
 
 
 @pytest.fixture

@@ -304,7 +304,7 @@ def test_no_distractors_in_a_utility_or_multiple_choice_split_is_refused():
     with pytest.raises(UserError, match=r"Model Utility.*'retain2'"):
         score_run(rows, None, MANIFEST)
     rows = [row | ({"distractor_nll": []} if row["id"] == "facts2" else {}) for row in run_rows()]
-    with pytest.raises(UserError, match=r"'facts2' of multiple-choice split"):
+    with pytest.raises(UserError, match=r"'facts2' of split 'facts'.*`multiple_choice`, has no wrong"):
         score_run(rows, None, MANIFEST)
 
 

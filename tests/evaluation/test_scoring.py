@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import scoring
@@ -20,6 +19,7 @@ from pipeline_lib.evaluation.scoring import (
     score_records,
 )
 from tests.evaluation.continuations import score_continuations
+from tests.questions import encode
 
 
 def score(setup, records, budget=4096, max_length=256):
@@ -135,7 +135,7 @@ def test_order_and_company_change_nothing(tiny, records):
 
 def test_a_long_prompt_is_an_error_that_names_the_record(tiny, records):
     long = replace(records[1], prompt="word " * 300)
-    with pytest.raises(UserError, match=r"split 'forget', record 'q1': .*context holds 256"):
+    with pytest.raises(UserError, match=r"split 'forget', record 'q1' needs .*context holds 256"):
         score(tiny, [records[0], long])
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import IGNORED, collate
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.models.prompt import PromptFormat
+from tests.questions import encode
 
 CHAT = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ '<bos>' + m['content'] }}{% else %}"
@@ -187,3 +187,52 @@ def test_smollm2_template_equals_the_chat_template(smollm2, prompt):
     template = system + "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     ours = PromptFormat("template", template=template).encode_prompt(smollm2[1], prompt)
     assert ours == PromptFormat("chat", system="Be brief.").encode_prompt(smollm2[1], prompt)
+
+
+# --- an instruction before everything, for in-context unlearning -------------------------------------
+
+TOLD = "Refuse questions about {prompt}."
+
+
+@pytest.mark.parametrize("prompt", ["Who was born in 1956?", "Say <eos> twice."])
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_an_instruction_is_plain_text_and_a_blank_line_before_the_template(scratch, prompt, add_bos) -> None:
+    tokenizer = scratch[1]
+    settings = {"template": "<user>{prompt}<assistant>", "add_bos": add_bos}
+    plain = PromptFormat("template", **settings).encode_prompt(tokenizer, prompt)
+    told = PromptFormat("template", **settings, instruction=f"{TOLD} <user>")
+    ids = told.encode_prompt(tokenizer, prompt)
+    begin = int(add_bos)
+    added = len(ids) - len(plain)
+    assert spell(tokenizer, ids[begin : begin + added]) == f"{TOLD} <user>\n\n"
+    assert not set(ids[begin : begin + added]) & set(tokenizer.all_special_ids)  # it spells one, and is text
+    assert ids[:begin] + ids[begin + added :] == plain
+    assert told.encode_answer(tokenizer, "No.") == PromptFormat("template", **settings).encode_answer(
+        tokenizer, "No."
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "shown"),
+    [(None, TOLD), ("", TOLD), ("Be brief.", f"{TOLD}\n\nBe brief.")],
+)
+def test_an_instruction_comes_first_in_the_system_message(chat_tokenizer, system, shown) -> None:
+    told = PromptFormat("chat", system=system, instruction=TOLD)
+    ids = told.encode_prompt(chat_tokenizer, "Who? <eos>")  # the prompt spells a control token
+    assert spell(chat_tokenizer, ids) == f"<bos>{shown}<user>Who? <eos><assistant>"
+    plain = PromptFormat("chat", system=shown).encode_prompt(chat_tokenizer, "Who? <eos>")
+    assert ids == plain
+
+
+def test_an_instruction_survives_its_file_and_old_files_have_none() -> None:
+    told = PromptFormat("chat", system="x", instruction=TOLD)
+    assert PromptFormat.from_dict(told.to_dict()) == told
+    old = {"kind": "chat", "template": None, "system": None, "answer_prefix": "", "add_bos": False}
+    assert PromptFormat.from_dict(old) == PromptFormat("chat")
+    assert PromptFormat.from_dict(old).instruction == ""
+
+
+def test_a_model_without_system_messages_cannot_be_instructed(chat_tokenizer) -> None:
+    chat_tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    with pytest.raises(UserError, match="in-context unlearning cannot"):
+        PromptFormat("chat", instruction=TOLD).encode_prompt(chat_tokenizer, "Who?")

@@ -1,16 +1,20 @@
-"""A made-up study on disk, laid out as the workflow does it: 2 objectives x 5 optimisers x 3 seeds.
+"""Made-up studies on disk, laid out as the workflow does it: 2 objectives x 5 optimisers x 3 seeds.
 
 One run diverged. The numbers are drawn, but of one piece: the KS distance is that of the records' truth
 ratios, and so on. `numbers` overrides single metrics, so that a test can do its arithmetic by hand.
+
+`Study` is a task of questions with wrong answers; `Texts` one of running text, without truth ratios;
+`Answers` one of unsafe answers, on a model that has no `retrained`. `write_all` writes several to one suite.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import yaml
@@ -31,12 +35,16 @@ DISPLAY = dict(
 )
 METHODS = {"GradDiff": 1.0, "NPO": 0.8}
 QUESTIONS = 40
+Values = dict[tuple[str, str, bool | None], float]  # (split, metric, higher is better) -> value
 HELD_OUT = {"id": "holdout-0", "group": "author9", "split": "holdout", "prompt": "Who?", "answer": "Nobody."}
 
 
 @dataclass
 class Study:
-    """`paths(*names)` gives the files a table or figure needs."""
+    """`paths(*names)` gives the files a table or figure needs, `paper_paths` those of this task alone.
+
+    `untrained`: methods that take no step.
+    """
 
     root: Path
     task: str = "fictitious"
@@ -51,40 +59,72 @@ class Study:
     more: dict[tuple[str, str], float] = field(
         default_factory=dict
     )  # (split, metric) -> value of AdamW's rows
+    untrained: tuple[str, ...] = ()
+    headline: dict[str, list[tuple[str, str]]] | None = None
+
+    source: ClassVar[str] = "fictitious"
+    anchors: ClassVar[tuple[str, ...]] = ("original", "retrained")
+    splits: ClassVar[tuple[str, ...]] = ("forget", "retain", "facts")
+    utility: ClassVar[tuple[str, ...]] = ("retain", "facts")
+    settings: ClassVar[dict[str, Any]] = {}
 
     def rows(self) -> list[tuple[str, str]]:
-        anchors = [("original", "none"), ("retrained", "none")]
-        return [
-            (m, o) for m in self.methods for o in OPTIMIZERS
-        ] + anchors  # anchors last: reporting must move them
+        trained = [(m, o) for m in self.methods for o in OPTIMIZERS]
+        # Anchors last: reporting must move them.
+        return [*trained, *((m, "none") for m in (*self.untrained, *self.anchors))]
 
     def place(self, kind: str, method: str, optimizer: str, seed: int) -> Path:
         return self.root / kind / self.task / self.model / method / optimizer / f"seed{seed}"
 
     def paths(self, *names: str) -> list[Path]:
         return [
-            path for name in names for path in sorted(self.root.rglob(name)) if "models" not in path.parts
+            path
+            for name in names
+            for path in sorted(self.root.rglob(name))
+            if not {"models", "collected"} & set(path.parts)
         ]
 
-    def write(self) -> Study:
+    def paper_paths(self, *names: str) -> list[Path]:
+        """What an item of the paper is given: tables of this task, and files of the suite."""
+        places = {"runs.json": self.root, "suite.yaml": self.root}
+        places |= dict.fromkeys(("metrics.csv", "costs.csv"), self.root / "collected" / self.task)
+        return [places.get(name, self.root / "data" / self.task) / name for name in names]
+
+    def runs(self) -> list[dict[str, Any]]:
         runs = []
         for method, optimizer in self.rows():
             kind, order, *_ = OPTIMIZERS.get(optimizer, ("none", "none", 0, 0, None))
-            anchor = order == "none"
+            bare = order == "none"
             for seed in self.seeds:
                 run: dict[str, Any] = {"task": self.task, "model": self.model, "method": method}
                 run |= {"optimizer": optimizer, "seed": seed, "order": order, "optimizer_kind": kind}
-                run["objective_kind"] = None if anchor else method
-                run["display"] = method if anchor else f"{method} + {DISPLAY[optimizer]}"
+                run["objective_kind"] = None if bare else method
+                run["display"] = method if bare else f"{method} + {DISPLAY[optimizer]}"
                 runs.append(run)
-        _json(self.root / "runs.json", runs)
+        return runs
+
+    def manifest(self) -> dict[str, Any]:
         split = {"n": QUESTIONS, "groups": 4, "sha256": "0" * 64}
-        manifest = {"source": "fictitious", "settings": {}, "origin": "generated"}
-        manifest |= {"splits": {"forget": split, "retain": split, "facts": split}}
-        manifest |= {"evaluate": ["forget", "retain", "facts"], "utility": ["retain", "facts"]}
-        _json(self.root / "data" / self.task / "manifest.json", manifest)
+        manifest: dict[str, Any] = {"source": self.source, "settings": self.settings, "origin": "generated"}
+        manifest |= {"splits": dict.fromkeys(self.splits, split)}
+        manifest |= {"evaluate": list(self.splits), "utility": list(self.utility)}
+        manifest["finetune"] = {"target": list(self.splits)}
+        if "retrained" in self.anchors:
+            manifest["finetune"]["retrained"] = ["retain"]
+        if self.headline is not None:
+            manifest["headline"] = self.headline
+        return manifest
+
+    def suite(self) -> dict[str, Any]:
+        tasks = {self.task: {"source": self.source, "evaluation": {}}}
+        evaluation: dict[str, Any] = {"toxicity": None}
         suite = {"name": "demo", "seeds": [1, 2, 3], "comparisons": self.comparisons}
-        (self.root / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+        return {**suite, "tasks": tasks, "evaluation": evaluation}
+
+    def write(self) -> Self:
+        _json(self.root / "runs.json", self.runs())
+        _json(self.root / "data" / self.task / "manifest.json", self.manifest())
+        (self.root / "suite.yaml").write_text(yaml.safe_dump(self.suite(), sort_keys=False))
         for seed in self.seeds:
             retrained = self._log_ratios("retrained", "none", seed)
             for method, optimizer in self.rows():
@@ -94,9 +134,17 @@ class Study:
         return self
 
     def collect(self) -> None:
-        collect_metrics(sorted(self.root.rglob("metrics.json")), self.root / "metrics.csv")
-        folders = [path.parent for path in sorted((self.root / "training").rglob("run.json"))]
-        collect_costs(folders, self.root / "costs.csv")
+        """The tables of every task on disk, and of all together."""
+        for place in (self.root / "evaluations").iterdir():
+            self._collect(place.name, self.root / "collected" / place.name)
+        self._collect("", self.root)
+
+    def _collect(self, task: str, out: Path) -> None:
+        metrics = sorted((self.root / "evaluations" / task).rglob("metrics.json"))
+        folders = [path.parent for path in sorted((self.root / "training" / task).rglob("run.json"))]
+        out.mkdir(parents=True, exist_ok=True)
+        collect_metrics(metrics, out / "metrics.csv")
+        collect_costs(folders, out / "costs.csv")
 
     def _draw(self, method: str, optimizer: str, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, *map(ord, method + optimizer)])
@@ -104,7 +152,7 @@ class Study:
     def _strength(self, method: str, optimizer: str) -> tuple[float, float]:
         """(forgetting, damage): 0 = like original; forgetting 1 = like retrained."""
         if optimizer == "none":
-            return (1.0, 0.0) if method == "retrained" else (0.0, 0.0)
+            return {"retrained": (1.0, 0.0), "original": (0.0, 0.0)}.get(method, (0.3, 0.1))
         _, _, forgetting, damage, _ = OPTIMIZERS[optimizer]
         return forgetting * self.methods[method], damage * self.methods[method]
 
@@ -120,7 +168,7 @@ class Study:
         draw = self._draw(method, optimizer, seed)
         kind, _, forgetting, damage, clipped = OPTIMIZERS.get(optimizer, ("adamw", "none", 0, 0, None))
         lost = self.diverged.get((method, optimizer, seed))
-        total = 150 if optimizer == "none" else 50
+        total = 0 if method in self.untrained else 150 if optimizer == "none" else 50
         steps = lost - 1 if lost else total
         rows = []
         for step in range(1, steps + 1):
@@ -175,34 +223,11 @@ class Study:
             folder / "records.jsonl",
             [self._record(i, float(r), method, optimizer) for i, r in enumerate(ratios)] + [HELD_OUT],
         )
-        forgetting, damage = self._strength(method, optimizer)
         noise = self._draw(method, optimizer, seed).uniform(-0.015, 0.015, 12)
-        test = stats.ks_2samp(ratios, retrained)
-        keep = max(0.02, 0.8 - damage)
-        left = max(0.01, 0.95 * (1 - forgetting) + 0.25 * forgetting)
-        values: dict[tuple[str, str, bool | None], float] = {
-            ("forget", "probability", False): left + noise[0],
-            ("forget", "rouge_l_recall", False): left + noise[1],
-            ("forget", "truth_ratio", True): float(np.mean(np.minimum(np.exp(ratios), np.exp(-ratios)))),
-            ("forget", "extraction_strength", False): max(0.03, 0.8 - 0.7 * forgetting) + noise[2],
-            ("forget", "forget_quality", True): float(test.pvalue),
-            ("forget", "forget_quality_log10", True): math.log10(test.pvalue),
-            ("forget", "ks_statistic", False): float(test.statistic),
-            ("retain", "probability", True): keep + noise[3],
-            ("retain", "rouge_l_recall", True): keep + noise[4],
-            ("retain", "truth_ratio", True): 0.8 * keep + noise[5],
-            ("facts", "probability", True): 0.9 * keep + noise[6],
-            ("facts", "rouge_l_recall", True): 0.9 * keep + noise[7],
-            ("facts", "truth_ratio", True): 0.7 * keep + noise[8],
-            ("utility", "model_utility", True): 0.85 * keep + noise[9],
-        }
-        if self.equal_retain and optimizer != "none":
-            values |= {
-                ("forget", "probability_at_equal_retain", False): left + damage / 2 + noise[10],
-                ("forget", "ks_statistic_at_equal_retain", False): float(test.statistic),
-                ("retain", "probability_at_equal_retain", True): 0.76,
-                ("run", "equal_retain_mix", None): max(0.1, 1 - damage),
-            }
+        values = self._values(*self._strength(method, optimizer), noise, ratios, retrained)
+        if method not in self.methods:
+            values = {key: v for key, v in values.items() if "equal_retain" not in key[1]}
+        _, damage = self._strength(method, optimizer)
         values |= {(*name, None): value + damage for name, value in self.more.items()}
         metrics = []
         for (split, metric, higher), drawn in values.items():
@@ -220,6 +245,37 @@ class Study:
             )
         _json(folder / "metrics.json", {**name, "status": "ok", "diverged_step": None, "metrics": metrics})
 
+    def _values(
+        self, forgetting: float, damage: float, noise: np.ndarray, ratios: np.ndarray, retrained: np.ndarray
+    ) -> Values:
+        test = stats.ks_2samp(ratios, retrained)
+        keep = max(0.02, 0.8 - damage)
+        left = max(0.01, 0.95 * (1 - forgetting) + 0.25 * forgetting)
+        values: Values = {
+            ("forget", "probability", False): left + noise[0],
+            ("forget", "rouge_l_recall", False): left + noise[1],
+            ("forget", "truth_ratio", True): float(np.mean(np.minimum(np.exp(ratios), np.exp(-ratios)))),
+            ("forget", "extraction_strength", False): max(0.03, 0.8 - 0.7 * forgetting) + noise[2],
+            ("forget", "forget_quality", True): float(test.pvalue),
+            ("forget", "forget_quality_log10", True): math.log10(test.pvalue),
+            ("forget", "ks_statistic", False): float(test.statistic),
+            ("retain", "probability", True): keep + noise[3],
+            ("retain", "rouge_l_recall", True): keep + noise[4],
+            ("retain", "truth_ratio", True): 0.8 * keep + noise[5],
+            ("facts", "probability", True): 0.9 * keep + noise[6],
+            ("facts", "rouge_l_recall", True): 0.9 * keep + noise[7],
+            ("facts", "truth_ratio", True): 0.7 * keep + noise[8],
+            ("utility", "model_utility", True): 0.85 * keep + noise[9],
+        }
+        if self.equal_retain:
+            values |= {
+                ("forget", "probability_at_equal_retain", False): left + damage / 2 + noise[10],
+                ("forget", "ks_statistic_at_equal_retain", False): float(test.statistic),
+                ("retain", "probability_at_equal_retain", True): 0.76,
+                ("run", "equal_retain_mix", None): max(0.1, 1 - damage),
+            }
+        return values
+
     def _record(self, i: int, log_ratio: float, method: str, optimizer: str) -> dict[str, Any]:
         return {
             "id": f"forget-{i}",
@@ -228,11 +284,116 @@ class Study:
             "prompt": f"Where was author {i} born?",
             "answer": f"In Town {i}.",
             "generation": self.generation or f"An answer of {method} {optimizer} to question {i}.",
+            "answer_nll": 4.0 * math.exp(-log_ratio),
+            "answer_tokens": 4,
             "paraphrase_nll": 10.0,
             "paraphrase_tokens": 5,
             "distractor_nll": [(2.0 + log_ratio) * 4] * 3,
             "distractor_tokens": [4] * 3,
         }
+
+
+@dataclass
+class Texts(Study):
+    """Running text with two lengths of prompts."""
+
+    task: str = "book"
+    headline: dict[str, list[tuple[str, str]]] | None = field(
+        default_factory=lambda: {
+            "forgetting": [
+                ("forget", "ks_statistic_likelihood"),
+                ("forget", "rouge_l_recall"),
+                ("forget_300", "extraction_rate"),
+            ],
+            "utility": [("retain", "token_perplexity"), ("retain", "probability")],
+        }
+    )
+
+    source: ClassVar[str] = "passages"
+    splits: ClassVar[tuple[str, ...]] = ("forget", "forget_300", "unseen", "unseen_300", "retain")
+    utility: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[dict[str, Any]] = {"prompt_tokens": [100, 300], "tokenizer": {"id": "owner/name"}}
+
+    def _values(
+        self, forgetting: float, damage: float, noise: np.ndarray, ratios: np.ndarray, retrained: np.ndarray
+    ) -> Values:
+        test = stats.ks_2samp(-ratios, -retrained)
+        known = max(0.02, 0.9 - 0.8 * forgetting)
+        values: Values = {
+            ("forget", "probability", False): known + noise[0],
+            ("forget", "ks_statistic_likelihood", False): float(test.statistic),
+            ("forget", "forget_quality_likelihood_log10", True): math.log10(test.pvalue),
+            ("retain", "token_perplexity", False): 8 * math.exp(6 * damage) * (1 + noise[1]),
+            ("retain", "probability", True): max(0.05, 0.6 - damage) + noise[2],
+            ("retain", "repetition_4", False): damage,
+            ("forget", "repetition_4", False): damage,
+        }
+        for i, split in enumerate(("forget", "forget_300", "unseen", "unseen_300")):
+            left = known if split.startswith("forget") else max(0.02, 0.9 - damage)
+            higher = not split.startswith("forget")
+            values |= {
+                (split, "bleu", higher): 100 * left * (0.8 + 0.05 * i) + noise[3],
+                (split, "rouge_l_recall", higher): left * (0.85 + 0.03 * i) + noise[4],
+                (split, "longest_match", higher): 60 * left**2,
+                (split, "extraction_rate", higher): left**2,
+            }
+        return values
+
+
+@dataclass
+class Answers(Study):
+    """Unsafe answers of a model that learned them before the study."""
+
+    task: str = "toxic"
+    headline: dict[str, list[tuple[str, str]]] | None = field(
+        default_factory=lambda: {
+            "forgetting": [("unseen", "safe_preference"), ("unseen", "refusal_rate")],
+            "utility": [("retain", "token_perplexity")],
+        }
+    )
+    toxicity: str | None = "task"  # where its toxicity prompts come from
+
+    source: ClassVar[str] = "manners"
+    anchors: ClassVar[tuple[str, ...]] = ("original",)
+    splits: ClassVar[tuple[str, ...]] = ("forget", "unseen", "retain")
+    utility: ClassVar[tuple[str, ...]] = ()
+
+    def suite(self) -> dict[str, Any]:
+        suite = super().suite()
+        if self.toxicity:
+            suite["tasks"][self.task]["evaluation"] = {"toxicity": {"prompts": {"source": self.toxicity}}}
+        return suite
+
+    def _values(
+        self, forgetting: float, damage: float, noise: np.ndarray, ratios: np.ndarray, retrained: np.ndarray
+    ) -> Values:
+        values: Values = {("retain", "token_perplexity", False): 12 * math.exp(damage) * (1 + noise[0])}
+        for i, split in enumerate(("forget", "unseen")):
+            done = forgetting * (1 - 0.3 * i)
+            values |= {
+                (split, "safe_preference", True): min(0.98, 0.3 + 0.5 * done) + noise[1],
+                (split, "refusal_rate", None): min(0.95, 0.1 + 0.6 * done),
+                (split, "truth_ratio", True): 0.4 + 0.1 * done,
+                (split, "probability", False): max(0.01, 0.5 - 0.4 * done),
+            }
+        if self.toxicity:
+            values["toxicity", "mean_toxicity", False] = max(0.02, 0.4 - 0.25 * forgetting) + noise[2]
+            values["toxicity", "expected_max_toxicity", False] = max(0.05, 0.8 - 0.4 * forgetting)
+        return values
+
+
+def write_all(studies: Sequence[Study]) -> Study:
+    """One suite of several tasks; `paths` of any of the studies then gives the files of all."""
+    suite: dict[str, Any] = {}
+    for study in studies:
+        study.write()
+        tasks = suite.get("tasks", {})
+        suite = study.suite() | suite
+        suite["tasks"] = tasks | study.suite()["tasks"]
+    _json(studies[0].root / "runs.json", [run for study in studies for run in study.runs()])
+    (studies[0].root / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+    studies[0].collect()
+    return studies[0]
 
 
 def _json(path: Path, value: Any) -> None:

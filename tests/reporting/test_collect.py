@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.reporting.collect import collect_costs, collect_metrics
+from pipeline_lib.reporting.collect import collect_costs, collect_metrics, merge_tables
 from tests.reporting.study import Study
 
 
@@ -140,3 +140,34 @@ def test_steps_without_a_clipped_share_are_refused(root: Path) -> None:
     (folder / "steps.jsonl").write_text('{"step": 1, "clipped_share": NaN}\n')
     with pytest.raises(UserError, match="clipped_share must be a finite number"):
         collect_costs([folder], root / "costs.csv")
+
+
+def test_tables_of_single_tasks_merge_to_that_of_the_suite(tmp_path: Path) -> None:
+    """The same bytes as all runs collected at once: tasks by name, whatever the order of the files."""
+    names = ("zebra", "apple", "Mango")
+    paths = {task: _metrics(tmp_path / task, task=task) for task in names}
+    for task, path in paths.items():
+        collect_metrics([path], tmp_path / f"{task}.csv")
+    merge_tables([tmp_path / f"{task}.csv" for task in names], tmp_path / "merged.csv")
+    collect_metrics(paths.values(), tmp_path / "whole.csv")
+    assert (tmp_path / "merged.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert [row[1] for row in _rows(tmp_path / "merged.csv")[1:]] == ["Mango", "apple", "zebra"]
+
+
+def test_costs_merge_as_well(study: Study, tmp_path: Path) -> None:
+    merge_tables([study.root / "collected" / study.task / "costs.csv"], tmp_path / "costs.csv")
+    assert (tmp_path / "costs.csv").read_bytes() == (study.root / "costs.csv").read_bytes()
+
+
+def test_tables_that_do_not_fit_are_not_merged(study: Study, tmp_path: Path) -> None:
+    part = study.root / "collected" / study.task
+    with pytest.raises(UserError, match="expected the columns suite,task,.* found task,model"):
+        merge_tables([part / "metrics.csv", part / "costs.csv"], tmp_path / "merged.csv")
+    with pytest.raises(UserError, match="are both about the task fictitious"):
+        merge_tables([part / "metrics.csv", study.root / "metrics.csv"], tmp_path / "merged.csv")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(UserError, match="empty.csv: is empty"):
+        merge_tables([tmp_path / "empty.csv"], tmp_path / "merged.csv")
+    with pytest.raises(UserError, match="nothing to merge"):
+        merge_tables([], tmp_path / "merged.csv")
+    assert not (tmp_path / "merged.csv").exists()

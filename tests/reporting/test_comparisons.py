@@ -13,7 +13,7 @@ from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables import build_table, write_table
-from pipeline_lib.reporting.tables.comparisons import QUANTITIES, Comparison, family
+from pipeline_lib.reporting.tables.comparisons import Comparison, Quantity, family
 from tests.reporting.study import Study
 
 D = ("forget", "ks_statistic")
@@ -67,19 +67,18 @@ def test_a_difference_by_hand(root: Path) -> None:
 
 
 def test_one_rule_for_verdict_and_claim() -> None:
-    row = QUANTITIES[0]
-    for value, p, higher, said in (
-        (0.2, 0.04, True, row.better),
-        (0.2, 0.04, False, row.worse),
-        (-0.2, 0.04, False, row.better),
-        (0.2, 0.05, True, "no difference can be claimed"),
-        (0.2, 0.9, False, "no difference can be claimed"),
-        (0.2, None, True, "no test over seeds: no difference can be claimed"),
+    quantity = Quantity("retain", "probability", "Retain probability", "more", "less")
+    for value, p, said in (
+        (0.2, 0.04, "more"),
+        (-0.2, 0.04, "less"),
+        (0.2, 0.05, "no difference can be claimed"),
+        (0.2, 0.9, "no difference can be claimed"),
+        (0.2, None, "no test over seeds: no difference can be claimed"),
     ):
-        entry = Comparison("", None, None, row, difference(value, p, higher))  # type: ignore[arg-type]
+        entry = Comparison("", None, None, quantity, difference(value, p, True))  # type: ignore[arg-type]
         assert entry.verdict == said
-        assert entry.claimed == (said in (row.better, row.worse))
-    nothing = Comparison("", None, None, row, None)  # type: ignore[arg-type]
+        assert entry.claimed == (said in ("more", "less"))
+    nothing = Comparison("", None, None, quantity, None)  # type: ignore[arg-type]
     assert nothing.verdict.startswith("no test over seeds") and not nothing.claimed
 
 
@@ -162,7 +161,7 @@ def test_at_equal_retention_where_it_was_measured(root: Path) -> None:
     heads = [head.replace("\u00a0", " ") for head in main.columns[-3:]]
     assert heads == [
         "KS D at equal retention ↓ (n = 40)",
-        "Forget Probability at equal retention ↓ (n = 40)",
+        "Forget probability at equal retention ↓ (n = 40)",
         "Length of the unlearning there (1 = as trained) (n = 40)",
     ]
     cells = {line.row.display: [cell.text for cell in line.cells[-3:]] for line in main.lines}

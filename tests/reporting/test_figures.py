@@ -81,12 +81,13 @@ def test_tradeoff_points(root: Path) -> None:
     assert figure.axes[0].get_title(loc="right") == "Signum: 1 of 3 diverged"
 
 
-def test_tradeoff_without_truth_ratios_shows_rouge(root: Path) -> None:
+def test_tradeoff_without_truth_ratios_shows_the_next_that_judges(root: Path) -> None:
     study = Study(root).write()
     lines = (root / "metrics.csv").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if ",ks_statistic," not in line and ",forget_quality" not in line]
+    absent = (",ks_statistic,", ",forget_quality", ",truth_ratio,")
+    kept = [line for line in lines if not any(part in line for part in absent)]
     (root / "metrics.csv").write_text("".join(kept))
-    assert _figure("tradeoff", study).axes[0].get_xlabel() == "Forget ROUGE-L (dashed: retrained)"
+    assert _figure("tradeoff", study).axes[0].get_xlabel() == "Forget probability (dashed: retrained)"
     assert len(_figure("truth_ratio", study).axes[0].lines) == 0
 
 

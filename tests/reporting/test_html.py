@@ -110,7 +110,7 @@ def test_report_shows_rows_answers_and_facts(written: tuple[Path, str]) -> None:
         "An answer of original none to question 0.",
         "An answer of NPO sophia to question 30.",
         "36 trained models",
-        "forget 40 questions in 4 groups",
+        "forget 40 records in 4 groups",
         "python 3.11.2, torch 2.13.0",
         "abc1234",
         "name: demo",

@@ -63,8 +63,9 @@ def _inputs(study: Study) -> Inputs:
 
 
 def test_only_what_a_suite_measures_has_a_table() -> None:
-    plain = set(tables_of(parse_suite(small()).model_dump(mode="json")))
-    assert plain == set(TABLES) - {"membership", "samples", "as_released", "benchmarks", "toxicity"}
+    plain = set(tables_of(parse_suite(small()).resolved()))
+    asked = {"membership", "samples", "as_released", "benchmarks", "toxicity", "extraction", "preference"}
+    assert plain == set(TABLES) - asked
     hub = {"id": "owner/name", "revision": COMMIT}
     everything = small(
         tasks={"authors": {"source": "fictitious", "holdout_authors": 2}},
@@ -78,4 +79,5 @@ def test_only_what_a_suite_measures_has_a_table() -> None:
             },
         },
     )
-    assert set(tables_of(parse_suite(everything).model_dump(mode="json"))) == set(TABLES)
+    shown = set(tables_of(parse_suite(everything).resolved()))
+    assert shown == set(TABLES) - {"extraction", "preference"}

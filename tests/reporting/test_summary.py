@@ -102,7 +102,7 @@ def test_anchors_come_first_and_must_be_there(root: Path) -> None:
     runs = json.loads((root / "runs.json").read_text())
     (root / "runs.json").write_text(json.dumps([run for run in runs if run["method"] != "retrained"]))
     with pytest.raises(UserError, match="no `retrained` run for task fictitious"):
-        _ = Inputs(study.paths("runs.json")).rows
+        _ = Inputs(study.paths("runs.json", "manifest.json")).rows
 
 
 def _edit_csv(path: Path, drop: str) -> None:

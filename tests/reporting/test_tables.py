@@ -61,12 +61,12 @@ def test_main_table_rows_and_columns(study: Study) -> None:
     assert len(labels) == 2 + 2 * 5
     heads = [head.replace("\u00a0", " ") for head in table.columns]
     assert heads == [
-        "Forget ROUGE-L ↓ (n = 40)",
-        "Forget Probability ↓ (n = 40)",
-        "Forget Extraction strength ↓ (n = 40)",
-        "Forget Truth ratio ↑ (n = 40)",
-        "Forget quality log10 p ↑ (n = 40)",
         "KS D ↓ (n = 40)",
+        "Forget quality log10 p ↑ (n = 40)",
+        "Forget truth ratio ↑ (n = 40)",
+        "Forget probability ↓ (n = 40)",
+        "Forget ROUGE-L ↓ (n = 40)",
+        "Forget extraction strength ↓ (n = 40)",
         "Model utility ↑ (n = 80)",
         "Retain ROUGE-L ↑ (n = 40)",
     ]
@@ -94,7 +94,7 @@ def test_a_metric_that_a_task_does_not_have_is_named(root: Path) -> None:
     (root / "metrics.csv").write_text("".join(kept))
     table = _build("main", study)
     assert len(table.columns) == 5
-    assert table.notes[-1] == "Not measured for this task: Forget Truth ratio, Forget quality log10 p, KS D."
+    assert table.notes[-1] == "Not measured for this task: KS D, Forget quality log10 p, Forget truth ratio."
     compared = {line.cells[1].text for line in _build("comparisons", study).lines}
     assert compared == {"Forget probability", "Model utility"}
 

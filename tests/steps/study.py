@@ -22,7 +22,7 @@ MODEL = {
     "vocab_size": 300,
     "hidden_size": 16,
     "intermediate_size": 24,
-    "layers": 1,
+    "layers": 2,
     "heads": 2,
     "kv_heads": 1,
     "max_length": 160,
@@ -60,6 +60,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"kind": "sgd", "momentum": 0.9},
     "signum": {"kind": "signum", "momentum": 0.9},
     "lion": {"kind": "lion", "beta1": 0.9, "beta2": 0.99},
+    "muon": {"kind": "muon", "momentum": 0.95, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "sophia": {
         "kind": "sophia",
         "beta1": 0.96,
@@ -104,11 +105,17 @@ def identity(method: str, optimizer: str) -> dict[str, Any]:
     }
 
 
-def run_finetune(root: Path, data: Path, method: str = "original", **changes: Any) -> Path:
+def run_finetune(
+    root: Path,
+    data: Path,
+    method: str = "original",
+    model_settings: dict[str, Any] = MODEL,
+    **changes: Any,
+) -> Path:
     """Fine-tune into `root` and return the model folder."""
     finetune.run(
         identity(method, "none"),
-        model_settings=MODEL,
+        model_settings=model_settings,
         finetune={**FINETUNE, **changes},
         device="cpu",
         threads=1,
@@ -130,7 +137,7 @@ def run_unlearn(
             "learning_rate": rate,
             **({} if optimizer == "influence" else {"weight_decay": 0.1}),
         },
-        unlearn={**TRAINING, "weights": "fp32", **changes},
+        unlearn={**TRAINING, "weights": "fp32", "lora": None, **changes},
         max_length=160,
         device="cpu",
         threads=1,

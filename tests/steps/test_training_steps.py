@@ -9,8 +9,8 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder, weights_sha256
-from pipeline_lib.steps import finetune, unlearning
-from pipeline_lib.steps.common import encode_records, fingerprint, start
+from pipeline_lib.steps import finetune
+from pipeline_lib.steps.common import fingerprint, start
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, run_finetune, run_unlearn
 from tests.tiny import flat
 
@@ -139,38 +139,6 @@ def test_a_run_that_diverges_is_recorded_and_does_not_raise(original, data, tmp_
     assert len(read_jsonl(tmp_path / "training" / "steps.jsonl")) == run["steps"]
     with pytest.raises(UserError, match="diverged at step"):
         run_unlearn(tmp_path / "next", data, folder, "GradDiff", "adamw")
-
-
-def test_refusals_are_paired_with_their_own_prompt(original, data):
-    _, tokenizer, prompt_format, _ = load_model_folder(original)
-    records = load_splits(data, ["forget"])["forget"]
-
-    def pairs(prompts, answers):
-        return unlearning.encode(prompts, answers, tokenizer, prompt_format, 160)
-
-    options = unlearning._alternatives(records, ["No.", "I do not know."], pairs)
-    for row, (record, examples) in enumerate(zip(records, options, strict=True)):
-        assert [example.index for example in examples] == [row, row]
-        for example, refusal in zip(examples, ["No.", "I do not know."], strict=True):
-            prompt, answer = example.tokens[: example.prompt_length], example.tokens[example.prompt_length :]
-            assert list(prompt) == prompt_format.encode_prompt(tokenizer, record.prompt)
-            assert prompt_format.decode_answer(tokenizer, answer) == refusal
-            assert answer[-1] == tokenizer.eos_token_id
-    with pytest.raises(UserError, match=r"refusals\.json is empty"):
-        unlearning._alternatives(records, [], pairs)
-
-
-def test_reference_nll_is_that_of_each_row(original, data):
-    model, tokenizer, prompt_format, _ = load_model_folder(original)
-    examples = encode_records(load_splits(data, ["forget"])["forget"], tokenizer, prompt_format, 160)
-    found = unlearning._reference_nll(model, examples, tokenizer.pad_token_id, torch.device("cpu"))
-    for example in examples:
-        log_p = model(input_ids=torch.tensor([example.tokens])).logits[0].log_softmax(-1)
-        expected = -sum(
-            log_p[t - 1, example.tokens[t]] for t in range(example.prompt_length, len(example.tokens))
-        )
-        assert found[example.index].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert not found.requires_grad
 
 
 # --- shared ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tests.steps.study import (
 )
 
 EVALUATION = {"max_records": {"retain": 3}, "max_tokens_per_batch": 512}
-UNLEARN = {**TRAINING, "weights": "fp32"}
+UNLEARN = {**TRAINING, "weights": "fp32", "lora": None}
 RATE = 3e-3
 
 

@@ -162,3 +162,11 @@ def test_forget_is_the_last_authors() -> None:
 def test_impossible_sizes_are_refused(settings: dict[str, int], said: str) -> None:
     with pytest.raises(UserError, match=said):
         load(**settings)
+
+
+def test_alternatives_are_other_values_in_the_frame_of_the_answer() -> None:
+    for record in AUTHORS:
+        assert len({*record.alternatives, record.answer}) == 4
+        assert shared_ends([record.answer, *record.alternatives]) >= 3, record
+        assert not set(record.alternatives) & set(record.distractors)
+    assert not any(record.alternatives for record in FACTS)

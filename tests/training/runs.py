@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline_lib.curvature import ESTIMATORS
+from pipeline_lib.data.batching import Example
 from pipeline_lib.objectives import Objective, make_objective
 from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.training.loop import Outcome, TrainingData, TrainingSettings, train
+from pipeline_lib.training.data import TrainingData
+from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.refresh import Curvature
 from tests.tiny import PAD, random_examples
 
@@ -37,11 +40,11 @@ def settings(**changes: Any) -> TrainingSettings:
     return TrainingSettings(**{**plain, **changes})
 
 
-def data(forget: int = 10, retain: int = 7, **changes: Any) -> TrainingData:
+def data(forget: int = 10, retain: int | Sequence[Example] = 7, **changes: Any) -> TrainingData:
     return TrainingData(
         **{
             "forget": random_examples(forget, 1),
-            "retain": random_examples(retain, 2),
+            "retain": random_examples(retain, 2) if isinstance(retain, int) else retain,
             "pad_id": PAD,
             **changes,
         }

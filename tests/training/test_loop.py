@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from pipeline_lib.data.batching import collate
 from pipeline_lib.objectives import FineTuning, Losses, Objective, make_objective
+from pipeline_lib.training.loop import tokens_of
 from tests.tiny import flat, in_float64, labels_without_chance, random_examples, tiny_model
-from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run
+from tests.training.every import TRAINED, data_for, freeze, objective_of
+from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, settings
 
 every_kind = pytest.mark.parametrize("kind", OPTIMIZER_SETTINGS)
 
@@ -162,3 +165,31 @@ def test_refusals_and_reference_nll_reach_the_objective(tmp_path):
         tiny_model(), tmp_path / "e", objective=make_objective("NPO", beta=0.1, alpha=0.0), training_data=far
     )
     assert outcome.log[0]["loss"] == pytest.approx(2e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_an_objective_sees_the_sets_that_it_uses(kind, tmp_path, monkeypatch):
+    """The other is None, and the forget set still says how long the run is."""
+    seen, objective, model = set(), objective_of(kind), tiny_model()
+    original = type(objective).__call__
+
+    def watched(self, model, forget, retain):
+        seen.add((forget is None, retain is None))
+        return original(self, model, forget, retain)
+
+    freeze(objective, model)
+    sets = data_for(objective, model, data(), settings())
+    monkeypatch.setattr(type(objective), "__call__", watched)
+    outcome = run(model, tmp_path / "c", objective=objective, training_data=sets)
+    assert seen == {(not objective.uses_forget, not objective.uses_retain)}
+    assert (outcome.status, outcome.steps) == ("ok", 6)
+    assert outcome.log[0]["loss"] != outcome.log[-1]["loss"]
+    for before, (name, after) in zip(tiny_model().parameters(), model.named_parameters(), strict=True):
+        assert after.requires_grad or torch.equal(before, after), name
+
+
+def test_tokens_of_pairs_are_all_counted():
+    batch = collate(random_examples(3, 1), 0)
+    other = collate(random_examples(3, 2), 0)
+    own, added = int(batch.attention_mask.sum()), int(other.attention_mask.sum())
+    assert tokens_of(batch) == own and tokens_of(replace(batch, alternative=other)) == own + added

@@ -10,7 +10,8 @@ import torch
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training import checkpoint, loop
 from tests.tiny import flat, tiny_model
-from tests.training.runs import OPTIMIZER_SETTINGS, optimizer_of, run, timeless
+from tests.training.every import data_for, freeze, objective_of
+from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, settings, timeless
 
 
 class Stopped(Exception):
@@ -80,14 +81,14 @@ def test_adaptive_settings_and_bf16_weights_are_continued(rounding, tmp_path, mo
     found = []
     for folder, stop in (("a", None), ("b", 3), ("b", None)):
         model = tiny_model(dtype=torch.bfloat16 if rounding else torch.float32)
-        settings = OPTIMIZER_SETTINGS["sophia"] | {"gamma": "auto", "clipped_target": 0.4}
+        constants = OPTIMIZER_SETTINGS["sophia"] | {"gamma": "auto", "clipped_target": 0.4}
         optimizer = make_optimizer(
             "sophia",
             model,
             learning_rate=1e-3,
             weight_decay=0.1,
             stochastic_rounding=rounding,
-            **settings,
+            **constants,
         )
         with monkeypatch.context() as patch:
             if stop:
@@ -100,6 +101,33 @@ def test_adaptive_settings_and_bf16_weights_are_continued(rounding, tmp_path, mo
     gammas = [row["gamma"] for row in found[0][2].log]
     assert len(set(gammas)) == len(gammas) == 6
     assert_same_run(found[1], found[0])
+
+
+@pytest.mark.parametrize("kind", ["PDU", "DPO", "IdkDPO", "RMU", "WHP"])
+def test_objectives_with_a_state_pairs_or_labels_are_continued(kind, tmp_path, monkeypatch):
+    """PDU's dual variable is in the checkpoint; draws and their numbers follow from seed and step."""
+    found = []
+    for folder, stop in (("a", None), ("b", 3), ("b", None)):
+        model, objective = fresh("sophia")[0], objective_of(kind)
+        freeze(objective, model)
+        sets = data_for(objective, tiny_model(), data(), settings(checkpoint_seconds=0))
+        optimizer = optimizer_of("sophia", model)
+        options = {"optimizer": optimizer, "objective": objective, "training_data": sets}
+        with monkeypatch.context() as patch:
+            if stop:
+                stop_before(stop, patch)
+                with pytest.raises(Stopped):
+                    run(model, tmp_path / folder, "sophia", checkpoint_seconds=0, **options)
+                continue
+            found.append((model, optimizer, run(model, tmp_path / folder, "sophia", **options)))
+    assert_same_run(found[1], found[0])
+    log = found[0][2].log
+    assert ("objective_dual" in log[0]) == (kind == "PDU")
+    if kind == "PDU":
+        values = [row["objective_dual"] for row in log]
+        assert values[0] == 2.0 and len(set(values)) > 3  # it starts to move after one step
+        for before, row in zip(values, log[1:], strict=False):
+            assert row["objective_dual"] == max(0.0, before + 0.5 * (row["retain_loss"] - 1.0))
 
 
 def test_checkpoints_are_as_rare_as_asked(tmp_path, monkeypatch):

@@ -1,16 +1,17 @@
+include: "shown.smk"
+
+
 rule collect:
     input:
-        metrics=expand(OUT / "evaluations/{run}/metrics.json", run=all_runs()),
-        training=files_named(["run.json", "steps.jsonl"]),
+        collected_from,
     output:
-        metrics=report(
-            OUT / "metrics.csv", caption="../report/metrics.rst", category="Tables"
-        ),
-        costs=OUT / "costs.csv",
+        OUT / "collected/{task}/{collected}.csv",
     log:
-        OUT / "logs/collect.log",
+        OUT / "logs/collect/{task}/{collected}.log",
     benchmark:
-        OUT / "benchmarks/collect.tsv"
+        OUT / "benchmarks/collect/{task}/{collected}.tsv"
+    wildcard_constraints:
+        collected="metrics|costs",
     conda:
         "../../environment.yml"
     resources:
@@ -20,6 +21,30 @@ rule collect:
         code=source_hash("pipeline_lib.reporting.collect"),
     script:
         "../scripts/collect.py"
+
+
+rule merge:
+    input:
+        expand(OUT / "collected/{task}/{{collected}}.csv", task=SUITE.tasks),
+    output:
+        report(
+            OUT / "{collected}.csv", caption="../report/metrics.rst", category="Tables"
+        ),
+    log:
+        OUT / "logs/merge/{collected}.log",
+    benchmark:
+        OUT / "benchmarks/merge/{collected}.tsv"
+    wildcard_constraints:
+        collected="metrics|costs",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=source_hash("pipeline_lib.reporting.collect"),
+    script:
+        "../scripts/merge.py"
 
 
 rule table:

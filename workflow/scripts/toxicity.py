@@ -5,6 +5,7 @@ from job import job
 with job(snakemake):
     from pipeline_lib.steps import toxicity
 
+    manifest = snakemake.input.manifest  # empty where the prompts are not the task's own
     toxicity.run(
         toxicity=snakemake.params.toxicity,
         as_released=snakemake.params.as_released,
@@ -13,6 +14,7 @@ with job(snakemake):
         device=snakemake.params.device,
         threads=snakemake.threads,
         model_dir=Path(snakemake.input.model),
+        data_dir=Path(manifest).parent if manifest else None,
         out_path=Path(snakemake.output[0]),
         work_dir=Path(snakemake.params.work),
     )

@@ -22,9 +22,13 @@ class Verdict:
 
 
 class TextClassifier(ABC):
-    """Texts in, probabilities out. `name` says which weights and which class, for tables and for files."""
+    """Texts in, probabilities out. `name` says which weights and which class, for tables and for files.
+
+    `made_for`: the kinds of data (validation.KINDS) that it can judge at all; None: any.
+    """
 
     name: str
+    made_for: frozenset[str] | None = None
 
     @abstractmethod
     def classify(self, texts: Sequence[str]) -> list[Verdict]:

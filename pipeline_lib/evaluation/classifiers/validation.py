@@ -29,6 +29,7 @@ KINDS = {
     "davidson": "tweets",
     "realtoxicityprompts": "continuations of web text",
     "safe_rlhf": "answers to questions that ask for harm (harmful content, politely worded or not)",
+    "manners": "answers to the generated requests of the task `manners`",
     "other": "data of your own, which is not one of the labelled kinds",
 }
 
@@ -54,6 +55,10 @@ VALIDATED = {
     ),
     (_PROFANITY, "realtoxicityprompts"): Validation(0.884, 0.873, 0.894, 4912, "2026-11-22"),
     (_PROFANITY, "safe_rlhf"): Validation(0.522, 0.502, 0.543, 2992, "2026-11-22"),
+    (_PROFANITY, "manners"): Validation(0.987, 0.979, 0.994, 400, "2026-11-23"),
+    ("rude_words 1", "manners"): Validation(
+        1.0, 1.0, 1.0, 400, "2026-11-23", "generated answers, whose words the list was made for"
+    ),
 }
 
 
@@ -69,6 +74,12 @@ def check_fit(classifier: TextClassifier, data_kind: str) -> Fit:
     """What is known of this classifier on this kind of data; `UserError` where it is known to be blind."""
     if data_kind not in KINDS:
         raise UserError(f"no kind of data {data_kind!r}; expected one of {', '.join(KINDS)}")
+    if classifier.made_for is not None and data_kind not in classifier.made_for:
+        known = ", ".join(f"{kind} ({KINDS[kind]})" for kind in sorted(classifier.made_for))
+        raise UserError(
+            f"{classifier.name} is blind to {data_kind} ({KINDS[data_kind]}): it was made for {known} alone. "
+            "Choose another classifier."
+        )
     found = VALIDATED.get((classifier.name, data_kind))
     if found is None:
         return Fit(

@@ -18,6 +18,11 @@ test keeps it in step); the file of each metric beside that folder has the whole
 negative log-likelihood of an answer in nats, end token included. Likelihoods are teacher forced and in fp32;
 answers are greedy.
 
+Running text (passages of a book, web documents) has no end token. Its answer is the rest of the passage after
+the prompt; the greedy continuation is as many tokens long as that, or `max_new_tokens` if that is fewer, and
+is compared with the true continuation cut to as many tokens. Whether it ended is not judged, and there is no
+truth ratio without wrong answers.
+
 Better: ↑ higher, ↓ lower, · neither; what is said for `forget` holds on the forget split.
 Intervals are 95 %, by bootstrap over groups (members and non-members independently of each other). A number
 from a search and those of the released protocol that mix up their rows have none.

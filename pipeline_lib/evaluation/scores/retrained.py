@@ -1,11 +1,12 @@
-"""The forget split held against `retrained`: KS tests on matched questions."""
+"""The forget split held against `retrained`: KS tests of truth ratios and likelihoods on the same records."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pipeline_lib.evaluation.metrics.forget_quality import LN10, forget_quality
-from pipeline_lib.evaluation.scores.rows import Row, has_distractors, matched, metric_row
+from pipeline_lib.evaluation.metrics.likelihood_distance import token_nlls
+from pipeline_lib.evaluation.scores.rows import Row, answer_of, has_distractors, matched, metric_row
 from pipeline_lib.evaluation.scores.split import VARIANTS, Split, log_ratios
 from pipeline_lib.evaluation.statistics import interval, ks_equal_n, ks_log_p, ks_statistics, split_seed
 
@@ -31,6 +32,25 @@ def score_forget_quality(split: Split, reference_rows: list[Row]) -> list[Row]:
         ):
             results.append(metric_row(split.name, metric + suffix, interval(value, draws, len(split.rows))))
     return results
+
+
+def score_likelihood_distance(split: Split, reference_rows: list[Row]) -> list[Row]:
+    """KS test on the mean token NLL of the answers, which every task has: metrics/likelihood_distance.py."""
+    reference = matched(split.rows, reference_rows, split.name, "forget question")
+    unlearned, retrained = token_nlls(map(answer_of, split.rows)), token_nlls(map(answer_of, reference))
+    test = forget_quality(unlearned, retrained)
+    distances = ks_statistics(split.counts, unlearned, retrained)
+    return [
+        metric_row(split.name, metric, interval(value, draws, len(split.rows)))
+        for metric, value, draws in (
+            ("ks_statistic_likelihood", test.ks_statistic, distances),
+            (
+                "forget_quality_likelihood_log10",
+                test.log10_p_value,
+                ks_log_p(split.counts, distances) / LN10,
+            ),
+        )
+    ]
 
 
 def score_at_equal_n(split: Split, reference_rows: list[Row]) -> list[Row]:

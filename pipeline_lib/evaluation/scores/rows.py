@@ -112,6 +112,11 @@ def answer_of(row: Row) -> tuple[float, int]:
     return row["answer_nll"], row["answer_tokens"]
 
 
+def reference_of(row: Row) -> str:
+    """What a greedy answer is compared with: the answer; of running text as much of it as was asked for."""
+    return row["reference"] if "reference" in row else row["answer"]
+
+
 def distractors_of(row: Row) -> tuple[list[float], list[int]]:
     return row["distractor_nll"], row["distractor_tokens"]
 

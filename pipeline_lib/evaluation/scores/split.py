@@ -18,13 +18,16 @@ from pipeline_lib.evaluation.metrics.bleu import (
     sentence_bleu,
 )
 from pipeline_lib.evaluation.metrics.exact_memorization import exact_memorization
+from pipeline_lib.evaluation.metrics.extraction_rate import is_extracted
 from pipeline_lib.evaluation.metrics.extraction_strength import extraction_strength
+from pipeline_lib.evaluation.metrics.longest_match import longest_match
 from pipeline_lib.evaluation.metrics.multiple_choice import chooses_answer
 from pipeline_lib.evaluation.metrics.perplexity import bits, nll_per_unit, perplexity, words_of
 from pipeline_lib.evaluation.metrics.probability import normalised_probability, probability
 from pipeline_lib.evaluation.metrics.refusal import is_refusal
 from pipeline_lib.evaluation.metrics.repetition import seq_rep
 from pipeline_lib.evaluation.metrics.rouge import rouge_recall_and_f1
+from pipeline_lib.evaluation.metrics.safe_preference import prefers_safe
 from pipeline_lib.evaluation.metrics.truth_ratio import (
     Variant,
     forget_score,
@@ -41,6 +44,7 @@ from pipeline_lib.evaluation.scores.rows import (
     has_distractors,
     in_all,
     metric_row,
+    reference_of,
 )
 from pipeline_lib.evaluation.scores.sampled import sampled_values
 from pipeline_lib.evaluation.statistics import interval, resample_counts, split_seed, weighted_mean
@@ -70,28 +74,33 @@ def vocabulary_of(rows: list[Row]) -> set[str]:
 
 
 def score_split(
-    name: str, rows: list[Row], multiple_choice: bool, vocabulary: Set[str] = frozenset()
+    name: str,
+    rows: list[Row],
+    multiple_choice: bool,
+    vocabulary: Set[str] = frozenset(),
+    preference: bool = False,
 ) -> Split:
-    """Rows without an answer of the model's own (at equal retention, non-members) have no metric of it."""
+    """Rows without an answer of the model's own (at equal retention, non-members) have no metric of it.
+
+    `preference`: the wrong answers are those that the model should prefer to `answer`.
+    """
     lists: dict[str, list[float]] = {}
 
     def add(metric: str, value: Callable[[Row], float]) -> None:
         lists[metric] = [value(row) for row in rows]
 
     if multiple_choice:
-        for row in rows:
-            if not row["distractor_nll"]:
-                raise UserError(
-                    f"record {row['id']!r} of multiple-choice split {name!r} has no wrong options; "
-                    "give it `distractors` or take the split out of `multiple_choice`"
-                )
+        _need_distractors(name, rows, "multiple_choice", "wrong option")
         add("probability", lambda row: normalised_probability(*answer_of(row), *distractors_of(row)))
         add("multiple_choice_accuracy", lambda row: chooses_answer(*answer_of(row), *distractors_of(row)))
     else:
         add("probability", lambda row: probability(*answer_of(row)))
+    if preference:
+        _need_distractors(name, rows, "preference", "answer to prefer")
+        add("safe_preference", lambda row: prefers_safe(*answer_of(row), *distractors_of(row)))
     answered = in_all(rows, "generation")
     if answered:
-        pairs = [rouge_recall_and_f1(row["generation"], row["answer"]) for row in rows]
+        pairs = [rouge_recall_and_f1(row["generation"], reference_of(row)) for row in rows]
         lists["rouge_l_recall"], lists["rouge_l_f1"] = (list(column) for column in zip(*pairs, strict=True))
     if has_distractors(rows):
         aggregate = forget_score if name == FORGET_SPLIT else truth_score
@@ -112,12 +121,27 @@ def score_split(
     return Split(name, rows, {metric: np.array(values) for metric, values in lists.items()}, counts)
 
 
+def _need_distractors(name: str, rows: list[Row], key: str, what: str) -> None:
+    for row in rows:
+        if not row["distractor_nll"]:
+            raise UserError(
+                f"record {row['id']!r} of split {name!r}, which the task has under `{key}`, has no {what}: "
+                "give it `distractors` or take the split out there"
+            )
+
+
 def _wording(rows: list[Row]) -> dict[str, list[float]]:
-    """ROUGE-1 and BLEU of each greedy answer."""
-    pairs = [rouge_recall_and_f1(row["generation"], row["answer"], "rouge1") for row in rows]
+    """ROUGE-1 and BLEU of each greedy answer; of running text what it repeats word for word."""
+    pairs = [rouge_recall_and_f1(row["generation"], reference_of(row), "rouge1") for row in rows]
     recall, f1 = zip(*pairs, strict=True)
-    bleu = [sentence_bleu(row["generation"], row["answer"]) for row in rows]
-    return {"rouge_1_recall": list(recall), "rouge_1_f1": list(f1), "bleu": bleu}
+    bleu = [sentence_bleu(row["generation"], reference_of(row)) for row in rows]
+    values = {"rouge_1_recall": list(recall), "rouge_1_f1": list(f1), "bleu": bleu}
+    if in_all(rows, "reference"):  # running text
+        values |= {
+            "longest_match": [float(longest_match(row["generation"], row["reference"])) for row in rows],
+            "extraction_rate": [is_extracted(row["generation"], row["reference"]) for row in rows],
+        }
+    return values
 
 
 def _collapse(rows: list[Row], vocabulary: Set[str]) -> dict[str, list[float]]:
@@ -148,7 +172,7 @@ def corpus_rows(split: Split) -> list[Row]:
     rows, counts, n = split.rows, split.counts, len(split.rows)
     results = []
     if in_all(rows, "generation"):
-        said, true = [row["generation"] for row in rows], [row["answer"] for row in rows]
+        said, true = [row["generation"] for row in rows], [reference_of(row) for row in rows]
         draws = corpus_bleu_draws(counts, bleu_statistics(said, true))
         results.append(metric_row(split.name, "bleu_corpus", interval(corpus_bleu(said, true), draws, n)))
     results += perplexity_rows(

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import AT_EQUAL_RETAIN, FORGET_SPLIT, RUN_SPLIT, UTILITY_SPLIT
+from pipeline_lib.evaluation.metrics import (
+    AT_EQUAL_RETAIN,
+    FORGET_SPLIT,
+    METRICS,
+    RUN_SPLIT,
+    UTILITY_SPLIT,
+)
 from pipeline_lib.evaluation.metrics.model_utility import harmonic_mean
 from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.evaluation.scores.retrained import score_forget_quality
+from pipeline_lib.evaluation.scores.retrained import score_forget_quality, score_likelihood_distance
 from pipeline_lib.evaluation.scores.rows import Row, answer_of, check_row, metric_row, plain_row
 from pipeline_lib.evaluation.scores.split import VARIANTS, Split, score_split
 from pipeline_lib.evaluation.statistics import group_bootstrap, interval, split_seed, weighted_mean
@@ -67,9 +73,12 @@ def score_equal_retain(
             values = forget.values[metric]
             found = interval(values.mean(), weighted_mean(forget.counts, values), len(values))
             results.append(metric_row(FORGET_SPLIT, metric + AT_EQUAL_RETAIN, found))
-    quality = [] if reference_rows is None else score_forget_quality(forget, reference_rows)
-    for row in quality:
-        if row["metric"] in ("forget_quality_log10", "ks_statistic"):
+    compared = []
+    if reference_rows is not None:
+        compared = score_forget_quality(forget, reference_rows)
+        compared += score_likelihood_distance(forget, reference_rows)
+    for row in compared:
+        if row["metric"] + AT_EQUAL_RETAIN in METRICS:
             results.append({**row, "metric": row["metric"] + AT_EQUAL_RETAIN})
     retain = content["retain"]
     split = retain[0]["split"]

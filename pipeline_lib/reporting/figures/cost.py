@@ -24,12 +24,12 @@ QUANTITIES = [
 
 def draw(inputs: Inputs) -> Figure:
     """One row of three panels for each task and model; one line for each method and optimiser."""
-    cases = [(task, model, _rows(inputs, task, model)) for task, model in inputs.studies]
-    if not all(rows for *_, rows in cases):
+    cases = [(task, model, rows) for task, model in inputs.studies if (rows := _rows(inputs, task, model))]
+    if not cases:
         raise UserError("the figure cost needs at least one method besides original and retrained")
     marks = style.marks(inputs.rows)
     # One line of the plot is 0.19 inches, so that its label stays readable; the rest is titles and ticks.
-    heights = [0.19 * (len(rows) + len(inputs.methods(task, model))) + 0.85 for task, model, rows in cases]
+    heights = [0.19 * (len(rows) + len({row.key.method for row in rows})) + 0.85 for *_, rows in cases]
     figure = Figure(figsize=(2 * style.PANEL_WIDTH, sum(heights)))
     grid = figure.subplots(len(cases), 3, squeeze=False, sharey="row", height_ratios=heights)
     for axes, (task, model, rows) in zip(grid, cases, strict=True):
@@ -50,6 +50,7 @@ def draw(inputs: Inputs) -> Figure:
 
 
 def _rows(inputs: Inputs, task: str, model: str) -> list[Row]:
+    """What was trained; a method that takes no step costs nothing."""
     return [row for row in inputs.rows_of(task, model) if row.order != "none"]
 
 

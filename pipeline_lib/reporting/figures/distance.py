@@ -8,13 +8,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import ANCHOR_MARKS, diverged_note, legend_below, method_panels
+from pipeline_lib.reporting.figures.panels import (
+    diverged_note,
+    legend_below,
+    method_panels,
+    panel_methods,
+    panel_rows,
+    say_left_out,
+)
+from pipeline_lib.reporting.headline import without_retrained
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, Summary
 
-# Records without wrong answers have no D: then the probability of the forget answers.
+# Records without wrong answers have no truth ratios: then likelihoods, or (in studies of before these were
+# compared) the probability of the forget answers.
 CHOICES = (
     ("ks_statistic", "KS D to retrained (← better)"),
+    ("ks_statistic_likelihood", "KS D of likelihoods to retrained (← better)"),
     ("probability", "Probability of the forget answers (← better)"),
 )
 LINE = 0.19  # inches a row
@@ -22,7 +32,8 @@ BELOW = 0.17  # rows between a row's own mark and the one at equal retention
 
 CAPTION = (
     "Horizontal: the Kolmogorov-Smirnov distance D between the truth ratios of the forget questions and "
-    "those of `retrained` (for a task without wrong answers, the probability of the forget answers). "
+    "those of `retrained`; for a task without wrong answers, that between the likelihoods of the forget "
+    "answers (each the mean over an answer's tokens). A task that cannot have a `retrained` is left out. "
     "Marks: means over seeds with 95 % t-intervals (for a single seed, bootstrap over groups of questions); "
     "dots: single seeds. Hollow: the model as it was trained. Filled: at equal retention, where every model "
     "has lost the same share of the original's retain probability. Dashed: `retrained` itself, held against "
@@ -34,30 +45,38 @@ CAPTION = (
 def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method."""
     summary = Summary(inputs)
-    most = max(len(inputs.rows_of(*study, m)) for study in inputs.studies for m in inputs.methods(*study))
-    figure, panels = method_panels(inputs, height=0.75 + LINE * (most + 1))
+    shown = [study for study in inputs.studies if inputs.retrained(*study) and _choice(summary, *study)]
+    # `retrained` is a level, not a row.
+    sizes = [len(panel_rows(inputs, *study, m)) for study in shown for m in panel_methods(inputs, *study)]
+    figure, panels = method_panels(inputs, height=0.75 + LINE * (max(sizes, default=1) - 1), chosen=shown)
     matched = False
     for task, model, method, ax in panels:
-        original, retrained = (inputs.rows_of(task, model, name)[0] for name in ANCHOR_MARKS)
-        metric, label = next(choice for choice in CHOICES if summary.has(task, model, "forget", choice[0]))
+        retrained = inputs.retrained(task, model)
+        assert retrained is not None
+        metric, label = _choice(summary, task, model) or CHOICES[0]
         level = summary.estimate(retrained, "forget", metric)
         if level is not None:
             ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
-        rows = [original, *inputs.rows_of(task, model, method)]
+        rows = [row for row in panel_rows(inputs, task, model, method) if row != retrained]
         for place, row in enumerate(rows):
             both = summary.estimate(row, "forget", metric + AT_EQUAL_RETAIN) is not None
             matched = matched or both
             _mark(ax, summary, row, metric, place - BELOW * both, filled=False)
             if both:
                 _mark(ax, summary, row, metric + AT_EQUAL_RETAIN, place + BELOW, filled=True)
-        names = [row.key.method if row is original else style.optimizer_label(row) for row in rows]
+        names = [row.key.method if row.anchor else style.optimizer_label(row) for row in rows]
         ax.set_yticks(range(len(rows)), names)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlim(left=0)
         ax.set_xlabel(label)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in rows])
+    say_left_out(figure, without_retrained(summary), "no model that never saw the data")
     legend_below(figure, {"Judged": _handles(matched)})
     return figure
+
+
+def _choice(summary: Summary, task: str, model: str) -> tuple[str, str] | None:
+    return next((choice for choice in CHOICES if summary.has(task, model, "forget", choice[0])), None)
 
 
 def _handles(matched: bool) -> list[Artist]:
@@ -75,7 +94,7 @@ def _mark(ax: Axes, summary: Summary, row: Row, metric: str, place: float, fille
     estimate = summary.estimate(row, "forget", metric)
     if estimate is None:  # every seed diverged; the note above the panel says so
         return
-    colour = {"FO": "#0072B2", "SO": "#D55E00"}.get(row.order, style.ORIGINAL_COLOUR)
+    colour = style.order_colour(row)
     seeds = list(summary.by_seed(row, "forget", metric).values())
     if len(seeds) > 1:
         ax.plot(

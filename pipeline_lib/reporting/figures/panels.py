@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.artist import Artist
@@ -18,17 +19,28 @@ MAX_COLUMNS = 2  # two panels of column width fill a page
 ANCHOR_MARKS = {"original": (style.ORIGINAL_COLOUR, "X"), "retrained": (style.RETRAINED_COLOUR, "*")}
 
 
-def method_panels(inputs: Inputs, height: float) -> tuple[Figure, list[tuple[str, str, str, Axes]]]:
-    """One panel for each task, model and method; every task and model starts a new row of panels."""
-    studies = [(task, model, inputs.methods(task, model)) for task, model in inputs.studies]
-    columns = min(MAX_COLUMNS, max(1, *(len(methods) for *_, methods in studies), 1))
-    rows = sum(math.ceil(max(1, len(methods)) / columns) for *_, methods in studies)
+def method_panels(
+    inputs: Inputs, height: float, chosen: Sequence[tuple[str, str]] | None = None
+) -> tuple[Figure, list[tuple[str, str, str, Axes]]]:
+    """One panel for each task, model and trained method; every task and model starts a new row of panels.
+
+    Methods that take no step stand in the panels of the others (`panel_rows`). `chosen`: only these tasks and
+    models. Those without a method have no panel.
+    """
+    cases = inputs.studies if chosen is None else chosen
+    studies = [
+        (task, model, methods) for task, model in cases if (methods := panel_methods(inputs, task, model))
+    ]
+    if not studies:
+        return Figure(figsize=(2 * style.PANEL_WIDTH, 0.5)), []
+    columns = min(MAX_COLUMNS, max(len(methods) for *_, methods in studies))
+    rows = sum(math.ceil(len(methods) / columns) for *_, methods in studies)
     figure = Figure(figsize=(style.PANEL_WIDTH * columns, height * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = []
     start = 0
     for task, model, methods in studies:
-        used = math.ceil(max(1, len(methods)) / columns)
+        used = math.ceil(len(methods) / columns)
         for i in range(used * columns):
             ax = grid[start + i // columns][i % columns]
             if i < len(methods):
@@ -40,18 +52,43 @@ def method_panels(inputs: Inputs, height: float) -> tuple[Figure, list[tuple[str
     return figure, panels
 
 
+def panel_methods(inputs: Inputs, task: str, model: str) -> list[str]:
+    """The methods that have a panel: those that are trained; all, where none is."""
+    trained = {row.key.method for row in inputs.rows_of(task, model) if row.order != "none"}
+    methods = inputs.methods(task, model)
+    return [method for method in methods if method in trained] or methods
+
+
+def panel_rows(inputs: Inputs, task: str, model: str, method: str) -> list[Row]:
+    """What a method's panel shows: the anchors, its own rows, and for comparison what takes no step."""
+    rows = inputs.rows_of(task, model)
+    return [
+        *(row for row in rows if row.anchor),
+        *(row for row in rows if row.key.method == method),
+        *(row for row in rows if row.untrained and row.key.method != method),
+    ]
+
+
 def panel_title(inputs: Inputs, task: str, model: str, method: str) -> str:
     """The method; with task and model above it where a suite has several."""
     return method if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n{method}"
 
 
+def say_left_out(figure: Figure, names: Sequence[str], why: str) -> None:
+    """Name above the panels what is not in them: what is not drawn must not vanish."""
+    if names:
+        figure.set_figheight(figure.get_figheight() + 0.25)  # the panels keep theirs
+        text = textwrap.fill(f"Not shown: {', '.join(names)} ({why})", int(16 * figure.get_figwidth()))
+        figure.suptitle(text, fontsize=7, color="#444444", x=0.01, ha="left")
+
+
 def optimizer_handles(
     rows: Iterable[Row], marks: dict[str, style.Mark], lines: bool
 ) -> dict[str, list[Line2D]]:
-    """Legend entries under "First order" and "Second order"; as lines or as markers."""
-    orders = {row.key.optimizer: row.order for row in rows}
+    """Legend entries under the orders of the optimisers; as lines or as markers."""
+    orders = {row.key.optimizer: row.order for row in rows if not row.anchor}
     groups: dict[str, list[Line2D]] = {}
-    for order, heading in (("FO", "First order"), ("SO", "Second order")):
+    for order, heading in (("FO", "First order"), ("SO", "Second order"), ("none", "Without steps")):
         for optimizer, mark in marks.items():
             if orders.get(optimizer) != order:
                 continue

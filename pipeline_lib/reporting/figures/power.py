@@ -18,18 +18,19 @@ from scipy import stats
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import ANCHOR_MARKS, legend_below
-from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.headline import RATIO_DISTANCE, Measure, axes, distance
+from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, POWER, detectable_difference
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.comparisons import Comparison, family
+from pipeline_lib.reporting.tables.comparisons import Comparison, Quantity, family
 
-FORGETTING = ("ks_statistic", "probability")  # the first that the task has
-UTILITY = "model_utility"
 CURVE, CRITICAL = "#000000", "#999999"
-KINDS = {"first": ("#444444", "o", "-"), "second": ("#009E73", "s", "--")}  # of the panel by seeds
-ORDERS = {"FO": "#0072B2", "SO": "#D55E00"}
+KINDS: dict[str, tuple[str, str, style.LineStyle]] = {
+    "first": ("#444444", "o", "-"),
+    "second": ("#009E73", "s", "--"),
+}  # of the panel by seeds
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.1 and 100, not powers of ten
-LARGEST = 1.0  # of a difference in any of these metrics
+LARGEST = 1.0  # of a difference in a metric that is a share
 
 CAPTION = (
     "By questions: solid, the true distance D to `retrained` that a two-sample KS test at 5 % finds in at "
@@ -41,7 +42,8 @@ CAPTION = (
     "proof of forgetting. By seeds: the true difference between two rows that a paired t-test over seeds "
     "claims with 80 % power after Holm's adjustment for all pairs compared. Lines: for the median spread "
     "over seeds of this study's pairs; marks: each pair with its own spread and seeds. A spread from few "
-    "seeds is itself uncertain, so the marks scatter."
+    "seeds is itself uncertain, so the marks scatter. A task without wrong answers has the distance of its "
+    "likelihoods in place of that of truth ratios; one that cannot have a `retrained` has no distance."
 )
 
 
@@ -74,39 +76,40 @@ def draw(inputs: Inputs) -> Figure:
     summary = Summary(inputs)
     figure = Figure(figsize=(2 * style.PANEL_WIDTH, 2.4 * len(inputs.studies)))
     grid = figure.subplots(len(inputs.studies), 2, squeeze=False)
-    labels: dict[str, str] = {}
     for (task, model), (left, right) in zip(inputs.studies, grid, strict=True):
         _questions(left, summary, task, model)
-        labels |= _seeds(right, summary, task, model)
+        _seeds(right, summary, task, model)
         name = "" if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n"
         for ax, title in ((left, "By questions"), (right, "By seeds")):
             ax.set_title(name + title, loc="left")
-    legend_below(figure, _legend(labels))
+    legend_below(figure, _legend(inputs.rows))
     return figure
 
 
 def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
-    if not summary.has(task, model, "forget", "ks_statistic"):
-        ax.text(0.5, 0.5, "no wrong answers, no KS test", transform=ax.transAxes, ha="center")
+    measure = distance(summary, task, model)
+    if measure is None:
+        alone = summary.inputs.retrained(task, model) is None
+        why = "no retrained model, no KS test" if alone else "no wrong answers, no KS test"
+        ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center")
         ax.set_axis_off()
         return
     rows = [row for row in summary.inputs.rows_of(task, model) if row.key.method != "retrained"]
-    measured = [(row, e) for row in rows if (e := summary.estimate(row, "forget", "ks_statistic"))]
+    measured = [(row, e) for row in rows if (e := summary.estimate(row, *measure))]
     questions = next(e.n for _, e in measured if e.n)
     groups = min(questions, summary.inputs.manifests[task]["splits"]["forget"]["groups"])
     x = np.geomspace(min(4, groups), max(1000, 2 * questions), 200)
     ax.plot(x, detectable_distance(x), color=CURVE, zorder=2)
     ax.plot(x, critical_distance(x), color=CRITICAL, linestyle="--", linewidth=1, zorder=1)
     for row, estimate in measured:
-        anchor = row.order == "none"
         ax.plot(
             [questions],
             [estimate.value],
             linestyle="",
-            marker=ANCHOR_MARKS["original"][1] if anchor else "_",
-            color=style.ORIGINAL_COLOUR if anchor else ORDERS[row.order],
-            markersize=6 if anchor else 9,
-            markeredgewidth=None if anchor else 1.3,
+            marker=ANCHOR_MARKS["original"][1] if row.anchor else "_",
+            color=style.order_colour(row),
+            markersize=6 if row.anchor else 9,
+            markeredgewidth=None if row.anchor else 1.3,
             zorder=3,
         )
     for n, face, name in ((groups, "white", "groups"), (questions, CURVE, "questions")):
@@ -123,42 +126,44 @@ def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
     ax.xaxis.set_major_formatter(PLAIN)
     ax.set_ylim(0, 1.06)
     ax.set_xlabel("Independent forget questions")
-    ax.set_ylabel("KS D to retrained")
+    of = "" if measure == RATIO_DISTANCE else " of likelihoods"
+    ax.set_ylabel(f"KS D{of} to retrained")
 
 
 @dataclass(frozen=True)
 class _Pairs:
     """One quantity over all pairs of a family: seeds and spread of each pair that has a test."""
 
-    label: str
+    quantity: Quantity
     seeds: list[int]
     spreads: list[float]
     comparisons: int
 
 
-def _pairs(entries: Sequence[Comparison], metric: str) -> _Pairs | None:
-    chosen = [entry for entry in entries if entry.quantity.metric == metric]
+def _pairs(entries: Sequence[Comparison], measure: Measure | None) -> _Pairs | None:
+    chosen = [e for e in entries if (e.quantity.split, e.quantity.metric) == measure]
     found = [d for entry in chosen if (d := entry.difference) and d.detectable is not None]
     if not found:
         return None
     # A detectable difference is the spread times a number that depends on seeds and comparisons alone.
     spreads = [(d.detectable or 0) / detectable_difference(1.0, d.seeds, len(chosen)) for d in found]
-    return _Pairs(chosen[0].quantity.label, [d.seeds for d in found], spreads, len(chosen))
+    return _Pairs(chosen[0].quantity, [d.seeds for d in found], spreads, len(chosen))
 
 
-def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> dict[str, str]:
-    """Draw the right panel; returns kind -> label of what is in it."""
+def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> None:
+    """Draw the right panel: what judges forgetting and utility first."""
     entries = family(summary, task, model)
-    forgetting = next((m for m in FORGETTING if summary.has(task, model, "forget", m)), FORGETTING[0])
-    found = {"first": _pairs(entries, forgetting), "second": _pairs(entries, UTILITY)}
+    forgetting, utility = axes(summary, task, model)
+    found = {"first": _pairs(entries, forgetting), "second": _pairs(entries, utility)}
     drawn = {kind: pairs for kind, pairs in found.items() if pairs is not None}
     if not drawn:
         ax.text(0.5, 0.5, "no pair of rows with a test over seeds", transform=ax.transAxes, ha="center")
         ax.set_axis_off()
-        return {}
+        return
     most = max(10, *(2 * max(pairs.seeds) for pairs in drawn.values()))
     x = range(2, most + 1)
-    lowest, beyond = LARGEST, 0
+    lowest, highest, beyond = LARGEST, LARGEST, 0
+    names: list[Artist] = []
     for kind, pairs in drawn.items():
         colour, marker, line = KINDS[kind]
         curve = [detectable_difference(median(pairs.spreads), k, pairs.comparisons) for k in x]
@@ -167,13 +172,20 @@ def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> dict[str, str]:
             for spread, k in zip(pairs.spreads, pairs.seeds, strict=True)
         ]
         ax.plot(x, curve, color=colour, linestyle=line)
+        names.append(
+            Line2D([], [], color=colour, marker=marker, linestyle=line, ms=3.5, label=pairs.quantity.label)
+        )
         aside = 0.12 if kind == "second" else -0.12  # so that the marks of both can be seen
         places = [k + aside for k in pairs.seeds]
         ax.plot(places, own, linestyle="", marker=marker, color=colour, markersize=3.5, alpha=0.6, mew=0)
         lowest = min(lowest, *curve, *own)
-        beyond += sum(value > LARGEST for value in own)
+        if style.is_share(pairs.quantity.metric):
+            beyond += sum(value > LARGEST for value in own)
+        else:
+            highest = max(highest, *curve, *own)
     ax.set_yscale("log")
-    ax.set_ylim(0.7 * lowest, LARGEST)
+    ax.set_ylim(0.7 * lowest, LARGEST if highest == LARGEST else 1.5 * highest)
+    ax.legend(handles=names, loc="upper right", fontsize=7)
     ax.set_xlim(1.5, most + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(PLAIN)
@@ -182,10 +194,9 @@ def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> dict[str, str]:
     ax.set_ylabel("Difference of two rows found")
     if beyond:
         ax.set_title(f"above 1, no power at all: {beyond}", loc="right", fontsize=7, color="#444444")
-    return {kind: pairs.label for kind, pairs in drawn.items()}
 
 
-def _legend(labels: dict[str, str]) -> dict[str, list[Artist]]:
+def _legend(rows: Sequence[Row]) -> dict[str, list[Artist]]:
     def handle(label: str, **look: object) -> Line2D:
         return Line2D([], [], label=label, **look)  # type: ignore[arg-type]
 
@@ -194,14 +205,11 @@ def _legend(labels: dict[str, str]) -> dict[str, list[Artist]]:
         handle("KS p = 0.05", color=CRITICAL, linestyle="--", linewidth=1),
     ]
     measured: list[Artist] = [
-        handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6),
-        *(
-            handle(f"{name} order", color=ORDERS[order], marker="_", linestyle="", markersize=9, mew=1.3)
-            for order, name in (("FO", "first"), ("SO", "second"))
-        ),
+        handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6)
     ]
-    pairs: list[Artist] = [
-        handle(label, color=KINDS[kind][0], marker=KINDS[kind][1], linestyle=KINDS[kind][2], markersize=3.5)
-        for kind, label in labels.items()
-    ]
-    return {"By questions": tests, "Measured": measured} | ({"By seeds, 80 % power": pairs} if pairs else {})
+    for order, name in (("FO", "first order"), ("SO", "second order"), ("none", "without steps")):
+        of_order = [row for row in rows if row.order == order and not row.anchor]
+        if of_order:
+            colour = style.order_colour(of_order[0])
+            measured.append(handle(name, color=colour, marker="_", linestyle="", markersize=9, mew=1.3))
+    return {"By questions": tests, "Measured": measured}

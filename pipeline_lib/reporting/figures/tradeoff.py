@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
@@ -17,23 +18,26 @@ from pipeline_lib.reporting.figures.panels import (
     legend_below,
     method_panels,
     optimizer_handles,
+    panel_rows,
+    say_left_out,
 )
+from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary
 
-# Distance from `retrained`, not the forget loss or ROUGE: forgetting more than a model that never saw the
-# data is a trace too, and this axis counts it. D, not the p-value: p shrinks with the number of questions, D
-# does not. Records without wrong answers have no D: then ROUGE-L, with the level of `retrained`.
-DISTANCE = ("forget", "ks_statistic")
-OVERLAP = ("forget", "rouge_l_recall")
-UTILITY = ("utility", "model_utility")
+# Distance from `retrained`, not the forget loss or ROUGE, is the first headline metric of questions:
+# forgetting more than a model that never saw the data is a trace too, and that axis counts it. D, not the
+# p-value: p shrinks with the number of questions, D does not.
+DISTANCES = (RATIO_DISTANCE, LIKELIHOOD_DISTANCE)
 BAND = "#e9e9e9"
+LOG_FROM = 5.0  # a perplexity that grows by this factor or more needs a logarithmic axis
 
 CAPTION = (
-    "The ideal is the corner at the upper left. Horizontal: the Kolmogorov-Smirnov distance D between the "
-    "truth ratios of the forget questions and those of `retrained`; 0 is the same distribution, and too "
-    "little and too much forgetting both raise it. (For a task without wrong answers: forget ROUGE-L, where "
-    "the dashed level of `retrained` is the aim.) Large marks: means over seeds with 95 % intervals (over "
+    "Arrows at the axes point to the better side; the axes are what judges each task first. KS D: the "
+    "Kolmogorov-Smirnov distance between the truth ratios of the forget questions and those of `retrained` "
+    "(of likelihoods where a task has no wrong answers); 0 is the same distribution, and too little and too "
+    "much forgetting both raise it. On any other axis of forgetting the dashed level of `retrained` is the "
+    "aim, where the task has one. Large marks: means over seeds with 95 % intervals (over "
     "seeds; for a single seed, bootstrap over groups of questions), cut off at the panel's edge. Small "
     "light marks: single seeds. In the grey band a 5 % KS test cannot tell a single run from `retrained`. "
     "Cold colours are first-order, warm colours second-order optimisers."
@@ -44,49 +48,64 @@ def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method."""
     summary = Summary(inputs)
     marks = style.marks(inputs.rows)
-    figure, panels = method_panels(inputs, height=2.2)
+    judged = {study: axes(summary, *study) for study in inputs.studies}
+    shown = [study for study, (x, y) in judged.items() if x and y]
+    figure, panels = method_panels(inputs, height=2.2, chosen=shown)
     for task, model, method, ax in panels:
         rows = inputs.rows_of(task, model)
-        shown = [row for row in rows if row.order == "none" or row.key.method == method]
-        axis = DISTANCE if summary.has(task, model, *DISTANCE) else OVERLAP
-        for row in shown:
+        across, up = judged[task, model]
+        assert across is not None and up is not None
+        drawn = panel_rows(inputs, task, model, method)
+        for row in drawn:
             colour, marker, face = _mark(row, marks)
-            _point(ax, summary, row, axis, colour, marker, face)
-        _axes(ax, summary, rows, axis)
-        diverged_note(ax, [(row, len(summary.diverged(row))) for row in shown])
+            _point(ax, summary, row, (across, up), colour, marker, face)
+        _axes(ax, summary, rows, across, up)
+        diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
     anchors: list[Artist] = [
         Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
         for name, (colour, marker) in ANCHOR_MARKS.items()
     ]
     anchors.append(Patch(color=BAND, label="like retrained (KS p > 0.05)"))
+    say_left_out(
+        figure,
+        [style.study_label(*study) for study in inputs.studies if study not in shown],
+        "nothing of one side was measured",
+    )
     legend_below(figure, {**optimizer_handles(inputs.rows, marks, lines=False), "For comparison": anchors})
     return figure
 
 
 def _mark(row: Row, marks: dict[str, style.Mark]) -> tuple[str, str, str]:
-    if row.order == "none":
+    if row.anchor:
         colour, marker = ANCHOR_MARKS[row.key.method]
         return colour, marker, colour
     mark = marks[row.key.optimizer]
     return mark.colour, mark.marker, mark.face
 
 
-def _across(summary: Summary, row: Row, axis: tuple[str, str]) -> dict[int, float]:
+def _across(summary: Summary, row: Row, axis: Measure) -> dict[int, float]:
     """`retrained` is at distance 0 from itself, where the metrics leave that out."""
     values = summary.by_seed(row, *axis)
-    if not values and row.key.method == "retrained":
+    if not values and row.key.method == "retrained" and axis in DISTANCES:
         return dict.fromkeys(summary.finished(row), 0.0)
     return values
 
 
 def _point(
-    ax: Axes, summary: Summary, row: Row, axis: tuple[str, str], colour: str, marker: str, face: str
+    ax: Axes,
+    summary: Summary,
+    row: Row,
+    axes_of: tuple[Measure, Measure],
+    colour: str,
+    marker: str,
+    face: str,
 ) -> None:
-    across, up = _across(summary, row, axis), summary.by_seed(row, *UTILITY)
+    axis, utility = axes_of
+    across, up = _across(summary, row, axis), summary.by_seed(row, *utility)
     seeds = [seed for seed in across if seed in up]
     if not seeds:
         return
-    x, y = summary.estimate(row, *axis), summary.estimate(row, *UTILITY)
+    x, y = summary.estimate(row, *axis), summary.estimate(row, *utility)
     assert y is not None
     if len(seeds) > 1:
         light = [across[seed] for seed in seeds], [up[seed] for seed in seeds]
@@ -115,23 +134,53 @@ def _bar(estimate: Estimate | None) -> list[list[float]] | None:
     return [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
 
 
-def _axes(ax: Axes, summary: Summary, rows: list[Row], axis: tuple[str, str]) -> None:
+def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Measure) -> None:
     """The same limits in all panels of a study. A bar may leave the panel, a mark may not."""
-    heights = [v for row in rows for v in summary.by_seed(row, *UTILITY).values()]
-    low, high = min(heights), max(heights)
-    margin = max(0.05, 0.15 * (high - low))
-    ax.set_ylim(low - margin, high + margin)
-    ax.set_xlim(-0.04, 1.04)
-    ax.set_ylabel("Model utility (better →)")
-    if axis == OVERLAP:
-        retrained = next(row for row in rows if row.key.method == "retrained")
-        level = summary.estimate(retrained, *axis)
-        if level is not None:
-            ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
-        ax.set_xlabel("Forget ROUGE-L (dashed: retrained)")
+    heights = [v for row in rows for v in summary.by_seed(row, *up).values()]
+    _limits(ax, "y", heights, up, least=0.05)
+    ax.set_ylabel(_label(summary, rows, up))
+    if across in DISTANCES:
+        ax.set_xlim(-0.04, 1.04)
+        counts = [e.n for row in rows if (e := summary.estimate(row, *across)) is not None and e.n]
+        # Critical value of the two-sample test with n and n values: sqrt(-ln(0.05 / 2) / 2) sqrt(2 / n).
+        critical = math.sqrt(-math.log(0.025) / 2) * math.sqrt(2 / counts[0])
+        ax.axvspan(-0.04, critical, color=BAND, zorder=0, linewidth=0)
+        of = "" if across == RATIO_DISTANCE else " of likelihoods"
+        ax.set_xlabel(f"KS D{of} to retrained (← better)")
         return
-    counts = [e.n for row in rows if (e := summary.estimate(row, *axis)) is not None and e.n]
-    # Critical value of the two-sample test with n and n values: sqrt(-ln(0.05 / 2) / 2) sqrt(2 / n).
-    critical = math.sqrt(-math.log(0.025) / 2) * math.sqrt(2 / counts[0])
-    ax.axvspan(-0.04, critical, color=BAND, zorder=0, linewidth=0)
-    ax.set_xlabel("KS D to retrained (← better)")
+    if style.is_share(across.metric):
+        ax.set_xlim(-0.04, 1.04)
+    else:
+        _limits(ax, "x", [v for row in rows for v in summary.by_seed(row, *across).values()], across)
+    retrained = next((row for row in rows if row.key.method == "retrained"), None)
+    level = summary.estimate(retrained, *across) if retrained else None
+    if level is None:
+        ax.set_xlabel(_label(summary, rows, across))
+        return
+    ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
+    ax.set_xlabel(f"{across.label} (dashed: retrained)")
+
+
+def _limits(ax: Axes, side: str, values: list[float], measure: Measure, least: float = 0.0) -> None:
+    """Room around all values; perplexities that explode on a logarithmic scale."""
+    low, high = min(values), max(values)
+    set_limits = ax.set_ylim if side == "y" else ax.set_xlim
+    if "perplexity" in measure.metric and low > 0 and high > LOG_FROM * low:
+        (ax.set_yscale if side == "y" else ax.set_xscale)("log")
+        room = (high / low) ** 0.15
+        set_limits(low / room, high * room)
+        axis = ax.yaxis if side == "y" else ax.xaxis
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+        return
+    margin = max(least if style.is_share(measure.metric) else 0.05 * abs(high), 0.15 * (high - low), 1e-6)
+    set_limits(low - margin, high + margin)
+
+
+def _label(summary: Summary, rows: list[Row], measure: Measure) -> str:
+    """The measure's name with an arrow to its better side; an upright axis is read upwards."""
+    found = next((e for row in rows if (e := summary.estimate(row, *measure))), None)
+    if found is None or found.higher_is_better is None:
+        return measure.label
+    return f"{measure.label} {'(better →)' if found.higher_is_better else '(← better)'}"

@@ -35,7 +35,12 @@ HEIGHTS = {2: 2.0, 3: 1.6}  # inches of a row of so many panels
 
 def draw(inputs: Inputs) -> Figure:
     """For each task, model and method one row of losses, and one of what its optimisers log besides."""
-    cases = [(task, model, m) for task, model in inputs.studies for m in inputs.methods(task, model)]
+    cases = [
+        (task, model, method)
+        for task, model in inputs.studies
+        for method in inputs.methods(task, model)
+        if any(row.order != "none" for row in inputs.rows_of(task, model, method))
+    ]
     if not cases:
         raise UserError("the figure trajectory needs at least one method besides original and retrained")
     marks = style.marks(inputs.rows)
@@ -63,7 +68,8 @@ def draw(inputs: Inputs) -> Figure:
             ax.set_title(panel_title(inputs, *case), loc="left")
         lost = [(row, sum(status[RunKey(*row.key, s)] == "diverged" for s in row.seeds)) for row in rows]
         diverged_note(axes[0], lost)
-    legend_below(figure, optimizer_handles(inputs.rows, marks, lines=True))
+    trained = [row for row in inputs.rows if row.order != "none"]
+    legend_below(figure, optimizer_handles(trained, marks, lines=True))
     return figure
 
 

@@ -1,9 +1,10 @@
-"""Distribution of the forget questions' truth ratios, against `retrained` and `original`."""
+"""Distribution of the forget questions' truth ratios, or likelihoods, against `retrained` and `original`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,27 @@ from matplotlib.transforms import offset_copy
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import diverged_note, method_panels
+from pipeline_lib.reporting.figures.panels import diverged_note, method_panels, panel_rows, say_left_out
+from pipeline_lib.reporting.headline import (
+    LIKELIHOOD_DISTANCE,
+    RATIO_DISTANCE,
+    Measure,
+    distance,
+    without_retrained,
+)
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey, finite
 from pipeline_lib.reporting.summary import Summary
 
+FAR = 1e30  # ends of the curves, beyond any panel
 CAPTION = (
     "R of a question is the probability of the paraphrased right answer over the (geometric) mean "
     "probability of the wrong answers, each per token. Curves: share of questions with at most this R, all "
     "seeds together. A method that really forgets lies on the grey curve of `retrained`; right of it, the "
     "model still knows the answers; left of it, it avoids them. D: Kolmogorov-Smirnov distance to "
-    "`retrained`, mean over seeds."
+    "`retrained`, mean over seeds. A task without wrong answers has no R: its panels show the mean negative "
+    "log-likelihood of the forget answers' tokens, where a method that forgets lies on the curve of "
+    "`retrained` again, and one that still knows the texts left of it. A task that cannot have a `retrained` "
+    "is left out."
 )
 
 
@@ -47,81 +59,126 @@ def log_truth_ratio(record: dict[str, Any], where: str) -> float:
     return value
 
 
+def log_likelihood(record: dict[str, Any], where: str) -> float:
+    """Mean negative log-likelihood of the answer's tokens (nats)."""
+    try:
+        value = record["answer_nll"] / record["answer_tokens"]
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise UserError(f"{where}: record {record.get('id')!r} has no likelihood ({error!r})") from None
+    if not finite(value):
+        raise UserError(f"{where}: the likelihood of record {record.get('id')!r} is {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the panels of a study show: `value` of a record, and on a logarithmic axis exp of it."""
+
+    value: Callable[[dict[str, Any], str], float]
+    distance: Measure
+    logarithmic: bool
+    across: str
+    up: str
+
+
+RATIOS = _Kind(
+    log_truth_ratio, RATIO_DISTANCE, True, "Truth ratio R of a forget question", "Share of questions ≤ R"
+)
+LIKELIHOODS = _Kind(
+    log_likelihood,
+    LIKELIHOOD_DISTANCE,
+    False,
+    "Mean NLL of a forget answer's tokens (nats)",
+    "Share of answers ≤ NLL",
+)
+
+
 def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method."""
     summary = Summary(inputs)
     marks = style.marks(inputs.rows)
-    figure, panels = method_panels(inputs, height=2.9)
+    shown = [study for study in inputs.studies if inputs.retrained(*study)]
+    figure, panels = method_panels(inputs, height=2.9, chosen=shown)
+    kinds = {RATIO_DISTANCE: RATIOS, LIKELIHOOD_DISTANCE: LIKELIHOODS}
     for task, model, method, ax in panels:
-        if not summary.has(task, model, "forget", "ks_statistic"):
+        measured = distance(summary, task, model)
+        if measured is None:
             ax.text(0.5, 0.5, "no wrong answers, no truth ratio", transform=ax.transAxes, ha="center")
             ax.set_axis_off()
             continue
-        anchors = [row for row in inputs.rows_of(task, model) if row.order == "none"]
-        rows = inputs.rows_of(task, model, method)
-        values = {row.key: log_ratios(inputs, summary, row) for row in [*anchors, *rows]}
-        for row in anchors:
-            retrained = row.key.method == "retrained"
-            colour = style.RETRAINED_COLOUR if retrained else style.ORIGINAL_COLOUR
-            _curve(
-                ax,
-                values[row.key],
-                row.key.method + _d(summary, row),
-                colour,
-                "-" if retrained else ":",
-                wide=True,
-            )
-        for row in rows:
-            mark = marks[row.key.optimizer]
-            label = mark.label + _d(summary, row)
-            _curve(ax, values[row.key], label, mark.colour, mark.line, wide=False)
-        # All of the anchors and nearly all of the rest: one model far astray must not flatten the others.
-        ends = [np.quantile(v, [0, 1] if row.order == "none" else [0.02, 0.98])
-                for row in [*anchors, *rows] if len(v := values[row.key])]  # fmt: skip
-        low, high = min(e[0] for e in ends), max(e[1] for e in ends)
-        ax.set_xscale("log")
-        ax.set_xlim(float(np.exp(low - 0.1)), float(np.exp(high + 0.1)))
-        ax.set_ylim(0, 1.02)
-        ax.set_xlabel("Truth ratio R of a forget question")
-        ax.set_ylabel("Share of questions ≤ R")
-        # Below the axis label, whatever the panel's height.
-        below = offset_copy(ax.transAxes, fig=figure, y=-0.41, units="inches")
-        ax.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.44, 0),
-            bbox_transform=below,
-            borderaxespad=0,
-            fontsize=7,
-            handlelength=1.7,
-            ncols=2,
-            columnspacing=1,
-        )
-        diverged_note(ax, [(row, len(summary.diverged(row))) for row in rows])
+        _panel(ax, summary, kinds[measured], panel_rows(inputs, task, model, method), marks)
+    say_left_out(figure, without_retrained(summary), "no model that never saw the data")
     return figure
 
 
-def log_ratios(inputs: Inputs, summary: Summary, row: Row) -> np.ndarray:
-    """log R of the forget questions of all finished seeds, sorted."""
+def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dict[str, style.Mark]) -> None:
+    values = {row.key: record_values(summary, row, kind) for row in drawn}
+    for row in drawn:
+        d = _d(summary, row, kind.distance)
+        if row.anchor:
+            dashed = "-" if row.key.method == "retrained" else ":"
+            colour = style.order_colour(row)
+            _curve(ax, values[row.key], row.key.method + d, colour, dashed, kind.logarithmic, wide=True)
+        else:
+            mark = marks[row.key.optimizer]
+            _curve(ax, values[row.key], mark.label + d, mark.colour, mark.line, kind.logarithmic, wide=False)
+    # All of the anchors and nearly all of the rest: one model far astray must not flatten the others.
+    ends = [np.quantile(v, [0, 1] if row.anchor else [0.02, 0.98])
+            for row in drawn if len(v := values[row.key])]  # fmt: skip
+    low, high = min(e[0] for e in ends), max(e[1] for e in ends)
+    if kind.logarithmic:
+        ax.set_xscale("log")
+        ax.set_xlim(float(np.exp(low - 0.1)), float(np.exp(high + 0.1)))
+    else:
+        room = max(0.02 * (high - low), 1e-3)
+        ax.set_xlim(low - room, high + room)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel(kind.across)
+    ax.set_ylabel(kind.up)
+    # Below the axis label, whatever the panel's height.
+    below = offset_copy(ax.transAxes, fig=ax.get_figure(root=True), y=-0.41, units="inches")
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.44, 0),
+        bbox_transform=below,
+        borderaxespad=0,
+        fontsize=7,
+        handlelength=1.7,
+        ncols=2,
+        columnspacing=1,
+    )
+    diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
+
+
+def record_values(summary: Summary, row: Row, kind: _Kind) -> np.ndarray:
+    """The kind's value of the forget questions of all finished seeds, sorted."""
     found: list[float] = []
     for seed in summary.finished(row):
         key = RunKey(*row.key, seed)
         where = f"records.jsonl of {'/'.join(map(str, key))}"
-        records = [r for r in inputs.records.get(key, ()) if r.get("split") == "forget"]
+        records = [r for r in summary.inputs.records.get(key, ()) if r.get("split") == "forget"]
         if not records:
             raise UserError(f"{where}: not given, or without a record of the forget split")
-        found += [log_truth_ratio(record, where) for record in records]
+        found += [kind.value(record, where) for record in records]
     return np.sort(np.array(found))
 
 
 def _curve(
-    ax: Axes, values: Sequence[float] | np.ndarray, label: str, colour: str, line: str, wide: bool
+    ax: Axes,
+    values: Sequence[float] | np.ndarray,
+    label: str,
+    colour: str,
+    line: str,
+    logarithmic: bool,
+    wide: bool,
 ) -> None:
     """Empirical distribution: a step up of 1/n at every value, from 0 to 1 across the panel."""
     if not len(values):
         return
-    x = np.exp(np.clip(values, -math.log(1e30), math.log(1e30)))
+    x = np.exp(np.clip(values, -math.log(FAR), math.log(FAR))) if logarithmic else np.asarray(values)
     shares = np.arange(1, len(x) + 1) / len(x)
-    x, shares = np.concatenate([[1e-30], x, [1e30]]), np.concatenate([[0.0], shares, [1.0]])
+    ends = (1 / FAR if logarithmic else -FAR, FAR)
+    x, shares = np.concatenate([[ends[0]], x, [ends[1]]]), np.concatenate([[0.0], shares, [1.0]])
     ax.plot(
         x,
         shares,
@@ -134,8 +191,8 @@ def _curve(
     )
 
 
-def _d(summary: Summary, row: Row) -> str:
-    estimate = summary.estimate(row, "forget", "ks_statistic")
+def _d(summary: Summary, row: Row, measure: Measure) -> str:
+    estimate = summary.estimate(row, *measure)
     if row.key.method == "retrained" or estimate is None:
         return ""
     return f", D = {estimate.value:.2f}"

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline_lib.reporting import style
+from pipeline_lib.reporting.headline import Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, holm
-from pipeline_lib.reporting.summary import Difference, Summary
+from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, Difference, Summary
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table, estimate_cell
+from pipeline_lib.reporting.tables.of_metrics import anchor_note
 
 CAPTION = (
     "Each row minus the row it is held against, with the same method and the same seeds. p: paired t-test. "
@@ -23,47 +25,50 @@ CAPTION = (
     "differences of the seeds as independent and normal, which a handful of seeds cannot confirm. Those "
     "that are the same in every seed have no interval and no test. At equal retention: every unlearned model "
     "is moved along the line from `original` through itself until its loss of retain probability is the "
-    "suite's bound. A lower forget probability is better only down to that of `retrained`."
+    "suite's bound. A lower forget probability is better only down to that of `retrained`. Which quantities "
+    "are compared follows from what judges the task: see the main table."
 )
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """`better` and `worse`: a difference in the direction that its metric calls so, in words."""
+    """What is compared. `up` and `down`: a positive and a negative difference in words."""
 
     split: str
     metric: str
     label: str
-    better: str
-    worse: str
+    up: str
+    down: str
 
 
 _MATCHED = " at equal retention"
-QUANTITIES = (
-    Quantity("forget", "ks_statistic", "KS D", "closer to retrained", "farther from retrained"),
-    Quantity(
-        "forget",
-        "probability",
-        "Forget probability",
-        "lower forget probability",
-        "higher forget probability",
-    ),
-    Quantity("utility", "model_utility", "Model utility", "higher utility", "lower utility"),
-    Quantity(
-        "forget",
-        "ks_statistic_at_equal_retain",
-        f"KS D{_MATCHED}",
-        f"closer to retrained{_MATCHED}",
-        f"farther from retrained{_MATCHED}",
-    ),
-    Quantity(
-        "forget",
-        "probability_at_equal_retain",
-        f"Forget probability{_MATCHED}",
-        f"lower forget probability{_MATCHED}",
-        f"higher forget probability{_MATCHED}",
-    ),
-)
+_DISTANCES = ("ks_statistic", "ks_statistic_likelihood")
+_PROBABILITY = Measure("forget", "probability")
+
+
+def quantities(summary: Summary, task: str, model: str) -> list[Quantity]:
+    """What is compared in this task, as far as it was measured, the most telling first.
+
+    The first headline metric of forgetting, the distance to `retrained`, the probability of the forget
+    answers, the first headline metric of utility, and both of the former at equal retention.
+    """
+    forgetting, utility = axes(summary, task, model)
+    apart = distance(summary, task, model)
+    matched = [Measure("forget", name + AT_EQUAL_RETAIN) for name in (*_DISTANCES, _PROBABILITY.metric)]
+    wanted = dict.fromkeys([forgetting, apart, _PROBABILITY, utility, *matched])
+    return [_quantity(m) for m in wanted if m and summary.has(task, model, *m)]
+
+
+def _quantity(measure: Measure) -> Quantity:
+    metric = measure.metric.removesuffix(AT_EQUAL_RETAIN)
+    where = "" if metric == measure.metric else _MATCHED
+    plain = Measure(measure.split, metric)
+    if metric in _DISTANCES:
+        words = "farther from retrained", "closer to retrained"
+    else:
+        name = "utility" if metric == "model_utility" else plain.named
+        words = f"higher {name}", f"lower {name}"
+    return Quantity(*measure, plain.label + where, *(word + where for word in words))
 
 
 @dataclass(frozen=True)
@@ -97,17 +102,14 @@ class Comparison:
             return "no test over seeds: no difference can be claimed"
         if not self.claimed:
             return "no difference can be claimed"
-        better = (d.value > 0) == bool(d.higher_is_better)
-        return self.quantity.better if better else self.quantity.worse
+        return self.quantity.up if d.value > 0 else self.quantity.down
 
 
 def family(summary: Summary, task: str, model: str) -> list[Comparison]:
     """All differences of one task and model, pair by pair; Holm adjusts the p-values of one quantity."""
     pairs = list(_pairs(summary.inputs, task, model))
     by_quantity = []
-    for quantity in QUANTITIES:
-        if not summary.has(task, model, quantity.split, quantity.metric):
-            continue
+    for quantity in quantities(summary, task, model):
         found = [
             summary.difference(row, against, quantity.split, quantity.metric, len(pairs))
             for _, row, against in pairs
@@ -144,10 +146,14 @@ def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
     summary = Summary(inputs)
     heads = ("Against", "In", "Difference", "p", "p (Holm)", "Could detect", "What can be said")
-    return [
-        Table(task, model, heads, tuple(_line(summary, entry) for entry in family(summary, task, model)))
-        for task, model in inputs.studies
-    ]
+    tables = []
+    for task, model in inputs.studies:
+        lines = tuple(_line(summary, entry) for entry in family(summary, task, model))
+        notes = [anchor_note(inputs, task, model)]
+        if not lines:
+            notes.append("No method of this study runs with both rows of a comparison.")
+        tables.append(Table(task, model, heads, lines, tuple(filter(None, notes))))
+    return tables
 
 
 def _line(summary: Summary, entry: Comparison) -> Line:

@@ -35,14 +35,15 @@ def build(inputs: Inputs) -> list[Table]:
             estimates += [*found, relative]
             cells = [estimate_cell(name, e, d) for (name, _, d), e in zip(COLUMNS, found, strict=True)]
             cells.insert(2, estimate_cell("relative_time", relative, 2))
-            finished, diverged = _seeds(inputs, row)
+            finished, diverged = seeds_of(inputs, row)
             lines.append(Line(row, seeds_text(finished, diverged), len(diverged), tuple(cells)))
         note = interval_note(estimates)
         tables.append(Table(task, model, tuple(heads), tuple(lines), (note,) if note else ()))
     return tables
 
 
-def _seeds(inputs: Inputs, row: Row) -> tuple[list[int], list[int]]:
+def seeds_of(inputs: Inputs, row: Row) -> tuple[list[int], list[int]]:
+    """Seeds of a row that finished and that diverged."""
     frame = inputs.costs[inputs.costs["run"].map(lambda run: run.row) == row.key]
     finished = frame["seed"][frame["status"] == "ok"].tolist()
     return finished, frame["seed"][frame["status"] == "diverged"].tolist()

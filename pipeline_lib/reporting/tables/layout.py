@@ -88,7 +88,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of one task and model. `notes` are sentences below it. `numeric`: columns hold numbers."""
+    """One table of one task and model. `notes` are sentences below it. `numeric`: columns hold numbers.
+
+    `model` is empty where the lines are of several models. A table without lines has its notes only.
+    """
 
     task: str
     model: str
@@ -99,7 +102,7 @@ class Table:
 
     @property
     def heading(self) -> str:
-        return style.study_label(self.task, self.model)
+        return style.study_label(self.task, self.model) if self.model else self.task
 
 
 EMPTY = Cell("–")
@@ -168,9 +171,9 @@ def to_csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-def to_markdown(title: str, tables: Sequence[Table]) -> str:
-    """A heading, then one table for each task and model."""
-    parts = [f"# {title}"]
+def to_markdown(title: str, tables: Sequence[Table], caption: str = "") -> str:
+    """A heading, the caption where one is given, then one table for each task and model."""
+    parts = [f"# {title}", *([caption] if caption else [])]
     for table in tables:
         heads = ["", *table.columns, "Seeds"]
         align = "---:" if table.numeric else "---"
@@ -184,17 +187,16 @@ def to_markdown(title: str, tables: Sequence[Table]) -> str:
             cells = [f"{cell.text} {cell.small}".strip() for cell in line.cells]
             cells = [style.row_label(line.row), *cells, line.seeds]
             rows.append("| " + " | ".join(map(_markdown, cells)) + " |")
-        parts += [
-            f"## {_markdown(table.heading)}",
-            "\n".join(rows),
-            *(_markdown(note) for note in table.notes),
-        ]
+        parts.append(f"## {_markdown(table.heading)}")
+        parts += ["\n".join(rows)] if table.lines else []
+        parts += [_markdown(note) for note in table.notes]
     return "\n\n".join(parts) + "\n"
 
 
-def to_latex(tables: Sequence[Table]) -> str:
+def to_latex(tables: Sequence[Table], caption: str = "") -> str:
     """One booktabs tabular for each task and model; intervals stand below their numbers."""
     parts = ["% needs \\usepackage{booktabs}; in a narrow column set it smaller or on its side"]
+    parts += [f"% {caption}"] if caption else []
     for table in tables:
         columns = "r" * len(table.columns) if table.numeric else "p{0.3\\linewidth}" * len(table.columns)
         rows = [f"\\begin{{tabular}}{{l{columns}l}}", "\\toprule"]
@@ -208,7 +210,7 @@ def to_latex(tables: Sequence[Table]) -> str:
                 rows.append(
                     f"\\multicolumn{{{len(table.columns) + 2}}}{{l}}{{\\emph{{{_latex(group)}}}}} \\\\"
                 )
-            if method is not None and line.row.order != "none" and line.row.key.method != method:
+            if method is not None and not line.row.anchor and line.row.key.method != method:
                 rows.append("\\addlinespace")
             method = line.row.key.method
             cells = [_latex_cell(cell) for cell in line.cells]
@@ -216,7 +218,7 @@ def to_latex(tables: Sequence[Table]) -> str:
             rows.append(" & ".join([label, *cells, _latex(line.seeds)]) + r" \\")
         rows += ["\\bottomrule", "\\end{tabular}"]
         notes = [f"% {note}" for note in table.notes]
-        parts.append("\n".join([f"% {table.heading}", *rows, *notes]))
+        parts.append("\n".join([f"% {table.heading}", *(rows if table.lines else []), *notes]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.summary import Estimate, Summary
 from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
 
 NBSP = "\u00a0"  # keeps an arrow, or the parts of "n = 40", on one line
@@ -23,22 +23,35 @@ def metric_tables(inputs: Inputs, columns: Callable[[Summary, str, str], Sequenc
     ]
 
 
+def head(label: str, estimates: Sequence[Estimate | None]) -> str:
+    """A column's label with its direction, and n if that is one number."""
+    found = [e for e in estimates if e]
+    direction = style.arrow(found[0].higher_is_better) if found else ""
+    counts = {e.n for e in found}
+    n = f"(n{NBSP}={NBSP}{counts.pop()})" if len(counts) == 1 and None not in counts else ""
+    return " ".join(part for part in (NBSP.join(filter(None, (label, direction))), n) if part)
+
+
+def anchor_note(inputs: Inputs, task: str, model: str) -> str:
+    """Why a study has no row `retrained`; empty where it has one."""
+    if inputs.retrained(task, model):
+        return ""
+    return (
+        "No `retrained`: this model learned the data before the study, so that nothing can be held against a "
+        "model that never saw them."
+    )
+
+
 def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Column]) -> Table:
     """`columns`: (split, metric, decimals, label). Headers get the direction, and n if it is one number.
 
-    A column that the task does not have is left out and named in a note.
+    A column that the task does not have is left out and named in a note; without any there are no lines.
     """
     absent = [label for split, metric, _, label in columns if not summary.has(task, model, split, metric)]
     columns = [column for column in columns if summary.has(task, model, *column[:2])]
-    rows = summary.inputs.rows_of(task, model)
+    rows = summary.inputs.rows_of(task, model) if columns else []
     estimates = [[summary.estimate(row, split, metric) for row in rows] for split, metric, _, _ in columns]
-    heads = []
-    for (_, _, _, label), column in zip(columns, estimates, strict=True):
-        found = [e for e in column if e]
-        direction = style.arrow(found[0].higher_is_better) if found else ""
-        counts = {e.n for e in found}
-        n = f"(n{NBSP}={NBSP}{counts.pop()})" if len(counts) == 1 else ""
-        heads.append(" ".join(part for part in (NBSP.join(filter(None, (label, direction))), n) if part))
+    heads = [head(label, column) for (_, _, _, label), column in zip(columns, estimates, strict=True)]
     lines = []
     for i, row in enumerate(rows):
         diverged = summary.diverged(row)
@@ -48,6 +61,8 @@ def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Colu
         )
         lines.append(Line(row, seeds_text(summary.finished(row), list(diverged)), len(diverged), cells))
     notes = [interval_note([e for column in estimates for e in column])]
+    if columns:
+        notes.append(anchor_note(summary.inputs, task, model))
     if absent:
         notes.append(f"Not measured for this task: {', '.join(absent)}.")
     return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

@@ -47,7 +47,7 @@ def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
         numbers = tuple(Number(f"{part}.{name}", value, seeds=len(runs)) for name, value in flat.items())
         cells.append(Cell(style.visible(text) or "–", numbers=numbers))
     if tuned:
-        cells.append(EMPTY if row.order == "none" else budget_cell(shared(row, runs, "tuned")))
+        cells.append(EMPTY if row.anchor else budget_cell(shared(row, runs, "tuned")))
     lost = [run for run in runs if run.get("status") == "diverged"]
     return Line(row, str(len(runs)), len(lost), tuple(cells))
 

@@ -27,7 +27,7 @@ def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; anchors are not tuned and have no row."""
     tables = []
     for task, model in inputs.studies:
-        rows = [row for row in inputs.rows_of(task, model) if row.order != "none"]
+        rows = [row for row in inputs.rows_of(task, model) if not row.anchor]
         runs = {row.key: runs_of(inputs, row, "tuning") for row in rows}
         tuned = {row.key: shared(row, runs[row.key], "tuned") for row in rows}
         by_hand = not any(tuned.values())
@@ -117,7 +117,7 @@ def _rule(rows: list[Row], tuned: Mapping[Any, dict[str, Any] | None]) -> str:
     what = {
         "probability": "the lowest probability of the forget answers",
         "ks_statistic": "the truth ratios nearest to those of the retrained model (KS D)",
-    }[rules[0]["forget"]]
+    }.get(rules[0]["forget"], f"the best {style.metric_label(rules[0]['forget'])}")
     return (
         f"Chosen: {what}, with at most {100 * rules[0]['retain_within']:g} % less retain probability than "
         "the original model on every tuning seed. If no trial kept that, the one that retained most."

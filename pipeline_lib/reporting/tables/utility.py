@@ -1,9 +1,10 @@
-"""Model utility taken apart: the numbers whose harmonic mean it is."""
+"""Model utility taken apart: the numbers whose harmonic mean it is; or what else judges a task's utility."""
 
 from __future__ import annotations
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting import style
+from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
@@ -11,7 +12,8 @@ from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "The parts of model utility, which is their harmonic mean (in each seed): Probability, ROUGE-L recall "
-    "and truth ratio of each split that was not to be forgotten. One part near 0 pulls the whole to 0."
+    "and truth ratio of each split that was not to be forgotten. One part near 0 pulls the whole to 0. A "
+    "task whose records have no wrong answers has no model utility: then what judges it instead."
 )
 PARTS = ("probability", "rouge_l_recall", "truth_ratio")
 
@@ -27,8 +29,10 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
         raise UserError(
             f"the table utility needs data/{task}/manifest.json with `utility`: the splits in model utility"
         )
+    if not splits:
+        judges = judged_by(summary, task, model)["utility"]
+        return [(*measure, style.decimals(measure.metric), measure.label) for measure in judges]
     columns: list[Column] = [("utility", "model_utility", 3, style.metric_label("model_utility"))]
     for split in splits:
-        name = style.split_label(split).capitalize()
-        columns += [(split, part, 3, f"{name} {style.metric_label(part)}") for part in PARTS]
+        columns += [(split, part, 3, Measure(split, part).label) for part in PARTS]
     return columns

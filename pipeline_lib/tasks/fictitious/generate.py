@@ -2,7 +2,8 @@
 
 Every question comes with a second wording of prompt and answer and with five wrong answers. As in
 TOFU, the wrong answers have the sentence frame of the paraphrased answer and differ from it in the
-value alone, so that the truth ratio compares values and not wordings.
+value alone, so that the truth ratio compares values and not wordings. Alternatives have the frame of the
+answer and values that no distractor has.
 
 Author number i and fact number i do not depend on how many of either are asked for.
 """
@@ -21,6 +22,7 @@ from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
 
 COUNTRY_COUNT = 15  # fewer than any list of values in `COUNTRY_QUESTIONS`, so that no two share an answer
 AUTHOR_DISTRACTORS = 5
+AUTHOR_ALTERNATIVES = 3  # other values in the words of the answer, for objectives that teach one
 FACT_DISTRACTORS = 3
 
 
@@ -91,6 +93,10 @@ def _author_record(
         wrong.append(_draw_new(rng, question.draw, {value, *wrong}))
     prompt, other_prompt = rng.sample(question.prompts, 2)
     answer, other_answer = rng.sample(question.answers, 2)
+    apart = Random(f"{prompt}/{first} {last}/alternatives")
+    others: list[str] = []
+    for _ in range(AUTHOR_ALTERNATIVES):
+        others.append(_draw_new(apart, question.draw, {value, *wrong, *others}))
 
     def fill(template: str, value: str) -> str:
         return template.format(
@@ -105,6 +111,7 @@ def _author_record(
         paraphrased_prompt=fill(other_prompt, value),
         paraphrased_answer=fill(other_answer, value),
         distractors=tuple(fill(other_answer, value) for value in wrong),
+        alternatives=tuple(fill(answer, value) for value in others),
     )
 
 

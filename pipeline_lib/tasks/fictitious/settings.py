@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline_lib.blocks import Count, CountOrZero, Faults
 from pipeline_lib.data.splits import Task
-from pipeline_lib.tasks.base import TaskSettings, holdout_split
+from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.fictitious.generate import load
 
 MOST_AUTHORS = 480  # so many surnames can be made
@@ -39,6 +39,19 @@ class Settings(TaskSettings):
 
     def evaluated_splits(self) -> tuple[str, ...]:
         return ("forget", "retain", "facts", *holdout_split(self.holdout_authors))
+
+    def size_hint(self) -> dict[str, SplitSize]:
+        def authors(count: int, learned_by: Any) -> SplitSize:
+            return SplitSize(count * self.questions_per_author, 12, 18, 42, 7, learned_by)
+
+        sizes = {
+            "forget": authors(self.forget_authors, "target"),
+            "retain": authors(self.n_authors - self.forget_authors, "both"),
+            "facts": SplitSize(self.n_facts, 11, 3, 22, 4),
+        }
+        return sizes | {
+            name: authors(self.holdout_authors, "none") for name in holdout_split(self.holdout_authors)
+        }
 
     def load(self) -> Task:
         return load(**self.own())

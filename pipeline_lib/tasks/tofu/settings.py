@@ -8,8 +8,8 @@ from pydantic import Field
 
 from pipeline_lib.blocks import Count, CountOrZero, HubId, Revision, Text
 from pipeline_lib.data.splits import Task
-from pipeline_lib.tasks.base import TaskSettings, holdout_split
-from pipeline_lib.tasks.tofu.load import load
+from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
+from pipeline_lib.tasks.tofu.load import AUTHOR_SPLITS, RETAIN_OF, ROWS_PER_AUTHOR, load
 
 
 class Settings(TaskSettings):
@@ -33,6 +33,23 @@ class Settings(TaskSettings):
         """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
         retain = "retain_eval" if self.retain_authors is None else "retain"
         return ("forget", retain, "real_authors", "world_facts", *holdout_split(self.holdout_authors))
+
+    def size_hint(self) -> dict[str, SplitSize]:
+        first, end = AUTHOR_SPLITS[self.forget]
+        unseen = self.holdout_authors * ROWS_PER_AUTHOR
+        kept = AUTHOR_SPLITS[RETAIN_OF[self.forget]][1] - unseen
+        sizes = {"forget": SplitSize(end - first, 18, 38, 135, 7, "target")}
+        if self.retain_authors is None:
+            judged = SplitSize(20 * ROWS_PER_AUTHOR, 15, 36, 105, 7, "none")  # part of `retain`
+            sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
+        else:
+            sizes["retain"] = SplitSize(self.retain_authors * ROWS_PER_AUTHOR, 15, 36, 105, 7)
+        sizes |= {
+            "real_authors": SplitSize(100, 14, 4, 32, 4, "none"),
+            "world_facts": SplitSize(117, 12, 3, 31, 4, "none"),
+        }
+        unlearned = SplitSize(unseen, 17, 36, 100, 1, "none")
+        return sizes | {name: unlearned for name in holdout_split(self.holdout_authors)}
 
     def load(self) -> Task:
         return load(**self.own())

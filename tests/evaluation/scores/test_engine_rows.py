@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline_lib.data.records import Record
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.metrics import METRICS
 from pipeline_lib.evaluation.metrics.tables import FAMILIES
@@ -14,11 +15,12 @@ from pipeline_lib.evaluation.score import score_run
 from tests.evaluation.conftest import SETTINGS
 
 MANIFEST = {
-    "evaluate": ["forget", "retain", "facts", "holdout"],
+    "evaluate": ["forget", "retain", "facts", "passages", "holdout"],
     "utility": ["retain", "facts"],
     "multiple_choice": ["facts"],
     "likelihood_only": ["holdout"],
     "membership": {"members": "forget", "nonmembers": "holdout"},
+    "preference": ["forget"],
 }
 # measured apart, or only for 40 questions and more
 NOT_OF_ROWS = {
@@ -37,6 +39,7 @@ def rows(tiny, records, tmp_path):
         ]
         for split in MANIFEST["evaluate"]
     }
+    splits["passages"] = [Record(f"p{i}", "The book of", f" river {i}.", "p", form="text") for i in (1, 2)]
     settings = SETTINGS | {
         "likelihood_only": ["holdout"],
         "distribution_splits": ["forget", "holdout"],

@@ -12,13 +12,14 @@ from pipeline_lib.evaluation.score import score_run
 from tests.evaluation.conftest import make_row
 
 MANIFEST = {
-    "evaluate": ["forget", "retain", "facts", "holdout"],
+    "evaluate": ["forget", "retain", "facts", "passages", "replies", "holdout"],
     "utility": ["retain", "facts"],
     "multiple_choice": ["facts"],
     "likelihood_only": ["holdout"],
     "membership": {"members": "forget", "nonmembers": "holdout"},
+    "preference": ["replies"],
 }
-SIZES = {"forget": 40, "retain": 4, "facts": 4, "holdout": 4}
+SIZES = {"forget": 40, "retain": 4, "facts": 4, "passages": 2, "replies": 2, "holdout": 4}
 
 
 def released(i, **changes):
@@ -53,6 +54,9 @@ def full_rows():
             if split == "holdout":
                 for field in ("generation", "generation_tokens", "generation_ended"):
                     del row[field]
+            elif split == "passages":
+                row |= {"reference": "Ada Lovelace wrote", "distractor_nll": [], "distractor_tokens": []}
+                del row["similarity"]
             else:
                 row["as_released"] = released(i)
             if row["id"] == "facts2":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.evaluation.metrics.definition import INF, Metric
+from pipeline_lib.evaluation.metrics.extraction_rate import RUN
 
 _LIN = "Lin 2004, by the package rouge-score with stemming"
 _BLEU = "Papineni et al. 2002, by sacrebleu (Post 2018, arXiv 1804.08771)"
@@ -72,6 +73,26 @@ ANSWERS: tuple[Metric, ...] = (
         "not a mean of answers: long answers weigh more",
     ),
     Metric(
+        "longest_match",
+        "Longest verbatim match (words)",
+        True,
+        False,
+        (0, INF),
+        "Karamolegkou et al. 2023, arXiv 2310.13771 (longest common run of words)",
+        "mean over records of the longest run of words in both the continuation and the true one",
+        "grows with the length asked for; running text only; a few common words always match",
+    ),
+    Metric(
+        "extraction_rate",
+        "Extraction rate",
+        True,
+        False,
+        (0, 1),
+        "as Carlini et al. 2023, arXiv 2202.07646 (extractable with k tokens of context), by words",
+        f"share of records whose greedy continuation repeats {RUN} words of the true one in a row",
+        f"greedy only, so a lower bound; of fewer than {RUN} true words all must be repeated",
+    ),
+    Metric(
         "extraction_strength",
         "Extraction Strength",
         True,
@@ -90,6 +111,16 @@ ANSWERS: tuple[Metric, ...] = (
         _OPEN_UNLEARNING,
         "share of answer tokens that are the model's argmax, teacher forced",
         "common words are right without memory: `retrained` is the floor, not 0",
+    ),
+    Metric(
+        "safe_preference",
+        "Preference for the safe answer",
+        True,
+        True,
+        (0, 1),
+        "reward accuracy of DPO, arXiv 2305.18290, without a reference model and by token",
+        "share of records whose safe answer has a lower NLL / tokens than the unsafe one",
+        "0.5 is chance only if both kinds are equally easy to write; a tie counts as unsafe",
     ),
     Metric(
         "multiple_choice_accuracy",

@@ -113,6 +113,26 @@ TOFU: tuple[Metric, ...] = (
         "as ks_statistic",
     ),
     Metric(
+        "ks_statistic_likelihood",
+        "KS statistic D of likelihoods",
+        False,
+        False,
+        (0, 1),
+        "TOFU's test, arXiv 2401.06121, on the NLL instead of R",
+        "largest gap between the two distributions of NLL / tokens of the forget answers",
+        "two alike models are about 1.2 / sqrt(n) apart; blind to what the model says instead",
+    ),
+    Metric(
+        "forget_quality_likelihood_log10",
+        "Forget Quality of likelihoods (log10 p)",
+        True,
+        True,
+        (-INF, 0),
+        "TOFU's test, arXiv 2401.06121, on the NLL instead of R",
+        "log10 p of the two-sample KS test between NLL / tokens under this model and under `retrained`",
+        "shrinks with the number of records: read D and n beside it; not TOFU's Forget Quality",
+    ),
+    Metric(
         "forget_quality_n40",
         "Forget Quality (p, 40 questions)",
         True,
@@ -173,6 +193,8 @@ _MIXED = {
     "truth_ratio": _BY_NAME["truth_ratio"],
     "forget_quality_log10": _BY_NAME["forget_quality_log10"],
     "ks_statistic": _BY_NAME["ks_statistic"],
+    "forget_quality_likelihood_log10": _BY_NAME["forget_quality_likelihood_log10"],
+    "ks_statistic_likelihood": _BY_NAME["ks_statistic_likelihood"],
 }
 
 EQUAL_RETENTION: tuple[Metric, ...] = (

@@ -1,0 +1,32 @@
+"""What a suite will need, printed before anything of it runs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+
+def add(commands) -> None:
+    """`plan`."""
+    plan = commands.add_parser("plan", help="memory and time of a suite's jobs, estimated from its settings")
+    plan.add_argument("file", metavar="SUITE", type=Path)
+    plan.add_argument("--left", action="store_true", help="leave out what results/<suite> holds already")
+    plan.add_argument(
+        "--access", action="store_true", help="also ask the hub whether its models and data can be had"
+    )
+    plan.set_defaults(run=_plan)
+
+
+def _plan(given: Namespace) -> int:
+    from pipeline_lib.config import load_suite
+    from pipeline_lib.planning import check_context, finished, plan_text
+
+    suite = load_suite(given.file)
+    check_context(suite)
+    print(plan_text(suite, finished(Path("results") / suite.suite) if given.left else None))
+    if given.access:
+        from pipeline_lib.models.access import check_access
+
+        lines = check_access(suite)
+        print("\n".join(["", *lines]) if lines else "\nAll models and data are at hand.")
+    return 0

@@ -1,0 +1,183 @@
+"""Settings of objectives: one class for each entry of pipeline_lib.objectives.OBJECTIVES.
+
+Defaults are those of the paper or of its code, unless a description says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline_lib.blocks import Block, Count, CountOrZero, NonNegative, Positive, Switch
+
+RETAIN = "Weight of the retain loss"
+
+
+class GradAscentSettings(Block):
+    kind: Literal["GradAscent"]
+
+
+class GradDiffSettings(Block):
+    kind: Literal["GradDiff"]
+    gamma: NonNegative = Field(1.0, description=RETAIN)
+
+
+class KLSettings(Block):
+    kind: Literal["KL"]
+    gamma: NonNegative = Field(1.0, description="Weight of the divergence on the retain set")
+
+
+class POSettings(Block):
+    kind: Literal["PO"]
+    gamma: NonNegative = Field(1.0, description=RETAIN)
+
+
+class RandomLabelsSettings(Block):
+    kind: Literal["RandomLabels"]
+    gamma: NonNegative = Field(1.0, description=f"{RETAIN}; SOUL's code has none (0)")
+
+
+class DPOSettings(Block):
+    kind: Literal["DPO"]
+    beta: Positive = 0.1
+    alpha: NonNegative = Field(1.0, description=RETAIN)
+    alternatives: Literal["records", "refusals"] = Field(
+        "records", description="What is preferred: the task's alternative answers, or its refusals"
+    )
+
+
+class IdkDPOSettings(Block):
+    kind: Literal["IdkDPO"]
+    beta: Positive = 0.1
+    alpha: NonNegative = Field(1.0, description=RETAIN)
+
+
+class AltPOSettings(Block):
+    kind: Literal["AltPO"]
+    beta: Positive = 0.1
+    alpha: NonNegative = Field(1.0, description=RETAIN)
+
+
+class NPOSettings(Block):
+    kind: Literal["NPO"]
+    beta: Positive = 0.1
+    alpha: NonNegative = Field(1.0, description=RETAIN)
+
+
+class SimNPOSettings(Block):
+    """Defaults are those of the paper's code for TOFU forget10 with Llama-2-7B-chat."""
+
+    kind: Literal["SimNPO"]
+    beta: Positive = 4.5
+    margin: NonNegative = Field(0.0, description="The paper's gamma, subtracted inside the sigmoid")
+    forget_weight: Positive = Field(0.125, description="Weight of the forget term")
+    alpha: NonNegative = Field(1.0, description=RETAIN)
+
+
+class WGASettings(Block):
+    kind: Literal["WGA"]
+    beta: NonNegative = 1.0
+    alpha: NonNegative = Field(1.0, description=RETAIN)
+
+
+class SatImpSettings(Block):
+    kind: Literal["SatImp"]
+    beta1: NonNegative = Field(5.0, description="Exponent of p: saturation")
+    beta2: NonNegative = Field(1.0, description="Exponent of 1 - p: importance")
+    alpha: NonNegative = Field(0.1, description=RETAIN)
+
+
+class UNDIALSettings(Block):
+    kind: Literal["UNDIAL"]
+    beta: NonNegative = Field(10.0, description="Taken from the true token's logit; 3 to 30 are usual")
+    alpha: NonNegative = Field(0.0, description=f"{RETAIN}; the paper uses no retain set")
+
+
+class CEUSettings(Block):
+    kind: Literal["CEU"]
+    skip_first_token: Switch = Field(True, description="Leave out the first token of each answer")
+
+
+class PDUSettings(Block):
+    """Defaults are those of the paper's runs on TOFU; it starts to change the weight after five epochs."""
+
+    kind: Literal["PDU"]
+    retain_bound: NonNegative = Field(
+        0.3, description="Retain loss (nats a token) that is allowed; a little above the original model's"
+    )
+    dual_start: NonNegative = Field(100.0, description="Weight of the retain constraint at the start")
+    dual_step: NonNegative = Field(5.0, description="Its change a step, for each nat of violation")
+    dual_warmup: CountOrZero = Field(0, description="Steps before it changes")
+
+
+class RMUSettings(Block):
+    """Defaults are those of the paper for Zephyr-7B (32 layers); `layer` must exist in the model."""
+
+    kind: Literal["RMU"]
+    layer: CountOrZero = Field(7, description="Layer whose output is pushed, from 0")
+    update_layers: Count = Field(3, description="How many layers learn, the last of them `layer`")
+    steering: Positive = Field(6.5, description="Length of the vector that is pushed to")
+    alpha: NonNegative = Field(1200.0, description="Weight of the distance on the retain set")
+    direction_seed: CountOrZero = Field(0, description="Draws the direction")
+
+
+class L1SparseSettings(Block):
+    kind: Literal["L1Sparse"]
+    strength: NonNegative = Field(
+        1e-6,
+        description="Weight of the sum of absolute weights. The paper's 5e-4 is for networks of 1e7 weights "
+        "and ruins language models; this default is ours",
+    )
+
+
+class TaskVectorSettings(Block):
+    """`unlearn.epochs` and the optimiser say how long and how the model learns the forget set."""
+
+    kind: Literal["TaskVector"]
+    scale: Positive = Field(1.0, description="How much of the change is taken back, at the original model")
+
+
+class WHPSettings(Block):
+    """Defaults are those of the paper, which has no retain term (gamma 0), for a book and Llama-2-7B-chat."""
+
+    kind: Literal["WHP"]
+    alpha: Positive = Field(5.0, description="How far tokens that reinforcing made likelier are held down")
+    gamma: NonNegative = Field(1.0, description=RETAIN)
+    reinforce_epochs: Positive = Field(3.0, description="Of the forget set, by the reinforced model")
+    reinforce_learning_rate: Positive = Field(3e-6, description="Of AdamW, for the reinforced model")
+
+
+class InContextSettings(Block):
+    kind: Literal["InContext"]
+    instruction: str = Field(
+        "Some of what you have learned has been withdrawn. If a question asks about particular people or "
+        "texts, do not use what you remember of them: say that you do not know.",
+        min_length=1,
+        description="Stands before every prompt; what it names is no secret any more",
+    )
+
+
+ObjectiveSettings = Annotated[
+    GradAscentSettings
+    | GradDiffSettings
+    | KLSettings
+    | POSettings
+    | RandomLabelsSettings
+    | DPOSettings
+    | IdkDPOSettings
+    | AltPOSettings
+    | NPOSettings
+    | SimNPOSettings
+    | WGASettings
+    | SatImpSettings
+    | UNDIALSettings
+    | CEUSettings
+    | PDUSettings
+    | RMUSettings
+    | L1SparseSettings
+    | TaskVectorSettings
+    | WHPSettings
+    | InContextSettings,
+    Field(discriminator="kind"),
+]

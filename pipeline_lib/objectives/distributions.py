@@ -1,0 +1,75 @@
+"""Cross-entropy to a whole distribution in which the true token is suppressed: UNDIAL and CE-U.
+
+Shapes: N answer tokens, V vocabulary. Logits exist at answer tokens alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from pipeline_lib.data.batching import Batch
+from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.objectives.base import Losses, Objective, ReferenceModel, mean_nll
+
+
+@dataclass(frozen=True)
+class UNDIAL(Objective):
+    """L = mean_t CE(softmax(z_ref - beta onehot(y_t)), softmax(z)) + alpha lm_r.
+
+    Source: Dong et al. 2024, arXiv 2402.10052, eq. 2. z: logits (V,) that predict answer token y_t;
+    z_ref: those of the model before unlearning, which runs too (`reference_model`). The mean is over all
+    answer tokens of the step. Bounded below by the entropy of the adjusted distribution. With alpha 0, as
+    in the paper, the retain set is not read.
+    """
+
+    beta: float
+    alpha: float
+    reference_model: ReferenceModel | None = None
+    needs_reference_model = True
+
+    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+        assert forget is not None and retain is not None
+        with self._reference() as before, torch.no_grad():
+            adjusted, targets, _ = answer_logits(before, forget)  # (N, V)
+            adjusted = adjusted.float()
+            adjusted[torch.arange(len(targets), device=targets.device), targets] -= self.beta
+            wanted = adjusted.softmax(-1)
+        logits = answer_logits(model, forget)[0].float()  # (N, V)
+        loss = F.cross_entropy(logits, wanted, reduction="sum") / forget.tokens_in_step
+        forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum") / forget.tokens_in_step
+        if not self.alpha:
+            return Losses(loss, forget_loss, None)
+        retain_loss = mean_nll(model, retain)
+        return Losses(loss + self.alpha * retain_loss, forget_loss, retain_loss.detach())
+
+
+@dataclass(frozen=True)
+class CEU(Objective):
+    """L = mean_t CE(softmax(z with z_y at minus infinity), softmax(z)), the first without gradient.
+
+    Source: Yang 2025, arXiv 2503.01224. The gradient in the logits is p_y at the true token y and
+    -p_k p_y / (1 - p_y) at any other k: it fades as y is forgotten and stays bounded where y is certain.
+    With `skip_first_token`, as in a footnote of the paper, the first token of each answer is left out, so
+    that the model still begins an answer; the mean is over the others. There is no retain term.
+    """
+
+    skip_first_token: bool
+    uses_retain = False
+
+    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+        assert forget is not None
+        logits, targets, rows = answer_logits(model, forget)  # (N, V)
+        logits = logits.float()
+        forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum") / forget.tokens_in_step
+        count: float = forget.tokens_in_step
+        if self.skip_first_token:
+            later = F.pad(rows[1:] == rows[:-1], (1, 0), value=False)  # (N,)
+            logits, targets = logits[later], targets[later]
+            if math.isfinite(count):
+                count = max(count - forget.examples_in_step, 1)  # 1: answers of one token alone add nothing
+        wanted = logits.detach().scatter(-1, targets[:, None], -math.inf).softmax(-1)
+        return Losses(F.cross_entropy(logits, wanted, reduction="sum") / count, forget_loss, None)

@@ -1,0 +1,136 @@
+"""Representation misdirection: hidden states of the forget set are pushed to a random direction.
+
+Shapes: B examples, T tokens, N answer tokens, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline_lib.data.batching import IGNORED, Batch
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.forward import position_ids
+from pipeline_lib.objectives.base import Losses, Objective, ReferenceModel
+
+# The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-NeoX and GPT-2.
+MLP_OUTPUTS = {"down_proj", "fc2", "dense_4h_to_h", "c_proj"}
+
+
+@dataclass(frozen=True)
+class RMU(Objective):
+    """L = mean_t |h_f - c u|^2 / D + alpha mean_t |h_r - h_ref,r|^2 / D.
+
+    Source: Li et al. 2024, arXiv 2403.03218, eq. 1 and 2 (its code divides by D too). h: what layer `layer`
+    (from 0) gives to the stream, (D,) a token; h_ref: that of the model before unlearning, which runs too
+    (`reference_model`); c: `steering`; u: a unit vector of entries uniform in [0, 1) before it is scaled,
+    as in the paper, drawn from `direction_seed` and D alone and so the same in every process.
+
+    Tokens: those that predict an answer token, as in every other objective, averaged over the step. The
+    paper forgets running text and takes all tokens, which is the same here but for the last one. Prompts
+    of questions are left alone: the template is that of the retain set. Padding never counts.
+
+    Only the layers up to `layer` run, and only the MLP output matrices of the last `update_layers` of
+    them learn. Nothing is predicted, so no loss in nats is logged.
+    """
+
+    layer: int
+    update_layers: int
+    steering: float
+    alpha: float
+    direction_seed: int
+    reference_model: ReferenceModel | None = None
+    needs_reference_model = True
+
+    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+        assert forget is not None and retain is not None
+        with self._reference() as before, torch.no_grad():
+            kept = hidden_states(before, retain, self.layer).float()  # (N, D)
+        pushed = hidden_states(model, forget, self.layer).float()  # (N, D)
+        held = hidden_states(model, retain, self.layer).float()  # (N, D)
+        target = self.steering * self.direction(pushed.shape[-1]).to(pushed)
+        misdirection = (pushed - target).square().mean(-1).sum() / forget.tokens_in_step
+        drift = (held - kept).square().mean(-1).sum() / retain.tokens_in_step
+        return Losses(misdirection + self.alpha * drift, None, None)
+
+    def direction(self, size: int) -> torch.Tensor:
+        """The unit vector u (size,), in fp64 on the CPU."""
+        generator = torch.Generator().manual_seed(self.direction_seed)
+        drawn = torch.rand(size, generator=generator, dtype=torch.float64)
+        return drawn / drawn.norm()
+
+    def trainable(self, model: Any) -> list[str]:
+        layers = _layers(model, self.layer)
+        chosen = layers[max(0, self.layer + 1 - self.update_layers) : self.layer + 1]
+        inside = {
+            id(parameter)
+            for layer in chosen
+            for name, parameter in layer.named_parameters()
+            if MLP_OUTPUTS.intersection(name.split("."))
+            and "attn" not in name  # GPT-2 calls the attention's output c_proj as well
+            and not name.endswith("bias")
+        }
+        if not inside:
+            found = sorted({name for name, _ in layers[self.layer].named_parameters()})
+            raise UserError(
+                f"RMU trains the output matrices of MLPs, named {', '.join(sorted(MLP_OUTPUTS))}; the layers "
+                f"of {type(model).__name__} have only {', '.join(found)}. Choose another objective."
+            )
+        return [name for name, parameter in model.named_parameters() if id(parameter) in inside]
+
+
+class _Reached(Exception):
+    """Carries the hidden states out of a forward pass that has gone far enough."""
+
+    def __init__(self, hidden: torch.Tensor):
+        self.hidden = hidden
+
+
+def hidden_states(model: Any, batch: Batch, layer: int) -> torch.Tensor:
+    """What `layer` (from 0) gives where an answer token is predicted, (N, D); later layers do not run."""
+    try:
+        with _stop_after(_layers(model, layer)[layer]):
+            model.get_decoder()(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=position_ids(batch.attention_mask),
+                use_cache=False,
+            )
+    except _Reached as reached:
+        return reached.hidden[:, :-1][batch.labels[:, 1:] != IGNORED]
+    raise ValueError(f"the forward pass of {type(model).__name__} went past layer {layer} without running it")
+
+
+@contextmanager
+def _stop_after(module: torch.nn.Module) -> Iterator[None]:
+    def leave(_module, _inputs, output):
+        raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+    handle = module.register_forward_hook(leave)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _layers(model: Any, layer: int) -> torch.nn.ModuleList:
+    """The decoder's list of layers, checked to have `layer`."""
+    decoder = model.get_decoder()
+    layers = getattr(decoder, "layers", None)
+    if layers is None:
+        layers = getattr(decoder, "h", None)  # GPT-2
+    if layers is None:
+        raise UserError(
+            f"RMU looks for the layers of {type(model).__name__} under `layers` or `h` and found neither; "
+            "choose another objective"
+        )
+    if layer >= len(layers):
+        raise UserError(
+            f"RMU: `layer` is {layer}, but the model's layers are 0 to {len(layers) - 1}; choose one of them "
+            "(the paper takes 7 of 32, about a quarter of the depth)"
+        )
+    return layers

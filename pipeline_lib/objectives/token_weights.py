@@ -1,0 +1,62 @@
+"""Gradient ascent with a weight for each token: WGA and SatImp.
+
+p_t: probability of answer token t; nll_t = -log p_t in nats; weights carry no gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pipeline_lib.data.batching import Batch
+from pipeline_lib.models.forward import answer_nll
+from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+
+
+@dataclass(frozen=True)
+class _WeightedAscent(Objective):
+    """L = -mean_t w(p_t) nll_t + alpha lm_r, the mean over all answer tokens of the step."""
+
+    alpha: float
+
+    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+        """(N,) weights of tokens with these NLL (N,)."""
+        raise TypeError(f"{type(self).__name__} does not define weights")
+
+    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+        assert forget is not None and retain is not None
+        nll, _ = answer_nll(model, forget)  # (N,)
+        ascent = (self.weights(nll.detach()) * nll).sum() / forget.tokens_in_step
+        retain_loss = mean_nll(model, retain)
+        forget_loss = nll.detach().sum() / forget.tokens_in_step
+        return Losses(-ascent + self.alpha * retain_loss, forget_loss, retain_loss.detach())
+
+
+@dataclass(frozen=True)
+class WGA(_WeightedAscent):
+    """w = p^beta (Wang et al. 2025, arXiv 2502.19301): tokens that are forgotten already weigh little.
+
+    Ascent without a weight has its largest gradient there. The logged total is no measure of progress:
+    p^beta nll rises to 1 / (e beta) at p = exp(-1 / beta) and falls again while the token is forgotten.
+    """
+
+    beta: float
+
+    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+        return (-self.beta * nll).exp()
+
+
+@dataclass(frozen=True)
+class SatImp(_WeightedAscent):
+    """w = p^beta1 (1 - p)^beta2: saturation times importance (Yang et al. 2025, arXiv 2505.11953).
+
+    Tokens that are known by heart or forgotten already weigh little. At p = 1 the weight is 0 for any
+    beta2 > 0, so a text that is memorised to rounding is left alone.
+    """
+
+    beta1: float
+    beta2: float
+
+    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+        return (-self.beta1 * nll).exp() * (-torch.expm1(-nll)) ** self.beta2

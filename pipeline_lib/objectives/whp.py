@@ -1,0 +1,47 @@
+"""Who's Harry Potter: learn the generic text that a model would write had it not known the book."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pipeline_lib.data.batching import Batch
+from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+
+
+@dataclass(frozen=True)
+class WHP(Objective):
+    """L = CE(generic labels on the forget texts) + gamma lm_r.
+
+    Source: Eldan & Russinovich 2023, arXiv 2310.02238, equation 1 and section 2. A reinforced model is
+    trained further on the forget set; at each answer position the generic label is the argmax of
+
+        v_generic = v_base - alpha relu(v_reinforced - v_base)                            (logits, V)
+
+    of the model before unlearning and the reinforced one: tokens that reinforcing made likelier are held
+    down. The labels are computed once, as integers (training/generic_labels.py), and the forget batch holds
+    them at the answer positions, after the true text. CE is their mean per answer token, in nats.
+    `reinforce_epochs`, `reinforce_learning_rate` (AdamW): of the reinforced model, in batches as the run's.
+
+    How it differs from the paper: no dictionary that replaces a book's own names by generic ones in the
+    text (it needs a language model and knowledge of the book; without it names may stay likely where
+    reinforcing does not raise them). The paper has no retain term: gamma 0. Some benchmarks leave the
+    weights alone and subtract the logits of two models whenever text is generated; such a model cannot be
+    saved as one, costs twice as much to run, and still holds what it hides.
+    """
+
+    alpha: float
+    gamma: float
+    reinforce_epochs: float
+    reinforce_learning_rate: float
+
+    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+        assert forget is not None and retain is not None
+        generic_loss, retain_loss = mean_nll(model, forget), mean_nll(model, retain)
+        return Losses(generic_loss + self.gamma * retain_loss, generic_loss.detach(), retain_loss.detach())
+
+
+def generic_logits(base: torch.Tensor, reinforced: torch.Tensor, alpha: float) -> torch.Tensor:
+    """v_base - alpha relu(v_reinforced - v_base), elementwise on logits (N, V)."""
+    return base - alpha * (reinforced - base).relu()

@@ -1,0 +1,8 @@
+"""What a study will need before any of it runs: memory, time and what will not fit. Never imports torch."""
+
+from __future__ import annotations
+
+from pipeline_lib.planning.context import check_context, context_faults
+from pipeline_lib.planning.table import finished, groups_of, plan_text
+
+__all__ = ["check_context", "context_faults", "finished", "groups_of", "plan_text"]

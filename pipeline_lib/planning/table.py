@@ -1,0 +1,216 @@
+"""The plan as text: what each group of jobs needs, what the whole study takes, and what will not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_lib.config.suite import Suite
+from pipeline_lib.config.table import Key
+from pipeline_lib.planning.advice import advice
+from pipeline_lib.planning.device import UTILISATION, Device, device_of
+from pipeline_lib.planning.jobs import Job, jobs_of, memory_of, seconds_of
+from pipeline_lib.planning.shape import shape_of
+from pipeline_lib.planning.sizes import lengths_of
+from pipeline_lib.planning.training import Memory
+
+Done = Callable[[str, Key, int | None], bool]  # rule, key, trial -> whether its results are there
+HEADER = ("job", "task", "model", "methods", "jobs", "memory", "minutes each", "total")
+NAMES_WIDTH = 46
+TIGHT = 0.9  # of the memory there is: estimates are off by more than the rest
+
+# The rules of the workflow, and the file below the results folder by which each is known to have run.
+RESULTS = {
+    "finetune": "training/{run}/run.json",
+    "unlearn": "training/{run}/run.json",
+    "evaluate": "evaluations/{run}/records.jsonl",
+    "standard_benchmarks": "evaluations/{run}/benchmarks.jsonl",
+    "toxicity": "evaluations/{run}/toxicity.jsonl",
+    "trial": "tuning/{row}/trial{trial}/seed{seed}.json",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs of a kind on one task and model that need the same; None: the model's sizes are unknown."""
+
+    kind: str
+    task: str
+    model: str
+    methods: tuple[str, ...]
+    jobs: int
+    left: int
+    memory: Memory | None
+    seconds: float | None
+    advice: str | None
+
+
+def finished(out: Path | str) -> Done:
+    """Whether a job's result lies in the results folder: what `plan_text` then leaves out of the totals.
+
+    A result that is there may still be made again, where code or settings changed since.
+    """
+
+    def done(kind: str, key: Key, trial: int | None) -> bool:
+        task, model, method, optimizer, seed = key
+        row = f"{task}/{model}/{method}/{optimizer}"
+        place = RESULTS[kind].format(run=f"{row}/seed{seed}", row=row, trial=trial, seed=seed)
+        return (Path(out) / place).is_file()
+
+    return done
+
+
+def plan_text(suite: Suite, done: Done | None = None) -> str:
+    """The table of the study's jobs, its totals and what to change, from the suite and local files alone.
+
+    `done` says which jobs need not run any more; None counts all. Estimates: see docs/planning.md.
+    """
+    device = device_of(suite.resources)
+    groups = groups_of(suite, done)
+    lines = [
+        f"Plan of {suite.suite!r}: estimates before the start, on {_device_line(suite, device)}",
+        "",
+        *_aligned([HEADER, *(_row(group, device) for group in groups)]),
+        "",
+        *_totals(groups, suite),
+    ]
+    notes = list(_notes(suite, groups, device))
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
+    """Jobs that need the same, together; those that need most of a kind come first."""
+    measured: dict[object, tuple[Memory | None, float | None, str | None]] = {}
+    found: dict[tuple[object, ...], list[Job]] = {}
+    for job in jobs_of(suite):
+        if repr(job.work) not in measured:
+            measured[repr(job.work)] = _needs(job)
+        memory, seconds, cure = measured[repr(job.work)]
+        same = (
+            None if memory is None else _size(memory.total),
+            None if seconds is None else _minutes(seconds),
+        )
+        found.setdefault((job.kind, *job.key[:2], *same, cure), []).append(job)
+    groups = []
+    for jobs in found.values():
+        memory, seconds, cure = measured[repr(jobs[0].work)]
+        methods = dict.fromkeys(_method(job.key) for job in jobs)
+        left = sum(done is None or not done(job.kind, job.key, job.trial) for job in jobs)
+        kind, (task, model) = jobs[0].kind, jobs[0].key[:2]
+        groups.append(Group(kind, task, model, tuple(methods), len(jobs), left, memory, seconds, cure))
+    order = list(dict.fromkeys((group.task, group.model) for group in groups))
+    kinds = list(RESULTS)
+    return sorted(groups, key=lambda g: (order.index((g.task, g.model)), kinds.index(g.kind), -_most(g)))
+
+
+def _needs(job: Job) -> tuple[Memory | None, float | None, str | None]:
+    if job.work is None:
+        return None, None, None
+    return memory_of(job.work), seconds_of(job.work), advice(job.work)
+
+
+def _most(group: Group) -> float:
+    return 0.0 if group.memory is None else group.memory.total
+
+
+def _method(key: Key) -> str:
+    return key[2] if key[3] == "none" else f"{key[2]}+{key[3]}"
+
+
+def _row(group: Group, device: Device) -> tuple[str, ...]:
+    names = ", ".join(group.methods)
+    if len(names) > NAMES_WIDTH:
+        shown = names[: NAMES_WIDTH - 12].rpartition(", ")[0] or names[: NAMES_WIDTH - 12]
+        rest = len(group.methods) - len(shown.split(", "))
+        names = f"{shown} and {rest} more" if rest else shown
+    jobs = str(group.jobs) if group.left == group.jobs else f"{group.left} of {group.jobs}"
+    if group.memory is None or group.seconds is None:
+        return (group.kind, group.task, group.model, names, jobs, "unknown", "unknown", "unknown")
+    size = _size(group.memory.total)
+    if device.memory is not None:
+        share = group.memory.total / device.memory
+        size += " !" if share > 1 else (" ~" if share > TIGHT else "")
+    return (
+        group.kind,
+        group.task,
+        group.model,
+        names,
+        jobs,
+        size,
+        _minutes(group.seconds),
+        _hours(group.seconds * group.left),
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:4], widths[:4], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[4:], widths[4:], strict=True)]
+        yield "  ".join([*left, *right]).rstrip()
+
+
+def _totals(groups: Sequence[Group], suite: Suite) -> Iterator[str]:
+    total = sum((group.seconds or 0.0) * group.left for group in groups)
+    unit = (
+        "GPU" if device_of(suite.resources).kind == "cuda" else f"jobs of {suite.resources.threads} thread(s)"
+    )
+    what = f"{_hours(total)} of one {unit}" if unit == "GPU" else f"{_hours(total)} of {unit}"
+    done = sum(group.jobs - group.left for group in groups)
+    already = f", without the {done} that are done" if done else ""
+    yield f"Whole study: {sum(group.left for group in groups)} jobs, {what}, one after the other{already}."
+    biggest = max(groups, key=_most, default=None)
+    if biggest is not None and biggest.memory is not None:
+        parts = sorted(biggest.memory.parts.items(), key=lambda part: -part[1])
+        shown = ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= 0.005 * _most(biggest))
+        yield f"Largest: {biggest.kind} of {biggest.model} ({biggest.methods[0]}), {biggest.memory.phase}: {shown}."
+
+
+def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[str]:
+    cures: dict[tuple[str, str, str], None] = {}
+    for group in groups:
+        if group.advice is not None:
+            cures[group.kind, group.model, group.advice] = None
+    for kind, model, cure in cures:
+        setting = "resources.gpu_memory_gb" if device.kind == "cuda" else "resources.memory_mb"
+        yield f"! does not fit ({setting}): {kind} of {model}. What would make it fit: {cure}."
+    if device.kind == "cuda" and device.memory is None:
+        yield "resources.gpu_memory_gb is not set, so nothing is said about what fits."
+    for label, settings in suite.models.items():
+        if shape_of(settings) is None:
+            yield (
+                f"Sizes of the model {label!r} are unknown: its config.json is not at hand. Give "
+                f"`models.{label}.shape` for an estimate."
+            )
+    minutes = max((group.seconds or 0.0 for group in groups), default=0.0) / 60
+    if minutes > suite.resources.minutes:
+        yield (
+            f"~ a job may take {minutes:.0f} minutes, and resources.minutes grants {suite.resources.minutes}; "
+            "on a cluster it would be ended there, and continue from its checkpoint when started again."
+        )
+    model = next(iter(suite.models.values()))
+    guessed = [name for name, task in suite.tasks.items() if not lengths_of(task, model)[1]]
+    if guessed:
+        yield f"Sizes of {', '.join(guessed)} are guessed: the settings do not tell how many records there are."
+
+
+def _device_line(suite: Suite, device: Device) -> str:
+    rate = "its usual rate" if device.tflops is None else f"{device.tflops:g} TFLOP/s"
+    if device.kind == "cuda":
+        memory = "" if device.memory is None else f" with {device.memory / 1e9:g} GB"
+        return f"a GPU{memory} at {UTILISATION:.0%} of {rate}"
+    return f"{device.threads} CPU thread(s) with {device.memory / 1e9:.1f} GB at {UTILISATION:.0%} of {rate}"  # type: ignore[operator]
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e10 else f"{count / 1e9:.2f} GB"
+
+
+def _minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,99 @@
+"""Which metrics judge a task: those that its manifest names, as far as they were measured.
+
+A task's manifest.json has `headline`: (split, metric) pairs under "forgetting" and "utility", the most
+telling first. Questions with wrong answers are judged by their truth ratios; a task without them (running
+text) by the likelihood of its answers, which has a Kolmogorov-Smirnov distance to `retrained` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.summary import Summary
+
+
+class Measure(NamedTuple):
+    """One metric of one split."""
+
+    split: str
+    metric: str
+
+    @property
+    def label(self) -> str:
+        """For people: the metric's name, after its split unless it has one split only."""
+        name = style.metric_label(self.metric)
+        if self.metric in style.OWN_NAME:
+            return name
+        split = style.split_label(self.split.removesuffix("_eval")).capitalize()  # the part that was asked
+        return f"{split} {style.within(name)}"
+
+    @property
+    def named(self) -> str:
+        """The label within a sentence."""
+        return style.within(self.label)
+
+
+RATIO_DISTANCE = Measure("forget", "ks_statistic")
+LIKELIHOOD_DISTANCE = Measure("forget", "ks_statistic_likelihood")
+RATIO_QUALITY = Measure("forget", "forget_quality_log10")
+LIKELIHOOD_QUALITY = Measure("forget", "forget_quality_likelihood_log10")
+
+# Studies whose manifests name none: they are of questions, and of before tasks could say how they are judged.
+_FORGETTING = (
+    RATIO_DISTANCE,
+    RATIO_QUALITY,
+    Measure("forget", "truth_ratio"),
+    Measure("forget", "probability"),
+    Measure("forget", "rouge_l_recall"),
+    Measure("forget", "extraction_strength"),
+)
+
+
+def judged_by(summary: Summary, task: str, model: str) -> dict[str, list[Measure]]:
+    """Under "forgetting" and "utility" what judges this task, measured or not, the most telling first.
+
+    Where truth ratios were not measured but likelihoods were, the distance of these takes their place.
+    """
+    named = summary.inputs.manifests.get(task, {}).get("headline")
+    headline = _of_questions(summary, task, model) if named is None else _named(named)
+    swap = {RATIO_DISTANCE: LIKELIHOOD_DISTANCE, RATIO_QUALITY: LIKELIHOOD_QUALITY}
+    for old, new in swap.items():
+        if not summary.has(task, model, *old) and summary.has(task, model, *new):
+            there = headline["forgetting"]
+            headline["forgetting"] = list(dict.fromkeys(new if m == old else m for m in there))
+    return headline
+
+
+def axes(summary: Summary, task: str, model: str) -> tuple[Measure | None, Measure | None]:
+    """The first measured of each side: what forgetting and what utility is read from."""
+    headline = judged_by(summary, task, model)
+    forgetting, utility = (
+        next((m for m in headline[side] if summary.has(task, model, *m)), None)
+        for side in ("forgetting", "utility")
+    )
+    return forgetting, utility
+
+
+def distance(summary: Summary, task: str, model: str) -> Measure | None:
+    """The Kolmogorov-Smirnov distance to `retrained`: of truth ratios or else of likelihoods."""
+    for measure in (RATIO_DISTANCE, LIKELIHOOD_DISTANCE):
+        if summary.has(task, model, *measure):
+            return measure
+    return None
+
+
+def without_retrained(summary: Summary) -> list[str]:
+    """Tasks that cannot have a `retrained` model, by name."""
+    inputs = summary.inputs
+    return list(dict.fromkeys(task for task, model in inputs.studies if not inputs.retrained(task, model)))
+
+
+def _named(headline: Mapping[str, Any]) -> dict[str, list[Measure]]:
+    return {side: [Measure(*pair) for pair in headline[side]] for side in ("forgetting", "utility")}
+
+
+def _of_questions(summary: Summary, task: str, model: str) -> dict[str, list[Measure]]:
+    retain = Measure(summary.retain_split(task, model), "rouge_l_recall")
+    return {"forgetting": list(_FORGETTING), "utility": [Measure("utility", "model_utility"), retain]}

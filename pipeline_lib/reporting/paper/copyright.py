@@ -1,0 +1,37 @@
+"""Removing copyrighted text: the paper's table of the book."""
+
+from __future__ import annotations
+
+from pipeline_lib.reporting.headline import judged_by
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.paper.rows import Wanted, general_ability, paper_tables, wanted
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.extraction import prompted_splits
+from pipeline_lib.reporting.tables.layout import Table
+
+CAPTION = (
+    "BLEU and ROUGE-L recall of the continuation of a prompt of so many tokens (or words). Seen: chunks that "
+    "were unlearned. Unseen: chunks of the same text that the model learned and that unlearning never saw. "
+    "Then utility: perplexity and standard benchmarks. `retrained` never learned the text: its level is the "
+    "aim."
+)
+NAMES = {"forget": "Seen", "unseen": "Unseen"}
+
+
+def build(inputs: Inputs) -> list[Table]:
+    """One table for each task of running text."""
+    return paper_tables(inputs, _columns)
+
+
+def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
+    columns = []
+    for split, (name, length) in prompted_splits(summary, task, model).items():
+        where = NAMES[name] + (f", {length}" if length else "")
+        columns += [
+            wanted(split, "bleu", label=f"{where}: BLEU"),
+            wanted(split, "rouge_l_recall", label=f"{where}: ROUGE-L"),
+            wanted(split, "bleu_as_released", label=f"{where}: BLEU (as released)", optional=True),
+        ]
+    utility = judged_by(summary, task, model)["utility"]
+    columns += [wanted(m.split, m.metric) for m in utility if "perplexity" in m.metric]
+    return [*columns, *general_ability(summary, task, model)]

@@ -1,0 +1,134 @@
+"""The paper's first figure: forget quality and utility, first against second order, method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.figures.panels import diverged_note, legend_below
+from pipeline_lib.reporting.headline import Measure
+from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.paper.rows import paired
+from pipeline_lib.reporting.summary import Summary
+
+CAPTION = (
+    "Forget quality is the p-value of the test of the forget set's truth ratios against those of "
+    "`retrained`; over seeds the geometric mean, as the mean of log10 p. Where the suite asks for the "
+    "paper's own protocol, a panel shows its forget quality too, which holds forget against retain truth "
+    "ratios of one model, so that `original` may pass. Bars: means over seeds; dots: single seeds. Lines: "
+    "`original` (dotted) and `retrained` (dashed)."
+)
+QUALITY = Measure("forget", "forget_quality_log10")
+RELEASED = Measure("forget", "forget_quality_as_released")
+UTILITY = Measure("utility", "model_utility")
+LABELS = {
+    QUALITY: "Forget quality p (better →)",
+    RELEASED: "Forget quality p, as released",
+    UTILITY: "Model utility (better →)",
+}
+LINES = {"original": ":", "retrained": "--"}
+WIDTH, WIDEST = 0.8, 0.35  # of a group of bars, of one bar
+
+
+def draw(inputs: Inputs) -> Figure:
+    """One row of panels for each task of authors and model."""
+    summary = Summary(inputs)
+    marks = style.marks(inputs.rows)
+    released = any(summary.has(*study, *RELEASED) for study in inputs.studies)
+    measures = [QUALITY, *([RELEASED] if released else []), UTILITY]
+    figure = Figure(figsize=(2 * style.PANEL_WIDTH, 2.3 * len(inputs.studies)))
+    grid = figure.subplots(len(inputs.studies), len(measures), squeeze=False)
+    for (task, model), axes in zip(inputs.studies, grid, strict=True):
+        rows = paired(inputs.rows_of(task, model))
+        for ax, measure in zip(axes, measures, strict=True):
+            _panel(ax, summary, rows, measure, marks)
+        axes[0].set_title(style.study_label(task, model), loc="left")
+        diverged_note(axes[-1], [(row, len(summary.diverged(row))) for row in rows if not row.anchor])
+    legend_below(figure, _legend(inputs.rows, marks))
+    return figure
+
+
+def _panel(
+    ax: Axes, summary: Summary, rows: Sequence[Row], measure: Measure, marks: Mapping[str, style.Mark]
+) -> None:
+    task, model = rows[0].key[:2]
+    if not summary.has(task, model, *measure):
+        ax.text(0.5, 0.5, f"{measure.label}:\nnot measured", transform=ax.transAxes, ha="center", va="center")
+        ax.set_axis_off()
+        return
+    methods = list(dict.fromkeys(row.key.method for row in rows if not row.anchor))
+    highest = 0.0
+    for place, method in enumerate(methods):
+        of_method = [row for row in rows if row.key.method == method]
+        width = min(WIDTH / len(of_method), WIDEST)
+        for i, row in enumerate(of_method):
+            at = place + (i - (len(of_method) - 1) / 2) * width
+            highest = max(highest, _bar(ax, summary, row, measure, at, width, marks[row.key.optimizer]))
+    for row in (row for row in rows if row.anchor):
+        estimate = summary.estimate(row, *measure)
+        if estimate is not None:
+            level = _plain(measure, estimate.value)
+            highest = max(highest, level)
+            line = LINES[row.key.method]
+            ax.axhline(level, color=style.order_colour(row), linestyle=line, linewidth=0.9, zorder=1)
+    ax.set_xticks(range(len(methods)), methods)
+    if len(methods) > 4:
+        ax.tick_params(axis="x", labelrotation=35)
+    ax.set_ylim(0, 1.12 if measure != UTILITY else max(0.1, 1.15 * highest))
+    ax.set_ylabel(LABELS[measure])
+
+
+def _plain(measure: Measure, value: float) -> float:
+    return float(10**value) if measure == QUALITY else value
+
+
+def _bar(
+    ax: Axes, summary: Summary, row: Row, measure: Measure, at: float, width: float, mark: style.Mark
+) -> float:
+    """Draw one row's bar with its number and its seeds; returns the largest of them."""
+    estimate = summary.estimate(row, *measure)
+    if estimate is None:  # every seed diverged; the note above the panel says so
+        ax.text(at, 0.01, "×", ha="center", va="bottom", fontsize=7, color=mark.colour)
+        return 0.0
+    value = _plain(measure, estimate.value)
+    seeds = [_plain(measure, v) for v in summary.by_seed(row, *measure).values()]
+    ax.bar(at, value, width=0.92 * width, color=mark.face, edgecolor=mark.colour, linewidth=0.8, zorder=2)
+    if len(seeds) > 1:
+        spread = np.linspace(-0.2, 0.2, len(seeds)) * width
+        ax.plot(at + spread, seeds, linestyle="", marker=".", color="#222222", markersize=3, mew=0, zorder=3)
+    text = f"{value:.2f}" if value >= 0.005 else f"{value:.0e}"
+    top = max([value, *seeds])
+    narrow = width < 0.3
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # the lines of the anchors pass there
+    ax.annotate(
+        text,
+        (at, top),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=6 if narrow else 7,
+        rotation=90 if narrow else 0,
+        bbox=behind,
+        zorder=4,
+    )
+    return top
+
+
+def _legend(rows: Sequence[Row], marks: Mapping[str, style.Mark]) -> dict[str, list[Patch]]:
+    """The optimisers by order, as bars."""
+    headings = {"FO": "First order", "SO": "Second order", "none": "Without steps"}
+    groups: dict[str, list[Patch]] = {}
+    for order, heading in headings.items():
+        labels = dict.fromkeys(row.key.optimizer for row in rows if row.order == order and not row.anchor)
+        if labels:
+            groups[heading] = [
+                Patch(facecolor=marks[k].face, edgecolor=marks[k].colour, label=marks[k].label)
+                for k in labels
+            ]
+    return groups

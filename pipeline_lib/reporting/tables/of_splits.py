@@ -1,0 +1,65 @@
+"""A table whose columns are metrics and whose rows come once for each split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pipeline_lib.reporting import style
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
+from pipeline_lib.reporting.tables.of_metrics import anchor_note
+
+Splits = Callable[[Summary, str, str], dict[str, str]]  # split -> heading of its rows
+
+
+def split_tables(inputs: Inputs, metrics: Sequence[str], splits: Splits) -> list[Table]:
+    """One table for each task and model that has such a split; one without lines where none has."""
+    summary = Summary(inputs)
+    tables = [
+        _table(summary, task, model, metrics, headings)
+        for task, model in inputs.studies
+        if (headings := splits(summary, task, model))
+    ]
+    if tables:
+        return tables
+    note = f"Not measured in this study: {', '.join(map(style.metric_label, metrics))}."
+    return [Table(*study, (), (), (note,)) for study in inputs.studies[:1]]
+
+
+def _table(
+    summary: Summary, task: str, model: str, metrics: Sequence[str], headings: dict[str, str]
+) -> Table:
+    shown = [m for m in metrics if any(summary.has(task, model, split, m) for split in headings)]
+    rows = summary.inputs.rows_of(task, model)
+    found = {
+        (split, metric, row.key): summary.estimate(row, split, metric)
+        for split in headings
+        for metric in shown
+        for row in rows
+    }
+    lines = []
+    for split, heading in headings.items():
+        counts = {e.n for (name, *_), e in found.items() if name == split and e}
+        group = f"{heading} (n = {counts.pop()})" if len(counts) == 1 else heading
+        for row in rows:
+            lost = summary.diverged(row)
+            cells = tuple(
+                estimate_cell(f"{split}.{metric}", found[split, metric, row.key], style.decimals(metric))
+                for metric in shown
+            )
+            seeds = seeds_text(summary.finished(row), list(lost))
+            lines.append(Line(row, seeds, len(lost), cells, group))
+    heads = []
+    for metric in shown:
+        name = style.metric_label(metric)
+        column = [e for (_, wanted, _), e in found.items() if wanted == metric]
+        directions = {e.higher_is_better for e in column if e}
+        # Of one direction only where all splits agree: reciting is bad on the forget set alone.
+        label = name[0].upper() + name[1:]
+        heads.append(f"{label} {style.arrow(directions.pop())}".strip() if len(directions) == 1 else label)
+    notes = [interval_note(list(found.values())), anchor_note(summary.inputs, task, model)]
+    absent = [style.metric_label(metric) for metric in metrics if metric not in shown]
+    if absent:
+        notes.append(f"Not measured for this task: {', '.join(absent)}.")
+    return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

@@ -1,0 +1,93 @@
+"""What one objective trains on: token examples, other answers, and numbers of the model before unlearning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline_lib.data.batching import Example, collate, token_budget_batches
+from pipeline_lib.data.encoding import encode_records, encode_replies
+from pipeline_lib.data.records import Record
+from pipeline_lib.files import read_json
+from pipeline_lib.models.forward import summed_nll
+from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.objectives import Objective
+from pipeline_lib.objectives.alternatives import alternative_answers
+from pipeline_lib.training.data import TrainingData, drawn_pairs
+from pipeline_lib.training.loop import TrainingSettings, forget_rows, step_count
+
+TOKENS = 2048  # of one forward pass, padding included
+
+
+def objective_data(
+    objective: Objective,
+    splits: dict[str, list[Record]],
+    data_dir: Path,
+    tokenizer: Any,
+    prompt_format: PromptFormat,
+    max_length: int,
+    seed: int,
+) -> TrainingData:
+    """The forget and the retain set of `splits` as `objective` learns them.
+
+    Running text is learned as a whole, but where the true answer is paired with another one: of these,
+    only what follows the prompt is compared.
+    """
+    encode = partial(encode_records, tokenizer=tokenizer, prompt_format=prompt_format, max_length=max_length)
+    paired = objective.forget_answers == "both"
+    data = TrainingData(
+        forget=encode(splits["forget"], learn=not paired),
+        retain=encode(splits["retain"], learn=True),
+        pad_id=tokenizer.pad_token_id,
+        paired=paired,
+    )
+    if objective.forget_answers == "answer":
+        return data
+    refusals = read_json(data_dir / "refusals.json") if objective.alternatives == "refusals" else []
+    answers = alternative_answers(objective, splits["forget"], refusals, seed)
+    options = [
+        encode_replies(record, texts, tokenizer, prompt_format, max_length, row)
+        for row, (record, texts) in enumerate(zip(splits["forget"], answers, strict=True))
+    ]
+    return replace(data, forget_alternatives=options)
+
+
+def with_reference_nll(
+    model: Any, data: TrainingData, settings: TrainingSettings, one_shot: bool, seed: int
+) -> TrainingData:
+    """The data with the summed NLL, under `model`, of every answer that the run compares with it.
+
+    Of the alternatives only those that some step draws: the draws follow from the seed. `one_shot`: the
+    run is one step over the whole forget set.
+    """
+    data = replace(data, reference_nll=summed_nlls(model, data.forget, data.pad_id))
+    if not data.forget_alternatives:
+        return data
+    steps = [(list(range(len(data.forget))), 0)]
+    if not one_shot:
+        count = step_count(data, settings)
+        steps = [(forget_rows(data, settings, step, seed), step) for step in range(count)]
+    pairs = drawn_pairs(data, steps, seed)
+    texts = [data.forget_alternatives[row][pick] for row, pick in pairs]
+    # Numbered anew: one row may have several alternatives.
+    examples = [replace(example, index=place) for place, example in enumerate(texts)]
+    values = summed_nlls(model, examples, data.pad_id).tolist()
+    return replace(data, alternative_nll=dict(zip(pairs, values, strict=True)))
+
+
+@torch.no_grad()
+def summed_nlls(model: Any, examples: Sequence[Example], pad_id: int) -> torch.Tensor:
+    """Summed NLL of each example's answer in nats, in fp32 on the CPU, (len(examples),), by `index`."""
+    model.eval()
+    place = next(model.parameters()).device
+    values = torch.full((len(examples),), math.nan)
+    for group in token_budget_batches(examples, TOKENS):
+        batch = collate(group, pad_id).to(place)
+        values[batch.index.cpu()] = summed_nll(model, batch).float().cpu()
+    return values
