@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from tofu_ways import SOUL_PROMPT, openunlearning, ours, plain, soul
 
-from pipeline_lib.data.encoding import encode
+from pipeline_lib.data.encoding import encode_records
 from pipeline_lib.data.records import Record, read_records, write_records
 from pipeline_lib.files import read_jsonl
 from pipeline_lib.memory import peak_memory_mb
@@ -119,9 +119,7 @@ def _prepared(arguments: argparse.Namespace) -> Path:
         model, tokenizer = build_scratch(SMALL, texts, seed=0)
     else:
         model, tokenizer = load_folder(arguments.model)
-    examples = encode(
-        [r.prompt for r in records], [r.answer for r in records], tokenizer, SOUL_PROMPT, max_length=512
-    )
+    examples = encode_records(records, tokenizer, SOUL_PROMPT, max_length=512, learn=True)
     optimizer = make_optimizer(
         model=model, kind="adamw", learning_rate=rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0
     )

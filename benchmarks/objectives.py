@@ -133,22 +133,21 @@ def main() -> None:
     # A fork before torch has started a thread: a fresh process without importing everything again.
     context = get_context("spawn" if torch.cuda.is_available() else "fork")
     with_a_loss = [k for k, objective in OBJECTIVES.items() if objective.__call__ is not Objective.__call__]
-    found = {}
+    place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {THREADS} thread"
+    what = folder or "Llama, " + ", ".join(f"{value} {name}" for name, value in SMALL.items())
+    print(f"{what}; {place}; fp32; {EXAMPLES} + {EXAMPLES} examples of {PROMPT} + {ANSWER} tokens\n")
+    print("| objective | ms a step | / GradDiff | peak MiB | / GradDiff |\n|---|---|---|---|---|")
+    baseline = 0.0
     for kind in sorted(with_a_loss, key=lambda kind: kind != BASELINE):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=measure, args=(kind, folder, sender))
         process.start()
         sender.close()
-        found[kind] = receiver.recv()
+        seconds, ratio, memory = receiver.recv()
         process.join()
-    place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {THREADS} thread"
-    what = folder or "Llama, " + ", ".join(f"{value} {name}" for name, value in SMALL.items())
-    print(f"{what}; {place}; fp32; {EXAMPLES} + {EXAMPLES} examples of {PROMPT} + {ANSWER} tokens\n")
-    print("| objective | ms a step | / GradDiff | peak MiB | / GradDiff |\n|---|---|---|---|---|")
-    for kind in with_a_loss:
-        seconds, ratio, memory = found[kind]
-        share = memory / found[BASELINE][2]
-        print(f"| {kind} | {1e3 * seconds:.0f} | {ratio:.2f} | {memory:.0f} | {share:.2f} |")
+        baseline = baseline or memory
+        times = f"{1e3 * seconds:.0f} | {ratio:.2f}"
+        print(f"| {kind} | {times} | {memory:.0f} | {memory / baseline:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m pipeline_lib`: check and plan suites, keep their JSON schema in step, read and write other logs."""
+"""`python -m pipeline_lib`: check and plan suites, keep their schema in step, read and write other logs."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _imports(file: Path) -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
-    packages = ("torch", "transformers", "tokenizers", "numpy", "scipy", "rouge-score", "sacrebleu")
+    packages = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "rouge-score", "sacrebleu")
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},

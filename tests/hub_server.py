@@ -3,8 +3,8 @@
 Layout: `<folder>/models/<org>/<name>/<files>` and `<folder>/datasets/<org>/<name>/<files>`. Any
 revision is accepted and echoed as the commit, so a test may pin whatever it likes. It answers what
 `huggingface_hub` asks for: repository information, the tree, HEAD and GET of files. `facts` says more of a
-repository: `gated` (what the hub calls its gate; its files then answer 403), `licence`, and `revisions`, the
-only ones it has.
+repository: `gated` (what the hub calls its gate; its files then answer 403), `licence`, `revisions`, the only
+ones it has, and `status`, with which it answers every question.
 
 `huggingface_hub` reads its settings when it is imported, so code under test runs in a subprocess
 with `hub_environment(url, home)`, which puts its cache into a temporary folder:
@@ -120,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         revision = rest[1] if len(rest) > 1 else "main"
         facts = self.facts.get(name, {})
+        if "status" in facts:
+            self._send(facts["status"], b'{"error":"no"}', body, {})
+            return
         if revision not in facts.get("revisions", [revision]):
             self._send(404, b'{"error":"Invalid rev id"}', body, {"X-Error-Code": "RevisionNotFound"})
             return

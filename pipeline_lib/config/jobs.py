@@ -33,7 +33,7 @@ class Training(Block):
 
 
 class LoRA(Block):
-    """Low-rank adapters (arXiv 2106.09685), trained in place of the weights and merged into them at the end."""
+    """Low-rank adapters (arXiv 2106.09685), trained in place of the weights and merged in at the end."""
 
     rank: Count = 8
     alpha: Positive = Field(16.0, description="Adapters are scaled by alpha / rank")
@@ -41,8 +41,8 @@ class LoRA(Block):
     target: Literal["all-linear"] | list[str] = Field(
         "all-linear",
         min_length=1,
-        description="Layers that get adapters: all linear ones but the output embedding, or the last parts of "
-        "their names, such as [q_proj, v_proj]",
+        description="Layers that get adapters: all linear ones but the output embedding, or the last parts "
+        "of their names, such as [q_proj, v_proj]",
     )
 
 

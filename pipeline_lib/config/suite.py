@@ -15,6 +15,7 @@ from pipeline_lib.blocks import (
     Fault,
     Faults,
     Name,
+    tag,
 )
 from pipeline_lib.config.asked_splits import fitting, own_prompt_faults, split_faults
 from pipeline_lib.config.comparisons import Comparison, comparison_faults
@@ -191,7 +192,9 @@ class Suite(Block):
             yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")
             of = where if "toxicity" in settings.evaluation else "evaluation"
             yield from own_prompt_faults(evaluation, of, task, known)
-            if evaluation.toxicity is not None and (fault := evaluation.toxicity.judge_fault(settings.source)):
+            if evaluation.toxicity is not None and (
+                fault := evaluation.toxicity.judge_fault(tag(type(settings)))
+            ):
                 yield f"{of}.toxicity.classifier.kind", fault
 
 

@@ -89,15 +89,3 @@ def _example(record: Record, tokens: list[int], labels_from: int, index: int, ma
             f"{record.prompt[:60]!r}. Raise `max_length` (up to the model's context) or shorten the record."
         )
     return Example(tuple(tokens), labels_from, index)
-
-
-def encode(
-    prompts: Sequence[str],
-    answers: Sequence[str],
-    tokenizer,
-    prompt_format: PromptFormat,
-    max_length: int,
-) -> list[Example]:
-    """Questions and answers that are no records yet; see `encode_records`."""
-    records = [Record(str(i), *pair, str(i)) for i, pair in enumerate(zip(prompts, answers, strict=True))]
-    return encode_records(records, tokenizer, prompt_format, max_length, learn=False)

@@ -141,8 +141,8 @@ def _ask(repository: Repository) -> tuple[str | None, list[str]]:
     prefix = "datasets/" if repository.kind == "dataset" else ""
     page = f"{_without_login(constants.ENDPOINT)}/{prefix}{repository.id}"
     denied = (
-        f"{repository.name}: access is denied, its owner asks readers to accept terms. Ask for access on {page}, "
-        "then log in on this machine as the account that has it: `hf auth login`."
+        f"{repository.name}: access is denied, its owner asks readers to accept terms. Ask for access on "
+        f"{page}, then log in on this machine as the account that has it: `hf auth login`."
     )
     try:
         info: Any = HfApi().repo_info(
@@ -154,16 +154,16 @@ def _ask(repository: Repository) -> tuple[str | None, list[str]]:
             get_hf_file_metadata(url, timeout=TIMEOUT)
     except RevisionNotFoundError:
         return (
-            f"{repository.name}: the hub knows no revision {repository.revision}. Copy one from {page}, under "
-            "History.",
+            f"{repository.name}: the hub knows no revision {repository.revision}. Copy one from {page}, "
+            "under History.",
             [],
         )
     except GatedRepoError:
         return denied, []
     except RepositoryNotFoundError:
         return (
-            f"{repository.name}: the hub knows none of this name. Check the id; if it is private, log in with "
-            "`hf auth login`.",
+            f"{repository.name}: the hub knows none of this name. Check the id; if it is private, log in "
+            "with `hf auth login`.",
             [],
         )
     except HfHubHTTPError as error:

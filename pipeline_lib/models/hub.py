@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_lib.errors import UserError
@@ -60,8 +61,8 @@ def local_copy(model_id: str) -> str | None:
     return f"$PIPELINE_MODELS/{short}/{inside[0]}" if inside else None
 
 
-def download(model_id: str, revision: str) -> Path:
-    """The folder of the hub's cache that holds the model's files, fetched once."""
+def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED) -> Path:
+    """The folder of the hub's cache that holds the model's files of these names, fetched once."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -74,7 +75,9 @@ def download(model_id: str, revision: str) -> Path:
     try:
         # Only the repository's top level: subfolders hold other formats of the same weights.
         return Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=DOWNLOADED, ignore_patterns=["*/*"])
+            snapshot_download(
+                model_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
+            )
         )
     except RevisionNotFoundError as error:
         raise UserError(f"{what}: the hub knows no such revision. Copy one from the model's page.") from error

@@ -9,6 +9,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
 from pipeline_lib.models.source import TOKENIZER_FILES, load_gguf
 
+FILES = ["*.json", "*.jinja", "*.txt", "*.model"]  # of a hub model, without its weights
+
 
 def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: str | None = None) -> Any:
     """A fast tokenizer of transformers: of the hub model `id` at the commit `revision`, or of a folder.
@@ -20,7 +22,7 @@ def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: 
     if id is not None:
         check_pinned(id, revision or "")
         local = local_copy(id)
-        folder = download(id, revision or "") if local is None else expand(local)
+        folder = download(id, revision or "", FILES) if local is None else expand(local)
         name = f"{id}@{revision}"
     else:
         assert path is not None

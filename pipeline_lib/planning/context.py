@@ -1,4 +1,4 @@
-"""Lengths that cannot fit a model's context, as far as the settings alone tell. Found before any job starts."""
+"""Lengths that cannot fit a model's context, as far as the settings alone tell."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def context_faults(suite: Suite) -> Iterator[Fault]:
         if context is not None and model.max_length > context:
             message = f"the model reads at most {context} tokens; found {model.max_length}"
             yield f"models.{label}.max_length", message
-        room = model.max_length if context is None else context
         for task in suite.tasks:
-            yield from _task_faults(suite, task, label, context, model.max_length, room)
+            yield from _task_faults(suite, task, label, context, model.max_length)
 
 
 def _task_faults(
-    suite: Suite, task: str, label: str, context: int | None, max_length: int, room: int
+    suite: Suite, task: str, label: str, context: int | None, max_length: int
 ) -> Iterator[Fault]:
     settings, evaluation = suite.tasks[task], suite.evaluation_of(task)
     where = f"tasks.{task}"
@@ -41,12 +40,11 @@ def _task_faults(
             f"a prompt of {longest} tokens leaves no room for an answer within the `max_length` of the model "
             f"{label!r} ({max_length}); shorten it or raise `models.{label}.max_length`",
         )
-    of = where if "max_new_tokens" in settings.evaluation else "evaluation"
-    of = f"{where}.evaluation" if of == where else of
+    of = f"{where}.evaluation" if settings.evaluation else "evaluation"
     if context is not None and not prompts and evaluation.max_new_tokens >= context:
         yield f"{of}.max_new_tokens", _no_room(evaluation.max_new_tokens, label, context)
     toxicity = evaluation.toxicity
-    if toxicity is not None and toxicity.max_new_tokens >= room and context is not None:
+    if context is not None and toxicity is not None and toxicity.max_new_tokens >= context:
         yield f"{of}.toxicity.max_new_tokens", _no_room(toxicity.max_new_tokens, label, context)
 
 

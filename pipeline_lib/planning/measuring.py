@@ -19,8 +19,8 @@ ANSWER_SLACK = 1.5  # a model's answer against the true one, in tokens
 MIXTURES = 9  # models that the comparison at equal retention scores
 CLASSIFIER = 125e6  # parameters of a classifier or sentence encoder of the usual size
 
-# name -> questions, choices, tokens of the prompt, tokens of a choice; the shipped files, rounded. A prompt of
-# MMLU has so many tokens for itself and for every example before it.
+# name -> questions, choices, tokens of the prompt, tokens of a choice; the shipped files, rounded. MMLU's
+# prompt has so many tokens for itself and for every example before it.
 BENCHMARKS: dict[str, tuple[int, int, int, int]] = {
     "arc_challenge": (1172, 4, 30, 6),
     "arc_easy": (2376, 4, 27, 5),
@@ -170,10 +170,10 @@ def _evaluating_seconds(job: Evaluating) -> float:
         total += _forward(job.shape, job.device, lengths.records * asked * lengths.prompt, 0.0, job.compute)
         total += _tokens(job, count, rows, new)
     if job.grad_norm:
-        for name, lengths in {**job.others, "forget": job.answered.get("forget")}.items():
-            if lengths is not None and name in ("forget", *job.others):
-                tokens = lengths.records * lengths.whole
-                total += 3 * _forward(job.shape, job.device, tokens, lengths.records * lengths.answer, "fp32")
+        forget = [job.answered["forget"]] if "forget" in job.answered else []
+        for lengths in (*forget, *job.others.values()):
+            tokens = lengths.records * lengths.whole
+            total += 3 * _forward(job.shape, job.device, tokens, lengths.records * lengths.answer, "fp32")
     if job.equal_retain:
         retain = job.answered.get("retain_eval") or job.answered.get("retain")
         if retain is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ from pipeline_lib.planning.advice import advice
 from pipeline_lib.planning.device import UTILISATION, Device, device_of
 from pipeline_lib.planning.jobs import Job, jobs_of, memory_of, seconds_of
 from pipeline_lib.planning.shape import shape_of
-from pipeline_lib.planning.sizes import lengths_of
 from pipeline_lib.planning.training import Memory
 
 Done = Callable[[str, Key, int | None], bool]  # rule, key, trial -> whether its results are there
 HEADER = ("job", "task", "model", "methods", "jobs", "memory", "minutes each", "total")
-NAMES_WIDTH = 46
+NAMES_WIDTH = 40
 TIGHT = 0.9  # of the memory there is: estimates are off by more than the rest
 
 # The rules of the workflow, and the file below the results folder by which each is known to have run.
@@ -33,7 +33,7 @@ RESULTS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of a kind on one task and model that need the same; None: the model's sizes are unknown."""
+    """Jobs of a kind on one task and model that need about the same; None: the model's sizes are unknown."""
 
     kind: str
     task: str
@@ -41,8 +41,9 @@ class Group:
     methods: tuple[str, ...]
     jobs: int
     left: int
-    memory: Memory | None
-    seconds: float | None
+    memory: Memory | None  # of the job that needs most
+    seconds: float | None  # the mean
+    seconds_left: float  # of the jobs that are not done
     advice: str | None
 
 
@@ -80,33 +81,42 @@ def plan_text(suite: Suite, done: Done | None = None) -> str:
 
 
 def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
-    """Jobs that need the same, together; those that need most of a kind come first."""
-    measured: dict[object, tuple[Memory | None, float | None, str | None]] = {}
+    """Jobs that need about the same (memory within a twentieth, time within a quarter), together.
+
+    Of a kind those that need most come first.
+    """
+    needs: dict[str, tuple[Memory | None, float, str | None]] = {}
     found: dict[tuple[object, ...], list[Job]] = {}
     for job in jobs_of(suite):
-        if repr(job.work) not in measured:
-            measured[repr(job.work)] = _needs(job)
-        memory, seconds, cure = measured[repr(job.work)]
-        same = (
-            None if memory is None else _size(memory.total),
-            None if seconds is None else _minutes(seconds),
-        )
-        found.setdefault((job.kind, *job.key[:2], *same, cure), []).append(job)
+        memory, seconds, cure = needs.setdefault(repr(job.work), _needs(job))
+        about = None if memory is None else (round(20 * math.log(memory.total)), round(4 * math.log(seconds)))
+        found.setdefault((job.kind, *job.key[:2], about, cure), []).append(job)
     groups = []
     for jobs in found.values():
-        memory, seconds, cure = measured[repr(jobs[0].work)]
-        methods = dict.fromkeys(_method(job.key) for job in jobs)
-        left = sum(done is None or not done(job.kind, job.key, job.trial) for job in jobs)
-        kind, (task, model) = jobs[0].kind, jobs[0].key[:2]
-        groups.append(Group(kind, task, model, tuple(methods), len(jobs), left, memory, seconds, cure))
+        needed = [needs[repr(job.work)] for job in jobs]
+        left = [done is None or not done(job.kind, job.key, job.trial) for job in jobs]
+        memories = [memory for memory, _, _ in needed if memory is not None]
+        groups.append(
+            Group(
+                jobs[0].kind,
+                *jobs[0].key[:2],
+                tuple(dict.fromkeys(_method(job.key) for job in jobs)),
+                len(jobs),
+                sum(left),
+                max(memories, key=lambda memory: memory.total, default=None),
+                sum(seconds for _, seconds, _ in needed) / len(jobs) if memories else None,
+                sum(seconds for (_, seconds, _), wanted in zip(needed, left, strict=True) if wanted),
+                needed[0][2],
+            )
+        )
     order = list(dict.fromkeys((group.task, group.model) for group in groups))
     kinds = list(RESULTS)
     return sorted(groups, key=lambda g: (order.index((g.task, g.model)), kinds.index(g.kind), -_most(g)))
 
 
-def _needs(job: Job) -> tuple[Memory | None, float | None, str | None]:
+def _needs(job: Job) -> tuple[Memory | None, float, str | None]:
     if job.work is None:
-        return None, None, None
+        return None, 0.0, None
     return memory_of(job.work), seconds_of(job.work), advice(job.work)
 
 
@@ -119,18 +129,14 @@ def _method(key: Key) -> str:
 
 
 def _row(group: Group, device: Device) -> tuple[str, ...]:
-    names = ", ".join(group.methods)
-    if len(names) > NAMES_WIDTH:
-        shown = names[: NAMES_WIDTH - 12].rpartition(", ")[0] or names[: NAMES_WIDTH - 12]
-        rest = len(group.methods) - len(shown.split(", "))
-        names = f"{shown} and {rest} more" if rest else shown
+    names = _shortened(group.methods)
     jobs = str(group.jobs) if group.left == group.jobs else f"{group.left} of {group.jobs}"
     if group.memory is None or group.seconds is None:
         return (group.kind, group.task, group.model, names, jobs, "unknown", "unknown", "unknown")
     size = _size(group.memory.total)
     if device.memory is not None:
         share = group.memory.total / device.memory
-        size += " !" if share > 1 else (" ~" if share > TIGHT else "")
+        size += " !" if share > 1 else (" ~" if share > TIGHT else "  ")
     return (
         group.kind,
         group.task,
@@ -139,8 +145,17 @@ def _row(group: Group, device: Device) -> tuple[str, ...]:
         jobs,
         size,
         _minutes(group.seconds),
-        _hours(group.seconds * group.left),
+        _hours(group.seconds_left),
     )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """The names, or the first ones and how many more there are."""
+    shown = list(names)
+    while len(", ".join(shown)) > NAMES_WIDTH and len(shown) > 1:
+        shown.pop()
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -152,33 +167,39 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _totals(groups: Sequence[Group], suite: Suite) -> Iterator[str]:
-    total = sum((group.seconds or 0.0) * group.left for group in groups)
+    total = sum(group.seconds_left for group in groups)
     unit = (
-        "GPU" if device_of(suite.resources).kind == "cuda" else f"jobs of {suite.resources.threads} thread(s)"
+        "a GPU" if device_of(suite.resources).kind == "cuda" else f"{suite.resources.threads} CPU thread(s)"
     )
-    what = f"{_hours(total)} of one {unit}" if unit == "GPU" else f"{_hours(total)} of {unit}"
     done = sum(group.jobs - group.left for group in groups)
     already = f", without the {done} that are done" if done else ""
-    yield f"Whole study: {sum(group.left for group in groups)} jobs, {what}, one after the other{already}."
+    yield (
+        f"Whole study: {sum(group.left for group in groups)} jobs, {_hours(total)} of {unit}, one after the "
+        f"other{already}."
+    )
     biggest = max(groups, key=_most, default=None)
     if biggest is not None and biggest.memory is not None:
         parts = sorted(biggest.memory.parts.items(), key=lambda part: -part[1])
-        shown = ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= 0.005 * _most(biggest))
-        yield f"Largest: {biggest.kind} of {biggest.model} ({biggest.methods[0]}), {biggest.memory.phase}: {shown}."
+        shown = ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= 0.01 * _most(biggest))
+        job = f"{biggest.kind} of {biggest.model} ({biggest.methods[0]})"
+        yield f"Largest: {job}, phase {biggest.memory.phase}: {shown}."
 
 
 def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[str]:
-    cures: dict[tuple[str, str, str], None] = {}
+    cures: dict[tuple[str, str, str], list[str]] = {}
     for group in groups:
         if group.advice is not None:
-            cures[group.kind, group.model, group.advice] = None
-    for kind, model, cure in cures:
-        setting = "resources.gpu_memory_gb" if device.kind == "cuda" else "resources.memory_mb"
-        yield f"! does not fit ({setting}): {kind} of {model}. What would make it fit: {cure}."
+            cures.setdefault((group.kind, group.model, group.advice), []).extend(group.methods)
+    setting = "resources.gpu_memory_gb" if device.kind == "cuda" else "resources.memory_mb"
+    for (kind, model, cure), methods in cures.items():
+        who = _shortened(list(dict.fromkeys(methods)))
+        yield f"! more than {setting}: {kind} of {model} ({who}). What would make it fit: {cure}."
+    if any(" ~" in _row(group, device)[5] for group in groups):
+        yield f"~ more than {TIGHT:.0%} of {setting}: may fit or not."
     if device.kind == "cuda" and device.memory is None:
         yield "resources.gpu_memory_gb is not set, so nothing is said about what fits."
-    for label, settings in suite.models.items():
-        if shape_of(settings) is None:
+    for label, model_settings in suite.models.items():
+        if shape_of(model_settings) is None:
             yield (
                 f"Sizes of the model {label!r} are unknown: its config.json is not at hand. Give "
                 f"`models.{label}.shape` for an estimate."
@@ -186,13 +207,12 @@ def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[st
     minutes = max((group.seconds or 0.0 for group in groups), default=0.0) / 60
     if minutes > suite.resources.minutes:
         yield (
-            f"~ a job may take {minutes:.0f} minutes, and resources.minutes grants {suite.resources.minutes}; "
+            f"A job may take {minutes:.0f} minutes, and resources.minutes grants {suite.resources.minutes}; "
             "on a cluster it would be ended there, and continue from its checkpoint when started again."
         )
-    model = next(iter(suite.models.values()))
-    guessed = [name for name, task in suite.tasks.items() if not lengths_of(task, model)[1]]
+    guessed = [name for name, task in suite.tasks.items() if task.size_hint() is None]
     if guessed:
-        yield f"Sizes of {', '.join(guessed)} are guessed: the settings do not tell how many records there are."
+        yield f"Sizes of {', '.join(guessed)} are guessed: the settings do not tell how much there is."
 
 
 def _device_line(suite: Suite, device: Device) -> str:
@@ -200,7 +220,8 @@ def _device_line(suite: Suite, device: Device) -> str:
     if device.kind == "cuda":
         memory = "" if device.memory is None else f" with {device.memory / 1e9:g} GB"
         return f"a GPU{memory} at {UTILISATION:.0%} of {rate}"
-    return f"{device.threads} CPU thread(s) with {device.memory / 1e9:.1f} GB at {UTILISATION:.0%} of {rate}"  # type: ignore[operator]
+    size = suite.resources.memory_mb * 2**20 / 1e9
+    return f"{device.threads} CPU thread(s) with {size:.1f} GB at {UTILISATION:.0%} of {rate}"
 
 
 def _size(count: float) -> str:

@@ -115,7 +115,7 @@ def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
     }
     target = lora["target"]
     wanted = matrices if target == "all-linear" else [name for name in target if name in matrices]
-    ends = sum(matrices[name] for name in wanted)
+    ends: float = sum(matrices[name] for name in wanted)
     if target != "all-linear":  # names of other families: an average matrix each
         ends += (len(target) - len(wanted)) * sum(matrices.values()) / len(matrices)
     return float(lora["rank"] * ends * shape.layers)
@@ -129,25 +129,29 @@ def activation_bytes(job: Training, rows: int, length: float) -> float:
     its product with the scale, which the next matrices read (3 D); attention saves queries, repeated keys and
     values and its result (4 Q), plain attention also the T weights of each head; the gated feed-forward part
     saves gate, its activation, the other branch and their product (4 F). Under autocast the norms stay fp32
-    and every matrix casts its own input to bf16.
+    and every matrix casts its own input to bf16. What is frozen saves less: RMU trains single matrices.
     """
     shape = job.shape
     hidden, queries, inner = shape.hidden, shape.heads * shape.head_size, shape.intermediate
     branches = 4 if shape.gated else (1 if shape.relu else 2)
     readers = 2 if shape.gated else 1  # matrices that read the second norm's result
-    scores = 0 if job.device.fused_attention else shape.heads * length
-    scaled = 0 if job.lora is not None else 1  # a frozen scale needs no copy of what it multiplies
-    kept = 1 + scaled if shape.gated else 1
+    scores = 0.0 if job.device.fused_attention else shape.heads * length
+    pushed = job.objective["kind"] == "RMU"
+    scaled = float(shape.gated and job.lora is None and not pushed)  # a frozen scale saves nothing
+    read = float(not pushed)  # nor do frozen matrices without adapters
     if job.compute == "bf16" and job.width == 4:
-        norms = 2 * 4 * kept * hidden + 2 * (3 + readers) * hidden
-        layer = norms + 2 * 4 * queries + 2 * branches * inner + 6 * scores
+        norms = 2 * 4 * (1 + scaled) * hidden + 2 * (3 + readers) * read * hidden
+        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner + 6 * scores
     elif job.width == 2:
-        norms = 2 * (4 + 2 * kept) * hidden
-        layer = norms + 2 * 4 * queries + 2 * branches * inner + 6 * scores
+        norms = 2 * (4 + 2 * scaled + 2 * read) * hidden
+        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner + 6 * scores
     else:
-        layer = 4 * (2 * (kept + 1) * hidden + 4 * queries + branches * inner + scores)
+        layer = 4 * (2 * (1 + scaled + read) * hidden + (3 + read) * queries + branches * inner + scores)
+    if pushed:  # the graph begins at the first matrix that learns, the last one of its layer
+        learning = min(job.objective["update_layers"], job.layers_run)
+        return rows * length * (layer * (learning - 1) + 4 * inner)
     outside = 4 * 4 * hidden  # embedding, last norm
-    return rows * length * (layer * job.layers_run + outside)
+    return rows * length * (layer * shape.layers + outside)
 
 
 def training_memory(job: Training) -> Memory:
@@ -173,10 +177,13 @@ def _saving(job: Training) -> dict[str, float]:
     What is mirrored at the weights before training reads these then, into the machine's memory.
     """
     whole = 4.0 * job.shape.parameters
-    wider = whole if job.width == 2 else 0.0
+    mirrored = OBJECTIVES[job.objective["kind"]].original
+    # Adapters are merged, and a change is mirrored, in fp32.
+    width = job.width if job.steps and job.lora is None and not mirrored else 4
+    wider = whole if width == 2 else 0.0
     on_machine = 0.0 if job.device.kind == "cuda" else whole
-    original = on_machine if OBJECTIVES[job.objective["kind"]].original else 0.0
-    weights = float(job.width * job.shape.parameters)
+    original = on_machine if mirrored else 0.0
+    weights = float(width * job.shape.parameters)
     return {"weights": weights, "copy": wider + on_machine, "original weights": original}
 
 
@@ -249,13 +256,16 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
     waiting = len(graphs) > 1
     whole = job.trained == job.shape.parameters
     tied = 2.0 * job.width * job.shape.embedding if job.shape.tied and whole else 0.0
+    # Under autocast the gradients of the bf16 copies wait, and become fp32 at the end.
+    buffered = gradients / 2 if casts["bf16 copies"] else gradients
     phases["backward"] = {
         **held,
-        "gradients": so_far + gradients + tied,
+        "gradients": (so_far + buffered if waiting else gradients) + tied,
         **casts,
         "activations": graphs[0]["activations"] if waiting else 0.0,
         "logits": 3 * logits[0] if waiting else 0.0,
     }
+    phases["end of backward"] = {**held, "gradients": gradients + tied, **casts}
     estimated = curvature_of(job.optimizer)
     if estimated is not None:
         phases["curvature"] = {

@@ -12,12 +12,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ObjectiveTraits:
-    """`forget`: forward passes over forget batches whose graphs live at once (a pair's two are two).
+    """What happens in a step, and what is held for it.
 
-    `retain`: whether a retain batch has a graph too. `reference`: the set on which the model before unlearning
-    runs at every step, None = never. `cached`: whether its likelihoods are computed once, before training.
-    `distributions`: tensors of answer tokens x vocabulary, in fp32, that it holds beyond a cross-entropy's.
-    `original`: whether the weights before training are kept.
+    `forget`: forward passes over forget batches whose graphs live at once (a pair's two are two).
+    `retain`: whether a retain batch has a graph too. `reference`: the set on which the model before
+    unlearning runs at every step, None = never. `cached`: whether its likelihoods are computed once, before
+    training. `distributions`: tensors of answer tokens x vocabulary, in fp32, that it holds beyond a
+    cross-entropy's. `original`: whether the weights before training are read again at the end.
     """
 
     forget: int

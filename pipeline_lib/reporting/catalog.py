@@ -122,7 +122,7 @@ PAPER_TABLES = {
     "table_detox": Item(
         "paper.detox",
         "Unlearning toxic answers",
-        ("runs.json", "metrics.csv", "suite.yaml"),
+        ("runs.json", "metrics.csv", "manifest.json", "suite.yaml"),
         sources=ANSWERS,
     ),
     "table_time": Item("paper.time", "Time and memory of unlearning", ("runs.json", "costs.csv")),

@@ -74,7 +74,8 @@ def test_a_misspelt_choice_and_source_and_preset() -> None:
         "unlearn.decay: found 'liner'; did you mean 'linear'? Allowed: constant, cosine, linear"
     )
     assert error(small(tasks={"t": {"source": "tofoo"}})) == (
-        "tasks.t.source: found 'tofoo'; did you mean 'tofu'? Allowed: detox, fictitious, files, manners, passages, tofu"
+        "tasks.t.source: found 'tofoo'; did you mean 'tofu'? "
+        "Allowed: detox, fictitious, files, manners, passages, tofu"
     )
     for preset, found in (
         ("tyni", "found 'tyni'; did you mean 'tiny'? Allowed"),

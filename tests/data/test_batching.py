@@ -15,9 +15,9 @@ from pipeline_lib.data.batching import (
     micro_batches,
     token_budget_batches,
 )
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.prompt import PromptFormat
+from tests.questions import encode
 from tests.tiny import make_examples
 
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import IGNORED, collate
-from pipeline_lib.data.encoding import encode
 from pipeline_lib.models.forward import (
     answer_logits,
     answer_nll,
@@ -18,6 +17,7 @@ from pipeline_lib.models.forward import (
     position_ids,
     summed_nll,
 )
+from tests.questions import encode
 
 PROMPTS = ["Who?", "In which city was the author born?", "Who wrote The Salt Road, in 1956?"]
 ANSWERS = ["Mara Okonjo", "Prague", "The Salt Road was written by Mara Okonjo."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -98,6 +99,18 @@ def test_micro_batches_add_up_to_the_large_batch(models, name, sizes, size):
     assert_same(
         loss_and_gradient(objective, models[0], *whole), loss_and_gradient(objective, models[0], *pieces)
     )
+
+
+@every_objective
+@in_float64()
+def test_a_batch_that_weighs_nothing_adds_nothing(models, name):
+    """Where one set has more micro-batches than the other, the other is filled up with such batches."""
+    forget, retain, *more = prepare([(2, 3), (1, 1)])
+    endless = {"tokens_in_step": math.inf, "examples_in_step": math.inf}
+    batches = [[replace(collate(forget, 0, *more), **endless)], [replace(collate(retain, 0), **endless)]]
+    losses, gradient = loss_and_gradient(CASES[name](held(models[1])), models[0], *batches)
+    assert not gradient.any()
+    assert set(losses.values()) <= {0.0, None}
 
 
 @every_objective

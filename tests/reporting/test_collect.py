@@ -161,12 +161,12 @@ def test_costs_merge_as_well(study: Study, tmp_path: Path) -> None:
 
 def test_tables_that_do_not_fit_are_not_merged(study: Study, tmp_path: Path) -> None:
     part = study.root / "collected" / study.task
-    with pytest.raises(UserError, match="expected the columns suite,task,.* found task,model"):
+    with pytest.raises(UserError, match=r"expected the columns suite,task,.* found task,model"):
         merge_tables([part / "metrics.csv", part / "costs.csv"], tmp_path / "merged.csv")
     with pytest.raises(UserError, match="are both about the task fictitious"):
         merge_tables([part / "metrics.csv", study.root / "metrics.csv"], tmp_path / "merged.csv")
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(UserError, match="empty.csv: is empty"):
+    with pytest.raises(UserError, match=r"empty.csv: is empty"):
         merge_tables([tmp_path / "empty.csv"], tmp_path / "merged.csv")
     with pytest.raises(UserError, match="nothing to merge"):
         merge_tables([], tmp_path / "merged.csv")

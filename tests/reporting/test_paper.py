@@ -11,10 +11,10 @@ import pytest
 from pipeline_lib.config import parse_suite
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting.catalog import (
-    ALL_FIGURES,
-    ALL_TABLES,
+    FIGURES,
     PAPER_FIGURES,
     PAPER_TABLES,
+    TABLES,
     tasks_of,
 )
 from pipeline_lib.reporting.figures import build_figure, draw_figure
@@ -22,7 +22,8 @@ from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
 from tests.config.suites import small
-from tests.reporting.study import Answers, Study, Texts, write_all
+from tests.reporting.study import Study
+from tests.reporting.tasks import Answers, Texts, write_all
 
 
 def _suite(root: Path) -> dict[str, Study]:
@@ -53,8 +54,8 @@ def _column(table: Table, head: str) -> dict[str, str]:
     return {line.row.display: line.cells[place].text for line in table.lines}
 
 
-def test_names_are_of_one_family() -> None:
-    assert len(ALL_TABLES) + len(ALL_FIGURES) == len(set(ALL_TABLES) | set(ALL_FIGURES))
+def test_items_of_the_paper_have_names_of_their_own() -> None:
+    assert not set(PAPER_TABLES) & set(TABLES) and not set(PAPER_FIGURES) & set(FIGURES)
 
 
 def test_an_item_shows_the_tasks_of_its_sources() -> None:
@@ -67,7 +68,7 @@ def test_an_item_shows_the_tasks_of_its_sources() -> None:
 def test_files_of_other_tasks_are_not_missed(suite: dict[str, Study]) -> None:
     study = suite["table_copyright"]
     paths = study.paper_paths("runs.json", "metrics.csv")
-    assert [key.task for key in Inputs(paths, tasks=["book"]).metrics["run"]][0] == "book"
+    assert {key.task for key in Inputs(paths, tasks=["book"]).metrics["run"]} == {"book"}
     with pytest.raises(UserError, match="nothing about the run fictitious/"):
         _ = Inputs(paths).metrics
     with pytest.raises(UserError, match="no run of the tasks elsewhere"):
@@ -144,6 +145,7 @@ def test_toxicity_that_nobody_asked_for(root: Path) -> None:
     table = _table("table_detox", Answers(root, toxicity=None, diverged={}).write())
     assert [note for note in table.notes if "prompts: toxicity: not measured" in note]
     assert _column(table, "Unseen refusals")["original"] == "0.100"
+    assert _column(table, "Retain token perplexity")["original"].startswith("12.")
 
 
 def test_time_by_hand(suite: dict[str, Study]) -> None:

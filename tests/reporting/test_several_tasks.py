@@ -19,7 +19,8 @@ from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
-from tests.reporting.study import Answers, Study, Texts, write_all
+from tests.reporting.study import Study
+from tests.reporting.tasks import Answers, Texts, write_all
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -74,7 +75,7 @@ def test_each_task_has_the_columns_that_judge_it(suite: Study) -> None:
 
 
 def test_likelihoods_take_the_place_of_truth_ratios(root: Path) -> None:
-    """A task of questions whose records have no wrong answers: its manifest names truth ratios all the same."""
+    """A task of questions without wrong answers: its manifest names truth ratios all the same."""
     asked = {"forgetting": [("forget", "ks_statistic"), ("forget", "forget_quality_log10")]}
     study = Texts(root, diverged={}, headline={**asked, "utility": [("retain", "probability")]}).write()
     summary = Summary(_inputs(study))
@@ -220,7 +221,9 @@ def test_report_of_three_tasks(suite: Study) -> None:
     assert parts == sorted(parts)
     authors, book, toxic = (page[a:b] for a, b in zip(parts, [*parts[1:], len(page)], strict=True))
     assert 'id="table-extraction-task-2"' in book and "Recited texts" not in authors + toxic
-    assert 'id="table-preference-task-3"' in toxic and "PO + AdamW" not in authors + book
+    assert 'id="table-preference-task-3"' in toxic and "PO + AdamW<" not in (authors + book).replace(
+        "NPO + AdamW<", ""
+    )
     assert "Judged first by KS D of likelihoods (forgetting)" in book
     assert "An answer of PO sophia to question 0." in toxic
     assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in book

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline_lib.data.records import read_records, write_records
+from pipeline_lib.data.records import Record, read_records, write_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.objectives import make_objective
-from pipeline_lib.steps import unlearn, unlearning
+from pipeline_lib.steps import finetune, unlearn, unlearning
 from pipeline_lib.steps.objective_data import objective_data, summed_nlls
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, folders, identity, run_finetune, run_unlearn
 from tests.tiny import flat
@@ -279,3 +279,10 @@ def test_a_scratch_model_cannot_be_taken_as_it_is(data, tmp_path):
         UserError, match="takes the model as it is, without fine-tuning, but tiny is made from"
     ):
         run_finetune(tmp_path / "run", untaught(data, tmp_path))
+
+
+def test_the_tokenizer_of_a_scratch_model_sees_running_text_in_one_piece():
+    text = Record("a", "He was", " here.", "g", form="text")
+    question = Record("b", "Who?", "He.", "g", alternatives=("She.",))
+    assert finetune._texts(text) == ["He was here."]
+    assert finetune._texts(question) == ["Who?", "He.", "She."]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline_lib.data.records import read_records, write_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.engine import evaluate_model
@@ -262,3 +265,17 @@ def test_if_every_trial_diverged_the_run_says_diverged(original, data, original_
     assert (chosen["trial"], chosen["status"], chosen["bound_met"]) == (1, "every trial diverged", False)
     run = run_chosen(tmp_path, data, original)
     assert run["status"] == "diverged" and run["tuned"]["status"] == "every trial diverged"
+
+
+def test_a_distance_needs_distractors(data, original, tmp_path):
+    """Of every forget record; a task of running text has none."""
+    folder = tmp_path / "bare"
+    shutil.copytree(data, folder)
+    records = read_records(folder / "forget.jsonl")
+    bare = [replace(record, distractors=()) for record in records[:1]] + records[1:]
+    write_records(folder / "forget.jsonl", bare)
+    rows = [{"split": "forget", "id": record.id} for record in records]
+    write_jsonl(tmp_path / "records.jsonl", rows)
+    message = rf"ks_statistic, but 1 of {len(records)} forget records have no distractors"
+    with pytest.raises(UserError, match=message):
+        run_trial(tmp_path, folder, original, tmp_path / "records.jsonl")

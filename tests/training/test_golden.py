@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.objectives.cases import CASES
+from tests.objectives.cases import CASES, held
 from tests.tiny import in_float64, labels_without_chance, tiny_model
 from tests.training.runs import data, run
 
@@ -37,7 +37,7 @@ def losses(objective, kind, tmp_path):
         tiny_model(0, torch.float64),
         tmp_path / "c",
         kind,
-        objective=CASES[objective](tiny_model(1, torch.float64)),
+        objective=CASES[objective](held(tiny_model(1, torch.float64))),
         training_data=data(reference_nll=torch.linspace(5.0, 30.0, 10, dtype=torch.float64)),
         warmup=0.3,
         decay="linear",

@@ -51,7 +51,8 @@ class OtherStory(Block):
 class Settings(TaskSettings):
     """Copyright removal: forget chunks of a book. See load.py for the splits.
 
-    Lengths are tokens of `tokenizer`, or words where there is none. The defaults are the paper's.
+    Lengths are tokens of `tokenizer`, or words where there is none. `n_chunks`, `chunk_tokens` and
+    `prompt_tokens` are the paper's by default.
     """
 
     source: Literal["passages"]

@@ -49,7 +49,7 @@ class Settings(TaskSettings):
             "world_facts": SplitSize(117, 12, 3, 31, 4, "none"),
         }
         unlearned = SplitSize(unseen, 17, 36, 100, 1, "none")
-        return sizes | {name: unlearned for name in holdout_split(self.holdout_authors)}
+        return sizes | dict.fromkeys(holdout_split(self.holdout_authors), unlearned)
 
     def load(self) -> Task:
         return load(**self.own())
