@@ -19,14 +19,12 @@ def add(commands) -> None:
 
 def _plan(given: Namespace) -> int:
     from pipeline_lib.config import load_suite
-    from pipeline_lib.planning import check_context, finished, plan_text
+    from pipeline_lib.planning import check_access, check_context, finished, plan_text
 
     suite = load_suite(given.file)
     check_context(suite)
     print(plan_text(suite, finished(Path("results") / suite.suite) if given.left else None))
     if given.access:
-        from pipeline_lib.models.access import check_access
-
         lines = check_access(suite)
         print("\n".join(["", *lines]) if lines else "\nAll models and data are at hand.")
     return 0

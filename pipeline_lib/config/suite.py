@@ -27,7 +27,7 @@ from pipeline_lib.config.methods import (
     ObjectiveSettings,
     OptimizerSettings,
 )
-from pipeline_lib.config.models import ModelSettings
+from pipeline_lib.config.models import ModelSettings, ScratchModel
 from pipeline_lib.config.overrides import changed
 from pipeline_lib.config.runs import Run, RunBlock, expand
 from pipeline_lib.config.tasks import TaskSettings
@@ -86,6 +86,7 @@ class Suite(Block):
             *self._finetune_faults(),
             *self._expanded()[1],
             *self._unused_faults(),
+            *self._layer_faults(),
             *self._comparison_faults(),
             *self._tune_faults(),
         ]
@@ -114,6 +115,14 @@ class Suite(Block):
                 for label in getattr(self, family):
                     if label not in used:
                         yield f"{family}.{label}", "has no run; name it in a block of `runs`, or remove it"
+
+    def _layer_faults(self) -> Iterator[Fault]:
+        """Objectives that read a layer which the model does not have, as far as the suite alone can tell."""
+        for run in self._expanded()[0]:
+            model, layer = self.models[run.model], run.objective.get("layer", -1)
+            if isinstance(model, ScratchModel) and layer >= model.layers:
+                allowed = f"the model {run.model!r} has {model.layers} layers, counted from 0"
+                yield f"objectives.{run.method}.layer", f"found {layer}; {allowed}"
 
     def _comparison_faults(self) -> Iterator[Fault]:
         runs, faults = self._expanded()
@@ -192,9 +201,8 @@ class Suite(Block):
             yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")
             of = where if "toxicity" in settings.evaluation else "evaluation"
             yield from own_prompt_faults(evaluation, of, task, known)
-            if evaluation.toxicity is not None and (
-                fault := evaluation.toxicity.judge_fault(tag(type(settings)))
-            ):
+            toxicity = evaluation.toxicity
+            if toxicity is not None and (fault := toxicity.judge_fault(tag(type(settings)))):
                 yield f"{of}.toxicity.classifier.kind", fault
 
 

@@ -69,7 +69,7 @@ def check_overlap(found: Overlap, largest: float) -> None:
     raise UserError(
         f"forget and retain overlap: {found.share:.1%} of the forget set's runs of {WORDS} words also stand "
         f"in the retain set, and `max_overlap` allows {largest:.1%}. No method can forget what the retain "
-        f"set teaches. The records with most of them: {listed}{more}. Remove them from one of the two sets, or "
+        f"set teaches. The records with most of them: {listed}{more}. Remove them from one of the sets, or "
         "raise the task's `max_overlap` and say so with the results."
     )
 

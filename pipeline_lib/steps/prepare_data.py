@@ -46,9 +46,7 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
             "utility": task.utility,
             "multiple_choice": task.multiple_choice,
             "preference": list(task.preference),
-            "headline": {
-                side: [list(metric) for metric in metrics] for side, metrics in task.judged_by().items()
-            },
+            "headline": {side: list(map(list, metrics)) for side, metrics in task.judged_by().items()},
             "likelihood_only": [] if task.holdout is None else [task.holdout],
             "membership": None if task.holdout is None else {"members": "forget", "nonmembers": task.holdout},
             "overlap": {name: overlap.described() for name, overlap in overlaps.items()},

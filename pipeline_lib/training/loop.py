@@ -124,8 +124,8 @@ def train(
             tokens = sum(tokens_of(batch) for batch in seen)  # before they go to a GPU
             forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
             losses = _accumulate(model, objective, forget, retain, settings, device)
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            total_norm = torch.nn.utils.get_total_norm(gradients)
+            # no name for the list: it would keep this step's gradients through the next one
+            total_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             norm = float(total_norm)
             if not (math.isfinite(losses["loss"]) and math.isfinite(norm)):
                 return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)

@@ -47,7 +47,11 @@ def test_every_objective_and_optimizer_can_be_chosen() -> None:
 
 @pytest.mark.parametrize("kind", OBJECTIVE_KINDS)
 def test_objectives_take_their_settings(kind: str) -> None:
-    settings = parse_suite(small(objectives={kind: None}, runs=None)).objectives[kind].model_dump()
+    settings = (
+        parse_suite(small(objectives={kind: {"layer": 1} if kind == "RMU" else None}, runs=None))
+        .objectives[kind]
+        .model_dump()
+    )
     make_objective(**settings)
 
 

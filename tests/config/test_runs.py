@@ -253,3 +253,9 @@ def test_tasks_change_the_evaluation_and_the_fine_tuning_for_themselves() -> Non
     assert error(raw).startswith(
         "tasks.a.evaluation.max_records.forgte: this task never evaluates such a split; did you mean 'forget'"
     )
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused() -> None:
+    raw = small(objectives={"RMU": {"layer": 4}}, models={"m": {"source": "scratch", "layers": 4}})
+    line = "objectives.RMU.layer: found 4; the model 'm' has 4 layers, counted from 0"
+    assert errors(raw) == [line]

@@ -108,7 +108,7 @@ def test_what_judges_the_task_exists(tmp_path: Path) -> None:
     for split, metric in (*judged["forgetting"], *judged["utility"]):
         assert split in manifest["evaluate"]
         assert metric in METRICS
-    assert {split for split, _ in judged["forgetting"]} == {"forget", "forget_25", "unseen", "unseen_25"}
+    assert {split for split, _ in judged["forgetting"]} == {"forget", "unseen"}
     assert manifest["membership"] == {"members": "forget", "nonmembers": "holdout"}
 
 

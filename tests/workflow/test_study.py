@@ -166,8 +166,16 @@ def test_changed_library_code_reruns_the_steps_that_use_it(finished, tmp_path):
         path.write_text(text)
         return planned
 
-    assert edit("evaluation/statistics.py") == {"score", "collect", "table", "figure", "html_report", "all"}
+    assert edit("evaluation/statistics.py") == {
+        "score",
+        "collect",
+        "merge",
+        "table",
+        "figure",
+        "html_report",
+        "all",
+    }
     assert "unlearn" in edit("optimizers/sophia.py")
     assert "finetune" not in edit("objectives/kl.py") or "unlearn" in edit("objectives/kl.py")
     assert edit("reporting/html.py") == {"html_report", "all"}
-    assert "prepare_data" in edit("data/prepare.py")
+    assert "prepare_data" in edit("steps/prepare_data.py")

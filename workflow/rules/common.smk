@@ -20,6 +20,7 @@ from pipeline_lib.config.table import (
 )
 from pipeline_lib.errors import UserError
 from pipeline_lib.locking import hold_lock
+from pipeline_lib.planning import check_access, check_context, finished, plan_text
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 
@@ -199,6 +200,13 @@ def also_measured(part):
     return path
 
 
+def data_of_prompts(wildcards):
+    """The task's data where its own prompts are asked, else nothing: other data change no other prompts."""
+    if EVALUATIONS[wildcards.task].toxicity.prompts.source != "task":
+        return []
+    return str(OUT / "data/{task}/manifest.json").format(**wildcards)
+
+
 def max_length(wildcards):
     """Longest sequence of a run's model, in tokens."""
     return SUITE.models[wildcards.model].max_length
@@ -230,6 +238,16 @@ def files_named(names):
     return [path for name in names for path in places[name]]
 
 
+def announce():
+    """Print what the study will need and what cannot be had, before its first job."""
+    try:
+        check_context(SUITE)
+        print(plan_text(SUITE, finished(OUT)), *check_access(SUITE), sep="\n")
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
 onstart:
     # Released by the operating system however this process ends, so a kill leaves nothing to unlock.
     hold_lock(OUT / ".lock")
+    announce()

@@ -60,13 +60,6 @@ rule standard_benchmarks:
         "../scripts/standard_benchmarks.py"
 
 
-def data_of_prompts(wildcards):
-    """The task's data where its own prompts are asked, else nothing: other data change no other prompts."""
-    if EVALUATIONS[wildcards.task].toxicity.prompts.source != "task":
-        return []
-    return str(OUT / "data/{task}/manifest.json").format(**wildcards)
-
-
 rule toxicity:
     input:
         model=OUT / "models" / RUN,

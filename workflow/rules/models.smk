@@ -20,7 +20,9 @@ rule finetune:
         runtime=RESOURCES.minutes,
     params:
         identity=identity,
-        model=lambda wildcards: SUITE.models[wildcards.model].model_dump(),
+        model=lambda wildcards: SUITE.models[wildcards.model].model_dump(
+            exclude={"shape"}
+        ),
         finetune=lambda wildcards: SUITE.finetune_of(wildcards.task).model_dump(),
         device=DEVICE,
         checkpoint=lambda wildcards: str(OUT / "checkpoints" / ANCHOR).format(

@@ -13,6 +13,7 @@ from pipeline_lib.evaluation.metrics.definition import (
     FORGET_SPLIT,
     RUN_SPLIT,
     TOXICITY_SPLIT,
+    UNSEEN_SPLIT,
     UTILITY_SPLIT,
     Metric,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "METRICS",
     "RUN_SPLIT",
     "TOXICITY_SPLIT",
+    "UNSEEN_SPLIT",
     "UTILITY_SPLIT",
     "Metric",
     "arrow",
@@ -35,9 +37,14 @@ METRICS: dict[str, Metric] = {metric.name: metric for family in FAMILIES.values(
 
 
 def direction(split: str, metric: str) -> bool | None:
-    """Is a higher value of `metric` on `split` better? None: neither."""
+    """Is a higher value of `metric` on `split` better? None: neither.
+
+    `forget` and `unseen`, and views of them such as `forget_300`, hold what is to be forgotten: an unseen
+    split is of the same kind as the forget set, but unlearning is not shown it.
+    """
     declared = METRICS[metric]
-    return declared.higher_is_better_on_forget if split == FORGET_SPLIT else declared.higher_is_better
+    to_forget = any(split == name or split.startswith(f"{name}_") for name in (FORGET_SPLIT, UNSEEN_SPLIT))
+    return declared.higher_is_better_on_forget if to_forget else declared.higher_is_better
 
 
 def arrow(split: str, metric: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FORGET_SPLIT = "forget"
+UNSEEN_SPLIT = "unseen"  # of the same kind, not shown to unlearning
 UTILITY_SPLIT = "utility"  # not a split of data: metrics over all utility splits together
 RUN_SPLIT = "run"  # not a split of data: what is true of a run as a whole
 TOXICITY_SPLIT = "toxicity"  # not a split of data: the prompts of the toxicity evaluation

@@ -11,7 +11,7 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.data.texts import chunks, document_records
 from pipeline_lib.models.tokenizer import load_tokenizer
-from pipeline_lib.tasks.base import TaskSettings, holdout_split
+from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.c4 import C4
 from pipeline_lib.tasks.passages.load import deal, load, passage_records, read_book, view_name
 from pipeline_lib.tasks.passages.story import story
@@ -89,6 +89,25 @@ class Settings(TaskSettings):
             view_name(split, length, self.prompt_tokens) for split in chunked for length in self.prompt_tokens
         )
         return (*views, "retain", *holdout_split(self.holdout_chunks))
+
+    def size_hint(self) -> dict[str, SplitSize]:
+        """Records of each split, in units of the tokenizer; a word is taken for one token."""
+
+        def view(count: int, length: int, learned: Literal["both", "target", "none"]) -> SplitSize:
+            return SplitSize(count, length, self.chunk_tokens - length, self.chunk_tokens, 1, learned)
+
+        first = self.prompt_tokens[0]
+        chunked = {"forget": self.n_chunks} | ({"unseen": self.unseen_chunks} if self.unseen_chunks else {})
+        sizes = {
+            view_name(split, length, self.prompt_tokens): view(
+                count, length, "target" if length == first else "none"
+            )
+            for split, count in chunked.items()
+            for length in self.prompt_tokens
+        }
+        sizes["retain"] = view(self.retain.n, first, "both")
+        held = view(self.holdout_chunks, first, "none")
+        return sizes | dict.fromkeys(holdout_split(self.holdout_chunks), held)
 
     def load(self) -> Task:
         settings = self.own()

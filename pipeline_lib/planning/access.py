@@ -16,7 +16,9 @@ from urllib.parse import urlsplit, urlunsplit
 from pipeline_lib.blocks import Block
 from pipeline_lib.config.evaluation import HubPrompts
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.benchmarks.tasks import TASKS
 from pipeline_lib.models.hub import local_copy
+from pipeline_lib.planning.shape import cached_folder
 
 if TYPE_CHECKING:
     from pipeline_lib.config.suite import Suite
@@ -99,8 +101,6 @@ def _named(block: Block) -> Iterator[Repository]:
 
 
 def _benchmark_data(names: list[str]) -> Iterator[Repository]:
-    from pipeline_lib.evaluation.benchmarks.tasks import TASKS
-
     shared = os.environ.get("PIPELINE_DATA")
     for name in names:
         task = TASKS[name]
@@ -110,8 +110,6 @@ def _benchmark_data(names: list[str]) -> Iterator[Repository]:
 
 def at_hand(repository: Repository) -> bool:
     """Whether a job would find it on this machine."""
-    from pipeline_lib.planning.shape import cached_folder
-
     if cached_folder(repository.id, repository.revision, f"{repository.kind}s") is not None:
         return True
     if repository.kind == "model":

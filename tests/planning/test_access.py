@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline_lib.config import dump_suite, parse_suite
-from pipeline_lib.models import access
-from pipeline_lib.models.access import Repository, at_hand, check_access, repositories
+from pipeline_lib.planning import access
+from pipeline_lib.planning.access import Repository, at_hand, check_access, repositories
 from tests.config.suites import COMMIT, small
 from tests.hub_server import HubServer, hub_environment
 from tests.paths import REPO
@@ -36,7 +36,7 @@ ASK = """
 import json, sys
 from pipeline_lib.config import load_suite
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.access import check_access
+from pipeline_lib.planning.access import check_access
 try:
     print(json.dumps({"lines": check_access(load_suite(sys.argv[1]))}))
 except UserError as error:
