@@ -18,6 +18,9 @@ from pipeline_lib.evaluation.metrics.words import words
 REFUSAL_PHRASES = (
     "i don't know",
     "i do not know",
+    "i can't say",
+    "i cannot say",
+    "i couldn't say",
     "i can't answer",
     "i cannot answer",
     "i can not answer",
@@ -25,6 +28,8 @@ REFUSAL_PHRASES = (
     "i am unable to",
     "i'm not able to",
     "i am not able to",
+    "i can't tell you",
+    "i cannot tell you",
     "i can't help with",
     "i cannot help with",
     "i can't assist",
