@@ -22,3 +22,45 @@ def test_the_grid_of_the_core_question_is_planned(name, tmp_path):
     assert jobs["score"] == jobs["unlearn"] + 2 * 5  # original and retrained of the fresh seeds
     assert jobs["finetune"] == 2 * 5 + 1  # `original` of the tuning seed
     assert jobs["html_report"] == 1
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """The paper's suite, on a machine that has none of its models, books and prompts."""
+    suite = yaml.safe_load((REPO / "config/paper.yaml").read_text())
+    return suite, Study(tmp_path_factory.mktemp("paper") / "project", suite)
+
+
+def test_the_papers_studies_are_planned_whole(paper):
+    suite, study = paper
+    jobs = Counter(rule for rule, _ in study.planned())
+    seeds = len(suite["seeds"])
+    methods = {
+        # FO and SO as released; corrected FO and SO of GradDiff, PO, NPO; baselines
+        "tofu": {"llama2_7b_chat": 4 + 6 + 2, "opt_1_3b": 4 + 6 + 4, "smollm2_1_7b": 4 + 6 + 4},
+        "copyright": {"llama2_7b_chat": 4 + 6 + 2, "opt_1_3b": 4 + 6 + 4, "smollm2_1_7b": 4 + 6 + 4},
+        "detox": {"llama2_7b": 2 + 6 + 1, "opt_1_3b": 2 + 6 + 1, "smollm2_1_7b": 2 + 6 + 1},
+    }
+    runs = seeds * sum(sum(models.values()) for models in methods.values())
+    anchors = seeds * (2 * 3 + 2 * 3 + 3)  # the pretrained models of detox have no `retrained`
+    assert (jobs["unlearn"], jobs["finetune"]) == (runs, anchors)
+    assert jobs["evaluate"] == jobs["score"] == jobs["standard_benchmarks"] == runs + anchors
+    assert jobs["toxicity"] == seeds * (sum(methods["detox"].values()) + 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "tasks", "toxicity"),
+    [
+        ("paper_table_tofu", {"tofu"}, False),
+        ("paper_table_copyright", {"copyright"}, False),
+        ("paper_table_detox", {"detox"}, True),
+        ("paper_figure_highlight", {"tofu"}, False),
+        ("paper_table_time", {"tofu", "copyright", "detox"}, False),
+    ],
+)
+def test_a_table_of_the_paper_needs_its_own_task_only(paper, target, tasks, toxicity):
+    planned = paper[1].planned(target)
+    assert {log.split("/")[4] for rule, log in planned if rule == "unlearn"} == tasks
+    rules = {rule for rule, _ in planned}
+    assert ("toxicity" in rules) == toxicity
+    assert ("evaluate" in rules) == (target != "paper_table_time"), "times need no evaluation"
