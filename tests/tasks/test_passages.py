@@ -103,7 +103,7 @@ def test_what_judges_the_task_exists(tmp_path: Path) -> None:
     manifest = prepare_task(SMALL, tmp_path / "out")
     assert manifest == read_json(tmp_path / "out/manifest.json")
     judged = manifest["headline"]
-    assert judged["forgetting"][0] == ["forget", "ks_statistic_likelihood"]
+    assert judged["forgetting"][0] == ["forget", "rouge_l_recall"]
     assert judged["utility"][0] == ["retain", "probability"]
     for split, metric in (*judged["forgetting"], *judged["utility"]):
         assert split in manifest["evaluate"]
