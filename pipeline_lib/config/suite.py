@@ -87,6 +87,7 @@ class Suite(Block):
             *self._expanded()[1],
             *self._unused_faults(),
             *self._layer_faults(),
+            *self._alternative_faults(),
             *self._comparison_faults(),
             *self._tune_faults(),
         ]
@@ -123,6 +124,17 @@ class Suite(Block):
             if isinstance(model, ScratchModel) and layer >= model.layers:
                 allowed = f"the model {run.model!r} has {model.layers} layers, counted from 0"
                 yield f"objectives.{run.method}.layer", f"found {layer}; {allowed}"
+
+    def _alternative_faults(self) -> Iterator[Fault]:
+        """Objectives that teach other answers, on tasks that have none."""
+        for run in self._expanded()[0]:
+            own = run.objective.get("kind") == "AltPO" or run.objective.get("alternatives") == "records"
+            if own and not self.tasks[run.task].has_alternatives():
+                cure = "choose one that teaches refusals (IdkDPO, PO), or leave the task out of its runs"
+                yield (
+                    f"objectives.{run.method}",
+                    f"the task {run.task!r} brings no alternative answers; {cure}",
+                )
 
     def _comparison_faults(self) -> Iterator[Fault]:
         runs, faults = self._expanded()

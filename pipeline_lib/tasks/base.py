@@ -59,6 +59,10 @@ class TaskSettings(Block):
         """About how large each split is, as far as the settings alone tell; None where they do not."""
         return None
 
+    def has_alternatives(self) -> bool:
+        """Whether the forget records bring other answers to teach, as far as the settings alone can tell."""
+        return True
+
     def load(self) -> Task:
         """The records; raises `UserError` for data that is missing or wrong."""
         raise NotImplementedError

@@ -259,3 +259,22 @@ def test_a_layer_that_the_model_does_not_have_is_refused() -> None:
     raw = small(objectives={"RMU": {"layer": 4}}, models={"m": {"source": "scratch", "layers": 4}})
     line = "objectives.RMU.layer: found 4; the model 'm' has 4 layers, counted from 0"
     assert errors(raw) == [line]
+
+
+@pytest.mark.parametrize(
+    ("objective", "refused"),
+    [
+        ({"kind": "AltPO"}, True),
+        ({"kind": "DPO"}, True),
+        ({"kind": "DPO", "alternatives": "refusals"}, False),
+    ],
+)
+def test_alternatives_that_a_task_does_not_have_are_refused(objective: dict[str, Any], refused: bool) -> None:
+    raw = small(objectives={"other": objective}, tasks={"t": {"source": "tofu"}})
+    if refused:
+        assert error(raw).startswith(
+            "objectives.other: the task 't' brings no alternative answers; choose one"
+        )
+        raw["tasks"]["t"]["alternatives"] = "$MINE/alternatives.jsonl"
+    assert parse_suite(raw).run_table()
+    assert parse_suite({**raw, "tasks": {"t": {"source": "fictitious"}}}).run_table()

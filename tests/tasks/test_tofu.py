@@ -268,3 +268,26 @@ def test_unreachable_hub_names_the_cure(tmp_path: Path) -> None:
 def test_revision_must_be_a_commit() -> None:
     with pytest.raises(UserError, match=r"expected a commit .* found 'main'"):
         hub_file("locuslab/TOFU", "main", "full.json")
+
+
+def alternatives_file(folder: Path, rows: list[dict[str, Any]]) -> str:
+    path = folder / "alternatives.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_alternative_answers_come_from_a_file(stand_in: Path, tmp_path: Path) -> None:
+    questions = [r.prompt for r in tofu.load(**HUB, folder=str(stand_in), forget="forget01").splits["forget"]]
+    rows = [{"question": q, "alternatives": [f"Not {i}.", "None."]} for i, q in enumerate(questions)]
+    path = alternatives_file(tmp_path, rows[::-1])
+    task = tofu.load(**HUB, folder=str(stand_in), forget="forget01", alternatives=path)
+    assert [r.alternatives for r in task.splits["forget"]] == [(f"Not {i}.", "None.") for i in range(40)]
+    assert not any(r.alternatives for r in task.splits["retain"])
+
+    path = alternatives_file(tmp_path, rows[:-1])
+    with pytest.raises(UserError, match=r"has no alternatives for 1 of 40 questions .* 'tofu-3999'"):
+        tofu.load(**HUB, folder=str(stand_in), forget="forget01", alternatives=path)
+    for bad in ({"question": "x", "alternatives": []}, {"question": "x", "alternatives": [" "]}, {"a": 1}):
+        path = alternatives_file(tmp_path, [rows[0], bad])
+        with pytest.raises(UserError, match="line 2: expected"):
+            tofu.load(**HUB, folder=str(stand_in), forget="forget01", alternatives=path)

@@ -83,6 +83,9 @@ class Settings(TaskSettings):
             raise Faults([("prompt_tokens", f"found {list(self.prompt_tokens)}; each length once")])
         return self
 
+    def has_alternatives(self) -> bool:
+        return False
+
     def evaluated_splits(self) -> tuple[str, ...]:
         chunked = ("forget", "unseen") if self.unseen_chunks else ("forget",)
         views = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline_lib.data.records import Record, record_from_dict
 from pipeline_lib.data.splits import Task, evaluated_part
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_jsonl
+from pipeline_lib.models.hub import expand
 
 ROWS_PER_AUTHOR = 20
 AUTHORS_WITH_DISTRACTORS = 20  # the first ones of `full`, whose rows `retain_perturbed` repeats
@@ -55,12 +57,13 @@ def load(
     folder: str | None = None,
     retain_authors: int | list[int] | None = None,
     holdout_authors: int = 0,
+    alternatives: str | None = None,
 ) -> Task:
     """The task `tofu`: forget `forget`, keep the retain split that belongs to it.
 
     `retain_authors` limits the retain set to that many of the first 20 authors, or to those listed.
     `holdout_authors`: so many authors just before the forget set are taken out of the retain set and
-    learned by no model.
+    learned by no model. `alternatives`: a file with other answers to the questions of the forget set.
     """
     if forget not in RETAIN_OF:
         raise UserError(f"forget: expected one of {', '.join(RETAIN_OF)}, found {forget!r}")
@@ -74,7 +77,10 @@ def load(
     if retain_authors is not None:
         kept = {_author(number) for number in _author_numbers(retain_authors)}
         retain = [record for record in retain if record.group in kept]
-    splits = {"forget": read_split(forget, files), **evaluated_part("retain", retain)}
+    forgotten = read_split(forget, files)
+    if alternatives is not None:
+        forgotten = _with_alternatives(forgotten, expand(alternatives))
+    splits = {"forget": forgotten, **evaluated_part("retain", retain)}
     splits |= {name: read_split(name, files) for name in QUESTION_SPLITS}
     judged = "retain_eval" if "retain_eval" in splits else "retain"
     holdout = "holdout" if unseen else None
@@ -89,6 +95,29 @@ def load(
         multiple_choice=list(QUESTION_SPLITS),
         holdout=holdout,
     )
+
+
+def _with_alternatives(records: list[Record], path: Path) -> list[Record]:
+    """The records with the other answers that the file has for their questions: every one must have some."""
+    found: dict[str, tuple[str, ...]] = {}
+    for number, row in enumerate(read_jsonl(path), start=1):
+        question, texts = row.get("question"), row.get("alternatives")
+        listed = texts if isinstance(texts, list) else []
+        if not (
+            isinstance(question, str) and listed and all(isinstance(t, str) and t.strip() for t in listed)
+        ):
+            raise UserError(
+                f"{path}, line {number}: expected {{question: text, alternatives: [texts]}} with one text "
+                "or more, none of them blank"
+            )
+        found[question.strip()] = tuple(listed)
+    without = [record.id for record in records if record.prompt.strip() not in found]
+    if without:
+        raise UserError(
+            f"{path}: has no alternatives for {len(without)} of {len(records)} questions of the forget set, "
+            f"the first is that of {without[0]!r}. Add them, or choose an objective that needs none."
+        )
+    return [replace(record, alternatives=found[record.prompt.strip()]) for record in records]
 
 
 def files_of(split: str) -> set[str]:

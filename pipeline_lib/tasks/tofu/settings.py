@@ -28,6 +28,14 @@ class Settings(TaskSettings):
         description="The authors just before the forget set, whom no model learns: the non-members of "
         "membership inference. They leave the retain set, so that it is smaller than TOFU's",
     )
+    alternatives: Text | None = Field(
+        None,
+        description="JSON lines of {question, alternatives: [...]} for the forget set: other answers for DPO "
+        "and AltPO, which TOFU itself does not have. `$VARIABLES` in the path are expanded",
+    )
+
+    def has_alternatives(self) -> bool:
+        return self.alternatives is not None
 
     def evaluated_splits(self) -> tuple[str, ...]:
         """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
