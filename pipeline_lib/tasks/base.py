@@ -49,7 +49,7 @@ class TaskSettings(Block):
 
     def evaluated_splits(self) -> tuple[str, ...]:
         """Splits that are evaluated, by name, as far as the settings alone can tell."""
-        raise NotImplementedError
+        raise TypeError(f"the task {type(self).__module__} does not name its splits")
 
     def has_retrained(self) -> bool:
         """Whether there can be a model that never saw the forget set, to compare with."""
@@ -65,7 +65,7 @@ class TaskSettings(Block):
 
     def load(self) -> Task:
         """The records; raises `UserError` for data that is missing or wrong."""
-        raise NotImplementedError
+        raise TypeError(f"the task {type(self).__module__} does not load anything")
 
     def data_settings(self) -> dict[str, Any]:
         """What the prepared data depend on."""
