@@ -156,7 +156,7 @@ def test_more_work_takes_longer_and_more_to_hold_takes_more() -> None:
     assert seconds_of(unlearning(seven(resources={**GPU, "tflops": 40}))) < seconds_of(plain)
     for changes in (
         {"objectives": {"KL": None}},
-        {"objectives": {"DPO": None}},
+        {"objectives": {"IdkDPO": None}},
         {"optimizers": {"sophia": {"learning_rate": 1e-5}}},
     ):
         more = unlearning(seven(**changes))
