@@ -139,7 +139,7 @@ class TaskVectorSettings(Block):
 
 
 class WHPSettings(Block):
-    """Defaults are those of the paper, which has no retain term (gamma 0), for a book and Llama-2-7B-chat."""
+    """Defaults: the paper's for a book and Llama-2-7B-chat, but for `gamma`: it has no retain term."""
 
     kind: Literal["WHP"]
     alpha: Positive = Field(5.0, description="How far tokens that reinforcing made likelier are held down")

@@ -55,6 +55,21 @@ def test_means_of_nll():
         assert hand(make_objective(kind, gamma=5.0)) == {"total": close(2 * LN2 + 5 * LN2), **NLL}
 
 
+def test_task_vector_learns_and_walks_back():
+    vector = make_objective("TaskVector", scale=0.5)
+    assert hand(vector) == {"total": close(2 * LN2), "forget": close(2 * LN2), "retain": None}
+    learned = torch.nn.Linear(2, 1, bias=False)
+    learned.weight.data = torch.tensor([[5.0, 1.0]])
+    vector.finish(learned, {"weight": torch.tensor([[3.0, 2.0]])})
+    assert learned.weight.tolist() == [[2.0, 2.5]]  # 3 - (5 - 3) / 2 and 2 - (1 - 2) / 2
+
+
+def test_whp_learns_its_labels():
+    """The forget batch holds the generic labels, here [1 2] and [0]."""
+    whp = make_objective("WHP", alpha=5.0, gamma=3.0, reinforce_epochs=1.0, reinforce_learning_rate=1e-3)
+    assert hand(whp) == {"total": close(2 * LN2 + 3 * LN2), **NLL}
+
+
 def test_npo():
     # Row 0: l - l_ref = ln 3 / beta, so sigmoid = 3/4. Row 1: l = l_ref, so sigmoid = 1/2.
     beta = 0.5
