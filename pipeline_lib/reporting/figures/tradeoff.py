@@ -30,6 +30,7 @@ from pipeline_lib.reporting.summary import Estimate, Summary
 # p-value: p shrinks with the number of questions, D does not.
 DISTANCES = (RATIO_DISTANCE, LIKELIHOOD_DISTANCE)
 BAND = "#e9e9e9"
+LONG_LABEL = 24  # letters of an axis' name that leave no room beside them for what the dashed line is
 LOG_FROM = 5.0  # a perplexity that grows by this factor or more needs a logarithmic axis
 
 CAPTION = (
@@ -65,7 +66,8 @@ def draw(inputs: Inputs) -> Figure:
         Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
         for name, (colour, marker) in ANCHOR_MARKS.items()
     ]
-    anchors.append(Patch(color=BAND, label="like retrained (KS p > 0.05)"))
+    if any(judged[study][0] in DISTANCES for study in shown):
+        anchors.append(Patch(color=BAND, label="like retrained (KS p > 0.05)"))
     say_left_out(
         figure,
         [style.study_label(*study) for study in inputs.studies if study not in shown],
@@ -158,7 +160,8 @@ def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Meas
         ax.set_xlabel(_label(summary, rows, across))
         return
     ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
-    ax.set_xlabel(f"{across.label} (dashed: retrained)")
+    gap = "\n" if len(across.label) > LONG_LABEL else " "
+    ax.set_xlabel(f"{across.label}{gap}(dashed: retrained)")
 
 
 def _limits(ax: Axes, side: str, values: list[float], measure: Measure, least: float = 0.0) -> None:
