@@ -30,7 +30,7 @@ from pipeline_lib.reporting.summary import Estimate, Summary
 # p-value: p shrinks with the number of questions, D does not.
 DISTANCES = (RATIO_DISTANCE, LIKELIHOOD_DISTANCE)
 BAND = "#e9e9e9"
-LONG_LABEL = 24  # letters of an axis' name that leave no room beside them for what the dashed line is
+LONG_LABEL = 20  # letters of an axis' name that leave no room beside them for a note
 LOG_FROM = 5.0  # a perplexity that grows by this factor or more needs a logarithmic axis
 
 CAPTION = (
@@ -160,8 +160,7 @@ def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Meas
         ax.set_xlabel(_label(summary, rows, across))
         return
     ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
-    gap = "\n" if len(across.label) > LONG_LABEL else " "
-    ax.set_xlabel(f"{across.label}{gap}(dashed: retrained)")
+    ax.set_xlabel(_with_note(across.label, "(dashed: retrained)"))
 
 
 def _limits(ax: Axes, side: str, values: list[float], measure: Measure, least: float = 0.0) -> None:
@@ -186,4 +185,8 @@ def _label(summary: Summary, rows: list[Row], measure: Measure) -> str:
     found = next((e for row in rows if (e := summary.estimate(row, *measure))), None)
     if found is None or found.higher_is_better is None:
         return measure.label
-    return f"{measure.label} {'(better →)' if found.higher_is_better else '(← better)'}"
+    return _with_note(measure.label, "(better →)" if found.higher_is_better else "(← better)")
+
+
+def _with_note(label: str, note: str) -> str:
+    return f"{label}{chr(10) if len(label) > LONG_LABEL else ' '}{note}"
