@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import subprocess
+import sys
 
 import pytest
 
+from pipeline_lib import files
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import (
     atomic_path,
+    check_seal,
+    crc32,
     read_json,
     read_jsonl,
+    remove_leftovers,
+    seal,
     sha256,
     write_json,
     write_jsonl,
@@ -130,3 +139,88 @@ def test_sha256_of_a_file(tmp_path):
     content = bytes(range(256)) * 5000  # more than one block
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_is_never_missing_while_it_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    if not files._exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this system or file system cannot exchange two names in one step")
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
+    monkeypatch.setattr(files.os, "replace", lambda *_: pytest.fail("the old folder was moved away first"))
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
+        (temporary / "weights").touch()
+    assert names(path) == ["weights"] and names(tmp_path) == ["model", "one", "other"]
+
+
+def test_where_names_cannot_be_exchanged_a_folder_is_replaced_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    for text in ("old", "new"):
+        with atomic_path(tmp_path / "model") as temporary:
+            temporary.mkdir()
+            (temporary / "weights").write_text(text)
+    assert (tmp_path / "model" / "weights").read_text() == "new" and names(tmp_path) == ["model"]
+
+
+def test_leftovers_go_only_when_their_writer_is_gone(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    living, dead = f"{files._MACHINE}-{os.getppid()}", f"{files._MACHINE}-{ended.pid}"
+    for writer in (living, dead, "another-12", "longago-12"):
+        (tmp_path / f".a.{writer}.partial").mkdir()
+    os.utime(tmp_path / ".a.longago-12.partial", (1, 1))
+    (tmp_path / f".other.{dead}.partial").touch()
+    remove_leftovers(tmp_path / "a")
+    kept = [f".a.{living}.partial", ".a.another-12.partial", f".other.{dead}.partial"]
+    assert names(tmp_path) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full.*Free some space"),
+        (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),
+        (Exception("I/O error: No space left on device (os error 28)"), "the disk is full"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_told_with_the_final_name(tmp_path, error, words):
+    path = tmp_path / "model"
+    with (
+        pytest.raises(UserError, match=f"^{path} cannot be written: {words}"),
+        atomic_path(path) as temporary,
+    ):
+        temporary.mkdir()
+        with atomic_path(temporary / "inner") as inner:
+            inner.write_text("half")
+            raise error
+    assert names(tmp_path) == []
+
+
+def test_a_seal_sees_a_changed_bit_and_a_missing_file(tmp_path):
+    (tmp_path / "a").write_bytes(bytes(3 << 20))
+    (tmp_path / "b").write_bytes(b"b")
+    seal(tmp_path)
+    check_seal(tmp_path)
+    (tmp_path / "a").write_bytes(bytes(2 << 20) + b"\1" + bytes((1 << 20) - 1))
+    with pytest.raises(UserError, match=f"{tmp_path / 'a'} is damaged"):
+        check_seal(tmp_path)
+    (tmp_path / "a").unlink()
+    with pytest.raises(UserError, match=f"{tmp_path / 'a'} is missing"):
+        check_seal(tmp_path)
+    (tmp_path / "a").write_bytes(b"123456789")
+    assert crc32(tmp_path / "a") == 0xCBF43926  # the check value of this CRC
+
+
+def test_files_may_be_read_by_whom_the_umask_allows(tmp_path):
+    before = os.umask(files._UMASK)
+    try:
+        (tmp_path / "ordinary").touch()
+        with atomic_path(tmp_path / "model") as temporary:
+            temporary.mkdir()
+            (temporary / "weights").touch(mode=0o600)  # as safetensors makes its files
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model" / "weights").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,8 +10,9 @@ import sys
 
 import pytest
 
+from pipeline_lib import locking
 from pipeline_lib.errors import UserError
-from pipeline_lib.locking import hold_lock
+from pipeline_lib.locking import hold_lock, only_one
 from tests.paths import REPO
 
 HOLDER = (
@@ -60,3 +62,33 @@ def test_the_lock_is_gone_after_a_normal_end(holder):
 def test_two_folders_do_not_disturb_each_other(holder):
     _, path = holder
     hold_lock(path.parent.parent / "other" / ".lock")
+
+
+def test_only_one_process_runs_a_job_and_leaves_no_lock(tmp_path):
+    path = tmp_path / "logs" / ".seed0.log.running"
+    with only_one(path, "this job"):
+        command = [sys.executable, "-c", HOLDER, str(path)]  # the same lock, taken by another process
+        refused = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1 and f"process {os.getpid()}" in refused.stderr
+        refusal = pytest.raises(UserError, match=rf"this job still runs as process {os.getpid()}.*kill")
+        with refusal, only_one(path, "this job"):
+            pytest.fail("two at once")
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+    with only_one(path, "this job"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "results").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"\.lock cannot be written: .*Check the folder"):
+        hold_lock(tmp_path / "results" / ".lock")
+
+
+def test_a_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch, capsys):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locking.fcntl, "flock", none)
+    hold_lock(tmp_path / ".lock")
+    assert "this file system has no locks (No locks available)" in capsys.readouterr().err

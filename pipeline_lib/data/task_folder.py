@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline_lib.data.records import Record, read_records
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json
 
 
 def load_splits(data_dir: Path | str, names: Sequence[str]) -> dict[str, list[Record]]:
@@ -20,4 +21,14 @@ def load_splits(data_dir: Path | str, names: Sequence[str]) -> dict[str, list[Re
     for name in names:
         if name not in present:
             raise UserError(f"{folder}: no split {name!r}; it has {', '.join(present)}")
-    return {name: read_records(folder / f"{name}.jsonl") for name in names}
+    described = read_json(folder / "manifest.json")["splits"]
+    splits = {}
+    for name in names:
+        path = folder / f"{name}.jsonl"
+        splits[name] = read_records(path)
+        if len(splits[name]) != described[name]["n"]:
+            raise UserError(
+                f"{path}: {len(splits[name])} records, but {described[name]['n']} were prepared: the file is "
+                f"cut. Delete the folder {folder} and give the same command again."
+            )
+    return splits

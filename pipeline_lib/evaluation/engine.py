@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import check_split
+from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.progress import Progress, duration
 from pipeline_lib.evaluation.rows import Row, likelihood_row
 from pipeline_lib.evaluation.settings import EvaluationSettings, ScoringSettings
@@ -70,13 +72,30 @@ def evaluate_model(
     with bar.bar:
         for split, run in runs.items():
             part = Path(work_dir) / _part_name(run, fingerprint)
-            if part.is_file():
-                bar.skip(works[split])
-            else:
+            kept = _kept(part, len(run.questions))
+            if kept is None:
                 write_jsonl(part, run.rows(bar))
-            rows += read_jsonl(part)
+                kept = read_jsonl(part)
+            else:
+                bar.skip(works[split])
+            rows += kept
     peak = peak_memory_mb(model.get_input_embeddings().weight.device)
     bar.say(f"evaluated in {duration(time.perf_counter() - started)}, peak memory {peak:,.0f} MiB")
+    return rows
+
+
+def _kept(part: Path, count: int) -> list[Row] | None:
+    """Rows of a split that an earlier process finished; None where there are none, or not all of them."""
+    if not part.is_file():
+        return None
+    try:
+        rows = read_jsonl(part)
+    except UserError as error:
+        print(f"{error}; this split is evaluated again", file=sys.stderr)
+        return None
+    if len(rows) != count:
+        print(f"{part}: {len(rows)} rows of {count}; this split is evaluated again", file=sys.stderr)
+        return None
     return rows
 
 

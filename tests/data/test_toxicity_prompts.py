@@ -130,7 +130,7 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
 
 
 def prepared(tmp_path, source, records):
-    write_json(tmp_path / "manifest.json", {"source": source})
+    write_json(tmp_path / "manifest.json", {"source": source, "splits": {"unseen": {"n": len(records)}}})
     write_records(tmp_path / "unseen.jsonl", records)
     return tmp_path
 
