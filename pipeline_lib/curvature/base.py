@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from pipeline_lib.data.batching import Batch
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.errors import UserError
 from pipeline_lib.objectives import Objective
 
@@ -39,6 +40,7 @@ class Estimator:
         parameters: Sequence[torch.Tensor],
         generator: torch.Generator,
         gradient: Sequence[torch.Tensor | None] | None = None,
+        group: Group = ALONE,
     ) -> list[torch.Tensor]:
         """One estimate: a tensor a parameter, in their shapes; zeros where a parameter has no influence.
 
@@ -48,6 +50,10 @@ class Estimator:
         on the model's device. `gradient`: that of the objective on this very step, not clipped, for
         estimators that are made of it. The parameters' `.grad` stay as they are. Raises `UserError`
         where the chosen data hold no answer token.
+
+        `group`: the processes that share the work. Each gives the micro-batches of the whole step and an
+        equal `generator`; what is drawn does not depend on how many they are. All get the same estimate
+        (where parameters are sharded, its part for the process's own coordinates).
         """
         raise TypeError(f"{type(self).__name__} does not define an estimate")
 
@@ -80,8 +86,3 @@ def own_gradients(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
     finally:
         for parameter, gradient in zip(parameters, before, strict=True):
             parameter.grad = gradient
-
-
-def collected(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """What has added up in `.grad`; zeros for a parameter that got nothing."""
-    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

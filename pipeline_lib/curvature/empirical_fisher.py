@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
+from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.distributed.pieces import pieces
 from pipeline_lib.errors import UserError
 
 
@@ -28,7 +30,9 @@ class EmpiricalFisher(Estimator):
     backward_passes = 0
     at_hand = True
 
-    def estimate(self, model, objective, forget, retain, data, parameters, generator, gradient=None):
+    def estimate(
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+    ):
         if data != "both":
             raise UserError(
                 "empirical_fisher squares the gradient of the unlearning loss itself, so "
@@ -38,16 +42,17 @@ class EmpiricalFisher(Estimator):
         retain = retain if objective.uses_retain else []
         _, tokens = chosen(self.name, forget, retain, data)
         if gradient is None:
-            gradient = _gradient(model, objective, forget, retain, parameters)
+            gradient = _gradient(model, objective, forget, retain, parameters, group)
         return [
             torch.zeros_like(p) if g is None else g.square().mul_(tokens)
             for p, g in zip(parameters, gradient, strict=True)
         ]
 
 
-def _gradient(model, objective, forget, retain, parameters) -> list[torch.Tensor | None]:
-    with own_gradients(parameters):
+def _gradient(model, objective, forget, retain, parameters, group) -> list[torch.Tensor]:
+    forget, retain = ([piece.batch for piece in pieces(batches, group)] for batches in (forget, retain))
+    with own_gradients(group.leaves(parameters)):
         for i in range(max(len(forget), len(retain))):
             losses = objective(model, forget[i] if forget else None, retain[i] if retain else None)
-            torch.autograd.backward(losses.total, inputs=list(parameters))
-        return [parameter.grad for parameter in parameters]
+            group.backward(losses.total, None, parameters)
+        return group.collected(parameters)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from pipeline_lib.curvature.base import Estimator, chosen, collected, own_gradients
+from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
+from pipeline_lib.data.batching import Batch
+from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.distributed.pieces import pieces
 from pipeline_lib.models.forward import answer_logits
 
 
@@ -25,26 +30,36 @@ class GaussNewtonBartlett(Estimator):
     loss = "mean NLL per answer token, labels drawn from the model"
     backward_passes = 1
 
-    def estimate(self, model, objective, forget, retain, data, parameters, generator, gradient=None):
+    def estimate(
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+    ):
         batches, tokens = chosen(self.name, forget, retain, data)
-        with own_gradients(parameters):
-            for batch in batches:
-                logits = answer_logits(model, batch)[0]  # (N, V)
+        drawn = [chances(batch, generator) for batch in batches]  # by every process, of the whole step
+        with own_gradients(group.leaves(parameters)):
+            for piece in pieces(batches, group):
+                logits = answer_logits(model, piece.batch)[0]  # (N, V)
                 with torch.no_grad():
                     slope = logits.float().softmax(-1)
-                    labels = draw_labels(slope, generator)  # (N,)
+                    place = drawn[piece.source]
+                    labels = draw_labels(slope, place if piece.answers is None else place[piece.answers])
                     # d cross-entropy / d logits = p - onehot(y): in place of a second softmax.
                     slope[torch.arange(len(labels), device=labels.device), labels] -= 1
-                    slope /= tokens
-                torch.autograd.backward(logits, slope.to(logits.dtype), inputs=list(parameters))
-            total = collected(parameters)
+                    slope /= tokens if piece.counts else math.inf
+                group.backward(logits, slope.to(logits.dtype), parameters)
+            total = group.collected(parameters)
         for value in total:
             value.square_().mul_(tokens)
         return total
 
 
-def draw_labels(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One label a row (N,) from `probabilities` (N, V), by inverting the distribution function.
+def chances(batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    """A number uniform in [0, 1) for each answer token of the batch, (N, 1)."""
+    size = (batch.answer_tokens, 1)
+    return torch.rand(size, generator=generator, device=generator.device)
+
+
+def draw_labels(probabilities: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """One label a row (N,) from `probabilities` (N, V), by inverting the distribution function at `place`.
 
     `torch.multinomial` draws V random numbers a row for one label (about 20 times slower at V = 8192 on
     a CPU) and crashes the process on a GPU where a probability is not a number; here the label is then
@@ -52,8 +67,5 @@ def draw_labels(probabilities: torch.Tensor, generator: torch.Generator) -> torc
     each probability to 2^-24.
     """
     cumulative = probabilities.cumsum(-1)  # (N, V)
-    place = torch.rand(
-        (len(probabilities), 1), generator=generator, device=probabilities.device, dtype=cumulative.dtype
-    )
     labels = torch.searchsorted(cumulative, place * cumulative[:, -1:], right=True)[:, 0]
     return labels.clamp_(max=probabilities.shape[-1] - 1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import ClassVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline_lib.curvature.base import Estimator, chosen, collected, own_gradients
+from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
+from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.distributed.pieces import pieces
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_nll
 
@@ -38,18 +41,21 @@ class Hutchinson(Estimator):
     double_backward = True
     gaussian: ClassVar[bool]
 
-    def estimate(self, model, objective, forget, retain, data, parameters, generator, gradient=None):
+    def estimate(
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+    ):
         batches, tokens = chosen(self.name, forget, retain, data)
         _check_attention(model)
         parameters = list(parameters)
         probes = [self._probe(parameter, generator) for parameter in parameters]
         with own_gradients([*model.parameters(), *parameters]):
-            for batch in batches:
+            for piece in pieces(batches, group):
                 # Fused attention kernels have no second derivative; the plain one has.
                 with sdpa_kernel(SDPBackend.MATH):
-                    loss = answer_nll(model, batch)[0].sum() / tokens
+                    count = tokens if piece.counts else math.inf
+                    loss = answer_nll(model, piece.batch)[0].sum() / count
                     _add_product(model, loss, parameters, probes)
-            total = collected(parameters)
+            total = group.collected(parameters)
         for value, probe in zip(total, probes, strict=True):
             value.mul_(probe)
         return total

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import torch
 
-from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett
+from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett, chances
 from pipeline_lib.data.batching import Batch
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.influence.solvers import Operator, Report, check_settings, report_on
 from pipeline_lib.influence.vectors import parts, zeros
 from pipeline_lib.objectives import Objective
@@ -31,24 +32,28 @@ def sampled_diagonal(
     batches: Sequence[Batch],
     parameters: Sequence[torch.Tensor],
     generator: torch.Generator,
+    group: Group = ALONE,
 ) -> torch.Tensor:
     """Estimate of the diagonal of G (P,): the mean of Gauss-Newton-Bartlett draws, one for each example.
 
     Each is unbiased for its own example; weighted by answer tokens their mean is unbiased for G. One draw
     has the relative error of a squared normal variable (1.4), the mean of n examples about 1.4 / sqrt(n),
     and it costs the same one forward and backward pass over the data as a single draw from one large batch.
-    Two vectors of memory.
+    Two vectors of memory. The processes of `group` share the examples.
     """
     total = zeros(parameters)
     singles = [_row(batch, row) for batch in batches for row in range(len(batch.index))]
     tokens = sum(single.answer_tokens for single in singles)
-    for single in singles:
-        if single.answer_tokens:
+    for place, single in enumerate(singles):
+        if place % group.size != group.rank:
+            chances(single, generator)  # so that what is drawn for the others is the same in every process
+        elif single.answer_tokens:
             draw = GaussNewtonBartlett().estimate(
                 model, Objective(), [single], [], "forget", parameters, generator
             )
             for part, value in zip(parts(total, parameters), draw, strict=True):
                 part.add_(value, alpha=single.answer_tokens / tokens)
+    group.sum_([total])
     return total
 
 

@@ -5,6 +5,7 @@ Shapes: P elements of all parameters, N answer tokens of one batch, V vocabulary
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline_lib.data.batching import Batch
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.distributed.pieces import pieces
 from pipeline_lib.errors import UserError
 from pipeline_lib.influence.vectors import gradients_into, parts, zeros
 from pipeline_lib.models.forward import answer_logits
@@ -39,14 +42,22 @@ class GaussNewton:
     """
 
     def __init__(
-        self, model: torch.nn.Module, batches: Sequence[Batch], parameters: Sequence[torch.Tensor]
+        self,
+        model: torch.nn.Module,
+        batches: Sequence[Batch],
+        parameters: Sequence[torch.Tensor],
+        group: Group = ALONE,
     ) -> None:
-        """`parameters`: those of the model that move. Dropout must be off (`model.eval()`)."""
+        """`parameters`: those of the model that move. Dropout must be off (`model.eval()`).
+
+        `group`: processes that share the batches; each makes every product.
+        """
         self._forward = _AnswerLogits(model)
         names = {id(parameter): name for name, parameter in self._forward.named_parameters()}
         self._names = [names[id(parameter)] for parameter in parameters]
         self._parameters = list(parameters)
-        self._batches = list(batches)
+        self._pieces = pieces(batches, group)
+        self._group = group
         self._tokens = sum(batch.answer_tokens for batch in batches)
         if not self._tokens:
             raise UserError(
@@ -58,12 +69,14 @@ class GaussNewton:
         """G `vector`, (P,) -> (P,). Raises `UserError` for a model without forward-mode derivatives."""
         product = zeros(self._parameters)
         with gradients_into(product, self._parameters), sdpa_kernel(SDPBackend.MATH):
-            for batch in self._batches:
-                slope = self._directional_derivative(batch, vector)  # (N, V)
-                logits = self._forward(batch)  # (N, V)
+            for piece in self._pieces:
+                slope = self._directional_derivative(piece.batch, vector)  # (N, V)
+                logits = self._forward(piece.batch)  # (N, V)
                 p = logits.detach().float().softmax(-1)
-                curved = p * (slope - (p * slope).sum(-1, keepdim=True)) / self._tokens
+                tokens = self._tokens if piece.counts else math.inf
+                curved = p * (slope - (p * slope).sum(-1, keepdim=True)) / tokens
                 torch.autograd.backward(logits, curved.to(logits.dtype), inputs=self._parameters)
+        self._group.sum_([product])
         return product
 
     @torch.no_grad()

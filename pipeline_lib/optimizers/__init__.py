@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.errors import UserError
 from pipeline_lib.optimizers.eight_bit import adamw_8bit
+from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 from pipeline_lib.optimizers.lion import Lion
 from pipeline_lib.optimizers.muon import MuonWithAdamW
+from pipeline_lib.optimizers.offload import OnHost
 from pipeline_lib.optimizers.rounding import StochasticRounding
 from pipeline_lib.optimizers.sgd import SGD
 from pipeline_lib.optimizers.signum import Signum
@@ -70,15 +74,34 @@ def make_optimizer(
     learning_rate: float,
     weight_decay: float,
     stochastic_rounding: bool = False,
+    offload: bool = False,
+    group: Group = ALONE,
     **settings: Any,
 ) -> torch.optim.Optimizer:
     """The optimiser of this kind over the trainable parameters of `model`.
 
-    `stochastic_rounding`: for a bf16 model, see `StochasticRounding`.
+    `stochastic_rounding`: for a bf16 model, see `StochasticRounding`. `offload`: see `OnHost`. `group`: whose
+    part of the parameters the optimiser works on.
     """
     groups = parameter_groups(model, weight_decay, layers_apart=kind == "muon")
+    for settings_of_some in groups:
+        settings_of_some["params"] = [group.held(parameter) for parameter in settings_of_some["params"]]
     make = partial(OPTIMIZERS[kind], lr=learning_rate, weight_decay=weight_decay, **settings)
-    return StochasticRounding(groups, make) if stochastic_rounding else make(groups)
+    if offload and group.sharded:
+        raise UserError(
+            "`offload` and sharding exclude each other: parts of states lie on every GPU already; "
+            "take more processes, or leave one of the two out"
+        )
+    inner = partial(StochasticRounding, make_inner=make) if stochastic_rounding else make
+    optimizer = OnHost(groups, inner) if offload else inner(groups)
+    stepper: torch.optim.Optimizer = optimizer
+    while hasattr(stepper, "inner"):
+        stepper = stepper.inner
+    if isinstance(stepper, ElementwiseOptimizer):
+        stepper.over_parts = group.over_parts
+    elif isinstance(stepper, MuonWithAdamW) and group.sharded:
+        stepper.parts = group
+    return optimizer
 
 
 __all__ = ["OPTIMIZERS", "make_optimizer", "parameter_groups"]

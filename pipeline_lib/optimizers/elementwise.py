@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -43,6 +43,7 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
     def __init__(self, params: Iterable[Any], **settings: Any):
         super().__init__(params, settings)
         self.statistics: dict[str, float] = {}
+        self.over_parts: Callable[[Sequence[float]], list[float]] = list  # see `distributed.group.Group`
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         """What `update` takes after the tensors, from the settings of a parameter group."""
@@ -74,7 +75,8 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
                 compiling = size >= COMPILE_FROM
                 sums.append(run(type(self).update, rows, self.coefficients(group), compiling))
         if sums:
-            self.summarize(torch.stack(sums).sum(0).tolist(), coordinates)
+            *totals, size = self.over_parts([*torch.stack(sums).sum(0).tolist(), coordinates])
+            self.summarize(totals, round(size))
 
 
 def run(

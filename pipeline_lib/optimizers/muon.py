@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.distributed.group import Group
 from pipeline_lib.errors import UserError
 
 
@@ -18,8 +19,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
     to (1 - b) g + b m by five Newton-Schulz iterations in bf16. The factor (arXiv 2502.16982, equation 4)
     gives O the root mean square that AdamW's steps have, so that one learning rate serves both parts.
 
-    Both parts share this object's `state` and `param_groups`.
+    Both parts share this object's `state` and `param_groups`. Where processes hold parts of matrices, each
+    gathers one matrix after the other and takes its part of the same step: `parts`.
     """
+
+    parts: Group | None = None
 
     def __init__(
         self,
@@ -52,8 +56,26 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._muon.state = self._adamw.state = self.state
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        self._muon.step()
+        if self.parts is None:
+            self._muon.step()
+        else:
+            self._step_in_parts(self.parts)
         self._adamw.step()
+
+    @torch.no_grad()
+    def _step_in_parts(self, parts: Group) -> None:
+        settings = {key: value for key, value in self.param_groups[0].items() if key != "params"}
+        for own in self.param_groups[0]["params"]:
+            if own.grad is None:
+                continue
+            matrix = torch.nn.Parameter(parts.whole(own, own))
+            matrix.grad = parts.whole(own, own.grad)
+            muon = torch.optim.Muon([{**settings, "params": [matrix]}])
+            if self.state[own]:
+                muon.state[matrix] = {k: parts.whole(own, v) for k, v in self.state[own].items()}
+            muon.step()
+            own.copy_(parts.part(own, matrix))
+            self.state[own].update({k: parts.part(own, v) for k, v in muon.state[matrix].items()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

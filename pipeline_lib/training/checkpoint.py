@@ -10,8 +10,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, write_json
+from pipeline_lib.files import atomic_path, check_seal, read_json, seal, write_json
 
 
 def save(
@@ -22,19 +23,27 @@ def save(
     log: list[dict[str, Any]],
     fingerprint: str,
     adaptive: dict[str, Any],
+    group: Group = ALONE,
 ) -> None:
     """Write parameters, optimiser state, the finished step and the log so far, atomically.
 
     `adaptive`: plain values by which the loop adapts itself. Those of the optimiser are in its
-    parameter groups, whose plain values are kept with it.
+    parameter groups, whose plain values are kept with it. Every process of `group` calls this and the first
+    writes; tensors are whole in the file, so that any number of processes can continue from it.
     """
     tensors = {
-        f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad
+        f"model.{name}": group.whole(p, p.detach()).contiguous()
+        for name, p in model.named_parameters()
+        if p.requires_grad
     }
     held = optimizer.state_dict()
+    stepped = [parameter for settings in optimizer.param_groups for parameter in settings["params"]]
     for index, state in held["state"].items():
         for key, value in state.items():
-            tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value).contiguous()
+            tensor = torch.as_tensor(value)
+            tensors[f"optimizer.{index}.{key}"] = group.whole(stepped[index], tensor).contiguous()
+    if not group.writes:
+        return
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / "tensors.safetensors")
@@ -43,10 +52,15 @@ def save(
         ]
         content = {"step": step, "fingerprint": fingerprint, "log": log, "groups": groups}
         write_json(temporary / "state.json", {**content, "adaptive": adaptive})
+        seal(temporary)
 
 
 def load(
-    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fingerprint: str,
+    group: Group = ALONE,
 ) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
     """Restore model and optimiser in place; returns the finished step, its log and what is adaptive.
 
@@ -55,32 +69,52 @@ def load(
     A checkpoint of other settings (another `fingerprint`) or one that cannot be read is not used:
     the run starts over, with a line on stderr that says so.
     """
-    if not folder.is_dir():
+    found = _read(folder, fingerprint, group.writes)
+    # Processes that read at different times, or on different disks, must not continue from different steps.
+    group.check_same(found[0]["step"] if found else 0, "the step of the checkpoint to continue from")
+    if found is None:
         return 0, [], {}
-    try:
-        state = read_json(folder / "state.json")
-        step, log, groups, adaptive = (state[name] for name in ("step", "log", "groups", "adaptive"))
-        if state["fingerprint"] != fingerprint:
-            print(f"{folder}: checkpoint of other settings, starting over", file=sys.stderr)
-            return 0, [], {}
-        tensors = load_file(folder / "tensors.safetensors")
-    except (UserError, SafetensorError, OSError, KeyError, TypeError) as error:
-        print(f"{folder}: unreadable checkpoint ({error}), starting over", file=sys.stderr)
-        return 0, [], {}
+    state, tensors = found
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                parameter.copy_(tensors[f"model.{name}"])
+                parameter.copy_(group.part(parameter, tensors[f"model.{name}"]))
     restored = optimizer.state_dict()
     restored["state"] = {}
+    stepped = [parameter for settings in optimizer.param_groups for parameter in settings["params"]]
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            restored["state"].setdefault(int(index), {})[key] = tensor
-    for group, saved in zip(restored["param_groups"], groups, strict=True):
-        group.update(saved)
+            own = group.part(stepped[int(index)], tensor)
+            restored["state"].setdefault(int(index), {})[key] = own
+    for settings, saved in zip(restored["param_groups"], state["groups"], strict=True):
+        settings.update(saved)
     optimizer.load_state_dict(restored)
-    return step, log, adaptive
+    return state["step"], state["log"], state["adaptive"]
+
+
+Content = tuple[dict[str, Any], dict[str, torch.Tensor]]
+
+
+def _read(folder: Path, fingerprint: str, says: bool) -> Content | None:
+    """State and tensors of a usable checkpoint, or None; one that is of no use is told where it `says`."""
+    if not folder.is_dir():
+        return None
+    try:
+        check_seal(folder)  # a changed bit in a tensor would go on as a number
+        state = read_json(folder / "state.json")
+        fits = state["fingerprint"] == fingerprint
+        if not fits:
+            reason = "checkpoint of other settings, starting over"
+        elif not state.keys() >= {"step", "log", "groups", "adaptive"}:
+            reason = "unreadable checkpoint (state.json lacks some of its keys), starting over"
+        else:
+            return state, load_file(folder / "tensors.safetensors")
+    except (UserError, SafetensorError, OSError, KeyError, TypeError) as error:
+        reason = f"unreadable checkpoint ({error}), starting over"
+    if says:
+        print(f"{folder}: {reason}", file=sys.stderr)
+    return None
 
 
 def _plain(value: Any) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from pipeline_lib.data.batching import Example, collate, token_budget_batches
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.distributed.sharding import in_parts
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
 from pipeline_lib.models import adapters
@@ -35,6 +37,7 @@ def generic_labels(
     seed: int,
     folder: Path,
     fingerprint: str,
+    group: Group = ALONE,
 ) -> tuple[list[list[int]], Outcome]:
     """Labels of each forget row's answer positions, and how training the reinforced model went.
 
@@ -42,39 +45,45 @@ def generic_labels(
     `forget` by AdamW as `settings` say, but for epochs and learning rate, which are the objective's. With
     `lora` it is the model itself with adapters of its own, else a copy, which is in memory with its optimiser
     until this returns. `folder` keeps its checkpoints, and its labels once they are known, so that a killed
-    run neither starts over nor reinforces twice. No labels if it diverged.
+    run neither starts over nor reinforces twice. No labels if it diverged. `group`: see `train`; each of its
+    processes finds all the labels by itself.
     """
     kept = _kept(folder / "labels.json", fingerprint)
+    group.check_same(int(kept is not None), "whether the generic labels are known (1) or not (0)")
     if kept is not None:
         return kept
     reinforced = model if lora else copy.deepcopy(model)
     if lora:
         adapters.attach(model, **lora, seed=derived_seed(seed, "adapters of the reinforced model"))
-    optimizer = make_optimizer(
-        "adamw",
-        reinforced,
-        learning_rate=objective.reinforce_learning_rate,
-        weight_decay=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-    )
-    outcome = train(
-        reinforced,
-        FineTuning(),
-        optimizer,
-        TrainingData(forget=[], retain=forget, pad_id=pad_id),
-        replace(settings, epochs=objective.reinforce_epochs),
-        derived_seed(seed, "reinforced model"),
-        None,
-        folder / "checkpoint",
-        fingerprint,
-    )
+    with in_parts(reinforced, group) as (working, together):
+        optimizer = make_optimizer(
+            "adamw",
+            working,
+            learning_rate=objective.reinforce_learning_rate,
+            weight_decay=0.0,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            group=together,
+        )
+        outcome = train(
+            working,
+            FineTuning(),
+            optimizer,
+            TrainingData(forget=[], retain=forget, pad_id=pad_id),
+            replace(settings, epochs=objective.reinforce_epochs),
+            derived_seed(seed, "reinforced model"),
+            None,
+            folder / "checkpoint",
+            fingerprint,
+            together,
+        )
     labels: list[list[int]] = []
     if outcome.status == "ok":
         labels = _labels(model, reinforced, objective.alpha, forget, pad_id, bool(lora))
         facts = {"steps": outcome.steps, "train_time_s": outcome.train_time_s}
-        write_json(folder / "labels.json", {"fingerprint": fingerprint, "labels": labels, **facts})
+        if group.writes:
+            write_json(folder / "labels.json", {"fingerprint": fingerprint, "labels": labels, **facts})
     if lora:
         adapters.detach(model, merge=False)
     return labels, replace(outcome, log=[])

@@ -12,6 +12,9 @@ import torch
 from tqdm import tqdm
 
 from pipeline_lib.data.batching import Batch, micro_batches
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.distributed.pieces import pieces
+from pipeline_lib.errors import UserError
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training import checkpoint
@@ -84,6 +87,7 @@ def train(
     curvature: Curvature | None,
     checkpoint_folder: Path,
     fingerprint: str,
+    group: Group = ALONE,
 ) -> Outcome:
     """Train `model` in place and return the log.
 
@@ -98,34 +102,41 @@ def train(
     `curvature_s` (seconds), None but where it was estimated, `update_every` (steps until the next
     estimate, as decided by this step) and `curvature_skipped` (estimates so far that were not finite),
     None for optimisers without; and `objective_<name>` for what a stateful objective adapts, after the step.
+
+    `group`: the processes that share each step's rows; all of them call this with equal arguments, and all
+    get the outcome. Losses and weights are those of one process up to the order of rounding, but for
+    dropout, which has other masks. `memory_mb` is of the first process, which alone writes checkpoints.
     """
+    _check_shares(settings, group)
     device = next(model.parameters()).device
     total_steps = step_count(data, settings)
     per_epoch = total_steps / settings.epochs
     base_rates = [group["lr"] for group in optimizer.param_groups]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    refresher = None if curvature is None else Refresher(curvature, optimizer)
-    done, log, adaptive = checkpoint.load(checkpoint_folder, model, optimizer, fingerprint)
+    refresher = None if curvature is None else Refresher(curvature, optimizer, group)
+    done, log, adaptive = checkpoint.load(checkpoint_folder, model, optimizer, fingerprint, group)
     if adaptive:
         _restore(adaptive, objective, refresher)
     model.train()
     started = time.monotonic()
     earlier = log[-1]["elapsed_s"] if log else 0.0
     saved = started
-    with tqdm(total=total_steps, initial=done, unit="step", mininterval=2) as bar:
+    with tqdm(total=total_steps, initial=done, unit="step", mininterval=2, disable=not group.writes) as bar:
         for step in range(done, total_steps):
             step_started = time.monotonic()
-            torch.manual_seed(derived_seed(seed, "step", step))  # dropout, where a model has it
+            step_seed = derived_seed(seed, "step", step)
+            # Dropout, where a model has it: processes work on different rows and need different masks.
+            torch.manual_seed(derived_seed(step_seed, group.rank) if group.rank else step_seed)
             factor = learning_rate_factor(step + 1, total_steps, settings.warmup, settings.decay)
-            for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = rate * factor
+            for held, rate in zip(optimizer.param_groups, base_rates, strict=True):
+                held["lr"] = rate * factor
             forget, retain = step_batches(data, settings, step, seed)
             seen = forget * objective.uses_forget + retain * objective.uses_retain
             tokens = sum(tokens_of(batch) for batch in seen)  # before they go to a GPU
             forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
-            losses = _accumulate(model, objective, forget, retain, settings, device)
+            losses = _accumulate(model, objective, forget, retain, settings, parameters, group)
             # no name for the list: it would keep this step's gradients through the next one
-            total_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            total_norm = group.norm(parameters)
             norm = float(total_norm)
             if not (math.isfinite(losses["loss"]) and math.isfinite(norm)):
                 return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
@@ -139,23 +150,14 @@ def train(
                         return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
                 facts |= {"update_every": refresher.every, "curvature_skipped": refresher.skipped}
             torch.nn.utils.clip_grads_with_norm_(parameters, settings.max_grad_norm, total_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            _take_step(optimizer, step_seed, group)
             objective.after_step(losses)
             now = time.monotonic()
-            statistics = getattr(optimizer, "statistics", {})
             log.append(
                 {
                     "step": step + 1,
                     "epoch": (step + 1) / per_epoch,
-                    "loss": losses["loss"],
-                    "forget_loss": losses.get("forget_loss"),
-                    "retain_loss": losses.get("retain_loss"),
-                    "grad_norm": norm,
-                    "learning_rate": optimizer.param_groups[0]["lr"],
-                    "clipped_share": statistics.get("clipped_share"),
-                    "update_norm": statistics.get("update_norm"),
-                    "gamma": statistics.get("gamma"),
+                    **_facts_of_step(losses, norm, optimizer),
                     **facts,
                     **{f"objective_{name}": value for name, value in objective.state().items()},
                     "tokens_per_s": tokens / (now - step_started),
@@ -165,13 +167,51 @@ def train(
             )
             bar.update()
             bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
-            if now - saved >= settings.checkpoint_seconds and step + 1 < total_steps:
+            if step + 1 < total_steps and group.of_first(now - saved >= settings.checkpoint_seconds):
                 adaptive = _adaptive(objective, refresher)
-                checkpoint.save(checkpoint_folder, model, optimizer, step + 1, log, fingerprint, adaptive)
+                checkpoint.save(
+                    checkpoint_folder, model, optimizer, step + 1, log, fingerprint, adaptive, group
+                )
                 saved = time.monotonic()
-    if not all(bool(torch.isfinite(p).all()) for p in parameters):
+    broken = float(sum(not torch.isfinite(p).all() for p in parameters))
+    if group.over_parts([broken])[0]:
         return Outcome(log, "diverged", total_steps, total_steps, earlier + time.monotonic() - started)
     return Outcome(log, "ok", None, total_steps, earlier + time.monotonic() - started)
+
+
+def _check_shares(settings: TrainingSettings, group: Group) -> None:
+    rows = settings.batch_size * settings.accumulation
+    if group.size > rows:
+        raise UserError(
+            f"{group.size} processes would share steps of {rows} examples (batch_size times accumulation), "
+            "and some would have none; ask for fewer processes, or make the step larger"
+        )
+
+
+def _take_step(optimizer: torch.optim.Optimizer, step_seed: int, group: Group) -> None:
+    if group.size > 1:
+        # Replicas must round alike where rounding is random, or their weights would drift apart.
+        torch.manual_seed(derived_seed(step_seed, group.rank) if group.sharded else step_seed)
+    optimizer.step()
+    group.stepped()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _facts_of_step(
+    losses: dict[str, float], norm: float, optimizer: torch.optim.Optimizer
+) -> dict[str, float | None]:
+    """What a row of the log says of the step itself."""
+    statistics = getattr(optimizer, "statistics", {})
+    return {
+        "loss": losses["loss"],
+        "forget_loss": losses.get("forget_loss"),
+        "retain_loss": losses.get("retain_loss"),
+        "grad_norm": norm,
+        "learning_rate": optimizer.param_groups[0]["lr"],
+        "clipped_share": statistics.get("clipped_share"),
+        "update_norm": statistics.get("update_norm"),
+        "gamma": statistics.get("gamma"),
+    }
 
 
 def _adaptive(objective: Objective, refresher: Refresher | None) -> dict[str, Any]:
@@ -202,20 +242,28 @@ def _accumulate(
     forget: list[Batch],
     retain: list[Batch],
     settings: TrainingSettings,
-    device: torch.device,
+    parameters: list[torch.Tensor],
+    group: Group,
 ) -> dict[str, float]:
-    """Backward over the step's micro-batches; returns the step's losses (nats)."""
+    """Backward over the step's micro-batches; returns the step's losses (nats).
+
+    Each process of the group takes pieces of its own; gradients and losses are those of all of them.
+    """
     sums: dict[str, torch.Tensor] = {}
-    for i in range(max(len(forget), len(retain))):
-        with _autocast(settings.compute, device):
+    own_forget = [piece.batch for piece in pieces(forget, group)] if objective.uses_forget else []
+    own_retain = [piece.batch for piece in pieces(retain, group)] if objective.uses_retain else []
+    for i in range(max(len(own_forget), len(own_retain))):
+        with _autocast(settings.compute, next(model.parameters()).device):
             losses = objective(
                 model,
-                forget[i] if forget and objective.uses_forget else None,
-                retain[i] if retain and objective.uses_retain else None,
+                own_forget[i] if own_forget else None,
+                own_retain[i] if own_retain else None,
             )
         losses.total.backward()
         parts = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}
         for name, value in parts.items():
             if value is not None:
                 sums[name] = sums.get(name, 0.0) + value.detach().double()  # added where they lie:
-    return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))  # a GPU waits once
+    group.take_gradients(parameters)
+    # a GPU waits once
+    return group.sums(dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)))

@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from pipeline_lib.data.batching import Batch, Example, micro_batches
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.distributed.pieces import pieces, weightless
 from pipeline_lib.errors import UserError
 from pipeline_lib.influence import newton_direction
 from pipeline_lib.influence.vectors import gradients_into, norm, parts, zeros
@@ -32,6 +33,7 @@ def one_shot(
     compute: str,
     seed: int,
     settings: dict[str, Any],
+    group: Group = ALONE,
 ) -> Outcome:
     """theta <- theta - learning_rate (G + damping I)^-1 grad L(theta), in place.
 
@@ -53,6 +55,8 @@ def one_shot(
     Memory beside the model, in vectors of parameter size (0.54 GB for 135 million fp32 parameters): the
     gradient and, for conjugate gradients, four of the solver; LiSSA three, the diagonal up to four, ekfac
     about five. To this come the activations of one micro-batch.
+
+    `group`: processes that share the passes over the data, each with all of these vectors.
     """
     started = time.monotonic()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -67,14 +71,16 @@ def one_shot(
     try:
         answers = forget_examples(data, range(len(data.forget)), 0, seed)
         gradient, losses, tokens = _whole_gradient(
-            model, objective, data, batch_size, compute, seed, parameters
+            model, objective, data, batch_size, compute, seed, parameters, group
         )
         length = norm(gradient)
         if not (math.isfinite(losses["loss"]) and math.isfinite(length)):
             return Outcome([], "diverged", 1, 0, time.monotonic() - started)
         examples = _curvature_examples(answers, data.retain, settings, seed)
         batches = [batch.to(place) for batch in micro_batches(examples, batch_size, data.pad_id)]
-        with tqdm(desc=f"{settings['solver']}: products", unit="product", mininterval=2) as bar:
+        with tqdm(
+            desc=f"{settings['solver']}: products", unit="product", mininterval=2, disable=not group.writes
+        ) as bar:
             direction, report = newton_direction(
                 model,
                 batches,
@@ -86,10 +92,11 @@ def one_shot(
                 settings["tolerance"],
                 torch.Generator(place).manual_seed(derived_seed(seed, "labels", 0)),
                 bar.update,
+                group,
             )
     finally:
         model.train(training)
-    if not report.converged:
+    if not report.converged and group.writes:
         print(
             f"influence: {settings['solver']} did not converge: relative residual "
             f"{report.relative_residual:.3g} after {report.iterations} iterations, "
@@ -152,6 +159,7 @@ def _whole_gradient(
     compute: str,
     seed: int,
     parameters: Sequence[torch.Tensor],
+    group: Group,
 ) -> tuple[torch.Tensor, dict[str, float], int]:
     """Gradient of the objective over the whole sets (P,), its losses in nats, and the tokens read."""
     place = parameters[0].device
@@ -168,31 +176,24 @@ def _whole_gradient(
     gradient = zeros(parameters)
     sums: dict[str, float] = {}
     autocast = torch.autocast(place.type, torch.bfloat16) if compute == "bf16" else nullcontext()
+    own = [
+        [piece.batch for piece in pieces([_at(batches, i) for i in range(count)], group)] if batches else []
+        for batches in cut.values()
+    ]
     with gradients_into(gradient, parameters):
-        for i in range(count):
-            pair = [_at(batches, i) for batches in cut.values()]
+        for i in range(max(map(len, own))):
+            pair = [batches[i].to(place) if batches else None for batches in own]
             with autocast:
-                losses = objective(model, *[None if batch is None else batch.to(place) for batch in pair])
+                losses = objective(model, *pair)
             losses.total.backward()
             named = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}
             for name, value in named.items():
                 if value is not None:
                     sums[name] = sums.get(name, 0.0) + float(value.detach())
-    return gradient, sums, tokens
+    group.sum_([gradient])
+    return gradient, group.sums(sums), tokens
 
 
-def _at(batches: Sequence[Batch], i: int) -> Batch | None:
-    """Micro-batch i; past the end one that weighs nothing, as objectives want both sets at every call.
-
-    Losses divide by the counts of the whole set, so infinite counts make loss and gradient exactly 0.
-    """
-    if i < len(batches):
-        return batches[i]
-    if not batches:
-        return None
-    return _weightless(batches[0])
-
-
-def _weightless(batch: Batch) -> Batch:
-    alternative = None if batch.alternative is None else _weightless(batch.alternative)
-    return replace(batch, tokens_in_step=math.inf, examples_in_step=math.inf, alternative=alternative)  # type: ignore[arg-type]
+def _at(batches: Sequence[Batch], i: int) -> Batch:
+    """Micro-batch i; past the end one that weighs nothing, as objectives want both sets at every call."""
+    return batches[i] if i < len(batches) else weightless(batches[0])

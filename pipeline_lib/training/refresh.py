@@ -12,6 +12,7 @@ import torch
 
 from pipeline_lib.curvature import Estimator
 from pipeline_lib.data.batching import Batch
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers.elementwise import chunks
 
@@ -53,11 +54,13 @@ class Refresher:
     1 / (1 - beta2) estimates) the n-th one drifts by about 1 / n.
 
     An estimate that is not finite is dropped and counted: h stays. `PATIENCE` of them in a row make
-    the refresher `exhausted`. Everything it decides follows from the run alone and is in `state`.
+    the refresher `exhausted`. Everything it decides follows from the run alone, whatever the number of
+    processes in `group`, and is in `state`.
     """
 
-    def __init__(self, curvature: Curvature, optimizer: torch.optim.Optimizer):
+    def __init__(self, curvature: Curvature, optimizer: torch.optim.Optimizer, group: Group = ALONE):
         self.curvature = curvature
+        self.group = group
         self.optimizer: Any = optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.every = 1 if curvature.update_every == "auto" else curvature.update_every  # steps in force
@@ -106,9 +109,10 @@ class Refresher:
             self.parameters,
             generator,
             gradient=[parameter.grad for parameter in self.parameters],
+            group=self.group,
         )
         facts: dict[str, float | None] = {}
-        if math.isfinite(_sum(estimate)):
+        if math.isfinite(self._sum(estimate)):
             facts["curvature_drift"] = drift = self._drift(estimate)
             self.optimizer.update_curvature(estimate)
             facts["curvature_mean"] = self._mean()
@@ -132,24 +136,25 @@ class Refresher:
 
     def _drift(self, estimate: Sequence[torch.Tensor]) -> float | None:
         averages, beta2 = self._averages()
-        before = _sum([h.abs().sum() for h in averages]) if averages else 0.0
+        before = self._sum([h.abs().sum() for h in averages]) if averages else 0.0
         if not before:
             return None
         changes = [
             (new - old).abs_().sum() * (1 - b)
             for value, h, b in zip(estimate, averages, beta2, strict=True)
-            for new, old in chunks(value, h)
+            for new, old in chunks(value.to(h.device), h)  # a step on the host keeps h there
         ]
-        return _sum(changes) / before
+        return self._sum(changes) / before
 
     def _mean(self) -> float:
         averages, _ = self._averages()
-        return _sum(averages) / sum(h.numel() for h in averages)
+        (coordinates,) = self.group.over_parts([float(sum(h.numel() for h in averages))])
+        return self._sum(averages) / coordinates
 
+    def _sum(self, tensors: Sequence[torch.Tensor]) -> float:
+        """Sum of all elements of all processes' parts; not finite where one of them is not.
 
-def _sum(tensors: Sequence[torch.Tensor]) -> float:
-    """Sum of all elements; not finite where one of them is not.
-
-    Of sums, not a 1-norm: torch's adds one by one in fp32 on a CPU and stands still at 2^24 equal terms.
-    """
-    return float(torch.stack([tensor.sum().double() for tensor in tensors]).sum())
+        Of sums, not a 1-norm: torch's adds one by one in fp32 on a CPU and stands still at 2^24 equal terms.
+        """
+        own = float(torch.stack([tensor.sum().double() for tensor in tensors]).sum())
+        return self.group.over_parts([own])[0]

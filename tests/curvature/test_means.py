@@ -123,7 +123,9 @@ def test_probes_have_mean_0_and_variance_1(name):
 def test_labels_are_drawn_with_their_probabilities():
     p = torch.tensor([[0.5, 0.0, 0.3, 0.2], [0.0, 0.0, 1.0, 0.0], [0.1, 0.9, 0.0, 0.0]])
     n = 20_000
-    labels = draw_labels(p.repeat_interleave(n, 0), torch.Generator().manual_seed(0)).view(3, n)
+    labels = draw_labels(
+        p.repeat_interleave(n, 0), torch.rand((3 * n, 1), generator=torch.Generator().manual_seed(0))
+    ).view(3, n)
     shares = torch.nn.functional.one_hot(labels, 4).double().mean(1)  # (3, 4)
     assert ((shares - p).abs() <= 4 * (p * (1 - p) / n).sqrt()).all()  # none where there is no chance
 
@@ -131,4 +133,4 @@ def test_labels_are_drawn_with_their_probabilities():
 def test_labels_of_nan_are_labels():
     """The estimate is then not finite, which the loop looks for; a crash would end the study."""
     p = torch.full((3, 5), torch.nan)
-    assert all(0 <= label < 5 for label in draw_labels(p, torch.Generator()).tolist())
+    assert all(0 <= label < 5 for label in draw_labels(p, torch.rand(3, 1)).tolist())

@@ -154,9 +154,9 @@ def test_the_curvature_is_measured_on_the_data_that_is_named(name, rows, monkeyp
     seen = []
     original = GaussNewton.__init__
 
-    def spy(self, model, batches, parameters):
+    def spy(self, model, batches, parameters, group):
         seen.extend(int(i) for batch in batches for i in batch.index)
-        original(self, model, batches, parameters)
+        original(self, model, batches, parameters, group)
 
     monkeypatch.setattr(GaussNewton, "__init__", spy)
     forget = small_examples(4, 1)

@@ -26,7 +26,9 @@ class Told(Estimator):
     def __init__(self, *levels: float):
         self.levels, self.calls = levels, []
 
-    def estimate(self, model, objective, forget, retain, data, parameters, generator, gradient=None):
+    def estimate(
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
+    ):
         level = self.levels[min(len(self.calls), len(self.levels) - 1)]
         self.calls.append((forget, retain, [g.clone() for g in gradient]))
         return [torch.full_like(parameter, level) for parameter in parameters]

@@ -211,4 +211,8 @@ def test_a_failure_while_saving_leaves_the_old_checkpoint(stopped, monkeypatch):
 
 def test_a_checkpoint_holds_safetensors_and_json_only(stopped):
     folder, _ = stopped
-    assert sorted(path.name for path in folder.iterdir()) == ["state.json", "tensors.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "state.json",
+        "sums.json",
+        "tensors.safetensors",
+    ]

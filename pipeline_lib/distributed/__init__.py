@@ -1,0 +1,1 @@
+"""Several processes that train one model. See docs/distributed.md."""

@@ -1,0 +1,175 @@
+"""Start the processes of one job: on this machine, or on all nodes of a SLURM allocation.
+
+Each process runs one function of this library with the same arguments (`distributed.worker`). If one dies,
+the others are stopped and the reason is told once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STORE = "PIPELINE_STORE"  # host:port where the processes of several nodes meet
+OF_THE_ALLOCATION = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF")
+AGAIN = "The job continues from its last checkpoint when it is run again"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train one model, with so many threads each.
+
+    `sharded`: each holds a part of weights, gradients and states.
+    """
+
+    on_node: int = 1
+    nodes: int = 1
+    sharded: bool = False
+    threads: int = 1
+
+    @property
+    def total(self) -> int:
+        return self.on_node * self.nodes
+
+
+def call(
+    function: Callable[..., None],
+    arguments: dict[str, Any],
+    processes: Processes,
+    folder: Path,
+    log: Path | None,
+) -> None:
+    """Run `function(**arguments)`: here, or, for more than one process, in each of them.
+
+    `function`: of a module, by its name; `arguments`: plain values and paths. `folder` is made for what the
+    processes are told and tell, and removed again; all nodes must see it. Their output goes to the end of
+    `log`. Raises the `UserError` that a process raised, or one that says which process died and how.
+    """
+    if processes.total == 1:
+        function(**arguments)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        task = {
+            "function": f"{function.__module__}:{function.__qualname__}",
+            "arguments": {name: _encoded(value) for name, value in arguments.items()},
+            "log": None if log is None else str(log.resolve()),
+            "on_node": processes.on_node,
+            "sharded": processes.sharded,
+        }
+        (folder / "task.json").write_text(json.dumps(task, allow_nan=False), encoding="utf-8")
+        deaths = _on_nodes(processes, folder) if processes.nodes > 1 else _on_this_machine(processes, folder)
+        if deaths is not None:
+            raise _reason(deaths, folder, processes)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _encoded(value: Any) -> Any:
+    return {"path": str(value.resolve())} if isinstance(value, Path) else {"value": value}
+
+
+def _environment() -> dict[str, str]:
+    """The library lies beside workflow/, installed or not."""
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _on_this_machine(processes: Processes, folder: Path) -> dict[int, int] | None:
+    """Exit codes of the processes that failed, by rank; None if all went well."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes.on_node,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # any free port
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "elastic")),
+    )
+    before = dict(os.environ)
+    os.environ.update(_environment())  # what the processes are started with
+    try:
+        elastic_launch(config, sys.executable)("-m", "pipeline_lib.distributed.worker", str(folder.resolve()))
+    except ChildFailedError as error:
+        return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return None
+
+
+def _on_nodes(processes: Processes, folder: Path) -> dict[int, int] | None:
+    """The same through srun, inside the job's allocation; srun tells no ranks, so -1 stands for any."""
+    from torch.distributed import TCPStore
+
+    if "SLURM_JOB_ID" not in os.environ or shutil.which("srun") is None:
+        raise UserError(
+            f"resources.nodes is {processes.nodes}, but this job is not in a SLURM allocation (no "
+            "SLURM_JOB_ID, or no srun); use workflow/profiles/slurm, or set resources.nodes: 1"
+        )
+    # Held by this process: nobody must guess where rank 0 will be, or which port is free there.
+    store = TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)  # noqa: S104  # other nodes call
+    command = [
+        "srun",
+        "--overlap",  # this process may be a step of the allocation itself
+        "--kill-on-bad-exit=1",
+        f"--nodes={processes.nodes}",
+        f"--ntasks={processes.total}",
+        f"--ntasks-per-node={processes.on_node}",
+        f"--cpus-per-task={processes.threads}",
+        *(sys.executable, "-m", "pipeline_lib.distributed.worker", str(folder.resolve())),
+    ]
+    # What SLURM says of the step that this process is would be taken for wishes of the new one.
+    plain = {k: v for k, v in _environment().items() if not k.startswith("SLURM_") or k in OF_THE_ALLOCATION}
+    environment = {**plain, STORE: f"{socket.gethostname()}:{store.port}"}
+    nothing = subprocess.DEVNULL  # srun would read the stdin that a scheduler feeds this job from
+    code = subprocess.run(command, env=environment, stdin=nothing, check=False).returncode  # noqa: S603
+    if code > 128:  # srun's way to say that a task was ended by a signal
+        code = 128 - code
+    return None if code == 0 else {-1: code}
+
+
+def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> Exception:
+    """What happened first: the others fail because of it."""
+    files = folder.glob("error.*.json")
+    told = {
+        error["rank"]: error for error in (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    }
+    stopped = (-signal.SIGTERM, -signal.SIGINT)  # by the launcher
+    silent = {rank: code for rank, code in deaths.items() if rank not in told and code not in stopped}
+    causes = [error for error in told.values() if not error["lost_another"]]
+    if causes:
+        first = min(causes, key=lambda error: error["time"])
+        if first["user"]:
+            return UserError(first["message"])
+        where = f"process {first['rank']} of {processes.total}"
+        return RuntimeError(f"{where} failed: {first['message']} (its traceback is in the log)")
+    rank, code = min(silent.items(), default=(-1, 1))
+    who = f"process {rank} (from 0)" if rank >= 0 else "one"
+    return UserError(f"{who} of {processes.total} processes {_end(code)}. The others were stopped. {AGAIN}")
+
+
+def _end(code: int) -> str:
+    """How a process ended that had no time to say it."""
+    if code >= 0:
+        return f"ended without a word, with exit status {code}: killed from outside, or by a library"
+    hint = "; most often the machine ran out of memory" if code == -signal.SIGKILL else ""
+    return f"was ended by signal {-code} ({signal.Signals(-code).name}){hint}"

@@ -1,0 +1,115 @@
+"""One of the processes of a job: join the others, run the job's function, tell what went wrong.
+
+    python -m pipeline_lib.distributed.worker FOLDER
+
+FOLDER holds task.json (see `distributed.launch`); an error is left there as error.RANK.json.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pipeline_lib.distributed import group
+from pipeline_lib.distributed.launch import STORE
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_json
+from pipeline_lib.joblog import JobLog
+
+# The longest wait for another process: the first one may take long to write a checkpoint of a large model.
+PATIENCE = timedelta(hours=2)
+
+
+def main(folder: Path) -> int:
+    """Exit status 0, or 1 after an error."""
+    task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    _watch_parent()
+    if task["log"]:
+        _write_to(Path(task["log"]))
+    rank = int(os.environ["RANK"] if "RANK" in os.environ else os.environ["SLURM_PROCID"])
+    try:
+        arguments = {name: _decoded(value) for name, value in task["arguments"].items()}
+        join(rank, task["on_node"], arguments.get("device", "auto"), task["sharded"])
+        module, name = task["function"].split(":")
+        getattr(importlib.import_module(module), name)(**arguments)
+        dist.destroy_process_group()
+    except Exception as error:
+        user = isinstance(error, UserError)
+        message = str(error) if user else traceback.format_exception_only(error)[-1].strip()
+        told = {"rank": rank, "user": user, "message": message, "time": time.time()}
+        told["lost_another"] = _lost_another(error)
+        write_json(folder / f"error.{rank}.json", told)
+        if not user:
+            print(f"process {rank}:", traceback.format_exc(), file=sys.stderr, flush=True)
+        # The others may be waiting for this process in an exchange: no tidy end is possible.
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
+
+
+def _lost_another(error: Exception) -> bool:
+    """Whether an exchange failed because another process is gone, which then is the one to ask."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def join(rank: int, on_node: int, device: str, sharded: bool) -> None:
+    """Meet the other processes; each takes the GPU of its place on the node, where GPUs are used."""
+    local = int(os.environ["LOCAL_RANK"] if "LOCAL_RANK" in os.environ else os.environ["SLURM_LOCALID"])
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        found = torch.cuda.device_count()
+        if found < on_node:
+            raise UserError(
+                f"{on_node} processes on this node need a GPU each, but it shows {found}; set resources.gpus "
+                "to what the job gets and leave resources.processes out, or set resources.device: cpu"
+            )
+        torch.cuda.set_device(local)
+    backend = "nccl" if on_gpu else "gloo"
+    if STORE in os.environ:
+        host, port = os.environ[STORE].rsplit(":", 1)
+        store = dist.TCPStore(host, int(port), is_master=False, timeout=PATIENCE)
+        size = int(os.environ["SLURM_NTASKS"])
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    else:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    group.set_sharding(sharded)
+
+
+def _decoded(value: dict[str, Any]) -> Any:
+    return Path(value["path"]) if "path" in value else value["value"]
+
+
+def _write_to(log: Path) -> None:
+    """Append all output to the job's log, also that of C libraries."""
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    sys.stdout = sys.stderr = JobLog(sys.stderr)
+
+
+def _watch_parent() -> None:
+    """End with the process that started this one, however that ends: nobody else would stop it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

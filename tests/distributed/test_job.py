@@ -1,0 +1,60 @@
+"""How a rule's resources become the processes of its job."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import pytest
+from snakemake.iocontainers import ResourceList
+
+from pipeline_lib.distributed import launch
+from pipeline_lib.distributed.launch import Processes
+from tests.paths import REPO
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """The module that all scripts share."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = importlib.util.spec_from_file_location("job", REPO / "workflow" / "scripts" / "job.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "resources, threads, processes",
+    [
+        ({}, 4, Processes(1, threads=4)),
+        ({"gpu": 0}, 1, Processes(1)),
+        ({"gpu": 1, "processes": 1, "nodes": 1, "sharding": "none"}, 2, Processes(1, threads=2)),
+        ({"gpu": 4}, 8, Processes(4, threads=2)),
+        ({"gpu": 4, "processes": 2, "sharding": "full"}, 8, Processes(2, sharded=True, threads=4)),
+        ({"processes": 3, "nodes": 2}, 2, Processes(3, nodes=2)),
+    ],
+)
+def test_resources_say_how_many_processes_and_they_share_the_threads(
+    resources, threads, processes, job, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(launch, "call", lambda *given: seen.append(given))
+    log = tmp_path / "run.log"
+    rule = SimpleNamespace(resources=ResourceList(fromdict=resources), threads=threads, log=[str(log)])
+    job.shared(rule, len, device="cpu")
+    assert seen == [
+        (len, {"device": "cpu", "threads": processes.threads}, processes, tmp_path / "run.log.processes", log)
+    ]
+
+
+def test_what_other_processes_append_to_the_log_stays(job, tmp_path):
+    log = tmp_path / "run.log"
+    log.write_text("of an earlier try\n")
+    with job.job(SimpleNamespace(log=[str(log)])):
+        print("before")
+        sys.stdout.flush()
+        with open(log, "a") as other:
+            other.write("of another process\n")
+        print("after")
+    assert log.read_text() == "before\nof another process\nafter\n"
