@@ -19,11 +19,13 @@ def add(commands) -> None:
 
 def _plan(given: Namespace) -> int:
     from pipeline_lib.config import load_suite
-    from pipeline_lib.planning import check_access, check_context, finished, plan_text
+    from pipeline_lib.planning import check_access, check_context, check_fits, finished, plan_text
 
     suite = load_suite(given.file)
     check_context(suite)
-    print(plan_text(suite, finished(Path("results") / suite.suite) if given.left else None))
+    done = finished(Path("results") / suite.suite) if given.left else None
+    print(plan_text(suite, done))
+    check_fits(suite, done)
     if given.access:
         lines = check_access(suite)
         print("\n".join(["", *lines]) if lines else "\nAll models and data are at hand.")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.models.reduced import Int8Linear
 
 SHOWN = 8  # how many names an error lists
 
@@ -97,16 +98,27 @@ def adapters_off(model: Any) -> Iterator[Any]:
 def detach(model: Any, merge: bool) -> None:
     """Take the adapters out, in place; with `merge` the weights W become W + (alpha / rank) B A.
 
-    The products are computed in the weights' own type: bring a bf16 model to fp32 before. Afterwards no
-    name and no class of peft is left in the model.
+    The products are computed in the weights' own type: bring a bf16 model to fp32 before; an 8-bit base is
+    widened to fp32 here. Afterwards no name and no class of peft is left in the model.
     """
     for name, layer in _layers(model):
         if merge:
+            if isinstance(layer.get_base_layer(), Int8Linear):
+                layer.base_layer = layer.get_base_layer().plain()
             layer.merge()
         model.set_submodule(name, layer.get_base_layer())
+    if merge:  # layers of such a base that had no adapter
+        for name, layer in list(model.named_modules()):
+            if isinstance(layer, Int8Linear):
+                model.set_submodule(name, layer.plain())
     if hasattr(model, "peft_config"):
         del model.peft_config
     model.requires_grad_(True)
+
+
+def plain_layer(layer: torch.nn.Module) -> torch.nn.Module:
+    """The layer without its adapter: what it computes inside `adapters_off`, to be called outside."""
+    return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer  # type: ignore[operator]
 
 
 def _layers(model: Any) -> list[tuple[str, Any]]:

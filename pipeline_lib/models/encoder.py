@@ -20,6 +20,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
 from pipeline_lib.models.source import weight_hashes
+from pipeline_lib.untrusted import check_model_folder
 
 MAX_TOKENS_PER_BATCH = 8192  # padded; results do not depend on it beyond rounding
 
@@ -84,6 +85,7 @@ def load_encoder(
     folder, name = _folder(settings)
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: expected a model folder at {folder}, found no config.json in it")
+    check_model_folder(folder, name)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{name}: holds no safetensors weights. Other formats can run code when opened and are never "

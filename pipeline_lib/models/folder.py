@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +33,15 @@ def save_model_folder(
     """Write the folder, all or nothing, and return `run` with `weights_sha256` added.
 
     Weights are written as fp32, whatever they were computed in. `run["status"]` "diverged" writes
-    run.json only, with `weights_sha256` null.
+    run.json only, with `weights_sha256` null. A narrower model is widened in place, weight after weight, and
+    comes back as it was: never is there a second model in memory.
     """
     diverged = run["status"] == "diverged"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         if not diverged:
-            model.save_pretrained(temporary, state_dict=_as_fp32(model), max_shard_size=max_shard_size)
+            with _as_fp32(model):
+                model.save_pretrained(temporary, max_shard_size=max_shard_size)
             config = copy.deepcopy(model.config)
             config.dtype = "float32"  # as the files are, also where the model in memory is not
             config.save_pretrained(temporary)
@@ -58,18 +63,43 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
             f"{folder}: this run diverged at step {run.get('diverged_step')} and has no weights. "
             "Lower its learning rate, or leave it out."
         )
+    stamp = _stamp(folder)
+    if stamp and _weights_now(folder, stamp) != run["weights_sha256"]:
+        raise UserError(
+            f"{folder}: its weights are not those that were written there (weights_sha256 in run.json): "
+            "a file is cut, missing or damaged. Delete the folder and give the same command again."
+        )
     prompt_format = PromptFormat.from_dict(read_json(folder / "prompt.json"))
     model, tokenizer = load_folder(folder, dtype)
     return model, tokenizer, prompt_format, run
 
 
-def _as_fp32(model) -> dict[str, torch.Tensor]:
-    """The state in fp32: tensors that are fp32 already are not copied, tied ones stay one tensor."""
-    by_storage: dict[tuple, torch.Tensor] = {}
-    return {
-        name: by_storage.setdefault((value.data_ptr(), value.shape), value.float())
-        for name, value in model.state_dict().items()
-    }
+@contextmanager
+def _as_fp32(model) -> Iterator[None]:
+    """Inside, parameters and buffers are fp32; afterwards each has its own type again, with the same bits."""
+    narrow = [
+        (tensor, tensor.dtype)
+        for tensor in (*model.parameters(), *model.buffers())
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 4
+    ]
+    try:
+        for tensor, _ in narrow:
+            tensor.data = tensor.data.float()
+        yield
+    finally:
+        for tensor, dtype in narrow:
+            tensor.data = tensor.data.to(dtype)
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    files = [(file, file.stat()) for file in sorted(folder.glob("*.safetensors"))]
+    return tuple((file.name, facts.st_size, facts.st_mtime_ns) for file, facts in files)
+
+
+@cache
+def _weights_now(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
+    """Read once a process: an evaluation at equal retention loads the same folder many times."""
+    return weights_sha256(folder)
 
 
 def weights_sha256(folder: Path) -> str:

@@ -5,10 +5,16 @@ Shapes: B examples, T tokens, N answer tokens of the whole batch, D hidden size,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pipeline_lib.data.batching import IGNORED, Batch
+
+# fp32 logits that exist at the same time: 64 MiB. Below, (N, V) is one piece and nothing is computed twice.
+LOGITS_AT_ONCE = 1 << 24
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
@@ -26,12 +32,10 @@ def pad_token(tokenizer) -> int:
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
-def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits that predict the answer tokens.
+def answer_hidden(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Last hidden states that predict the answer tokens (N, D), the labels (N,) and their rows (N,).
 
-    Returns logits (N, V), the labels they predict (N,) and the row of the batch each belongs to (N,),
-    in row-major order. The vocabulary projection runs on these N positions alone: prompts and
-    padding cost no (T, V) product.
+    `rows` says which row of the batch each belongs to; all in row-major order.
     """
     targets = batch.labels[:, 1:]  # (B, T-1): position t is predicted from t-1
     wanted = targets != IGNORED
@@ -41,15 +45,73 @@ def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
         position_ids=position_ids(batch.attention_mask),
         use_cache=False,
     ).last_hidden_state[:, :-1]  # (B, T-1, D)
-    logits = model.get_output_embeddings()(hidden[wanted])  # (N, V)
     rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)[wanted]
-    return logits, targets[wanted], rows
+    return hidden[wanted], targets[wanted], rows
+
+
+def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits that predict the answer tokens.
+
+    Returns logits (N, V), the labels they predict (N,) and the row of the batch each belongs to (N,),
+    in row-major order. The vocabulary projection runs on these N positions alone: prompts and
+    padding cost no (T, V) product.
+    """
+    hidden, targets, rows = answer_hidden(model, batch)
+    return model.get_output_embeddings()(hidden), targets, rows
+
+
+def over_vocabulary(
+    head: torch.nn.Module,
+    hidden: torch.Tensor,
+    function: Callable[..., tuple[torch.Tensor, ...]],
+    *columns: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """`function(logits, *columns)` of the logits `head(hidden)` (N, V) in fp32, a few positions at a time.
+
+    `columns` have N rows each, as `hidden` (N, D). What `function` returns is put together again: sums
+    (scalars) are added, one number a position (N,) stands in a row. It must treat every position alike and
+    apart, and read nothing that changes before the backward pass.
+
+    Above `LOGITS_AT_ONCE` numbers the (N, V) logits never exist as a whole: each piece is thrown away after
+    the forward pass and computed again for the backward one (torch.utils.checkpoint), one more product with
+    the output embedding. Loss and gradients are the same up to the order of rounding; under autocast the
+    pieces' gradients of the output embedding are added in bf16, as micro-batches' are not. How it is cut
+    depends on N and V alone, so that the same run gives the same bits. Second derivatives work.
+    """
+    size = max(1, LOGITS_AT_ONCE // _vocabulary(head, hidden))
+    if len(hidden) <= size:
+        return function(head(hidden).float(), *columns)
+
+    def piece(hidden: torch.Tensor, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return function(head(hidden).float(), *columns)
+
+    again = torch.is_grad_enabled()
+    parts = [
+        checkpoint(piece, *rows, use_reentrant=False, preserve_rng_state=False) if again else piece(*rows)
+        for rows in zip(*(tensor.split(size) for tensor in (hidden, *columns)), strict=True)
+    ]
+    return tuple(
+        torch.stack(values).sum() if values[0].dim() == 0 else torch.cat(values)
+        for values in zip(*parts, strict=True)
+    )
+
+
+def _vocabulary(head: torch.nn.Module, hidden: torch.Tensor) -> int:
+    """V of an output embedding; without a weight it is taken to change no width."""
+    weight = getattr(head, "weight", None)
+    return hidden.shape[-1] if weight is None else weight.shape[0]
+
+
+def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor]:
+    """NLL in nats (N,) of `targets` (N,) under `logits` (N, V)."""
+    return (F.cross_entropy(logits, targets, reduction="none"),)
 
 
 def answer_nll(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log-likelihood in nats of every answer token (N,), in fp32, and its row (N,)."""
-    logits, targets, rows = answer_logits(model, batch)
-    return F.cross_entropy(logits.float(), targets, reduction="none"), rows
+    hidden, targets, rows = answer_hidden(model, batch)
+    (nll,) = over_vocabulary(model.get_output_embeddings(), hidden, token_nll, targets)
+    return nll, rows
 
 
 def summed_nll(model, batch: Batch) -> torch.Tensor:

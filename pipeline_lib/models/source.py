@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.faults import explained
 from pipeline_lib.files import sha256
 from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
+from pipeline_lib.untrusted import check_model_folder
 
 if TYPE_CHECKING:
     import torch
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")  # GGUF names: digits alone, then GPT-2's rule
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -55,6 +57,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         raise UserError(f"{name}: no such folder. {cure}")
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: not a model folder, config.json is missing")
+    check_model_folder(folder, name)
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
         if pickles:
@@ -157,9 +160,8 @@ def _load(folder: Path, name: str, dtype: torch.dtype | None, **gguf: Any):
             **gguf,
         )
     except Exception as error:  # safetensors, transformers and gguf each have their own
-        raise UserError(
-            f"{name}: the model cannot be loaded: {first_line(error)}. If a file is damaged, copy it again."
-        ) from error
+        told = explained(error) or f"{first_line(error)}. If a file is damaged, copy it again."
+        raise UserError(f"{name}: the model cannot be loaded: {told}") from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         # transformers would fill these with random numbers and go on.

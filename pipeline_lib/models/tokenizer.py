@@ -8,6 +8,7 @@ from typing import Any
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
 from pipeline_lib.models.source import TOKENIZER_FILES, load_gguf
+from pipeline_lib.untrusted import check_model_folder
 
 FILES = ["*.json", "*.jinja", "*.txt", "*.model"]  # of a hub model, without its weights
 
@@ -34,6 +35,7 @@ def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: 
         raise UserError(
             f"tokenizer {name}: expected one of {', '.join(TOKENIZER_FILES)}, found {found} such file"
         )
+    check_model_folder(folder, name)
     return _checked(_load(folder, name), name)
 
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.models.adapters import plain_layer
+from pipeline_lib.models.forward import answer_hidden, over_vocabulary
 from pipeline_lib.objectives.base import Losses, Objective, ReferenceModel, mean_nll
 
 
@@ -34,13 +35,22 @@ class UNDIAL(Objective):
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         with self._reference() as before, torch.no_grad():
-            adjusted, targets, _ = answer_logits(before, forget)  # (N, V)
-            adjusted = adjusted.float()
-            adjusted[torch.arange(len(targets), device=targets.device), targets] -= self.beta
-            wanted = adjusted.softmax(-1)
-        logits = answer_logits(model, forget)[0].float()  # (N, V)
-        loss = F.cross_entropy(logits, wanted, reduction="sum") / forget.tokens_in_step
-        forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum") / forget.tokens_in_step
+            reference, targets, _ = answer_hidden(before, forget)  # (N, D)
+            reference_head = plain_layer(before.get_output_embeddings())
+
+        def sums(logits, targets, reference):
+            with torch.no_grad():
+                z = reference_head(reference).float()  # (n, V)
+                lower = torch.full_like(targets[:, None], -self.beta, dtype=z.dtype)
+                wanted = z.scatter_add(-1, targets[:, None], lower).softmax(-1)
+            forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum")
+            return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
+
+        hidden, _, _ = answer_hidden(model, forget)
+        loss, forget_loss = (
+            value / forget.tokens_in_step
+            for value in over_vocabulary(model.get_output_embeddings(), hidden, sums, targets, reference)
+        )
         if not self.alpha:
             return Losses(loss, forget_loss, None)
         retain_loss = mean_nll(model, retain)
@@ -62,14 +72,21 @@ class CEU(Objective):
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None
-        logits, targets, rows = answer_logits(model, forget)  # (N, V)
-        logits = logits.float()
-        forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum") / forget.tokens_in_step
+        hidden, targets, rows = answer_hidden(model, forget)
+        counted = torch.ones_like(rows, dtype=torch.bool)  # (N,)
         count: float = forget.tokens_in_step
         if self.skip_first_token:
-            later = F.pad(rows[1:] == rows[:-1], (1, 0), value=False)  # (N,)
-            logits, targets = logits[later], targets[later]
+            counted = F.pad(rows[1:] == rows[:-1], (1, 0), value=False)
             if math.isfinite(count):
                 count = max(count - forget.examples_in_step, 1)  # 1: answers of one token alone add nothing
-        wanted = logits.detach().scatter(-1, targets[:, None], -math.inf).softmax(-1)
-        return Losses(F.cross_entropy(logits, wanted, reduction="sum") / count, forget_loss, None)
+
+        def sums(logits, targets, counted):
+            forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum")
+            if self.skip_first_token:
+                logits, targets = logits[counted], targets[counted]
+            wanted = logits.detach().scatter(-1, targets[:, None], -math.inf).softmax(-1)
+            return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
+
+        head = model.get_output_embeddings()
+        loss, forget_loss = over_vocabulary(head, hidden, sums, targets, counted)
+        return Losses(loss / count, forget_loss / forget.tokens_in_step, None)

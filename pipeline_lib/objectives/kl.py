@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.models.adapters import plain_layer
+from pipeline_lib.models.forward import answer_hidden, over_vocabulary
 from pipeline_lib.objectives.base import Losses, Objective, ReferenceModel, mean_nll
 
 
@@ -28,10 +29,20 @@ class KL(Objective):
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         with self._reference() as before, torch.no_grad():
-            reference = F.log_softmax(answer_logits(before, retain)[0].float(), dim=-1)  # (N, V)
+            reference, _, _ = answer_hidden(before, retain)  # (N, D)
+            reference_head = plain_layer(before.get_output_embeddings())
         forget_loss = mean_nll(model, forget)
-        logits, targets, _ = answer_logits(model, retain)  # (N, V)
-        log_p = F.log_softmax(logits.float(), dim=-1)
-        divergence = F.kl_div(log_p, reference, reduction="sum", log_target=True) / retain.tokens_in_step
-        retain_loss = F.nll_loss(log_p.detach(), targets, reduction="sum") / retain.tokens_in_step
+
+        def sums(logits, targets, reference):
+            with torch.no_grad():
+                reference = F.log_softmax(reference_head(reference).float(), dim=-1)  # (n, V)
+            log_p = F.log_softmax(logits, dim=-1)
+            divergence = F.kl_div(log_p, reference, reduction="sum", log_target=True)
+            return divergence, F.nll_loss(log_p.detach(), targets, reduction="sum")
+
+        hidden, targets, _ = answer_hidden(model, retain)
+        head = model.get_output_embeddings()
+        divergence, retain_loss = (
+            value / retain.tokens_in_step for value in over_vocabulary(head, hidden, sums, targets, reference)
+        )
         return Losses(-forget_loss + self.gamma * divergence, forget_loss.detach(), retain_loss)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.models.forward import answer_hidden, over_vocabulary
 from pipeline_lib.objectives.base import Losses, Objective, mean_nll, share_of_step
 
 
@@ -34,10 +34,16 @@ class PDU(Objective):
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        logits, targets, _ = answer_logits(model, forget)  # (N, V)
-        logits = logits.float()
-        spread = (logits.amax(-1) - logits.mean(-1)).square().sum() / forget.tokens_in_step
-        forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum") / forget.tokens_in_step
+
+        def sums(logits, targets):
+            spread = (logits.amax(-1) - logits.mean(-1)).square().sum()
+            return spread, F.cross_entropy(logits.detach(), targets, reduction="sum")
+
+        hidden, targets, _ = answer_hidden(model, forget)
+        spread, forget_loss = (
+            value / forget.tokens_in_step
+            for value in over_vocabulary(model.get_output_embeddings(), hidden, sums, targets)
+        )
         retain_loss = mean_nll(model, retain)
         excess = retain_loss - self.retain_bound * share_of_step(retain)
         return Losses(spread + self.dual * excess, forget_loss, retain_loss.detach())

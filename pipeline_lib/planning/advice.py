@@ -40,35 +40,44 @@ def _changes(work: Work) -> Sequence[Callable[[Any], Iterator[Step]]]:
     """Those first that leave the result as it is."""
     if not isinstance(work, Training):
         return [_smaller_evaluation_batch]
-    if work.forget is None:  # a fine-tuning job has neither bf16 weights nor adapters
-        return [_smaller_batch, _bf16_compute]
     if work.optimizer["kind"] == "influence":
-        return [_smaller_batch]
-    return [_smaller_batch, _bf16_compute, _bf16_weights, _adapters]
+        return [_smaller_batch, _checkpointing]
+    offload = [_offload] if work.device.kind == "cuda" else []  # a CPU's states lie there already
+    return [_smaller_batch, _checkpointing, *offload, _bf16_compute, _bf16_weights, _adapters]
+
+
+def _block(work: Training) -> str:
+    return "finetune" if work.forget is None else "unlearn"
 
 
 def _smaller_batch(work: Training) -> Iterator[Step]:
-    where = "finetune" if work.forget is None else "unlearn"
     whole = work.batch_size * work.accumulation
     sizes = [size for size in range(max(work.batch_size // 2, 1), 0, -1) if whole % size == 0]
     for size in sizes:
         accumulation = whole // size
-        name = f"{where}.batch_size: {size} with accumulation: {accumulation}"
+        name = f"{_block(work)}.batch_size: {size} with accumulation: {accumulation}"
         yield name, replace(work, batch_size=size, accumulation=accumulation)
 
 
+def _checkpointing(work: Training) -> Iterator[Step]:
+    yield f"{_block(work)}.checkpointing: true", replace(work, checkpointing=True)
+
+
+def _offload(work: Training) -> Iterator[Step]:
+    yield f"{_block(work)}.offload: true", replace(work, offload=True)
+
+
 def _bf16_compute(work: Training) -> Iterator[Step]:
-    where = "finetune" if work.forget is None else "unlearn"
-    yield f"{where}.compute: bf16", replace(work, compute="bf16")
+    yield f"{_block(work)}.compute: bf16", replace(work, compute="bf16")
 
 
 def _bf16_weights(work: Training) -> Iterator[Step]:
-    yield "unlearn.weights: bf16", replace(work, weights="bf16")
+    yield f"{_block(work)}.weights: bf16", replace(work, weights="bf16")
 
 
 def _adapters(work: Training) -> Iterator[Step]:
     lora = work.lora or LoRA().model_dump()
-    yield f"unlearn.lora: {{rank: {lora['rank']}}}", replace(work, lora=lora)
+    yield f"{_block(work)}.lora: {{rank: {lora['rank']}}}", replace(work, lora=lora)
 
 
 def _smaller_evaluation_batch(work: Measuring) -> Iterator[Step]:

@@ -13,6 +13,7 @@ THREAD_TFLOPS = {"bf16": 0.5, "fp32": 0.1}
 UTILISATION = 0.4  # share of the peak that matrix products of a few hundred tokens reach
 GPU_BANDWIDTH = 1.5e12  # bytes a second, memory
 CPU_BANDWIDTH = 1.0e10
+HOST_BANDWIDTH = 2.0e10  # bytes a second, of a step in the machine's memory and on the way there
 DISK_BANDWIDTH = 5.0e8
 GPU_LAUNCH = 1.0e-3  # seconds a layer and pass: some 60 small kernels, however small the batch
 CPU_LAUNCH = 1.0e-3
@@ -24,16 +25,21 @@ CPU_RUNTIME = 0.43e9
 # Of a CPU's memory the process keeps some between blocks that were freed: measured 14 to 20 % of what is used
 # in training, see docs/planning.md. On a GPU torch's count has no such part.
 CPU_HEAP = 0.16
+CPU_HEAP_FORWARD = 0.06  # where nothing has been freed yet
 
 
 @dataclass(frozen=True)
 class Device:
-    """`kind`: "cuda" or "cpu". `memory`: bytes a job may use, None where the suite does not say."""
+    """`kind`: "cuda" or "cpu". `memory`: bytes a job may use, None where the suite does not say.
+
+    `limit`: bytes that no job can have, however often it is tried: a job that needs more is refused.
+    """
 
     kind: str
     tflops: float | None  # given by the suite
     threads: int
     memory: float | None
+    limit: float | None = None
 
     @property
     def runtime(self) -> float:
@@ -42,7 +48,7 @@ class Device:
     def whole(self, parts: dict[str, float]) -> dict[str, float]:
         """What a job holds of its own, with what comes on top of it on this device."""
         heap = {"heap": CPU_HEAP * sum(parts.values())} if self.kind == "cpu" else {}
-        return {"runtime": self.runtime, **parts, **heap}
+        return {"runtime": self.runtime, **heap, **parts}
 
     @property
     def fused_attention(self) -> bool:
@@ -65,7 +71,10 @@ def device_of(resources: Resources) -> Device:
     if kind == "auto":
         kind = "cuda" if resources.gpus else "cpu"
     if kind == "cuda":
-        memory = None if resources.gpu_memory_gb is None else resources.gpu_memory_gb * 1e9
+        memory = limit = None if resources.gpu_memory_gb is None else resources.gpu_memory_gb * 1e9
     else:
-        memory = resources.memory_mb * 2.0**20
-    return Device(kind, resources.tflops, resources.threads, memory)
+        most = resources.memory_limit_mb
+        limit = None if most is None else most * 2.0**20
+        asked = "memory_mb" in resources.model_fields_set
+        memory = resources.memory_mb * 2.0**20 if asked else limit
+    return Device(kind, resources.tflops, resources.threads, memory, limit)

@@ -20,7 +20,9 @@ from pipeline_lib.planning.measuring import (
 )
 from pipeline_lib.planning.shape import Shape, shape_of
 from pipeline_lib.planning.sizes import Lengths, lengths_of, together
-from pipeline_lib.planning.training import Memory, Training, training_memory, training_seconds
+from pipeline_lib.planning.training import Training
+from pipeline_lib.planning.training_memory import Memory, training_memory
+from pipeline_lib.planning.training_time import training_seconds
 from pipeline_lib.tasks.base import HOLDOUT, TaskSettings
 
 PROMPT_TOKENS = 15.0  # of a toxicity prompt
@@ -97,20 +99,24 @@ def _finetune(suite: Suite, key: Key, shape: Shape | None) -> Training | None:
         together(splits),
         {"kind": "FineTuning"},
         {"kind": "adamw"},
-        "fp32",
-        None,
+        settings.weights,
+        None if settings.lora is None else settings.lora.model_dump(),
         settings.batch_size,
         settings.accumulation,
         settings.epochs,
         settings.compute,
         settings.checkpoint_seconds,
+        settings.checkpointing,
+        settings.offload,
+        None,  # made smaller only when it is trained
     )
 
 
 def _unlearn(suite: Suite, run: Run, shape: Shape | None) -> Training | None:
     if shape is None:
         return None
-    lengths = lengths_of(suite.tasks[run.task], suite.models[run.model])[0]
+    model = suite.models[run.model]
+    lengths = lengths_of(suite.tasks[run.task], model)[0]
     return Training(
         shape,
         device_of(suite.resources),
@@ -125,6 +131,9 @@ def _unlearn(suite: Suite, run: Run, shape: Shape | None) -> Training | None:
         run.unlearn["epochs"],
         run.unlearn["compute"],
         run.unlearn["checkpoint_seconds"],
+        run.unlearn.get("checkpointing", False),
+        run.unlearn.get("offload", False),
+        None if model.base is None else model.base.kind,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline_lib.planning.device import DISK_BANDWIDTH, START_SECONDS, Device
 from pipeline_lib.planning.shape import Shape
 from pipeline_lib.planning.sizes import PADDING, Lengths
-from pipeline_lib.planning.training import Memory, largest
+from pipeline_lib.planning.training_memory import Memory, largest
 
 LOGIT_ROWS = 512  # positions whose logits are computed at once, evaluation/scoring.py
 SCORED_TOKENS = 1024  # of a batch: more are taken only where lengths are alike
@@ -88,11 +88,9 @@ def measuring_memory(job: Measuring) -> Memory:
     """The largest phase: scoring known texts, or generating new ones."""
     shape, phases = job.shape, {}
     weights = 4.0 * shape.parameters
-    if isinstance(job, Evaluating | Benchmarking):
-        phases["scoring"] = {"weights": weights, **_scoring(shape, job.max_tokens_per_batch)}
     if isinstance(job, Evaluating):
-        rows = _rows(job.max_tokens_per_batch, job.answered, job.max_new_tokens)
-        phases["generating"] = _generating(job, rows, bool(job.sampled))
+        phases["scoring"] = {"weights": weights, **_scoring(shape, _scored_at_once(job))}
+        phases["generating"] = _generating(job, *_answering(job), bool(job.sampled))
         if job.grad_norm:
             longest = max((lengths.longest for lengths in job.others.values()), default=0)
             saved = 4.0 * longest * shape.layers * (10 * shape.hidden + 4 * shape.intermediate)
@@ -103,13 +101,26 @@ def measuring_memory(job: Measuring) -> Memory:
         if job.embedder:
             for parts in phases.values():
                 parts["embedder"] = 4.0 * CLASSIFIER
+    if isinstance(job, Benchmarking):
+        phases["scoring"] = {"weights": weights, **_scoring(shape, job.max_tokens_per_batch)}
     if isinstance(job, Continuing):
-        rows = max(1, int(job.max_tokens_per_batch / (job.prompt_tokens + job.max_new_tokens)))
-        phases["generating"] = {**_generating(job, rows, True), "classifier": 4.0 * CLASSIFIER}
+        width = job.prompt_tokens + job.max_new_tokens
+        rows = max(1, min(int(job.max_tokens_per_batch / width), job.prompts * job.samples))
+        generating = _generating(job, rows, job.prompt_tokens, True)
+        phases["generating"] = {**generating, "classifier": 4.0 * CLASSIFIER}
     return largest(job.device, phases)
 
 
-def _scoring(shape: Shape, tokens: int) -> dict[str, float]:
+def _scored_at_once(job: Evaluating) -> float:
+    """Tokens of the largest batch that is scored: the budget, or all of the largest split."""
+    found = [
+        lengths.records * (lengths.prompt + lengths.texts * lengths.answer)
+        for lengths in (*job.answered.values(), *job.others.values())
+    ]
+    return min(float(job.max_tokens_per_batch), max(found, default=1.0))
+
+
+def _scoring(shape: Shape, tokens: float) -> dict[str, float]:
     """What one forward pass has at a time: a layer's tensors, and logits of a few hundred positions."""
     inner = (3 if shape.gated else 2) * shape.intermediate
     return {
@@ -118,27 +129,35 @@ def _scoring(shape: Shape, tokens: int) -> dict[str, float]:
     }
 
 
-def _generating(job: Evaluating | Continuing, rows: int, drawn: bool) -> dict[str, float]:
+def _generating(job: Evaluating | Continuing, rows: int, prompt: float, drawn: bool) -> dict[str, float]:
     """Keys and values of every token of a batch, prompt and answer; logits of each row's next token.
 
-    Drawing a token takes the distribution, its sums in fp64 and a mask beside the logits.
+    The prompts pass through the layers together. Drawing a token takes the distribution, its sums in fp64 and
+    a mask beside the logits.
     """
-    shape, tokens = job.shape, job.max_tokens_per_batch
-    cache = 2 * 4.0 * tokens * shape.kv_heads * shape.head_size * shape.layers
+    shape = job.shape
+    cache = 2 * 4.0 * rows * (prompt + job.max_new_tokens) * shape.kv_heads * shape.head_size * shape.layers
     casts = 2.0 * (shape.body + shape.head) if job.compute == "bf16" else 0.0
     return {
         "weights": 4.0 * shape.parameters,
         "bf16 copies": casts,
         "keys and values": cache / (2 if job.compute == "bf16" else 1),
-        "activations": 4.0 * tokens * (3 * shape.intermediate + 4 * shape.hidden),
+        "activations": 4.0 * rows * prompt * (3 * shape.intermediate + 4 * shape.hidden),
         "logits": (32.0 if drawn else 8.0) * rows * shape.vocab,
     }
 
 
-def _rows(budget: int, splits: dict[str, Lengths], new: int) -> int:
-    """Rows of a generated batch: prompt and limit together stay within the budget."""
-    prompt = min((lengths.prompt for lengths in splits.values()), default=1.0)
-    return max(1, int(budget / (prompt + new)))
+def _answering(job: Evaluating) -> tuple[int, float]:
+    """Rows of the largest batch of generated answers, and tokens of its prompts.
+
+    Prompt and limit of all rows together stay within the budget.
+    """
+    found = []
+    for name, lengths in job.answered.items():
+        fits = int(job.max_tokens_per_batch / (lengths.prompt + job.max_new_tokens))
+        asked = lengths.records * max(1, job.sampled.get(name, 0))
+        found.append((max(1, min(fits, asked)), lengths.prompt))
+    return max(found, default=(1, 1.0))
 
 
 def measuring_seconds(job: Measuring) -> float:

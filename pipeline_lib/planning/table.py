@@ -9,15 +9,18 @@ from pathlib import Path
 
 from pipeline_lib.config.suite import Suite
 from pipeline_lib.config.table import Key
+from pipeline_lib.errors import UserError
 from pipeline_lib.planning.advice import advice
+from pipeline_lib.planning.bases import check_bases
 from pipeline_lib.planning.device import UTILISATION, Device, device_of
 from pipeline_lib.planning.jobs import Job, jobs_of, memory_of, seconds_of
 from pipeline_lib.planning.shape import shape_of
-from pipeline_lib.planning.training import Memory
+from pipeline_lib.planning.training_memory import Memory
 
 Done = Callable[[str, Key, int | None], bool]  # rule, key, trial -> whether its results are there
 HEADER = ("job", "task", "model", "methods", "jobs", "memory", "minutes each", "total")
 NAMES_WIDTH = 40
+ERROR = 1.15  # an estimate may be so many times too large: only what is above is refused
 TIGHT = 0.9  # of the memory there is: estimates are off by more than the rest
 
 # The rules of the workflow, and the file below the results folder by which each is known to have run.
@@ -78,6 +81,47 @@ def plan_text(suite: Suite, done: Done | None = None) -> str:
     ]
     notes = list(_notes(suite, groups, device))
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def check_fits(suite: Suite, done: Done | None = None) -> None:
+    """Raise a `UserError` that names every kind of job that cannot fit, with what would make it fit.
+
+    So is one for a run whose settings its model's `base` does not allow.
+
+    Held against what no job can have (`resources.gpu_memory_gb`, on a CPU `resources.memory_limit_mb`), with
+    room for the error of an estimate; what is only more than a job asks for is marked in the table. `done`:
+    jobs that need not run any more.
+    """
+    check_bases(suite)
+    limit = device_of(suite.resources).limit
+    if limit is None:
+        return
+    lines: dict[str, None] = {}
+    for group in groups_of(suite, done):
+        if group.left and group.memory is not None and group.memory.total > ERROR * limit:
+            parts = _parts(group.memory)
+            lines[
+                f"  {group.kind} of {group.model} ({_shortened(group.methods)}) needs about "
+                f"{_size(group.memory.total)}: {parts}. What would make it fit: {group.advice}."
+            ] = None
+    if lines:
+        setting = _limit_setting(suite)
+        raise UserError(
+            f"more memory than there is ({setting}: {_size(limit)}), so no job is started:\n"
+            + "\n".join(lines)
+            + f"\nIf the device has more, correct {setting}; without it nothing is refused."
+        )
+
+
+def _limit_setting(suite: Suite) -> str:
+    on_gpu = device_of(suite.resources).kind == "cuda"
+    return "resources.gpu_memory_gb" if on_gpu else "resources.memory_limit_mb"
+
+
+def _parts(memory: Memory) -> str:
+    """The parts of a job's largest phase, largest first."""
+    parts = sorted(memory.parts.items(), key=lambda part: -part[1])
+    return ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= 0.01 * memory.total)
 
 
 def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
@@ -179,10 +223,8 @@ def _totals(groups: Sequence[Group], suite: Suite) -> Iterator[str]:
     )
     biggest = max(groups, key=_most, default=None)
     if biggest is not None and biggest.memory is not None:
-        parts = sorted(biggest.memory.parts.items(), key=lambda part: -part[1])
-        shown = ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= 0.01 * _most(biggest))
         job = f"{biggest.kind} of {biggest.model} ({biggest.methods[0]})"
-        yield f"Largest: {job}, phase {biggest.memory.phase}: {shown}."
+        yield f"Largest: {job}, phase {biggest.memory.phase}: {_parts(biggest.memory)}."
 
 
 def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[str]:
@@ -205,7 +247,7 @@ def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[st
                 f"`models.{label}.shape` for an estimate."
             )
     minutes = max((group.seconds or 0.0 for group in groups), default=0.0) / 60
-    if minutes > suite.resources.minutes:
+    if "minutes" in suite.resources.model_fields_set and minutes > suite.resources.minutes:
         yield (
             f"A job may take {minutes:.0f} minutes, and resources.minutes grants {suite.resources.minutes}; "
             "on a cluster it would be ended there, and continue from its checkpoint when started again."
@@ -220,8 +262,8 @@ def _device_line(suite: Suite, device: Device) -> str:
     if device.kind == "cuda":
         memory = "" if device.memory is None else f" with {device.memory / 1e9:g} GB"
         return f"a GPU{memory} at {UTILISATION:.0%} of {rate}"
-    size = suite.resources.memory_mb * 2**20 / 1e9
-    return f"{device.threads} CPU thread(s) with {size:.1f} GB at {UTILISATION:.0%} of {rate}"
+    size = "" if device.memory is None else f" with {device.memory / 1e9:.1f} GB"
+    return f"{device.threads} CPU thread(s){size} at {UTILISATION:.0%} of {rate}"
 
 
 def _size(count: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json, write_jsonl
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.provenance import git_commit, versions
-from pipeline_lib.training.loop import Outcome
+from pipeline_lib.training.loop import Outcome, TrainingSettings
 
 # Read when the job starts, with the code it runs: the checkout may move on before it ends.
 COMMIT = git_commit()
@@ -39,6 +40,11 @@ def place_for_training(model: Any, device: torch.device) -> Any:
     if device.type == "cpu":
         model.set_attn_implementation("eager")
     return model.to(device)
+
+
+def training_settings(block: dict[str, Any]) -> TrainingSettings:
+    """The loop's part of a resolved `finetune` or `unlearn` block."""
+    return TrainingSettings(**{field.name: block[field.name] for field in fields(TrainingSettings)})
 
 
 def fingerprint(*parts: Any) -> str:

@@ -7,13 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline_lib.data.encoding import encode_records
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
+from pipeline_lib.distributed.group import current
+from pipeline_lib.distributed.sharding import in_parts
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_json, remove_leftovers
+from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.recompute import activations_again
+from pipeline_lib.models.reduced import reduce_model
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_source
 from pipeline_lib.objectives import FineTuning
@@ -25,10 +32,12 @@ from pipeline_lib.steps.common import (
     place_for_training,
     run_facts,
     start,
+    training_settings,
     write_training_folder,
 )
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import Outcome, TrainingSettings, train
+from pipeline_lib.training.loop import Outcome, train
+from pipeline_lib.training.sampling import derived_seed
 
 _ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
 
@@ -51,6 +60,7 @@ def run(
     Fine-tuning that diverges is an error: no study can stand on such a model.
     """
     started = time.monotonic()
+    group = current()
     place = start(device, threads)
     seed = identity["seed"]
     manifest = read_json(data_dir / "manifest.json")
@@ -85,25 +95,46 @@ def run(
     }
     schedule = {k: v for k, v in finetune.items() if k not in ("learning_rate", "weight_decay")}
     hashes = data_hashes(data_dir)
-    outcome = Outcome([], "ok", None, 0, 0.0)
+    outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
         examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"], learn=True)
-        outcome = train(
-            model,
-            FineTuning(),
-            make_optimizer(model=model, **optimizer_settings),
-            TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id),
-            TrainingSettings(**schedule),
-            seed,
-            None,
-            checkpoint_dir,
-            fingerprint(identity, model_settings, finetune, hashes, origin, source_hash(__name__)),
-        )
+        mark = fingerprint(identity, model_settings, finetune, hashes, origin, source_hash(__name__))
+        lora, weights = finetune.get("lora"), finetune.get("weights", "fp32")
+        if lora:
+            adapters.attach(model, **lora, seed=derived_seed(seed, "adapters"))
+        if weights != "fp32":
+            model.to(torch.bfloat16)
+        again = activations_again(model, finetune.get("checkpointing", False))
+        with again, in_parts(model, group) as (working, together):
+            optimizer = make_optimizer(
+                model=working,
+                group=together,
+                stochastic_rounding=weights == "bf16_stochastic",
+                offload=finetune.get("offload", False),
+                **optimizer_settings,
+            )
+            outcome = train(
+                working,
+                FineTuning(),
+                optimizer,
+                TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id),
+                training_settings(finetune),
+                seed,
+                None,
+                checkpoint_dir,
+                mark,
+                together,
+            )
+        learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        if lora:
+            adapters.detach(model.float(), merge=outcome.status == "ok")
     if outcome.status != "ok":
         raise UserError(
             f"fine-tuning {identity['model']} on {identity['task']} (seed {seed}) diverged at step "
             f"{outcome.diverged_step}: lower finetune.learning_rate ({finetune['learning_rate']})"
         )
+    base = model_settings.get("base")
+    reduced = reduce_model(model, base)
     facts = run_facts(
         identity,
         outcome,
@@ -115,12 +146,18 @@ def run(
         model_settings=model_settings,
         origin=origin,
         parameters=sum(p.numel() for p in model.parameters()),
+        trained_parameters=learning,
+        **reduced,
         data={name: hashes[name] for name in names},
         parent=None,
+        processes=group.size,
     )
+    if not group.writes:
+        return
     run_info = save_model_folder(model_dir, model, tokenizer, prompt_format, facts)
     write_training_folder(training_dir, run_info, outcome.log)
     shutil.rmtree(checkpoint_dir, ignore_errors=True)
+    remove_leftovers(checkpoint_dir)
 
 
 def _texts(record: Record) -> list[str]:

@@ -60,6 +60,8 @@ def run(
         parent_dir,
         checkpoint_dir,
     )
+    if not done.writes:
+        return
     outcome = done.outcome
     settings = ScoringSettings(**evaluation, max_length=max_length)
     asked = _records(data_dir, settings)

@@ -47,6 +47,8 @@ def run(
         parent_dir,
         checkpoint_dir,
     )
+    if not done.writes:
+        return
     # How the settings were found goes with them; what each trial gave stays in chosen.json.
     tuned = None if chosen is None else {k: v for k, v in chosen.items() if k != "trials"}
     run_facts = {**done.facts, "tuned": tuned}

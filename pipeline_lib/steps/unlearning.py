@@ -15,17 +15,30 @@ import torch
 
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.task_folder import load_splits
+from pipeline_lib.distributed.group import ALONE, Group, current
+from pipeline_lib.distributed.refusal import refusal
+from pipeline_lib.distributed.sharding import in_parts, shard_reference
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import remove_leftovers
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.recompute import activations_again
+from pipeline_lib.models.reduced import base_facts, hold_reduced
 from pipeline_lib.objectives import Objective, make_objective
 from pipeline_lib.objectives.in_context import InContext
 from pipeline_lib.objectives.rmu import RMU
 from pipeline_lib.objectives.whp import WHP
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.provenance import source_hash
-from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_training, run_facts, start
+from pipeline_lib.steps.common import (
+    data_hashes,
+    fingerprint,
+    place_for_training,
+    run_facts,
+    start,
+    training_settings,
+)
 from pipeline_lib.steps.objective_data import objective_data, with_reference_nll
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
@@ -45,6 +58,7 @@ class Unlearned:
     outcome: Outcome
     facts: dict[str, Any]
     place: torch.device
+    writes: bool  # False in all processes of a job but the first, which leaves the results
 
 
 def unlearn_model(
@@ -64,11 +78,17 @@ def unlearn_model(
     `objective`, `optimizer`, `unlearn`: resolved settings, with `kind` in the first two; the optimiser of
     a method that takes no step is {"kind": "none"}. With `unlearn["lora"]` adapters are trained, and merged
     into the weights at the end. The checkpoint stays; delete it with `remove_checkpoints` once the result
-    is stored.
+    is stored. In a job of several processes each calls this, and each has the result.
     """
     started = time.monotonic()
+    group = current()
+    why_not = refusal(objective["kind"], optimizer["kind"], optimizer.get("estimator"))
+    if group.shards and why_not:
+        raise UserError(why_not)
     place = start(device, threads)
     model, tokenizer, prompt_format, parent = load_model_folder(parent_dir)
+    base = parent.get("base")
+    hold_reduced(model, base, unlearn, optimizer["kind"])  # before it goes to a GPU: 8 bits are smaller
     place_for_training(model, place)
     hashes = data_hashes(data_dir)
     loss = make_objective(**objective)
@@ -86,9 +106,19 @@ def unlearn_model(
         mark = fingerprint(*depends_on, source_hash(__name__))
         splits = load_splits(data_dir, ["forget", "retain"])
         data = objective_data(loss, splits, data_dir, tokenizer, prompt_format, max_length, identity["seed"])
-        outcome, learning = _trained(
-            model, loss, data, optimizer, unlearn, identity["seed"], parent_dir, checkpoint_dir, mark
-        )
+        with activations_again(model, unlearn.get("checkpointing", False)):
+            outcome, learning = _trained(
+                model,
+                loss,
+                data,
+                optimizer,
+                unlearn,
+                identity["seed"],
+                parent_dir,
+                checkpoint_dir,
+                mark,
+                group,
+            )
     facts = run_facts(
         identity,
         outcome,
@@ -97,19 +127,22 @@ def unlearn_model(
         objective=objective,
         optimizer_settings=optimizer,
         training=unlearn,
+        **base_facts(model, base),
         origin=parent["origin"],
         parameters=parent["parameters"],
         trained_parameters=learning,
+        processes=group.size,
         data={name: hashes[name] for name in ("forget", "retain")},
         parent=parent["weights_sha256"],
     )
-    return Unlearned(model, tokenizer, prompt_format, outcome, facts, place)
+    return Unlearned(model, tokenizer, prompt_format, outcome, facts, place, group.writes)
 
 
 def remove_checkpoints(checkpoint_dir: Path) -> None:
     """Delete what a run kept to be continued."""
     for folder in (checkpoint_dir, _first_phase(checkpoint_dir)):
         shutil.rmtree(folder, ignore_errors=True)
+        remove_leftovers(folder)
 
 
 def _first_phase(checkpoint_dir: Path) -> Path:
@@ -126,23 +159,24 @@ def _trained(
     parent_dir: Path,
     checkpoint_dir: Path,
     mark: str,
+    group: Group,
 ) -> tuple[Outcome, int]:
     """Unlearn, in place; the outcome, and how many parameters were trained.
 
     The model comes out plain: without adapters, nothing frozen.
     """
-    schedule = {name: value for name, value in unlearn.items() if name not in ("weights", "lora")}
-    settings, lora = TrainingSettings(**schedule), unlearn["lora"]
+    settings, lora = training_settings(unlearn), unlearn["lora"]
     if loss.needs_reference_nll:
         data = with_reference_nll(model, data, settings, optimizer["kind"] == "influence", seed)
     before = 0.0
     if isinstance(loss, WHP):
         folder = _first_phase(checkpoint_dir)
         labels, first = generic_labels(
-            model, loss, data.forget, data.pad_id, settings, lora, seed, folder, mark
+            model, loss, data.forget, data.pad_id, settings, lora, seed, folder, mark, group
         )
         if first.status != "ok":
-            print(f"the reinforced model diverged at step {first.diverged_step}", file=sys.stderr)
+            if group.writes:
+                print(f"the reinforced model diverged at step {first.diverged_step}", file=sys.stderr)
             return replace(first, steps=0), 0
         before, data = first.train_time_s, replace(data, forget_labels=labels)
     names = loss.trainable(model)
@@ -151,12 +185,17 @@ def _trained(
     elif names is not None:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in set(names))
-    if loss.needs_reference_model:
-        loss = replace(loss, reference_model=_reference(model, loss, bool(lora), parent_dir))  # type: ignore[type-var]
     if unlearn["weights"] != "fp32":
         model.to(torch.bfloat16)
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    outcome = _run(model, loss, data, optimizer, settings, unlearn["weights"], seed, checkpoint_dir, mark)
+    weights, offload = unlearn["weights"], unlearn.get("offload", False)
+    with in_parts(model, group) as (working, together):
+        if loss.needs_reference_model:
+            reference = _reference(working, loss, bool(lora), parent_dir, together)
+            loss = replace(loss, reference_model=reference)  # type: ignore[type-var]
+        outcome = _run(
+            working, loss, data, optimizer, settings, weights, offload, seed, checkpoint_dir, mark, together
+        )
     outcome = replace(outcome, train_time_s=before + outcome.train_time_s)
     if lora:
         adapters.detach(model.float(), merge=True)
@@ -167,7 +206,7 @@ def _trained(
     return outcome, learning
 
 
-def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path) -> Any:
+def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path, group: Group = ALONE) -> Any:
     """What gives the model before unlearning: this one without its adapters, or a frozen second one.
 
     A second one stays fp32 whatever `unlearn.weights` is; without its adapters this one is rounded with it.
@@ -180,7 +219,8 @@ def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path) -> Any
         for module in reference.get_decoder().children():
             if isinstance(module, torch.nn.ModuleList):
                 del module[loss.layer + 1 :]
-    return partial(nullcontext, place_for_training(reference, place).eval().requires_grad_(False))
+    reference = place_for_training(reference, place).eval().requires_grad_(False)
+    return partial(nullcontext, shard_reference(reference, group))
 
 
 def _run(
@@ -190,15 +230,17 @@ def _run(
     optimizer: dict[str, Any],
     schedule: TrainingSettings,
     weights: str,
+    offload: bool,
     seed: int,
     checkpoint_dir: Path,
     mark: str,
+    group: Group,
 ) -> Outcome:
     """Train with the optimiser, or take the one step of influence unlearning."""
     settings = dict(optimizer)
     if settings["kind"] == "influence":
         del settings["kind"]
-        return one_shot(model, loss, data, schedule.batch_size, schedule.compute, seed, settings)
+        return one_shot(model, loss, data, schedule.batch_size, schedule.compute, seed, settings, group)
     curvature = None
     if "estimator" in settings:
         curvature = Curvature(
@@ -207,5 +249,8 @@ def _run(
             settings.pop("drift_target"),
             settings.pop("curvature_data"),
         )
-    stepper = make_optimizer(model=model, stochastic_rounding=weights == "bf16_stochastic", **settings)
-    return train(model, loss, stepper, data, schedule, seed, curvature, checkpoint_dir, mark)
+    rounding = weights == "bf16_stochastic"
+    stepper = make_optimizer(
+        model=model, stochastic_rounding=rounding, offload=offload, group=group, **settings
+    )
+    return train(model, loss, stepper, data, schedule, seed, curvature, checkpoint_dir, mark, group)

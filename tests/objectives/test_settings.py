@@ -64,6 +64,5 @@ def test_resolved_settings_make_the_optimizer(kind):
 
 def test_training_settings_are_the_blocks_of_the_suite():
     names = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert names == set(Training.model_fields)
-    assert names | {"learning_rate", "weight_decay"} == set(FineTune.model_fields)
+    assert names < set(Training.model_fields) < set(FineTune.model_fields)
     assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(TrainingSettings))

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Batch, Example, micro_batches
+from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.objectives import FineTuning, make_objective
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training.refresh import Curvature, Refresher
@@ -97,7 +98,8 @@ def measured(case: dict[str, Any]) -> int:
         rows = [] if case[name] is None else examples(count, *case[name], vocabulary)
         sets[name] = micro_batches(rows, case["batch_size"], 0) if rows else []
     held += sum(p.numel() * p.element_size() for p in model.parameters())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    again = activations_again(model, case["checkpointing"])
+    with again, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         steps_of(case, model, loss, sets)
     events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
     now = most = 0

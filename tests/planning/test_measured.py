@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.models import forward
 from pipeline_lib.planning.device import Device
 from pipeline_lib.planning.shape import _of_config
 from pipeline_lib.planning.sizes import Lengths
-from pipeline_lib.planning.training import Training, training_memory
+from pipeline_lib.planning.training import Training
+from pipeline_lib.planning.training_memory import LOGITS_AT_ONCE, phases_of
 from tests.paths import REPO
 
 BOUND = 0.05  # relative error; the largest was 0.025
@@ -71,6 +73,7 @@ PLAIN: dict[str, Any] = {
     "batch_size": 4,
     "accumulation": 1,
     "compute": "fp32",
+    "checkpointing": False,
 }
 TUNING = {"forget": None, "objective": {"kind": "FineTuning"}}
 CASES: dict[str, dict[str, Any]] = {
@@ -90,6 +93,9 @@ CASES: dict[str, dict[str, Any]] = {
     "KL": {"objective": {"kind": "KL", "gamma": 1.0}, "reference": True},
     "UNDIAL": {"objective": {"kind": "UNDIAL", "beta": 10.0, "alpha": 1.0}, "reference": True},
     "RMU": {"objective": RMU, "reference": True},
+    "checkpointing": {"checkpointing": True, "batch_size": 16},
+    "checkpointing, fine-tuning": {**TUNING, "checkpointing": True, "batch_size": 32},
+    "checkpointing, Sophia": {"checkpointing": True, "batch_size": 16, "optimizer": SOPHIA},
     "adapters": {"lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target": "all-linear"}},
 }
 
@@ -133,9 +139,15 @@ def estimated(case: dict[str, Any]) -> float:
         5.0,
         case["compute"],
         1e9,
+        case["checkpointing"],
+        False,
+        None,
     )
-    parts = training_memory(job).parts
-    return sum(size for name, size in parts.items() if name not in ("runtime", "heap"))
+    return max(sum(parts.values()) for parts in phases_of(job).values())
+
+
+def test_the_plan_knows_when_logits_are_computed_in_pieces() -> None:
+    assert forward.LOGITS_AT_ONCE == LOGITS_AT_ONCE
 
 
 @pytest.mark.parametrize("name", CASES)

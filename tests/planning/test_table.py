@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from pipeline_lib import __main__ as command
-from pipeline_lib.config import load_suite, parse_suite
+from pipeline_lib.config import dump_suite, load_suite, parse_suite
 from pipeline_lib.config.table import run_index
-from pipeline_lib.planning import finished, groups_of, plan_text
+from pipeline_lib.errors import UserError
+from pipeline_lib.planning import check_fits, finished, groups_of, plan_text
 from pipeline_lib.planning.advice import advice
 from pipeline_lib.planning.jobs import jobs_of, memory_of, seconds_of
-from pipeline_lib.planning.training import Training
+from pipeline_lib.planning.training import Training, weight_bytes
 from tests.config.suites import COMMIT, small
 from tests.paths import REPO
 
@@ -107,8 +108,8 @@ def test_what_does_not_fit_is_marked_with_what_would_help() -> None:
     text = plan_text(suite)
     unlearn = next(line for line in text.splitlines() if line.startswith("unlearn"))
     assert " !" in unlearn
-    assert "What would make it fit: unlearn.weights: bf16." in text
-    changed = seven(unlearn={"batch_size": 4, "weights": "bf16"})
+    assert "What would make it fit: unlearn.offload: true." in text
+    changed = seven(unlearn={"batch_size": 4, "offload": True})
     assert memory_of(unlearning(changed)).total <= 80e9
     assert advice(unlearning(changed)) is None, "the advice holds"
 
@@ -117,6 +118,8 @@ def test_what_does_not_fit_is_marked_with_what_would_help() -> None:
     ("gigabytes", "unlearn", "cure"),
     [
         (1000, {}, None),
+        (80, {"offload": True}, None),
+        (40, {}, "unlearn.lora: {rank: 8}"),
         (30, {}, "unlearn.weights: bf16 and unlearn.lora: {rank: 8}"),
         (5, {}, "a smaller model, or a device with more memory: no setting is enough"),
     ],
@@ -131,6 +134,69 @@ def test_one_setting_is_named_where_one_is_enough(
     else:
         assert found is not None
         assert cure in found
+
+
+def test_what_cannot_fit_is_refused_before_any_job_with_what_would_help(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        check_fits(seven())
+    message = str(caught.value)
+    assert "more memory than there is (resources.gpu_memory_gb: 80.0 GB), so no job is started" in message
+    for block, kind in (("finetune", "finetune of seven"), ("unlearn", "unlearn of seven (GradDiff+adamw)")):
+        line = next(line for line in message.splitlines() if line.startswith(f"  {kind}"))
+        assert "optimiser 53.9 GB, weights 27.0 GB, gradients 27.0 GB" in line
+        assert line.endswith(f"What would make it fit: {block}.offload: true.")
+    saving = {"finetune": {"offload": True}, "unlearn": {"offload": True}}
+    check_fits(seven(**saving))
+    check_fits(seven(resources={**GPU, "gpu_memory_gb": 100}))  # within the error of an estimate: marked only
+    check_fits(seven(resources={"gpus": 1}))  # nobody said how much there is
+    check_fits(seven(), lambda *job: True)  # what is done needs nothing
+
+
+def test_what_a_reduced_base_does_not_allow_is_refused_before_any_job() -> None:
+    int8 = {"models": {"seven": {**SEVEN, "base": {"kind": "int8"}}}, "resources": {"gpus": 1}}
+    with pytest.raises(UserError, match="seven, GradDiff with adamw: the model's base is int8"):
+        check_fits(seven(**int8))
+    check_fits(seven(**int8, unlearn={"lora": {"rank": 8}}))
+    pruned = {**int8, "models": {"seven": {**SEVEN, "base": {"kind": "pruned", "sparsity": 0.5}}}}
+    check_fits(seven(**pruned))
+    with pytest.raises(UserError, match="GradDiff with muon: the model's base is pruned"):
+        check_fits(seven(**pruned, optimizers={"muon": {"learning_rate": 1e-5}}))
+
+
+def test_on_a_cpu_only_more_than_any_try_can_have_is_refused() -> None:
+    check_fits(seven(resources={"memory_mb": 2000}))
+    with pytest.raises(
+        UserError, match=r"resources.memory_limit_mb: 67.1 GB.*\n(.|\n)*checkpointing|weights"
+    ):
+        check_fits(seven(resources={"memory_limit_mb": 64000}))
+
+
+def test_the_command_shows_the_plan_and_then_refuses(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(dump_suite(seven()))
+    assert command.main(["plan", str(path)]) == 1
+    shown = capsys.readouterr()
+    assert "Largest: unlearn of seven" in shown.out and "so no job is started" in shown.err
+
+
+def test_settings_that_save_memory_save_what_the_plan_says() -> None:
+    parameters = 6738415616
+    plain = memory_of(unlearning(seven()))
+    offloaded = memory_of(unlearning(seven(unlearn={"batch_size": 4, "offload": True})))
+    assert plain.total - offloaded.total == pytest.approx(8 * parameters)
+    batch = {"batch_size": 32}
+    again = memory_of(unlearning(seven(unlearn={**batch, "checkpointing": True})))
+    assert again.total < memory_of(unlearning(seven(unlearn=batch))).total - 20e9
+    lora = {"batch_size": 4, "lora": {"rank": 8}}
+    wide = memory_of(unlearning(seven(unlearn=lora)))
+    base = {"seven": {**SEVEN, "base": {"kind": "int8"}}}
+    narrow = unlearning(seven(models=base, unlearn=lora))
+    assert weight_bytes(narrow) < 0.3 * 4 * parameters < wide.parts["weights"]
+    tuned = seven(finetune={"weights": "bf16", "lora": {"rank": 8}})
+    work = next(job.work for job in jobs_of(tuned) if job.kind == "finetune")
+    assert work is not None and memory_of(work).total < 35e9
 
 
 def test_the_advice_is_followed_and_then_the_job_fits() -> None:

@@ -1,0 +1,147 @@
+"""A smaller model before unlearning: pruned by magnitude, or with 8-bit weights under trainable adapters.
+
+Both act on the linear layers of the decoder; embeddings, output embedding and norms stay. Shapes: a layer's
+weight W is (out, in).
+
+Pruned: in each W the share `sparsity` of the smallest |w| becomes 0 (Han et al. 2015, arXiv 1506.02626;
+Jia et al. 2023, arXiv 2304.04934, prune before they unlearn). Training keeps zeros at 0 by masking gradients.
+
+8 bits: each row of W is rounded to whole multiples of max|w| / 127, so a weight moves by at most half of that
+(symmetric, no zero point, weights alone: activations stay as they are). A layer in memory takes 1 byte a
+weight; it is widened while it multiplies and once more in the backward pass, never as a whole model.
+bitsandbytes rounds rows the same way, but its product on a GPU rounds activations too, and what it trains is
+then not what fp32 files say. Here the merged fp32 weights are the function that was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.base_rules import base_fault
+from pipeline_lib.models.recompute import again_in_backward
+
+LEVELS = 127
+
+
+def reduce_model(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
+    """Prune the weights, or round them to what 8 bits can say, in place; facts for run.json.
+
+    `base`: the model block's, with `kind`; None changes nothing. The weights keep their type: the files of an
+    8-bit base are fp32 files of 8-bit values.
+    """
+    if base is None:
+        return {}
+    with torch.no_grad():
+        for _, layer in linear_layers(model):
+            weight = layer.weight
+            if base["kind"] == "pruned":
+                flat = weight.view(-1)
+                flat[flat.abs().argsort()[: round(base["sparsity"] * flat.numel())]] = 0
+            else:
+                weight.copy_(_widened(*_rounded(weight.float())))
+    return base_facts(model, base)
+
+
+def base_facts(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
+    """{"base": what a model's weights are now}, for run.json; {} without a base.
+
+    Beside the settings: `zeros`, their share in linear layers, and the type of the weights in files, which is
+    also the type they are evaluated in.
+
+    An unlearned model has as many zeros as its base where all weights were trained; merged adapters fill
+    them.
+    """
+    if base is None:
+        return {}
+    weights = [layer.weight for _, layer in linear_layers(model)]
+    zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+    return {"base": {**base, "zeros": zeros, "stored_and_evaluated_as": "float32"}}
+
+
+def hold_reduced(model: Any, base: dict[str, Any] | None, training: dict[str, Any], optimizer: str) -> None:
+    """Make a reduced model ready to be trained, in place: call it before adapters are attached.
+
+    `training`: the settings `unlearn`. Pruned weights: zeros get no gradient, so elementwise optimisers leave
+    them. 8 bits: linear layers become `Int8Linear`; `adapters.detach` makes plain ones of them again. Where
+    nothing is trained (`optimizer` "none") nothing is done. Raises `UserError` for settings that would not
+    keep the base what it is.
+    """
+    if base is None or optimizer == "none":
+        return
+    if fault := base_fault(base["kind"], training, optimizer):
+        raise UserError(fault)
+    if base["kind"] == "int8":
+        for name, layer in list(linear_layers(model)):
+            model.set_submodule(name, Int8Linear(layer))
+    elif not training["lora"]:
+        for _, layer in linear_layers(model):
+            layer.weight.register_post_accumulate_grad_hook(_keep_zeros)
+
+
+def linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """The decoder's linear layers with their names in `model`; the output embedding is not among them.
+
+    `UserError` where a layer is of another kind (GPT-2's Conv1D): its rows are not outputs.
+    """
+    inside = {id(module) for module in model.get_decoder().modules()}
+    output = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if id(module) not in inside or module is output:
+            continue
+        if type(module).__name__ == "Conv1D":
+            raise UserError(
+                f"`base` needs linear layers; {name} of {type(model).__name__} is a Conv1D. Leave `base` out."
+            )
+        if isinstance(module, torch.nn.Linear):
+            yield name, module
+
+
+@torch.no_grad()
+def _keep_zeros(weight: torch.Tensor) -> None:
+    assert weight.grad is not None
+    weight.grad.mul_(weight != 0)
+
+
+class Int8Linear(torch.nn.Linear):
+    """x W^T + b with W in 8 bits and a scale a row; W is no parameter and never learns."""
+
+    scale: torch.Tensor
+
+    def __init__(self, layer: torch.nn.Linear):
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        values, scale = _rounded(layer.weight.detach().float())
+        del self.weight
+        self.register_buffer("weight", values)  # (out, in), int8
+        self.register_buffer("scale", scale)  # (out, 1), fp32
+        self.bias = layer.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) -> (..., out), in the type of x, or autocast's; the wide W is not kept for backward."""
+        return again_in_backward(self._product, x)
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, _widened(self.weight, self.scale).to(x.dtype), self.bias)
+
+    @torch.no_grad()
+    def plain(self) -> torch.nn.Linear:
+        """The same layer with fp32 weights."""
+        layer = torch.nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        layer.weight = torch.nn.Parameter(_widened(self.weight, self.scale))
+        layer.bias = self.bias
+        return layer
+
+
+def _rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 values (out, in) and the scale of each row (out, 1); rounding what was rounded changes nothing."""
+    scale = weight.abs().amax(1, keepdim=True) / LEVELS
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
+    return (weight / scale).round_().to(torch.int8), scale
+
+
+def _widened(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return values.to(torch.float32).mul_(scale)

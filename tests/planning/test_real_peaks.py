@@ -1,0 +1,39 @@
+"""The plan's memory against the resident memory of whole jobs on a CPU: within 15 %."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+from tests.paths import REPO
+
+BOUND = 0.15
+CASES = ["fine-tuning, AdamW", "GradDiff, AdamW", "GradDiff, LoRA"]  # benchmarks/memory.py has more
+
+
+@cache
+def measurements() -> dict[str, dict[str, float]]:
+    """All cases in one process, which imports torch once and forks for each job."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", "--json", *CASES],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "CUDA_VISIBLE_DEVICES": ""},
+        cwd=REPO,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads resident memory as Linux tells it")
+@pytest.mark.parametrize("case", CASES)
+def test_the_estimate_is_near_the_peak_of_the_job(case: str) -> None:
+    found = measurements()[case]
+    assert found["measured"] > 300e6  # a job that did not run holds nothing
+    assert found["bytes"] == pytest.approx(found["measured"], rel=BOUND)
