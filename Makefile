@@ -18,7 +18,7 @@ TEST_WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench lock clean
+.PHONY: help setup run test check audit format bench cluster faults lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -51,12 +51,23 @@ check: $(STAMP) ## check format, lint, types, the suite's JSON schema and the wo
 	@$(IN_VENV) python -m pipeline_lib schema --check
 	@$(IN_VENV) snakefmt --check workflow
 	@$(IN_VENV) snakemake --lint
+	@$(IN_VENV) python .ci/audit.py
+
+audit: $(STAMP) ## hold the pinned packages against known advisories (also part of check)
+	@$(IN_VENV) python .ci/audit.py
 
 format: $(STAMP) ## put Python and Snakemake files into the project's format
 	@$(IN_VENV) ruff check --fix-only --quiet . && ruff format . && snakefmt workflow
 
 bench: $(STAMP) ## print the benchmark tables
 	@$(IN_VENV) for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; python "$$script" || exit 1; done
+
+cluster: $(STAMP) ## install SLURM where that is allowed, and test on a cluster of one node
+	@tests/cluster/install.sh || echo "The tests will say what they skip."
+	@$(IN_VENV) python -m pytest tests/cluster $(ARGS)
+
+faults: $(STAMP) ## kill, starve and damage runs, and print what became of each
+	@$(IN_VENV) python -m tests.failures $(ARGS)
 
 lock: ## renew requirements.lock from the ranges in pyproject.toml
 	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \

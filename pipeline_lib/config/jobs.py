@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline_lib.blocks import (
     Block,
     Count,
     CountOrZero,
+    Faults,
     NonNegative,
     Positive,
     Share,
     Switch,
 )
 
+Weights = Literal["fp32", "bf16", "bf16_stochastic"]
 
-class Training(Block):
-    """How long and in what pieces a model is trained."""
 
-    epochs: Positive = Field(5.0, description="Of the forget set; of the training data when fine-tuning")
-    batch_size: Count = 8
-    accumulation: Count = 1
-    warmup: Share = 0.0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    max_grad_norm: Positive = 1.0
-    compute: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Of forward and backward; weights stay as they are"
-    )
-    checkpoint_seconds: NonNegative = Field(300.0, description="Time between checkpoints; 0 = every step")
+# What is left off is left out of resolved settings: runs that never asked for it keep their identity.
+def _off(value: object) -> bool:
+    return not value
+
+
+def _plain(value: object) -> bool:
+    return value == "fp32"
 
 
 class LoRA(Block):
@@ -46,10 +43,38 @@ class LoRA(Block):
     )
 
 
+class Training(Block):
+    """How long and in what pieces a model is trained, and what is held in memory meanwhile."""
+
+    epochs: Positive = Field(5.0, description="Of the forget set; of the training data when fine-tuning")
+    batch_size: Count = 8
+    accumulation: Count = 1
+    warmup: Share = 0.0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: Positive = 1.0
+    compute: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of forward and backward; weights stay as they are"
+    )
+    checkpoint_seconds: NonNegative = Field(300.0, description="Time between checkpoints; 0 = every step")
+    checkpointing: Switch = Field(
+        False,
+        description="Keep each layer's input alone for the backward pass and compute the rest again: the "
+        "same result from less memory, in about a third more time",
+        exclude_if=_off,
+    )
+    offload: Switch = Field(
+        False,
+        description="Keep the optimiser's states in the machine's memory and take its steps on the CPU: the "
+        "GPU holds weights, gradients and activations; about 12 bytes a parameter and seconds a step more "
+        "for the machine",
+        exclude_if=_off,
+    )
+
+
 class Unlearn(Training):
     """How unlearning runs are trained."""
 
-    weights: Literal["fp32", "bf16", "bf16_stochastic"] = Field(
+    weights: Weights = Field(
         "fp32",
         description="Precision of weights and optimiser states; bf16 rounds each step to the nearest, "
         "bf16_stochastic rounds weights up or down at random, right in the mean",
@@ -63,16 +88,52 @@ class FineTune(Training):
     epochs: Positive = 5.0
     learning_rate: Positive = 1e-5
     weight_decay: NonNegative = 0.0
+    weights: Weights = Field(
+        "fp32", description="As in `unlearn`; the finished model is written in fp32", exclude_if=_plain
+    )
+    lora: LoRA | None = Field(
+        None, description="As in `unlearn`; default: all weights are trained", exclude_if=_off
+    )
+
+
+RetryFactor = Annotated[float, Field(ge=1, le=4, allow_inf_nan=False)]
 
 
 class Resources(Block):
     """What one job asks for."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: CountOrZero = Field(0, description="GPUs a training or evaluation job requests")
+    gpus: CountOrZero = Field(
+        0, description="GPUs a job requests on each of its machines; evaluation uses one of them"
+    )
+    processes: Count | None = Field(
+        None,
+        description="Processes on one machine that train one model together; default: one for each GPU, or "
+        "one (docs/distributed.md)",
+    )
+    nodes: Count = Field(1, description="Machines that train one model together, through SLURM")
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full: in training each process holds a part of weights, gradients and optimiser states, "
+        "not all of them",
+    )
     threads: Count = 1
-    memory_mb: Count = 2000
-    minutes: Count = 60
+    memory_mb: Count = Field(
+        2000,
+        description="Memory of the machine, in MiB, that a job asks a cluster for at its first try; where a "
+        "suite does not say, each job asks for what the plan estimates (docs/cluster.md)",
+    )
+    minutes: Count = Field(60, description="Time that a job asks a cluster for, likewise")
+    retry_factor: RetryFactor = Field(
+        1.5, description="A job that is tried again asks for so many times more memory and time"
+    )
+    memory_limit_mb: Count | None = Field(
+        None, description="No try asks for more: the memory of the cluster's nodes; default: no limit"
+    )
+    minutes_limit: Count | None = Field(
+        None,
+        description="No try asks for more: the longest time of the cluster's partition; default: no limit",
+    )
     gpu_memory_gb: Positive | None = Field(
         None, description="Memory of one GPU in GB (1e9 bytes): the plan marks what will not fit"
     )
@@ -82,3 +143,18 @@ class Resources(Block):
         "default by kind of device (docs/planning.md)",
     )
     keep_models: Switch = Field(True, description="False deletes unlearned models once they are evaluated")
+
+    @property
+    def per_node(self) -> int:
+        """Processes of a training job on each of its machines."""
+        return self.processes or max(self.gpus, 1)
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> Resources:
+        if self.gpus and self.device != "cpu" and self.per_node > self.gpus:
+            allowed = f"every process needs a GPU of its own, and `gpus` is {self.gpus}"
+            raise Faults([("processes", f"found {self.per_node}; {allowed}")])
+        if self.sharding != "none" and self.per_node * self.nodes == 1:
+            cure = "set `gpus` or `processes` above 1, or leave `sharding` out"
+            raise Faults([("sharding", f"needs more than one process to divide a model among; {cure}")])
+        return self

@@ -2,6 +2,7 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,7 +11,7 @@ REPOSITORY = Path(workflow.basedir).parent
 if str(REPOSITORY) not in sys.path:
     sys.path.insert(0, str(REPOSITORY))
 
-from pipeline_lib.config import dump_suite, parse_suite
+from pipeline_lib.config import check_suite_files, dump_suite, parse_suite
 from pipeline_lib.config.table import (
     ANCHORS,
     anchors_of,
@@ -20,15 +21,26 @@ from pipeline_lib.config.table import (
 )
 from pipeline_lib.errors import UserError
 from pipeline_lib.locking import hold_lock
-from pipeline_lib.planning import check_access, check_context, finished, plan_text
+from pipeline_lib.planning import (
+    check_access,
+    check_context,
+    check_fits,
+    finished,
+    plan_text,
+)
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
+from pipeline_lib.status import ending_text
+from pipeline_lib.tracking import start_tracking
 
 try:
+    check_suite_files(workflow.overwrite_configfiles)
     SUITE = parse_suite(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+STARTED = time.time()
+TRACKERS = []  # what ends the experiment tracker, where the suite has one
 OUT = Path("results") / SUITE.suite
 TABLES = tables_of(SUITE.resolved())
 RUNS = run_index(SUITE)
@@ -40,7 +52,6 @@ TRIAL = f"{ROW}/trial{{trial}}"
 ANCHOR = "{task}/{model}/{method}/none/seed{seed}"
 RESOURCES = SUITE.resources
 DEVICE = RESOURCES.device
-GPU = {"gpu": RESOURCES.gpus} if RESOURCES.gpus else {}
 TABLE_FORMS = ["csv", "md", "tex"]
 FIGURE_FORMS = ["svg", "png"]
 
@@ -242,12 +253,29 @@ def announce():
     """Print what the study will need and what cannot be had, before its first job."""
     try:
         check_context(SUITE)
+        check_fits(SUITE, finished(OUT))
         print(plan_text(SUITE, finished(OUT)), *check_access(SUITE), sep="\n")
+        TRACKERS.append(start_tracking(SUITE, OUT))
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def take_leave():
+    """Print what failed, with the last lines of its log, after the last job."""
+    for end in TRACKERS:
+        end()
+    print(ending_text(SUITE, OUT, since=STARTED))
 
 
 onstart:
     # Released by the operating system however this process ends, so a kill leaves nothing to unlock.
     hold_lock(OUT / ".lock")
     announce()
+
+
+onsuccess:
+    take_leave()
+
+
+onerror:
+    take_leave()

@@ -32,8 +32,7 @@ rule prepare_data:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=15,
+        **small(),
     params:
         task=lambda wildcards: SUITE.tasks[wildcards.task].data_settings(),
         code=lambda wildcards: [

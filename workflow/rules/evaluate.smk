@@ -14,9 +14,7 @@ rule evaluate:
         "../../environment.yml"
     threads: RESOURCES.threads
     resources:
-        **GPU,
-        mem_mb=RESOURCES.memory_mb,
-        runtime=RESOURCES.minutes,
+        **asked("evaluate"),
     params:
         evaluation=evaluation_settings("records"),
         embedder=evaluation_settings("embedder"),
@@ -45,9 +43,7 @@ rule standard_benchmarks:
         "../../environment.yml"
     threads: RESOURCES.threads
     resources:
-        **GPU,
-        mem_mb=RESOURCES.memory_mb,
-        runtime=RESOURCES.minutes,
+        **asked("standard_benchmarks"),
     params:
         benchmarks=evaluation_settings("benchmarks"),
         batch=evaluation_setting("max_tokens_per_batch"),
@@ -74,9 +70,7 @@ rule toxicity:
         "../../environment.yml"
     threads: RESOURCES.threads
     resources:
-        **GPU,
-        mem_mb=RESOURCES.memory_mb,
-        runtime=RESOURCES.minutes,
+        **asked("toxicity"),
     params:
         toxicity=evaluation_settings("toxicity"),
         as_released=evaluation_setting("as_released"),
@@ -109,8 +103,7 @@ rule score:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(),
     params:
         identity=identity,
         code=source_hash("pipeline_lib.steps.score"),

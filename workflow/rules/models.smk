@@ -15,9 +15,7 @@ rule finetune:
         "../../environment.yml"
     threads: RESOURCES.threads
     resources:
-        **GPU,
-        mem_mb=RESOURCES.memory_mb,
-        runtime=RESOURCES.minutes,
+        **asked("finetune"),
     params:
         identity=identity,
         model=lambda wildcards: SUITE.models[wildcards.model].model_dump(
@@ -52,9 +50,7 @@ rule unlearn:
         "../../environment.yml"
     threads: RESOURCES.threads
     resources:
-        **GPU,
-        mem_mb=RESOURCES.memory_mb,
-        runtime=RESOURCES.minutes,
+        **asked("unlearn"),
     params:
         identity=identity,
         objective=lambda wildcards: given(wildcards, "objective"),

@@ -53,8 +53,7 @@ rule paper_table:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         tasks=lambda wildcards: PAPER_TASKS[wildcards.table],
         code=lambda wildcards: source_hash(
@@ -83,8 +82,7 @@ rule paper_figure:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         tasks=lambda wildcards: PAPER_TASKS[wildcards.figure],
         code=lambda wildcards: source_hash(

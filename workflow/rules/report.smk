@@ -15,8 +15,7 @@ rule collect:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         code=source_hash("pipeline_lib.reporting.collect"),
     script:
@@ -39,8 +38,7 @@ rule merge:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         code=source_hash("pipeline_lib.reporting.collect"),
     script:
@@ -67,8 +65,7 @@ rule table:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         code=lambda wildcards: source_hash(
             f"pipeline_lib.reporting.{TABLES[wildcards.table].module}"
@@ -96,8 +93,7 @@ rule figure:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         code=lambda wildcards: source_hash(
             f"pipeline_lib.reporting.{FIGURES[wildcards.figure].module}"
@@ -124,8 +120,7 @@ rule html_report:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(reads_all_runs=True),
     params:
         code=[
             source_hash(f"pipeline_lib.reporting.{module}")

@@ -22,9 +22,7 @@ rule trial:
         "../../environment.yml"
     threads: RESOURCES.threads
     resources:
-        **GPU,
-        mem_mb=RESOURCES.memory_mb,
-        runtime=RESOURCES.minutes,
+        **asked("trial"),
     params:
         identity=identity,
         tuned=lambda wildcards: trial_of(wildcards).tuned,
@@ -59,8 +57,7 @@ rule choose:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=500,
-        runtime=10,
+        **small(),
     params:
         seeds=lambda wildcards: SUITE.tune.seeds,
         select=lambda wildcards: SUITE.tune.select.model_dump(),

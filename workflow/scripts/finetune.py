@@ -1,16 +1,17 @@
 from pathlib import Path
 
-from job import job
+from job import job, shared
 
 with job(snakemake):
     from pipeline_lib.steps import finetune
 
-    finetune.run(
+    shared(
+        snakemake,
+        finetune.run,
         identity=snakemake.params.identity,
         model_settings=snakemake.params.model,
         finetune=snakemake.params.finetune,
         device=snakemake.params.device,
-        threads=snakemake.threads,
         data_dir=Path(snakemake.input.manifest).parent,
         model_dir=Path(snakemake.output.model),
         training_dir=Path(snakemake.output.run).parent,

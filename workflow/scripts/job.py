@@ -1,13 +1,16 @@
-"""What every script shares: output goes to the job's log, and a `UserError` ends without a traceback."""
+"""What every script shares: output goes to the job's log, and a `UserError` ends without a traceback.
+
+Training steps may run in several processes: those start here.
+"""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 # The library lies beside workflow/, installed or not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -15,22 +18,61 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
-    """Send stdout and stderr to the rule's log and end the process with status 1 on any error."""
+    """Send stdout and stderr to the rule's log and end the process with status 1 on any error.
+
+    One process at a time runs a job: what a killed snakemake left running is not started a second time.
+    A machine without disk space or memory is told in a message, as a `UserError` is.
+    """
     from pipeline_lib.errors import UserError
+    from pipeline_lib.faults import explained
+    from pipeline_lib.locking import only_one
 
     log = Path(snakemake.log[0])
-    log.parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
-    with open(log, "w", encoding="utf-8", buffering=1) as handle:
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_one(log.with_name(f".{log.name}.running"), f"the job of {log}"))
+            log.write_text("")
+            # "a": other processes may append too
+            handle = held.enter_context(open(log, "a", encoding="utf-8", buffering=1))
+        except (UserError, OSError) as error:
+            _say(f"error: {explained(error) or error}", terminal)
+            sys.exit(1)
         sys.stdout = sys.stderr = handle
         try:
             yield
         except UserError as error:
-            for stream in (handle, terminal):
-                print(f"error: {error}", file=stream)
+            _say(f"error: {error}", handle, terminal)
             sys.exit(1)
-        except Exception:
-            traceback.print_exc(file=handle)
+        except Exception as error:
+            _say(traceback.format_exc(), handle)
+            if told := explained(error):
+                _say(f"error: {told}", handle, terminal)
+                sys.exit(1)
             raise
         finally:
             sys.stdout, sys.stderr = sys.__stdout__, terminal
+
+
+def _say(text: str, *streams: TextIO) -> None:
+    for stream in streams:
+        with suppress(OSError):  # a log on a full disk
+            print(text, file=stream, flush=True)
+
+
+def shared(snakemake: Any, step: Callable[..., None], **arguments: Any) -> None:
+    """Run a training step in as many processes as the job's resources say; they share its threads.
+
+    Resources `processes` (on each node), `nodes` and `sharding`. They are no parameters, because results do
+    not depend on them but for rounding: a study may go on with another number of GPUs.
+    """
+    from pipeline_lib.distributed.launch import Processes, call
+
+    asked = snakemake.resources
+    on_node = asked.get("processes", max(asked.get("gpu", 1), 1))
+    threads = max(snakemake.threads // on_node, 1)
+    sharded = asked.get("sharding", "none") == "full"
+    processes = Processes(on_node, asked.get("nodes", 1), sharded, threads)
+    arguments["threads"] = threads
+    log = Path(snakemake.log[0])
+    call(step, arguments, processes, log.with_name(f"{log.name}.processes"), log)

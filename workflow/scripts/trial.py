@@ -1,11 +1,13 @@
 from pathlib import Path
 
-from job import job
+from job import job, shared
 
 with job(snakemake):
     from pipeline_lib.steps import trial
 
-    trial.run(
+    shared(
+        snakemake,
+        trial.run,
         identity=snakemake.params.identity,
         trial=int(snakemake.wildcards.trial),
         tuned=snakemake.params.tuned,
@@ -15,7 +17,6 @@ with job(snakemake):
         evaluation=snakemake.params.evaluation,
         max_length=snakemake.params.max_length,
         device=snakemake.params.device,
-        threads=snakemake.threads,
         data_dir=Path(snakemake.input.manifest).parent,
         parent_dir=Path(snakemake.input.parent),
         reference_path=Path(snakemake.input.reference) if snakemake.input.reference else None,

@@ -1,18 +1,19 @@
 from pathlib import Path
 
-from job import job
+from job import job, shared
 
 with job(snakemake):
     from pipeline_lib.steps import unlearn
 
-    unlearn.run(
+    shared(
+        snakemake,
+        unlearn.run,
         identity=snakemake.params.identity,
         objective=snakemake.params.objective,
         optimizer=snakemake.params.optimizer,
         unlearn=snakemake.params.unlearn,
         max_length=snakemake.params.max_length,
         device=snakemake.params.device,
-        threads=snakemake.threads,
         data_dir=Path(snakemake.input.manifest).parent,
         parent_dir=Path(snakemake.input.parent),
         model_dir=Path(snakemake.output.model),
