@@ -1,4 +1,4 @@
-"""`python -m pipeline_lib`: check and plan suites, keep their schema in step, read and write other logs."""
+"""`python -m pipeline_lib`: check, plan and watch suites, keep their schema, read and write other logs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline_lib.commands import logs, plan, suite
+from pipeline_lib.commands import logs, plan, status, suite, track
 from pipeline_lib.errors import UserError
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipeline_lib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (suite, plan, logs):
+    for family in (suite, plan, status, track, logs):
         family.add(commands)
     given = parser.parse_args(arguments)
     try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from pipeline_lib.durations import duration
+
 
 @dataclass(frozen=True)
 class Work:
@@ -21,7 +23,7 @@ class Progress:
     """A bar over all items. After the first batch of each kind of work it prints how long that kind takes."""
 
     def __init__(self, works: list[Work], show: bool):
-        quiet = not sys.stderr.isatty()  # a log file gets a line now and then, not a redrawn bar
+        quiet = not sys.stderr.isatty()  # a job's log makes a line of each state of the bar (joblog.py)
         self.show = show
         self.left: dict[str, int] = {}
         self.tokens: dict[str, int] = {}
@@ -72,12 +74,3 @@ class Progress:
     def say(self, line: str) -> None:
         if self.show:
             tqdm.write(line, file=sys.stderr)
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: 0.4 s, 12 s, 3 min, 2.5 h."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

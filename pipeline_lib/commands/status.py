@@ -1,0 +1,37 @@
+"""How far a study is."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+
+def add(commands) -> None:
+    """`status`."""
+    status = commands.add_parser(
+        "status", help="how far a study is: done, running, failed, diverged, time left; from its files alone"
+    )
+    status.add_argument(
+        "study",
+        metavar="SUITE",
+        nargs="?",
+        default=Path("config.yaml"),
+        type=Path,
+        help="a suite file, or the results folder of a study (default: config.yaml)",
+    )
+    status.add_argument("--all", action="store_true", help="name every row and job")
+    status.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    status.set_defaults(run=_status)
+
+
+def _status(given: Namespace) -> int:
+    from pipeline_lib.status import as_values, report_of, status_text
+    from pipeline_lib.status.report import find_study
+
+    report = report_of(*find_study(given.study))
+    if given.json:
+        print(json.dumps(as_values(report), indent=2, allow_nan=False))
+    else:
+        print(status_text(report, everything=given.all))
+    return 0

@@ -1,0 +1,37 @@
+"""Show a study in an experiment tracker."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+
+def add(commands) -> None:
+    """`track`."""
+    track = commands.add_parser(
+        "track", help="write a study's steps, metrics and settings for TensorBoard, from its files"
+    )
+    track.add_argument(
+        "study",
+        metavar="SUITE",
+        nargs="?",
+        default=Path("config.yaml"),
+        type=Path,
+        help="a suite file, or the results folder of a study (default: config.yaml)",
+    )
+    track.set_defaults(run=_track)
+
+
+def _track(given: Namespace) -> int:
+    from pipeline_lib.config.tracking import Tracking
+    from pipeline_lib.locking import hold_lock
+    from pipeline_lib.status.report import find_study
+    from pipeline_lib.tracking import check_tracker, track
+    from pipeline_lib.tracking.follow import FOLDER
+
+    suite, out = find_study(given.study)
+    check_tracker(suite.tracking or Tracking())
+    hold_lock(out / FOLDER / ".lock")
+    news = track(suite, out)
+    print(f"{news} runs had something new. Look at them with: tensorboard --logdir {out / FOLDER}")
+    return 0
