@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,7 +20,7 @@ from pydantic import (
     Tag,
     model_validator,
 )
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 # pattern -> what it asks for, in words
 PATTERNS = {
@@ -41,12 +44,43 @@ def _not_boolean(value: Any) -> Any:
 # Real numbers may come as text: YAML reads 5e-6, without a point, as a string.
 _REAL = BeforeValidator(_not_boolean)
 
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
+
+def _not_periodic(name: str) -> str:
+    """Snakemake takes a name that repeats itself 20 times for a rule that runs in circles."""
+    if re.search(r"(.+?)\1{19}$", name):
+        raise PydanticCustomError("periodic", "must not end in 20 repetitions of the same letters")
+    return name
+
+
+Name = Annotated[str, StringConstraints(pattern=_NAME), AfterValidator(_not_periodic)]
 Revision = Annotated[str, StringConstraints(pattern=_REVISION)]
-HubId = Annotated[str, StringConstraints(pattern=_HUB_ID)]
+HubId = Annotated[str, StringConstraints(pattern=_HUB_ID, max_length=96)]
 Text = Annotated[str, Field(min_length=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _REAL]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _REAL]
+
+
+def usable_path(path: str) -> str:
+    """A path that a file can have; what the system would say of others comes late and tells little."""
+    if "\0" in path:
+        raise PydanticCustomError("path", "a path holds no character 0")
+    if len(path) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in path.split("/")):
+        raise PydanticCustomError("path", "no file has so long a name; expected a path")
+    return path
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith(("/", "~")) or ".." in parts or {"\\", "$"} & set(path):
+        raise PydanticCustomError("inside", "expected the name of a file inside the folder, without `..`")
+    return path
+
+
+PathText = Annotated[Text, AfterValidator(usable_path)]
+InsidePath = Annotated[PathText, AfterValidator(_inside)]
+
+# Far beyond any sense; without a bound the products and sums of an estimate would overflow.
+_LARGEST = 1e30
+Positive = Annotated[float, Field(gt=0, le=_LARGEST, allow_inf_nan=False), _REAL]
+NonNegative = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False), _REAL]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _REAL]
 Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0, lt=2**31)]

@@ -32,6 +32,7 @@ _EXPECTED = {  # beginning of the validator's error type -> what the field takes
     "finite_number": "expected a finite number",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
+    "string_too_long": "is too long",
     "invalid_key": "a key must be text; put it in quotes",
 }
 _UNQUOTED = (bool, int, float, datetime.date)  # what YAML makes of 3, yes or 2024-01-31
@@ -96,8 +97,8 @@ def _walk(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], Any, t
 
 
 def _key(key: int | str) -> str:
-    """A key as part of a path; one with spaces, dots or line ends in it is quoted."""
-    return str(key) if isinstance(key, int) or re.fullmatch(r"[\w-]+", key) else repr(key)
+    """A key as part of a path; one with spaces, dots or line ends in it is quoted, a long one cut."""
+    return str(key) if isinstance(key, int) or re.fullmatch(r"[\w-]{1,64}", key) else show(key)
 
 
 def _message(found: Any, path: list[str], kind: Any, offered: Collection[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from pipeline_lib.config.runs import Run
 from pipeline_lib.config.suite import Suite
 from pipeline_lib.errors import UserError
 
+TEMPLATE_KEY = "__use_yte__"  # of YTE, a template language that Snakemake reads configuration with
+SHOWN = 30  # faults that a message lists; a list that stands there 50 times has hundreds, all alike
+
 
 def parse_suite(raw: Any) -> Suite:
     """Check a suite; raises one `UserError` with a line for each fault: field, found, allowed."""
@@ -25,7 +30,9 @@ def parse_suite(raw: Any) -> Suite:
         described = describe(error, Suite, extra=["preset"])
         faults = dict.fromkeys(f"  {path}: {message}" for path, message in described)
         count = "an error" if len(faults) == 1 else f"{len(faults)} errors"
-        raise UserError(f"the suite has {count}:\n" + "\n".join(faults)) from None
+        rest = len(faults) - SHOWN
+        lines = [*list(faults)[:SHOWN], *([f"  and {rest} more"] if rest > 0 else [])]
+        raise UserError(f"the suite has {count}:\n" + "\n".join(lines)) from None
 
 
 def load_suite(path: Path | str) -> Suite:
@@ -42,6 +49,25 @@ def load_suite(path: Path | str) -> Suite:
         raise UserError(f"{path}: {error}") from None
 
 
+def check_suite_files(paths: Iterable[Path | str]) -> None:
+    """Refuse what Snakemake's reader of `--configfile` lets through: a key twice, and templates.
+
+    Snakemake reads the files first, and a template that it finds has run by then; `load_suite` runs nothing.
+    """
+    for path in paths:
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            raw = json.loads(text)
+        except ValueError:
+            try:
+                raw = _read_yaml(text)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+        if isinstance(raw, dict) and TEMPLATE_KEY in raw:
+            cure = f"{TEMPLATE_KEY} lets a file run code while Snakemake reads it; a suite is data"
+            raise UserError(f"{path}: {cure}.")
+
+
 def dump_suite(suite: Suite) -> str:
     """The resolved suite as YAML: every default spelled out, readable by `load_suite`."""
     return yaml.safe_dump(suite.resolved(), sort_keys=False, allow_unicode=True)
@@ -54,7 +80,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if isinstance(key.value, str) and key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {show(key.value)} stands twice in this block",
                     problem_mark=key.start_mark,
@@ -79,4 +105,4 @@ def _read_yaml(text: str) -> Any:
         raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
-__all__ = ["Run", "Suite", "dump_suite", "load_suite", "parse_suite"]
+__all__ = ["Run", "Suite", "check_suite_files", "dump_suite", "load_suite", "parse_suite"]

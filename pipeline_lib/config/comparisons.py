@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pydantic import Field
 
 from pipeline_lib.blocks import Block, Fault, Text, suggestion
+from pipeline_lib.blocks.faults import show
 
 
 class Comparison(Block):
@@ -35,7 +36,7 @@ def comparison_faults(
         labels = {"first": comparison.first, "second": comparison.second}
         unknown = {part: label for part, label in labels.items() if label not in optimizers}
         for part, label in unknown.items():
-            yield f"{where}.{part}", f"found {label!r}; {suggestion(label, optimizers)}"
+            yield f"{where}.{part}", f"found {show(label)}; {suggestion(label, optimizers)}"
         if unknown:
             continue
         pair = frozenset(labels.values())

@@ -14,6 +14,7 @@ from pipeline_lib.blocks import (
     Fraction,
     HubId,
     Name,
+    PathText,
     Positive,
     Revision,
     Switch,
@@ -59,7 +60,7 @@ class FolderEmbedder(Block):
     """A sentence encoder in a local folder. `$VARIABLES` in the path are expanded."""
 
     source: Literal["folder"]
-    path: Text
+    path: PathText
 
 
 Embedder = Annotated[HubEmbedder | FolderEmbedder, Field(discriminator="source")]
@@ -78,7 +79,7 @@ class FolderClassifier(Block):
     """A text classifier in a local folder. `$VARIABLES` in the path are expanded."""
 
     kind: Literal["folder"]
-    path: Text
+    path: PathText
     label: Text
 
 
@@ -111,7 +112,7 @@ class FilePrompts(Block):
     """Prompts in a JSON-lines file. `$VARIABLES` in the path are expanded."""
 
     source: Literal["file"]
-    path: Text
+    path: PathText
 
 
 class TaskPrompts(Block):
@@ -171,7 +172,9 @@ class Benchmarks(Block):
     )
     limit: Count | None = Field(None, description="At most this many questions a task, spread evenly")
     mmlu_shots: Annotated[CountOrZero, Field(le=5)] = 5
-    folder: Text | None = Field(None, description="Local files instead of the hub; `$VARIABLES` are expanded")
+    folder: PathText | None = Field(
+        None, description="Local files instead of the hub; `$VARIABLES` are expanded"
+    )
 
 
 class Evaluation(Block):

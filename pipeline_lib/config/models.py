@@ -10,12 +10,15 @@ from pipeline_lib.blocks import (
     Block,
     Count,
     Faults,
+    Fraction,
     HubId,
+    PathText,
     Positive,
     Revision,
     Switch,
     Text,
 )
+from pipeline_lib.blocks.faults import show
 
 TEMPLATE = "Question: {prompt}\nAnswer:"
 
@@ -46,7 +49,7 @@ class PromptSettings(Block):
         faults = []
         if self.kind == "template":
             if (self.template or "").count("{prompt}") != 1:
-                faults.append(("template", f"found {self.template!r}; must hold {{prompt}} exactly once"))
+                faults.append(("template", f"found {show(self.template)}; must hold {{prompt}} exactly once"))
             if self.system is not None:
                 faults.append(("system", "goes with `kind: chat`; write it into `template` instead"))
         else:
@@ -65,7 +68,38 @@ class PretrainedPromptSettings(PromptSettings):
     kind: Literal["template", "chat"] = "chat"
 
 
-class ScratchModel(Block):
+class PrunedBase(Block):
+    """The smallest weights of each linear layer are set to 0 before unlearning, and stay 0 in it."""
+
+    kind: Literal["pruned"]
+    sparsity: Fraction = Field(description="Share of each linear layer's weights that become 0")
+
+
+class Int8Base(Block):
+    """Linear layers are rounded to 8 bits before unlearning, which then trains adapters on them."""
+
+    kind: Literal["int8"]
+
+
+BaseSettings = Annotated[PrunedBase | Int8Base, Field(discriminator="kind")]
+
+
+def _none(value: object) -> bool:
+    return value is None
+
+
+class Model(Block):
+    """What every model may have."""
+
+    base: BaseSettings | None = Field(
+        None,
+        description="Make the model smaller, once it is fine-tuned, before it is evaluated and unlearned "
+        "(docs/large-models.md); default: as it is",
+        exclude_if=_none,
+    )
+
+
+class ScratchModel(Model):
     """A small Llama and a byte-level BPE tokenizer, both made from the suite's own data."""
 
     source: Literal["scratch"]
@@ -104,7 +138,7 @@ class ModelShape(Block):
     context: Count | None = Field(None, description="Longest sequence the model can read, in tokens")
 
 
-class HubModel(Block):
+class HubModel(Model):
     """A model of the hub at a pinned revision. `$PIPELINE_MODELS` may hold a local copy."""
 
     source: Literal["hub"]
@@ -115,21 +149,21 @@ class HubModel(Block):
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
-class FolderModel(Block):
+class FolderModel(Model):
     """A local model folder (safetensors and tokenizer). `$VARIABLES` in the path are expanded."""
 
     source: Literal["folder"]
-    path: Text
+    path: PathText
     max_length: Count = 512
     shape: ModelShape | None = Field(None, description="For estimates; default: from its config.json")
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
-class GgufModel(Block):
+class GgufModel(Model):
     """A local GGUF file, dequantised to fp32 when loaded."""
 
     source: Literal["gguf"]
-    path: Text
+    path: PathText
     max_length: Count = 512
     shape: ModelShape | None = Field(None, description="For estimates; default: from its config.json")
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from pipeline_lib.blocks import Block, Fault, Name, suggestion
+from pipeline_lib.blocks.faults import show
 from pipeline_lib.config.methods import SECOND_ORDER
 from pipeline_lib.config.overrides import changed
 
@@ -127,7 +128,9 @@ def _twice(
 
 def _unknown(where: str, labels: Sequence[str], family: Collection[str]) -> list[Fault]:
     return [
-        (where, f"found {label!r}; {suggestion(label, family)}") for label in labels if label not in family
+        (where, f"found {show(label)}; {suggestion(label, family)}")
+        for label in labels
+        if label not in family
     ]
 
 

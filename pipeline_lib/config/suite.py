@@ -30,7 +30,9 @@ from pipeline_lib.config.methods import (
 from pipeline_lib.config.models import ModelSettings, ScratchModel
 from pipeline_lib.config.overrides import changed
 from pipeline_lib.config.runs import Run, RunBlock, expand
+from pipeline_lib.config.sharding import sharding_faults
 from pipeline_lib.config.tasks import TaskSettings
+from pipeline_lib.config.tracking import Tracking
 from pipeline_lib.config.tune import Tune, tune_faults
 
 B = TypeVar("B", Evaluation, FineTune)
@@ -64,6 +66,8 @@ class Suite(Block):
         None, description="Default: every second-order with every first-order optimiser"
     )
     resources: Resources = Resources()
+    # No part of the study: left out of the suite that is kept with its results.
+    tracking: Tracking | None = Field(None, exclude=True, description="Default: no experiment tracker")
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +94,7 @@ class Suite(Block):
             *self._alternative_faults(),
             *self._comparison_faults(),
             *self._tune_faults(),
+            *sharding_faults(self.resources, self._expanded()[0]),
         ]
         if faults:
             raise Faults(dict.fromkeys(faults))

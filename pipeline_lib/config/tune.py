@@ -197,7 +197,7 @@ def _range_faults(tune: Tune, families: Families) -> Iterator[Fault]:
         for label, settings in getattr(tune, family).items():
             where = f"tune.{family}.{label}"
             if label not in blocks:
-                yield where, f"found {label!r}; {suggestion(label, blocks)}"
+                yield where, f"found {show(label)}; {suggestion(label, blocks)}"
                 continue
             allowed = set(type(blocks[label]).model_fields) - {"kind"}
             for name, tried in settings.items():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline_lib.blocks import Block, Count, CountOrZero, HubId, Revision, Text
+from pipeline_lib.blocks import Block, Count, CountOrZero, HubId, PathText, Revision
 from pipeline_lib.data.locate import hub_file
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.texts import document_records, read_documents
@@ -27,7 +27,7 @@ class C4(Block):
     hub: HubId = "allenai/c4"
     revision: Revision = "1588ec454efa1a09f29cd18ddd04fe05fc8653a2"
     shard: Annotated[CountOrZero, Field(le=1023)] = 1  # the one that SOUL reads
-    path: Text | None = None
+    path: PathText | None = None
 
     def place(self) -> tuple[Path, str]:
         """Where the documents are, and what to call that place."""

@@ -70,8 +70,10 @@ def test_optimizers_take_their_settings(kind: str) -> None:
 
 def test_the_training_loop_takes_its_settings() -> None:
     taken = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert set(Training.model_fields) == taken
-    assert set(FineTune.model_fields) == taken | {"learning_rate", "weight_decay"}
+    of_model_and_optimizer = {"checkpointing", "offload"}
+    assert set(Training.model_fields) == taken | of_model_and_optimizer
+    own = {"learning_rate", "weight_decay", "weights", "lora"}
+    assert set(FineTune.model_fields) == taken | of_model_and_optimizer | own
 
 
 def test_tasks_take_their_settings() -> None:

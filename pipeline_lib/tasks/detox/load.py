@@ -39,6 +39,7 @@ from pipeline_lib.data.splits import Task
 from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.c4 import C4
 from pipeline_lib.tasks.detox.pairs import Pair, Pairs, read_pairs
+from pipeline_lib.untrusted import inside
 
 FOLDER = "safe_rlhf"  # below $PIPELINE_DATA; stands in for the hub where it holds the file or PAIRS
 PAIRS = "pairs.jsonl"
@@ -88,7 +89,7 @@ def load(
 def _locate(hub: str, revision: str, file: str, folder: str | None) -> tuple[Path, str]:
     """The file, and what to call the place: of `folder`, else of $PIPELINE_DATA, else of the hub."""
     if folder is not None:
-        path = expanded_folder(folder) / file
+        path = inside(expanded_folder(folder), file)
         if not path.is_file():
             raise UserError(f"PKU-SafeRLHF: expected the file {path}, found none. Check `folder` and `file`.")
         return path, f"{folder}/{file}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.blocks import Count, CountOrZero, Faults, HubId, Revision, Switch, Text
+from pipeline_lib.blocks import Count, CountOrZero, Faults, HubId, InsidePath, PathText, Revision, Switch
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.c4 import C4
@@ -19,12 +19,12 @@ class Settings(TaskSettings):
     source: Literal["detox"]
     hub: HubId = "PKU-Alignment/PKU-SafeRLHF"
     revision: Revision = "ff7ba91063016c78a225b0f74e1c0860bb18230f"  # the first release, which SOUL reads
-    file: Text = Field(
+    file: InsidePath = Field(
         "round0/train.jsonl.xz",
         description="In the hub's repository, or in `folder`: JSON lines, plain or packed (.xz, .gz). Later "
         "revisions of the data set have data/Alpaca-7B/train.jsonl and others",
     )
-    folder: Text | None = Field(
+    folder: PathText | None = Field(
         None,
         description="Where `file` is. Default: $PIPELINE_DATA/safe_rlhf where that has it, or a pairs.jsonl; "
         "else the hub",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline_lib.data.locate import expanded_folder
 from pipeline_lib.data.records import read_records
 from pipeline_lib.data.splits import Task, evaluated_part
+from pipeline_lib.untrusted import inside
 
 
 def load(
@@ -21,18 +22,21 @@ def load(
     only some records have distractors, these are the ones that are evaluated.
     """
     root = expanded_folder(folder)
-    splits = {"forget": read_records(root / forget), **evaluated_part("retain", read_records(root / retain))}
+    splits = {
+        "forget": read_records(inside(root, forget)),
+        **evaluated_part("retain", read_records(inside(root, retain))),
+    }
     judged = ["retain_eval" if "retain_eval" in splits else "retain"]
     learned = ["retain"]
     options = []
     if facts is not None:
-        splits["facts"] = read_records(root / facts)
+        splits["facts"] = read_records(inside(root, facts))
         judged.append("facts")
         learned.append("facts")
         options.append("facts")
     unseen = []
     if holdout is not None:
-        splits["holdout"] = read_records(root / holdout)
+        splits["holdout"] = read_records(inside(root, holdout))
         unseen.append("holdout")
     return Task(
         origin=str(root),

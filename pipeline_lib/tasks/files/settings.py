@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline_lib.blocks import Text
+from pipeline_lib.blocks import InsidePath, PathText
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import TaskSettings, holdout_split
 from pipeline_lib.tasks.files.load import load
@@ -16,11 +16,11 @@ class Settings(TaskSettings):
     """Own data: JSON-lines files of records (id, prompt, answer, group, ...) in one folder."""
 
     source: Literal["files"]
-    folder: Text
-    forget: Text = "forget.jsonl"
-    retain: Text = "retain.jsonl"
-    facts: Text | None = None
-    holdout: Text | None = Field(
+    folder: PathText
+    forget: InsidePath = "forget.jsonl"
+    retain: InsidePath = "retain.jsonl"
+    facts: InsidePath | None = None
+    holdout: InsidePath | None = Field(
         None, description="Records like those to be forgotten that no model learns, for membership inference"
     )
 

@@ -106,9 +106,12 @@ def view_name(split: str, length: int, prompt_tokens: Sequence[int]) -> str:
 def read_book(book: str) -> str:
     """The book's text; the path may hold `~` and $VARIABLES."""
     path = expand(book)
-    if not path.exists():
+    if not path.is_file() and not path.is_dir():
+        found = (
+            "a device" if path.exists() else "nothing"
+        )  # one without an end, as /dev/zero, would be read on
         raise UserError(
-            f"book {book!r}: expected a text file at {path}, found nothing. The paper's book (Harry Potter) "
+            f"book {book!r}: expected a text file at {path}, found {found}. The paper's book (Harry Potter) "
             "is under copyright and comes with no software: give the path of a plain-text file that you "
             "own, a book of the public domain, or `generated`."
         )

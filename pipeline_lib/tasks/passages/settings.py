@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.blocks import Block, Count, CountOrZero, Faults, HubId, Revision, Text
+from pipeline_lib.blocks import Block, Count, CountOrZero, Faults, HubId, PathText, Revision
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.data.texts import chunks, document_records
@@ -22,7 +22,7 @@ class TokenizerOf(Block):
 
     id: HubId | None = None
     revision: Revision | None = None
-    path: Text | None = None
+    path: PathText | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerOf:
@@ -37,7 +37,7 @@ class TextFile(Block):
     """Chunks of a second text, drawn like those of the book."""
 
     source: Literal["text"]
-    path: Text
+    path: PathText
     n: Count = Field(200, description="Chunks")
 
 
@@ -56,7 +56,9 @@ class Settings(TaskSettings):
     """
 
     source: Literal["passages"]
-    book: Text = Field(description="Path of a UTF-8 text ($VARIABLES and ~ are filled in), or `generated`")
+    book: PathText = Field(
+        description="Path of a UTF-8 text ($VARIABLES and ~ are filled in), or `generated`"
+    )
     retain: Annotated[C4 | TextFile | OtherStory, Field(discriminator="source")] = C4()
     tokenizer: TokenizerOf | None = Field(None, description="What measures chunks; null: words")
     n_chunks: Count = Field(200, description="Chunks to forget")

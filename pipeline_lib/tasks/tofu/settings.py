@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline_lib.blocks import Count, CountOrZero, HubId, Revision, Text
+from pipeline_lib.blocks import Count, CountOrZero, HubId, PathText, Revision
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.tofu.load import AUTHOR_SPLITS, RETAIN_OF, ROWS_PER_AUTHOR, load
@@ -18,7 +18,7 @@ class Settings(TaskSettings):
     source: Literal["tofu"]
     hub: HubId = "locuslab/TOFU"
     revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
-    folder: Text | None = None
+    folder: PathText | None = None
     forget: Literal["forget01", "forget05", "forget10"] = "forget10"
     retain_authors: Annotated[Count, Field(le=20)] | None = Field(
         None, description="Only this many of the first 20 authors, instead of the whole retain set"
@@ -28,7 +28,7 @@ class Settings(TaskSettings):
         description="The authors just before the forget set, whom no model learns: the non-members of "
         "membership inference. They leave the retain set, so that it is smaller than TOFU's",
     )
-    alternatives: Text | None = Field(
+    alternatives: PathText | None = Field(
         None,
         description="JSON lines of {question, alternatives: [...]} for the forget set: other answers for DPO "
         "and AltPO, which TOFU itself does not have. `$VARIABLES` in the path are expanded",

@@ -1,0 +1,112 @@
+"""The shipped suites, spoiled in hundreds of ways: each plans and dry-runs, or is refused in one message."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, note, settings
+
+from pipeline_lib.config import Suite, dump_suite, parse_suite
+from pipeline_lib.config.table import run_index, run_labels, tuned_index
+from pipeline_lib.errors import UserError
+from pipeline_lib.planning import check_access, check_context, check_fits, finished, plan_text
+from pipeline_lib.reporting.catalog import tables_of
+from tests.config.dry_run import dry_run
+from tests.config.mutations import mutants
+from tests.paths import REPO
+
+MUTANTS = 500
+DRY_RUN_JOBS = 40  # models of a mutant: larger DAGs say nothing new and take seconds
+COUNTS: Counter[str] = Counter()
+
+
+def _shipped() -> dict[str, dict[str, Any]]:
+    """The suites as files hold them, with one seed of each, which keeps their DAGs small."""
+    suites = {}
+    for path in (REPO / "config.yaml", *sorted((REPO / "config").glob("*.yaml"))):
+        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        suites[path.stem] = {**suite, "seeds": suite.get("seeds", [0])[:1]}
+    return suites
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """No model, data or hub of this machine decides what comes of a mutant."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("fuzz")
+        patch.chdir(folder)
+        for name in ("PIPELINE_DATA", "PIPELINE_MODELS", "PIPELINE_TASKS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+        yield
+
+
+@settings(max_examples=MUTANTS, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(mutants(_shipped()))
+def test_a_spoiled_suite_is_planned_and_dry_runs_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, mutant: tuple[str, str, Any]
+) -> None:
+    name, done, raw = mutant
+    note(f"{name}: {done}")  # without shrinking, which would take minutes, this says where to look
+    COUNTS["mutants"] += 1
+    before = copy.deepcopy(raw)
+    try:
+        suite = planned(raw)
+    except UserError as error:
+        check_message(str(error))
+        COUNTS["refused"] += 1
+        if crc32(str(error).encode()) % 10 == 0 and "suite" in raw:  # a tenth, the same ones on every run
+            refused = dry_run(raw, tmp_path_factory.mktemp("dry")).refused
+            later = not str(error).startswith("the suite has")  # told when jobs are about to start
+            assert str(error) in refused if refused else later, refused
+            COUNTS["refused by snakemake"] += refused is not None
+        return
+    assert repr(raw) == repr(before), "reading a suite changed it"
+    COUNTS["valid"] += 1
+    if len(run_index(suite)) + sum(len(row.trials) for row in tuned_index(suite).values()) <= DRY_RUN_JOBS:
+        folder = tmp_path_factory.mktemp("dry")
+        planned_jobs = dry_run(raw, folder)
+        assert planned_jobs.refused is None, planned_jobs.refused
+        assert planned_jobs.jobs > len(run_index(suite))
+        assert not (folder / "results").exists() and not list(Path.cwd().rglob("pwned*"))
+        COUNTS["dry runs"] += 1
+
+
+def test_the_mutants_were_enough_of_both_kinds() -> None:
+    """Runs after the fuzz, which counts; a fuzz whose mutants are all refused would test half of it."""
+    if COUNTS["mutants"] == 0:
+        pytest.skip("the fuzz did not run in this process")
+    print(dict(COUNTS))
+    assert COUNTS["mutants"] >= MUTANTS
+    assert COUNTS["refused"] >= MUTANTS // 4 and COUNTS["valid"] >= MUTANTS // 4
+    assert COUNTS["dry runs"] >= MUTANTS // 10 and COUNTS["refused by snakemake"] >= MUTANTS // 50
+
+
+def planned(raw: Any) -> Suite:
+    """Everything that the workflow asks of a suite before its first job; `UserError` where it is refused."""
+    suite = parse_suite(raw)
+    check_context(suite)
+    check_fits(suite, finished("results/none"))
+    assert plan_text(suite, finished("results/none")).startswith(f"Plan of {suite.suite!r}")
+    check_access(suite)
+    assert tables_of(suite.resolved())
+    json.dumps(run_labels(suite), allow_nan=False)
+    for row in tuned_index(suite).values():
+        json.dumps([trial.tuned for trial in row.trials.values()], allow_nan=False)
+    assert parse_suite(yaml.safe_load(dump_suite(suite))).resolved() == suite.resolved()
+    return suite
+
+
+def check_message(message: str) -> None:
+    """One message for people: it can be printed, is no flood, and speaks of the suite, not of Python."""
+    message.encode("utf-8")
+    assert len(message) < 20_000 and len(message.splitlines()) <= 40, message[:1000]
+    for noise in ("Traceback", "pydantic", "Input should", "Value error", "NoneType", 'File "'):
+        assert noise not in message, message
