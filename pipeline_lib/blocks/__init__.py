@@ -6,6 +6,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -74,8 +75,16 @@ def _inside(path: str) -> str:
     return path
 
 
-PathText = Annotated[Text, AfterValidator(usable_path)]
-InsidePath = Annotated[PathText, AfterValidator(_inside)]
+@dataclass(frozen=True)
+class OnThisMachine:
+    """Marks a path of a suite at which something must be, but where the value is `unless`."""
+
+    unless: str | None = None
+
+
+_Path = Annotated[Text, AfterValidator(usable_path)]
+PathText = Annotated[_Path, OnThisMachine()]
+InsidePath = Annotated[_Path, AfterValidator(_inside)]  # within a folder that is named elsewhere
 
 # Far beyond any sense; without a bound the products and sums of an estimate would overflow.
 _LARGEST = 1e30

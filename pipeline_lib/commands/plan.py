@@ -19,7 +19,14 @@ def add(commands) -> None:
 
 def _plan(given: Namespace) -> int:
     from pipeline_lib.config import load_suite
-    from pipeline_lib.planning import check_access, check_context, check_fits, finished, plan_text
+    from pipeline_lib.planning import (
+        check_access,
+        check_context,
+        check_files,
+        check_fits,
+        finished,
+        plan_text,
+    )
 
     suite = load_suite(given.file)
     check_context(suite)
@@ -27,6 +34,7 @@ def _plan(given: Namespace) -> int:
     print(plan_text(suite, done))
     check_fits(suite, done)
     if given.access:
+        check_files(suite, done)
         lines = check_access(suite)
         print("\n".join(["", *lines]) if lines else "\nAll models and data are at hand.")
     return 0

@@ -9,15 +9,24 @@ from pathlib import Path
 from pipeline_lib.errors import UserError
 
 
+def expand(path: str) -> Path:
+    """`path` with $NAME, ${NAME} and ~ filled in; a variable that is not set is an error."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not os.environ.get(name):
+            raise UserError(
+                f"{path}: the environment variable {name} is not set. Set it (export {name}=/some/folder) "
+                "or write the path out."
+            )
+        return os.environ[name]
+
+    return Path(re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, path)).expanduser()
+
+
 def expanded_folder(folder: str) -> Path:
     """`folder` with `~` and `$VARIABLES` filled in; it must exist."""
-    expanded = os.path.expandvars(os.path.expanduser(folder))
-    unset = re.search(r"\$\{?\w+\}?", expanded)
-    if unset:
-        raise UserError(
-            f"folder {folder!r}: the variable {unset.group()} is not set; set it or write out the path"
-        )
-    path = Path(expanded)
+    path = expand(folder)
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise UserError(f"folder {folder!r}: expected a folder at {path.absolute()}, found {found}")

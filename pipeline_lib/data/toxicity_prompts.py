@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.locate import hub_file
+from pipeline_lib.data.locate import expand, hub_file
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl
@@ -89,7 +89,7 @@ def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
 
 def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
     if settings["source"] == "file":
-        path = Path(os.path.expandvars(os.path.expanduser(settings["path"])))
+        path = expand(settings["path"])
         if not path.is_file():
             raise UserError(f"prompts {settings['path']}: expected a JSON-lines file at {path}, found none")
         return path, settings["path"]

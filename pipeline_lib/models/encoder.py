@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from pipeline_lib.data.batching import Example, token_budget_batches
+from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.memory import halve_on_out_of_memory
-from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
+from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.source import weight_hashes
 from pipeline_lib.untrusted import check_model_folder
 

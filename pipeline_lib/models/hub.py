@@ -12,21 +12,6 @@ from pipeline_lib.errors import UserError
 DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]  # *.model: sentencepiece
 
 
-def expand(path: str) -> Path:
-    """`path` with $NAME, ${NAME} and ~ filled in; a variable that is not set is an error."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if not os.environ.get(name):
-            raise UserError(
-                f"{path}: the environment variable {name} is not set. Set it (export {name}=/some/folder) "
-                "or write the path out."
-            )
-        return os.environ[name]
-
-    return Path(re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, path)).expanduser()
-
-
 def check_pinned(model_id: str, revision: str) -> None:
     """Refuse an id that is none, and a revision that may point at other weights tomorrow."""
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model_id):

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.faults import explained
 from pipeline_lib.files import sha256
-from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
+from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.untrusted import check_model_folder
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.hub import check_pinned, download, expand, first_line, local_copy
+from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.source import TOKENIZER_FILES, load_gguf
 from pipeline_lib.untrusted import check_model_folder
 

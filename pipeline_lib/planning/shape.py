@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline_lib.config.models import ModelSettings, ScratchModel
+from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.hub import expand, local_copy
+from pipeline_lib.models.hub import local_copy
 
 # Families whose feed-forward part is not gated: two matrices instead of three (config.json: model_type).
 UNGATED = frozenset({"opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "bloom", "falcon", "phi", "starcoder2"})

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline_lib.blocks import Block, Count, CountOrZero, HubId, PathText, Revision
-from pipeline_lib.data.locate import hub_file
+from pipeline_lib.data.locate import expand, hub_file
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.texts import document_records, read_documents
-from pipeline_lib.models.hub import expand
 
 
 class C4(Block):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import sha256
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
-from pipeline_lib.models.hub import expand
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_source
 from tests.models.conftest import SMOLLM2, same_weights

@@ -24,6 +24,7 @@ from pipeline_lib.locking import hold_lock
 from pipeline_lib.planning import (
     check_access,
     check_context,
+    check_files,
     check_fits,
     finished,
     plan_text,
@@ -252,6 +253,9 @@ def files_named(names):
 def announce():
     """Print what the study will need and what cannot be had, before its first job."""
     try:
+        # A part of the study, asked for by name, may do without the files of the others.
+        if not workflow.dag_settings.targets:
+            check_files(SUITE, finished(OUT))
         check_context(SUITE)
         check_fits(SUITE, finished(OUT))
         print(plan_text(SUITE, finished(OUT)), *check_access(SUITE), sep="\n")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.blocks import Block, Count, CountOrZero, Faults, HubId, PathText, Revision
+from pipeline_lib.blocks import Block, Count, CountOrZero, Faults, HubId, OnThisMachine, PathText, Revision
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.data.texts import chunks, document_records
@@ -56,7 +56,7 @@ class Settings(TaskSettings):
     """
 
     source: Literal["passages"]
-    book: PathText = Field(
+    book: Annotated[PathText, OnThisMachine(unless="generated")] = Field(
         description="Path of a UTF-8 text ($VARIABLES and ~ are filled in), or `generated`"
     )
     retain: Annotated[C4 | TextFile | OtherStory, Field(discriminator="source")] = C4()

@@ -1,0 +1,64 @@
+"""Whether the files and folders that a suite names are there, looked up before any job starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, get_args
+
+from pipeline_lib.blocks import Block, OnThisMachine
+from pipeline_lib.data.locate import expand
+from pipeline_lib.errors import UserError
+from pipeline_lib.planning.jobs import jobs_of
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.suite import Suite
+    from pipeline_lib.planning.table import Done
+
+
+def check_files(suite: Suite, done: Done | None = None) -> None:
+    """Raises one `UserError` for all paths of models, data and evaluations at which there is nothing.
+
+    `done` says which jobs need not run any more, and so read nothing; None means none of them.
+    """
+    blocks: dict[str, Block] = {}
+    for job in jobs_of(suite):
+        if done is None or not done(job.kind, job.key, job.trial):
+            task, model = job.key[:2]
+            if job.kind == "finetune":
+                blocks[f"models.{model}"] = suite.models[model]
+                blocks[f"tasks.{task}"] = suite.tasks[task]
+            else:
+                blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
+    faults = dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block))
+    if faults:
+        raise UserError("not all files that this suite names are there:\n  " + "\n  ".join(faults))
+
+
+def _faults(where: str, block: Block) -> Iterator[str]:
+    for name, field in type(block).model_fields.items():
+        value = getattr(block, name)
+        here = f"{where}.{name}"
+        if isinstance(value, Block):
+            yield from _faults(here, value)
+        elif isinstance(value, str):
+            found = _marks([*field.metadata, field.annotation])
+            marks = [mark for mark in found if isinstance(mark, OnThisMachine)]
+            if marks and value not in [mark.unless for mark in marks]:
+                yield from _missing(here, value)
+
+
+def _marks(found: Iterable[Any]) -> Iterator[Any]:
+    """What a field's type is annotated with, also inside `| None`."""
+    for item in found:
+        yield item
+        yield from _marks(get_args(item))
+
+
+def _missing(where: str, value: str) -> Iterator[str]:
+    try:
+        path = expand(value)
+    except UserError as error:
+        yield f"{where}: {error}"
+        return
+    if not path.exists():
+        yield f"{where}: expected a file or folder at {path.absolute()}, found nothing"
