@@ -181,7 +181,7 @@ def test_unknown_splits_are_refused() -> None:
 def test_folder_errors_name_the_cure(stand_in: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found nothing"):
         tofu.load(**HUB, folder=str(tmp_path / "none"), forget="forget01")
-    with pytest.raises(UserError, match=r"variable \$NOT_SET_HERE is not set"):
+    with pytest.raises(UserError, match=r"variable NOT_SET_HERE is not set"):
         tofu.load(**HUB, folder="$NOT_SET_HERE/tofu", forget="forget01")
     folder = copy_of(stand_in, tmp_path / "tofu")
     (folder / "forget01_perturbed.json").unlink()
