@@ -42,7 +42,7 @@ run: $(STAMP) ## run the demo suite and print where its report is
 	@echo "The report is ready, open it in a browser: results/demo/report/index.html"
 
 test: $(STAMP) ## run all tests; ARGS="-k sophia" chooses some
-	@$(IN_VENV) python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(ARGS)
+	@$(IN_VENV) python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## check format, lint, types, the suite's JSON schema and the workflow
 	@$(IN_VENV) ruff format --check .

@@ -237,9 +237,11 @@ def in_a_child(work: Callable[[], object]) -> int:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             break
-        if time.monotonic() - looked > MAPPED_EVERY:
+        own = _anonymous(child)
+        # What is mapped is slow to read, so it is read now and then, and again before it makes a new peak.
+        if time.monotonic() - looked > MAPPED_EVERY or own + mapped > peak:
             mapped, looked = _mapped_weights(child), time.monotonic()
-        peak = max(peak, _anonymous(child) + mapped)
+        peak = max(peak, own + mapped)
         time.sleep(EVERY)
     with os.fdopen(reader) as pipe:
         said = pipe.read()

@@ -94,12 +94,12 @@ def test_tradeoff_has_the_axes_of_each_task(suite: Study) -> None:
         (
             "book, tiny\nGradDiff",
             "KS D of likelihoods to retrained (← better)",
-            "Retain token perplexity (← better)",
+            "Retain token perplexity\n(← better)",
         ),
         (
             "toxic, tiny\nPO",
-            "Unseen preference for safe answers (better →)",
-            "Retain token perplexity (← better)",
+            "Unseen preference for safe answers\n(better →)",
+            "Retain token perplexity\n(← better)",
         ),
     ]
     scales = [ax.get_yscale() for ax in figure.axes]

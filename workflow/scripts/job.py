@@ -25,6 +25,7 @@ def job(snakemake: Any) -> Iterator[None]:
     """
     from pipeline_lib.errors import UserError
     from pipeline_lib.faults import explained
+    from pipeline_lib.joblog import JobLog, start_line
     from pipeline_lib.locking import only_one
 
     log = Path(snakemake.log[0])
@@ -35,23 +36,26 @@ def job(snakemake: Any) -> Iterator[None]:
             log.write_text("")
             # "a": other processes may append too
             handle = held.enter_context(open(log, "a", encoding="utf-8", buffering=1))
+            handle.write(start_line())  # by which the status of the study knows whether the job still runs
         except (UserError, OSError) as error:
             _say(f"error: {explained(error) or error}", terminal)
             sys.exit(1)
-        sys.stdout = sys.stderr = handle
+        lines = sys.stdout = sys.stderr = JobLog(handle)
         try:
             yield
         except UserError as error:
-            _say(f"error: {error}", handle, terminal)
+            _say(f"error: {error}", lines, terminal)
             sys.exit(1)
         except Exception as error:
-            _say(traceback.format_exc(), handle)
+            _say(traceback.format_exc().rstrip(), lines)
             if told := explained(error):
-                _say(f"error: {told}", handle, terminal)
+                _say(f"error: {told}", lines, terminal)
                 sys.exit(1)
             raise
         finally:
             sys.stdout, sys.stderr = sys.__stdout__, terminal
+            with suppress(OSError):
+                lines.close()
 
 
 def _say(text: str, *streams: TextIO) -> None:
