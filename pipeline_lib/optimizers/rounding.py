@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.optimizers.on_copies import Groups, OnCopies
 
 
 def stochastic_round(values: torch.Tensor) -> torch.Tensor:
@@ -24,7 +24,7 @@ def stochastic_round(values: torch.Tensor) -> torch.Tensor:
     return rounded.bfloat16()
 
 
-class StochasticRounding(torch.optim.Optimizer):
+class StochasticRounding(OnCopies):
     """Any optimiser over bf16 parameters, its arithmetic and states in fp32, its result rounded at random.
 
     A step of an optimiser on bf16 weights themselves is rounded to the nearest of them: a step shorter
@@ -33,64 +33,17 @@ class StochasticRounding(torch.optim.Optimizer):
     working memory, filled from them anew.
     """
 
-    def __init__(
-        self,
-        params: Sequence[dict[str, Any]],
-        make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
-    ):
-        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
-        wide_groups = []
-        for group in params:
-            copies = []
-            for parameter in group["params"]:
-                if parameter.dtype != torch.bfloat16:
-                    raise UserError(
-                        f"stochastic rounding is for bf16 weights, found {parameter.dtype}; "
-                        "use the optimiser without it"
-                    )
-                copies.append(torch.nn.Parameter(parameter.detach().float()))
-            self._pairs += zip(group["params"], copies, strict=True)
-            wide_groups.append({**group, "params": copies})
-        self.inner = make_inner(wide_groups)
-        super().__init__(params, {})
-        _copy_settings(self.inner.param_groups, self.param_groups)
+    def __init__(self, params: Groups, make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]):
+        for parameter in (parameter for group in params for parameter in group["params"]):
+            if parameter.dtype != torch.bfloat16:
+                raise UserError(
+                    f"stochastic rounding is for bf16 weights, found {parameter.dtype}; "
+                    "use the optimiser without it"
+                )
+        super().__init__(params, make_inner)
 
-    @property
-    def statistics(self) -> dict[str, float]:
-        return getattr(self.inner, "statistics", {})
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.float()
 
-    def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
-        with self._settings():
-            self.inner.update_curvature(estimate)  # type: ignore[attr-defined]
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for parameter, wide in self._pairs:
-            wide.copy_(parameter)
-            wide.grad = None if parameter.grad is None else parameter.grad.float()
-        with self._settings():
-            self.inner.step()
-        for parameter, wide in self._pairs:
-            if wide.grad is not None:
-                parameter.copy_(stochastic_round(wide))
-                wide.grad = None
-
-    @contextmanager
-    def _settings(self) -> Iterator[None]:
-        """Let the inner optimiser work with the settings of these groups, and show what it adapts."""
-        _copy_settings(self.param_groups, self.inner.param_groups)
-        yield
-        _copy_settings(self.inner.param_groups, self.param_groups)
-
-    def state_dict(self) -> dict[str, Any]:
-        _copy_settings(self.param_groups, self.inner.param_groups)
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.inner.load_state_dict(state_dict)
-        _copy_settings(self.inner.param_groups, self.param_groups)
-
-
-def _copy_settings(source: list[dict[str, Any]], target: list[dict[str, Any]]) -> None:
-    for group, other in zip(source, target, strict=True):
-        other.update({key: value for key, value in group.items() if key != "params"})
+    def _back(self, copy: torch.Tensor) -> torch.Tensor:
+        return stochastic_round(copy)
