@@ -57,4 +57,6 @@ def test_what_other_processes_append_to_the_log_stays(job, tmp_path):
         with open(log, "a") as other:
             other.write("of another process\n")
         print("after")
-    assert log.read_text() == "before\nof another process\nafter\n"
+    first, *rest = log.read_text().splitlines()
+    assert first.startswith("started ")
+    assert rest == ["before", "of another process", "after"]
