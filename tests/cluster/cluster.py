@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from tests.workflow.study import Study
 
 HERE = Path(__file__).parent
@@ -60,7 +62,9 @@ def started() -> Iterator[Cluster]:
     folder.rmdir()
     cluster = Cluster(folder)
     try:
-        subprocess.run([HERE / "start.sh", folder], check=True)
+        begun = subprocess.run([HERE / "start.sh", folder], check=False, capture_output=True, text=True)
+        if begun.returncode:  # a container may forbid what the daemons need
+            pytest.skip(f"SLURM is installed but does not start here: {begun.stderr.strip()[-2000:]}")
         yield cluster
     finally:
         for main in cluster.mains:

@@ -57,7 +57,7 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/filetxt
 JobCompLoc=$folder/log/jobs
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(env -u OMP_NUM_THREADS nproc) RealMemory=16000 Gres=gpu:fake:2 State=UNKNOWN
+NodeName=$node NodeAddr=127.0.0.1 CPUs=$(env -u OMP_NUM_THREADS nproc) RealMemory=$(awk '/^MemTotal/ { m = int($2 / 1024) - 256; print m < 16000 ? m : 16000 }' /proc/meminfo) Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=gpu Nodes=$node Default=YES MaxTime=600 State=UP
 CONF
 # Any character device passes for a GPU.
