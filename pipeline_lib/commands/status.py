@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from pathlib import Path
+
+from pipeline_lib.commands.study import add_study
 
 
 def add(commands) -> None:
@@ -12,14 +13,7 @@ def add(commands) -> None:
     status = commands.add_parser(
         "status", help="how far a study is: done, running, failed, diverged, time left; from its files alone"
     )
-    status.add_argument(
-        "study",
-        metavar="SUITE",
-        nargs="?",
-        default=Path("config.yaml"),
-        type=Path,
-        help="a suite file, or the results folder of a study (default: config.yaml)",
-    )
+    add_study(status)
     status.add_argument("--all", action="store_true", help="name every row and job")
     status.add_argument("--json", action="store_true", help="print everything as one JSON object")
     status.set_defaults(run=_status)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
+
+from pipeline_lib.commands.study import add_study
 
 
 def add(commands) -> None:
@@ -11,14 +12,7 @@ def add(commands) -> None:
     track = commands.add_parser(
         "track", help="write a study's steps, metrics and settings for TensorBoard, from its files"
     )
-    track.add_argument(
-        "study",
-        metavar="SUITE",
-        nargs="?",
-        default=Path("config.yaml"),
-        type=Path,
-        help="a suite file, or the results folder of a study (default: config.yaml)",
-    )
+    add_study(track)
     track.set_defaults(run=_track)
 
 
