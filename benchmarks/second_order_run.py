@@ -34,9 +34,9 @@ ROUNDS = 3
 RATE = {"learning_rate": 1e-5}
 
 
-def sophia(estimator: str, data: str = "both") -> dict[str, Any]:
+def sophia(estimator: str, **settings: Any) -> dict[str, Any]:
     """Settings of published Sophia with curvature at every 10th step."""
-    made = SophiaSettings(kind="sophia", estimator=estimator, update_every=STEPS, curvature_data=data, **RATE)
+    made = SophiaSettings(kind="sophia", estimator=estimator, update_every=STEPS, **RATE, **settings)
     return made.model_dump()
 
 
@@ -44,7 +44,9 @@ METHODS = {
     "AdamW": AdamWSettings(kind="adamw", **RATE).model_dump(),
     "Sophia, Gauss-Newton-Bartlett": sophia("gauss_newton_bartlett"),
     "Sophia, Hutchinson": sophia("hutchinson_rademacher"),
-    "Sophia, Hutchinson on retain": sophia("hutchinson_rademacher", "retain"),
+    "Sophia, Hutchinson on retain": sophia("hutchinson_rademacher", curvature_data="retain"),
+    "Sophia, Hutchinson on 2 of 8": sophia("hutchinson_rademacher", curvature_examples=2),
+    "Sophia, Hutchinson on 1 of 8": sophia("hutchinson_rademacher", curvature_examples=1),
     "Sophia as released": SophiaAsReleasedSettings(kind="sophia_as_released", **RATE).model_dump(),
 }
 
@@ -81,6 +83,7 @@ def run(settings: dict[str, Any], data: TrainingData) -> tuple[float, float, flo
             settings.pop("update_every"),
             settings.pop("drift_target"),
             settings.pop("curvature_data"),
+            settings.pop("curvature_examples"),
         )
     optimizer = make_optimizer(model=model, **settings)
     plan = TrainingSettings(

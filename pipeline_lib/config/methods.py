@@ -101,6 +101,11 @@ class SophiaSettings(Block):
         description="Relative change of the curvature at a refresh; with `update_every: auto` only",
     )
     curvature_data: CurvatureData = "both"
+    curvature_examples: Count | None = Field(
+        None,
+        description="Examples of each set of a step on which the curvature is measured, drawn anew for every "
+        "estimate; all of them where left out",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> SophiaSettings:
@@ -116,6 +121,9 @@ class SophiaSettings(Block):
         if self.estimator == "empirical_fisher" and self.curvature_data != "both":
             message = "squares the gradient of the unlearning loss itself, so `curvature_data` must be both"
             faults.append(("curvature_data", f"empirical_fisher {message}; found {self.curvature_data!r}"))
+        if self.estimator == "empirical_fisher" and self.curvature_examples is not None:
+            message = "squares the step's own gradient, which is of all its examples: leave it out"
+            faults.append(("curvature_examples", f"empirical_fisher {message}"))
         if faults:
             raise Faults(faults)
         return self

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 
 IGNORED = -100  # the label of a position that is not scored; torch's cross-entropy default
 
@@ -52,6 +53,18 @@ class Batch:
     @property
     def answer_tokens(self) -> int:
         return int((self.labels != IGNORED).sum())
+
+    def rows(self, chosen: slice) -> Batch:
+        """Those rows alone; the counts of the step stay."""
+        return replace(
+            self,
+            input_ids=self.input_ids[chosen],
+            attention_mask=self.attention_mask[chosen],
+            labels=self.labels[chosen],
+            index=self.index[chosen],
+            reference_nll=None if self.reference_nll is None else self.reference_nll[chosen],
+            alternative=None if self.alternative is None else self.alternative.rows(chosen),
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         return replace(
@@ -146,6 +159,44 @@ def _with_counts_of_all(batches: Sequence[Batch]) -> list[Batch]:
         replace(batch, tokens_in_step=tokens, examples_in_step=examples, alternative=alternative)
         for batch, alternative in zip(batches, alternatives, strict=True)
     ]
+
+
+def draw_examples(batches: Sequence[Batch], count: int, generator: torch.Generator) -> list[Batch]:
+    """`count` examples of a step's micro-batches, drawn without repetition; all where there are no more.
+
+    They come in their order, in micro-batches no larger than the largest given, padded to their own longest,
+    with counts of their own: what is drawn is a smaller step. Chance is the `generator`'s.
+    """
+    rows = [batch.rows(slice(row, row + 1)) for batch in batches for row in range(len(batch.index))]
+    if count >= len(rows):
+        return list(batches)
+    order = torch.randperm(len(rows), generator=generator, device=generator.device)
+    drawn = [rows[i] for i in sorted(order[:count].tolist())]
+    size = max(len(batch.index) for batch in batches)
+    return _with_counts_of_all([_joined(drawn[start : start + size]) for start in range(0, count, size)])
+
+
+def _joined(rows: Sequence[Batch]) -> Batch:
+    """One batch of batches of one row each, padded to the longest; its counts are its own."""
+    width = max(int(row.attention_mask.sum()) for row in rows)
+
+    def stacked(name: str, padding: int) -> torch.Tensor:
+        columns = [getattr(row, name)[:, :width] for row in rows]
+        return torch.cat([F.pad(column, (0, width - column.shape[1]), value=padding) for column in columns])
+
+    references = [row.reference_nll for row in rows if row.reference_nll is not None]
+    others = [row.alternative for row in rows if row.alternative is not None]
+    labels = stacked("labels", IGNORED)
+    return Batch(
+        stacked("input_ids", 0),
+        stacked("attention_mask", 0),
+        labels,
+        torch.cat([row.index for row in rows]),
+        tokens_in_step=int((labels != IGNORED).sum()),
+        examples_in_step=len(rows),
+        reference_nll=torch.cat(references) if references else None,
+        alternative=_joined(others) if others else None,
+    )
 
 
 def token_budget_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:

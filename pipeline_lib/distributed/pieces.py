@@ -51,20 +51,8 @@ def _piece(batch: Batch, source: int, cut: int, cuts: int) -> Piece:
     wanted = batch.labels[:, 1:] != IGNORED  # (B, T-1)
     theirs = torch.zeros_like(wanted)
     theirs[chosen] = True
-    rows = _rows(batch, chosen)
+    rows = batch.rows(chosen)
     return Piece(rows if counts else weightless(rows), source, theirs[wanted], counts)
-
-
-def _rows(batch: Batch, chosen: slice) -> Batch:
-    return replace(
-        batch,
-        input_ids=batch.input_ids[chosen],
-        attention_mask=batch.attention_mask[chosen],
-        labels=batch.labels[chosen],
-        index=batch.index[chosen],
-        reference_nll=None if batch.reference_nll is None else batch.reference_nll[chosen],
-        alternative=None if batch.alternative is None else _rows(batch.alternative, chosen),
-    )
 
 
 def weightless(batch: Batch) -> Batch:

@@ -24,7 +24,7 @@ from pipeline_lib.planning.training import Training, held_bytes
 from pipeline_lib.planning.traits import OBJECTIVES, SOLVER_VECTORS, curvature_of
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
-DOUBLE_BACKWARD = 3.0  # graphs of Hutchinson's products against a plain one
+GRAPH_OF_GRADIENT = 2.6  # what both graphs of Hutchinson's products hold, against a plain one
 LOGITS_AT_ONCE = 1 << 24  # as models/forward.py has it: more are computed in pieces
 
 
@@ -216,11 +216,8 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
     phases["end of backward"] = {**held, "gradients": gradients + tied, **casts}
     estimated = curvature_of(job.optimizer)
     if estimated is not None:
-        phases["curvature"] = {
-            **held,
-            "gradients": gradients,
-            **_curvature(job, estimated[0], graphs, gradients),
-        }
+        for name, parts in _curvature(job, estimated[0], graphs, gradients, tied).items():
+            phases[name] = {**held, "gradients": gradients, **parts}
     phases["step"] = {**held, "gradients": gradients}
     if job.weights == "bf16_stochastic":  # gradients in fp32, and the largest tensor while it is rounded
         phases["step"] |= {"gradients": gradients + 4.0 * job.trained, "rounding": 12.0 * job.shape.embedding}
@@ -241,28 +238,36 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
 
 
 def _curvature(
-    job: Training, estimator: str, graphs: list[dict[str, float]], gradients: float
-) -> dict[str, float]:
-    """What an estimate adds: a list of its own, and the graph of one set at a time."""
+    job: Training, estimator: str, graphs: list[dict[str, float]], gradients: float, tied: float
+) -> dict[str, dict[str, float]]:
+    """What the phases of an estimate add: a list of its own, and the graph of one set at a time."""
+    examples = job.optimizer.get("curvature_examples") or job.batch_size
+    share = min(1.0, examples / job.batch_size)
     widest = max(graphs, key=lambda graph: graph["activations"] + 4 * graph["all logits"])
+    widest = {part: share * size for part, size in widest.items()}
     if estimator == "empirical_fisher":
-        return {"curvature": gradients}
+        return {"curvature": {"curvature": gradients}}
     if estimator.startswith("hutchinson"):
+
+        def products(lists: float, graphs: float) -> dict[str, float]:
+            """What was computed again stays, because the second pass goes through it."""
+            return {
+                "curvature": lists,
+                "bf16 copies": _casts(job, 1),
+                "activations": graphs * widest["not checkpointed"],
+                "logits": graphs * widest["all logits"],
+            }
+
         return {
-            "curvature": 3 * gradients,  # probes, the gradient with its graph, products
-            "bf16 copies": _casts(job, 1),
-            # the second pass goes through what was computed again, which therefore stays
-            "activations": DOUBLE_BACKWARD * widest["not checkpointed"],
-            "logits": DOUBLE_BACKWARD * widest["all logits"],
+            # probes, the gradient with its graph, products; then products that wait for their other half
+            "curvature": products(3 * gradients, GRAPH_OF_GRADIENT),
+            "end of curvature": products(4 * gradients + tied, 2.0),
         }
-    return {
-        "curvature": gradients,
-        "bf16 copies": _casts(job, 1),
-        "activations": widest["activations"] + 2 * widest["again"],
-        "logits": max(
-            4 * widest["all logits"] - 2 * widest["again"], 0.0
-        ),  # distribution, its sums, slope, the logits themselves
-    }
+    # of log-probabilities: distribution, its sums, slope, the logits themselves
+    logits = max(4 * widest["all logits"] - 2 * widest["again"], 0.0)
+    activations = widest["activations"] + 2 * widest["again"]
+    shared = {"bf16 copies": _casts(job, 1), "activations": activations, "logits": logits}
+    return {"curvature": {"curvature": gradients, **shared}}
 
 
 def _influence_phases(job: Training) -> dict[str, dict[str, float]]:

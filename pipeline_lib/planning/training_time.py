@@ -7,8 +7,9 @@ import math
 from pipeline_lib.planning.device import DISK_BANDWIDTH, HOST_BANDWIDTH, START_SECONDS
 from pipeline_lib.planning.sizes import PADDING, Lengths
 from pipeline_lib.planning.training import Training, held_bytes, offloaded_bytes
-from pipeline_lib.planning.training_memory import DOUBLE_BACKWARD
 from pipeline_lib.planning.traits import OBJECTIVES, curvature_of
+
+DOUBLE_BACKWARD = 3.0  # work of Hutchinson's products against a plain gradient's
 
 
 def training_seconds(job: Training) -> float:
@@ -27,7 +28,7 @@ def training_seconds(job: Training) -> float:
     back = (2.0 if job.lora is not None else 4.0) + (2.0 if job.checkpointing else 0.0)
     rows = job.batch_size * job.accumulation
 
-    def once(lengths: Lengths | None, factor: float) -> float:
+    def once(lengths: Lengths | None, factor: float, rows: int = rows) -> float:
         """Seconds of `factor` x (operations a parameter and token) over one step's rows of a set."""
         if lengths is None:
             return 0.0
@@ -64,7 +65,8 @@ def training_seconds(job: Training) -> float:
         chosen = {"forget": [job.forget], "retain": [job.retain]}.get(job.optimizer["curvature_data"], sets)
         factor = {"empirical_fisher": 0.0}.get(estimator, 6.0)
         factor *= DOUBLE_BACKWARD if estimator.startswith("hutchinson") else 1
-        step += sum(once(lengths, factor) for lengths in chosen) / every
+        measured = min(rows, job.optimizer.get("curvature_examples") or rows)
+        step += sum(once(lengths, factor, measured) for lengths in chosen) / every
     held = held_bytes(job)
     moved = 2 * (held["optimiser"] + 2 * job.width * job.trained)
     step += device.seconds(0.0, moved, 0.0, "fp32")

@@ -248,6 +248,7 @@ def _run(
             settings.pop("update_every"),
             settings.pop("drift_target"),
             settings.pop("curvature_data"),
+            settings.pop("curvature_examples"),
         )
     rounding = weights == "bf16_stochastic"
     stepper = make_optimizer(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline_lib.curvature import Estimator
-from pipeline_lib.data.batching import Batch
+from pipeline_lib.data.batching import Batch, draw_examples
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers.elementwise import chunks
@@ -37,6 +37,7 @@ class Curvature:
     update_every: int | Literal["auto"]  # steps
     drift_target: float | None
     data: str  # "forget", "retain" or "both"
+    examples: int | None  # of each set of a step; None = all
 
 
 class Refresher:
@@ -97,9 +98,15 @@ class Refresher:
     ) -> dict[str, float | None]:
         """Estimate on the batches of `step` and give the result to the optimiser; returns facts for the log.
 
-        The parameters' `.grad` hold the gradient of the objective on this step, not clipped.
+        The parameters' `.grad` hold the gradient of the objective on this step, not clipped. Every process
+        is given the whole step and an equal `generator`, so all draw the same examples.
         """
         started = time.monotonic()
+        if self.curvature.examples is not None:
+            forget, retain = (
+                draw_examples(batches, self.curvature.examples, generator) if batches else batches
+                for batches in (forget, retain)
+            )
         estimate = self.curvature.estimator.estimate(
             model,
             objective,

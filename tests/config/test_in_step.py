@@ -58,7 +58,7 @@ def test_objectives_take_their_settings(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
 def test_optimizers_take_their_settings(kind: str) -> None:
     settings = parse_suite(small(optimizers={kind: {"learning_rate": 1e-3}})).optimizers[kind].model_dump()
-    for of_curvature in ("estimator", "update_every", "drift_target", "curvature_data"):
+    for of_curvature in ("estimator", "update_every", "drift_target", "curvature_data", "curvature_examples"):
         settings.pop(of_curvature, None)  # taken by the training loop
     try:
         make_optimizer(model=torch.nn.Linear(2, 2), **settings)

@@ -39,6 +39,12 @@ def test_automatic_settings_name_their_goal() -> None:
             "curvature_data",
             "must be both; found 'forget'",
         ),
+        ({"curvature_examples": 0}, "curvature_examples", "must be greater than 0"),
+        (
+            {"estimator": "empirical_fisher", "curvature_examples": 2},
+            "curvature_examples",
+            "which is of all its examples: leave it out",
+        ),
     ],
 )
 def test_faults_of_sophia(settings, path, words) -> None:

@@ -12,6 +12,7 @@ from pipeline_lib.data.batching import (
     Alternative,
     Example,
     collate,
+    draw_examples,
     micro_batches,
     token_budget_batches,
 )
@@ -114,6 +115,62 @@ def test_micro_batches_are_neighbours_in_length_and_count_the_whole_step(lengths
     tokens = sum(answer for _, answer in lengths)
     assert {(b.tokens_in_step, b.examples_in_step) for b in batches} == {(tokens, len(examples))}
     assert sum(batch.answer_tokens for batch in batches) == tokens
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rows_of(batches):
+    """index -> (tokens, labels of the answer, reference value) of each row."""
+    return {
+        int(batch.index[i]): (
+            batch.input_ids[i][batch.attention_mask[i] == 1].tolist(),
+            batch.labels[i][batch.labels[i] != IGNORED].tolist(),
+            float(batch.reference_nll[i]),
+        )
+        for batch in batches
+        for i in range(len(batch.index))
+    }
+
+
+@given(sizes, st.integers(1, 8), st.integers(1, 8), st.integers(0, 99))
+def test_drawn_examples_are_a_smaller_step(lengths, size, count, seed):
+    """Rows as they were, as many as asked for, with counts of their own; how the step was cut has no say."""
+    examples, reference = make_examples(lengths), torch.arange(len(lengths)) / 2
+    batches = micro_batches(examples, size, 0, reference)
+    drawn = draw_examples(batches, count, generator(seed))
+    found = rows_of(drawn)
+    assert len(found) == sum(len(batch.index) for batch in drawn) == min(count, len(examples))
+    assert found.items() <= rows_of(batches).items()
+    assert found == rows_of(draw_examples(micro_batches(examples, 3, 9, reference), count, generator(seed)))
+    tokens = sum(examples[i].answer_length for i in found)
+    assert {(b.tokens_in_step, b.examples_in_step) for b in drawn} == {(tokens, len(found))}
+    assert all(len(batch.index) <= size for batch in drawn)
+    if count < len(examples):
+        for batch in drawn:
+            assert batch.input_ids.shape[1] == int(batch.attention_mask.sum(-1).max()), "no column of padding"
+            assert not (batch.labels[batch.attention_mask == 0] != IGNORED).any()
+
+
+def test_every_example_is_drawn_as_often_as_the_others():
+    """4000 draws of 2 of 5: each 1600 times, with a standard deviation of 31."""
+    batches, source = micro_batches(make_examples([(1, n) for n in range(1, 6)]), 2, 0), generator(0)
+    drawn = [int(i) for _ in range(4000) for b in draw_examples(batches, 2, source) for i in b.index]
+    assert all(abs(drawn.count(i) - 1600) < 4 * 31 for i in range(5))
+
+
+def test_drawn_examples_keep_their_alternatives():
+    examples = make_examples([(2, 2), (2, 3), (3, 1), (1, 4)])
+    others = [other(example, *[7] * (i + 1), nll=float(i)) for i, example in enumerate(examples)]
+    drawn = draw_examples(micro_batches(examples, 1, 0, None, others), 3, generator(3))
+    assert len(drawn) == 3
+    for batch in drawn:
+        (i,) = batch.index.tolist()
+        assert batch.alternative.index.tolist() == [i]
+        assert batch.alternative.labels[batch.alternative.labels != IGNORED].tolist() == [7] * (i + 1)
+        assert batch.alternative.reference_nll.tolist() == [i]
+        assert batch.alternative.tokens_in_step == sum(b.alternative.answer_tokens for b in drawn)
 
 
 def other(example: Example, *answer: int, nll: float | None = None) -> Alternative:

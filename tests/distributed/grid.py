@@ -53,6 +53,8 @@ def names() -> list[str]:
     return [
         *pairs,
         *(f"GradDiff sophia:{estimator}" for estimator in ESTIMATED),
+        "GradDiff sophia:hutchinson_gaussian/3 shared",
+        "NPO sophia:gauss_newton_bartlett/1",
         *(f"{objective} influence:diagonal" for objective in TRAINED),
         *(f"GradDiff influence:{solver}" for solver in SOLVERS if solver not in ("diagonal", "ekfac")),
         *(f"{objective} adamw shared" for objective in ("GradDiff", "DPO")),
@@ -133,7 +135,9 @@ def _trained(
         used = "both"
         if not (objective.uses_forget and objective.uses_retain):
             used = "forget" if objective.uses_forget else "retain"
-        curvature = Curvature(ESTIMATORS[part or "gauss_newton_bartlett"], 2, None, used)
+        estimator, _, drawn = part.partition("/")  # and of how many examples
+        chosen = ESTIMATORS[estimator or "gauss_newton_bartlett"]
+        curvature = Curvature(chosen, 2, None, used, int(drawn) if drawn else None)
     optimizer = optimizer_of(label, model, group=group)
     return train(model, objective, optimizer, with_all, schedule, 3, curvature, folder / "c", "grid", group)
 

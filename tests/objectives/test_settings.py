@@ -25,7 +25,7 @@ def settings_classes(union):
 OBJECTIVE_SETTINGS = settings_classes(methods.ObjectiveSettings)
 OPTIMIZER_SETTINGS = settings_classes(methods.OptimizerSettings)
 # Settings that the training loop takes: when and on what the curvature is estimated.
-OF_CURVATURE = {"estimator", "update_every", "drift_target", "curvature_data"}
+OF_CURVATURE = {"estimator", "update_every", "drift_target", "curvature_data", "curvature_examples"}
 
 
 def test_kinds_are_the_registries():

@@ -47,7 +47,7 @@ def steps_of(case: dict[str, Any], model: Any, loss: Any, sets: dict[str, list[B
     settings = dict(case["optimizer"])
     curvature = None
     if "estimator" in settings:
-        names = ("update_every", "drift_target", "curvature_data")
+        names = ("update_every", "drift_target", "curvature_data", "curvature_examples")
         curvature = Curvature(ESTIMATORS[settings.pop("estimator")], *(settings.pop(name) for name in names))
     stochastic = case["weights"] == "bf16_stochastic"
     optimizer = make_optimizer(model=model, stochastic_rounding=stochastic, **settings)

@@ -52,6 +52,7 @@ SOPHIA = {
     "update_every": 1,
     "drift_target": None,
     "curvature_data": "both",
+    "curvature_examples": None,
 }
 RMU = {
     "kind": "RMU",
@@ -89,6 +90,13 @@ CASES: dict[str, dict[str, Any]] = {
     "GradAscent, one state": {"objective": {"kind": "GradAscent"}, "retain": None, "optimizer": SIGNUM},
     "Sophia": {"optimizer": SOPHIA},
     "Sophia with Hutchinson's products": {"optimizer": {**SOPHIA, "estimator": "hutchinson_rademacher"}},
+    "Sophia with Hutchinson's products, large batch": {
+        "optimizer": {**SOPHIA, "estimator": "hutchinson_rademacher"},
+        "batch_size": 16,
+    },
+    "Sophia with Hutchinson's products of one example": {
+        "optimizer": {**SOPHIA, "estimator": "hutchinson_rademacher", "curvature_examples": 1}
+    },
     "Sophia of squared gradients": {"optimizer": {**SOPHIA, "estimator": "empirical_fisher"}},
     "KL": {"objective": {"kind": "KL", "gamma": 1.0}, "reference": True},
     "UNDIAL": {"objective": {"kind": "UNDIAL", "beta": 10.0, "alpha": 1.0}, "reference": True},

@@ -228,6 +228,12 @@ def test_more_work_takes_longer_and_more_to_hold_takes_more() -> None:
         more = unlearning(seven(**changes))
         assert memory_of(more).total >= memory_of(plain).total, changes
         assert seconds_of(more) > seconds_of(plain), changes
+    hutchinson = {"learning_rate": 1e-5, "estimator": "hutchinson_rademacher"}
+    whole = unlearning(seven(optimizers={"sophia": hutchinson}))
+    drawn = unlearning(seven(optimizers={"sophia": {**hutchinson, "curvature_examples": 1}}))
+    assert memory_of(drawn).total < memory_of(whole).total
+    once = [seconds_of(work) - seconds_of(plain) for work in (drawn, whole)]
+    assert once[0] < 0.5 * once[1]
     smaller = unlearning(seven(optimizers={"signum": {"learning_rate": 1e-5}}))
     assert memory_of(smaller).total == pytest.approx(memory_of(plain).total - 4 * 6738415616)
 

@@ -72,6 +72,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "update_every": 2,
         "drift_target": None,
         "curvature_data": "both",
+        "curvature_examples": None,
     },
     "sophia_as_released": {"kind": "sophia_as_released", "beta1": 0.9, "beta2": 0.95, "rho": 0.04},
     "influence": {

@@ -64,6 +64,7 @@ def curvature_of(kind: str, **changes: Any) -> Curvature | None:
         "update_every": 2,
         "drift_target": None,
         "data": "both",
+        "examples": None,
     }
     return Curvature(**{**plain, **changes}) if kind == "sophia" else None
 

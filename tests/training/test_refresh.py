@@ -143,6 +143,43 @@ def test_the_data_of_the_suite_are_used(where, tmp_path):
     assert same == (where == "both")
 
 
+def test_the_curvature_is_that_of_the_drawn_examples(tmp_path):
+    """Some of each set, drawn anew; the estimator gets whole small steps of them, and the step keeps all."""
+    curvature = told(1.0, update_every=1, examples=3)
+    outcome = run(tiny_model(), tmp_path / "c", "sophia", curvature=curvature)
+    plain = run(tiny_model(), tmp_path / "p", "sophia", curvature=told(1.0, update_every=1))
+    assert timeless(outcome.log) == timeless(plain.log), "the same estimate: the same run"
+    whole = told(1.0, update_every=1)
+    run(tiny_model(), tmp_path / "w", "sophia", curvature=whole)
+    for (forget, retain, _), (all_forget, all_retain, _) in zip(
+        curvature.estimator.calls, whole.estimator.calls, strict=True
+    ):
+        for some, all_of_them in ((forget, all_forget), (retain, all_retain)):
+            drawn = {int(i) for batch in some for i in batch.index}
+            there = {int(i) for batch in all_of_them for i in batch.index}
+            assert drawn <= there and len(drawn) == min(3, len(there))
+            tokens = sum(batch.answer_tokens for batch in some)
+            assert {(b.tokens_in_step, b.examples_in_step) for b in some} == {(tokens, len(drawn))}
+    places = [tuple(int(i) for b in forget for i in b.index) for forget, _, _ in curvature.estimator.calls]
+    assert len(set(places)) > 2
+
+
+@pytest.mark.parametrize("name", ["gauss_newton_bartlett", "hutchinson_rademacher"])
+def test_more_examples_than_the_step_has_are_the_whole_step(name, tmp_path):
+    logs = [
+        timeless(
+            run(
+                tiny_model(),
+                tmp_path / str(number),
+                "sophia",
+                curvature=curvature_of("sophia", estimator=ESTIMATORS[name], examples=number),
+            ).log
+        )
+        for number in (None, 99, 1)
+    ]
+    assert logs[0] == logs[1] != logs[2]
+
+
 # --- auto -----------------------------------------------------------------------------------------
 
 
