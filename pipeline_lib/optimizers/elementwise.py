@@ -62,6 +62,14 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
+        self.conclude([self.advance()])
+
+    @torch.no_grad()
+    def advance(self) -> tuple[torch.Tensor | None, int]:
+        """The step without its statistics: sums over the coordinates that took part, and how many they were.
+
+        For a step that is taken part by part; `conclude` then ends it.
+        """
         size = sum(p.numel() for group in self.param_groups for p in group["params"])
         sums, coordinates = [], 0
         for group in self.param_groups:
@@ -74,7 +82,13 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
             if rows:
                 compiling = size >= COMPILE_FROM
                 sums.append(run(type(self).update, rows, self.coefficients(group), compiling))
+        return (torch.stack(sums).sum(0) if sums else None), coordinates
+
+    def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> None:
+        """Set the statistics of a step from what `advance` gave for each part of the parameters."""
+        sums = [found for found, _ in parts if found is not None]
         if sums:
+            coordinates = sum(count for _, count in parts)
             *totals, size = self.over_parts([*torch.stack(sums).sum(0).tolist(), coordinates])
             self.summarize(totals, round(size))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 Groups = Sequence[dict[str, Any]]
+Pair = tuple[torch.Tensor, torch.Tensor]  # a parameter and its copy
+Found = TypeVar("Found")
 
 
 class OnCopies(torch.optim.Optimizer):
@@ -19,7 +21,7 @@ class OnCopies(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Groups, make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]):
-        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._pairs: list[Pair] = []
         groups_of_copies = []
         for group in params:
             copies = [torch.nn.Parameter(self._copy(parameter.detach())) for parameter in group["params"]]
@@ -47,15 +49,20 @@ class OnCopies(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for parameter, copy in self._pairs:
+        with self._settings():
+            self._step_of(self._pairs, self.inner.step)
+
+    def _step_of(self, pairs: Sequence[Pair], step: Callable[[], Found]) -> Found:
+        """Let `step`, the inner optimiser's, see these parameters alone; what it returns."""
+        for parameter, copy in pairs:
             copy.copy_(parameter)
             copy.grad = None if parameter.grad is None else self._copy(parameter.grad)
-        with self._settings():
-            self.inner.step()
-        for parameter, copy in self._pairs:
+        found = step()
+        for parameter, copy in pairs:
             if copy.grad is not None:
                 parameter.copy_(self._back(copy))
                 copy.grad = None
+        return found
 
     @contextmanager
     def _settings(self) -> Iterator[None]:

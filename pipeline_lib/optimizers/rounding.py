@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.optimizers.on_copies import Groups, OnCopies
+from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+from pipeline_lib.optimizers.on_copies import Groups, OnCopies, Pair
+
+BLOCK = 1 << 26  # elements that have copies at a time: 256 MiB of weights, as much of gradients
 
 
 def stochastic_round(values: torch.Tensor) -> torch.Tensor:
@@ -29,8 +32,9 @@ class StochasticRounding(OnCopies):
 
     A step of an optimiser on bf16 weights themselves is rounded to the nearest of them: a step shorter
     than half their spacing (|w| / 256 to |w| / 128) is lost, every time. Here it is taken with the
-    probability step / spacing. Between steps the bf16 weights are all there is: the fp32 copies are
-    working memory, filled from them anew.
+    probability step / spacing. Between steps the bf16 weights are all there is. The fp32 copies of weights
+    and gradients are working memory: a step goes through the parameters in blocks of `BLOCK` elements, and
+    only one block's copies exist at a time. No number depends on where the blocks begin.
     """
 
     def __init__(self, params: Groups, make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]):
@@ -41,9 +45,49 @@ class StochasticRounding(OnCopies):
                     "use the optimiser without it"
                 )
         super().__init__(params, make_inner)
+        for _, copy in self._pairs:
+            _release(copy)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        inner = self.inner
+        with self._settings():
+            if isinstance(inner, ElementwiseOptimizer):
+                inner.conclude([self._step_of(block, inner.advance) for block in self._blocks()])
+            else:
+                for block in self._blocks():
+                    self._step_of(block, inner.step)
+
+    def _blocks(self) -> Iterator[list[Pair]]:
+        """Neighbours with at most `BLOCK` elements together, or a single one; their copies have memory."""
+        blocks: list[list[Pair]] = []
+        room = 0
+        for pair in self._pairs:
+            size = pair[1].numel()
+            if size > room:
+                blocks.append([])
+                room = max(BLOCK, size)
+            blocks[-1].append(pair)
+            room -= size
+        for block in blocks:
+            for _, copy in block:
+                copy.untyped_storage().resize_(copy.numel() * copy.element_size())
+            yield block
+            for _, copy in block:
+                _release(copy)
+
+    def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
+        """In the estimate's own precision: it is averaged in fp32, one tensor after the other."""
+        with self._settings():
+            self.inner.update_curvature(estimate)  # type: ignore[attr-defined]
 
     def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.float()
 
     def _back(self, copy: torch.Tensor) -> torch.Tensor:
         return stochastic_round(copy)
+
+
+def _release(tensor: torch.Tensor) -> None:
+    """Give its memory back; shape and place stay, so that an optimiser can make states like it."""
+    tensor.untyped_storage().resize_(0)

@@ -13,6 +13,7 @@ from pipeline_lib.planning.traits import OBJECTIVES, state_bytes
 
 COMPILED_FROM = 1 << 24  # trained parameters from which an optimiser's step is compiled, and by what:
 ELEMENTWISE = frozenset({"sgd", "signum", "lion", "sophia", "sophia_as_released"})
+ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
 COMPILER = 1.0e8  # bytes it holds, on a CPU
 
 
@@ -104,8 +105,7 @@ def held_bytes(job: Training) -> dict[str, float]:
     state = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, job.width)
     held = {"weights": weight_bytes(job), "optimiser": state}
     if job.weights == "bf16_stochastic":
-        state = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, 4)
-        held["optimiser"] = state + 4.0 * job.trained  # with the weights' working copies
+        held["optimiser"] = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, 4)
     if job.offload:
         held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job)
     if job.lora is not None:
@@ -131,6 +131,15 @@ def offloaded_bytes(job: Training) -> float:
     if not job.offload:
         return 0.0
     width = 4 if job.weights == "bf16_stochastic" else job.width
-    copies = 2.0 * job.width + (8.0 if job.weights == "bf16_stochastic" else 0.0)
     states = state_bytes(job.optimizer["kind"], job.trained, job.shape.embedding, width)
-    return states + copies * job.trained
+    return states + 2.0 * job.width * job.trained + rounding_bytes(job)
+
+
+def rounding_bytes(job: Training) -> float:
+    """What a step rounded at random takes for a while: fp32 copies of a block's weights and gradients, and
+    of its largest tensor the noise and the rounded weights; 0 where steps are not.
+    """
+    if job.weights != "bf16_stochastic":
+        return 0.0
+    largest = min(job.shape.embedding, job.trained)
+    return 8.0 * min(job.trained, max(ROUNDED_AT_ONCE, largest)) + 12.0 * largest

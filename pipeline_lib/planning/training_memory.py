@@ -9,7 +9,7 @@ What is held at the same time, phase by phase; the peak is the largest phase. By
   the other, last first, and while a parameter waits for its other graph, what has come so far lies in a
   buffer of its own;
 - curvature: a second set of gradients beside those of the step, with the graph of one set;
-- step: all gradients, and with stochastic rounding their copies in fp32;
+- step: all gradients, and with stochastic rounding a block's copies in fp32;
 - loading and saving: fp32 weights, whatever is trained.
 
 With `checkpointing` a graph holds each layer's input, and one layer at a time is whole while it goes back.
@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline_lib.planning.device import CPU_HEAP, CPU_HEAP_FORWARD, Device
-from pipeline_lib.planning.training import Training, held_bytes
+from pipeline_lib.planning.training import Training, held_bytes, rounding_bytes
 from pipeline_lib.planning.traits import OBJECTIVES, SOLVER_VECTORS, curvature_of
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
@@ -219,8 +219,8 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
         for name, parts in _curvature(job, estimated[0], graphs, gradients, tied).items():
             phases[name] = {**held, "gradients": gradients, **parts}
     phases["step"] = {**held, "gradients": gradients}
-    if job.weights == "bf16_stochastic":  # gradients in fp32, and the largest tensor while it is rounded
-        phases["step"] |= {"gradients": gradients + 4.0 * job.trained, "rounding": 12.0 * job.shape.embedding}
+    if not job.offload:
+        phases["step"]["rounding"] = rounding_bytes(job)
     # An 8-bit base is rounded in the machine's memory, before it goes to a GPU.
     if job.width == 2 or (job.base == "int8" and job.device.kind == "cpu"):
         phases["loading"] = {**held, "weights": 4.0 * job.shape.parameters}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 import torch
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers import make_optimizer, rounding
 from pipeline_lib.optimizers.rounding import stochastic_round
 from pipeline_lib.optimizers.signum import Signum
 from tests.optimizers.kinds import KINDS, optimizer_of, take_step
@@ -124,6 +126,46 @@ def test_every_kind_follows_its_fp32_run_in_the_mean(kind):
     slope = (ends["stochastic"] @ ends["fp32"]) / (ends["fp32"] @ ends["fp32"])
     spread = (ends["stochastic"] - ends["fp32"]).std() / ends["fp32"].norm()
     assert float(slope) == pytest.approx(1, abs=4 * float(spread) + 0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_blocks_begin_changes_nothing(kind, monkeypatch):
+    """A step in one block, in blocks of a few tensors, and tensor by tensor."""
+    ends, statistics = [], []
+    for size in (1 << 26, 3000, 1):
+        monkeypatch.setattr(rounding, "BLOCK", size)
+        model = tiny_model(dtype=torch.bfloat16)
+        optimizer = optimizer_of(kind, model, stochastic_rounding=True)
+        torch.manual_seed(1)
+        for step in range(4):
+            take_step(optimizer, model, step)
+        states = [t for s in optimizer.inner.state.values() for t in s.values() if torch.is_tensor(t)]
+        ends.append(flat([*model.parameters(), *states]))
+        statistics.append(optimizer.statistics)
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
+    assert statistics[1] == pytest.approx(statistics[0]) and statistics[2] == pytest.approx(statistics[0])
+
+
+def test_only_one_block_of_copies_has_memory(monkeypatch):
+    monkeypatch.setattr(rounding, "BLOCK", 3000)
+    model = tiny_model(dtype=torch.bfloat16)
+    optimizer = optimizer_of("sophia", model, stochastic_rounding=True)
+    copies = [parameter for group in optimizer.inner.param_groups for parameter in group["params"]]
+    advance, seen = optimizer.inner.advance, []
+
+    def in_memory():
+        return [copy.numel() for copy in copies if copy.untyped_storage().nbytes()]
+
+    def watched():
+        seen.append(in_memory())
+        return advance()
+
+    monkeypatch.setattr(optimizer.inner, "advance", watched)
+    assert not in_memory()
+    take_step(optimizer, model, 0)
+    assert not in_memory() and len(seen) > 3
+    assert [*chain(*seen)] == [copy.numel() for copy in copies], "every tensor in one block, in their order"
+    assert all(sum(block) <= 3000 or len(block) == 1 for block in seen)
 
 
 def test_settings_pass_between_the_wrapper_and_its_optimiser():
