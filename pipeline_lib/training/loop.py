@@ -118,15 +118,12 @@ def train(
     if adaptive:
         _restore(adaptive, objective, refresher)
     model.train()
-    started = time.monotonic()
+    started = saved = time.monotonic()
     earlier = log[-1]["elapsed_s"] if log else 0.0
-    saved = started
     with tqdm(total=total_steps, initial=done, unit="step", mininterval=2, disable=not group.writes) as bar:
         for step in range(done, total_steps):
             step_started = time.monotonic()
             step_seed = derived_seed(seed, "step", step)
-            # Dropout, where a model has it: processes work on different rows and need different masks.
-            torch.manual_seed(derived_seed(step_seed, group.rank) if group.rank else step_seed)
             factor = learning_rate_factor(step + 1, total_steps, settings.warmup, settings.decay)
             for held, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 held["lr"] = rate * factor
@@ -134,20 +131,24 @@ def train(
             seen = forget * objective.uses_forget + retain * objective.uses_retain
             tokens = sum(tokens_of(batch) for batch in seen)  # before they go to a GPU
             forget, retain = [b.to(device) for b in forget], [b.to(device) for b in retain]
+            facts = dict(NO_CURVATURE)
+            due = refresher is not None and refresher.due(step)
+            if refresher and due and not refresher.of_gradient:
+                # Before the step's own gradients are there: two lists of them never are at the same time.
+                facts |= _refresh(refresher, model, objective, forget, retain, settings, step, seed)
+            # Dropout, where a model has it: processes work on different rows and need different masks.
+            torch.manual_seed(derived_seed(step_seed, group.rank) if group.rank else step_seed)
             losses = _accumulate(model, objective, forget, retain, settings, parameters, group)
             # no name for the list: it would keep this step's gradients through the next one
             total_norm = group.norm(parameters)
             norm = float(total_norm)
             if not (math.isfinite(losses["loss"]) and math.isfinite(norm)):
                 return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
-            facts = dict(NO_CURVATURE)
             if refresher:
-                if refresher.due(step):
-                    generator = torch.Generator(device).manual_seed(derived_seed(seed, "labels", step))
-                    with _autocast(settings.compute, device):
-                        facts |= refresher.refresh(model, objective, forget, retain, step, generator)
-                    if refresher.exhausted:
-                        return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
+                if due and refresher.of_gradient:
+                    facts |= _refresh(refresher, model, objective, forget, retain, settings, step, seed)
+                if refresher.exhausted:
+                    return Outcome(log, "diverged", step + 1, step, earlier + time.monotonic() - started)
                 facts |= {"update_every": refresher.every, "curvature_skipped": refresher.skipped}
             torch.nn.utils.clip_grads_with_norm_(parameters, settings.max_grad_norm, total_norm)
             _take_step(optimizer, step_seed, group)
@@ -186,6 +187,24 @@ def _check_shares(settings: TrainingSettings, group: Group) -> None:
             f"{group.size} processes would share steps of {rows} examples (batch_size times accumulation), "
             "and some would have none; ask for fewer processes, or make the step larger"
         )
+
+
+def _refresh(
+    refresher: Refresher,
+    model: torch.nn.Module,
+    objective: Objective,
+    forget: list[Batch],
+    retain: list[Batch],
+    settings: TrainingSettings,
+    step: int,
+    seed: int,
+) -> dict[str, float | None]:
+    """Curvature estimated on this step's batches, with chance of its own; facts for the log."""
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(derived_seed(seed, "labels", step))
+    torch.manual_seed(derived_seed(seed, "curvature", step, refresher.group.rank))  # dropout's masks
+    with _autocast(settings.compute, device):
+        return refresher.refresh(model, objective, forget, retain, step, generator)
 
 
 def _take_step(optimizer: torch.optim.Optimizer, step_seed: int, group: Group) -> None:

@@ -70,6 +70,11 @@ class Refresher:
         self.skipped_in_a_row = 0
 
     @property
+    def of_gradient(self) -> bool:
+        """Whether estimates are made of the gradient of the step."""
+        return self.curvature.estimator.at_hand
+
+    @property
     def exhausted(self) -> bool:
         return self.skipped_in_a_row >= PATIENCE
 
@@ -98,7 +103,8 @@ class Refresher:
     ) -> dict[str, float | None]:
         """Estimate on the batches of `step` and give the result to the optimiser; returns facts for the log.
 
-        The parameters' `.grad` hold the gradient of the objective on this step, not clipped. Every process
+        With `of_gradient` the parameters' `.grad` hold the gradient of the objective on this step, not
+        clipped; other estimates are best made while there is none, which saves its memory. Every process
         is given the whole step and an equal `generator`, so all draw the same examples.
         """
         started = time.monotonic()
@@ -115,7 +121,7 @@ class Refresher:
             self.curvature.data,
             self.parameters,
             generator,
-            gradient=[parameter.grad for parameter in self.parameters],
+            gradient=[parameter.grad for parameter in self.parameters] if self.of_gradient else None,
             group=self.group,
         )
         facts: dict[str, float | None] = {}

@@ -22,6 +22,7 @@ class Told(Estimator):
     """Estimate number i is `levels[i]` everywhere, then the last one; records the steps' batches."""
 
     name, matrix, loss, backward_passes = "told", "none", "none", 0
+    at_hand = True
 
     def __init__(self, *levels: float):
         self.levels, self.calls = levels, []
@@ -126,6 +127,26 @@ def test_the_estimator_is_given_the_batches_and_the_gradient_of_the_step(tmp_pat
     assert sum(len(b.index) for b in forget) == sum(len(b.index) for b in retain) == 4
     assert float(flat(gradient).norm()) == pytest.approx(outcome.log[0]["grad_norm"], rel=1e-4)
     assert outcome.log[0]["retain_loss"] is None
+
+
+@pytest.mark.parametrize("of_gradient", [True, False])
+def test_an_estimate_is_made_while_no_gradient_is_held_unless_it_is_made_of_it(of_gradient, tmp_path):
+    """Then the two lists never are in memory together; the run is the same."""
+    held = []
+
+    class Watched(Told):
+        at_hand = of_gradient
+
+        def estimate(self, model, objective, forget, retain, data, parameters, *others, **options):
+            held.append([parameter.grad is not None for parameter in parameters])
+            assert (options["gradient"] is not None) == of_gradient
+            return [torch.full_like(parameter, 2.0) for parameter in parameters]
+
+    curvature = curvature_of("sophia", estimator=Watched(), update_every=2)
+    outcome = run(tiny_model(), tmp_path / "c", "sophia", curvature=curvature)
+    assert len(held) == 3 and all(all(found) if of_gradient else not any(found) for found in held)
+    plain = run(tiny_model(), tmp_path / "p", "sophia", curvature=told(2.0, update_every=2))
+    assert timeless(outcome.log) == timeless(plain.log)
 
 
 @pytest.mark.parametrize("where", ["forget", "retain", "both"])
