@@ -49,6 +49,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return (
         isinstance(error, torch.OutOfMemoryError)
         or "out of memory" in text
+        or "alloc_failed" in text  # a GPU's libraries, of their own working memory
         or "can't allocate memory" in text  # torch's CPU allocator
         or "not enough memory" in text
     )

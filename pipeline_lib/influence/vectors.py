@@ -44,7 +44,8 @@ def gradients_into(vector: torch.Tensor, parameters: Sequence[torch.Tensor]) -> 
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     """Inner product; pieces are added in double precision, without a copy of the vectors."""
-    return math.fsum(float(x @ y) for x, y in zip(a.split(_PIECE), b.split(_PIECE), strict=True))
+    products = [x @ y for x, y in zip(a.split(_PIECE), b.split(_PIECE), strict=True)]
+    return math.fsum(torch.stack(products).tolist())  # a GPU waits once
 
 
 def norm(a: torch.Tensor) -> float:

@@ -38,15 +38,15 @@ def answer_hidden(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
     `rows` says which row of the batch each belongs to; all in row-major order.
     """
     targets = batch.labels[:, 1:]  # (B, T-1): position t is predicted from t-1
-    wanted = targets != IGNORED
+    # Here and not behind the decoder, and once: a GPU's program waits until it knows how many they are.
+    rows, places = (targets != IGNORED).nonzero(as_tuple=True)  # (N,)
     hidden = model.get_decoder()(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=position_ids(batch.attention_mask),
         use_cache=False,
     ).last_hidden_state[:, :-1]  # (B, T-1, D)
-    rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)[wanted]
-    return hidden[wanted], targets[wanted], rows
+    return hidden[rows, places], targets[rows, places], rows
 
 
 def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -22,8 +22,13 @@ COMMIT = git_commit()
 
 
 def start(device: str, threads: int) -> torch.device:
-    """Set the threads and choose the device: "auto", "cpu" or "cuda"."""
+    """Set the threads and choose the device: "auto", "cpu" or "cuda".
+
+    Products of fp32 matrices are computed in fp32. torch's default is that, but the environment of some
+    containers (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE) rounds their factors to 10 bits without a word.
+    """
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("resources.device is cuda, but torch finds no GPU; use auto or cpu")

@@ -174,7 +174,7 @@ def _whole_gradient(
     }
     tokens = sum(tokens_of(batch) for batches in cut.values() for batch in batches)
     gradient = zeros(parameters)
-    sums: dict[str, float] = {}
+    sums: dict[str, torch.Tensor] = {}
     autocast = torch.autocast(place.type, torch.bfloat16) if compute == "bf16" else nullcontext()
     own = [
         [piece.batch for piece in pieces([_at(batches, i) for i in range(count)], group)] if batches else []
@@ -189,9 +189,10 @@ def _whole_gradient(
             named = {"loss": losses.total, "forget_loss": losses.forget, "retain_loss": losses.retain}
             for name, value in named.items():
                 if value is not None:
-                    sums[name] = sums.get(name, 0.0) + float(value.detach())
+                    sums[name] = sums.get(name, 0.0) + value.detach().double()  # a GPU waits once, below
     group.sum_([gradient])
-    return gradient, group.sums(sums), tokens
+    values = torch.stack(list(sums.values())).tolist()
+    return gradient, group.sums(dict(zip(sums, values, strict=True))), tokens
 
 
 def _at(batches: Sequence[Batch], i: int) -> Batch:
