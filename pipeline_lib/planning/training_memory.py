@@ -8,7 +8,8 @@ What is held at the same time, phase by phase; the peak is the largest phase. By
 - backward: gradients as they fill up, with the graphs that are left: torch goes through the graphs one after
   the other, last first, and while a parameter waits for its other graph, what has come so far lies in a
   buffer of its own;
-- curvature: a second set of gradients beside those of the step, with the graph of one set;
+- curvature: a set of gradients, with the graph of one set of examples, before the step has its own; an estimate
+  that is made of the step's gradient lies beside it;
 - step: all gradients, and with stochastic rounding a block's copies in fp32;
 - loading and saving: fp32 weights, whatever is trained.
 
@@ -216,8 +217,9 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
     phases["end of backward"] = {**held, "gradients": gradients + tied, **casts}
     estimated = curvature_of(job.optimizer)
     if estimated is not None:
+        of_gradient = gradients if estimated[0] == "empirical_fisher" else 0.0
         for name, parts in _curvature(job, estimated[0], graphs, gradients, tied).items():
-            phases[name] = {**held, "gradients": gradients, **parts}
+            phases[name] = {**held, "gradients": of_gradient, **parts}
     phases["step"] = {**held, "gradients": gradients}
     if not job.offload:
         phases["step"]["rounding"] = rounding_bytes(job)
@@ -235,6 +237,13 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
             "logits": first["logits"] + 2 * first["piece"] + first["pieces"],
         }
     return phases
+
+
+def _curvature_batches(job: Training) -> int:
+    """Micro-batches that an estimate of the curvature reads."""
+    sets = {"forget": job.forget, "retain": job.retain}
+    where = job.optimizer["curvature_data"]
+    return job.accumulation * sum(where in ("both", name) for name, of in sets.items() if of is not None)
 
 
 def _curvature(
@@ -266,8 +275,15 @@ def _curvature(
     # of log-probabilities: distribution, its sums, slope, the logits themselves
     logits = max(4 * widest["all logits"] - 2 * widest["again"], 0.0)
     activations = widest["activations"] + 2 * widest["again"]
-    shared = {"bf16 copies": _casts(job, 1), "activations": activations, "logits": logits}
-    return {"curvature": {"curvature": gradients, **shared}}
+    casts = {"bf16 copies": _casts(job, 1)}
+    phases = {
+        "curvature": {"curvature": gradients, **casts, "activations": activations, "logits": logits},
+    }
+    if _curvature_batches(job) > 1:
+        # Under autocast all batches share the first one's bf16 copies: later gradients wait for those.
+        waiting = gradients / 2 if casts["bf16 copies"] else 0.0
+        phases["end of curvature"] = {"curvature": gradients + tied, "waiting": waiting, **casts}
+    return phases
 
 
 def _influence_phases(job: Training) -> dict[str, dict[str, float]]:

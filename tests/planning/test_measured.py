@@ -89,6 +89,7 @@ CASES: dict[str, dict[str, Any]] = {
     "GradDiff in bf16, rounded at random": {"weights": "bf16_stochastic"},
     "GradAscent, one state": {"objective": {"kind": "GradAscent"}, "retain": None, "optimizer": SIGNUM},
     "Sophia": {"optimizer": SOPHIA},
+    "Sophia under autocast": {"optimizer": SOPHIA, "compute": "bf16", "batch_size": 2},
     "Sophia with Hutchinson's products": {"optimizer": {**SOPHIA, "estimator": "hutchinson_rademacher"}},
     "Sophia with Hutchinson's products, large batch": {
         "optimizer": {**SOPHIA, "estimator": "hutchinson_rademacher"},
@@ -98,6 +99,7 @@ CASES: dict[str, dict[str, Any]] = {
         "optimizer": {**SOPHIA, "estimator": "hutchinson_rademacher", "curvature_examples": 1}
     },
     "Sophia of squared gradients": {"optimizer": {**SOPHIA, "estimator": "empirical_fisher"}},
+    "Sophia in bf16, rounded at random": {"optimizer": SOPHIA, "weights": "bf16_stochastic"},
     "KL": {"objective": {"kind": "KL", "gamma": 1.0}, "reference": True},
     "UNDIAL": {"objective": {"kind": "UNDIAL", "beta": 10.0, "alpha": 1.0}, "reference": True},
     "RMU": {"objective": RMU, "reference": True},
