@@ -46,6 +46,7 @@ class GaussNewtonBartlett(Estimator):
                     slope[torch.arange(len(labels), device=labels.device), labels] -= 1
                     slope /= tokens if piece.counts else math.inf
                 group.backward(logits, slope.to(logits.dtype), parameters)
+                torch.clear_autocast_cache()  # else gradients wait in bf16 for the last batch
             total = group.collected(parameters)
         for value in total:
             value.square_().mul_(tokens)

@@ -55,6 +55,7 @@ class Hutchinson(Estimator):
                     count = tokens if piece.counts else math.inf
                     loss = answer_nll(model, piece.batch)[0].sum() / count
                     _add_product(model, loss, parameters, probes)
+                torch.clear_autocast_cache()  # as Gauss-Newton-Bartlett does
             total = group.collected(parameters)
         for value, probe in zip(total, probes, strict=True):
             value.mul_(probe)

@@ -8,8 +8,8 @@ What is held at the same time, phase by phase; the peak is the largest phase. By
 - backward: gradients as they fill up, with the graphs that are left: torch goes through the graphs one after
   the other, last first, and while a parameter waits for its other graph, what has come so far lies in a
   buffer of its own;
-- curvature: a set of gradients, with the graph of one set of examples, before the step has its own; an estimate
-  that is made of the step's gradient lies beside it;
+- curvature: a set of gradients, with the graph of one set of examples, before the step has its own; an
+  estimate that is made of the step's gradient lies beside it;
 - step: all gradients, and with stochastic rounding a block's copies in fp32;
 - loading and saving: fp32 weights, whatever is trained.
 
@@ -239,13 +239,6 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
     return phases
 
 
-def _curvature_batches(job: Training) -> int:
-    """Micro-batches that an estimate of the curvature reads."""
-    sets = {"forget": job.forget, "retain": job.retain}
-    where = job.optimizer["curvature_data"]
-    return job.accumulation * sum(where in ("both", name) for name, of in sets.items() if of is not None)
-
-
 def _curvature(
     job: Training, estimator: str, graphs: list[dict[str, float]], gradients: float, tied: float
 ) -> dict[str, dict[str, float]]:
@@ -276,14 +269,10 @@ def _curvature(
     logits = max(4 * widest["all logits"] - 2 * widest["again"], 0.0)
     activations = widest["activations"] + 2 * widest["again"]
     casts = {"bf16 copies": _casts(job, 1)}
-    phases = {
+    return {
         "curvature": {"curvature": gradients, **casts, "activations": activations, "logits": logits},
+        "end of curvature": {"curvature": gradients + tied, **casts},
     }
-    if _curvature_batches(job) > 1:
-        # Under autocast all batches share the first one's bf16 copies: later gradients wait for those.
-        waiting = gradients / 2 if casts["bf16 copies"] else 0.0
-        phases["end of curvature"] = {"curvature": gradients + tied, "waiting": waiting, **casts}
-    return phases
 
 
 def _influence_phases(job: Training) -> dict[str, dict[str, float]]:
