@@ -111,6 +111,7 @@ def test_the_conda_environment_has_the_same_pythons() -> None:
 def test_third_party_imports_are_declared() -> None:
     extras = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
     declared = {canonicalize_name(requirement.name) for requirement in [*RUNTIME, *extras]}
+    declared.add("triton")  # torch's CUDA builds bring it and pin it themselves
     providers = importlib.metadata.packages_distributions()
     for module, imported in IMPORTS.items():
         for name in {target.partition(".")[0] for target in imported}:

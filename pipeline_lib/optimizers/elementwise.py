@@ -5,7 +5,8 @@ operations. Run as they stand on whole tensors, each of its ten operations would
 memory. Here a large model's update is compiled into one loop (torch.compile: C++ on a CPU, Triton on a
 GPU). A small model, or one whose update cannot be compiled, takes pieces that stay in the processor's
 cache. Both give the same numbers up to the order of rounding; which one is used depends on the number
-of parameters alone, so that the same run gives the same bits again.
+of parameters alone, so that the same run gives the same bits again. On a CUDA device a large model's
+tensors are first offered to `multi_tensor`, which steps all of them with one or two launches.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
+
+from pipeline_lib.optimizers import multi_tensor
 
 CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^17 on a CPU
 COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
@@ -43,6 +47,7 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
     def __init__(self, params: Iterable[Any], **settings: Any):
         super().__init__(params, settings)
         self.statistics: dict[str, float] = {}
+        self._checked: multi_tensor.Memory = {}
         self.over_parts: Callable[[Sequence[float]], list[float]] = list  # see `distributed.group.Group`
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
@@ -73,15 +78,15 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
         size = sum(p.numel() for group in self.param_groups for p in group["params"])
         sums, coordinates = [], 0
         for group in self.param_groups:
-            rows = []
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state_of(parameter)
-                    rows.append((parameter.detach(), parameter.grad, *(state[name] for name in self.states)))
-                    coordinates += parameter.numel()
-            if rows:
+            held = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if held:
+                states = [self.state_of(parameter) for parameter in held]
+                columns = [[state[name] for state in states] for name in self.states]
+                rows = zip(held, [parameter.grad for parameter in held], *columns, strict=True)
+                coordinates += sum(parameter.numel() for parameter in held)
                 compiling = size >= COMPILE_FROM
-                sums.append(run(type(self).update, rows, self.coefficients(group), compiling))
+                coefficients = self.coefficients(group)
+                sums.append(run(type(self).update, rows, coefficients, compiling, self._checked))
         return (torch.stack(sums).sum(0) if sums else None), coordinates
 
     def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> None:
@@ -94,9 +99,16 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
 
 
 def run(
-    update: Update, rows: Iterable[Row], coefficients: tuple[float, ...], compiling: bool
+    update: Update,
+    rows: Iterable[Row],
+    coefficients: tuple[float, ...],
+    compiling: bool,
+    checked: multi_tensor.Memory | None = None,
 ) -> torch.Tensor:
-    """Apply `update` to each row in place; returns its sums over all rows, in fp64."""
+    """Apply `update` to each row in place; returns its sums over all rows, in fp64.
+
+    `checked` is what `multi_tensor` knows of these rows from one step to the next.
+    """
     kinds: dict[tuple[torch.dtype, torch.device], list[Row]] = {}
     for row in rows:
         kinds.setdefault((row[0].dtype, row[0].device), []).append(row)
@@ -104,10 +116,18 @@ def run(
     for (dtype, device), members in kinds.items():
         # On the device, so that a changed learning rate needs no new compilation.
         precise = torch.float64 if dtype == torch.float64 else torch.float32
-        scalars = torch.tensor(coefficients, dtype=precise, device=device)
+        scalars = multi_tensor.to_device(torch.tensor(coefficients, dtype=precise), device)
+        if compiling and multi_tensor.serves(update.__name__, dtype, device):
+            offered, members, launched = multi_tensor.in_turn(members), [], []
+            for some in offered:
+                left, sums = _all_at_once(update, some, scalars, {} if checked is None else checked)
+                members += left
+                launched.append(sums)
+            parts += [sums.double().sum(1).unbind() for sums in launched if sums is not None]
         large: list[Row] = []
         rest: list[Row] = []
-        for row in members:
+        for theta, *others in members:
+            row = (theta.detach(), *others)
             is_large = row[0].numel() >= SMALL and all(tensor.is_contiguous() for tensor in row)
             (large if is_large else rest).append(row)
         fused = compiled(update, large[0], scalars) if compiling and large else None
@@ -164,11 +184,36 @@ def chunks(*row: torch.Tensor) -> Iterator[Row]:
 class Compiled:
     """A compiled update, or None where that failed, and the seconds it took in this process."""
 
-    function: Callable[..., tuple[torch.Tensor, ...]] | None
+    function: Callable[..., Any] | None
     seconds: float
 
 
-COMPILED: dict[tuple[Update, torch.dtype, torch.device], Compiled] = {}
+COMPILED: dict[tuple[object, ...], Compiled] = {}  # update, dtype, device, and "at once" for `multi_tensor`
+
+
+def _all_at_once(
+    update: Update, rows: list[Row], scalars: torch.Tensor, checked: multi_tensor.Memory
+) -> multi_tensor.Rest:
+    """Step what one launch can step: the rows that are left, and the others' sums program by program."""
+    dtype, device = rows[0][0].dtype, rows[0][0].device
+    key = (update, dtype, device, "at once")
+    started = time.perf_counter()
+    try:
+        if key not in COMPILED:
+            stepper = multi_tensor.Stepper(update.__name__, dtype, device, partial(_apply, update))
+            COMPILED[key] = Compiled(stepper, time.perf_counter() - started)
+        function = COMPILED[key].function
+        return (rows, None) if function is None else function(rows, scalars, checked)
+    except Exception as error:  # up to the launch nothing has changed
+        said = f"The optimiser's update is called for each tensor and will be slower: {_said(error)}"
+        print(said, file=sys.stderr)
+        COMPILED[key] = Compiled(None, time.perf_counter() - started)
+        return rows, None
+
+
+def _said(error: Exception) -> str:
+    """The first line of what a compiler says, or the error's name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def compiled(update: Update, row: Row, scalars: torch.Tensor) -> Callable[..., Any] | None:
@@ -198,7 +243,6 @@ def _compile(update: Update, row: Row, scalars: torch.Tensor) -> Callable[..., A
     try:
         function(scalars, *example)
     except Exception as error:  # whatever a compiler raises, the step can be done without it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"The optimiser's update is not compiled and will be slower: {reason}", file=sys.stderr)
+        print(f"The optimiser's update is not compiled and will be slower: {_said(error)}", file=sys.stderr)
         return None
     return function

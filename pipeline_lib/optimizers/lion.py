@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
 
-def update(theta, gradient, momentum, decay, lr, newest, weight):
+def lion_update(theta, gradient, momentum, decay, lr, newest, weight):
     movement = lr * momentum.lerp(gradient, newest).sign()
     theta.sub_(decay * theta + movement)
     momentum.lerp_(gradient, weight)
@@ -22,7 +22,7 @@ class Lion(ElementwiseOptimizer):
     """
 
     states = ("momentum",)
-    update = staticmethod(update)
+    update = staticmethod(lion_update)
 
     def __init__(self, params: Iterable[Any], lr: float, beta1: float, beta2: float, weight_decay: float):
         super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay)

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
 
-def update(theta, gradient, momentum, decay, lr, keep):
+def sgd_update(theta, gradient, momentum, decay, lr, keep):
     momentum.mul_(keep).add_(gradient)
     movement = lr * momentum
     theta.sub_(decay * theta + movement)
@@ -24,7 +24,7 @@ class SGD(ElementwiseOptimizer):
     """
 
     states = ("momentum",)
-    update = staticmethod(update)
+    update = staticmethod(sgd_update)
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)

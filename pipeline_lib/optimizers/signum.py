@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
 
-def update(theta, gradient, momentum, decay, lr, weight):
+def signum_update(theta, gradient, momentum, decay, lr, weight):
     momentum.lerp_(gradient, weight)
     movement = lr * momentum.sign()
     theta.sub_(decay * theta + movement)
@@ -23,7 +23,7 @@ class Signum(ElementwiseOptimizer):
     """
 
     states = ("momentum",)
-    update = staticmethod(update)
+    update = staticmethod(signum_update)
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
