@@ -137,6 +137,18 @@ class ModelShape(Block):
     kv_heads: Count | None = Field(None, description="Default: as many as `heads`")
     context: Count | None = Field(None, description="Longest sequence the model can read, in tokens")
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> ModelShape:
+        """Sizes that no model has would make nonsense of an estimate; families differ by less than 3."""
+        embedding = self.vocab_size * self.hidden_size
+        width = self.hidden_size + (self.kv_heads or self.heads) * (self.hidden_size // self.heads)
+        layer = 2 * self.hidden_size * width + 3 * self.hidden_size * self.intermediate_size
+        whole = embedding + self.layers * layer
+        if not max(embedding, whole / 3) < self.parameters < 3 * whole:
+            message = f"found {self.parameters:,.0f}, and the other sizes make about {whole:,}; correct them"
+            raise Faults([("parameters", message)])
+        return self
+
 
 class HubModel(Model):
     """A model of the hub at a pinned revision. `$PIPELINE_MODELS` may hold a local copy."""

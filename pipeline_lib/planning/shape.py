@@ -85,6 +85,7 @@ def shape_of(settings: ModelSettings) -> Shape | None:
             - (0 if gated else given.layers * given.hidden_size * given.intermediate_size)
             for tied in (True, False)
             for gated in (True, False)
+            if tied or given.parameters > 2 * embedding
         }
         tied, gated = min(forms, key=lambda form: abs(forms[form] - given.parameters))
         return Shape(

@@ -62,7 +62,8 @@ def test_a_spoiled_suite_is_planned_and_dry_runs_or_is_refused(
     except UserError as error:
         check_message(str(error))
         COUNTS["refused"] += 1
-        if crc32(str(error).encode()) % 10 == 0 and "suite" in raw:  # a tenth, the same ones on every run
+        tenth = crc32(str(error).encode()) % 10 == 0  # the same ones on every run
+        if tenth and "suite" in raw and snakemake_can_write(raw):
             refused = dry_run(raw, tmp_path_factory.mktemp("dry")).refused
             later = not str(error).startswith("the suite has")  # told when jobs are about to start
             assert str(error) in refused if refused else later, refused
@@ -87,6 +88,15 @@ def test_the_mutants_were_enough_of_both_kinds() -> None:
     assert COUNTS["mutants"] >= MUTANTS
     assert COUNTS["refused"] >= MUTANTS // 4 and COUNTS["valid"] >= MUTANTS // 4
     assert COUNTS["dry runs"] >= MUTANTS // 10 and COUNTS["refused by snakemake"] >= MUTANTS // 50
+
+
+def snakemake_can_write(raw: Any) -> bool:
+    """It writes the configuration that it is given as text, which Python refuses of 4300 digits and more."""
+    try:
+        repr(raw)
+    except ValueError:
+        return False
+    return True
 
 
 def planned(raw: Any) -> Suite:

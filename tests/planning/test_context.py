@@ -15,7 +15,7 @@ from tests.config.suites import COMMIT, small
 from tests.paths import REPO
 
 SIZES = {
-    "parameters": 1e8,
+    "parameters": 100_000,
     "hidden_size": 64,
     "layers": 2,
     "vocab_size": 99,

@@ -159,3 +159,15 @@ def test_the_block_shape_stands_for_a_model_that_is_not_here(
     assert found is not None
     assert (found.tied, found.gated, found.kv_heads, found.context) == (tied, gated, 32, 4096)
     assert found.parameters == int(float(parameters))
+
+
+@pytest.mark.parametrize("changed", [{"hidden_size": 2**31 - 1}, {"parameters": 5e5}, {"parameters": 7e9}])
+def test_sizes_that_no_model_has_are_refused(changed: dict[str, Any]) -> None:
+    """An embedding larger than the whole model, and what a slip of a few digits makes."""
+    given = {
+        "parameters": 1.24e9, "hidden_size": 2048, "layers": 16, "vocab_size": 128256,
+        "intermediate_size": 8192, "heads": 32, "kv_heads": 8,
+    }  # fmt: skip
+    assert shape(source="hub", id="lab/model", revision=COMMIT, shape=given)
+    with pytest.raises(ValueError, match="the other sizes make about"):
+        shape(source="hub", id="lab/model", revision=COMMIT, shape={**given, **changed})
