@@ -125,7 +125,7 @@ def run(func: Any, *args: Any, **kwargs: Any) -> Any:
         result = func(*held_args, **held_kwargs)
     for tensor in simulated:
         if (tensor.shape, tensor.stride()) != (tensor.held.shape, tensor.held.stride()):
-            raise NotImplementedError(f"{func} changed the shape of its argument")
+            raise RuntimeError(f"{func} changed the shape of its argument")
     if not stays:
         return result
     wrappers = {id(tensor.held): tensor for tensor in simulated}  # what is written to keeps its identity
@@ -252,7 +252,7 @@ class GeneratorPolice(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.Tensor.data.__set__ and any(isinstance(value, SimulatedTensor) for value in args):
-            raise NotImplementedError("the simulated device cannot set the data of a tensor")
+            raise RuntimeError("the simulated device cannot set the data of a tensor")
         for generator in (x for x in (*args, *kwargs.values()) if isinstance(x, torch._C.Generator)):
             simulated = any(isinstance(tensor, SimulatedTensor) for tensor in _tensors((args, kwargs)))
             place = kwargs.get("device") or (NAME if simulated else "cpu")
