@@ -23,9 +23,9 @@ import torch.nn.functional as F
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.base_rules import base_fault
-from pipeline_lib.models.recompute import again_in_backward
 
 LEVELS = 127
+AT_ONCE = 1 << 18  # weights that are rounded together: what they need meanwhile stays small
 
 
 def reduce_model(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
@@ -76,8 +76,10 @@ def hold_reduced(model: Any, base: dict[str, Any] | None, training: dict[str, An
     if fault := base_fault(base["kind"], training, optimizer):
         raise UserError(fault)
     if base["kind"] == "int8":
-        for name, layer in list(linear_layers(model)):
-            model.set_submodule(name, Int8Linear(layer))
+        for name in [name for name, _ in linear_layers(model)]:
+            model.set_submodule(name, Int8Linear(model.get_submodule(name)))
+        for parameter in model.parameters():  # else what stays fp32 would keep the whole file in memory
+            parameter.data = parameter.data.clone()
     elif not training["lora"]:
         for _, layer in linear_layers(model):
             layer.weight.register_post_accumulate_grad_hook(_keep_zeros)
@@ -122,10 +124,10 @@ class Int8Linear(torch.nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in the type of x, or autocast's; the wide W is not kept for backward."""
-        return again_in_backward(self._product, x)
-
-    def _product(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, _widened(self.weight, self.scale).to(x.dtype), self.bias)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        product = _Product.apply(x, self.weight, self.scale, False)
+        return product if self.bias is None else product + self.bias.to(x.dtype)
 
     @torch.no_grad()
     def plain(self) -> torch.nn.Linear:
@@ -136,11 +138,32 @@ class Int8Linear(torch.nn.Linear):
         return layer
 
 
+class _Product(torch.autograd.Function):
+    """x W^T, or x W with `back`, with W widened for the product alone.
+
+    W never learns, so the derivative needs neither x nor the wide W: it is the other product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, values: torch.Tensor, scale: torch.Tensor, back: bool) -> Any:
+        ctx.weight, ctx.back = (values, scale), back
+        wide = _widened(values, scale).to(x.dtype)
+        return x @ wide if back else F.linear(x, wide)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return _Product.apply(gradient, *ctx.weight, not ctx.back), None, None, None
+
+
 def _rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """int8 values (out, in) and the scale of each row (out, 1); rounding what was rounded changes nothing."""
-    scale = weight.abs().amax(1, keepdim=True) / LEVELS
+    values = torch.empty_like(weight, dtype=torch.int8, memory_format=torch.contiguous_format)
+    scale = torch.maximum(weight.amax(1, keepdim=True), -weight.amin(1, keepdim=True)) / LEVELS
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
-    return (weight / scale).round_().to(torch.int8), scale
+    rows = max(AT_ONCE // weight.shape[1], 1)
+    for part, of, wide in zip(values.split(rows), scale.split(rows), weight.split(rows), strict=True):
+        part.copy_((wide / of).round_())
+    return values, scale
 
 
 def _widened(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -223,9 +223,12 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
     phases["step"] = {**held, "gradients": gradients}
     if not job.offload:
         phases["step"]["rounding"] = rounding_bytes(job)
-    # An 8-bit base is rounded in the machine's memory, before it goes to a GPU.
-    if job.width == 2 or (job.base == "int8" and job.device.kind == "cpu"):
+    if job.width == 2:
         phases["loading"] = {**held, "weights": 4.0 * job.shape.parameters}
+    elif (
+        job.base == "int8" and job.device.kind == "cpu"
+    ):  # for a GPU too it is rounded in the machine's memory
+        phases["loading"] = {"weights": 4.0 * job.shape.parameters + job.shape.body}
     if job.objective["kind"] == "WHP" and job.lora is None:
         second = 4.0 * job.shape.parameters
         first = graphs[0]

@@ -7,6 +7,7 @@ import torch
 
 from pipeline_lib.data.batching import collate
 from pipeline_lib.errors import UserError
+from pipeline_lib.models import reduced
 from pipeline_lib.models.adapters import adapters_off, attach, detach
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.models.recompute import activations_again
@@ -142,6 +143,46 @@ def test_nothing_wide_is_kept_for_the_backward_pass():
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         answer_nll(model, BATCH)
     assert kept and not shapes.intersection(kept) and not {s[::-1] for s in shapes}.intersection(kept)
+
+
+def test_products_with_the_hessian_are_those_of_the_fp32_model():
+    def product(model):
+        model.set_attn_implementation("eager")  # the others have no second derivative
+        weights = [p for p in on_adapters(model).parameters() if p.requires_grad]
+        loss = answer_nll(model, BATCH)[0].sum()
+        slopes = torch.autograd.grad(loss, weights, create_graph=True)
+        generator = torch.Generator().manual_seed(3)
+        vector = [torch.randn(p.shape, generator=generator) for p in weights]
+        return flat(list(torch.autograd.grad(slopes, weights, vector)))
+
+    model, wide = tiny_model(), tiny_model()
+    reduce_model(model, INT8)
+    reduce_model(wide, INT8)
+    wide.requires_grad_(False)
+    hold_reduced(model, INT8, ADAPTERS, "adamw")
+    model.requires_grad_(False)
+    found, expected = product(model), product(wide)
+    assert float(expected.abs().max()) > 1e-2
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rounding_in_pieces_is_rounding_at_once(monkeypatch):
+    weight = torch.randn(37, 24, generator=torch.Generator().manual_seed(0))
+    weight[5] = 0
+    values, scale = reduced._rounded(weight)
+    expected = weight.abs().amax(1, keepdim=True) / 127
+    expected[5] = 1
+    assert torch.equal(scale, expected)
+    assert torch.equal(values, (weight / expected).round().to(torch.int8)) and int(values.abs().max()) == 127
+    monkeypatch.setattr(reduced, "AT_ONCE", 50)  # two rows
+    assert all(map(torch.equal, reduced._rounded(weight), (values, scale)))
+
+
+def test_a_layer_with_a_bias_adds_it_as_a_plain_layer_does():
+    plain = torch.nn.Linear(24, 16)
+    plain.weight.data = reduced._widened(*reduced._rounded(plain.weight.data))
+    x = torch.randn(3, 24, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(Int8Linear(plain)(x), plain(x), rtol=1e-6, atol=1e-6)
 
 
 def test_adapters_off_is_the_8_bit_base_and_throwing_them_away_leaves_it():
