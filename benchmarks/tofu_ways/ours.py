@@ -17,6 +17,7 @@ from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.metrics.rouge import rouge_recall
 from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
+from pipeline_lib.models.products import use_fast_products
 from tofu_ways import NEW_TOKENS, SOUL_PROMPT, TOFU_PROMPT, TOTAL_TOKENS, extraction
 
 Row = dict[str, Any]
@@ -31,13 +32,13 @@ def prepare(records: list[Record], definition: str, variant: str) -> Callable[[A
         generation.reserved_cache = lambda config, room: DynamicCache(config=config)
     compute = "bf16" if variant == VARIANTS[3] else "fp32"
     evaluate = _tofu if definition == "tofu" else _soul
-    return lambda model, tokenizer: evaluate(model, tokenizer, records, compute)
+    return lambda model, tokenizer: evaluate(use_fast_products(model), tokenizer, records, compute)
 
 
 def _rows(model, tokenizer, prompt, splits, limit: int, as_released: bool, compute: str) -> list[Row]:
     settings = {
         "max_new_tokens": limit,
-        "max_tokens_per_batch": 16384,
+        "max_tokens_per_batch": 24576,
         "max_records": None,
         "max_length": 512,
         "compute": compute,
@@ -68,12 +69,19 @@ def _tofu(model, tokenizer, records: list[Record], compute: str) -> dict[str, An
 def _soul(model, tokenizer, records: list[Record], compute: str) -> dict[str, Any]:
     original = [replace(record, paraphrased_answer=None, distractors=()) for record in records]
     asked_anew = [
-        replace(record, prompt=record.paraphrased_prompt or record.prompt, paraphrased_prompt=None)
+        replace(  # its definition asks for no probability of the original answer here
+            record,
+            id=f"{record.id}, asked anew",
+            prompt=record.paraphrased_prompt or record.prompt,
+            answer=record.paraphrased_answer or record.answer,
+            paraphrased_prompt=None,
+            paraphrased_answer=None,
+        )
         for record in records
     ]
     original = [replace(record, paraphrased_prompt=None) for record in original]
     shortest = min(len(SOUL_PROMPT.encode_prompt(tokenizer, r.prompt)) for r in [*original, *asked_anew])
-    splits = {"original": original, "paraphrased": asked_anew}
+    splits = {"both": [*original, *asked_anew]}
     rows = _rows(model, tokenizer, SOUL_PROMPT, splits, TOTAL_TOKENS - shortest, True, compute)
     first, second = rows[: len(records)], rows[len(records) :]
     probabilities = [probability(math.fsum(row["token_nll"][:-1]), row["answer_tokens"] - 1) for row in first]

@@ -24,6 +24,7 @@ from pipeline_lib.evaluation.split_run import SplitRun
 from pipeline_lib.files import read_jsonl, write_jsonl
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.models.forward import pad_token
+from pipeline_lib.models.products import packed_weights
 
 if TYPE_CHECKING:
     from pipeline_lib.evaluation.split_run import Embedder
@@ -69,7 +70,7 @@ def evaluate_model(
     bar = Progress(list(works.values()), show=progress)
     bar.announce(len(chosen), sum(map(len, chosen.values())))
     rows: list[Row] = []
-    with bar.bar:
+    with bar.bar, packed_weights(model):
         for split, run in runs.items():
             part = Path(work_dir) / _part_name(run, fingerprint)
             kept = _kept(part, len(run.questions))

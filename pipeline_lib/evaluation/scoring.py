@@ -4,8 +4,9 @@ The texts that follow one prompt are scored in one pass, as a tree (see trees.py
 question this is 2.4 times fewer tokens than one sequence an answer. Models for which a quick check shows a
 difference (attention that ignores a given mask) are scored the plain way, one sequence a text.
 
-Weights run in the model's own dtype, the log-softmax always in fp32. One pass gives all that is read from the
-next-token distribution: the likelihood, the argmax and, where asked for, mean and spread.
+Weights run in the model's own dtype, the log-softmax in fp32 (of fp64 weights in fp64). One pass gives all
+that is read from the next-token distribution: the likelihood, the argmax and, where asked for, mean and
+spread.
 
 Shapes: B trees or sequences, T tokens, N positions that predict an answer token, D hidden size, V vocabulary.
 """
@@ -30,11 +31,15 @@ from pipeline_lib.memory import halve_on_out_of_memory
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
 
-# Rows of the vocabulary projection at once: 512 x 50k x 4 bytes = 100 MB, whatever the batch holds.
-LOGIT_ROWS = 512
+# Rows of the vocabulary projection at once, whatever the batch holds: 128 x 50k x 4 bytes = 25 MB, which a
+# CPU's caches hold. A GPU wants more work at a time.
+LOGIT_ROWS = 128
+LOGIT_ROWS_GPU = 512
 TREE_TOLERANCE = 1e-3  # nats a token; rounding is below 1e-5, a mask that is ignored far above
 
-ENOUGH_TOKENS = 1024  # more in a batch is hardly faster, padding costs as much as text
+# More in a batch is hardly faster, and padding costs as much as text.
+ENOUGH_TOKENS = 256
+ENOUGH_TOKENS_GPU = 1024
 LOWEST = -1e4  # nats; a forbidden token has -inf, which times its probability 0 would be no number
 
 
@@ -201,7 +206,9 @@ def _score_trees(
     keys = list(trees)
     lengths = [Example(tuple(trees[key].tokens), 0, i) for i, key in enumerate(keys)]
     results: dict[tuple[int, int], list[TextScore]] = {}
-    for batch in _little_padding(token_budget_batches(lengths, max_tokens)):
+    on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
+    enough = ENOUGH_TOKENS if on_cpu else ENOUGH_TOKENS_GPU
+    for batch in _little_padding(token_budget_batches(lengths, max_tokens), enough):
         here = [keys[example.index] for example in batch]
         scores = halve_on_out_of_memory(
             [trees[key] for key in here], lambda part: tree_scores(model, part, pad_id)
@@ -211,14 +218,14 @@ def _score_trees(
     return results
 
 
-def _little_padding(batches: list[list[Example]]) -> list[list[Example]]:
+def _little_padding(batches: list[list[Example]], enough: int) -> list[list[Example]]:
     """Batches cut where lengths, longest first, have fallen by a tenth and what is before is large enough."""
     cut: list[list[Example]] = []
     for batch in batches:
         cut.append([])
         for example in batch:
             longest = len(cut[-1][0].tokens) if cut[-1] else 0
-            if len(cut[-1]) * longest >= ENOUGH_TOKENS and len(example.tokens) < 0.9 * longest:
+            if len(cut[-1]) * longest >= enough and len(example.tokens) < 0.9 * longest:
                 cut.append([])
             cut[-1].append(example)
     return cut
@@ -264,15 +271,16 @@ def _score_labels(
     row = torch.tensor(rows, device=hidden.device)
     label = torch.tensor(labels, device=hidden.device)
     wide = torch.tensor(described, device=hidden.device)
-    nll, mean, std = torch.zeros(3, len(labels), dtype=torch.float32, device=hidden.device)
+    nll, mean, std = torch.zeros(3, len(labels), dtype=_wide(hidden[:0]).dtype, device=hidden.device)
     argmax = torch.empty(len(labels), dtype=torch.int64, device=hidden.device)
-    for start in range(0, len(hidden), LOGIT_ROWS):
-        logits = head(hidden[start : start + LOGIT_ROWS]).float()  # (<= LOGIT_ROWS, V)
-        inside = (row >= start) & (row < start + LOGIT_ROWS)
+    size = LOGIT_ROWS if hidden.device.type == "cpu" else LOGIT_ROWS_GPU
+    for start in range(0, len(hidden), size):
+        logits = _wide(head(hidden[start : start + size]))  # (<= size, V)
+        inside = (row >= start) & (row < start + size)
         here = inside.nonzero()[:, 0]
         local, target = row[here] - start, label[here]
         # on CPU ten times closer to float64 than fp32 cross_entropy over a large vocabulary
-        normalizer = logits.logsumexp(-1)  # (<= LOGIT_ROWS,)
+        normalizer = logits.logsumexp(-1)  # (<= size,)
         nll[here] = normalizer[local] - logits[local, target]
         argmax[here] = logits.argmax(-1)[local]
         here = (inside & wide).nonzero()[:, 0]
@@ -283,6 +291,11 @@ def _score_labels(
             mean[here] = (p * log_p).sum(-1)
             std[here] = (p * (log_p - mean[here, None]).square()).sum(-1).sqrt()
     return nll.tolist(), argmax.tolist(), mean.tolist(), std.tolist()
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """In fp32 at least: a model of fp64 weights is scored in fp64."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _cut(

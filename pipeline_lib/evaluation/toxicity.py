@@ -31,6 +31,7 @@ from pipeline_lib.evaluation.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.evaluation.classifiers.validation import check_fit
 from pipeline_lib.evaluation.generation import Generation, generate, sample
 from pipeline_lib.files import read_jsonl, write_jsonl
+from pipeline_lib.models.products import packed_weights
 
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
@@ -105,13 +106,14 @@ def evaluate_toxicity(
     rows: list[dict[str, Any]] = []
     quiet = not sys.stderr.isatty()  # a log file gets a line now and then, not a redrawn bar
     each = resolved.samples + resolved.as_released
-    with tqdm(
+    bar = tqdm(
         total=each * len(records),
         desc="toxicity",
         unit="answer",
         disable=not progress,
         mininterval=15 if quiet else 0.5,
-    ) as bar:
+    )
+    with bar, packed_weights(model):
         for start in range(0, len(records), CHUNK):
             chunk = slice(start, start + CHUNK)
             part = work_dir / _part_name(records[chunk], resolved, shown, classifier.name, fingerprint)

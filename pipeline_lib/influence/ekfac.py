@@ -17,6 +17,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.influence.diagonal import sampled_diagonal
 from pipeline_lib.influence.vectors import parts
 from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.models.products import FastLinear
 
 
 def ekfac_direction(
@@ -84,7 +85,7 @@ def _in_linear_layers(model: Any, parameters: Sequence[torch.Tensor]) -> list[bo
     inside = {
         id(p)
         for module in model.modules()
-        if type(module) is torch.nn.Linear and module is not model.get_output_embeddings()
+        if type(module) in (torch.nn.Linear, FastLinear) and module is not model.get_output_embeddings()
         for p in module.parameters()
         if uses[id(p)] == 1
     }

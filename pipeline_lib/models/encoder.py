@@ -20,6 +20,7 @@ from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
+from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.source import weight_hashes
 from pipeline_lib.untrusted import check_model_folder
 
@@ -99,7 +100,8 @@ def load_encoder(
     if tokenizer.pad_token_id is None:
         raise UserError(f"{name}: its tokenizer has no padding token, so texts cannot share a batch")
     model.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding
-    return Encoder(model.to(device).eval(), tokenizer, name, folder, _token_limit(model, tokenizer))
+    model = use_fast_products(model.to(device)).eval()
+    return Encoder(model, tokenizer, name, folder, _token_limit(model, tokenizer))
 
 
 def _folder(settings: dict[str, Any]) -> tuple[Path, str]:

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.base_rules import base_fault
+from pipeline_lib.models.products import multiply
 
 LEVELS = 127
 AT_ONCE = 1 << 18  # weights that are rounded together: what they need meanwhile stays small
@@ -148,7 +148,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, values: torch.Tensor, scale: torch.Tensor, back: bool) -> Any:
         ctx.weight, ctx.back = (values, scale), back
         wide = _widened(values, scale).to(x.dtype)
-        return x @ wide if back else F.linear(x, wide)
+        return multiply(x, wide.t() if back else wide)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:

@@ -13,7 +13,8 @@ from pipeline_lib.planning.shape import Shape
 from pipeline_lib.planning.sizes import PADDING, Lengths
 from pipeline_lib.planning.training_memory import Memory, largest
 
-LOGIT_ROWS = 512  # positions whose logits are computed at once, evaluation/scoring.py
+LOGIT_ROWS = {"cpu": 128, "cuda": 512}  # positions whose logits are computed at once, evaluation/scoring.py
+PACKED_BYTES = 1 << 30  # of weights kept in another order, models/products.py
 SCORED_TOKENS = 1024  # of a batch: more are taken only where lengths are alike
 ANSWER_SLACK = 1.5  # a model's answer against the true one, in tokens
 MIXTURES = 9  # models that the comparison at equal retention scores
@@ -88,8 +89,9 @@ def measuring_memory(job: Measuring) -> Memory:
     """The largest phase: scoring known texts, or generating new ones."""
     shape, phases = job.shape, {}
     weights = 4.0 * shape.parameters
+    packed = _packed(job)
     if isinstance(job, Evaluating):
-        phases["scoring"] = {"weights": weights, **_scoring(shape, _scored_at_once(job))}
+        phases["scoring"] = {"weights": weights, **packed, **_scoring(job, _scored_at_once(job))}
         phases["generating"] = _generating(job, *_answering(job), bool(job.sampled))
         if job.grad_norm:
             longest = max((lengths.longest for lengths in job.others.values()), default=0)
@@ -102,7 +104,7 @@ def measuring_memory(job: Measuring) -> Memory:
             for parts in phases.values():
                 parts["embedder"] = 4.0 * CLASSIFIER
     if isinstance(job, Benchmarking):
-        phases["scoring"] = {"weights": weights, **_scoring(shape, job.max_tokens_per_batch)}
+        phases["scoring"] = {"weights": weights, **_scoring(job, job.max_tokens_per_batch)}
     if isinstance(job, Continuing):
         width = job.prompt_tokens + job.max_new_tokens
         rows = max(1, min(int(job.max_tokens_per_batch / width), job.prompts * job.samples))
@@ -120,12 +122,20 @@ def _scored_at_once(job: Evaluating) -> float:
     return min(float(job.max_tokens_per_batch), max(found, default=1.0))
 
 
-def _scoring(shape: Shape, tokens: float) -> dict[str, float]:
+def _packed(job: Measuring) -> dict[str, float]:
+    """Weights in a second order, on CPUs for which oneDNN is faster; counted for others too."""
+    if job.device.kind != "cpu":
+        return {}
+    return {"packed weights": min(4.0 * (job.shape.body + job.shape.head), float(PACKED_BYTES))}
+
+
+def _scoring(job: Measuring, tokens: float) -> dict[str, float]:
     """What one forward pass has at a time: a layer's tensors, and logits of a few hundred positions."""
+    shape, rows = job.shape, LOGIT_ROWS[job.device.kind]
     inner = (3 if shape.gated else 2) * shape.intermediate
     return {
         "activations": 4.0 * tokens * (inner + 4 * shape.hidden),
-        "logits": 2 * 4.0 * min(LOGIT_ROWS, tokens) * shape.vocab,
+        "logits": 2 * 4.0 * min(rows, tokens) * shape.vocab,
     }
 
 
@@ -140,6 +150,7 @@ def _generating(job: Evaluating | Continuing, rows: int, prompt: float, drawn: b
     casts = 2.0 * (shape.body + shape.head) if job.compute == "bf16" else 0.0
     return {
         "weights": 4.0 * shape.parameters,
+        **_packed(job),
         "bf16 copies": casts,
         "keys and values": cache / (2 if job.compute == "bf16" else 1),
         "activations": 4.0 * rows * prompt * (3 * shape.intermediate + 4 * shape.hidden),

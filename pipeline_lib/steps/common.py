@@ -14,6 +14,7 @@ import torch
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json, write_jsonl
 from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.provenance import git_commit, versions
 from pipeline_lib.training.loop import Outcome, TrainingSettings
 
@@ -44,7 +45,12 @@ def place_for_training(model: Any, device: torch.device) -> Any:
     """
     if device.type == "cpu":
         model.set_attn_implementation("eager")
-    return model.to(device)
+    return use_fast_products(model.to(device))
+
+
+def place_for_evaluation(model: Any, device: torch.device) -> Any:
+    """Move the model, in evaluation mode."""
+    return use_fast_products(model.to(device)).eval()
 
 
 def training_settings(block: dict[str, Any]) -> TrainingSettings:

@@ -15,7 +15,7 @@ from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
 from pipeline_lib.files import read_json, write_jsonl, write_text
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
-from pipeline_lib.steps.common import data_hashes, fingerprint, start
+from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
 
 
 def run(
@@ -49,7 +49,7 @@ def run(
         return
     place = start(device, threads)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
-    model.to(place).eval()
+    place_for_evaluation(model, place)
     manifest = read_json(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
     settings = {**_of_splits(evaluation, manifest), "max_length": max_length}
@@ -74,8 +74,8 @@ def run(
         matched = {
             "status": "ok",
             **score_at_equal_retain(
-                lambda: load_model_folder(model_dir)[0].to(place),
-                load_model_folder(original_dir)[0].to(place),
+                lambda: place_for_evaluation(load_model_folder(model_dir)[0], place),
+                place_for_evaluation(load_model_folder(original_dir)[0], place),
                 tokenizer,
                 prompt_format,
                 splits,

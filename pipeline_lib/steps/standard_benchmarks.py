@@ -12,7 +12,7 @@ from pipeline_lib.files import read_json, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.provenance import source_hash
-from pipeline_lib.steps.common import fingerprint, start
+from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 
 ENGINES = {"builtin": evaluate_benchmarks, "lm_eval": run_harness}
 
@@ -36,7 +36,7 @@ def run(
         return
     place = start(device, threads)
     model, tokenizer, _, info = load_model_folder(model_dir)
-    model.to(place).eval()
+    place_for_evaluation(model, place)
     rows = ENGINES[benchmarks["engine"]](
         model,
         tokenizer,

@@ -15,7 +15,7 @@ from pipeline_lib.evaluation.toxicity import evaluate_toxicity
 from pipeline_lib.files import read_json, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
-from pipeline_lib.steps.common import fingerprint, start
+from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
     if fit.warning:
         print(f"read with care: {fit.warning}", file=sys.stderr)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
-    model.to(place)
+    place_for_evaluation(model, place)
     sampling = ("samples", "max_new_tokens", "top_p", "temperature")
     rows = evaluate_toxicity(
         model,

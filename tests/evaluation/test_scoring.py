@@ -88,6 +88,7 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
         pad_token_id=tokenizer.pad_token_id,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
     used = []
     original = scoring.tree_scores
 
@@ -99,7 +100,8 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
     for record, scores in zip(records, score((model, tokenizer, prompt_format), records), strict=True):
         for found, (nll, _) in zip(scores, alone((model, tokenizer, prompt_format), record), strict=True):
             assert found.token_nll == pytest.approx(nll, abs=1e-5)
-    assert len(used) == 3  # the check (as a tree, apart) and one batch: no fallback
+    # the check as a tree and apart, then all in one batch: no fallback
+    assert [len(arguments[1]) for arguments in used] == [1, 2, len(records)]
 
 
 def test_a_model_that_ignores_the_mask_is_scored_the_plain_way(tiny, records, monkeypatch):
@@ -148,6 +150,7 @@ def test_broken_weights_are_an_error_that_names_the_record(tiny, records):
 
 
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
+    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
     expected = score(tiny, records)
     original = scoring.tree_scores
     sizes = []
