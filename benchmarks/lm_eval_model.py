@@ -1,9 +1,13 @@
 """Standard benchmarks on our engine against lm-evaluation-harness's own model, row by row.
 
-The same weights, questions and task definitions; CPU seconds of the log-likelihoods alone. MMLU is asked
-without examples. Needs the package lm-eval, a model folder and the data of docs/benchmarks.md:
+The same weights, questions and task definitions; CPU seconds of the log-likelihoods alone. Needs the package
+lm-eval, a model folder and the data of docs/benchmarks.md:
 
     python benchmarks/lm_eval_model.py --model FOLDER --data FOLDER [--limit 100] [TASK ...]
+
+`d NLL` is the largest difference of a log-likelihood, `d row` that of a row's score (MC2 is a share of
+probability), `d task` that of what lm-eval reports: the mean of the rows, or a word's perplexity, relative.
+With `--dtype float64` both compute in fp64, so that what differs is the definition and not the rounding.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from pipeline_lib.evaluation.benchmarks.harness import (
 from pipeline_lib.evaluation.benchmarks.readers import load_benchmark, load_documents
 from pipeline_lib.evaluation.benchmarks.tasks import TASKS
 from pipeline_lib.models.forward import pad_token
+from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.source import load_folder
 
 REQUESTS = ("loglikelihood", "loglikelihood_rolling")
@@ -39,6 +44,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a pretrained model")
     parser.add_argument("--data", type=Path, help="folder with the questions")
     parser.add_argument("--limit", type=int, default=100, help="questions a task")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--shots", type=int, default=0, help="examples before a question of MMLU")
+    parser.add_argument("--batch-size", type=int, default=16, help="of lm-eval's model")
     parser.add_argument("tasks", nargs="*", default=[name for name in TASKS if name != "boolq"])
     given = parser.parse_args()
     try:
@@ -49,41 +57,52 @@ def main() -> None:
     if given.model is None or given.data is None:
         print("nothing to compare: name a model and a folder of questions with --model and --data")
         return
-    _compare(given.model, str(given.data), given.limit, given.tasks)
+    _compare(given)
 
 
-def _compare(folder: Path, data: str, limit: int, tasks: list[str]) -> None:
+def _compare(given: argparse.Namespace) -> None:
     from lm_eval.models.huggingface import HFLM
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    model, tokenizer = load_folder(folder)
+    data, dtype = str(given.data), getattr(torch, given.dtype)
+    model, tokenizer = load_folder(given.model, dtype)
     ours = harness_model(
-        model, tokenizer, max_tokens_per_batch=4096, pad_id=pad_token(tokenizer), progress=False
+        use_fast_products(load_folder(given.model, dtype)[0]),
+        tokenizer,
+        max_tokens_per_batch=4096,
+        pad_id=pad_token(tokenizer),
+        progress=False,
     )
     theirs = HFLM(
-        pretrained=model, tokenizer=tokenizer, batch_size=16, device="cpu", softmax_dtype=torch.float64
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=given.batch_size,
+        device="cpu",
+        softmax_dtype=torch.float64,
     )
     head = f"{'task':<20}{'rows':>6}{'right':>8}{'judged otherwise':>18}"
-    print(f"{head}{'d NLL':>10}{'d score':>10}{'theirs / ours':>15}")
-    for name in tasks:
-        rows, seconds = _rows(ours, name, data, limit, tokenizer, ours.max_length)
-        others, their_seconds = _rows(theirs, name, data, limit, tokenizer, ours.max_length)
+    print(f"{head}{'d NLL':>10}{'d row':>10}{'d task':>10}{'theirs / ours':>15}")
+    for name in given.tasks:
+        asked = (name, data, given.limit, given.shots if name == "mmlu" else 0, tokenizer, ours.max_length)
+        rows, seconds = _rows(ours, *asked)
+        others, their_seconds = _rows(theirs, *asked)
         pairs = list(zip(rows, others, strict=True))
         otherwise = sum(a.get(key) != b.get(key) for a, b in pairs for key in ("correct", "correct_norm"))
         nll = max(abs(x - y) for a, b in pairs for x, y in zip(_nll(a), _nll(b), strict=True))
         score = max(abs(a.get("score", 0.0) - b.get("score", 0.0)) for a, b in pairs)
+        task = abs(_reported(rows) - _reported(others))
         right = [row["correct"] for row in rows if "correct" in row]
         shown = f"{sum(right) / len(right):.2f}" if right else "-"
         print(
-            f"{name:<20}{len(rows):>6}{shown:>8}{otherwise:>18}{nll:>10.1e}{score:>10.1e}"
+            f"{name:<20}{len(rows):>6}{shown:>8}{otherwise:>18}{nll:>10.1e}{score:>10.1e}{task:>10.1e}"
             f"{their_seconds / seconds:>15.2f}",
             flush=True,
         )
 
 
 def _rows(
-    lm: Any, name: str, data: str, limit: int, tokenizer: Any, max_length: int
+    lm: Any, name: str, data: str, limit: int, shots: int, tokenizer: Any, max_length: int
 ) -> tuple[list[Row], float]:
     """Rows of one task and the CPU seconds that `lm` took for them."""
     spent = [0.0]
@@ -99,13 +118,20 @@ def _rows(
 
     for request in REQUESTS:
         setattr(lm, request, timed(getattr(lm, request)))
-    documents, examples = load_documents(name, folder=data, limit=limit, shots=0)
-    judged = harness_results(lm, name, documents, examples, 0)
+    documents, examples = load_documents(name, folder=data, limit=limit, shots=shots)
+    judged = harness_results(lm, name, documents, examples, shots)
     for request in REQUESTS:
         delattr(lm, request)  # the class's own again
-    asked = load_benchmark(name, folder=data, limit=limit, shots=0)
+    asked = load_benchmark(name, folder=data, limit=limit, shots=shots)
     rows = [harness_row(name, question, judged[question.id], tokenizer, max_length) for question in asked]
     return rows, spent[0]
+
+
+def _reported(rows: list[Row]) -> float:
+    """A task's score as lm-eval reports it; of perplexity its logarithm, whose error is the relative one."""
+    if "words" in rows[0]:
+        return sum(row["nll"] for row in rows) / sum(row["words"] for row in rows)
+    return sum(row.get("score", row.get("correct")) for row in rows) / len(rows)
 
 
 def _nll(row: Row) -> list[float]:
