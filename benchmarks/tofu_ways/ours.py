@@ -12,7 +12,7 @@ from typing import Any
 from transformers import DynamicCache
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.evaluation import generation, split_run
+from pipeline_lib.evaluation import cache, generation, split_run
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.metrics.rouge import rouge_recall
@@ -29,7 +29,7 @@ def prepare(records: list[Record], definition: str, variant: str) -> Callable[[A
     if variant in VARIANTS[1:3]:
         split_run.greedy_beginning = lambda *_: []
     if variant == VARIANTS[2]:
-        generation.reserved_cache = lambda config, room: DynamicCache(config=config)
+        cache.reserved_cache = generation.reserved_cache = lambda config, room: DynamicCache(config=config)
     compute = "bf16" if variant == VARIANTS[3] else "fp32"
     evaluate = _tofu if definition == "tofu" else _soul
     return lambda model, tokenizer: evaluate(use_fast_products(model), tokenizer, records, compute)

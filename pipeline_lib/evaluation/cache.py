@@ -9,6 +9,7 @@ Shapes: B rows, H key-value heads, L tokens used so far, R tokens reserved, D si
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,6 +71,45 @@ def reserved_cache(config, room: int) -> DynamicCache:
     """A cache for `room` tokens a row; layers other than full attention stay as the model has them."""
     cache = DynamicCache(config=config)
     cache.layers = [ReservedLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+@dataclass(frozen=True)
+class States:
+    """Keys and values of one sequence's tokens: for each layer both as (H, L, D)."""
+
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+    length: int
+
+
+def keeping_cache(config) -> DynamicCache | None:
+    """A cache from which `states_of` reads; None for models some of whose layers attend otherwise."""
+    cache = DynamicCache(config=config)
+    return cache if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers) else None
+
+
+def states_of(cache: DynamicCache, row: int, places: Sequence[int]) -> States:
+    """Copies of what one row's tokens at `places` left in a cache of `keeping_cache`."""
+    layers: list[Any] = cache.layers
+    index = torch.tensor(places, dtype=torch.int64, device=layers[0].keys.device)
+    return States([(layer.keys[row][:, index], layer.values[row][:, index]) for layer in layers], len(places))
+
+
+def resumed_cache(config, states: Sequence[States], room: int) -> DynamicCache:
+    """A reserved cache in which each row's states lie before the next token, zeros before them."""
+    cache = reserved_cache(config, room)
+    width = max(own.length for own in states)
+    layers: list[Any] = cache.layers
+    for number, layer in enumerate(layers):
+        filled = []
+        for which in range(2):
+            tensors = [own.layers[number][which] for own in states]
+            heads, _, size = tensors[0].shape
+            whole = tensors[0].new_zeros((len(tensors), heads, width, size))  # (B, H, L, D)
+            for row, tensor in enumerate(tensors):
+                whole[row, :, width - tensor.shape[1] :] = tensor
+            filled.append(whole)
+        layer.update(*filled)
     return cache
 
 

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.cache import fill_gaps, reserved_cache, select_rows
+from pipeline_lib.evaluation.cache import States, fill_gaps, reserved_cache, resumed_cache, select_rows
+from pipeline_lib.evaluation.choosing import Choice, draw, greedy
 from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.forward import position_ids
-
-LIKELY = 512  # tokens looked at first for top-p; only a row whose mass is not among them sorts the vocabulary
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class _Wanted:
     tokens: Sequence[int]
     limit: int
     uniforms: np.ndarray | None = None
+    states: States | None = None  # of all tokens but the last, if they were computed before
 
     @property
     def room(self) -> int:
@@ -53,6 +53,7 @@ def generate(
     pad_id: int,
     max_tokens_per_batch: int,
     compute: str = "fp32",
+    states: Sequence[States] | None = None,
     on_progress: Callable[[int], object] = lambda prompts: None,
 ) -> list[Generation]:
     """The greedy continuation of each tokenised prompt, in the order given.
@@ -60,12 +61,16 @@ def generate(
     `max_new_tokens`: one limit, or one a prompt; the end token counts. `end_id`: one end token or several.
     Prompts of similar length share a batch of at most `max_tokens_per_batch` tokens (prompt and limit
     together). `compute` "bf16" runs matrix products under autocast: faster on a GPU, and near ties between
-    two tokens may fall the other way; "fp32" takes the weights as they are.
+    two tokens may fall the other way; "fp32" takes the weights as they are. `states`: keys and values of each
+    prompt's tokens but the last, where they are known.
 
     Raises `UserError` where the model's logits are not finite.
     """
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    wanted = [_Wanted(i, p, limit) for i, (p, limit) in enumerate(zip(prompts, limits, strict=True))]
+    wanted = [
+        _Wanted(i, prompt, limit, states=None if states is None else states[i])
+        for i, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
+    ]
     return _run(model, wanted, greedy, end_id, pad_id, max_tokens_per_batch, compute, on_progress)
 
 
@@ -73,6 +78,7 @@ def continue_greedily(
     model,
     prompts: Sequence[Sequence[int]],
     known: Sequence[Sequence[int]],
+    states: Sequence[States | None],
     *,
     max_new_tokens: Sequence[int],
     end_id: int,
@@ -81,8 +87,9 @@ def continue_greedily(
 ) -> list[Generation]:
     """Greedy answers of which the first tokens are known, the end token among them if it is reached.
 
-    `max_new_tokens` limits each answer. The same as `generate` without them, up to rounding where two tokens
-    are almost equally likely.
+    `states`: keys and values of a prompt and its known tokens but the last; None where they have to be
+    computed. `max_new_tokens` limits each answer. The same as `generate` without them, up to rounding where
+    two tokens are almost equally likely.
     """
     done: dict[int, Generation] = {}
     for i, (tokens, limit) in enumerate(zip(known, max_new_tokens, strict=True)):
@@ -91,17 +98,19 @@ def continue_greedily(
         elif len(tokens) >= limit:
             done[i] = Generation(list(tokens[:limit]), False)
     on_progress(len(done))
-    rest = [i for i in range(len(prompts)) if i not in done]
-    generations = generate(
-        model,
-        [[*prompts[i], *known[i]] for i in rest],
-        max_new_tokens=[max_new_tokens[i] - len(known[i]) for i in rest],
-        end_id=end_id,
-        on_progress=on_progress,
-        **options,
-    )
-    for i, generation in zip(rest, generations, strict=True):
-        done[i] = Generation([*known[i], *generation.tokens], generation.ended)
+    for resumed in (True, False):
+        rest = [i for i in range(len(prompts)) if i not in done and (states[i] is not None) == resumed]
+        generations = generate(
+            model,
+            [[*prompts[i], *known[i]] for i in rest],
+            max_new_tokens=[max_new_tokens[i] - len(known[i]) for i in rest],
+            end_id=end_id,
+            states=[own for i in rest if (own := states[i]) is not None] if resumed else None,
+            on_progress=on_progress,
+            **options,
+        )
+        for i, generation in zip(rest, generations, strict=True):
+            done[i] = Generation([*known[i], *generation.tokens], generation.ended)
     return [done[i] for i in range(len(prompts))]
 
 
@@ -149,50 +158,6 @@ def sample(
     return [flat[i : i + n] for i in range(0, len(flat), n)]
 
 
-Choice = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
-
-
-def greedy(logits: torch.Tensor, uniforms: torch.Tensor | None = None) -> torch.Tensor:
-    """The most likely token of each row; logits (B, V) fp32 -> (B,)."""
-    return logits.argmax(-1)
-
-
-def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """A token of each row of logits (B, V) fp32, given one random number of [0, 1) each, (B,) fp64.
-
-    Inverse of the cumulative distribution in the order of the vocabulary, not of likelihood: rounding then
-    moves the borders between tokens by as little as the probabilities, and never swaps two tokens.
-    """
-    p = (logits / temperature).softmax(-1)  # (B, V)
-    if top_p < 1:
-        p = p.masked_fill(~nucleus(p, top_p), 0.0)
-    cumulative = p.double().cumsum(-1)  # (B, V)
-    whole = cumulative[:, -1:]
-    # below the whole mass also after rounding, so that a token of mass 0 is never reached
-    target = torch.minimum(uniforms[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
-
-
-def nucleus(p: torch.Tensor, top_p: float) -> torch.Tensor:
-    """(B, V) bool: the smallest set of most likely tokens of mass >= `top_p`; at least one token a row.
-
-    Among equally likely tokens at the border the choice is torch's, the same for the same row.
-    """
-    chosen = torch.zeros_like(p, dtype=torch.bool)
-    likely, index = p.topk(min(LIKELY, p.shape[1]))  # (B, LIKELY), most likely first
-    chosen.scatter_(1, index, _before(likely) < top_p)
-    for row in (likely.double().sum(-1) < top_p).nonzero()[:, 0].tolist():
-        likely_row, index_row = p[row].sort(descending=True, stable=True)
-        chosen[row, index_row] = _before(likely_row) < top_p
-    return chosen
-
-
-def _before(likely: torch.Tensor) -> torch.Tensor:
-    """Mass of the tokens before each one."""
-    mass = likely.double()
-    return mass.cumsum(-1) - mass
-
-
 def _run(
     model,
     wanted: Sequence[_Wanted],
@@ -230,6 +195,7 @@ def _generate_batch(
     device = model.get_input_embeddings().weight.device
     prompts = {row.prompt: row.tokens for row in wanted}  # each once
     owner = {prompt: i for i, prompt in enumerate(prompts)}
+    states = [row.states for row in wanted if row.states is not None]
     width = max(map(len, prompts.values()))
     room = width + max(row.limit for row in wanted)
     input_ids = torch.full((len(prompts), width), pad_id)  # (prompts, T)
@@ -239,7 +205,11 @@ def _generate_batch(
         mask[i, : width - len(prompt)] = 0
     input_ids, mask = input_ids.to(device), mask.to(device)
     positions = position_ids(mask)[:, :width]
-    cache = reserved_cache(model.config, room)
+    if states:  # all of them have some, see continue_greedily
+        cache = resumed_cache(model.config, states, room)
+        input_ids, positions = input_ids[:, -1:], positions[:, -1:]
+    else:
+        cache = reserved_cache(model.config, room)
     uniforms = None
     drawn = [row.uniforms for row in wanted if row.uniforms is not None]
     if drawn:

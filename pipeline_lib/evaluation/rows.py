@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.evaluation.scoring import TextScore
+from pipeline_lib.evaluation.forward_pass import TextScore
 
 if TYPE_CHECKING:
     from pipeline_lib.evaluation.generation import Generation

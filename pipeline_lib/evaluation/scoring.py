@@ -4,67 +4,37 @@ The texts that follow one prompt are scored in one pass, as a tree (see trees.py
 question this is 2.4 times fewer tokens than one sequence an answer. Models for which a quick check shows a
 difference (attention that ignores a given mask) are scored the plain way, one sequence a text.
 
-Weights run in the model's own dtype, the log-softmax in fp32 (of fp64 weights in fp64). One pass gives all
-that is read from the next-token distribution: the likelihood, the argmax and, where asked for, mean and
-spread.
-
-Shapes: B trees or sequences, T tokens, N positions that predict an answer token, D hidden size, V vocabulary.
+Shapes: B trees or sequences, T tokens.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
-
-import torch
 
 from pipeline_lib.data.batching import Example, token_budget_batches
 from pipeline_lib.data.encoding import encode_records
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.trees import PrefixTree, build_tree, tree_inputs
+from pipeline_lib.evaluation.forward_pass import TextScore, plain_scores, scores_and_states, tree_scores
+from pipeline_lib.evaluation.trees import PrefixTree, build_tree
 from pipeline_lib.memory import halve_on_out_of_memory
 
 if TYPE_CHECKING:
+    from pipeline_lib.evaluation.cache import States
     from pipeline_lib.models.prompt import PromptFormat
 
-# Rows of the vocabulary projection at once, whatever the batch holds: 128 x 50k x 4 bytes = 25 MB, which a
-# CPU's caches hold. A GPU wants more work at a time.
-LOGIT_ROWS = 128
-LOGIT_ROWS_GPU = 512
 TREE_TOLERANCE = 1e-3  # nats a token; rounding is below 1e-5, a mask that is ignored far above
 
 # More in a batch is hardly faster, and padding costs as much as text.
 ENOUGH_TOKENS = 256
 ENOUGH_TOKENS_GPU = 1024
-LOWEST = -1e4  # nats; a forbidden token has -inf, which times its probability 0 would be no number
 
-
-@dataclass(frozen=True)
-class TextScore:
-    """One text after its prompt, a number for each of its tokens.
-
-    `token_nll`: nats. `argmax_correct`: 1 where the token is the most likely one; `argmax` is that one.
-    `token_mean` and `token_std`: mean and standard deviation of log p(v) for v drawn from the next-token
-    distribution p there, in nats; None where they were not asked for.
-    """
-
-    token_nll: list[float]
-    argmax_correct: list[int]
-    argmax: list[int] = field(default_factory=list)
-    token_mean: list[float] | None = None
-    token_std: list[float] | None = None
-
-    @property
-    def nll(self) -> float:
-        return math.fsum(self.token_nll)
-
-    @property
-    def tokens(self) -> int:
-        return len(self.token_nll)
+Key = tuple[int, int]  # number of a group, and the place of a sequence in it that is scored alone, or
+WHOLE = -1
 
 
 def score_records(
@@ -124,26 +94,56 @@ def score_groups(
 
     With `distribution` the first sequence of each group gets `token_mean` and `token_std`.
     """
+    return score_and_keep(
+        model,
+        groups,
+        None,
+        max_tokens_per_batch=max_tokens_per_batch,
+        pad_id=pad_id,
+        distribution=distribution,
+        on_progress=on_progress,
+    )[0]
+
+
+def score_and_keep(
+    model,
+    groups: Sequence[Sequence[Example]],
+    wanted: Callable[[int, list[TextScore]], Sequence[int]] | None,
+    *,
+    max_tokens_per_batch: int,
+    pad_id: int,
+    distribution: bool,
+    on_progress: Callable[[int], object],
+) -> tuple[list[list[TextScore]], list[States | None]]:
+    """`score_groups`, and of each group keys and values of the tokens that are `wanted`.
+
+    `wanted` is given a group's number and scores and returns tokens with which one of its sequences begins.
+    None where a group was not scored as one tree, or the model's layers keep no plain keys and values.
+    """
     trees = [build_tree(group, distribution) for group in groups]
     exact = _trees_are_exact(
         model, [g for g, tree in zip(groups, trees, strict=True) if not tree.is_chain], pad_id
     )
     # Chains take the model's own attention, which is faster. A tree above the budget would need a large
     # attention mask: its texts are scored apart.
-    parts: dict[bool, dict[tuple[int, int], PrefixTree]] = {True: {}, False: {}}  # is it a chain?
+    parts: dict[bool, dict[Key, PrefixTree]] = {True: {}, False: {}}  # is it a chain?
     for number, (group, tree) in enumerate(zip(groups, trees, strict=True)):
         if tree.is_chain or (exact and len(tree.tokens) <= max_tokens_per_batch):
-            parts[tree.is_chain][number, 0] = tree
+            parts[tree.is_chain][number, WHOLE] = tree
         else:
             for place, sequence in enumerate(group):
                 parts[True][number, place] = build_tree([sequence], distribution and place == 0)
-    by_place: dict[tuple[int, int], list[TextScore]] = {}
+    by_key: dict[Key, tuple[list[TextScore], States | None]] = {}
     for part in (parts[False], parts[True]):
-        by_place |= _score_trees(model, part, max_tokens_per_batch, pad_id, on_progress)
+        by_key |= _score_trees(model, part, wanted, max_tokens_per_batch, pad_id, on_progress)
     results: list[list[TextScore]] = [[] for _ in groups]
-    for number, place in sorted(by_place):
-        results[number] += by_place[number, place]
-    return results
+    states: list[States | None] = [None] * len(groups)
+    for number, place in sorted(by_key):
+        scores, kept = by_key[number, place]
+        results[number] += scores
+        if place == WHOLE:
+            states[number] = kept
+    return results, states
 
 
 def check_finite(where: str, scores: Sequence[TextScore]) -> None:
@@ -197,24 +197,31 @@ def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) ->
 
 def _score_trees(
     model,
-    trees: dict[tuple[int, int], PrefixTree],
+    trees: dict[Key, PrefixTree],
+    wanted: Callable[[int, list[TextScore]], Sequence[int]] | None,
     max_tokens: int,
     pad_id: int,
     on_progress: Callable[[int], object],
-) -> dict[tuple[int, int], list[TextScore]]:
-    """Scores of the sequences of each tree; progress counts the trees that are first in their group."""
+) -> dict[Key, tuple[list[TextScore], States | None]]:
+    """Scores and states of each tree; progress counts the trees that are first in their group."""
     keys = list(trees)
     lengths = [Example(tuple(trees[key].tokens), 0, i) for i, key in enumerate(keys)]
-    results: dict[tuple[int, int], list[TextScore]] = {}
+    results: dict[Key, tuple[list[TextScore], States | None]] = {}
+
+    def scored(here: Sequence[Key]) -> list[tuple[list[TextScore], States | None]]:
+        def of_tree(place: int, scores: list[TextScore]) -> Sequence[int]:
+            number, part = here[place]
+            return wanted(number, scores) if wanted is not None and part == WHOLE else []
+
+        asked = None if wanted is None else of_tree
+        return scores_and_states(model, [trees[key] for key in here], pad_id, asked)
+
     on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
     enough = ENOUGH_TOKENS if on_cpu else ENOUGH_TOKENS_GPU
     for batch in _little_padding(token_budget_batches(lengths, max_tokens), enough):
         here = [keys[example.index] for example in batch]
-        scores = halve_on_out_of_memory(
-            [trees[key] for key in here], lambda part: tree_scores(model, part, pad_id)
-        )
-        results.update(zip(here, scores, strict=True))
-        on_progress(sum(place == 0 for _, place in here))
+        results.update(zip(here, halve_on_out_of_memory(here, scored), strict=True))
+        on_progress(sum(place in (WHOLE, 0) for _, place in here))
     return results
 
 
@@ -229,96 +236,3 @@ def _little_padding(batches: list[list[Example]], enough: int) -> list[list[Exam
                 cut.append([])
             cut[-1].append(example)
     return cut
-
-
-@torch.inference_mode()
-def tree_scores(model, trees: Sequence[PrefixTree], pad_id: int) -> list[list[TextScore]]:
-    """One forward pass over B trees; for each tree the scores of its sequences."""
-    embedding = model.get_input_embeddings().weight
-    device = embedding.device
-    input_ids, positions, mask = tree_inputs(trees, pad_id, embedding.dtype)
-    hidden = model.get_decoder()(
-        input_ids=input_ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=positions.to(device),
-        use_cache=False,
-    ).last_hidden_state  # (B, T, D)
-    nodes: dict[int, int] = {}  # flat position in (B, T) -> its row among the N logits
-    labels: list[int] = []
-    rows: list[int] = []
-    described: list[bool] = []
-    for b, tree in enumerate(trees):
-        for number, (predictors, targets) in enumerate(tree.paths):
-            labels += targets
-            rows += [nodes.setdefault(b * hidden.shape[1] + node, len(nodes)) for node in predictors]
-            described += [tree.distribution and number == 0] * len(targets)
-    wanted = hidden.flatten(0, 1)[torch.tensor(list(nodes), device=device)]  # (N, D)
-    columns = _score_labels(model.get_output_embeddings(), wanted, rows, labels, described)
-    return _cut(columns, trees)
-
-
-def _score_labels(
-    head: torch.nn.Module,
-    hidden: torch.Tensor,
-    rows: list[int],
-    labels: list[int],
-    described: list[bool],
-) -> tuple[list[float], list[int], list[float], list[float]]:
-    """NLL in nats, argmax, mean and standard deviation at each label, read from `hidden` (N, D) at `rows[i]`.
-
-    Mean and deviation are 0 where a label is not `described`.
-    """
-    row = torch.tensor(rows, device=hidden.device)
-    label = torch.tensor(labels, device=hidden.device)
-    wide = torch.tensor(described, device=hidden.device)
-    nll, mean, std = torch.zeros(3, len(labels), dtype=_wide(hidden[:0]).dtype, device=hidden.device)
-    argmax = torch.empty(len(labels), dtype=torch.int64, device=hidden.device)
-    size = LOGIT_ROWS if hidden.device.type == "cpu" else LOGIT_ROWS_GPU
-    for start in range(0, len(hidden), size):
-        logits = _wide(head(hidden[start : start + size]))  # (<= size, V)
-        inside = (row >= start) & (row < start + size)
-        here = inside.nonzero()[:, 0]
-        local, target = row[here] - start, label[here]
-        # on CPU ten times closer to float64 than fp32 cross_entropy over a large vocabulary
-        normalizer = logits.logsumexp(-1)  # (<= size,)
-        nll[here] = normalizer[local] - logits[local, target]
-        argmax[here] = logits.argmax(-1)[local]
-        here = (inside & wide).nonzero()[:, 0]
-        if len(here):
-            local = row[here] - start
-            log_p = (logits[local] - normalizer[local, None]).clamp_min_(LOWEST)  # (n, V)
-            p = log_p.exp()
-            mean[here] = (p * log_p).sum(-1)
-            std[here] = (p * (log_p - mean[here, None]).square()).sum(-1).sqrt()
-    return nll.tolist(), argmax.tolist(), mean.tolist(), std.tolist()
-
-
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    """In fp32 at least: a model of fp64 weights is scored in fp64."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _cut(
-    columns: tuple[list[float], list[int], list[float], list[float]],
-    trees: Sequence[PrefixTree],
-) -> list[list[TextScore]]:
-    """Give the flat numbers back to the trees and sequences they belong to."""
-    results: list[list[TextScore]] = []
-    start = 0
-    for tree in trees:
-        results.append([])
-        for number, (_, targets) in enumerate(tree.paths):
-            end = start + len(targets)
-            nll, argmax = columns[0][start:end], columns[1][start:end]
-            correct = [int(guess == target) for guess, target in zip(argmax, targets, strict=True)]
-            spread = (
-                [column[start:end] for column in columns[2:]] if tree.distribution and number == 0 else []
-            )
-            results[-1].append(TextScore(nll, correct, argmax, *spread))
-            start = end
-    return results
-
-
-def plain_scores(model, examples: Sequence[Example], pad_id: int) -> list[TextScore]:
-    """One forward pass over B separate, right-padded sequences, with the model's own causal attention."""
-    return [scores[0] for scores in tree_scores(model, [build_tree([e]) for e in examples], pad_id)]

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.generation import continue_greedily, sample
+from pipeline_lib.evaluation.forward_pass import TextScore
+from pipeline_lib.evaluation.generation import Generation, continue_greedily, sample
 from pipeline_lib.evaluation.gradients import gradient_norms
 from pipeline_lib.evaluation.progress import Progress, Work
+from pipeline_lib.evaluation.questions import Question
 from pipeline_lib.evaluation.rows import (
     Row,
     continuation_fields,
@@ -30,13 +32,7 @@ from pipeline_lib.evaluation.rows import (
     likelihood_row,
     released_fields,
 )
-from pipeline_lib.evaluation.scoring import (
-    TextScore,
-    check_finite,
-    encode_texts,
-    record_texts,
-    score_groups,
-)
+from pipeline_lib.evaluation.scoring import check_finite, encode_texts, record_texts, score_and_keep
 from pipeline_lib.evaluation.settings import EvaluationSettings
 from pipeline_lib.evaluation.trees import build_tree, greedy_beginning
 from pipeline_lib.models.forward import context_length, pad_token
@@ -44,40 +40,11 @@ from pipeline_lib.models.forward import context_length, pad_token
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipeline_lib.evaluation.cache import States
     from pipeline_lib.models.prompt import PromptFormat
 
+    Asked = tuple[Question, list[Example]]  # a question, and the texts of one of its groups
     Embedder = Callable[[Sequence[str]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Question:
-    """One record as tokens: the texts after its prompt and, for `as_released`, after the paraphrased one."""
-
-    record: Record
-    texts: list[Example]  # answer, paraphrase, distractors
-    whole: Example | None = None  # prompt and answer as one text without an end token, for `as_released`
-    released: list[Example] | None = None  # paraphrased answer and distractors, where the prompt is another
-
-    @property
-    def prompt(self) -> list[int]:
-        return list(self.texts[0].tokens[: self.texts[0].prompt_length])
-
-    @property
-    def answer(self) -> list[int]:
-        return list(self.texts[0].tokens[self.texts[0].prompt_length :])
-
-    @property
-    def groups(self) -> list[list[Example]]:
-        """Sequences that are scored together, as one tree a prompt."""
-        first = self.texts if self.whole is None else [*self.texts, self.whole]
-        return [first] if self.released is None else [first, self.released]
-
-    @property
-    def paraphrase(self) -> str:
-        """The paraphrased answer, or the answer where there is none."""
-        return (
-            self.record.answer if self.record.paraphrased_answer is None else self.record.paraphrased_answer
-        )
 
 
 class SplitRun:
@@ -107,7 +74,7 @@ class SplitRun:
                 for texts in question.groups:
                     self._check_room(question, texts[0].prompt_length)
 
-    def _question(self, record: Record) -> _Question:
+    def _question(self, record: Record) -> Question:
         def encoded(asked: Record, texts: Sequence[str]) -> list[Example]:
             return encode_texts(
                 self.tokenizer, self.prompt_format, self.split, asked, texts, self.settings.max_length
@@ -115,20 +82,20 @@ class SplitRun:
 
         texts = encoded(record, record_texts(record))
         if not self.settings.as_released or record.form == "text":
-            return _Question(record, texts)
+            return Question(record, texts)
         whole = Example(texts[0].tokens[:-1], 1, 0)
-        question = _Question(record, texts, whole)
+        question = Question(record, texts, whole)
         if record.paraphrased_prompt in (None, record.prompt):
             return question
         paraphrased = replace(record, prompt=record.paraphrased_prompt)
         return replace(question, released=encoded(paraphrased, [question.paraphrase, *record.distractors]))
 
-    def _limit(self, question: _Question) -> int:
+    def _limit(self, question: Question) -> int:
         """The most tokens of its greedy answer."""
         limit = self.settings.new_tokens_of(self.split)
         return min(limit, len(question.answer)) if question.record.form == "text" else limit
 
-    def _check_room(self, question: _Question, prompt_length: int) -> None:
+    def _check_room(self, question: Question, prompt_length: int) -> None:
         record, context = question.record, context_length(self.model)
         limit = self.settings.new_tokens_of(self.split) if self.samples else self._limit(question)
         if context is not None and prompt_length + limit > context:
@@ -156,7 +123,7 @@ class SplitRun:
         return Work(items, tokens)
 
     def rows(self, bar: Progress) -> list[Row]:
-        scores = self._score(bar)
+        scores, answers = self._ask(bar)
         rows = []
         for question, groups in zip(self.questions, scores, strict=True):
             record, texts = question.record, groups[0][: len(question.texts)]
@@ -168,7 +135,7 @@ class SplitRun:
                 row["as_released"] = released_fields(groups[1] if question.released else same, groups[0][-1])
             rows.append(row)
         if self.settings.generates(self.split):
-            self._answer(rows, scores, bar)
+            self._add_answers(rows, answers)
         if self.samples:
             self._sample(rows, bar)
         if self.split in self.settings.grad_norm_splits:
@@ -179,50 +146,97 @@ class SplitRun:
                 row["grad_norm"] = norm
         return rows
 
-    def _score(self, bar: Progress) -> list[list[list[TextScore]]]:
-        """Scores of each question's groups."""
+    def _ask(self, bar: Progress) -> tuple[list[list[list[TextScore]]], list[list[Generation]]]:
+        """Scores of each question's groups, and a greedy answer after each group's prompt.
+
+        Answers go on from the keys and values of the scored texts, so that prompts are read once. These take
+        room: as many groups are scored and answered in turn as make one batch of answers.
+        """
+        asked = [(question, texts) for question in self.questions for texts in question.groups]
+        scores: dict[int, list[TextScore]] = {}
+        answers: dict[int, Generation] = {}
+        for part in self._parts(asked):
+            own, known, states = self._score([asked[i] for i in part], bar)
+            scores.update(zip(part, own, strict=True))
+            if self.settings.generates(self.split):
+                found = self._answer([asked[i] for i in part], known, states, bar)
+                answers.update(zip(part, found, strict=True))
+        following = iter(range(len(asked)))
+        numbers = [[next(following) for _ in question.groups] for question in self.questions]
+        return (
+            [[scores[i] for i in own] for own in numbers],
+            [[answers[i] for i in own if i in answers] for own in numbers],
+        )
+
+    def _parts(self, asked: Sequence[Asked]) -> list[list[int]]:
+        """Numbers of the groups that are asked together: all, or where states are kept a batch of answers."""
+        if not self._continues:
+            return [list(range(len(asked)))] if asked else []
+        rooms = [texts[0].prompt_length + self._limit(question) for question, texts in asked]
+        order = sorted(range(len(asked)), key=lambda i: (-rooms[i], i))
+        parts: list[list[int]] = []
+        while order:
+            size = max(1, self.settings.max_tokens_per_batch // rooms[order[0]])
+            parts.append(order[:size])
+            order = order[size:]
+        return parts
+
+    @property
+    def _continues(self) -> bool:
+        """Whether answers begin with what the scores show; bf16's arithmetic is other than that of scores."""
+        return self.settings.generates(self.split) and self.settings.compute == "fp32"
+
+    def _score(
+        self, asked: Sequence[Asked], bar: Progress
+    ) -> tuple[list[list[TextScore]], list[list[int]], list[States | None]]:
+        """Of each group: its scores, the known beginning of the greedy answer, and the states up to there."""
         bar.begin("scoring", self.split)
-        flat = score_groups(
+        known: dict[int, list[int]] = {}
+
+        def wanted(number: int, scores: list[TextScore]) -> list[int]:
+            texts = asked[number][1]
+            known[number] = self._known(texts, scores)
+            return [*texts[0].tokens[: texts[0].prompt_length], *known[number]][:-1]
+
+        scores, states = score_and_keep(
             self.model,
-            [group for question in self.questions for group in question.groups],
+            [texts for _, texts in asked],
+            wanted if self._continues else None,
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
             pad_id=pad_token(self.tokenizer),
             distribution=self.split in self.settings.distribution_splits,
             on_progress=bar.done,
         )
-        following = iter(flat)
-        scores = [[next(following) for _ in question.groups] for question in self.questions]
-        for question, groups in zip(self.questions, scores, strict=True):
-            for texts in groups:
-                check_finite(f"split {self.split!r}, record {question.record.id!r}", texts)
-        return scores
+        for number, ((question, texts), own) in enumerate(zip(asked, scores, strict=True)):
+            check_finite(f"split {self.split!r}, record {question.record.id!r}", own)
+            if number not in known:
+                known[number] = self._known(texts, own) if self._continues else []
+        return scores, [known[number] for number in range(len(asked))], states
 
-    def _answer(self, rows: list[Row], scores: list[list[list[TextScore]]], bar: Progress) -> None:
-        """Add greedy answers to the rows."""
+    def _answer(
+        self,
+        asked: Sequence[Asked],
+        known: Sequence[list[int]],
+        states: Sequence[States | None],
+        bar: Progress,
+    ) -> list[Generation]:
+        """A greedy answer after each group's prompt."""
         bar.begin("answering", self.split)
-        asked = [
-            (question, texts, texts_scores)
-            for question, groups in zip(self.questions, scores, strict=True)
-            for texts, texts_scores in zip(question.groups, groups, strict=True)
-        ]
-        if self.settings.compute == "fp32":
-            known = [self._known(texts, texts_scores) for _, texts, texts_scores in asked]
-        else:  # other arithmetic than that of the scores: another answer, perhaps
-            known = [[] for _ in asked]
-        generations = continue_greedily(
+        return continue_greedily(
             self.model,
-            [list(texts[0].tokens[: texts[0].prompt_length]) for _, texts, _ in asked],
+            [list(texts[0].tokens[: texts[0].prompt_length]) for _, texts in asked],
             known,
-            max_new_tokens=[self._limit(question) for question, _, _ in asked],
+            states,
+            max_new_tokens=[self._limit(question) for question, _ in asked],
             end_id=self.tokenizer.eos_token_id,
             pad_id=pad_token(self.tokenizer),
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
             compute=self.settings.compute,
             on_progress=bar.done,
         )
-        following = iter(generations)
-        for question, row in zip(self.questions, rows, strict=True):
-            answers = [next(following) for _ in question.groups]
+
+    def _add_answers(self, rows: list[Row], found: list[list[Generation]]) -> None:
+        for question, answers, row in zip(self.questions, found, rows, strict=True):
             said = self._decode(question, answers[0].tokens)
             if question.record.form == "text":
                 row |= continuation_fields(answers[0], said, self._reference(question))
@@ -285,14 +299,14 @@ class SplitRun:
         for place, (answer, *others) in wanted:
             place["similarity"] = [float(vectors[answer] @ vectors[other]) for other in others]
 
-    def _reference(self, question: _Question) -> str:
+    def _reference(self, question: Question) -> str:
         """The beginning of the true continuation that is compared with a greedy one."""
         limit = self._limit(question)
         if limit == len(question.answer):
             return question.record.answer
         return self._decode(question, question.answer[:limit])
 
-    def _decode(self, question: _Question, tokens: Sequence[int]) -> str:
+    def _decode(self, question: Question, tokens: Sequence[int]) -> str:
         """Text of what was generated after a question's prompt, or of its answer."""
         if question.record.form == "text":
             return self.prompt_format.decode_text(self.tokenizer, question.prompt, tokens)

@@ -57,6 +57,18 @@ def build_tree(sequences: Sequence[Example], distribution: bool = False) -> Pref
     return tree
 
 
+def nodes_of(tree: PrefixTree, tokens: Sequence[int]) -> list[int]:
+    """The nodes of the path of `tokens` from the first; `ValueError` where the tree has no such path."""
+    children = {(tree.parents[node], token): node for node, token in enumerate(tree.tokens)}
+    path: list[int] = []
+    for token in tokens:
+        node = children.get((path[-1] if path else -1, token))
+        if node is None:
+            raise ValueError(f"token {token} does not follow after {len(path)} tokens of the tree")
+        path.append(node)
+    return path
+
+
 def tree_inputs(
     trees: Sequence[PrefixTree], pad_id: int, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -12,12 +12,13 @@ from pipeline_lib.data.batching import token_budget_batches
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.forward_pass import plain_scores
 from pipeline_lib.evaluation.metrics import FORGET_SPLIT
 from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.evaluation.rows import likelihood_row
-from pipeline_lib.evaluation.scoring import encode_texts, plain_scores, record_texts, score_records
+from pipeline_lib.evaluation.scoring import encode_texts, record_texts, score_records
 from pipeline_lib.evaluation.settings import ScoringSettings
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model

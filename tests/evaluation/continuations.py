@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.data.batching import Example
-from pipeline_lib.evaluation.scoring import TextScore, score_groups
+from pipeline_lib.evaluation.forward_pass import TextScore
+from pipeline_lib.evaluation.scoring import score_groups
 
 
 def score_continuations(

@@ -9,10 +9,8 @@ import pytest
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation import split_run
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.score import score_run
-from pipeline_lib.evaluation.scoring import score_groups
 from pipeline_lib.evaluation.settings import spread_over_groups
 from pipeline_lib.evaluation.split_run import SplitRun
 from tests.evaluation.conftest import SETTINGS, make_records
@@ -84,13 +82,14 @@ def test_a_killed_job_continues_with_the_same_rows(tiny, splits, tmp_path, evalu
     undisturbed = evaluate(tiny, splits, tmp_path / "a")
     evaluated.clear()
     with monkeypatch.context() as killed:
+        score = SplitRun._score
 
-        def kill(model, groups, **options):
-            if len(groups) == len(splits["retain"]):
+        def kill(run, *arguments):
+            if run.split == "retain":
                 raise KeyboardInterrupt
-            return score_groups(model, groups, **options)
+            return score(run, *arguments)
 
-        killed.setattr(split_run, "score_groups", kill)
+        killed.setattr(SplitRun, "_score", kill)
         with pytest.raises(KeyboardInterrupt):
             evaluate(tiny, splits, tmp_path / "b")
     assert evaluated == ["forget"]
@@ -168,6 +167,6 @@ def test_a_broken_model_leaves_no_part(tiny, splits, tmp_path):
     model, tokenizer, prompt_format = tiny
     broken = copy.deepcopy(model)
     broken.model.norm.weight.data[0] = float("nan")
-    with pytest.raises(UserError, match=r"split 'forget', record 'q0'.*not a finite number"):
+    with pytest.raises(UserError, match=r"split 'forget', record 'q.'.*not a finite number"):
         evaluate((broken, tokenizer, prompt_format), splits, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation import generation
+from pipeline_lib.evaluation.choosing import likeliest
 from pipeline_lib.evaluation.generation import Generation, continue_greedily, generate
 
 
@@ -134,6 +136,7 @@ def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, reco
                 tiny[0],
                 prompts,
                 beginnings,
+                [None] * len(prompts),
                 max_new_tokens=[12] * len(prompts),
                 end_id=common_token,
                 pad_id=0,
@@ -185,3 +188,13 @@ def test_a_pretrained_model_answers_alike_in_any_batch(smollm2):
     together = run(smollm2, prompts, limit=16)
     assert run(smollm2, prompts, limit=16, budget=1) == together
     assert "Paris" in prompt_format.decode_answer(tokenizer, together[0].tokens)
+
+
+@pytest.mark.parametrize("vocabulary", [3, 256, 512, 700])
+def test_the_likeliest_token_is_the_first_of_the_largest(vocabulary):
+    logits = torch.randint(0, 40, (300, vocabulary), generator=torch.Generator().manual_seed(0)).float()
+    logits[0] = 7.0  # all alike
+    logits[1, -1] = 50.0
+    logits[2] = -math.inf
+    expected = [row.index(max(row)) for row in logits.tolist()]
+    assert likeliest(logits).tolist() == expected

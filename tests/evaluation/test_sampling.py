@@ -8,8 +8,9 @@ import torch
 from scipy.stats import chisquare
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation import generation
-from pipeline_lib.evaluation.generation import Generation, draw, generate, nucleus, sample
+from pipeline_lib.evaluation import choosing, generation
+from pipeline_lib.evaluation.choosing import draw, nucleus
+from pipeline_lib.evaluation.generation import Generation, generate, sample
 from tests.evaluation.test_generation import prompts_of
 from tests.tiny import END, PAD, tiny_model
 
@@ -54,7 +55,7 @@ def test_the_nucleus_is_the_smallest_set_of_enough_mass(top_p, kept):
 def test_a_flat_distribution_needs_more_than_the_likely_tokens(monkeypatch):
     p = torch.stack([torch.softmax(torch.linspace(0, 1, 50), 0), torch.tensor([0.999, *[0.001 / 49] * 49])])
     whole = nucleus(p, 0.8)
-    monkeypatch.setattr(generation, "LIKELY", 4)  # row 0 has 0.8 only far beyond its four likeliest tokens
+    monkeypatch.setattr(choosing, "LIKELY", 4)  # row 0 has 0.8 only far beyond its four likeliest tokens
     assert torch.equal(nucleus(p, 0.8), whole)
     assert whole.sum(-1)[0] > 30 and whole.sum(-1)[1] == 1
 

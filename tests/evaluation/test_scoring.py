@@ -11,7 +11,7 @@ import torch
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation import scoring
+from pipeline_lib.evaluation import forward_pass, scoring
 from pipeline_lib.evaluation.scoring import (
     encode_texts,
     record_texts,
@@ -90,18 +90,17 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
     used = []
-    original = scoring.tree_scores
+    original = scoring.scores_and_states
 
     def counted(*arguments):
         used.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(scoring, "tree_scores", counted)
+    monkeypatch.setattr(scoring, "scores_and_states", counted)
     for record, scores in zip(records, score((model, tokenizer, prompt_format), records), strict=True):
         for found, (nll, _) in zip(scores, alone((model, tokenizer, prompt_format), record), strict=True):
             assert found.token_nll == pytest.approx(nll, abs=1e-5)
-    # the check as a tree and apart, then all in one batch: no fallback
-    assert [len(arguments[1]) for arguments in used] == [1, 2, len(records)]
+    assert [len(arguments[1]) for arguments in used] == [len(records)]  # all as trees, in one batch
 
 
 def test_a_model_that_ignores_the_mask_is_scored_the_plain_way(tiny, records, monkeypatch):
@@ -124,7 +123,7 @@ def test_batch_size_changes_nothing(tiny, records, budget):
 
 def test_logit_slices_change_nothing(tiny, records, monkeypatch):
     whole = score(tiny, records)
-    monkeypatch.setattr(scoring, "LOGIT_ROWS", 5)
+    monkeypatch.setattr(forward_pass, "LOGIT_ROWS", 5)
     assert_same(score(tiny, records), whole, 1e-5)
 
 
@@ -152,18 +151,18 @@ def test_broken_weights_are_an_error_that_names_the_record(tiny, records):
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
     monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
     expected = score(tiny, records)
-    original = scoring.tree_scores
+    original = scoring.scores_and_states
     sizes = []
 
-    def at_most_two(model, trees, pad_id):
+    def at_most_two(model, trees, pad_id, wanted):
         sizes.append(len(trees))
         if len(trees) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(model, trees, pad_id)
+        return original(model, trees, pad_id, wanted)
 
-    monkeypatch.setattr(scoring, "tree_scores", at_most_two)
+    monkeypatch.setattr(scoring, "scores_and_states", at_most_two)
     assert_same(score(tiny, records), expected, 1e-4)
-    assert sizes == [1, 2, 7, 3, 1, 2, 4, 2, 2]
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
 
 
 def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch):
@@ -207,7 +206,7 @@ def test_continuations_equal_the_models_own_logits(tiny):
 def test_mean_and_spread_of_the_next_token_distribution(tiny, records, monkeypatch):
     """Against the whole distribution in float64; only the true answer is described."""
     model, tokenizer, prompt_format = tiny
-    monkeypatch.setattr(scoring, "LOGIT_ROWS", 7)
+    monkeypatch.setattr(forward_pass, "LOGIT_ROWS", 7)
     groups = [
         encode_texts(tokenizer, prompt_format, "forget", record, record_texts(record), 256)
         for record in records
@@ -232,7 +231,7 @@ def test_a_forbidden_token_does_not_spoil_the_spread():
             return hidden
 
     logits = torch.tensor([[0.25, 0.75, 0.0]]).log()
-    nll, argmax, mean, std = scoring._score_labels(Head(), logits, [0], [1], [True])
+    nll, argmax, mean, std = forward_pass._score_labels(Head(), logits, [0], [1], [True])
     assert (nll, argmax) == (pytest.approx([math.log(4 / 3)]), [1])
     assert mean == pytest.approx([0.25 * math.log(0.25) + 0.75 * math.log(0.75)])
     assert std == pytest.approx([math.sqrt(3) / 4 * math.log(3)])
@@ -241,7 +240,7 @@ def test_a_forbidden_token_does_not_spoil_the_spread():
 def test_no_logits_beyond_the_limit_are_ever_held(tiny, records, monkeypatch):
     """Never (B, T, V): the output embedding sees at most LOGIT_ROWS positions, whichever way is taken."""
     model = tiny[0]
-    monkeypatch.setattr(scoring, "LOGIT_ROWS", 11)
+    monkeypatch.setattr(forward_pass, "LOGIT_ROWS", 11)
     shapes = []
     handle = model.get_output_embeddings().register_forward_hook(
         lambda module, arguments, output: shapes.append(tuple(output.shape))
@@ -264,13 +263,13 @@ def test_large_batches_hold_little_padding(tiny, monkeypatch):
     lengths = [60, 59, 58, 50, 49, 20, 19, 18, 17, 16, 15, 3]
     requests = [([4] * (n - 1), [[5, 6]]) for n in lengths]
     widths = []
-    original = scoring.tree_scores
+    original = scoring.scores_and_states
 
-    def noting(model, trees, pad_id):
+    def noting(model, trees, pad_id, wanted):
         widths.append([len(tree.tokens) for tree in trees])
-        return original(model, trees, pad_id)
+        return original(model, trees, pad_id, wanted)
 
-    monkeypatch.setattr(scoring, "tree_scores", noting)
+    monkeypatch.setattr(scoring, "scores_and_states", noting)
     found = score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0)
     # 3 x 60 and 2 x 50 are enough; 5 x 20 are, and 15 is less than nine tenths of 20
     assert widths == [[60, 59, 58], [50, 49], [20, 19, 18, 17, 16], [15, 3]]

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline_lib.data.batching import Example
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.benchmarks.encoding import Pair
-from pipeline_lib.evaluation.scoring import TextScore, score_groups
+from pipeline_lib.evaluation.forward_pass import TextScore
+from pipeline_lib.evaluation.scoring import score_groups
 
 SMALL_TREE = 512  # tokens; a tree may always grow to this size
 
