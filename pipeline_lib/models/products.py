@@ -50,7 +50,8 @@ def use_fast_products(model: Any) -> Any:
     """
     if onednn_is_faster():
         for name, layer in list(model.named_modules()):
-            if type(layer) is torch.nn.Linear and layer.weight.numel() >= LARGE:
+            large = type(layer) is torch.nn.Linear and layer.weight.numel() >= LARGE
+            if large and layer.weight.device.type == "cpu":
                 model.set_submodule(name, FastLinear(layer))
     return model
 

@@ -51,9 +51,8 @@ def test_a_gpu_s_cache_is_emptied_before_the_halves(monkeypatch):
 
 
 def test_attention_is_fused_but_on_a_cpu():
-    class Moved:
-        def __init__(self):
-            self.attention = "sdpa"
+    class Moved(torch.nn.Module):
+        attention = "sdpa"
 
         def set_attn_implementation(self, name):
             self.attention = name
