@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,13 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak in MiB: allocated on the accelerator, or the process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the starting process held before this program began
+        lines = (line.split() for line in status.read_text().splitlines())
+        peaks = [float(line[1]) for line in lines if line[:1] == ["VmHWM:"]]  # KiB
+        if peaks:
+            return peaks[0] / 2**10
+    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -38,3 +40,10 @@ def test_one_example_too_large_and_other_errors():
 def test_peak_memory_is_at_least_what_is_held():
     held = torch.ones(30 * 2**18)  # 30 MiB
     assert peak_memory_mb(torch.device("cpu")) > held.nbytes / 2**20
+
+
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
+    held = torch.ones(2**28)  # 1 GiB
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        of_child = pool.apply(peak_memory_mb, (torch.device("cpu"),))
+    assert 0 < of_child < held.nbytes / 2**20

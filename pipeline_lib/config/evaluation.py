@@ -130,6 +130,12 @@ class Toxicity(Block):
 
     classifier: Classifier
     prompts: Prompts
+    labelled: PathText | None = Field(
+        None,
+        description="JSON-lines file of {text, label 0 or 1} on which the classifier is tried before it "
+        "judges. Default: the labelled texts that come with the prompts, where they do. `$VARIABLES` are "
+        "expanded",
+    )
     n_prompts: Count = Field(100, description="At most this many, spread evenly over the file or split")
     samples: Count = 25
     max_new_tokens: Count = 20

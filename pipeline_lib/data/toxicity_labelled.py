@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,16 @@ Row = tuple[str, int]  # text, 1 if positive
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """`labels` holds 1 for positive, 0 for not; texts with the same group are not independent."""
+    """`labels` holds 1 for positive, 0 for not; texts with the same group are not independent.
+
+    `kind`: what they are texts of; `origin`: where they were read.
+    """
 
     kind: str
     texts: list[str]
     labels: list[int]
     groups: list[str]
+    origin: str
 
 
 def _jigsaw(row: dict[str, Any]) -> list[Row]:
@@ -40,11 +44,19 @@ def _davidson(row: dict[str, Any]) -> list[Row]:
 
 
 def _real_toxicity(row: dict[str, Any]) -> list[Row]:
-    toxicity = (row["continuation_scores"] or {}).get("toxicity")  # Perspective refuses some texts
-    return [] if toxicity is None else [(row["continuation"], int(toxicity > 0.5))]
+    """In the hub's form the continuation holds its scores, in the flat one they stand beside it."""
+    continuation = row["continuation"]
+    nested = isinstance(continuation, dict)
+    scores = continuation if nested else row["continuation_scores"] or {}
+    toxicity = scores.get("toxicity")  # Perspective refuses some texts
+    text = continuation["text"] if nested else continuation
+    return [] if toxicity is None else [(text, int(toxicity > 0.5))]
 
 
 def _safe_rlhf(row: dict[str, Any]) -> list[Row]:
+    """In the hub's form each answer has its own label, so that both may be unsafe."""
+    if "is_response_0_safe" in row:
+        return [(row[f"response_{i}"], int(not row[f"is_response_{i}_safe"])) for i in (0, 1)]
     return [(row["less_safe_response"], 1), (row["safer_response"], 0)]
 
 
@@ -61,23 +73,28 @@ def labelled_texts(kind: str, data_dir: Path) -> LabelledTexts:
     """The labelled set `kind` below `data_dir`, whole; texts in the order of the file."""
     if kind not in SETS:
         raise UserError(f"no labelled set {kind!r}; expected one of {', '.join(SETS)}")
-    file, read, group = SETS[kind]
-    texts: list[str] = []
-    labels: list[int] = []
-    groups: list[str] = []
-    for number, row in enumerate(read_jsonl(data_dir / file), start=1):
+    path = data_dir / SETS[kind][0]
+    found = labelled_rows(kind, read_jsonl(path), str(path))
+    if len(set(found.labels)) < 2:
+        raise UserError(f"{path}: needs texts of both labels, found {len(found.texts)} of one")
+    return found
+
+
+def labelled_rows(kind: str, rows: Iterable[dict[str, Any]], origin: str) -> LabelledTexts:
+    """The texts of rows in the form of the set `kind`, in their order; maybe of one label only."""
+    _, read, group = SETS[kind]
+    found = LabelledTexts(kind, [], [], [], origin)
+    for number, row in enumerate(rows, start=1):
         try:
-            found = read(row)
+            pairs = read(row)
             shared = str(number) if group is None else row[group]
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{data_dir / file}, row {number}: not a row of {kind} ({type(error).__name__}: {error}); "
+                f"{origin}, row {number}: not a row of {kind} ({type(error).__name__}: {error}); "
                 f"its fields are {', '.join(row)}"
             ) from None
-        for text, label in found:
-            texts.append(text)
-            labels.append(label)
-            groups.append(shared)
-    if len(set(labels)) < 2:
-        raise UserError(f"{data_dir / file}: needs texts of both labels, found {len(texts)} of one")
-    return LabelledTexts(kind, texts, labels, groups)
+        for text, label in pairs:
+            found.texts.append(text)
+            found.labels.append(label)
+            found.groups.append(shared)
+    return found

@@ -16,12 +16,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline_lib.data.locate import expand, hub_file
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl
+
+T = TypeVar("T")
 
 FILE = "prompts.jsonl"  # in the hub's repository
 LOCAL = Path("realtoxicityprompts") / FILE  # below $PIPELINE_DATA; stands in for the hub's
@@ -56,17 +58,23 @@ def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet
     `settings`: {"source": "hub", "id", "revision"} or {"source": "file", "path"}; $VARIABLES in the path are
     expanded. $PIPELINE_DATA/realtoxicityprompts/prompts.jsonl stands in for the hub's RealToxicityPrompts.
     """
-    path, origin = _locate(settings)
-    rows = read_jsonl(path)
-    if not rows:
-        raise UserError(f"{path}: holds no prompt; expected one JSON object a line")
+    rows, path, origin = read_prompt_rows(settings)
     prompts = [_prompt(row, f"{path}, prompt {i}", i) for i, row in enumerate(rows, start=1)]
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.id in seen:
             raise UserError(f"{path}: two prompts have the id {prompt.id!r}")
         seen.add(prompt.id)
-    return PromptSet(_spread(prompts, n_prompts), _kind(rows), origin)
+    return PromptSet(spread(prompts, n_prompts), kind_of_rows(rows), origin)
+
+
+def read_prompt_rows(settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Path, str]:
+    """All rows of the file that these settings name, its path, and what to call the place."""
+    path, origin = _locate(settings)
+    rows = read_jsonl(path)
+    if not rows:
+        raise UserError(f"{path}: holds no prompt; expected one JSON object a line")
+    return rows, path, origin
 
 
 def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
@@ -84,7 +92,7 @@ def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
     prompts = [ToxicityPrompt(record.id, record.prompt, record.group) for record in records]
     source = read_json(data_dir / "manifest.json")["source"]
     origin = f"split {split} of {data_dir}"
-    return PromptSet(_spread(prompts, n_prompts), KIND_OF_TASK.get(source, "other"), origin)
+    return PromptSet(spread(prompts, n_prompts), KIND_OF_TASK.get(source, "other"), origin)
 
 
 def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
@@ -122,7 +130,8 @@ def _prompt(row: dict[str, Any], where: str, number: int) -> ToxicityPrompt:
     )
 
 
-def _kind(rows: Sequence[dict[str, Any]]) -> str:
+def kind_of_rows(rows: Sequence[dict[str, Any]]) -> str:
+    """What prompts are, seen from the fields of their first row: see `PromptSet`."""
     first = rows[0]
     if any(field in first for field in PAIRS):
         return "safe_rlhf"
@@ -130,7 +139,8 @@ def _kind(rows: Sequence[dict[str, Any]]) -> str:
     return "realtoxicityprompts" if all(name in scores for name in SCORES) else "other"
 
 
-def _spread(prompts: list[ToxicityPrompt], limit: int) -> list[ToxicityPrompt]:
+def spread(prompts: list[T], limit: int) -> list[T]:
+    """At most `limit` of them, evenly over the list, in its order."""
     if limit < 1:
         raise UserError(f"n_prompts must be at least 1, found {limit}")
     if limit >= len(prompts):

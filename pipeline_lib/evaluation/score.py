@@ -36,6 +36,7 @@ def score_run(
     equal_retain: Row | None = None,
     toxicity_rows: list[Row] | None = None,
     benchmark_rows: list[Row] | None = None,
+    judge: Row | None = None,
 ) -> list[Row]:
     """The `metrics` list of metrics.json for one model.
 
@@ -43,7 +44,8 @@ def score_run(
     split and the non-members; None: nothing that compares with it), `manifest` the task's
     data/<task>/manifest.json (`likelihood_only`, `membership` and `preference` may be absent: no such
     splits), `equal_retain` the content of equal_retain.json (None or its status "off": no such rows),
-    `toxicity_rows` and `benchmark_rows` what these evaluations wrote (None: not measured).
+    `toxicity_rows` and `benchmark_rows` what these evaluations wrote (None: not measured), `judge` the
+    content of the toxicity classifier's file judges/<task>.json.
     """
     choice = manifest["multiple_choice"]
     preference = manifest.get("preference", [])
@@ -68,7 +70,7 @@ def score_run(
         results += score_membership(splits, manifest["membership"], reference_rows)
     results += score_as_released(splits, choice)
     if toxicity_rows is not None:
-        results += score_toxicity(toxicity_rows)
+        results += score_toxicity(toxicity_rows, judge)
     if benchmark_rows is not None:
         results += score_benchmarks(benchmark_rows)
     if equal_retain is not None and equal_retain["status"] == "ok":

@@ -9,8 +9,8 @@ of the largest probability that the classifier gives to any of its labels. The r
 padding of its batch among the 200; here an answer does not depend on the batch.
 
 Traps: Gehman et al. judge with the Perspective API, so their numbers compare with no other classifier's. A
-model that says nothing is not toxic: blank samples score 0 and are counted. A classifier that is blind to a
-kind of text is refused (classifiers/validation.py).
+model that says nothing is not toxic: blank samples score 0 and are counted. Whether the classifier sees
+this kind of text at all is found out before (classifiers/validation.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers.base import TextClassifier, Verdict
-from pipeline_lib.evaluation.classifiers.validation import check_fit
 from pipeline_lib.evaluation.generation import Generation, generate, sample
 from pipeline_lib.files import read_jsonl, write_jsonl
 from pipeline_lib.models.products import packed_weights
@@ -81,21 +80,20 @@ def evaluate_toxicity(
     work_dir: Path,
     fingerprint: str,
     *,
-    data_kind: str,
+    warning: str | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """One row a prompt, in order: its samples and what the classifier says of each.
 
     Row: `id`, `group`, `prompt`, `samples` (texts), `samples_ended`, `scores` (0 to 1, one a sample), `blank`
     and `truncated` (numbers of samples that say nothing, or that the classifier read only in part),
-    `classifier` and `classifier_warning` (None, or why its scores may mean nothing on `data_kind`, one of
-    validation.KINDS); with `as_released` also {"generation", "ended", "score"} under that name.
+    `classifier` and `classifier_warning` (the given `warning`: why its scores may mean nothing on this kind
+    of prompts, if so); with `as_released` also {"generation", "ended", "score"} under that name.
     `fingerprint` names the model; finished chunks stay in `work_dir`: a killed job goes on from there.
     A sample depends on model, prompt, settings and its record's id, not on batch, order or other prompts.
 
-    Raises `UserError` for a classifier that is blind to `data_kind`, and for a prompt that leaves no room.
+    Raises `UserError` for a prompt that leaves no room.
     """
-    fit = check_fit(classifier, data_kind)
     resolved = ToxicitySettings(**settings)
     if not records:
         raise UserError("toxicity: no prompt to continue; expected at least one")
@@ -123,8 +121,8 @@ def evaluate_toxicity(
                 answers = _Answers(model, tokenizer, shown, classifier, resolved, bar.update)
                 write_jsonl(part, answers.rows(records[chunk], prompts[chunk]))
             rows += read_jsonl(part)
-    # Not part of what is kept: the table of validations may learn more before the job goes on.
-    return [{**row, "classifier": classifier.name, "classifier_warning": fit.warning} for row in rows]
+    # Not part of what is kept: more may be known of the classifier before the job goes on.
+    return [{**row, "classifier": classifier.name, "classifier_warning": warning} for row in rows]
 
 
 def _part_name(

@@ -45,6 +45,7 @@ UNKNOWN_MINUTES = 240.0
 # Jobs without a model, which read what others wrote: MiB and minutes, and how much more for each run that
 # they read.
 SMALL_MEMORY, SMALL_MINUTES = 500.0, 15.0
+CLASSIFYING = 1000.0 + 3 * 4 * CLASSIFIER / MEBIBYTE  # MiB more: torch, a text classifier and its work
 READ_MEMORY, READ_MINUTES = 1.0, 0.005
 
 Work = Training | Measuring
@@ -82,9 +83,13 @@ class Requests:
             first = self._needed(kind, wildcards)[1]
         return self._try(first, attempt, self._resources.minutes_limit)
 
-    def small_memory_mb(self, attempt: int, whole_study: bool = False) -> int:
-        """MiB of a job that has no model: it reads the results of one run, or of the whole study."""
+    def small_memory_mb(self, attempt: int, whole_study: bool = False, classifier: bool = False) -> int:
+        """MiB of a job that has no model: it reads the results of one run, or of the whole study.
+
+        `classifier`: it runs a classifier of texts.
+        """
         first = SMALL_MEMORY + SNAKEMAKE_RUN * self._runs + (READ_MEMORY * self._runs if whole_study else 0.0)
+        first += CLASSIFYING if classifier else 0.0
         return self._try(first, attempt, self._resources.memory_limit_mb)
 
     def small_minutes(self, attempt: int, whole_study: bool = False) -> int:

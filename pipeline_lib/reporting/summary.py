@@ -149,6 +149,15 @@ class Summary:
             kind = "none" if low is None else "bootstrap"
         return Estimate(mean, low, high, len(values), counts.pop(), kind, direction)
 
+    def shared(self, task: str, model: str, split: str, metric: str) -> Estimate | None:
+        """What does not depend on the run, with its own interval, from the first run that has it."""
+        for (row, *measure), lines in self._values.items():
+            if (row.task, row.model) == (task, model) and measure == [split, metric]:
+                line = next(iter(lines.values()))
+                low, high = float(line["ci_low"]), float(line["ci_high"])
+                return Estimate(float(line["value"]), low, high, 1, int(line["n"]), "bootstrap", None)
+        return None
+
     def mean_estimate(self, row: Row, measures: Sequence[tuple[str, str]]) -> Estimate | None:
         """Mean over several (split, metric) in each seed, then over seeds; what is not measured is left out.
 

@@ -52,6 +52,8 @@ def jobs_of_study(suite: Suite) -> list[StudyJob]:
     """All jobs up to the report, in the order in which they can run."""
     jobs = [StudyJob("describe_suite", "", "runs.json")]
     jobs += [StudyJob("prepare_data", task, f"data/{task}/manifest.json") for task in suite.tasks]
+    judged = [task for task in suite.tasks if suite.evaluation_of(task).toxicity is not None]
+    jobs += [StudyJob("judge", task, f"judges/{task}.json") for task in judged]
     index = run_index(suite)
     jobs += _tuning(suite, index)
     for key in index:

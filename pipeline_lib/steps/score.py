@@ -19,12 +19,14 @@ def run(
     out_path: Path,
     benchmarks_path: Path | None = None,
     toxicity_path: Path | None = None,
+    judge_path: Path | None = None,
 ) -> None:
     """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`.
 
     Without such a model (None) nothing is compared with it.
     `equal_retain_path`: the file that the evaluation wrote beside the records. `benchmarks_path` and
-    `toxicity_path`: rows of these evaluations, where the study has them.
+    `toxicity_path`: rows of these evaluations, where the study has them; `judge_path`: what was found
+    out about the classifier of the latter.
     """
     info = read_json(run_path)
     diverged = info["status"] == "diverged"
@@ -37,6 +39,7 @@ def run(
             read_json(manifest_path),
             read_json(equal_retain_path),
             toxicity_rows=None if toxicity_path is None else read_jsonl(toxicity_path),
+            judge=None if judge_path is None else read_json(judge_path),
             benchmark_rows=None if benchmarks_path is None else read_jsonl(benchmarks_path),
         )
     )

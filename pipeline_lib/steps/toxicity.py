@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.classifiers.validation import check_fit
 from pipeline_lib.evaluation.toxicity import evaluate_toxicity
 from pipeline_lib.files import read_json, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
@@ -26,6 +24,7 @@ def run(
     device: str,
     threads: int,
     model_dir: Path,
+    judge_path: Path,
     out_path: Path,
     work_dir: Path,
     data_dir: Path | None = None,
@@ -33,8 +32,8 @@ def run(
     """Continue the prompts of the suite's block `toxicity`; a diverged run leaves no row.
 
     `as_released`: also the one greedy answer of the paper's code. `data_dir`: the prepared task whose own
-    prompts are asked, in the model's prompt format; only for prompts of the source "task". Classifiers that
-    are blind to this kind of prompts are refused.
+    prompts are asked, in the model's prompt format; only for prompts of the source "task". `judge_path`: what
+    the step `judge` found out about the classifier.
     """
     info = read_json(model_dir / "run.json")
     if info["status"] == "diverged":
@@ -50,9 +49,12 @@ def run(
     else:
         raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
     classifier = load_classifier(toxicity["classifier"], place)
-    fit = check_fit(classifier, prompts.kind)  # before the model is loaded for nothing
-    if fit.warning:
-        print(f"read with care: {fit.warning}", file=sys.stderr)
+    judge = read_json(judge_path)
+    if judge["classifier"] != classifier.name:
+        raise UserError(
+            f"{judge_path}: speaks of the classifier {judge['classifier']}, this one is {classifier.name}: "
+            f"its files changed. Delete {judge_path} and run snakemake again."
+        )
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
     sampling = ("samples", "max_new_tokens", "top_p", "temperature")
@@ -71,7 +73,7 @@ def run(
         },
         work_dir,
         fingerprint(info["weights_sha256"], source_hash(__name__)),
-        data_kind=prompts.kind,
+        warning=judge["warning"],
     )
     write_jsonl(out_path, rows)
     shutil.rmtree(work_dir, ignore_errors=True)

@@ -100,7 +100,7 @@ def test_the_evaluation_takes_its_settings() -> None:
     apart = {"equal_retain", "embedder", "benchmarks", "toxicity", "grad_norm"}
     assert set(Evaluation.model_fields) - apart == taken - of_the_task
     assert set(Samples.model_fields) == SAMPLES
-    assert set(Toxicity.model_fields) - {"classifier", "prompts", "n_prompts"} == {
+    assert set(Toxicity.model_fields) - {"classifier", "prompts", "labelled", "n_prompts"} == {
         field.name for field in dataclasses.fields(ToxicitySettings)
     } - {"as_released", "max_tokens_per_batch", "compute"}
 

@@ -8,7 +8,8 @@ from pipeline_lib.config import parse_suite
 from pipeline_lib.config.evaluation import Toxicity
 from pipeline_lib.evaluation.classifiers import load_classifier
 from pipeline_lib.evaluation.classifiers.rude_words import RudeWords
-from pipeline_lib.evaluation.classifiers.validation import BLIND_BELOW, VALIDATED
+from pipeline_lib.evaluation.classifiers.validation import VALIDATED
+from pipeline_lib.evaluation.metrics.toxicity import BLIND_BELOW
 from tests.config.suites import error, small
 
 MANNERS = {"manners": {"source": "manners"}}

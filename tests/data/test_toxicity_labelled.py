@@ -30,6 +30,17 @@ def test_realtoxicityprompts_is_cut_above_one_half_and_unscored_texts_are_left_o
     assert (found.texts, found.labels) == (["0.5", "0.51", "0.1"], [0, 1, 0])
 
 
+def test_the_hub_s_forms_are_read_too(tmp_path):
+    """Continuations hold their own scores; two answers each have a label, and both may be unsafe."""
+    rows = [{"continuation": {"text": str(s), "toxicity": s}} for s in (0.2, 0.9, None)]
+    found = write(tmp_path, "realtoxicityprompts", rows)
+    assert (found.texts, found.labels) == (["0.2", "0.9"], [0, 1])
+    answers = {"response_0": "a", "response_1": "b", "is_response_1_safe": False}
+    rows = [{"prompt": p, **answers, "is_response_0_safe": p == "q"} for p in ("q", "r")]
+    found = write(tmp_path, "safe_rlhf", rows)
+    assert (found.texts, found.labels, found.groups) == (list("abab"), [0, 1, 1, 1], list("qqrr"))
+
+
 def test_both_answers_to_one_question_are_one_group(tmp_path):
     rows = [{"prompt": p, "less_safe_response": f"{p}-", "safer_response": f"{p}+"} for p in ("q", "r")]
     found = write(tmp_path, "safe_rlhf", rows)

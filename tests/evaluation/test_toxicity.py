@@ -55,7 +55,7 @@ class Constant(Counting):
         return [Verdict(self.value, self.value, False) for _ in texts]
 
 
-def run(tiny, work_dir, classifier=None, prompts=PROMPTS, kind="other", fingerprint="m", **changes):
+def run(tiny, work_dir, classifier=None, prompts=PROMPTS, warning=None, fingerprint="m", **changes):
     return evaluate_toxicity(
         *tiny,
         prompts,
@@ -63,7 +63,7 @@ def run(tiny, work_dir, classifier=None, prompts=PROMPTS, kind="other", fingerpr
         {**SETTINGS, **changes},
         work_dir,
         fingerprint,
-        data_kind=kind,
+        warning=warning,
         progress=False,
     )
 
@@ -190,15 +190,13 @@ def test_a_model_that_says_nothing_is_counted(tiny, tmp_path, monkeypatch):
     assert (row["scores"], row["blank"]) == ([0.0] * 3, 3)
 
 
-def test_an_unvalidated_classifier_is_flagged_and_a_blind_one_refused(tiny, tmp_path):
-    row = run(tiny, tmp_path, kind="realtoxicityprompts")[0]
-    assert row["classifier"] == "counting 1"
-    assert "counting 1 was never validated on realtoxicityprompts" in row["classifier_warning"]
-    known = Counting()
-    known.name = "alt-profanity-check 1.9.1"
-    assert run(tiny, tmp_path, known, kind="realtoxicityprompts")[0]["classifier_warning"] is None
-    with pytest.raises(UserError, match="blind to safe_rlhf"):
-        run(tiny, tmp_path, known, kind="safe_rlhf")
+def test_what_is_known_of_the_classifier_belongs_to_each_row(tiny, tmp_path):
+    """Also to the rows of parts that were finished when less was known."""
+    rows = run(tiny, tmp_path, warning="never validated")
+    assert {(row["classifier"], row["classifier_warning"]) for row in rows} == {
+        ("counting 1", "never validated")
+    }
+    assert {row["classifier_warning"] for row in run(tiny, tmp_path)} == {None}
 
 
 @pytest.mark.parametrize("score", [1.5, -0.1, float("nan")])

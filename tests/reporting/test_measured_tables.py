@@ -38,6 +38,17 @@ def test_each_shows_its_metrics(name: str, root: Path) -> None:
     assert all("_" not in column for column in table.columns), "a column's name is for people"
 
 
+def test_toxicity_says_what_its_classifier_can_see(root: Path) -> None:
+    """The study's lines have an interval of 0.02 to either side and n 20."""
+    known = {**MEASURED["toxicity"], ("toxicity", "classifier_auc"): 0.875}
+    study = Study(root, more=known, diverged={}).write()
+    (table,) = build_table("toxicity", Inputs(study.paths(*TABLES["toxicity"].needs)))
+    assert "AUC of 0.875 [" in table.notes[-1]
+    study = Study(root.with_name("unknown"), more=MEASURED["toxicity"], diverged={}).write()
+    (table,) = build_table("toxicity", Inputs(study.paths(*TABLES["toxicity"].needs)))
+    assert "is not known" in table.notes[-1]
+
+
 def test_membership_says_what_was_not_measured(root: Path) -> None:
     study = Study(root, more=MEASURED["membership"], diverged={}).write()
     (table,) = build_table("membership", Inputs(study.paths(*TABLES["membership"].needs)))

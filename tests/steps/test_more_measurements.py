@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json, write_jsonl
-from pipeline_lib.steps import score, standard_benchmarks, toxicity
+from pipeline_lib.steps import judge, score, standard_benchmarks, toxicity
 from tests.evaluation.encoders import save_classifier
 from tests.steps.study import identity, run_evaluate
 
@@ -63,19 +63,21 @@ def measured(tmp_path_factory, data, original) -> Path:
 
 
 def run_toxicity(root: Path, model: Path, classifier: Path, **changes: Any) -> None:
+    asked = {
+        "classifier": {"kind": "folder", "path": str(classifier), "label": "toxic"},
+        "prompts": {"source": "file", "path": str(root / "prompts.jsonl")},
+        **changes,
+    }
+    judge.run(**asked, labelled=None, threads=1, out_path=root / "judge.json")
     toxicity.run(
-        {
-            **TOXICITY,
-            "classifier": {"kind": "folder", "path": str(classifier), "label": "toxic"},
-            "prompts": {"source": "file", "path": str(root / "prompts.jsonl")},
-            **changes,
-        },
+        {**TOXICITY, **asked},
         as_released=False,
         max_tokens_per_batch=512,
         compute="fp32",
         device="cpu",
         threads=1,
         model_dir=model,
+        judge_path=root / "judge.json",
         out_path=root / "toxicity.jsonl",
         work_dir=root / "work",
     )
@@ -93,6 +95,7 @@ def metrics(measured, data, original) -> dict[tuple[str, str], float]:
         out_path=measured / "metrics.json",
         benchmarks_path=measured / "benchmarks.jsonl",
         toxicity_path=measured / "toxicity.jsonl",
+        judge_path=measured / "judge.json",
     )
     return {
         (row["split"], row["metric"]): row["value"] for row in read_json(measured / "metrics.json")["metrics"]
@@ -142,6 +145,31 @@ def test_toxicity_is_of_every_sample(measured, metrics) -> None:
     by_hand = sum(max(row["scores"]) for row in rows) / 2
     assert metrics["toxicity", "expected_max_toxicity"] == pytest.approx(by_hand)
     assert rows[0]["classifier_warning"], "nobody validated this classifier"
+    assert ("toxicity", "classifier_auc") not in metrics
+
+
+def test_another_classifier_than_the_one_that_was_tried_is_refused(measured, original, tmp_path) -> None:
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "x"}) + "\n")
+    run_toxicity(tmp_path, original, measured / "classifier")
+    told = read_json(tmp_path / "judge.json")
+    write_json(tmp_path / "judge.json", {**told, "classifier": "another 1"})
+    with pytest.raises(UserError, match=r"speaks of the classifier another 1, this one is .*classifier"):
+        toxicity.run(
+            {
+                **TOXICITY,
+                "classifier": {"kind": "folder", "path": str(measured / "classifier"), "label": "toxic"},
+                "prompts": {"source": "file", "path": str(tmp_path / "prompts.jsonl")},
+            },
+            as_released=False,
+            max_tokens_per_batch=512,
+            compute="fp32",
+            device="cpu",
+            threads=1,
+            model_dir=original,
+            judge_path=tmp_path / "judge.json",
+            out_path=tmp_path / "toxicity.jsonl",
+            work_dir=tmp_path / "work",
+        )
 
 
 def test_a_diverged_run_leaves_no_rows(measured, original, tmp_path) -> None:

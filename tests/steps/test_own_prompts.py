@@ -10,7 +10,7 @@ import pytest
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_jsonl, write_jsonl
-from pipeline_lib.steps import toxicity
+from pipeline_lib.steps import judge, toxicity
 from pipeline_lib.steps.prepare_data import prepare_task
 from tests.evaluation.encoders import save_classifier
 from tests.steps.study import run_finetune
@@ -42,14 +42,19 @@ def rude(tmp_path_factory, manners) -> Path:
 
 
 def run(root: Path, model: Path, data: Path | None, **changes: Any) -> list[dict[str, Any]]:
+    asked = {**TOXICITY, **changes}
+    judge.run(
+        asked["classifier"], asked["prompts"], None, threads=1, out_path=root / "judge.json", data_dir=data
+    )
     toxicity.run(
-        {**TOXICITY, **changes},
+        asked,
         as_released=False,
         max_tokens_per_batch=512,
         compute="fp32",
         device="cpu",
         threads=1,
         model_dir=model,
+        judge_path=root / "judge.json",
         data_dir=data,
         out_path=root / "toxicity.jsonl",
         work_dir=root / "work",

@@ -32,11 +32,14 @@ def asked(kind):
     }
 
 
-def small(reads_all_runs=False):
-    """What a job without a model asks for: it reads the results of one run, or of all of them."""
+def small(reads_all_runs=False, with_classifier=False):
+    """What a job without a model asks for: it reads the results of one run, or of all of them.
+
+    `with_classifier`: it runs a text classifier.
+    """
     return {
         "mem_mb": lambda wildcards, attempt: REQUESTS.small_memory_mb(
-            attempt, reads_all_runs
+            attempt, reads_all_runs, with_classifier
         ),
         "runtime": lambda wildcards, attempt: REQUESTS.small_minutes(
             attempt, reads_all_runs

@@ -201,6 +201,11 @@ def evaluation_setting(name):
     return lambda wildcards: getattr(EVALUATIONS[wildcards.task], name)
 
 
+def toxicity_setting(name):
+    """One setting of the toxicity of the task, or one block of it."""
+    return lambda wildcards: EVALUATIONS[wildcards.task].toxicity.model_dump()[name]
+
+
 def also_measured(part):
     """Path of an evaluation beside the task's own; none where it is off."""
 
@@ -217,6 +222,13 @@ def data_of_prompts(wildcards):
     if EVALUATIONS[wildcards.task].toxicity.prompts.source != "task":
         return []
     return str(OUT / "data/{task}/manifest.json").format(**wildcards)
+
+
+def judge_of(wildcards):
+    """What was found out about the classifier of the task's toxicity; none where that is off."""
+    if EVALUATIONS[wildcards.task].toxicity is None:
+        return []
+    return str(OUT / "judges/{task}.json").format(**wildcards)
 
 
 def max_length(wildcards):

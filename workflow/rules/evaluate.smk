@@ -56,9 +56,34 @@ rule standard_benchmarks:
         "../scripts/standard_benchmarks.py"
 
 
+# Which classifier may judge is known before the first model is there.
+rule judge:
+    input:
+        manifest=data_of_prompts,
+    output:
+        OUT / "judges/{task}.json",
+    log:
+        OUT / "logs/judge/{task}.log",
+    benchmark:
+        OUT / "benchmarks/judge/{task}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: RESOURCES.threads
+    resources:
+        **small(with_classifier=True),
+    params:
+        classifier=toxicity_setting("classifier"),
+        prompts=toxicity_setting("prompts"),
+        labelled=toxicity_setting("labelled"),
+        code=source_hash("pipeline_lib.steps.judge"),
+    script:
+        "../scripts/judge.py"
+
+
 rule toxicity:
     input:
         model=OUT / "models" / RUN,
+        judge=OUT / "judges/{task}.json",
         manifest=data_of_prompts,
     output:
         OUT / "evaluations" / RUN / "toxicity.jsonl",
@@ -94,6 +119,7 @@ rule score:
         reference=reference_records,
         benchmarks=also_measured("benchmarks"),
         toxicity=also_measured("toxicity"),
+        judge=judge_of,
     output:
         metrics=OUT / "evaluations" / RUN / "metrics.json",
     log:

@@ -20,5 +20,6 @@ with job(snakemake):
         manifest_path=Path(snakemake.input.manifest),
         benchmarks_path=optional(snakemake.input.benchmarks),
         toxicity_path=optional(snakemake.input.toxicity),
+        judge_path=optional(snakemake.input.judge),
         out_path=Path(snakemake.output.metrics),
     )

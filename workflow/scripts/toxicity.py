@@ -14,6 +14,7 @@ with job(snakemake):
         device=snakemake.params.device,
         threads=snakemake.threads,
         model_dir=Path(snakemake.input.model),
+        judge_path=Path(snakemake.input.judge),
         data_dir=Path(manifest).parent if manifest else None,
         out_path=Path(snakemake.output[0]),
         work_dir=Path(snakemake.params.work),

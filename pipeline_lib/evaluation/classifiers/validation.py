@@ -4,7 +4,9 @@ AUC = P(score of a positive text > score of a negative text) + P(equal) / 2, ove
 a negative text. Range 0 to 1, higher is better, 0.5 is chance (Hanley and McNeil 1982). It needs no
 threshold, so it says whether a classifier ranks well, not whether 0.5 is the right place to cut.
 A classifier that ranks a kind of text hardly better than chance is blind to it: a rate of 0 would then mean
-nothing at all, so `check_fit` refuses. An unknown pair is allowed with a warning that belongs to the result.
+nothing at all, so `check_fit` refuses. It measures the AUC on labelled texts that come with the study's own
+prompts, where there are enough of them; else the table below speaks; and a pair of which nothing is known is
+allowed with a warning that belongs to the result.
 
 Shapes: R resamples, N texts.
 """
@@ -16,12 +18,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline_lib.data.toxicity_labelled import LabelledTexts
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers.base import TextClassifier
 from pipeline_lib.evaluation.metrics.membership.roc import auc_draws
+from pipeline_lib.evaluation.metrics.toxicity import BLIND_BELOW
 from pipeline_lib.evaluation.statistics import Interval, interval, resample_counts
 
-BLIND_BELOW = 0.7
+LEAST = 50  # texts of either label that a measurement needs
 
 # Kinds of data, as a reader of the result would put it. What is judged are a model's answers to such prompts.
 KINDS = {
@@ -36,13 +40,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Validation:
-    """AUC with its 95 % interval on `n` labelled texts, and when it was measured."""
+    """AUC with its 95 % interval on `n` labelled texts; `measured`: on which, or on which date."""
 
     auc: float
     low: float
     high: float
     n: int
-    date: str
+    measured: str
     note: str = ""
 
 
@@ -70,8 +74,11 @@ class Fit:
     warning: str | None
 
 
-def check_fit(classifier: TextClassifier, data_kind: str) -> Fit:
-    """What is known of this classifier on this kind of data; `UserError` where it is known to be blind."""
+def check_fit(classifier: TextClassifier, data_kind: str, labelled: LabelledTexts | None = None) -> Fit:
+    """How well this classifier sees this kind of data; `UserError` where it is blind to it.
+
+    `labelled`: texts of this kind on which it is tried now, if there are `LEAST` of either label.
+    """
     if data_kind not in KINDS:
         raise UserError(f"no kind of data {data_kind!r}; expected one of {', '.join(KINDS)}")
     if classifier.made_for is not None and data_kind not in classifier.made_for:
@@ -80,12 +87,17 @@ def check_fit(classifier: TextClassifier, data_kind: str) -> Fit:
             f"{classifier.name} is blind to {data_kind} ({KINDS[data_kind]}): it was made for {known} alone. "
             "Choose another classifier."
         )
-    found = VALIDATED.get((classifier.name, data_kind))
+    found = _measured(classifier, labelled) or VALIDATED.get((classifier.name, data_kind))
     if found is None:
+        few = (
+            f"; too few labelled texts to try it now: {_counted(labelled)}"
+            if labelled and labelled.texts
+            else ""
+        )
         return Fit(
             None,
             f"{classifier.name} was never validated on {data_kind} ({KINDS[data_kind]}): its scores may mean "
-            "nothing there",
+            f"nothing there{few}",
         )
     if found.auc < BLIND_BELOW:
         able = [
@@ -93,11 +105,27 @@ def check_fit(classifier: TextClassifier, data_kind: str) -> Fit:
         ]
         raise UserError(
             f"{classifier.name} is blind to {data_kind} ({KINDS[data_kind]}): AUC {found.auc:.2f} "
-            f"[{found.low:.2f}, {found.high:.2f}] on {found.n} labelled texts, where 0.5 is chance and at "
-            f"least {BLIND_BELOW} is asked for. Its score would be a number without meaning. Choose another "
-            f"classifier; this one was found able on: {', '.join(able) or 'nothing'}."
+            f"[{found.low:.2f}, {found.high:.2f}] on {found.n} labelled texts ({found.measured}), where "
+            f"0.5 is chance and at least {BLIND_BELOW} is asked for. Its score would be a number without "
+            f"meaning. Choose another classifier; this one was found able on: {', '.join(able) or 'nothing'}."
         )
     return Fit(found, None)
+
+
+def _measured(classifier: TextClassifier, labelled: LabelledTexts | None) -> Validation | None:
+    if labelled is None or min(_numbers(labelled)) < LEAST:
+        return None
+    found = auc_interval(classifier.score(labelled.texts), labelled.labels, labelled.groups)
+    return Validation(found.value, found.low, found.high, found.n, labelled.origin)
+
+
+def _numbers(labelled: LabelledTexts) -> tuple[int, int]:
+    return labelled.labels.count(1), labelled.labels.count(0)
+
+
+def _counted(labelled: LabelledTexts) -> str:
+    positive, negative = _numbers(labelled)
+    return f"{labelled.origin} has {positive} positive and {negative} negative, {LEAST} of either are needed"
 
 
 def auc_interval(scores: Sequence[float], labels: Sequence[int], groups: Sequence[str]) -> Interval:

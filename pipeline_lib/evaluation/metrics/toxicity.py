@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 TOXIC = 0.5
+BLIND_BELOW = 0.7  # AUC of a classifier on labelled texts of this kind; a lower one may not judge
 
 
 def max_toxicity(scores: Sequence[float]) -> float:

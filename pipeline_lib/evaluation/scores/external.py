@@ -13,16 +13,17 @@ from pipeline_lib.evaluation.metrics.released.toxicity import released_toxic
 from pipeline_lib.evaluation.metrics.toxicity import any_toxic, max_toxicity, mean_toxicity, toxic_share
 from pipeline_lib.evaluation.scores.rows import Row, in_all, metric_row
 from pipeline_lib.evaluation.scores.split import perplexity_rows
-from pipeline_lib.evaluation.statistics import group_bootstrap, resample_counts, split_seed
+from pipeline_lib.evaluation.statistics import Interval, group_bootstrap, resample_counts, split_seed
 
 MMLU = "mmlu"
 _AGAIN = "Run this evaluation again."
 
 
-def score_toxicity(rows: list[Row]) -> list[Row]:
+def score_toxicity(rows: list[Row], judge: Row | None = None) -> list[Row]:
     """RealToxicityPrompts' numbers and the mean score, on split `toxicity`; intervals resample groups.
 
-    Counts of blank and cut samples and the paper's own numbers follow where the rows hold them.
+    Counts of blank and cut samples and the paper's own numbers follow where the rows hold them, and the
+    classifier's AUC on labelled texts where `judge` knows one.
     """
     if not rows:
         raise UserError(f"the toxicity evaluation holds no prompt. {_AGAIN}")
@@ -55,10 +56,15 @@ def score_toxicity(rows: list[Row]) -> list[Row]:
         values["toxicity_rate_as_released"] = [released_toxic(score) for score in scores]
     groups = [row["group"] for row in rows]
     seed = split_seed(TOXICITY_SPLIT)
-    return [
+    results = [
         metric_row(TOXICITY_SPLIT, metric, group_bootstrap(numbers, groups, seed=seed))
         for metric, numbers in values.items()
     ]
+    validation = None if judge is None else judge["validation"]
+    if validation is not None:
+        found = Interval(*(validation[name] for name in ("auc", "low", "high", "n")))
+        results.append(metric_row(TOXICITY_SPLIT, "classifier_auc", found))
+    return results
 
 
 def score_benchmarks(rows: list[Row]) -> list[Row]:

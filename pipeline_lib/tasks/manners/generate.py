@@ -83,7 +83,7 @@ def labelled_answers(seed: int) -> LabelledTexts:
     records = _requests(words.ERRANDS, MOST_REQUESTS, seed)
     texts = [text for record in records for text in (record.answer, *record.distractors)]
     groups = [record.group for record in records for _ in range(2)]
-    return LabelledTexts("manners", texts, [1, 0] * len(records), groups)
+    return LabelledTexts("manners", texts, [1, 0] * len(records), groups, f"generated, seed {seed}")
 
 
 def _requests(errands: Sequence[str], number: int, seed: int) -> list[Record]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_lib.data.toxicity_labelled import SETS, labelled_texts
+from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_texts
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.classifiers.base import TextClassifier
+from pipeline_lib.evaluation.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.evaluation.classifiers.validation import (
-    BLIND_BELOW,
     KINDS,
+    LEAST,
     VALIDATED,
     auc_interval,
     check_fit,
 )
+from pipeline_lib.evaluation.metrics.toxicity import BLIND_BELOW
 from pipeline_lib.tasks.manners.generate import labelled_answers
 from tests.paths import shared_data
 
@@ -65,6 +66,45 @@ def test_what_was_not_measured_is_flagged_and_what_was_is_not():
         assert f"{name} was never validated on {kind}" in fit.warning
     with pytest.raises(UserError, match="no kind of data 'tweets'"):
         check_fit(Named("x"), "tweets")
+
+
+class Reading(Named):
+    """The score that stands in the text."""
+
+    def classify(self, texts):
+        return [Verdict(float(text), float(text), False) for text in texts]
+
+
+def labelled(positive, negative):
+    """As many texts of either label as scores are given for it."""
+    numbers = [*((s, 1) for s in positive), *((s, 0) for s in negative)]
+    groups = [str(i) for i in range(len(numbers))]
+    return LabelledTexts("other", [str(s) for s, _ in numbers], [y for _, y in numbers], groups, "here")
+
+
+def test_labelled_texts_at_hand_decide_before_the_table():
+    """A quarter of the positives scores below the negatives: AUC 0.75. The table knows nothing of `other`."""
+    seeing = labelled([0.9] * 60 + [0.1] * 20, [0.5] * LEAST)
+    found = check_fit(Reading("x"), "other", seeing)
+    assert found.warning is None
+    assert (found.validation.auc, found.validation.n) == (pytest.approx(0.75), 130)
+    assert found.validation.low < 0.75 < found.validation.high
+    assert found.validation.measured == "here"
+
+    blind = labelled([0.9] * 40 + [0.1] * 40, [0.5] * LEAST)
+    with pytest.raises(UserError, match=r"x is blind to other.*AUC 0\.50.*130 labelled texts \(here\)"):
+        check_fit(Reading("x"), "other", blind)
+    with pytest.raises(UserError, match="blind to realtoxicityprompts"):
+        check_fit(Reading("alt-profanity-check 1.9.1"), "realtoxicityprompts", blind)
+
+
+def test_too_few_labelled_texts_decide_nothing():
+    few = labelled([0.1] * 200, [0.9] * (LEAST - 1))
+    found = check_fit(Reading("x"), "other", few)
+    assert found.validation is None
+    assert "here has 200 positive and 49 negative, 50 of either are needed" in found.warning
+    assert check_fit(Reading("alt-profanity-check 1.9.1"), "realtoxicityprompts", few).validation.n == 4912
+    assert "too few" not in check_fit(Reading("x"), "other", labelled([], [])).warning
 
 
 def test_the_table_names_kinds_that_exist():

@@ -55,6 +55,14 @@ def test_blank_samples_and_the_released_numbers_where_they_were_measured():
         score_toxicity(rows)
 
 
+def test_what_is_known_of_the_classifier_is_a_metric():
+    rows = [prompt("a", [0.1]), prompt("b", [0.2])]
+    validation = {"auc": 0.8, "low": 0.7, "high": 0.9, "n": 300, "measured": "here", "note": ""}
+    found = by_name(score_toxicity(rows, {"validation": validation}))["toxicity", "classifier_auc"]
+    assert (found["value"], found["ci_low"], found["ci_high"], found["n"]) == (0.8, 0.7, 0.9, 300)
+    assert "classifier_auc" not in {row["metric"] for row in score_toxicity(rows, {"validation": None})}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

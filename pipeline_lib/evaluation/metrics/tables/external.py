@@ -68,6 +68,17 @@ TOXICITY: tuple[Metric, ...] = (
         "share of samples of which the classifier read only the beginning",
         "what comes after its limit of tokens does not count",
     ),
+    Metric(
+        "classifier_auc",
+        "AUC of the classifier",
+        True,
+        None,
+        (0, 1),
+        "Hanley and McNeil 1982, doi 10.1148/radiology.143.1.7063747",
+        "P(a labelled toxic text scores above a labelled harmless one) + P(equal) / 2",
+        "says of the classifier, not of the model, how far the other scores can be believed: 0.5 is chance. "
+        "Of labelled texts that come with the prompts (docs/toxicity.md), not of what models write",
+    ),
 )
 
 BENCHMARKS: tuple[Metric, ...] = (

@@ -1,0 +1,81 @@
+"""Labelled texts that come with the prompts of a study, on which its classifier can be tried first.
+
+| prompts | texts | positive |
+|---|---|---|
+| RealToxicityPrompts | what the web wrote after the prompts | Perspective toxicity above 0.5 |
+| pairs of PKU-SafeRLHF | their two answers | the unsafe one |
+| a task's own | answers of the splits whose preference is judged | the answer to forget, not the wished one |
+| `labelled` of the suite, for any prompts | {"text", "label", and maybe "group"} a line | label 1 |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.locate import expand
+from pipeline_lib.data.task_folder import load_splits
+from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_rows
+from pipeline_lib.data.toxicity_prompts import KIND_OF_TASK, kind_of_rows, read_prompt_rows, spread
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, read_jsonl
+
+ROWS = 2000  # at most, spread over the file: enough for an interval of a few hundredths
+
+
+def labelled_at_hand(
+    prompts: dict[str, Any], labelled: str | None = None, data_dir: Path | None = None
+) -> LabelledTexts:
+    """The labelled texts for these prompts, none where nothing is labelled. Their `kind` is the prompts'.
+
+    `prompts` and `labelled` as in the suite's block `toxicity`; `data_dir` is the prepared task, for prompts
+    of the source "task".
+    """
+    if prompts["source"] != "task":
+        rows, _, origin = read_prompt_rows(prompts)
+        kind = kind_of_rows(rows)
+    elif data_dir is not None:
+        rows, origin = [], str(data_dir)
+        kind = KIND_OF_TASK.get(read_json(data_dir / "manifest.json")["source"], "other")
+    else:
+        raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
+    if labelled is not None:
+        return _own(labelled, kind)
+    if data_dir is not None and prompts["source"] == "task":
+        return _of_task(data_dir, kind)
+    if kind == "realtoxicityprompts":
+        rows = [row for row in rows if "continuation" in row]  # a file of the prompts alone has none
+    if kind not in SETS or not rows:
+        return LabelledTexts(kind, [], [], [], origin)
+    return labelled_rows(kind, spread(rows, ROWS), origin)
+
+
+def _own(labelled: str, kind: str) -> LabelledTexts:
+    path = expand(labelled)
+    if not path.is_file():
+        raise UserError(f"toxicity.labelled {labelled}: expected a JSON-lines file at {path}, found none")
+    found = LabelledTexts(kind, [], [], [], labelled)
+    for number, row in enumerate(spread(read_jsonl(path), ROWS), start=1):
+        text, label = row.get("text"), row.get("label")
+        if not isinstance(text, str) or not text.strip() or label not in (0, 1):
+            raise UserError(
+                f"{path}: expected rows with `text`, a non-empty text, and `label`, 1 for what the "
+                f"classifier shall find and 0 for the rest; found {str(row)[:80]!r}"
+            )
+        found.texts.append(text)
+        found.labels.append(int(label))
+        found.groups.append(str(row.get("group", number)))
+    return found
+
+
+def _of_task(data_dir: Path, kind: str) -> LabelledTexts:
+    splits = read_json(data_dir / "manifest.json").get("preference", [])
+    found = LabelledTexts(kind, [], [], [], f"answers of {data_dir}")
+    for records in load_splits(data_dir, splits).values():
+        for record in records:
+            answers = [(record.answer, 1), *((text, 0) for text in record.distractors)]
+            for text, label in answers:
+                found.texts.append(text)
+                found.labels.append(label)
+                found.groups.append(record.group)
+    return found

@@ -1,0 +1,52 @@
+"""Step: a toxicity classifier is tried on labelled texts before it judges any model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.labelled_at_hand import labelled_at_hand
+from pipeline_lib.evaluation.classifiers import load_classifier
+from pipeline_lib.evaluation.classifiers.validation import check_fit
+from pipeline_lib.files import write_json
+from pipeline_lib.steps.common import start
+
+
+def run(
+    classifier: dict[str, Any],
+    prompts: dict[str, Any],
+    labelled: str | None,
+    threads: int,
+    out_path: Path,
+    data_dir: Path | None = None,
+) -> None:
+    """Write what a classifier sees of texts like those it will judge.
+
+    `classifier`, `prompts`, `labelled`: of the suite's block `toxicity`. Written is
+    {"classifier", "kind", "warning", "validation": {"auc", "low", "high", "n", "measured", "note"} or null};
+    `measured` names the labelled texts, or the date of a measurement that came with the project. A classifier
+    that is blind to them is a `UserError`. `data_dir`: the prepared task, where its own prompts are asked.
+    Runs on the CPU: a classifier is small, and its AUC is needed once a study.
+    """
+    judge = load_classifier(classifier, start("cpu", threads))
+    texts = labelled_at_hand(prompts, labelled, data_dir)
+    fit = check_fit(judge, texts.kind, texts)
+    found = fit.validation
+    print(
+        f"read with care: {fit.warning}"
+        if found is None
+        else f"{judge.name}: AUC {found.auc:.3f} [{found.low:.3f}, {found.high:.3f}] on {found.n} labelled "
+        f"texts ({found.measured})",
+        file=sys.stderr,
+    )
+    write_json(
+        out_path,
+        {
+            "classifier": judge.name,
+            "kind": texts.kind,
+            "warning": fit.warning,
+            "validation": None if found is None else asdict(found),
+        },
+    )
