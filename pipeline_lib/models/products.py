@@ -3,14 +3,19 @@
 torch multiplies fp32 matrices with MKL, which takes AVX-512 on Intel's CPUs alone; on AMD's it stays with
 registers half as wide. oneDNN, which torch carries too and takes for bf16, uses what the CPU has: about twice
 as fast, forwards and backwards (docs/evaluation.md). Sums are taken in another order, so results differ by
-rounding, as they do between CPUs anyway. Which of both is taken depends on the CPU and on the layer's size
+rounding, as they do between CPUs anyway. Which of both is taken depends on the CPU and on the layer's shape
 alone: the same machine gives the same bits.
+
+Trap: oneDNN writes code for every new shape of a product and keeps it, half a megabyte to one each, 1024 of
+them if nobody says otherwise. Texts of many lengths are many shapes: a run would grow by a gigabyte. `KEPT`
+bounds that.
 
 Shapes: x (..., K), W (M, K), y (..., M).
 """
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +26,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-# Numbers of a weight from which it pays: oneDNN writes code for each new shape, about half a millisecond.
-LARGE = 1 << 16
+# A weight for which it pays: oneDNN writes code for each new shape, about half a millisecond.
+LARGE, WIDE = 1 << 16, 192  # numbers, and the smaller of M and K
+
+# Shapes that are kept: those of a step forwards and backwards are some 20; 32 are as fast as 1024, to 2 %.
+# Read by oneDNN and by torch's layer above it when they first multiply; what a user has set stays.
+KEPT = 32
+for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, str(KEPT))
+
 _ONEDNN: Any = torch.ops.mkldnn
 PACKED_BYTES = 1 << 30
 PACKED_FOR = 64  # rows; the order is the same from 2 to thousands
@@ -50,8 +62,8 @@ def use_fast_products(model: Any) -> Any:
     """
     if onednn_is_faster():
         for name, layer in list(model.named_modules()):
-            large = type(layer) is torch.nn.Linear and layer.weight.numel() >= LARGE
-            if large and layer.weight.device.type == "cpu":
+            linear = type(layer) is torch.nn.Linear and _pays(layer.weight)
+            if linear and layer.weight.device.type == "cpu":
                 model.set_submodule(name, FastLinear(layer))
     return model
 
@@ -97,10 +109,14 @@ class FastLinear(torch.nn.Linear):
 
 def multiply(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """x W^T. Derivatives of every order, forwards and backwards, are such products again."""
-    if weight.numel() < LARGE or not onednn_is_faster() or not _is_ours(x, weight):
+    if not _pays(weight) or not onednn_is_faster() or not _is_ours(x, weight):
         return F.linear(x, weight)
     product = _Product.apply(x.reshape(-1, x.shape[-1]), weight)
     return product.view(*x.shape[:-1], weight.shape[0])
+
+
+def _pays(weight: torch.Tensor) -> bool:
+    return weight.numel() >= LARGE and min(weight.shape) >= WIDE
 
 
 def _is_ours(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -107,11 +107,12 @@ def held_bytes(job: Training) -> dict[str, float]:
     if job.weights == "bf16_stochastic":
         held["optimiser"] = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, 4)
     if job.offload:
-        held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job)
+        held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
     if job.lora is not None:
         held["weights"] += job.width * job.trained
     elif traits.reference is not None:
-        held["reference model"] = 4.0 * (shape.parameters - shape.body * (1 - job.layers_run / shape.layers))
+        reads = shape.parameters - shape.body * (1 - job.layers_run / shape.layers)
+        held["reference model"] = job.width * reads
     if job.device.kind == "cpu" and job.trained >= COMPILED_FROM and job.optimizer["kind"] in ELEMENTWISE:
         held["compiler"] = COMPILER
     return held
@@ -132,7 +133,12 @@ def offloaded_bytes(job: Training) -> float:
         return 0.0
     width = 4 if job.weights == "bf16_stochastic" else job.width
     states = state_bytes(job.optimizer["kind"], job.trained, job.shape.embedding, width)
-    return states + 2.0 * job.width * job.trained + rounding_bytes(job)
+    return states + job.width * job.trained + of_the_step(job)
+
+
+def of_the_step(job: Training) -> float:
+    """What of `offloaded_bytes` is there only during the step: copies of the gradients, and rounding."""
+    return job.width * job.trained + rounding_bytes(job)
 
 
 def rounding_bytes(job: Training) -> float:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline_lib.planning.device import CPU_HEAP, CPU_HEAP_FORWARD, Device
-from pipeline_lib.planning.training import Training, held_bytes, rounding_bytes
+from pipeline_lib.planning.training import Training, held_bytes, of_the_step, rounding_bytes
 from pipeline_lib.planning.traits import OBJECTIVES, SOLVER_VECTORS, curvature_of
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
@@ -223,6 +223,8 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
     phases["step"] = {**held, "gradients": gradients}
     if not job.offload:
         phases["step"]["rounding"] = rounding_bytes(job)
+    elif job.device.kind == "cpu":
+        phases["step"]["copies"] = of_the_step(job)
     if job.width == 2:
         phases["loading"] = {**held, "weights": 4.0 * job.shape.parameters}
     elif (

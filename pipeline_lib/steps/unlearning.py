@@ -209,17 +209,18 @@ def _trained(
 def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path, group: Group = ALONE) -> Any:
     """What gives the model before unlearning: this one without its adapters, or a frozen second one.
 
-    A second one stays fp32 whatever `unlearn.weights` is; without its adapters this one is rounded with it.
+    It is rounded as the trained model is (`unlearn.weights`), so that the two begin as one function: else a
+    divergence from it would first of all train the rounding away.
     """
     if lora:
         return partial(adapters.adapters_off, model)
-    place = next(model.parameters()).device
+    first = next(model.parameters())
     reference = load_model_folder(parent_dir)[0]
     if isinstance(loss, RMU):  # it reads no layer above
         for module in reference.get_decoder().children():
             if isinstance(module, torch.nn.ModuleList):
                 del module[loss.layer + 1 :]
-    reference = place_for_training(reference, place).eval().requires_grad_(False)
+    reference = place_for_training(reference.to(first.dtype), first.device).eval().requires_grad_(False)
     return partial(nullcontext, shard_reference(reference, group))
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +18,7 @@ from pipeline_lib.models.adapters import attach, detach
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.models.products import FastLinear, multiply, packed_weights, use_fast_products
 from pipeline_lib.models.recompute import activations_again
+from tests.paths import REPO
 from tests.tiny import flat, random_examples, tiny_model
 
 BATCH = collate(random_examples(4), 0)
@@ -27,6 +33,7 @@ def wanted(monkeypatch):
     """On any CPU, and for the smallest layers."""
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(products, "LARGE", 1)
+    monkeypatch.setattr(products, "WIDE", 1)
 
 
 @pytest.fixture
@@ -169,3 +176,31 @@ def test_the_cpu_decides(vendor, capability, expected, tmp_path, monkeypatch):
     assert products.onednn_is_faster.__wrapped__() is expected
     monkeypatch.setattr(products, "CPU_FACTS", tmp_path / "none")
     assert products.onednn_is_faster.__wrapped__() is False
+
+
+MANY_SHAPES = """
+import torch
+from pipeline_lib.models import products
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+products.onednn_is_faster = lambda: True
+weight = torch.randn(576, 192)
+for rows in range(2, 66):
+    products.multiply(torch.randn(rows, 192), weight)
+before = held()
+for rows in range(66, 466):
+    products.multiply(torch.randn(rows, 192), weight)
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read from Linux's /proc")
+def test_texts_of_many_lengths_do_not_fill_the_memory():
+    """400 shapes more, of half a megabyte each if all were kept."""
+    unset = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_SHAPES], capture_output=True, text=True, check=True, cwd=REPO, env=unset
+    )
+    assert float(done.stdout) < 80, "MiB"

@@ -190,6 +190,8 @@ def peaks(case: dict[str, Any], rounded_to: int = 1, first_is_short: bool = Fals
     held = 0
     if case["reference"]:
         reference = model_of(case).eval().requires_grad_(False)
+        if case["weights"] != "fp32":
+            reference.to(torch.bfloat16)
         held = sum(size(p.numel() * p.element_size()) for p in reference.parameters())
         object.__setattr__(loss, "reference_model", lambda: nullcontext(reference))
     names = loss.trainable(model)

@@ -170,6 +170,15 @@ def test_a_second_model_has_no_more_layers_than_rmu_reads(original):
         assert len(reference.get_decoder().layers) == 2
 
 
+@pytest.mark.parametrize("weights", ["bf16", "bf16_stochastic"])
+def test_a_second_model_is_rounded_as_the_first(original, data, tmp_path, weights):
+    """Both begin as one function: the divergence of the first step is 0, not that of the rounding."""
+    go(tmp_path, data, original, "KL", rate=1e-2, unlearn_changes={"weights": weights})
+    first, *_, last = read_jsonl(tmp_path / "training" / "steps.jsonl")
+    assert first["loss"] + first["forget_loss"] == pytest.approx(0, abs=1e-6)
+    assert last["loss"] + last["forget_loss"] > 1e-4
+
+
 # --- data -----------------------------------------------------------------------------------------
 
 
