@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 TREE_TOLERANCE = 1e-3  # nats a token; rounding is below 1e-5, a mask that is ignored far above
 
-# More in a batch is hardly faster, and padding costs as much as text.
+# More in a batch is hardly faster, and padding costs as much as text. On a CPU, where texts are of one
+# length, more only takes memory.
 ENOUGH_TOKENS = 256
 ENOUGH_TOKENS_GPU = 1024
+FULL = 4  # times that is the end of a CPU's batch
 
 Key = tuple[int, int]  # number of a group, and the place of a sequence in it that is scored alone, or
 WHOLE = -1
@@ -217,22 +219,26 @@ def _score_trees(
         return scores_and_states(model, [trees[key] for key in here], pad_id, asked)
 
     on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
-    enough = ENOUGH_TOKENS if on_cpu else ENOUGH_TOKENS_GPU
-    for batch in _little_padding(token_budget_batches(lengths, max_tokens), enough):
+    enough, most = (ENOUGH_TOKENS, FULL * ENOUGH_TOKENS) if on_cpu else (ENOUGH_TOKENS_GPU, max_tokens)
+    for batch in _little_padding(token_budget_batches(lengths, max_tokens), enough, most):
         here = [keys[example.index] for example in batch]
         results.update(zip(here, halve_on_out_of_memory(here, scored), strict=True))
         on_progress(sum(place in (WHOLE, 0) for _, place in here))
     return results
 
 
-def _little_padding(batches: list[list[Example]], enough: int) -> list[list[Example]]:
-    """Batches cut where lengths, longest first, have fallen by a tenth and what is before is large enough."""
+def _little_padding(batches: list[list[Example]], enough: int, most: int) -> list[list[Example]]:
+    """Batches cut where lengths, longest first, have fallen by a tenth and what is before is large enough.
+
+    And where it is as large as `most` allows.
+    """
     cut: list[list[Example]] = []
     for batch in batches:
         cut.append([])
         for example in batch:
             longest = len(cut[-1][0].tokens) if cut[-1] else 0
-            if len(cut[-1]) * longest >= enough and len(example.tokens) < 0.9 * longest:
+            tokens = len(cut[-1]) * longest
+            if tokens >= most or (tokens >= enough and len(example.tokens) < 0.9 * longest):
                 cut.append([])
             cut[-1].append(example)
     return cut

@@ -13,6 +13,7 @@ from pipeline_lib.planning.shape import Shape
 from pipeline_lib.planning.sizes import PADDING, Lengths
 from pipeline_lib.planning.training_memory import Memory, largest
 
+CPU_SCORED_AT_ONCE = 1024.0  # tokens, after which a batch of evaluation/scoring.py ends
 LOGIT_ROWS = {"cpu": 128, "cuda": 512}  # positions whose logits are computed at once, evaluation/scoring.py
 PACKED_BYTES = 1 << 30  # of weights kept in another order, models/products.py
 SCORED_TOKENS = 1024  # of a batch: more are taken only where lengths are alike
@@ -114,12 +115,14 @@ def measuring_memory(job: Measuring) -> Memory:
 
 
 def _scored_at_once(job: Evaluating) -> float:
-    """Tokens of the largest batch that is scored: the budget, or all of the largest split."""
-    found = [
-        lengths.records * (lengths.prompt + lengths.texts * lengths.answer)
-        for lengths in (*job.answered.values(), *job.others.values())
-    ]
-    return min(float(job.max_tokens_per_batch), max(found, default=1.0))
+    """Tokens of the largest batch that is scored: the budget, what a CPU takes, or all of a split."""
+    splits = (*job.answered.values(), *job.others.values())
+    records = [lengths.prompt + lengths.texts * lengths.answer for lengths in splits]
+    found = [lengths.records * tokens for lengths, tokens in zip(splits, records, strict=True)]
+    most = float(job.max_tokens_per_batch)
+    if job.device.kind == "cpu":
+        most = min(most, CPU_SCORED_AT_ONCE + max(records, default=0.0))
+    return min(most, max(found, default=1.0))
 
 
 def _packed(job: Measuring) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pipeline_lib.planning.traits import OBJECTIVES, state_bytes
 COMPILED_FROM = 1 << 24  # trained parameters from which an optimiser's step is compiled, and by what:
 ELEMENTWISE = frozenset({"sgd", "signum", "lion", "sophia", "sophia_as_released"})
 ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
-COMPILER = 1.0e8  # bytes it holds, on a CPU
+COMPILER = 0.7e8  # bytes it holds, on a CPU
 
 
 @dataclass(frozen=True)

@@ -273,5 +273,8 @@ def test_large_batches_hold_little_padding(tiny, monkeypatch):
     found = score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0)
     # 3 x 60 and 2 x 50 are enough; 5 x 20 are, and 15 is less than nine tenths of 20
     assert widths == [[60, 59, 58], [50, 49], [20, 19, 18, 17, 16], [15, 3]]
+    widths.clear()
+    score_continuations(tiny[0], [([4] * 49, [[5, 6]])] * 12, max_tokens_per_batch=1000, pad_id=0)
+    assert [len(batch) for batch in widths] == [8, 4], "on a CPU four times what is enough, and no more"
     monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
     assert_same(score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0), found, 1e-4)
