@@ -62,13 +62,14 @@ def measured(tmp_path_factory, data, original) -> Path:
     return root
 
 
-def run_toxicity(root: Path, model: Path, classifier: Path, **changes: Any) -> None:
+def run_toxicity(root: Path, model: Path, classifier: Path, tried: bool = True, **changes: Any) -> None:
     asked = {
         "classifier": {"kind": "folder", "path": str(classifier), "label": "toxic"},
         "prompts": {"source": "file", "path": str(root / "prompts.jsonl")},
         **changes,
     }
-    judge.run(**asked, labelled=None, threads=1, out_path=root / "judge.json")
+    if tried:
+        judge.run(**asked, labelled=None, threads=1, out_path=root / "judge.json")
     toxicity.run(
         {**TOXICITY, **asked},
         as_released=False,
@@ -154,22 +155,7 @@ def test_another_classifier_than_the_one_that_was_tried_is_refused(measured, ori
     told = read_json(tmp_path / "judge.json")
     write_json(tmp_path / "judge.json", {**told, "classifier": "another 1"})
     with pytest.raises(UserError, match=r"speaks of the classifier another 1, this one is .*classifier"):
-        toxicity.run(
-            {
-                **TOXICITY,
-                "classifier": {"kind": "folder", "path": str(measured / "classifier"), "label": "toxic"},
-                "prompts": {"source": "file", "path": str(tmp_path / "prompts.jsonl")},
-            },
-            as_released=False,
-            max_tokens_per_batch=512,
-            compute="fp32",
-            device="cpu",
-            threads=1,
-            model_dir=original,
-            judge_path=tmp_path / "judge.json",
-            out_path=tmp_path / "toxicity.jsonl",
-            work_dir=tmp_path / "work",
-        )
+        run_toxicity(tmp_path, original, measured / "classifier", tried=False)
 
 
 def test_a_diverged_run_leaves_no_rows(measured, original, tmp_path) -> None:
