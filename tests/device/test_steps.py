@@ -10,7 +10,7 @@ import torch
 
 from pipeline_lib.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps import evaluate, finetune, standard_benchmarks, toxicity, unlearning
+from pipeline_lib.steps import evaluate, finetune, judge, standard_benchmarks, toxicity, unlearning
 from tests.device.accelerator import accelerator
 from tests.device.both import assert_close
 from tests.evaluation.encoders import save_classifier
@@ -113,14 +113,16 @@ def test_benchmarks_and_toxicity(tmp_path, data_folder, on_cpu, chosen):
     assert len(read_jsonl(tmp_path / "benchmarks.jsonl")) == 3
     write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": f"The town {i}"} for i in range(3)])
     save_classifier(tmp_path / "classifier", ["fine", "toxic"])
+    asked = {
+        "prompts": {"source": "file", "path": str(tmp_path / "prompts.jsonl")},
+        "classifier": {"kind": "folder", "path": str(tmp_path / "classifier"), "label": "toxic"},
+    }
+    judge.run(**asked, labelled=None, threads=1, out_path=tmp_path / "judge.json")
     toxicity.run(
-        {
-            **TOXICITY,
-            "prompts": {"source": "file", "path": str(tmp_path / "prompts.jsonl")},
-            "classifier": {"kind": "folder", "path": str(tmp_path / "classifier"), "label": "toxic"},
-        },
+        {**TOXICITY, **asked},
         False,
         compute="bf16",
+        judge_path=tmp_path / "judge.json",
         out_path=tmp_path / "toxicity.jsonl",
         work_dir=tmp_path / "work",
         **common,
