@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 from pipeline_lib.commands import logs, plan, status, suite, track
 from pipeline_lib.errors import UserError
+from pipeline_lib.redaction import VisibleStream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,12 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for family in (suite, plan, status, track, logs):
         family.add(commands)
-    given = parser.parse_args(arguments)
     try:
-        return given.run(given)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+        # ids, names and paths of the user stand in what is printed
+        with redirect_stdout(VisibleStream(sys.stdout)), redirect_stderr(VisibleStream(sys.stderr)):
+            given = parser.parse_args(arguments)
+            try:
+                return given.run(given)
+            except UserError as error:
+                print(error, file=sys.stderr)
+                return 1
     except BrokenPipeError:  # who reads the output has read enough, as `head` does
         sys.stdout = None  # type: ignore[assignment]  # nothing is left to flush into
         return 0

@@ -14,10 +14,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.faults import storage_fault
+from pipeline_lib.json_text import WIDE, decoded, parse_json
 
 
 @contextmanager
@@ -173,14 +174,29 @@ def write_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read one JSON value; a missing or broken file is a `UserError` that names it."""
+def read_json(path: Path | str, finite: bool = False) -> Any:
+    """Read one JSON value; a missing or broken file is a `UserError` that names it (see json_text.py)."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Delete the file and run again.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a file, found a folder") from None
+    try:
+        return parse_json(content, str(path), finite)
+    except UserError as error:
+        raise UserError(f"{error}. {made_again(path)}") from None
+
+
+def read_object(path: Path | str, *keys: str) -> dict[str, Any]:
+    """Read a JSON object of finite numbers that has these keys; else a `UserError` names the file."""
+    content = read_json(path, finite=True)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}. {made_again(path)}")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{path}: has no {', '.join(map(repr, missing))}. {made_again(path)}")
+    return content
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
@@ -188,22 +204,37 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    rows = []
     with open(path, "rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise UserError(
-                    f"{path}, line {number}: not valid JSON ({error}). Repair the file, or delete it if this "
-                    "study wrote it, and run again."
-                ) from None
+        try:
+            return list(json_lines(handle, str(path)))
+        except UserError as error:
+            raise UserError(f"{error}. {made_again(path)}") from None
+
+
+def json_lines(handle: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
+    """One JSON object a line of an open file, which may be in UTF-16; blank lines are passed over."""
+    for number, line in enumerate(text_lines(handle, name), start=1):
+        if line.strip():
+            where = f"{name}, line {number}"
+            row = parse_json(line, where)
             if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-            rows.append(row)
-    return rows
+                raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
+            yield row
+
+
+def text_lines(handle: IO[bytes], name: str) -> Iterator[bytes | str]:
+    """The lines of an open file: undecoded where they are UTF-8, so that an error can name the line."""
+    first = handle.readline()
+    if not first.startswith(WIDE):
+        yield first
+        yield from handle
+    else:  # a line end is two or four bytes
+        yield from decoded(first + handle.read(), name).split("\n")
+
+
+def made_again(path: Path | str) -> str:
+    """How to mend a file that may be a person's own, or one that a job of a study wrote."""
+    return f"Repair the file; one that a study wrote is made again by `snakemake --forcerun {path}`."
 
 
 SEAL = "sums.json"

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from pipeline_lib.durations import duration
-from pipeline_lib.redaction import redacted
+from pipeline_lib.redaction import LINES, redacted, visible
 
 EVERY = 15.0  # seconds between two lines of a bar
 
@@ -92,7 +92,8 @@ class JobLog(io.TextIOBase):
         self._last = -float("inf")  # when a bar's line was written last
 
     def write(self, text: str) -> int:
-        for piece in re.findall(r"\r?[^\r\n]*\n?|\n", _ESCAPES.sub("", redacted(text))):
+        shown = visible(_ESCAPES.sub("", redacted(text)), keep=LINES + "\r")
+        for piece in re.findall(r"\r?[^\r\n]*\n?|\n", shown):
             line, ended = piece.removesuffix("\n"), piece.endswith("\n")
             if line.startswith("\r"):
                 self._draw(line[1:].strip())

@@ -1,14 +1,25 @@
-"""Text without secrets, for messages and logs: libraries quote addresses and headers in their errors."""
+"""Text fit to be shown: without secrets, and without characters that act instead of being read.
+
+Libraries quote addresses and headers in their errors; ids, names and answers of users and models can hold
+escape sequences of a terminal, or marks that let a text read as another.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import unicodedata
+from typing import Any, TextIO
 
 _LOGIN = re.compile(r"(?<=://)[^/\s@]*:[^/\s]*@")  # user:password@ in an address, of a proxy or a mirror
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b|(?<=Bearer )[\w.~+/-]{8,}")
 _SECRET_NAMES = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY)$")
 SHORTEST = 8  # a shorter value is more likely a word of the text than a secret
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode's categories of what is not seen as itself
+LINES = "\n\t"  # what a text of several lines may hold
+_PLAIN = re.compile(r"[\n\t -~]*")  # nothing to be done
 
 
 def redacted(text: str) -> str:
@@ -22,3 +33,52 @@ def redacted(text: str) -> str:
         if len(value) >= SHORTEST and value in text and _SECRET_NAMES.search(name.upper()):
             text = text.replace(value, "***")
     return text
+
+
+def visible(text: Any, keep: str = LINES) -> str:
+    """`text` with control, formatting and surrogate characters as visible codes, but for those to `keep`.
+
+    A right-to-left override makes an answer read as another; an escape sequence colours, moves or clears
+    what a terminal shows. With `keep=""` line ends become visible too, for names within a line.
+    """
+    text = str(text)
+    if keep == LINES and _PLAIN.fullmatch(text):
+        return text
+    return "".join(
+        f"⟨U+{ord(char):04X}⟩" if char not in keep and unicodedata.category(char) in _HIDDEN else char
+        for char in text
+    )
+
+
+def listed(names: Any, shown: int = 5) -> str:
+    """The first names of a list, made visible, and how many more there are."""
+    names = [visible(name, keep="") for name in names]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+class VisibleStream(io.TextIOBase):
+    """A text stream into `handle` that makes all text visible: what commands print quotes the user."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self._handle = handle
+
+    def write(self, text: str) -> int:
+        self._handle.write(visible(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._handle.flush()
+
+    def fileno(self) -> int:
+        return self._handle.fileno()
+
+    def isatty(self) -> bool:
+        return self._handle.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._handle.encoding

@@ -111,10 +111,10 @@ def test_json_errors_name_the_file(tmp_path):
     with pytest.raises(UserError, match=f"{path}: no such file"):
         read_json(path)
     path.write_text('{"a": ')
-    with pytest.raises(UserError, match=f"{path}: not valid JSON.*line 1.*Delete the file"):
+    with pytest.raises(UserError, match=f"{path}: not valid JSON.*line 1.*--forcerun"):
         read_json(path)
     path.write_bytes(b'"\xff"')
-    with pytest.raises(UserError, match=f"{path}: not valid JSON"):
+    with pytest.raises(UserError, match=f"{path}: not UTF-8"):
         read_json(path)
 
 
@@ -124,7 +124,7 @@ def test_jsonl_errors_name_file_and_line(tmp_path):
         read_jsonl(path)
     for line, problem in [
         (b'{"a": 1', "not valid JSON"),
-        (b'{"a": "\xff"}', "not valid JSON"),
+        (b'{"a": "\xff"}', "not UTF-8"),
         (b"[1]", "expected a JSON object, found list"),
         (b"3", "expected a JSON object, found int"),
     ]:

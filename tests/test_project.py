@@ -182,6 +182,7 @@ FLOORS = {
     "faults": 0,
     "files": 0,
     "joblog": 0,
+    "json_text": 0,
     "locking": 0,
     "memory": 0,
     "provenance": 0,

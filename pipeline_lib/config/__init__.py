@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline_lib.config.presets import apply_preset
 from pipeline_lib.config.runs import Run
 from pipeline_lib.config.suite import Suite
 from pipeline_lib.errors import UserError
+from pipeline_lib.json_text import NotJson, decoded, parse_json
 
 TEMPLATE_KEY = "__use_yte__"  # of YTE, a template language that Snakemake reads configuration with
 SHOWN = 30  # faults that a message lists; a list that stands there 50 times has hundreds, all alike
@@ -37,12 +37,7 @@ def parse_suite(raw: Any) -> Suite:
 
 def load_suite(path: Path | str) -> Suite:
     """Read and check a suite file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    text = _text_of(path)
     try:
         return parse_suite(_read_yaml(text))
     except UserError as error:
@@ -55,10 +50,10 @@ def check_suite_files(paths: Iterable[Path | str]) -> None:
     Snakemake reads the files first, and a template that it finds has run by then; `load_suite` runs nothing.
     """
     for path in paths:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _text_of(path)
         try:
-            raw = json.loads(text)
-        except ValueError:
+            raw = parse_json(text, str(path))
+        except NotJson:
             try:
                 raw = _read_yaml(text)
             except UserError as error:
@@ -71,6 +66,13 @@ def check_suite_files(paths: Iterable[Path | str]) -> None:
 def dump_suite(suite: Suite) -> str:
     """The resolved suite as YAML: every default spelled out, readable by `load_suite`."""
     return yaml.safe_dump(suite.resolved(), sort_keys=False, allow_unicode=True)
+
+
+def _text_of(path: Path | str) -> str:
+    try:
+        return decoded(Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class _Loader(yaml.SafeLoader):

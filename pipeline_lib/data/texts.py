@@ -12,7 +12,6 @@ in `max_length`.
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
+from pipeline_lib.json_text import parse_json
 
 _WORD = re.compile(r"\S+")
 DOCUMENT_FILES = ("*.jsonl", "*.json", "*.json.gz")  # what a folder of documents may hold
@@ -141,10 +141,7 @@ def _documents_of(file: Path) -> Iterator[str]:
 
 
 def _text_of(line: bytes, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # of JSON or of UTF-8
-        raise UserError(f"{where}: not valid JSON ({error})") from None
+    row = parse_json(line, where)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError(f"{where}: expected an object with a field `text`, found {line[:60]!r}")
     return row["text"]

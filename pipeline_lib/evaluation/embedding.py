@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_json, read_object
 from pipeline_lib.models.encoder import Encoder, load_encoder
 
 STEPS = {"Transformer", "Pooling", "Normalize"}  # of a sentence-transformers model, as its modules.json says
@@ -65,7 +65,7 @@ def _as_trained(encoder: Encoder) -> Encoder:
     """The encoder with the limit that sentence-transformers gives it; an error where it pools otherwise."""
     steps = encoder.folder / "modules.json"
     if steps.is_file():
-        kinds = [str(step.get("type", "")).rpartition(".")[2] for step in read_json(steps)]
+        kinds = [str(step.get("type", "")).rpartition(".")[2] for step in _steps(steps)]
         if other := sorted(set(kinds) - STEPS):
             raise UserError(
                 f"{encoder.name}: sends its vectors through {other[0]}, which is not supported; take "
@@ -73,15 +73,22 @@ def _as_trained(encoder: Encoder) -> Encoder:
             )
     _check_pooling(encoder.name, encoder.folder / "1_Pooling" / "config.json")
     settings = encoder.folder / "sentence_bert_config.json"
-    limit = read_json(settings).get("max_seq_length") if settings.is_file() else None
+    limit = read_object(settings).get("max_seq_length") if settings.is_file() else None
     return replace(encoder, limit=min(encoder.limit, limit or encoder.limit))
+
+
+def _steps(path: Path) -> list[dict[str, Any]]:
+    steps = read_json(path)
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise UserError(f"{path}: expected a list of blocks, one a step. Download the model again.")
+    return steps
 
 
 def _check_pooling(name: str, path: Path) -> None:
     """Only folders have this file: a download takes the repository's top level alone."""
     if not path.is_file():
         return
-    settings = read_json(path)
+    settings = read_object(path)
     chosen = settings.get("pooling_mode") or [
         key.removeprefix("pooling_mode_")
         for key, value in settings.items()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, write_json
+from pipeline_lib.files import atomic_path, read_object, write_json
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_folder, weight_hashes
 
@@ -57,7 +57,7 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder. Run the step that trains it first.")
-    run = read_json(folder / "run.json")
+    run = read_object(folder / "run.json", "status", "weights_sha256")
     if run["status"] == "diverged":
         raise UserError(
             f"{folder}: this run diverged at step {run.get('diverged_step')} and has no weights. "
@@ -69,7 +69,7 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
             f"{folder}: its weights are not those that were written there (weights_sha256 in run.json): "
             "a file is cut, missing or damaged. Delete the folder and give the same command again."
         )
-    prompt_format = PromptFormat.from_dict(read_json(folder / "prompt.json"))
+    prompt_format = PromptFormat.from_dict(read_object(folder / "prompt.json"))
     model, tokenizer = load_folder(folder, dtype)
     return model, tokenizer, prompt_format, run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 from pipeline_lib.config.models import ModelSettings, ScratchModel
 from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_object
 from pipeline_lib.models.hub import local_copy
 
 # Families whose feed-forward part is not gated: two matrices instead of three (config.json: model_type).
@@ -109,10 +109,10 @@ def shape_of(settings: ModelSettings) -> Shape | None:
     if path.suffix == ".gguf":
         return _of_gguf(path)
     try:
-        content = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_object(path / "config.json")
+    except (OSError, UserError):
         return None
-    return _of_config(content, "config.json") if isinstance(content, dict) else None
+    return _of_config(content, "config.json")
 
 
 def cached_folder(repository: str, revision: str, kind: str = "models") -> Path | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import ANCHORS, Inputs, RunKey
 
@@ -62,7 +63,7 @@ def _choose(questions: Sequence[dict[str, Any]], count: int) -> list[dict[str, A
 
 def _end(prompt: str) -> str:
     """The prompt, or where that is a long piece of text its end: the answer goes on from there."""
-    return style.visible(prompt if len(prompt) <= LONGEST else "… " + prompt[-LONGEST:])
+    return visible(prompt if len(prompt) <= LONGEST else "… " + prompt[-LONGEST:])
 
 
 def _short(text: str | None) -> str:
@@ -70,4 +71,4 @@ def _short(text: str | None) -> str:
         return "(not asked)"
     if not text.strip():
         return "(empty)"
-    return style.visible(text if len(text) <= LONGEST else text[:LONGEST] + " …")
+    return visible(text if len(text) <= LONGEST else text[:LONGEST] + " …")

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_text
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.answers import sample_answers
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
@@ -52,7 +53,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = style.visible
+    environment.filters["visible"] = visible
     environment.filters["caption"] = _caption
     given = {path.stem: path for path in inputs.ending(".csv")}
     page = environment.get_template("report.html").render(
@@ -142,7 +143,7 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
         ("Versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())),
         ("Commit", _distinct(run.get("git_commit") for run in runs)),
     ]
-    return [(name, style.visible(text)) for name, text in said]
+    return [(name, visible(text)) for name, text in said]
 
 
 def _figures(inputs: Inputs, folder: Path) -> list[_Figure]:

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.files import read_json, read_jsonl, read_object
 
 ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
 
@@ -325,9 +325,11 @@ class Inputs:
     @cached_property
     def run_files(self) -> dict[RunKey, dict[str, Any]]:
         """Content of each run.json."""
-        return {key: read_json(path) for key, path in self.by_run("run.json").items()}
+        return {key: read_object(path) for key, path in self.by_run("run.json").items()}
 
     @cached_property
     def manifests(self) -> dict[str, dict[str, Any]]:
         """manifest.json by task."""
-        return {path.absolute().parent.name: read_json(path) for path in self._paths.get("manifest.json", [])}
+        return {
+            path.absolute().parent.name: read_object(path) for path in self._paths.get("manifest.json", [])
+        }

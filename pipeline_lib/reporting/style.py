@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -258,16 +257,3 @@ def number(value: float, decimals: int = 3) -> str:
 def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
     """`[low, high]`, or nothing where there is no interval."""
     return "" if low is None or high is None else f"[{number(low, decimals)}, {number(high, decimals)}]"
-
-
-def visible(text: Any) -> str:
-    """Text as a page may show it: control, formatting and surrogate characters become their visible code.
-
-    Escaping HTML does not stop a model from printing a right-to-left override that makes an answer read as
-    another.
-    """
-    hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-    return "".join(
-        f"⟨U+{ord(char):04X}⟩" if char not in "\n\t" and unicodedata.category(char) in hidden else char
-        for char in str(text)
-    )

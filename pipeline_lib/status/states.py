@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import time
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_object
 from pipeline_lib.status.logs import Log, read_log
 from pipeline_lib.status.study import StudyJob
 
@@ -77,8 +78,8 @@ def states_of(jobs: Iterable[StudyJob], out: Path, main: Main | None) -> Iterato
 
 def _diverged(path: Path) -> bool:
     try:
-        return json.loads(path.read_bytes()).get("status") == "diverged"
-    except (OSError, ValueError, AttributeError):  # being replaced, or not what a job writes
+        return read_object(path).get("status") == "diverged"
+    except (OSError, UserError):  # being replaced, or not what a job writes
         return False
 
 

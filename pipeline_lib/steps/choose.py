@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.files import read_jsonl, read_object, write_json
 from pipeline_lib.tuning.selection import at_edge, choose
 
 PARTS = ("optimizer", "objective")
@@ -28,7 +28,7 @@ def run(
     """
     runs: dict[int, list[dict[str, Any]]] = {}
     for path in trial_paths:
-        result = read_json(path)
+        result = read_object(path)
         runs.setdefault(result["trial"], []).append(result)
     first = next(iter(runs.values()))[0]
     split, asked = first["retain_split"], first["records"][first["retain_split"]]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json, write_jsonl
+from pipeline_lib.files import read_object, write_json, write_jsonl
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.provenance import git_commit, versions
@@ -65,7 +65,7 @@ def fingerprint(*parts: Any) -> str:
 
 def data_hashes(data_dir: Path) -> dict[str, str]:
     """SHA-256 of each split's file."""
-    manifest = read_json(data_dir / "manifest.json")
+    manifest = read_object(data_dir / "manifest.json", "splits")
     return {name: split["sha256"] for name, split in manifest["splits"].items()}
 
 

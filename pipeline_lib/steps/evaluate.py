@@ -12,7 +12,7 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.evaluation.embedding import load_embedder
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
-from pipeline_lib.files import read_json, write_jsonl, write_text
+from pipeline_lib.files import read_object, write_jsonl, write_text
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
@@ -42,7 +42,7 @@ def run(
     """
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
-    info = read_json(model_dir / "run.json")
+    info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
         write_jsonl(records_path, [])
         _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
@@ -50,7 +50,7 @@ def run(
     place = start(device, threads)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
-    manifest = read_json(data_dir / "manifest.json")
+    manifest = read_object(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
     settings = {**_of_splits(evaluation, manifest), "max_length": max_length}
     embed = None if embedder is None else load_embedder(embedder, place)

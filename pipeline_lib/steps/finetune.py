@@ -15,7 +15,7 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
 from pipeline_lib.distributed.sharding import in_parts
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, remove_leftovers
+from pipeline_lib.files import read_object, remove_leftovers
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
@@ -63,7 +63,7 @@ def run(
     group = current()
     place = start(device, threads)
     seed = identity["seed"]
-    manifest = read_json(data_dir / "manifest.json")
+    manifest = read_object(data_dir / "manifest.json")
     names = manifest["finetune"][_ROLES[identity["method"]]]
     readable = {*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]}
     splits = load_splits(data_dir, sorted(readable))

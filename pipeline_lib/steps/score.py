@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.evaluation.score import score_run
-from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.files import read_jsonl, read_object, write_json
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     `toxicity_path`: rows of these evaluations, where the study has them; `judge_path`: what was found
     out about the classifier of the latter.
     """
-    info = read_json(run_path)
+    info = read_object(run_path, "status", "diverged_step")
     diverged = info["status"] == "diverged"
     metrics = (
         []
@@ -36,10 +36,10 @@ def run(
         else score_run(
             read_jsonl(records_path),
             None if reference_path is None else read_jsonl(reference_path),
-            read_json(manifest_path),
-            read_json(equal_retain_path),
+            read_object(manifest_path),
+            read_object(equal_retain_path, "status"),
             toxicity_rows=None if toxicity_path is None else read_jsonl(toxicity_path),
-            judge=None if judge_path is None else read_json(judge_path),
+            judge=None if judge_path is None else read_object(judge_path),
             benchmark_rows=None if benchmarks_path is None else read_jsonl(benchmarks_path),
         )
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
 from pipeline_lib.evaluation.benchmarks.harness import run_harness
-from pipeline_lib.files import read_json, write_jsonl
+from pipeline_lib.files import read_object, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.provenance import source_hash
@@ -30,7 +30,7 @@ def run(
 
     The questions are put in the benchmark's own form, not in the model's prompt format, as is usual.
     """
-    info = read_json(model_dir / "run.json")
+    info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
         write_jsonl(out_path, [])
         return

@@ -10,7 +10,7 @@ from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
 from pipeline_lib.evaluation.toxicity import evaluate_toxicity
-from pipeline_lib.files import read_json, write_jsonl
+from pipeline_lib.files import read_object, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
@@ -35,7 +35,7 @@ def run(
     prompts are asked, in the model's prompt format; only for prompts of the source "task". `judge_path`: what
     the step `judge` found out about the classifier.
     """
-    info = read_json(model_dir / "run.json")
+    info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
         write_jsonl(out_path, [])
         return
@@ -49,7 +49,7 @@ def run(
     else:
         raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
     classifier = load_classifier(toxicity["classifier"], place)
-    judge = read_json(judge_path)
+    judge = read_object(judge_path)
     if judge["classifier"] != classifier.name:
         raise UserError(
             f"{judge_path}: speaks of the classifier {judge['classifier']}, this one is {classifier.name}: "

@@ -20,7 +20,7 @@ from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.evaluation.rows import likelihood_row
 from pipeline_lib.evaluation.scoring import encode_texts, record_texts, score_records
 from pipeline_lib.evaluation.settings import ScoringSettings
-from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.files import read_jsonl, read_object, write_json
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 
@@ -95,7 +95,7 @@ def run(
 
 def _records(data_dir: Path, settings: ScoringSettings) -> dict[str, list[Record]]:
     """The forget and the retain questions that the evaluation asks, in this order."""
-    evaluated = read_json(data_dir / "manifest.json")["evaluate"]
+    evaluated = read_object(data_dir / "manifest.json", "evaluate")["evaluate"]
     retain = "retain_eval" if "retain_eval" in evaluated else "retain"
     splits = load_splits(data_dir, [FORGET_SPLIT, retain])
     return {split: settings.records_of(split, records) for split, records in splits.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_object
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.steps.common import write_training_folder
 from pipeline_lib.steps.unlearning import remove_checkpoints, unlearn_model
@@ -32,7 +32,7 @@ def run(
     tuned, `chosen_path` holds the settings that are not among them. A run that diverges leaves a model
     folder with run.json alone, so that the rest of the study goes on.
     """
-    chosen = None if chosen_path is None else read_json(chosen_path)
+    chosen = None if chosen_path is None else read_object(chosen_path)
     if chosen is not None:
         objective, optimizer = {**objective, **chosen["objective"]}, {**optimizer, **chosen["optimizer"]}
     done = unlearn_model(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_jsonl, read_object
 
 Row = dict[str, Any]  # of steps.jsonl
 NOT_CURVES = ("step",)
@@ -29,11 +31,10 @@ def steps_so_far(out: Path, run: str) -> tuple[list[Row], float] | None:
     finished = out / "training" / run / "steps.jsonl"
     try:
         if finished.is_file():
-            lines = finished.read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines], finished.stat().st_mtime
+            return read_jsonl(finished), finished.stat().st_mtime
         state = out / "checkpoints" / run / "state.json"
-        return list(json.loads(state.read_bytes())["log"]), state.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
+        return list(read_object(state)["log"]), state.stat().st_mtime
+    except (OSError, UserError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -72,23 +73,23 @@ def final_metrics(out: Path, run: str) -> Point | None:
     Tags are evaluation/<split>/<metric>, so that the same metric of all runs is one chart.
     """
     try:
-        content = json.loads((out / "evaluations" / run / "metrics.json").read_bytes())
-        facts = json.loads((out / "training" / run / "run.json").read_bytes())
+        content = read_object(out / "evaluations" / run / "metrics.json")
+        facts = read_object(out / "training" / run / "run.json")
         values = {
             f"evaluation/{row['split']}/{row['metric']}": float(row["value"])
             for row in content["metrics"]
             if _is_number(row["value"])
         }
         return Point(facts["steps"], (out / "evaluations" / run / "metrics.json").stat().st_mtime, values)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, UserError, ValueError, KeyError, TypeError):
         return None
 
 
 def settings_of(out: Path, run: str) -> dict[str, str | float | bool] | None:
     """A finished run's settings, flat: optimizer.learning_rate, objective.gamma; None before its end."""
     try:
-        facts = json.loads((out / "training" / run / "run.json").read_bytes())
-    except (OSError, ValueError):
+        facts = read_object(out / "training" / run / "run.json")
+    except (OSError, UserError):
         return None
     names = ("task", "model", "method", "optimizer", "seed", "status", "git_commit")
     found: dict[str, Any] = {name: facts.get(name) for name in names}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, check_seal, read_json, seal, write_json
+from pipeline_lib.files import atomic_path, check_seal, read_object, seal, write_json
 
 
 def save(
@@ -102,7 +102,7 @@ def _read(folder: Path, fingerprint: str, says: bool) -> Content | None:
         return None
     try:
         check_seal(folder)  # a changed bit in a tensor would go on as a number
-        state = read_json(folder / "state.json")
+        state = read_object(folder / "state.json")
         fits = state["fingerprint"] == fingerprint
         if not fits:
             reason = "checkpoint of other settings, starting over"

@@ -14,7 +14,7 @@ from pipeline_lib.data.batching import Example, collate, token_budget_batches
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.sharding import in_parts
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json
+from pipeline_lib.files import read_object, write_json
 from pipeline_lib.models import adapters
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.objectives import FineTuning
@@ -115,7 +115,7 @@ def _labels(
 def _kept(path: Path, fingerprint: str) -> tuple[list[list[int]], Outcome] | None:
     """What an earlier job that was killed later has found, if it had the same settings and code."""
     try:
-        found = read_json(path)
+        found = read_object(path)
     except UserError:
         return None
     if found.get("fingerprint") != fingerprint:

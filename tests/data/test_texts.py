@@ -127,7 +127,7 @@ def test_only_as_many_documents_are_read_as_are_asked_for(tmp_path: Path) -> Non
         (lines("one") + b"{", r"a\.jsonl, line 2: not valid JSON"),
         (b'{"content": "x"}\n', r"a\.jsonl, line 1: expected an object with a field `text`"),
         (b"[1]\n", r"line 1: expected an object"),
-        (b'{"text": "\xff"}\n', r"line 1: not valid JSON"),
+        (b'{"text": "\xff"}\n', r"line 1: not UTF-8"),
     ],
 )
 def test_broken_documents_are_named(tmp_path: Path, content: bytes, said: str) -> None:

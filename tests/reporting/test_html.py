@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import write_report
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.style import visible
 from pipeline_lib.reporting.tables import write_table
 from tests.reporting.study import Study
 

@@ -69,8 +69,11 @@ def test_what_snakemake_would_let_through_is_refused(place: Path) -> None:
         with pytest.raises(UserError, match=said):
             check_suite_files([REPO / "config.yaml", path])
     check_suite_files([REPO / "config.yaml", *sorted((REPO / "config").glob("*.yaml"))])
-    path.write_text('{"suite":\t"json", "suite": "json"}')
+    path.write_text('{"suite":\t"json"}')  # no YAML
     check_suite_files([path])
+    path.write_text('{"suite":\t"json", "suite": "json"}')
+    with pytest.raises(UserError, match="'suite' stands there twice"):
+        check_suite_files([path])
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))

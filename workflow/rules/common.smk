@@ -30,6 +30,7 @@ from pipeline_lib.planning import (
     plan_text,
 )
 from pipeline_lib.provenance import source_hash
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 from pipeline_lib.status import ending_text
 from pipeline_lib.tracking import start_tracking
@@ -270,7 +271,8 @@ def announce():
             check_files(SUITE, finished(OUT))
         check_context(SUITE)
         check_fits(SUITE, finished(OUT))
-        print(plan_text(SUITE, finished(OUT)), *check_access(SUITE), sep="\n")
+        lines = [plan_text(SUITE, finished(OUT)), *check_access(SUITE)]
+        print(visible("\n".join(lines)))
         TRACKERS.append(start_tracking(SUITE, OUT))
     except UserError as error:
         raise WorkflowError(str(error)) from None
@@ -280,7 +282,7 @@ def take_leave():
     """Print what failed, with the last lines of its log, after the last job."""
     for end in TRACKERS:
         end()
-    print(ending_text(SUITE, OUT, since=STARTED))
+    print(visible(ending_text(SUITE, OUT, since=STARTED)))
 
 
 onstart:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.json_text import parse_json
 
 LARGEST_LOSS = 1e6  # nats a token; a vocabulary's worst token costs far less, so more is no log-probability
 
@@ -16,11 +16,11 @@ LARGEST_LOSS = 1e6  # nats a token; a vocabulary's worst token costs far less, s
 def read_object(path: Path | str, expected: str) -> dict[str, Any]:
     """The JSON object in `path`, or a `UserError` that says what was `expected` there."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_bytes(), str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
-        raise UserError(f"{path}: not valid JSON ({error}). Expected {expected}.") from None
+    except UserError as error:
+        raise UserError(f"{error}. Expected {expected}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected {expected}, found {_kind(content)}")
     return content

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.reporting import style
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
 
@@ -45,7 +45,7 @@ def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
         flat = _flat(shared(row, runs, part))
         text = ", ".join(f"{name} {value_text(value)}" for name, value in flat.items())
         numbers = tuple(Number(f"{part}.{name}", value, seeds=len(runs)) for name, value in flat.items())
-        cells.append(Cell(style.visible(text) or "–", numbers=numbers))
+        cells.append(Cell(visible(text) or "–", numbers=numbers))
     if tuned:
         cells.append(EMPTY if row.anchor else budget_cell(shared(row, runs, "tuned")))
     lost = [run for run in runs if run.get("status") == "diverged"]

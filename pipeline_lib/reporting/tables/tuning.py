@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
@@ -54,7 +55,7 @@ def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
     return [
         Cell("; ".join(_range_text(name, tried) for name, tried in _flat(tuned["ranges"]).items())),
         Cell(
-            style.visible(f"trial {tuned['trial']}: {said}"),
+            visible(f"trial {tuned['trial']}: {said}"),
             numbers=(
                 Number("tuning.trial", tuned["trial"]),
                 *(Number(f"tuning.{name}", value) for name, value in chosen.items()),
@@ -73,7 +74,7 @@ def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _range_text(name: str, tried: Any) -> str:
     if isinstance(tried, list):
-        return style.visible(f"{name} {value_text(tried)}")
+        return visible(f"{name} {value_text(tried)}")
     return f"{name} {tried['low']:g} to {tried['high']:g} ({tried['scale']})"
 
 

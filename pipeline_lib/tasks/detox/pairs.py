@@ -14,7 +14,6 @@ that differ in a few words are different ones here, so that forget and unseen pr
 from __future__ import annotations
 
 import gzip
-import json
 import lzma
 import zlib
 from collections import Counter
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.json_text import parse_json
 
 HUB_FIELDS = ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
 PAIR_FIELDS = ("less_safe_response", "safer_response")
@@ -97,10 +97,7 @@ def _rows(path: Path) -> Iterator[Any]:
         with _OPENERS.get(path.suffix, lambda file: open(file, "rb"))(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except ValueError as error:  # of JSON or of UTF-8
-                        raise UserError(f"{path}, line {number}: not valid JSON ({error})") from None
+                    yield parse_json(line, f"{path}, line {number}")
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path}: damaged ({error}). Copy or download it again.") from None
 
