@@ -1,0 +1,95 @@
+"""Our own pages: every number is right, every cell behind it matters, a number without source is seen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPO
+from tests.texts.page import Mark, Page
+from tests.texts.pages import paths
+from tests.texts.tables import Cell, Library
+
+LIBRARY = Library()
+PATHS = paths()
+NAMES = [str(path.relative_to(REPO)) for path in PATHS]
+
+
+@pytest.fixture(params=PATHS, ids=NAMES)
+def page(request: pytest.FixtureRequest) -> Page:
+    return Page(request.param, LIBRARY)
+
+
+def test_every_number_is_computed_and_every_claim_holds(page: Page) -> None:
+    faults = page.faults()
+    assert not faults, "\n".join(faults) + "\n`python -m tests.texts --write` computes marked numbers anew"
+
+
+def test_a_change_of_any_cited_cell_is_noticed(page: Page) -> None:
+    """For each cell that a page cites some change, however large, makes one of its marks wrong."""
+    marks: dict[Cell, list[Mark]] = {}
+    for mark in page.marks:
+        for cell in page.cited(mark):
+            marks.setdefault(cell, []).append(mark)
+    unnoticed = [cell for cell, citing in marks.items() if not _noticed(page, cell, citing)]
+    assert not unnoticed
+
+
+def _noticed(page: Page, cell: Cell, citing: list[Mark]) -> bool:
+    row, column = LIBRARY.cell(cell)
+    before = row[column]
+    try:
+        for changed in _others(before):
+            row[column] = changed
+            if not all(page.is_right(mark) for mark in citing):
+                return True
+    finally:
+        row[column] = before
+    return False
+
+
+def _others(text: str) -> list[str]:
+    try:
+        value = float(text)
+    except ValueError:
+        return [text + " or not"]
+    return [repr(value + 1e6), repr(value - 1e6), repr(value + 0.2 * abs(value)), repr(0.8 * value)]
+
+
+def test_a_result_without_a_source_is_seen_wherever_it_stands(page: Page) -> None:
+    """One behind every line of prose, but in blocks of settings, output and code."""
+    put: set[str] = set()
+    lines = page.text.splitlines(keepends=True)
+    for index, line in enumerate(lines):
+        before = "".join(lines[: index + 1]).rstrip("\n")
+        kept = line.lstrip().startswith(("#", "|", "<!--", "```")) or line.startswith("    ")
+        if line.strip() and not kept and not _inside_a_block(before):
+            put.add(f"0.7{index:04}")
+            lines[index] = f"{line.rstrip()} It reaches 0.7{index:04} there.\n"
+    seen = {number for _, number in Page(page.path, LIBRARY, "".join(lines)).unmarked()}
+    assert put and put == seen
+
+
+def _inside_a_block(before: str) -> bool:
+    comment = before.count("<!--") != before.count("-->")
+    fence = len(re.findall(r"^```", before, re.MULTILINE)) % 2 == 1
+    code = before.rpartition("\n\n")[2].count("`") % 2 == 1
+    settings = re.search(r"<!--settings: [^\n]*-->\n(?:.*\S.*\n)*.*\Z", before) is not None
+    return comment or fence or code or settings
+
+
+def test_measurements_say_where_they_are_from_and_are_cited() -> None:
+    """A csv file in docs/measurements has a line in the page there, and some text cites it."""
+    folder = REPO / "docs" / "measurements"
+    told = (folder / "README.md").read_text(encoding="utf-8")
+    cited = "".join(path.read_text(encoding="utf-8") for path in PATHS)
+    for path in sorted(folder.glob("*.csv")):
+        assert f"`{path.name}`" in told, f"docs/measurements/README.md says nothing of {path.name}"
+        assert path.name in cited, f"no page cites {path.name}"
+
+
+def test_pages_are_found() -> None:
+    assert {"README.md", "results/reference/core/README.md"} <= set(NAMES)
+    assert not [path for path in PATHS if not isinstance(path, Path) or not path.is_file()]
