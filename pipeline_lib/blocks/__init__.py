@@ -103,6 +103,8 @@ PositiveOrAuto = Annotated[
     Annotated[Positive, Tag("number")] | Annotated[Literal["auto"], Tag("auto")], _AUTO
 ]
 CountOrAuto = Annotated[Annotated[Count, Tag("number")] | Annotated[Literal["auto"], Tag("auto")], _AUTO]
+_ALL = Discriminator(lambda value: "all" if value == "all" else "number")
+CountOrAll = Annotated[Annotated[Count, Tag("number")] | Annotated[Literal["all"], Tag("all")], _ALL]
 
 
 def suggestion(found: Any, allowed: Iterable[str]) -> str:

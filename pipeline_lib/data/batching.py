@@ -18,12 +18,14 @@ IGNORED = -100  # the label of a position that is not scored; torch's cross-entr
 class Example:
     """A tokenised pair: `tokens[:prompt_length]` is the prompt, the rest the answer with its end token.
 
-    `prompt_length` is at least 1, as nothing predicts the first token.
+    `prompt_length` is at least 1, as nothing predicts the first token. `hidden`: places of tokens to which
+    no token attends, as some published code has it; they keep their positions and their labels.
     """
 
     tokens: tuple[int, ...]
     prompt_length: int
     index: int  # row of the record in its split
+    hidden: tuple[int, ...] = ()
 
     @property
     def answer_length(self) -> int:
@@ -49,10 +51,16 @@ class Batch:
     examples_in_step: int
     reference_nll: torch.Tensor | None = None  # (B,) summed NLL under the model before unlearning
     alternative: Batch | None = None
+    hidden: torch.Tensor | None = None  # (B, T) int64, 1 = a real token to which no token attends
 
     @property
     def answer_tokens(self) -> int:
         return int((self.labels != IGNORED).sum())
+
+    @property
+    def visible(self) -> torch.Tensor:
+        """(B, T) int64, 1 = a token that is attended to: the mask for the model."""
+        return self.attention_mask if self.hidden is None else self.attention_mask - self.hidden
 
     def rows(self, chosen: slice) -> Batch:
         """Those rows alone; the counts of the step stay."""
@@ -64,6 +72,7 @@ class Batch:
             index=self.index[chosen],
             reference_nll=None if self.reference_nll is None else self.reference_nll[chosen],
             alternative=None if self.alternative is None else self.alternative.rows(chosen),
+            hidden=None if self.hidden is None else self.hidden[chosen],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -75,6 +84,7 @@ class Batch:
             index=self.index.to(device),
             reference_nll=None if self.reference_nll is None else self.reference_nll.to(device),
             alternative=None if self.alternative is None else self.alternative.to(device),
+            hidden=None if self.hidden is None else self.hidden.to(device),
         )
 
 
@@ -100,11 +110,13 @@ def collate(
     input_ids = torch.full((len(examples), width), pad_id)  # (B, T)
     attention_mask = torch.zeros((len(examples), width), dtype=torch.int64)
     labels = torch.full((len(examples), width), IGNORED)
+    hidden = torch.zeros_like(attention_mask)
     for row, example in enumerate(examples):
         tokens = torch.tensor(example.tokens)
         input_ids[row, : len(tokens)] = tokens
         attention_mask[row, : len(tokens)] = 1
         labels[row, example.prompt_length : len(tokens)] = tokens[example.prompt_length :]
+        hidden[row, list(example.hidden)] = 1
     index = torch.tensor([example.index for example in examples])
     return Batch(
         input_ids,
@@ -115,6 +127,7 @@ def collate(
         examples_in_step=len(examples),
         reference_nll=None if reference_nll is None else reference_nll[index],
         alternative=None if alternatives is None else _collate_alternatives(examples, alternatives, pad_id),
+        hidden=hidden if any(example.hidden for example in examples) else None,
     )
 
 
@@ -187,6 +200,9 @@ def _joined(rows: Sequence[Batch]) -> Batch:
     references = [row.reference_nll for row in rows if row.reference_nll is not None]
     others = [row.alternative for row in rows if row.alternative is not None]
     labels = stacked("labels", IGNORED)
+    masked = any(row.hidden is not None for row in rows)
+    if masked:
+        rows = [replace(row, hidden=row.attention_mask - row.visible) for row in rows]
     return Batch(
         stacked("input_ids", 0),
         stacked("attention_mask", 0),
@@ -196,6 +212,7 @@ def _joined(rows: Sequence[Batch]) -> Batch:
         examples_in_step=len(rows),
         reference_nll=torch.cat(references) if references else None,
         alternative=_joined(others) if others else None,
+        hidden=stacked("hidden", 0) if masked else None,
     )
 
 

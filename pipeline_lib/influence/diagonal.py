@@ -66,6 +66,7 @@ def _row(batch: Batch, row: int) -> Batch:
         input_ids=batch.input_ids[here, :width],
         attention_mask=batch.attention_mask[here, :width],
         labels=batch.labels[here, :width],
+        hidden=None if batch.hidden is None else batch.hidden[here, :width],
         index=batch.index[here],
         reference_nll=None,
     )

@@ -40,13 +40,18 @@ def answer_hidden(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
     targets = batch.labels[:, 1:]  # (B, T-1): position t is predicted from t-1
     # Here and not behind the decoder, and once: a GPU's program waits until it knows how many they are.
     rows, places = (targets != IGNORED).nonzero(as_tuple=True)  # (N,)
-    hidden = model.get_decoder()(
+    hidden = last_hidden(model, batch)[:, :-1]  # (B, T-1, D)
+    return hidden[rows, places], targets[rows, places], rows
+
+
+def last_hidden(model, batch: Batch) -> torch.Tensor:
+    """Last hidden states of every position (B, T, D)."""
+    return model.get_decoder()(
         input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
+        attention_mask=batch.visible,
         position_ids=position_ids(batch.attention_mask),
         use_cache=False,
-    ).last_hidden_state[:, :-1]  # (B, T-1, D)
-    return hidden[rows, places], targets[rows, places], rows
+    ).last_hidden_state
 
 
 def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

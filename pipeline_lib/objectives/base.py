@@ -60,7 +60,7 @@ class Objective:
         return None
 
     def after_step(self, losses: dict[str, float]) -> None:
-        """Called once after each optimiser step with its "loss", "forget_loss" and "retain_loss"."""
+        """Called after each optimiser step with its losses and "epoch": epochs of training so far."""
 
     def state(self) -> dict[str, float]:
         """What a checkpoint must hold so that `restore` continues from there; numbers that fp64 holds."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+from pipeline_lib.objectives.retain import TwoTerms
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class GradAscent(Objective):
 
 
 @dataclass(frozen=True)
-class GradDiff(Objective):
-    """L = -lm_f + gamma lm_r (Liu et al. 2022, arXiv 2203.12817; SOUL eq. 5, arXiv 2404.18239)."""
+class GradDiff(TwoTerms):
+    """L = -forget_weight lm_f + gamma retain (Liu et al. 2022, arXiv 2203.12817; SOUL eq. 5, 2404.18239)."""
 
     gamma: float
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        forget_loss, retain_loss = mean_nll(model, forget), mean_nll(model, retain)
-        return Losses(-forget_loss + self.gamma * retain_loss, forget_loss.detach(), retain_loss.detach())
+        forget_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
+        total = self.forget_weight * -forget_loss + self.gamma * kept
+        return Losses(total, forget_loss.detach(), retain_loss)

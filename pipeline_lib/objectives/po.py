@@ -5,28 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+from pipeline_lib.objectives.base import Losses, mean_nll
+from pipeline_lib.objectives.retain import TwoTerms
 
 
 @dataclass(frozen=True)
-class _OtherAnswer(Objective):
-    """L = CE(y' given x_f) + gamma lm_r, with y' what the forget batch holds in place of the answer."""
+class _OtherAnswer(TwoTerms):
+    """L = forget_weight CE(y' given x_f) + gamma retain; the forget batch holds y' in place of the answer."""
 
     gamma: float
     forget_answers = "alternative"
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        other_loss, retain_loss = mean_nll(model, forget), mean_nll(model, retain)
-        return Losses(other_loss + self.gamma * retain_loss, other_loss.detach(), retain_loss.detach())
+        other_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
+        total = self.forget_weight * other_loss + self.gamma * kept
+        return Losses(total, other_loss.detach(), retain_loss)
 
 
 @dataclass(frozen=True)
 class PO(_OtherAnswer):
     """L = CE(refusal given x_f) + gamma lm_r (SOUL eq. 6, arXiv 2404.18239; "IDK" in TOFU).
 
-    Refusals are whole and have their end token (the released code loses the first word and never
-    learns to stop).
+    Refusals have their end token. In SOUL's released code they have none, so that the model never learns to
+    stop after one, and the last token of the prompt is trained as well: `unlearn.encoding: soul_as_released`
+    (data/released_encoding.py) does the same.
     """
 
     alternatives = "refusals"

@@ -8,12 +8,15 @@ import torch.nn.functional as F
 
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.models.forward import summed_nll
-from pipeline_lib.objectives.base import Alternatives, Losses, Objective, mean_nll, reference_nll
+from pipeline_lib.objectives.base import Alternatives, Losses, reference_nll
+from pipeline_lib.objectives.retain import TwoTerms
 
 
 @dataclass(frozen=True)
-class _Pairs(Objective):
-    """L = -(2 / beta) mean_i log sigmoid(beta [(l_i - l_ref,i) - (l'_i - l'_ref,i)]) + alpha lm_r.
+class _Pairs(TwoTerms):
+    """L = -w (2 / beta) mean_i log sigmoid(beta [(l_i - l_ref,i) - (l'_i - l'_ref,i)]) + alpha retain.
+
+    w: `forget_weight`.
 
     l_i: SUMMED NLL of the answer to forget, l'_i of the alternative that one step draws for it, in nats;
     ref: under the model before unlearning, two numbers an example, so no second model is kept. The mean
@@ -36,9 +39,9 @@ class _Pairs(Objective):
         difference = (summed - references[0]) - (summed_nll(model, other) - references[1])  # (B,)
         preference = F.logsigmoid(self.beta * difference)
         loss = -(2 / self.beta) * preference.sum() / forget.examples_in_step
-        retain_loss = mean_nll(model, retain)
+        kept, retain_loss = self.retain_term(model, retain)
         forget_loss = summed.detach().sum() / forget.tokens_in_step
-        return Losses(loss + self.alpha * retain_loss, forget_loss, retain_loss.detach())
+        return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
 
 
 @dataclass(frozen=True)

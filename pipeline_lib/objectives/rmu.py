@@ -15,15 +15,16 @@ import torch
 from pipeline_lib.data.batching import IGNORED, Batch
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import position_ids
-from pipeline_lib.objectives.base import Losses, Objective, ReferenceModel
+from pipeline_lib.objectives.base import Losses, ReferenceModel
+from pipeline_lib.objectives.retain import Retaining
 
 # The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-NeoX and GPT-2.
 MLP_OUTPUTS = {"down_proj", "fc2", "dense_4h_to_h", "c_proj"}
 
 
 @dataclass(frozen=True)
-class RMU(Objective):
-    """L = mean_t |h_f - c u|^2 / D + alpha mean_t |h_r - h_ref,r|^2 / D.
+class RMU(Retaining):
+    """L = forget_weight mean_t |h_f - c u|^2 / D + alpha mean_t |h_r - h_ref,r|^2 / D.
 
     Source: Li et al. 2024, arXiv 2403.03218, eq. 1 and 2 (its code divides by D too). h: what layer `layer`
     (from 0) gives to the stream, (D,) a token; h_ref: that of the model before unlearning, which runs too
@@ -32,30 +33,48 @@ class RMU(Objective):
 
     Tokens: those that predict an answer token, as in every other objective, averaged over the step. The
     paper forgets running text and takes all tokens, which is the same here but for the last one. Prompts
-    of questions are left alone: the template is that of the retain set. Padding never counts.
+    of questions are left alone: the template is that of the retain set. Padding never counts. `positions`
+    "holding", as OpenUnlearning has it, takes those that hold an answer token.
 
     Only the layers up to `layer` run, and only the MLP output matrices of the last `update_layers` of
-    them learn. Nothing is predicted, so no loss in nats is logged.
+    them learn; with "all" every weight that the loss reaches does. Nothing is predicted, so no loss in nats
+    is logged. `retain_loss_type` "NLL" or "KL" puts that term (in nats) in place of the distance of hidden
+    states; then the whole model runs on the retain set.
     """
 
     layer: int
-    update_layers: int
+    update_layers: int | str
     steering: float
     alpha: float
     direction_seed: int
     reference_model: ReferenceModel | None = None
+    positions: str = "predicting"
+    forget_weight: float = 1.0
+    retain_loss_type: str = "EMBED_DIFF"
     needs_reference_model = True
+
+    def __post_init__(self) -> None:
+        if self.retain_loss_type == "NLL":
+            object.__setattr__(self, "needs_reference_model", False)
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        with self._reference() as before, torch.no_grad():
-            kept = hidden_states(before, retain, self.layer).float()  # (N, D)
-        pushed = hidden_states(model, forget, self.layer).float()  # (N, D)
-        held = hidden_states(model, retain, self.layer).float()  # (N, D)
+        kept = None
+        if self.retain_loss_type == "EMBED_DIFF":
+            with self._reference() as before, torch.no_grad():
+                kept = self._states(before, retain)  # (N, D)
+        pushed = self._states(model, forget)  # (N, D)
         target = self.steering * self.direction(pushed.shape[-1]).to(pushed)
         misdirection = (pushed - target).square().mean(-1).sum() / forget.tokens_in_step
-        drift = (held - kept).square().mean(-1).sum() / retain.tokens_in_step
-        return Losses(misdirection + self.alpha * drift, None, None)
+        if kept is None:
+            drift, retain_loss = self.retain_term(model, retain)
+        else:
+            held, retain_loss = self._states(model, retain), None  # (N, D)
+            drift = (held - kept).square().mean(-1).sum() / retain.tokens_in_step
+        return Losses(self.forget_weight * misdirection + self.alpha * drift, None, retain_loss)
+
+    def _states(self, model: Any, batch: Batch) -> torch.Tensor:
+        return hidden_states(model, batch, self.layer, self.positions).float()
 
     def direction(self, size: int) -> torch.Tensor:
         """The unit vector u (size,), in fp64 on the CPU."""
@@ -63,8 +82,10 @@ class RMU(Objective):
         drawn = torch.rand(size, generator=generator, dtype=torch.float64)
         return drawn / drawn.norm()
 
-    def trainable(self, model: Any) -> list[str]:
+    def trainable(self, model: Any) -> list[str] | None:
         layers = _layers(model, self.layer)
+        if isinstance(self.update_layers, str):  # "all"
+            return None
         chosen = layers[max(0, self.layer + 1 - self.update_layers) : self.layer + 1]
         inside = {
             id(parameter)
@@ -90,18 +111,19 @@ class _Reached(Exception):
         self.hidden = hidden
 
 
-def hidden_states(model: Any, batch: Batch, layer: int) -> torch.Tensor:
-    """What `layer` (from 0) gives where an answer token is predicted, (N, D); later layers do not run."""
+def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predicting") -> torch.Tensor:
+    """What `layer` (from 0) gives at these positions of the answers, (N, D); later layers do not run."""
     try:
         with _stop_after(_layers(model, layer)[layer]):
             model.get_decoder()(
                 input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
+                attention_mask=batch.visible,
                 position_ids=position_ids(batch.attention_mask),
                 use_cache=False,
             )
     except _Reached as reached:
-        return reached.hidden[:, :-1][batch.labels[:, 1:] != IGNORED]
+        answer = batch.labels != IGNORED  # (B, T)
+        return reached.hidden[answer] if positions == "holding" else reached.hidden[:, :-1][answer[:, 1:]]
     raise ValueError(f"the forward pass of {type(model).__name__} went past layer {layer} without running it")
 
 

@@ -11,12 +11,13 @@ import torch
 
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.models.forward import answer_nll
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+from pipeline_lib.objectives.base import Losses
+from pipeline_lib.objectives.retain import TwoTerms
 
 
 @dataclass(frozen=True)
-class _WeightedAscent(Objective):
-    """L = -mean_t w(p_t) nll_t + alpha lm_r, the mean over all answer tokens of the step."""
+class _WeightedAscent(TwoTerms):
+    """L = -forget_weight mean_t w(p_t) nll_t + alpha retain, the mean over all answer tokens of the step."""
 
     alpha: float
 
@@ -28,9 +29,9 @@ class _WeightedAscent(Objective):
         assert forget is not None and retain is not None
         nll, _ = answer_nll(model, forget)  # (N,)
         ascent = (self.weights(nll.detach()) * nll).sum() / forget.tokens_in_step
-        retain_loss = mean_nll(model, retain)
+        kept, retain_loss = self.retain_term(model, retain)
         forget_loss = nll.detach().sum() / forget.tokens_in_step
-        return Losses(-ascent + self.alpha * retain_loss, forget_loss, retain_loss.detach())
+        return Losses(self.forget_weight * -ascent + self.alpha * kept, forget_loss, retain_loss)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+from pipeline_lib.objectives.base import Losses, mean_nll
+from pipeline_lib.objectives.retain import TwoTerms
 
 
 @dataclass(frozen=True)
-class WHP(Objective):
-    """L = CE(generic labels on the forget texts) + gamma lm_r.
+class WHP(TwoTerms):
+    """L = forget_weight CE(generic labels on the forget texts) + gamma retain.
 
     Source: Eldan & Russinovich 2023, arXiv 2310.02238, equation 1 and section 2. A reinforced model is
     trained further on the forget set; at each answer position the generic label is the argmax of
@@ -38,8 +39,9 @@ class WHP(Objective):
 
     def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        generic_loss, retain_loss = mean_nll(model, forget), mean_nll(model, retain)
-        return Losses(generic_loss + self.gamma * retain_loss, generic_loss.detach(), retain_loss.detach())
+        generic_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
+        total = self.forget_weight * generic_loss + self.gamma * kept
+        return Losses(total, generic_loss.detach(), retain_loss)
 
 
 def generic_logits(base: torch.Tensor, reinforced: torch.Tensor, alpha: float) -> torch.Tensor:

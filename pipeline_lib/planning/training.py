@@ -9,7 +9,7 @@ from typing import Any
 from pipeline_lib.planning.device import Device
 from pipeline_lib.planning.shape import Shape
 from pipeline_lib.planning.sizes import Lengths
-from pipeline_lib.planning.traits import OBJECTIVES, state_bytes
+from pipeline_lib.planning.traits import state_bytes, traits_of
 
 COMPILED_FROM = 1 << 24  # trained parameters from which an optimiser's step is compiled, and by what:
 ELEMENTWISE = frozenset({"sgd", "signum", "lion", "sophia", "sophia_as_released"})
@@ -65,15 +65,23 @@ class Training:
         shape = self.shape
         if self.lora is not None:
             return adapter_parameters(shape, self.lora)
-        if self.objective["kind"] == "RMU":
+        if self.objective["kind"] == "RMU" and self.objective["update_layers"] != "all":
             layers = min(self.objective["update_layers"], self.objective["layer"] + 1, shape.layers)
             return float(layers * shape.hidden * shape.intermediate)
+        if self.stops_early:  # what lies above has no gradient
+            return float(shape.embedding + shape.body * self.layers_run / shape.layers)
         return float(shape.parameters)
 
     @property
+    def stops_early(self) -> bool:
+        """Whether no forward pass goes through the whole model: RMU's go up to its layer."""
+        other = self.objective.get("retain_loss_type", "EMBED_DIFF") != "EMBED_DIFF"
+        return self.objective["kind"] == "RMU" and not other
+
+    @property
     def layers_run(self) -> int:
-        """Layers of a forward pass: RMU stops after its own."""
-        if self.objective["kind"] == "RMU":
+        """Layers of a forward pass."""
+        if self.stops_early:
             return min(self.objective["layer"] + 1, self.shape.layers)
         return self.shape.layers
 
@@ -101,7 +109,7 @@ def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
 
 def held_bytes(job: Training) -> dict[str, float]:
     """What stays through the whole run."""
-    shape, traits = job.shape, OBJECTIVES[job.objective["kind"]]
+    shape, traits = job.shape, traits_of(job.objective)
     state = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, job.width)
     held = {"weights": weight_bytes(job), "optimiser": state}
     if job.weights == "bf16_stochastic":

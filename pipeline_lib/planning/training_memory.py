@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from pipeline_lib.planning.device import CPU_HEAP, CPU_HEAP_FORWARD, Device
 from pipeline_lib.planning.training import Training, held_bytes, of_the_step, rounding_bytes
-from pipeline_lib.planning.traits import OBJECTIVES, SOLVER_VECTORS, curvature_of
+from pipeline_lib.planning.traits import SOLVER_VECTORS, curvature_of, traits_of
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
 GRAPH_OF_GRADIENT = 2.6  # what both graphs of Hutchinson's products hold, against a plain one
@@ -102,7 +102,7 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     branches = 4 if shape.gated else (1 if shape.relu else 2)
     readers = 2 if shape.gated else 1  # matrices that read the second norm's result
     scores = 0.0 if job.device.fused_attention else shape.heads * length
-    pushed = job.objective["kind"] == "RMU"
+    pushed = job.objective["kind"] == "RMU" and job.objective["update_layers"] != "all"
     scaled = float(shape.gated and job.lora is None and not pushed)  # a frozen scale saves nothing
     read = float(not pushed)  # nor do frozen matrices without adapters
     if job.compute == "bf16" and job.width == 4:
@@ -117,7 +117,7 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
         learning = min(job.objective["update_layers"], job.layers_run)
         return rows * length * (layer * (learning - 1) + 4 * inner), rows * length * layer
     outside = 4 * 4 * hidden  # embedding, last norm
-    return rows * length * (layer * shape.layers + outside), rows * length * layer
+    return rows * length * (layer * job.layers_run + outside), rows * length * layer
 
 
 def _saving(job: Training) -> dict[str, float]:
@@ -126,7 +126,7 @@ def _saving(job: Training) -> dict[str, float]:
     What is mirrored at the weights before training reads these then, into the machine's memory.
     """
     whole = 4.0 * job.shape.parameters
-    mirrored = OBJECTIVES[job.objective["kind"]].original and job.device.kind == "cpu"
+    mirrored = traits_of(job.objective).original and job.device.kind == "cpu"
     return {"weights": whole, "original weights": whole if mirrored else 0.0}
 
 
@@ -136,7 +136,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
     The longest records of two sets seldom meet in one step, so one set is at its longest and the others at
     their usual width.
     """
-    traits = OBJECTIVES[job.objective["kind"]]
+    traits = traits_of(job.objective)
     sets = [job.forget] * traits.forget + ([job.retain] if traits.retain else [])
     present = [lengths for lengths in sets if lengths is not None]
     rows = job.batch_size
@@ -144,7 +144,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
     usual = [lengths.usual(min(rows, lengths.records)) for lengths in present]
     gains = [a - b for a, b in zip(wide, usual, strict=True)]
     longest = gains.index(max(gains))
-    predicts = job.objective["kind"] != "RMU"
+    predicts = not job.stops_early
     graphs = []
     for i, lengths in enumerate(present):
         length = wide[i] if i == longest else usual[i]
@@ -178,7 +178,7 @@ def _casts(job: Training, graphs: int) -> float:
 
 def _phases(job: Training) -> dict[str, dict[str, float]]:
     held, graphs = held_bytes(job), _graphs(job)
-    traits = OBJECTIVES[job.objective["kind"]]
+    traits = traits_of(job.objective)
     gradients = float(job.width * job.trained)
     so_far = gradients if job.accumulation > 1 else 0.0
     casts = {"bf16 copies": _casts(job, len(graphs))}

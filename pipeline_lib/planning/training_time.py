@@ -7,7 +7,7 @@ import math
 from pipeline_lib.planning.device import DISK_BANDWIDTH, HOST_BANDWIDTH, START_SECONDS
 from pipeline_lib.planning.sizes import PADDING, Lengths
 from pipeline_lib.planning.training import Training, held_bytes, offloaded_bytes
-from pipeline_lib.planning.traits import OBJECTIVES, curvature_of
+from pipeline_lib.planning.traits import curvature_of, traits_of
 
 DOUBLE_BACKWARD = 3.0  # work of Hutchinson's products against a plain gradient's
 
@@ -24,7 +24,7 @@ def training_seconds(job: Training) -> float:
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
     if job.steps == 0:
         return loading
-    traits = OBJECTIVES[job.objective["kind"]]
+    traits = traits_of(job.objective)
     back = (2.0 if job.lora is not None else 4.0) + (2.0 if job.checkpointing else 0.0)
     rows = job.batch_size * job.accumulation
 
@@ -44,8 +44,9 @@ def training_seconds(job: Training) -> float:
 
     sets = [job.forget] * traits.forget + ([job.retain] if traits.retain else [])
     step = sum(once(lengths, 2 + back) for lengths in sets)
-    if traits.reference is not None:
-        step += once(job.forget if traits.reference == "forget" else job.retain, 2.0)
+    for name, lengths in (("forget", job.forget), ("retain", job.retain)):
+        if traits.reference in (name, "both"):
+            step += once(lengths, 2.0)
     whole = 0.0
     main = job.forget or job.retain
     epoch = 1.0 if main is None else main.records / rows

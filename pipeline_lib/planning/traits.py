@@ -6,7 +6,7 @@ holds the two against each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -16,9 +16,9 @@ class ObjectiveTraits:
 
     `forget`: forward passes over forget batches whose graphs live at once (a pair's two are two).
     `retain`: whether a retain batch has a graph too. `reference`: the set on which the model before
-    unlearning runs at every step, None = never. `cached`: whether its likelihoods are computed once, before
-    training. `distributions`: tensors of answer tokens x vocabulary, in fp32, that it holds beyond a
-    cross-entropy's. `original`: whether the weights before training are read again at the end.
+    unlearning runs at every step, "both" sets, or None = never. `cached`: whether its likelihoods are
+    computed once, before training. `distributions`: tensors of answer tokens x vocabulary, in fp32, that it
+    holds beyond a cross-entropy's. `original`: whether the weights before training are read again at the end.
     """
 
     forget: int
@@ -54,6 +54,17 @@ OBJECTIVES: dict[str, ObjectiveTraits] = {
     "InContext": ObjectiveTraits(0, False, None, False, 0, False),
     "FineTuning": ObjectiveTraits(0, True, None, False, 0, False),
 }
+
+
+def traits_of(objective: dict[str, Any]) -> ObjectiveTraits:
+    """Those of an objective with these settings, of which the retain term may be another than usual."""
+    traits = OBJECTIVES[objective["kind"]]
+    term = objective.get("retain_loss_type")
+    if term == "KL":  # RMU's hidden states of the retain set are not compared then
+        forget = traits.reference == "forget"
+        return replace(traits, reference="both" if forget else "retain", distributions=3)
+    return replace(traits, reference=None) if term == "NLL" and objective["kind"] == "RMU" else traits
+
 
 # Tensors of the size of the weights, and in their precision, that an optimiser keeps.
 STATES: dict[str, float] = {

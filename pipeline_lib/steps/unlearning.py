@@ -216,7 +216,7 @@ def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path, group:
         return partial(adapters.adapters_off, model)
     first = next(model.parameters())
     reference = load_model_folder(parent_dir)[0]
-    if isinstance(loss, RMU):  # it reads no layer above
+    if isinstance(loss, RMU) and loss.retain_loss_type == "EMBED_DIFF":  # it reads no layer above
         for module in reference.get_decoder().children():
             if isinstance(module, torch.nn.ModuleList):
                 del module[loss.layer + 1 :]

@@ -152,7 +152,7 @@ def train(
                 facts |= {"update_every": refresher.every, "curvature_skipped": refresher.skipped}
             torch.nn.utils.clip_grads_with_norm_(parameters, settings.max_grad_norm, total_norm)
             _take_step(optimizer, step_seed, group)
-            objective.after_step(losses)
+            objective.after_step({**losses, "epoch": (step + 1) / per_epoch})
             now = time.monotonic()
             log.append(
                 {

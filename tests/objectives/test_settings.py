@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.config import methods
 from pipeline_lib.config.jobs import FineTune, Training
-from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives import OBJECTIVES, make_objective
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
 from pipeline_lib.training.loop import TrainingSettings
 from tests.tiny import Bigram
@@ -37,9 +37,21 @@ def test_kinds_are_the_registries():
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_objective_fields_are_the_settings_without_defaults(kind):
     fields = {field.name: field for field in dataclasses.fields(OBJECTIVES[kind])}
-    fields.pop("reference_model", None)
-    assert set(fields) | {"kind"} == set(OBJECTIVE_SETTINGS[kind].model_fields)
-    assert all(field.default is dataclasses.MISSING for field in fields.values())
+    fields = {name: field for name, field in fields.items() if name != "reference_model" and field.init}
+    settings = OBJECTIVE_SETTINGS[kind].model_fields
+    assert set(fields) | {"kind"} == set(settings)
+    left_out = {name for name, setting in settings.items() if setting.exclude_if is not None}
+    for name, field in fields.items():  # what resolved settings leave out has its default here too
+        assert field.default == (settings[name].default if name in left_out else dataclasses.MISSING), name
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_what_resolved_settings_leave_out_changes_no_run(kind):
+    """A suite that names none of the options has the settings it had before there were any."""
+    plain = OBJECTIVE_SETTINGS[kind](kind=kind).model_dump()
+    named = OBJECTIVE_SETTINGS[kind].model_fields
+    assert plain.keys() == {name for name in named if named[name].exclude_if is None}
+    assert make_objective(**plain) is not None
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pipeline_lib.config.methods import OBJECTIVE_KINDS, OPTIMIZER_KINDS
-from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives import OBJECTIVES, make_objective
 from pipeline_lib.planning import traits
+from tests.objectives.test_settings import OBJECTIVE_SETTINGS
+
+WITH_RETAIN_TERM = [k for k, s in OBJECTIVE_SETTINGS.items() if "retain_loss_type" in s.model_fields]
 
 
 def test_every_kind_that_a_suite_may_name_is_known() -> None:
@@ -24,6 +27,16 @@ def test_traits_are_those_of_the_objective(kind: str) -> None:
     assert (known.reference is not None) == objective.needs_reference_model
     assert known.cached == objective.needs_reference_nll
     assert known.original == objective.needs_original_weights
+
+
+@pytest.mark.parametrize("kind", WITH_RETAIN_TERM)
+@pytest.mark.parametrize("term", ["NLL", "KL"])
+def test_traits_follow_the_retain_term(kind: str, term: str) -> None:
+    """What is built with these settings, and what the planner says of them, need the same second model."""
+    settings = OBJECTIVE_SETTINGS[kind](kind=kind, retain_loss_type=term).model_dump()
+    known, objective = traits.traits_of({**settings, "retain_loss_type": term}), make_objective(**settings)
+    assert (known.reference is not None) == objective.needs_reference_model
+    assert (known.reference == "both") == (kind == "UNDIAL" and term == "KL")
 
 
 def test_states_by_kind() -> None:

@@ -5,9 +5,8 @@ Formulas: forget and retain: 1 if no wrong answer is more similar (cosine) to th
 question than the paraphrased answer is. Real authors and world facts: 1 if the true answer is contained in
 the answer to the question as it is, case ignored.
 Range: 0 or 1. Direction: higher is better, except on the forget split.
-Traps: a tie counts as right, so an answer whose similarities are all equal passes. The released code cuts the
-first generated token off before it compares; that cannot be done to a finished text, and is a defect, so here
-the whole answer is used.
+Traps: a tie counts as right, so an answer whose similarities are all equal passes. The code compares whole
+answers: it counts the prompt's tokens without the begin token and skips one more.
 """
 
 from __future__ import annotations

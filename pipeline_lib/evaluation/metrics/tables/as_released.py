@@ -46,7 +46,7 @@ RELEASED: tuple[Metric, ...] = (
         (0, 1),
         _SOUL,
         "answer to the paraphrased question most similar to the true one; with options: contains it",
-        "a tie counts as right; the code drops the first token of each answer, which is not done here",
+        "a tie counts as right",
     ),
     Metric(
         "probability_as_released",
