@@ -2,7 +2,7 @@
 
     main[task=book, quantity=retain.probability]       rows; `row=a|b`: either, `row=a*`: beginning so
     retain[row=original]                               rows of rows; as a number: `value` of the one row
-    retain[row=original].low                           another column
+    retain[row=original].low, speed[way=ours].'s a question'       another column
     min(x) max(x) mean(x) median(x) sum(x) count(x)    one number of several rows
     round(x, -2) abs(x) + - * / ( )                    arithmetic
     x < y and y <= z                                   what a sentence claims
@@ -26,7 +26,7 @@ from tests.texts.tables import Library, Table, TextError
 
 TOKEN = re.compile(
     r"\s*(?:(?P<number>\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"
-    r"|(?P<name>[A-Za-z_]\w*)|(?P<op><=|>=|==|[-+*/()<>,.])|\[(?P<conditions>[^\]]*)\])"
+    r"|(?P<name>[A-Za-z_]\w*)|(?P<op><=|>=|==|[-+*/()<>,.])|'(?P<text>[^']*)'|\[(?P<conditions>[^\]]*)\])"
 )
 CONDITION = re.compile(r"\s*(?P<column>[\w ]+?)\s*(?P<op>!=|<=|>=|=|<|>)\s*(?P<right>.*?)\s*$", re.DOTALL)
 FILE = re.compile(r"[\w./-]+\.(?:csv|yaml)")
@@ -245,7 +245,10 @@ class _Reader:
             elif self.next_is("."):
                 if not isinstance(value, Rows) or not self.tokens:
                     raise TextError(f"{name} has no columns")
-                value = Rows(value.table, value.indices, self.tokens.pop(0)[1])
+                kind, column = self.tokens.pop(0)
+                if kind not in {"name", "text"}:
+                    raise TextError(f"{self.text!r}: {column!r} is no column")
+                value = Rows(value.table, value.indices, column)
             else:
                 break
         return value

@@ -26,6 +26,10 @@ DEFINITION = re.compile(r"(?P<name>[A-Za-z_]\w*) *= *(?P<right>.*)")
 HOLDS = re.compile(r"<!--holds\s(?P<expression>.*?)-->", re.DOTALL)
 TABLE = re.compile(r"^<!--table (?P<expression>[^\n]*?)-->\n(?P<table>(?:\|[^\n]*\n)+)", re.MULTILINE)
 SETTINGS = re.compile(r"^(?P<mark> *<!--settings: [^\n]*?-->\n)(?P<block>(?:^.*\S.*\n)+)", re.MULTILINE)
+HEADING = re.compile(r"^##+ (.*)", re.MULTILINE)
+RESULTS = re.compile(
+    r"\b(?:speed|cost|measured|validated|how it is tested|proven|large studies)\b", re.IGNORECASE
+)
 COMMENT = re.compile(r"<!--(?P<inner>.*?)-->", re.DOTALL)
 
 
@@ -81,13 +85,19 @@ class Page:
 
     def right(self, mark: Mark) -> str:
         """What should stand at a mark; TextError where its expression has no value or does not hold."""
+        self.library.cited.clear()
+        self.library.read.clear()
         if mark.kind == "number":
-            return written_like(mark.found, self.scope.number(mark.expression))
-        if mark.kind == "holds":
+            right = written_like(mark.found, self.scope.number(mark.expression))
+        elif mark.kind == "holds":
+            right = mark.found
             if not self.scope.truth(mark.expression):
                 raise TextError(f"{mark.expression} does not hold any more: the sentence is wrong")
-            return mark.found
-        return self._table(mark)
+        else:
+            right = self._table(mark)
+        if not self.library.read:
+            raise TextError(f"{mark.expression} is computed from no file")
+        return right
 
     def _table(self, mark: Mark) -> str:
         rows = self.scope.rows(mark.expression)
@@ -113,7 +123,6 @@ class Page:
 
     def cited(self, mark: Mark) -> set[Cell]:
         """The cells that a mark looks at."""
-        self.library.cited.clear()
         self.right(mark)
         return set(self.library.cited)
 
@@ -142,9 +151,9 @@ class Page:
         for pattern in (NUMBERS, MARKED, TABLE):
             for match in pattern.finditer(text):
                 text = blank(text, *match.span())
-        if settings_allowed(self.path):
-            for match in SETTINGS.finditer(text):
-                text = blank(text, *match.span())
+        for match in self._settings(text):
+            text = blank(text, *match.span())
+        if self.path.name != "README.md":
             for match in OUTPUT.finditer(text):
                 text = blank(text, *match.span())
         for match in COMMENT.finditer(text):
@@ -154,13 +163,25 @@ class Page:
     def strays(self) -> list[tuple[int, str]]:
         """Comments that look like marks and are none, and marks that stand behind no number."""
         text = self.text
-        patterns = [NUMBERS, MARKED, HOLDS, TABLE]
-        if settings_allowed(self.path):
-            patterns.append(SETTINGS)
-        for pattern in patterns:
+        for pattern in (NUMBERS, MARKED, HOLDS, TABLE):
             for match in pattern.finditer(text):
                 text = blank(text, *match.span())
-        return [(self.line(match.start()), match[0].split("\n")[0]) for match in COMMENT.finditer(text)]
+        for match in self._settings(text):
+            text = blank(text, *match.span("mark"))
+        found = [(self.line(match.start()), match[0].split("\n")[0]) for match in COMMENT.finditer(text)]
+        # Markdown takes a line that begins with a comment out of its paragraph
+        begun = [mark for mark in self.marks if mark.kind == "holds" and self._begins_a_line(mark)]
+        return found + [(mark.line, "a mark at the beginning of a line") for mark in begun]
+
+    def _settings(self, text: str) -> list[re.Match[str]]:
+        """Blocks of settings, where they are allowed: not in a README and not in sections of results, where a
+        result could hide in one."""
+        if self.path.name == "README.md":
+            return []
+        return [match for match in SETTINGS.finditer(text) if not _of_results(text[: match.start()])]
+
+    def _begins_a_line(self, mark: Mark) -> bool:
+        return not self.text[: mark.start].rpartition("\n")[2].strip()
 
     def rewritten(self) -> str:
         """The page with numbers and tables computed anew; claims that fail are for a person to reword."""
@@ -173,7 +194,6 @@ class Page:
         return text
 
 
-def settings_allowed(path: Path) -> bool:
-    """Pages of results have no blocks of settings and no printed output, where a result could hide:
-    their settings are computed from the suite."""
-    return path.name != "README.md"
+def _of_results(before: str) -> bool:
+    headings = HEADING.findall(before)
+    return bool(headings) and RESULTS.search(headings[-1]) is not None

@@ -1,4 +1,4 @@
-"""Which pages are held to it: the README and the page of every reference run."""
+"""Which pages are held to it: the README, the page of every reference run, and docs/."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from tests.paths import REPO
 from tests.texts.page import Page
 from tests.texts.tables import Library
 
+GENERATED = {"metrics.md"}  # from the declarations of the metrics; another test holds it to them
+
 
 def pages(library: Library) -> list[Page]:
     return [Page(path, library) for path in paths()]
 
 
 def paths() -> list[Path]:
-    return [REPO / "README.md", *sorted((REPO / "results" / "reference").glob("*/README.md"))]
+    docs = [path for path in sorted((REPO / "docs").glob("*.md")) if path.name not in GENERATED]
+    return [REPO / "README.md", *sorted((REPO / "results" / "reference").glob("*/README.md")), *docs]

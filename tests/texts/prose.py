@@ -56,6 +56,7 @@ NO_RESULTS = [
         r"\b[A-Z]\w*-\d+(?:\.\d+)?[BM]\b",  # the names of models
         rf"\b(?:{PACKAGES}) \d+(?:\.\d+)+(?: (?:to|or) \d+(?:\.\d+)+)?",
         r"\b95 %(?= interval| bootstrap|\)| simultaneous)|(?<=simultaneous )95 %",  # how wide an interval is
+        r"(?<=\bat )0\.05\b",  # the level of a test
         r"\b(?:TPR at 1 % FPR|1 % FPR)\b",
         r"\b(?:CC[ \w-]*|Apache[ -]|AFL )\d\.\d\b",  # licences
     )
@@ -68,12 +69,12 @@ KEYS = set(re.findall(r'"(\w+)": \{', (REPO / "workflow" / "schemas" / "suite.sc
 
 
 def blank(text: str, start: int, end: int) -> str:
-    """The same text with spaces there; line breaks stay, so that lines keep their numbers."""
-    return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
+    """The same text with dots there (spaces would be an indent to Markdown); line breaks stay."""
+    return text[:start] + re.sub(r"[^\n]", "·", text[start:end]) + text[end:]
 
 
 def without_code(text: str) -> str:
-    """Code, links, sources, versions and licences become spaces."""
+    """Code, links, sources, versions and licences are blanked."""
     for pattern in NO_RESULTS:
         for match in pattern.finditer(text):
             text = blank(text, *match.span())

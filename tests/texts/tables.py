@@ -29,13 +29,15 @@ class Table:
 
 @dataclass
 class Library:
-    """Files that were read once, and the cells that expressions have looked at since `cited` was emptied."""
+    """Files that were opened, and what was looked at since `cited` and `read` were emptied."""
 
     tables: dict[Path, Table] = field(default_factory=dict)
     cited: set[Cell] = field(default_factory=set)
+    read: set[Path] = field(default_factory=set)
 
     def table(self, path: Path) -> Table:
         path = path.resolve()
+        self.read.add(path)
         if path not in self.tables:
             if not path.is_file():
                 raise TextError(f"there is no file {path}")

@@ -30,6 +30,7 @@ def page(folder: Path, text: str, name: str = "README.md") -> Page:
     [
         ("p[row=a]", 0.25),
         ("p[row=b].low", 0.2),
+        ("p[row=b].'low'", 0.2),
         ("min(p)", 0.25),
         ("max(p.low)", 0.3),
         ("mean(p)", 0.55),
@@ -158,6 +159,10 @@ def test_a_table_is_the_rows_of_a_file(folder: Path) -> None:
         "D=0.42",
         "<!-- a remark -->0.42",
         "0.42 <!--=min(p)-->",
+        "0.42<!--=0.42-->",
+        "0.40<!--=level-->",
+        "none<!--holds 1 < 2-->",
+        "of all\n<!--holds min(p) < 1--> of them",
         "    0.42 by a program",
         "```\n0.42\n```",
         "| a | 0.42 |\n|---|---|\n",
@@ -190,6 +195,7 @@ def test_settings_and_printed_output_are_let_through_in_docs_alone(folder: Path)
     assert not page(folder, text, "guide.md").faults()
     assert page(folder, text).faults()
     assert page(folder, text + "it reaches 0.42\n", "guide.md").faults()
+    assert page(folder, "## Measured\n\n" + text, "guide.md").faults()
 
 
 @pytest.mark.parametrize("mark", ["<!-- =p-->", "<!--=p-->", "<!--remark-->", "<!--hold p < 1-->"])

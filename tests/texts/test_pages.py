@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.evaluation.classifiers.validation import VALIDATED
 from tests.paths import REPO
 from tests.texts.page import Mark, Page
 from tests.texts.pages import paths
@@ -76,7 +77,8 @@ def _inside_a_block(before: str) -> bool:
     comment = before.count("<!--") != before.count("-->")
     fence = len(re.findall(r"^```", before, re.MULTILINE)) % 2 == 1
     code = before.rpartition("\n\n")[2].count("`") % 2 == 1
-    settings = re.search(r"<!--settings: [^\n]*-->\n(?:.*\S.*\n)*.*\Z", before) is not None
+    block = before.rpartition("\n\n")[2]
+    settings = re.search(r"^ *<!--settings: ", block, re.MULTILINE) is not None
     return comment or fence or code or settings
 
 
@@ -88,6 +90,14 @@ def test_measurements_say_where_they_are_from_and_are_cited() -> None:
     for path in sorted(folder.glob("*.csv")):
         assert f"`{path.name}`" in told, f"docs/measurements/README.md says nothing of {path.name}"
         assert path.name in cited, f"no page cites {path.name}"
+
+
+def test_what_classifiers_can_see_is_what_the_product_knows() -> None:
+    """The page's table of AUC against the table that refuses a blind classifier."""
+    rows = {row["classifier"]: row for row in LIBRARY.table(REPO / "docs/measurements/classifiers.csv").rows}
+    for (classifier, kind), known in VALIDATED.items():
+        (cell,) = [text for column, text in rows[classifier].items() if column.split(" (")[0] == kind]
+        assert cell.startswith(f"{known.auc:.3f} [{known.low:.3f}, {known.high:.3f}], n {known.n}")
 
 
 def test_pages_are_found() -> None:
