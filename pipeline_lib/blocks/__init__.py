@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
     Tag,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 # pattern -> what it asks for, in words
@@ -82,9 +83,14 @@ class OnThisMachine:
     unless: str | None = None
 
 
+@dataclass(frozen=True)
+class InsideFolder:
+    """Marks the name of a file within the folder that the same block names, which then is read no further."""
+
+
 _Path = Annotated[Text, AfterValidator(usable_path)]
 PathText = Annotated[_Path, OnThisMachine()]
-InsidePath = Annotated[_Path, AfterValidator(_inside)]  # within a folder that is named elsewhere
+InsidePath = Annotated[_Path, AfterValidator(_inside), InsideFolder()]
 
 # Far beyond any sense; without a bound the products and sums of an estimate would overflow.
 _LARGEST = 1e30
@@ -140,6 +146,13 @@ class Block(BaseModel):
         blocks = {k for k, field in cls.model_fields.items() if isinstance(field.default, Block | dict)}
         return {k: v for k, v in value.items() if not (v is None and k in blocks)}
 
+    def reads(self) -> dict[str, Path] | None:
+        """Files of this machine that this block itself makes its job read, by a name for each.
+
+        None where its fields tell: those marked `OnThisMachine`, or within them those marked `InsideFolder`.
+        """
+        return None
+
 
 def plain(annotation: Any) -> Any:
     """A field's type without its constraints and without `| None`."""
@@ -159,6 +172,17 @@ def choices(annotation: Any) -> dict[str, type[Block]]:
     return {
         tag(member): member for member in members if isinstance(member, type) and issubclass(member, Block)
     }
+
+
+def marks_of(field: FieldInfo) -> Iterator[Any]:
+    """What a field's type is annotated with, also inside `| None`."""
+
+    def within(found: Iterable[Any]) -> Iterator[Any]:
+        for item in found:
+            yield item
+            yield from within(get_args(item))
+
+    return within([*field.metadata, field.annotation])
 
 
 def takes_auto(annotation: Any) -> bool:

@@ -119,13 +119,18 @@ def read_documents(path: Path) -> Iterator[str]:
     Files ending in .gz are unpacked as they are read, so that the first documents of a large file cost
     little. Raises `UserError` for a place without such files, and for a broken line, which it names.
     """
-    files = [path]
-    if path.is_dir():
-        files = sorted({file for pattern in DOCUMENT_FILES for file in path.glob(pattern)})
-        if not files:
-            raise UserError(f"{path}: holds no documents; expected {', '.join(DOCUMENT_FILES)}")
+    files = document_files(path)
+    if not files:
+        raise UserError(f"{path}: holds no documents; expected {', '.join(DOCUMENT_FILES)}")
     for file in files:
         yield from _documents_of(file)
+
+
+def document_files(path: Path) -> list[Path]:
+    """The files of documents in a folder, in the order of their names; any other path is itself the file."""
+    if not path.is_dir():
+        return [path]
+    return sorted({file for pattern in DOCUMENT_FILES for file in path.glob(pattern)})
 
 
 def _documents_of(file: Path) -> Iterator[str]:

@@ -102,10 +102,16 @@ def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
             raise UserError(f"prompts {settings['path']}: expected a JSON-lines file at {path}, found none")
         return path, settings["path"]
     hub, revision = settings["id"], settings["revision"]
-    local = Path(os.environ.get("PIPELINE_DATA", "")) / LOCAL
-    if os.environ.get("PIPELINE_DATA") and hub.endswith("/real-toxicity-prompts") and local.is_file():
+    if local := stand_in(hub):
         return local, f"$PIPELINE_DATA/{LOCAL.as_posix()}"
     return hub_file(hub, revision, FILE), f"{hub}@{revision}"
+
+
+def stand_in(hub: str) -> Path | None:
+    """The file under $PIPELINE_DATA that is read in the place of the hub's; None where there is none."""
+    local = Path(os.environ.get("PIPELINE_DATA", "")) / LOCAL
+    there = os.environ.get("PIPELINE_DATA") and hub.endswith("/real-toxicity-prompts") and local.is_file()
+    return local if there else None
 
 
 def _prompt(row: dict[str, Any], where: str, number: int) -> ToxicityPrompt:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pipeline_lib.blocks import Block, OnThisMachine
+from pipeline_lib.blocks import Block, OnThisMachine, marks_of
 from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.planning.jobs import jobs_of
@@ -41,17 +41,9 @@ def _faults(where: str, block: Block) -> Iterator[str]:
         if isinstance(value, Block):
             yield from _faults(here, value)
         elif isinstance(value, str):
-            found = _marks([*field.metadata, field.annotation])
-            marks = [mark for mark in found if isinstance(mark, OnThisMachine)]
+            marks = [mark for mark in marks_of(field) if isinstance(mark, OnThisMachine)]
             if marks and value not in [mark.unless for mark in marks]:
                 yield from _missing(here, value)
-
-
-def _marks(found: Iterable[Any]) -> Iterator[Any]:
-    """What a field's type is annotated with, also inside `| None`."""
-    for item in found:
-        yield item
-        yield from _marks(get_args(item))
 
 
 def _missing(where: str, value: str) -> Iterator[str]:

@@ -39,6 +39,7 @@ from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, train
 from pipeline_lib.training.sampling import derived_seed
 
+CODE = source_hash(__name__)  # of what runs: the checkout may move on before the job ends
 _ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
 
 
@@ -52,11 +53,13 @@ def run(
     model_dir: Path,
     training_dir: Path,
     checkpoint_dir: Path,
+    inputs: dict[str, str] | None = None,
 ) -> None:
     """Train on the splits that the manifest names for `identity["method"]` and write the model folder.
 
     Where it names none, the model is written as it was loaded. `identity`: suite, task, model, method
-    ("original" or "retrained"), optimizer ("none"), seed.
+    ("original" or "retrained"), optimizer ("none"), seed. `inputs`: the identity of a base model of this
+    machine (planning/identity.py).
     Fine-tuning that diverges is an error: no study can stand on such a model.
     """
     started = time.monotonic()
@@ -98,7 +101,7 @@ def run(
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
         examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"], learn=True)
-        mark = fingerprint(identity, model_settings, finetune, hashes, origin, source_hash(__name__))
+        mark = fingerprint(identity, model_settings, finetune, hashes, origin, inputs, CODE)
         lora, weights = finetune.get("lora"), finetune.get("weights", "fp32")
         if lora:
             adapters.attach(model, **lora, seed=derived_seed(seed, "adapters"))
@@ -145,12 +148,14 @@ def run(
         training=schedule,
         model_settings=model_settings,
         origin=origin,
+        inputs=inputs or {},
         parameters=sum(p.numel() for p in model.parameters()),
         trained_parameters=learning,
         **reduced,
         data={name: hashes[name] for name in names},
         parent=None,
         processes=group.size,
+        code=CODE,
     )
     if not group.writes:
         return

@@ -47,6 +47,8 @@ from pipeline_lib.training.one_shot import one_shot
 from pipeline_lib.training.refresh import Curvature
 from pipeline_lib.training.sampling import derived_seed
 
+CODE = source_hash(__name__)  # of what runs: the checkout may move on before the job ends
+
 
 @dataclass(frozen=True)
 class Unlearned:
@@ -103,7 +105,7 @@ def unlearn_model(
     else:
         # A checkpoint of other settings or other code is not continued.
         depends_on = (identity, objective, optimizer, unlearn, max_length, hashes, parent["weights_sha256"])
-        mark = fingerprint(*depends_on, source_hash(__name__))
+        mark = fingerprint(*depends_on, CODE)
         splits = load_splits(data_dir, ["forget", "retain"])
         data = objective_data(loss, splits, data_dir, tokenizer, prompt_format, max_length, identity["seed"])
         with activations_again(model, unlearn.get("checkpointing", False)):
@@ -129,11 +131,13 @@ def unlearn_model(
         training=unlearn,
         **base_facts(model, base),
         origin=parent["origin"],
+        inputs=parent.get("inputs"),
         parameters=parent["parameters"],
         trained_parameters=learning,
         processes=group.size,
         data={name: hashes[name] for name in ("forget", "retain")},
         parent=parent["weights_sha256"],
+        code=CODE,
     )
     return Unlearned(model, tokenizer, prompt_format, outcome, facts, place, group.writes)
 

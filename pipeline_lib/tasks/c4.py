@@ -11,7 +11,8 @@ from pydantic import Field
 from pipeline_lib.blocks import Block, Count, CountOrZero, HubId, PathText, Revision
 from pipeline_lib.data.locate import expand, hub_file
 from pipeline_lib.data.records import Record
-from pipeline_lib.data.texts import document_records, read_documents
+from pipeline_lib.data.texts import document_files, document_records, read_documents
+from pipeline_lib.errors import UserError
 
 
 class C4(Block):
@@ -32,11 +33,22 @@ class C4(Block):
         """Where the documents are, and what to call that place."""
         if self.path is not None:
             return expand(self.path), self.path
-        shared = os.environ.get("PIPELINE_DATA")
-        if shared and (Path(shared) / "c4").is_dir():
-            return Path(shared) / "c4", "$PIPELINE_DATA/c4"
+        if shared := self._stand_in():
+            return shared, "$PIPELINE_DATA/c4"
         name = f"en/c4-train.{self.shard:05d}-of-01024.json.gz"
         return hub_file(self.hub, self.revision, name), f"{self.hub}@{self.revision}/{name}"
+
+    def _stand_in(self) -> Path | None:
+        shared = os.environ.get("PIPELINE_DATA")
+        return Path(shared) / "c4" if shared and (Path(shared) / "c4").is_dir() else None
+
+    def reads(self) -> dict[str, Path]:
+        """The documents' files on this machine."""
+        try:
+            place = self._stand_in() if self.path is None else expand(self.path)
+        except UserError:  # a variable that is not set
+            place = None
+        return {file.name: file for file in ([] if place is None else document_files(place))}
 
     def load(self, prompt_units: int, max_units: int, tokenizer: Any = None) -> tuple[list[Record], str]:
         """(records, origin); see `document_records` for the units and what is passed over."""

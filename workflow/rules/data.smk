@@ -35,6 +35,7 @@ rule prepare_data:
         **small(),
     params:
         task=lambda wildcards: SUITE.tasks[wildcards.task].data_settings(),
+        inputs=own_data,
         code=lambda wildcards: [
             source_hash("pipeline_lib.steps.prepare_data"),
             source_hash(f"pipeline_lib.tasks.{SUITE.tasks[wildcards.task].source}"),

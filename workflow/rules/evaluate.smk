@@ -18,6 +18,7 @@ rule evaluate:
     params:
         evaluation=evaluation_settings("records"),
         embedder=evaluation_settings("embedder"),
+        inputs=own_evaluation("embedder"),
         equal_retain=equal_retain,
         max_length=max_length,
         device=DEVICE,
@@ -46,6 +47,7 @@ rule standard_benchmarks:
         **asked("standard_benchmarks"),
     params:
         benchmarks=evaluation_settings("benchmarks"),
+        inputs=own_evaluation("benchmarks"),
         batch=evaluation_setting("max_tokens_per_batch"),
         device=DEVICE,
         work=lambda wildcards: str(OUT / "checkpoints/benchmarks" / RUN).format(
@@ -75,6 +77,7 @@ rule judge:
         classifier=toxicity_setting("classifier"),
         prompts=toxicity_setting("prompts"),
         labelled=toxicity_setting("labelled"),
+        inputs=own_evaluation("toxicity"),
         code=source_hash("pipeline_lib.steps.judge"),
     script:
         "../scripts/judge.py"
@@ -98,6 +101,7 @@ rule toxicity:
         **asked("toxicity"),
     params:
         toxicity=evaluation_settings("toxicity"),
+        inputs=own_evaluation("toxicity"),
         as_released=evaluation_setting("as_released"),
         batch=evaluation_setting("max_tokens_per_batch"),
         compute=evaluation_setting("compute"),

@@ -21,6 +21,7 @@ rule finetune:
         model=lambda wildcards: SUITE.models[wildcards.model].model_dump(
             exclude={"shape"}
         ),
+        inputs=own_model,
         finetune=lambda wildcards: SUITE.finetune_of(wildcards.task).model_dump(),
         device=DEVICE,
         checkpoint=lambda wildcards: str(OUT / "checkpoints" / ANCHOR).format(

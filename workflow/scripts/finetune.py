@@ -10,6 +10,7 @@ with job(snakemake):
         finetune.run,
         identity=snakemake.params.identity,
         model_settings=snakemake.params.model,
+        inputs=snakemake.params.inputs,
         finetune=snakemake.params.finetune,
         device=snakemake.params.device,
         data_dir=Path(snakemake.input.manifest).parent,

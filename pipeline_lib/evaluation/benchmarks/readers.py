@@ -106,12 +106,12 @@ def _documents(
 
 def _local_file(name: str, local: Sequence[str], folder: str | None) -> Path | None:
     """The file under `folder` (it must be there) or `$PIPELINE_DATA` (it may be)."""
-    root = expanded_folder(folder) if folder is not None else Path(os.environ.get("PIPELINE_DATA", ""))
-    if folder is None and not os.environ.get("PIPELINE_DATA"):
+    shared = os.environ.get("PIPELINE_DATA")
+    if folder is None and not shared:
         return None
-    for file in local:
-        if (root / file).is_file():
-            return root / file
+    root = Path(str(shared)) if folder is None else expanded_folder(folder)
+    if found := _first_of(root, local):
+        return found
     if folder is None:
         return None
     instead = ""
@@ -121,6 +121,23 @@ def _local_file(name: str, local: Sequence[str], folder: str | None) -> Path | N
         f"benchmark {name}: expected {' or '.join(local)} in {root}, found nothing of the name.{instead} "
         "Leave the folder out to download the data from the hub."
     )
+
+
+def _first_of(root: Path, local: Sequence[str]) -> Path | None:
+    return next((root / file for file in local if (root / file).is_file()), None)
+
+
+def files_at_hand(names: Sequence[str], folder: str | None, shots: int) -> dict[str, Path]:
+    """The files of these benchmarks on this machine by their names there, as `load_benchmark` finds them."""
+    try:
+        root = expanded_folder(folder) if folder is not None else Path(os.environ["PIPELINE_DATA"])
+    except (UserError, KeyError):
+        return {}
+    tasks = [benchmark(name) for name in names]
+    wanted = [task.local for task in tasks]
+    wanted += [(task.shots[0],) for task in tasks if shots and task.shots is not None]
+    found = [path for local in wanted if (path := _first_of(root, local))]
+    return {path.relative_to(root).as_posix(): path for path in found}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -93,11 +93,18 @@ def _locate(hub: str, revision: str, file: str, folder: str | None) -> tuple[Pat
         if not path.is_file():
             raise UserError(f"PKU-SafeRLHF: expected the file {path}, found none. Check `folder` and `file`.")
         return path, f"{folder}/{file}"
-    shared = os.environ.get("PIPELINE_DATA")
-    for name in (file, PAIRS) if shared else ():
-        if (Path(str(shared)) / FOLDER / name).is_file():
-            return Path(str(shared)) / FOLDER / name, f"$PIPELINE_DATA/{FOLDER}/{name}"
+    if copy := stand_in(file):
+        root, name = copy
+        return root / name, f"$PIPELINE_DATA/{FOLDER}/{name}"
     return hub_file(hub, revision, file), f"{hub}@{revision}/{file}"
+
+
+def stand_in(file: str) -> tuple[Path, str] | None:
+    """The folder under $PIPELINE_DATA that is read in the place of the hub's, and the file in it."""
+    shared = os.environ.get("PIPELINE_DATA")
+    root = Path(shared or "") / FOLDER
+    present = [name for name in (file, PAIRS) if shared and (root / name).is_file()]
+    return (root, present[0]) if present else None
 
 
 def _divide(found: Pairs, wanted: dict[str, int], seed: int, origin: str) -> dict[str, list[Record]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from pipeline_lib.blocks import Count, CountOrZero, Faults, HubId, InsidePath, P
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.c4 import C4
-from pipeline_lib.tasks.detox.load import load
+from pipeline_lib.tasks.detox.load import load, stand_in
 
 
 class Settings(TaskSettings):
@@ -69,6 +70,13 @@ class Settings(TaskSettings):
         }
         held_out = SplitSize(self.holdout, 15, answer, longest, 1, "none")
         return sizes | dict.fromkeys(holdout_split(self.holdout), held_out)
+
+    def reads(self) -> dict[str, Path] | None:
+        """The copy of the pairs on this machine, where the suite names no folder."""
+        if self.folder is not None:
+            return None
+        copy = stand_in(self.file)
+        return {} if copy is None else {copy[1]: copy[0] / copy[1]}
 
     def has_retrained(self) -> bool:
         return self.learned

@@ -66,10 +66,7 @@ def load(
     """
     if forget not in RETAIN_OF:
         raise UserError(f"forget: expected one of {', '.join(RETAIN_OF)}, found {forget!r}")
-    wanted = files_of(forget) | files_of(RETAIN_OF[forget])
-    for name in QUESTION_SPLITS:
-        wanted |= files_of(name)
-    files, origin = tofu_files(wanted, hub=hub, revision=revision, folder=folder)
+    files, origin = tofu_files(files_needed(forget), hub=hub, revision=revision, folder=folder)
     retain = read_split(RETAIN_OF[forget], files)
     unseen = retain[len(retain) - holdout_authors * ROWS_PER_AUTHOR :]
     retain = retain[: len(retain) - len(unseen)]
@@ -119,6 +116,11 @@ def _with_alternatives(records: list[Record], path: Path) -> list[Record]:
     return [replace(record, alternatives=found[record.prompt.strip()]) for record in records]
 
 
+def files_needed(forget: str) -> set[str]:
+    """Names of the files (without `.json`) of a whole task."""
+    return set().union(*(files_of(name) for name in (forget, RETAIN_OF[forget], *QUESTION_SPLITS)))
+
+
 def files_of(split: str) -> set[str]:
     """Names of the files (without `.json`) that `read_split` needs for a split."""
     if split in QUESTION_SPLITS:
@@ -135,7 +137,7 @@ def tofu_files(
 ) -> tuple[dict[str, Path], str]:
     """Paths of the files, and where they are from: `folder`, else `$PIPELINE_DATA/tofu`, else the hub."""
     names = sorted(names)
-    root = _local_folder(folder)
+    root = local_folder(folder)
     if root is None:
         return {name: hub_file(hub, revision, f"{name}.json") for name in names}, f"{hub}@{revision}"
     files = {name: root / f"{name}.json" for name in names}
@@ -221,7 +223,8 @@ def _author_numbers(retain_authors: int | list[int]) -> list[int]:
     return numbers
 
 
-def _local_folder(folder: str | None) -> Path | None:
+def local_folder(folder: str | None) -> Path | None:
+    """`folder`, which must exist, else that under $PIPELINE_DATA; None where the hub's files are read."""
     if folder is not None:
         return expanded_folder(folder)
     root = Path(os.environ.get("PIPELINE_DATA", "")) / "tofu"

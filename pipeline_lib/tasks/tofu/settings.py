@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline_lib.blocks import Count, CountOrZero, HubId, PathText, Revision
+from pipeline_lib.data.locate import expand
 from pipeline_lib.data.splits import Task
+from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
-from pipeline_lib.tasks.tofu.load import AUTHOR_SPLITS, RETAIN_OF, ROWS_PER_AUTHOR, load
+from pipeline_lib.tasks.tofu.load import (
+    AUTHOR_SPLITS,
+    RETAIN_OF,
+    ROWS_PER_AUTHOR,
+    files_needed,
+    load,
+    local_folder,
+)
 
 
 class Settings(TaskSettings):
@@ -33,6 +43,20 @@ class Settings(TaskSettings):
         description="JSON lines of {question, alternatives: [...]} for the forget set: other answers for DPO "
         "and AltPO, which TOFU itself does not have. `$VARIABLES` in the path are expanded",
     )
+
+    def reads(self) -> dict[str, Path]:
+        """TOFU's files of these splits on this machine, and the file of other answers."""
+        try:
+            root = local_folder(self.folder)
+            alternatives = None if self.alternatives is None else expand(self.alternatives)
+        except UserError:  # not there now
+            return {}
+        files = (
+            {}
+            if root is None
+            else {f"{name}.json": root / f"{name}.json" for name in files_needed(self.forget)}
+        )
+        return files | ({} if alternatives is None else {"alternatives": alternatives})
 
     def has_alternatives(self) -> bool:
         return self.alternatives is not None
