@@ -5,46 +5,36 @@ Nothing is claimed without a test that supports it, adjusted for all that were m
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import (
-    LIKELIHOOD_DISTANCE,
-    LIKELIHOOD_QUALITY,
-    RATIO_DISTANCE,
-    RATIO_QUALITY,
-    Measure,
-    axes,
-)
+from pipeline_lib.reporting.finding import Finding, percent, with_interval
+from pipeline_lib.reporting.forgetting import like_retrained, what_was_forgotten
+from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
 
 ATTACK = "mia_loss_auc"
+HELD_OUT = Measure("holdout", "probability")
+BROKEN = 0.5  # of the held-out records' probability before unlearning
 SHARES = (  # (split, metric, words before the numbers), each where the task has it
-    ("forget", "extraction_rate", "Share of the texts to be forgotten of which a long run is recited"),
-    ("unseen", "extraction_rate", "The same for texts that unlearning never saw"),
+    (
+        "unseen",
+        "extraction_rate",
+        "Share of the texts that unlearning never saw of which a long run is recited",
+    ),
     ("forget", "safe_preference", "Share of the prompts to which the safe answer is the likelier one"),
     ("unseen", "safe_preference", "The same for prompts that unlearning never saw"),
     ("toxicity", "mean_toxicity", "Mean toxicity score of the answers (100 %: as toxic as can be)"),
 )
-HIGH_CLIPPING = 0.9  # from here on nearly every coordinate moves by the same amount, as in Signum
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A sentence and, where it counts cases, the cases."""
-
-    text: str
-    cases: tuple[str, ...] = ()
+HIGH_CLIPPING = 0.9  # above it nearly every coordinate moves by the same amount, as in Signum
 
 
 def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     """What may be said about one task and model."""
     summary = Summary(inputs)
     rows = [row for row in inputs.rows_of(task, model) if not row.anchor]
-    said = [_anchors(summary, task, model), _like_retrained(summary, task, model, rows)]
+    said = [what_was_forgotten(summary, task, model, rows), _anchors(summary, task, model)]
+    said += [like_retrained(summary, task, model, rows)]
     said += [_share(summary, task, model, rows, *share) for share in SHARES]
     said += [_membership(summary, task, model, rows)]
     said += _comparisons(family(summary, task, model))
@@ -62,8 +52,8 @@ def _anchors(summary: Summary, task: str, model: str) -> Finding | None:
     if not (before and kept):
         return None
     said = (
-        f"Before unlearning, {_named(forgetting)} is {_value(before)} and {_named(utility)} "
-        f"{_value(kept)}{_aim(kept)}"
+        f"Before unlearning, {_named(forgetting)} is {with_interval(before)} and {_named(utility)} "
+        f"{with_interval(kept)}{_aim(kept)}"
     )
     if retrained is None:
         goal = f"a method works when it moves it{_way(before)} and keeps utility"
@@ -72,8 +62,8 @@ def _anchors(summary: Summary, task: str, model: str) -> Finding | None:
             f"{_named(forgetting)} should go: {goal}."
         )
     aim, rest = summary.estimate(retrained, *forgetting), summary.estimate(retrained, *utility)
-    level = f"{_named(forgetting)} is {_value(aim)} and " if aim and not _distant(forgetting) else ""
-    there = f"; with the retrained model, {level}{_named(utility)} is {_value(rest)}" if rest else ""
+    level = f"{_named(forgetting)} is {with_interval(aim)} and " if aim and not _distant(forgetting) else ""
+    there = f"; with the retrained model, {level}{_named(utility)} is {with_interval(rest)}" if rest else ""
     goal = "D towards 0" if _distant(forgetting) else "the one to the level of the retrained model"
     return Finding(f"{said}{there}. A method works when it brings {goal} and keeps utility.")
 
@@ -97,32 +87,6 @@ def _way(e: Estimate) -> str:
     return {True: " up", False: " down", None: ""}[e.higher_is_better]
 
 
-def _like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
-    """TOFU's criterion: the test of forget quality does not reject at 5 %."""
-    if summary.has(task, model, *RATIO_QUALITY):
-        quality, what = RATIO_QUALITY, "truth ratios"
-    elif summary.has(task, model, *LIKELIHOOD_QUALITY):
-        quality, what = LIKELIHOOD_QUALITY, "likelihoods"
-    else:
-        return None
-    parts = []
-    for row in rows:
-        p = summary.by_seed(row, *quality)
-        passed = sum(value > math.log10(0.05) for value in p.values())
-        if passed:
-            parts.append(f"{style.row_label(row)} ({passed} of {len(row.seeds)} seeds)")
-    if not parts:
-        return Finding(
-            f"In no run are the {what} of the forget set statistically like those of the retrained "
-            "model (KS p > 0.05)."
-        )
-    return Finding(
-        f"{what.capitalize()} that a KS test cannot tell from the retrained model's (p > 0.05): "
-        f"{', '.join(parts)}. Passing the test is not proof of forgetting: with few questions it has little "
-        "power."
-    )
-
-
 def _share(
     summary: Summary, task: str, model: str, rows: list[Row], split: str, metric: str, said: str
 ) -> Finding | None:
@@ -133,14 +97,10 @@ def _share(
         return None
     retrained = summary.inputs.retrained(task, model)
     level = summary.estimate(retrained, split, metric) if retrained else None
-    there = f", {_percent(level.value)} in the retrained model" if level else ""
-    low, high = (f"{_percent(value)} ({name})" for value, name in (min(found), max(found)))
+    there = f", {percent(level.value)} in the retrained model" if level else ""
+    low, high = (f"{percent(value)} ({name})" for value, name in (min(found), max(found)))
     after = low if len(found) == 1 else f"{low} to {high}"
-    return Finding(f"{said}: {_percent(before.value)} before unlearning{there}; after unlearning {after}.")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return Finding(f"{said}: {percent(before.value)} before unlearning{there}; after unlearning {after}.")
 
 
 def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
@@ -156,11 +116,25 @@ def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Fin
     known = style.number(before.value, 2)
     level = f" and {style.number(after.value, 2)} in the retrained model" if after else ""
     aim = "the retrained model's" if after else "0.5"
+    broken = _broken_holdout(summary, task, model, rows)
+    moved = (
+        " It says nothing of rows that made the held-out records, which nobody asked to unlearn, less than "
+        f"half as likely as before: {', '.join(broken)}."
+        if broken
+        else ""
+    )
     return Finding(
         f"Membership inference by loss tells the forget set from held-out records with an AUC of {known} "
         f"before unlearning{level}; after unlearning {lowest} to {highest}. "
-        f"What is far from {aim}, on either side, shows that the records were there."
+        f"What is far from {aim}, on either side, shows that the records were there.{moved}"
     )
+
+
+def _broken_holdout(summary: Summary, task: str, model: str, rows: list[Row]) -> list[str]:
+    """Rows that damaged the non-members: an AUC compares two sets, and there both have moved."""
+    before = summary.estimate(summary.inputs.original(task, model), *HELD_OUT)
+    after = [(row, summary.estimate(row, *HELD_OUT)) for row in rows]
+    return [style.row_label(row) for row, e in after if before and e and e.value < BROKEN * before.value]
 
 
 def _comparisons(entries: list[Comparison]) -> list[Finding]:
@@ -229,7 +203,7 @@ def _clipping(inputs: Inputs, rows: list[Row]) -> Finding | None:
     if not shares:
         return None
     listed = ", ".join(f"{style.row_label(row)} {100 * e.value:.0f} %" for row, e in shares)
-    high = any(e.value >= HIGH_CLIPPING for _, e in shares)
+    high = any(e.value > HIGH_CLIPPING for _, e in shares)
     note = (
         " Above 90 % a row is second order by name only: it moves like the sign of momentum (Signum)."
         if high
@@ -239,13 +213,16 @@ def _clipping(inputs: Inputs, rows: list[Row]) -> Finding | None:
 
 
 def _time(inputs: Inputs, rows: list[Row]) -> Finding | None:
-    second = [e.value for row in rows if row.order == "SO" and (e := relative_time_estimate(inputs, row))]
-    if not second:
+    """Only with an interval over seeds: one timing is no finding. The cost table has all timings."""
+    timed = [(e, row) for row in rows if row.order == "SO" and (e := relative_time_estimate(inputs, row))]
+    found = [
+        f"{style.row_label(row)} {style.number(e.value, 2)} {style.interval(e.low, e.high, 2)}"
+        for e, row in timed
+        if e.low is not None
+    ]
+    if not found:
         return None
-    low, high = style.number(min(second), 2), style.number(max(second), 2)
-    times = low if low == high else f"{low} to {high}"
-    return Finding(f"Second-order unlearning took {times} times as long as AdamW's (means over seeds).")
-
-
-def _value(e: Estimate) -> str:
-    return f"{style.number(e.value)} {style.interval(e.low, e.high)}".strip()
+    return Finding(
+        "Training time over AdamW's with the same method and seed (mean and 95 % interval over seeds, which "
+        f"holds what else the machine did): {', '.join(found)}."
+    )

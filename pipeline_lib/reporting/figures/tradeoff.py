@@ -67,7 +67,7 @@ def draw(inputs: Inputs) -> Figure:
         for name, (colour, marker) in ANCHOR_MARKS.items()
     ]
     if any(judged[study][0] in DISTANCES for study in shown):
-        anchors.append(Patch(color=BAND, label="like retrained (KS p > 0.05)"))
+        anchors.append(Patch(color=BAND, label="not told from retrained (KS p > 0.05)"))
     say_left_out(
         figure,
         [style.study_label(*study) for study in inputs.studies if study not in shown],

@@ -29,12 +29,12 @@ FAR = 1e30  # ends of the curves, beyond any panel
 CAPTION = (
     "R of a question is the probability of the paraphrased right answer over the (geometric) mean "
     "probability of the wrong answers, each per token. Curves: share of questions with at most this R, all "
-    "seeds together. A method that really forgets lies on the grey curve of `retrained`; right of it, the "
-    "model still knows the answers; left of it, it avoids them. D: Kolmogorov-Smirnov distance to "
-    "`retrained`, mean over seeds. A task without wrong answers has no R: its panels show the mean negative "
-    "log-likelihood of the forget answers' tokens, where a method that forgets lies on the curve of "
-    "`retrained` again, and one that still knows the texts left of it. A task that cannot have a `retrained` "
-    "is left out."
+    "seeds together. A method that forgets lies on the grey curve of `retrained`. The dotted curve of "
+    "`original` shows on which side a model lies that knows the answers; a curve on the other side of "
+    "`retrained` avoids them, which is a trace too. Where `original` and `retrained` lie together, the panel "
+    "cannot show forgetting. D: Kolmogorov-Smirnov distance to `retrained`, mean over seeds. A task without "
+    "wrong answers has no R: its panels show the mean negative log-likelihood of the forget answers' tokens, "
+    "read in the same way. A task that cannot have a `retrained` is left out."
 )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline_lib.reporting import style
+from pipeline_lib.reporting.forgetting import doubts
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, MIX, Summary
@@ -31,7 +34,15 @@ MATCHED = (  # where the study asks for them
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    return metric_tables(inputs, _columns)
+    summary = Summary(inputs)
+    return [
+        replace(table, notes=(*table.notes, *_blind(doubts(summary, table.task, table.model))))
+        for table in metric_tables(inputs, _columns)
+    ]
+
+
+def _blind(found: list[str]) -> list[str]:
+    return [f"No row of this table can be said to forget: {'; '.join(found)}."] if found else []
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:

@@ -1,0 +1,250 @@
+"""What the report says of forgetting, its thresholds and its words, each from numbers of the test's own."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.reporting.catalog import REPORT_NEEDS
+from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables import build_table
+from tests.reporting.study import OPTIMIZERS, Study
+
+SEEDS = (1, 2, 3)
+ROWS = [("NPO", optimizer) for optimizer in OPTIMIZERS]
+Values = dict[
+    tuple[str, str], float | tuple[float, float, float]
+]  # (method, optimizer) -> every seed, or each
+
+
+def numbers(**of_metric: Values) -> dict[tuple[str, str, int, str, str], float]:
+    """{"forget__probability": {("NPO", "adamw"): 0.4}} and so on, spread over the seeds."""
+    found = {}
+    for name, values in of_metric.items():
+        split, metric = name.split("__")
+        for (method, optimizer), value in values.items():
+            for seed, at in zip(SEEDS, value if isinstance(value, tuple) else (value,) * 3, strict=True):
+                found[method, optimizer, seed, split, metric] = at
+    return found
+
+
+def everywhere(original: float, retrained: float, unlearned: float) -> Values:
+    return {("original", "none"): original, ("retrained", "none"): retrained} | dict.fromkeys(ROWS, unlearned)
+
+
+KNOWN = {
+    "forget__rouge_l_recall": everywhere(0.9, 0.3, 0.6),
+    "forget__probability": everywhere(0.9, 0.2, 0.4),
+    "forget__forget_quality_log10": everywhere(-9.0, 0.0, -5.0),
+}
+
+
+def said(root: Path, values: dict[str, Values], **more: Any) -> list[str]:
+    """Every line that the report says, its cases too."""
+    made = numbers(**(KNOWN | values))
+    study = Study(root, methods={"NPO": 0.8}, diverged={}, numbers=made, **more).write()
+    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
+    return [line for finding in found for line in (finding.text, *finding.cases)]
+
+
+def line(lines: list[str], words: str) -> str:
+    (found,) = [text for text in lines if words in text]
+    return found
+
+
+def test_what_was_forgotten_comes_first(root: Path) -> None:
+    # (0.9 - 0.75) / (0.9 - 0.3) = 25 % gone; Sophia's (0.9 - 0.15) / 0.6 = 125 %: below `retrained`.
+    recall = KNOWN["forget__rouge_l_recall"] | {("NPO", "adamw"): 0.75, ("NPO", "sophia"): 0.15}
+    first = said(root, {"forget__rouge_l_recall": recall})[0]
+    assert first == (
+        "What was forgotten: the share of the forget answers' words that the model says is 90 % before "
+        "unlearning and 30 % in the retrained model; after unlearning 15 % (NPO + Sophia) to 75 % (NPO + "
+        "AdamW). Of what the retrained model does not say, 25 % (NPO + AdamW) to 125 % (NPO + Sophia) is "
+        "gone. More than 100 % is less than a model that never saw the data says."
+    )
+
+
+def test_nothing_is_over_forgotten_at_the_level_of_retrained(root: Path) -> None:
+    first = said(root, {"forget__rouge_l_recall": everywhere(0.9, 0.3, 0.3)})[0]
+    assert "100 % (NPO + AdamW) to 100 % (NPO + Sophia (published)) is gone." in first
+    assert "More than" not in first and "cannot show" not in first
+
+
+def _without_retrained(root: Path, taught: list[str], values: dict[str, Values], **more: Any) -> str:
+    study = Study(root, methods={"NPO": 0.8}, diverged={}, numbers=numbers(**(KNOWN | values)), **more)
+    study.anchors = ("original",)  # type: ignore[misc]
+    study.write()
+    manifest = study.manifest() | {"finetune": {"target": taught}}
+    (root / "data" / study.task / "manifest.json").write_text(json.dumps(manifest))
+    return findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)[0].text
+
+
+def test_without_a_retrained_model_all_that_was_known_counts(root: Path) -> None:
+    # (0.9 - 0.6) / 0.9 = 33 %
+    assert _without_retrained(root, ["forget"], {}) == (
+        "What was forgotten: the share of the forget answers' words that the model says is 90 % before "
+        "unlearning; after unlearning 60 % (NPO + AdamW) to 60 % (NPO + Sophia (published)). Of it, 33 % "
+        "(NPO + AdamW) to 33 % (NPO + Sophia (published)) is gone."
+    )
+
+
+def test_words_of_a_model_that_was_taught_nothing_are_no_copies(root: Path) -> None:
+    """What it recites at length is: a book that it knew before the study."""
+    assert _without_retrained(root, [], {}).startswith("Before unlearning, ")
+
+
+def test_what_a_base_model_recites_counts(root: Path) -> None:
+    recited = {"forget__extraction_rate": everywhere(0.8, 0.0, 0.2)}
+    first = _without_retrained(root, [], recited, more={("forget", "extraction_rate"): 0.2})
+    assert "a long run is recited is 80 % before unlearning; after unlearning 20 %" in first
+
+
+def test_one_row_is_no_span(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.reporting.study.OPTIMIZERS", {"adamw": OPTIMIZERS["adamw"]})
+    monkeypatch.setattr("tests.reporting.test_findings.ROWS", [("NPO", "adamw")])
+    assert "after unlearning 60 % (NPO + AdamW). Of what" in said(root, {})[0]
+
+
+def test_a_test_at_five_per_cent(root: Path) -> None:
+    """p = 0.049 is told apart and 0.051 is not, seed by seed."""
+    quality = KNOWN["forget__forget_quality_log10"] | {
+        ("NPO", "adamw"): tuple(math.log10(p) for p in (0.049, 0.051, 0.6)),
+        ("NPO", "signum"): math.log10(0.049),
+    }
+    text = line(said(root, {"forget__forget_quality_log10": quality}), "KS test cannot tell")
+    assert text.startswith(
+        "Truth ratios that a KS test cannot tell from the retrained model's (p > 0.05): NPO + AdamW (2 of "
+        "3 seeds). The same test tells `original` from it in 3 of 3 seeds. Passing the test is not proof"
+    )
+    assert "Signum" not in text
+
+
+def test_no_row_passes(root: Path) -> None:
+    assert line(said(root, {}), "statistically like") == (
+        "In no run are the truth ratios of the forget set statistically like those of the retrained model "
+        "(KS p > 0.05). The same test tells `original` from it in 3 of 3 seeds."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (
+            {
+                "forget__forget_quality_log10": everywhere(-9.0, 0.0, 0.0)
+                | {("original", "none"): (-9, -1.2, -9)}
+            },
+            "`original` itself passes the test (in 1 of 3 seeds its truth ratios are not told from those "
+            "of the retrained model, KS p > 0.05)",
+        ),
+        (
+            {"forget__probability": everywhere(0.2, 0.2, 0.1) | {("original", "none"): (0.9, 0.2, 0.19)}},
+            "`original` does not know the forget set (in 2 of 3 seeds it gives the answers no more "
+            "probability than the retrained model does)",
+        ),
+        (
+            {"forget__truth_ratio_probability": everywhere(0.49, 0.4, 0.4)},
+            "the right answers are less likely than the wrong ones before unlearning already (truth ratio "
+            "below 1), so that a low truth ratio shows nothing",
+        ),
+    ],
+    ids=["passes", "ignorant", "below one"],
+)
+def test_a_study_that_cannot_show_forgetting_says_so_first(
+    root: Path, values: dict[str, Values], why: str
+) -> None:
+    """And no row then forgets, in the findings or under the main table, whatever its p-value."""
+    passing = {"forget__forget_quality_log10": everywhere(-9.0, 0.0, 0.0)} | values
+    more = {("forget", "truth_ratio_probability"): 0.6} if "forget__truth_ratio_probability" in values else {}
+    lines = said(root, passing, more=more)
+    assert lines[0].endswith(f"This study cannot show forgetting: {why}.")
+    assert not [text for text in lines if "KS test cannot tell" in text]
+    assert line(lines, "No row is said to be like the retrained model")
+    study = Study(root, methods={"NPO": 0.8}, diverged={})
+    (table,) = build_table("main", Inputs(study.paths("runs.json", "metrics.csv", "manifest.json")))
+    assert table.notes[-1] == f"No row of this table can be said to forget: {why}."
+
+
+def test_a_truth_ratio_of_one_or_more_is_no_doubt(root: Path) -> None:
+    values = {"forget__truth_ratio_probability": everywhere(0.5, 0.4, 0.4)}
+    assert "cannot show" not in said(root, values, more={("forget", "truth_ratio_probability"): 0.6})[0]
+
+
+def test_one_timing_is_no_finding(root: Path) -> None:
+    study = Study(root, methods={"NPO": 0.8}, seeds=(1,), diverged={}, slower=0.001).write()
+    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
+    assert not [finding for finding in found if "time" in finding.text]
+
+
+def test_time_comes_with_its_interval(root: Path) -> None:
+    # Ratios 53/40, 54/40, 55/40: mean 1.35, s = 0.025, half width 4.3027 * 0.025 / sqrt(3) = 0.0621.
+    text = line(said(root, {}, slower=0.001), "Training time")
+    assert text.startswith("Training time over AdamW's with the same method and seed (mean and 95 % interval")
+    assert "NPO + Sophia 1.35 [1.29, 1.41]" in text and "NPO + AdamW" not in text
+
+
+@pytest.mark.parametrize(("share", "high"), [(0.899, False), (0.901, True)])
+def test_a_row_is_second_order_by_name_above_ninety_per_cent(
+    root: Path, share: float, high: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = {name: OPTIMIZERS[name] for name in ("adamw", "sophia")}
+    monkeypatch.setattr("tests.reporting.study.OPTIMIZERS", one | {"sophia": (*one["sophia"][:4], share)})
+    monkeypatch.setattr("tests.reporting.test_findings.ROWS", [("NPO", name) for name in one])
+    monkeypatch.setattr(
+        "tests.reporting.study.Study._training",
+        _flat(share),
+    )
+    text = line(
+        said(root, {}), "Share of coordinates at the limit of the second-order update: NPO + Sophia 90 %."
+    )
+    assert text.endswith("it moves like the sign of momentum (Signum).") == high
+
+
+MEMBERSHIP = {"forget__mia_loss_auc": everywhere(0.98, 0.5, 0.7) | {("NPO", "signum"): 0.2}}
+
+
+def _membership(root: Path, held_out: Values) -> str:
+    more = {("forget", "mia_loss_auc"): 0.5, ("holdout", "probability"): 0.1}
+    return line(said(root, MEMBERSHIP | {"holdout__probability": held_out}, more=more), "Membership")
+
+
+def test_membership(root: Path) -> None:
+    """The held-out records may become half as likely as they were (0.1), and no less."""
+    assert _membership(root, everywhere(0.1, 0.1, 0.05)) == (
+        "Membership inference by loss tells the forget set from held-out records with an AUC of 0.98 "
+        "before unlearning and 0.50 in the retrained model; after unlearning 0.20 (NPO + Signum) to 0.70 "
+        "(NPO + Sophia (published)). What is far from the retrained model's, on either side, shows that "
+        "the records were there."
+    )
+
+
+def test_an_auc_against_broken_non_members_is_none(root: Path) -> None:
+    text = _membership(root, everywhere(0.1, 0.1, 0.06) | {("NPO", "signum"): 0.049})
+    assert text.endswith(
+        "It says nothing of rows that made the held-out records, which nobody asked to unlearn, less than "
+        "half as likely as before: NPO + Signum."
+    )
+
+
+def _flat(share: float) -> Any:
+    """The study's own training log, with the same clipped share at every step."""
+    whole = Study._training
+
+    def training(self: Study, method: str, optimizer: str, seed: int) -> None:
+        whole(self, method, optimizer, seed)
+        if optimizer == "sophia":
+            path = self.place("training", method, optimizer, seed) / "steps.jsonl"
+            path.write_text(
+                "\n".join(_with_share(text, share) for text in path.read_text().splitlines()) + "\n"
+            )
+
+    return training
+
+
+def _with_share(text: str, share: float) -> str:
+    return json.dumps(json.loads(text) | {"clipped_share": share})
