@@ -16,5 +16,6 @@ def pages(library: Library) -> list[Page]:
 
 
 def paths() -> list[Path]:
-    docs = [path for path in sorted((REPO / "docs").glob("*.md")) if path.name not in GENERATED]
-    return [REPO / "README.md", *sorted((REPO / "results" / "reference").glob("*/README.md")), *docs]
+    docs = [path for path in sorted((REPO / "docs").rglob("*.md")) if path.name not in GENERATED]
+    runs = sorted((REPO / "results" / "reference").glob("*/README.md"))
+    return [REPO / "README.md", REPO / "config" / "README.md", *runs, *docs]

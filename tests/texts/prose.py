@@ -40,7 +40,7 @@ WORD = rf"(?i:\b(?:{'|'.join(WORDS)}))"
 MARKED = re.compile(rf"(?P<number>{NUMBER}|{WORD})<!--=(?P<expression>.*?)-->", re.DOTALL)
 RESULT = re.compile(
     r"(?<![\w.])(?:"
-    r"\d[\d,]*\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+|\d{1,3}(?:,\d{3})+"
+    r"\d[\d,]*\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+\b|\d{1,3}(?:,\d{3})+"
     r"|\d+(?=\s?%|\stimes|\sof\s(?:the\s)?\d|-fold))"
 )
 PACKAGES = (
