@@ -33,7 +33,9 @@ $(STAMP):
 	@echo "Setting up $(VENV) from requirements.lock with $$($(PYTHON) --version). This happens once and takes a few minutes."
 	@rm -f $(VENV)/.installed-*
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@sed '/# alone$$/d' requirements.lock > $(VENV)/with-what-they-require.txt
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -r $(VENV)/with-what-they-require.txt
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -74,7 +76,8 @@ lock: ## renew requirements.lock from the ranges in pyproject.toml
 	$(LOCK_PYTHON) -m venv "$$fresh/venv"; \
 	"$$fresh/venv/bin/python" -m pip install -qq --disable-pip-version-check $(LOCK_WITH) setuptools --editable '.[dev,slurm]'; \
 	"$$fresh/venv/bin/python" -m pip freeze --all --exclude pip --exclude-editable > "$$fresh/all"; \
-	{ sed -n '/^#/p' requirements.lock; sed 's/+.*//' "$$fresh/all" | grep -Ev '^(nvidia-|cuda-|triton==)'; } > "$$fresh/lock"; \
+	{ sed -n '/^#/p' requirements.lock; sed 's/+.*//' "$$fresh/all" | grep -Ev '^(nvidia-|cuda-|triton==|torchvision==)' \
+		| sed -E 's/^(backpack|curvlinops)-for-pytorch==.*/&  # alone/'; } > "$$fresh/lock"; \
 	cp "$$fresh/lock" requirements.lock
 	@echo "requirements.lock is new. Bring environment.yml in step, then: make check test"
 

@@ -58,7 +58,7 @@ def read_lock() -> tuple[dict[str, str], list[str]]:
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("#"):
             continue
-        found = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([\w.!]+)(?:\s*;.*)?", line)
+        found = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([\w.!]+)(?:\s*;.*|  # alone)?", line)
         if found is None:
             faults.append(f"requirements.lock: {line!r} is not `name==version`; no other source is trusted")
         else:

@@ -34,7 +34,7 @@ def locked() -> dict[str, str]:
     pins = {}
     for line in (REPO / "requirements.lock").read_text().splitlines():
         if line and not line.startswith("#"):
-            requirement = Requirement(line)
+            requirement = Requirement(line.removesuffix("  # alone"))
             (specifier,) = requirement.specifier
             assert specifier.operator == "==" and "*" not in specifier.version, f"not an exact pin: {line}"
             pins[canonicalize_name(requirement.name)] = specifier.version
@@ -78,6 +78,8 @@ def test_the_lock_is_closed() -> None:
         seen.add(str(requirement))
         if name.startswith(("nvidia-", "cuda-")) or name == "triton":
             continue  # torch pins its CUDA packages itself
+        if name == "torchvision":
+            continue  # of a package that is installed alone: see the lock's head
         assert name in pins, f"{name} is required by a locked package, but is not in requirements.lock"
         for line in importlib.metadata.requires(name) or []:
             inner = Requirement(line)
@@ -86,6 +88,10 @@ def test_the_lock_is_closed() -> None:
                 todo.append(inner)
             elif "extra" not in str(inner.marker):
                 elsewhere.add(canonicalize_name(inner.name))
+    apart = [
+        line for line in (REPO / "requirements.lock").read_text().splitlines() if line.endswith("# alone")
+    ]
+    assert [line.partition("==")[0] for line in apart] == ["backpack-for-pytorch", "curvlinops-for-pytorch"]
     needed = {canonicalize_name(Requirement(line).name) for line in seen} | elsewhere
     assert set(pins) <= needed, f"nothing requires {sorted(set(pins) - needed)}: make lock"
 
