@@ -1,7 +1,8 @@
 """Numbers as they stand in Markdown: how they are found, how they are written, and which need no source.
 
 What counts as a result until it is shown to be none: a decimal, a power of ten (3e-5), a percentage, a number
-with a thousands comma, `8 times`, `3 of 40`. Other integers are results only where they carry a mark.
+with a thousands comma, `8 times`, `3 of 40`, `12 MiB`. Other integers are results only where they are
+marked.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ DIGITS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 NUMBER = rf"(?:(?<![\w)\]])[-+−])?(?:{DIGITS})"
 WORD = rf"(?i:\b(?:{'|'.join(WORDS)}))"
 MARKED = re.compile(rf"(?P<number>{NUMBER}|{WORD})<!--=(?P<expression>.*?)-->", re.DOTALL)
+UNIT = "GB|MB|KB|GiB|MiB|KiB|GFLOP|ms|s|seconds?|minutes?|hours?|nats"
 RESULT = re.compile(
     r"(?<![\w.])(?:"
     r"\d[\d,]*\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+\b|\d{1,3}(?:,\d{3})+"
-    r"|\d+(?=\s?%|\stimes|\sof\s(?:the\s)?\d|-fold))"
+    rf"|\d+(?=\s?%|\stimes\b|\sof\s(?:the\s)?\d|-fold|\s(?:{UNIT})\b))"
 )
 PACKAGES = (
     "Python|torch|transformers|snakemake|lm-eval|lm-evaluation-harness|alt-profanity-check|bitsandbytes"

@@ -156,6 +156,8 @@ def test_a_table_is_the_rows_of_a_file(folder: Path) -> None:
         "1,198 words",
         "three rows, 52 of 75 of them",
         "9 times as fast",
+        "it takes 40 MiB",
+        "after 12 minutes",
         "D=0.42",
         "<!-- a remark -->0.42",
         "0.42 <!--=min(p)-->",
