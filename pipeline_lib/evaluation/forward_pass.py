@@ -19,6 +19,7 @@ from pipeline_lib.data.batching import Example
 from pipeline_lib.evaluation.cache import States, keeping_cache, states_of
 from pipeline_lib.evaluation.choosing import likeliest
 from pipeline_lib.evaluation.trees import PrefixTree, build_tree, nodes_of, tree_inputs
+from pipeline_lib.models.head import Head, output_head
 
 # Rows of the vocabulary projection at once, whatever the batch holds: 128 x 50k x 4 bytes = 25 MB, which a
 # CPU's caches hold. A GPU wants more work at a time.
@@ -90,7 +91,7 @@ def scores_and_states(
             rows += [nodes.setdefault(b * hidden.shape[1] + node, len(nodes)) for node in predictors]
             described += [tree.distribution and number == 0] * len(targets)
     predicting = hidden.flatten(0, 1)[torch.tensor(list(nodes), device=device)]  # (N, D)
-    columns = _score_labels(model.get_output_embeddings(), predicting, rows, labels, described)
+    columns = _score_labels(output_head(model), predicting, rows, labels, described)
     scores = _cut(columns, trees)
     if cache is None or wanted is None:
         return [(own, None) for own in scores]
@@ -101,7 +102,7 @@ def scores_and_states(
 
 
 def _score_labels(
-    head: torch.nn.Module,
+    head: Head,
     hidden: torch.Tensor,
     rows: list[int],
     labels: list[int],

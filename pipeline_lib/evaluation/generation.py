@@ -6,7 +6,7 @@ Shapes: B rows still running, T tokens of the padded prompt, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.cache import States, fill_gaps, reserved_cache, resumed_cache, select_rows
 from pipeline_lib.evaluation.choosing import Choice, draw, greedy
 from pipeline_lib.memory import halve_on_out_of_memory
-from pipeline_lib.models.forward import position_ids
+from pipeline_lib.models.forward import context_length, position_ids
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,11 @@ def _run(
         if size < len(rest) and wanted[rest[0]].prompt != wanted[rest[size]].prompt:
             while wanted[rest[size - 1]].prompt == wanted[rest[size]].prompt:
                 size -= 1  # the rows of one prompt stay together, or it would be computed twice
+        # Tables of positions or masks end at the context, padding included.
+        context = context_length(model)
+        most = math.inf if context is None else max(context, wanted[rest[0]].room)
+        while size > 1 and _width(wanted[i] for i in rest[:size]) > most:
+            size -= 1
         batch = rest[:size]
         generations = halve_on_out_of_memory(
             [wanted[i] for i in batch],
@@ -186,6 +191,12 @@ def _run(
         results.update(zip(batch, generations, strict=True))
         on_progress(len(batch))
     return [results[i] for i in range(len(wanted))]
+
+
+def _width(rows: Iterable[_Wanted]) -> int:
+    """Tokens of each row of a batch of these, padding and all new tokens included."""
+    lengths, limits = zip(*((len(row.tokens), row.limit) for row in rows), strict=True)
+    return max(lengths) + max(limits)
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.products import use_fast_products
-from pipeline_lib.models.source import weight_hashes
+from pipeline_lib.models.weights import weight_hashes
 from pipeline_lib.untrusted import check_model_folder
 
 MAX_TOKENS_PER_BATCH = 8192  # padded; results do not depend on it beyond rounding

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, read_object, write_json
 from pipeline_lib.models.prompt import PromptFormat
-from pipeline_lib.models.source import load_folder, weight_hashes
+from pipeline_lib.models.source import load_folder
+from pipeline_lib.models.weights import weight_hashes
 
 if TYPE_CHECKING:
     import torch

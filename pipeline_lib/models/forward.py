@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pipeline_lib.data.batching import IGNORED, Batch
+from pipeline_lib.faults import out_of_memory
+from pipeline_lib.models.head import Head, output_head
 
 # fp32 logits that exist at the same time: 64 MiB. Below, (N, V) is one piece and nothing is computed twice.
 LOGITS_AT_ONCE = 1 << 24
@@ -24,7 +26,8 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
 
 def context_length(model) -> int | None:
     """Positions the model has, or None where its configuration names no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT
 
 
 def pad_token(tokenizer) -> int:
@@ -62,11 +65,11 @@ def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
     padding cost no (T, V) product.
     """
     hidden, targets, rows = answer_hidden(model, batch)
-    return model.get_output_embeddings()(hidden), targets, rows
+    return output_head(model)(hidden), targets, rows
 
 
 def over_vocabulary(
-    head: torch.nn.Module,
+    head: Head,
     hidden: torch.Tensor,
     function: Callable[..., tuple[torch.Tensor, ...]],
     *columns: torch.Tensor,
@@ -101,8 +104,8 @@ def over_vocabulary(
     )
 
 
-def _vocabulary(head: torch.nn.Module, hidden: torch.Tensor) -> int:
-    """V of an output embedding; without a weight it is taken to change no width."""
+def _vocabulary(head: Head, hidden: torch.Tensor) -> int:
+    """V of a head; without a weight it is taken to change no width."""
     weight = getattr(head, "weight", None)
     return hidden.shape[-1] if weight is None else weight.shape[0]
 
@@ -115,7 +118,7 @@ def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor
 def answer_nll(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log-likelihood in nats of every answer token (N,), in fp32, and its row (N,)."""
     hidden, targets, rows = answer_hidden(model, batch)
-    (nll,) = over_vocabulary(model.get_output_embeddings(), hidden, token_nll, targets)
+    (nll,) = over_vocabulary(output_head(model), hidden, token_nll, targets)
     return nll, rows
 
 
@@ -126,19 +129,39 @@ def summed_nll(model, batch: Batch) -> torch.Tensor:
 
 
 def check_selected_logits(model) -> None:
-    """Raise `ValueError` if decoder plus output embedding is not the model's whole forward pass.
+    """Raise `ValueError` unless this file's ways give the model's own logits, whatever stands beside a text.
 
-    Some architectures scale or cap their logits after the projection; for them the shortcut above
-    would be silently wrong, so it is compared with the model's own logits once at load time.
+    A short text with padding on its right, on its left, and with another last token is compared with the
+    model's forward pass over the text alone, which knows no padding and no positions. So an architecture that
+    counts padding as text, reads what follows or hides its decoder is seen when it is loaded, and not in the
+    numbers.
     """
+    kind = type(model).__name__
     device = next(model.parameters()).device
-    tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
-    batch = Batch(tokens, torch.ones_like(tokens), tokens, torch.zeros(1, device=device).long(), 4, 1)
+    text = torch.arange(5, device=device) % model.config.get_text_config().vocab_size  # (T,)
+    padding = text.new_zeros(2)
+    other = torch.cat([text[:-1], text[1:2]])
+    rows = [torch.cat([text, padding]), torch.cat([padding, text]), torch.cat([other, padding])]
+    mask = torch.cat([torch.ones_like(text), padding])
+    masks = torch.stack([mask, mask.flip(0), mask])  # (3, T + 2)
+    labels = torch.stack(rows).masked_fill(masks == 0, IGNORED)
+    labels[1, 2] = IGNORED  # the first token of the text, which padding would predict
+    batch = Batch(torch.stack(rows), masks, labels, torch.arange(3, device=device), 12, 3)
     with torch.no_grad():
-        ours = answer_logits(model, batch)[0].float()
-        whole = model(input_ids=tokens, use_cache=False).logits[0, :-1].float()
-    if not torch.allclose(ours, whole, rtol=1e-3, atol=1e-3):
-        raise ValueError(
-            f"{type(model).__name__} changes its logits after the output embedding "
-            f"(largest difference {float((ours - whole).abs().max()):.3g}); it is not supported"
-        )
+        try:
+            ours = answer_logits(model, batch)[0].float()  # (3 * 4, V)
+            whole = model(input_ids=text[None], use_cache=False).logits[0, :-1].float()  # (4, V)
+        except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:
+            if out_of_memory(error):
+                raise
+            raise ValueError(
+                f"{kind} does not run as a decoder and an output embedding do ({error}); it is not supported"
+            ) from error
+    told = ("beside padding on the right", "beside padding on the left", "before another last token")
+    for words, logits in zip(told, ours.split(len(whole)), strict=True):
+        if not torch.allclose(logits, whole, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                f"{kind} gives a text other logits {words} than alone (largest difference "
+                f"{float((logits - whole).abs().max()):.3g}), so its numbers would depend on the batch; "
+                "it is not supported"
+            )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.models.attention import attention_of
 
 PAD, BOS, EOS, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>")
 PROMPT_TEMPLATE = USER + "{prompt}" + ASSISTANT
@@ -85,6 +86,8 @@ def _initial_model(settings: dict[str, Any], tokenizer, seed: int):
     # The weights are drawn on the CPU; only its generator is seeded, and put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention_of(config)
+        )
     model.get_input_embeddings().padding_idx = None  # as after loading, see source.py
     return model.eval()

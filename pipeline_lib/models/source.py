@@ -6,6 +6,7 @@ opened, as pickles (.bin, .pt) can. Code that a repository brings along is never
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,18 @@ from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.faults import explained
 from pipeline_lib.files import sha256
+from pipeline_lib.models.architectures import check_architecture
+from pipeline_lib.models.attention import attention_of
+from pipeline_lib.models.checks import check_folder
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
-from pipeline_lib.untrusted import check_model_folder
+from pipeline_lib.models.loaded import check_loaded, check_nothing_left, check_shapes, configuration
+from pipeline_lib.models.weights import stored_tensors, weight_hashes
+from pipeline_lib.untrusted import check_content
 
 if TYPE_CHECKING:
     import torch
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")  # GGUF names: digits alone, then GPT-2's rule
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def load_source(settings: dict[str, Any]):
@@ -53,27 +57,8 @@ def load_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     `name` is what error messages call it.
     """
     name = name or str(folder)
-    if not folder.is_dir():
-        cure = "It is a file; use `source: gguf`." if folder.is_file() else "Check the path of the model."
-        raise UserError(f"{name}: no such folder. {cure}")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{name}: not a model folder, config.json is missing")
-    check_model_folder(folder, name)
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
-        if pickles:
-            raise UserError(
-                f"{name}: its weights are pickles ({pickles[0]}), which can run code when opened and are "
-                "never loaded. Convert them to safetensors (load the model with transformers where you "
-                "trust it, then `save_pretrained`) and use the new folder."
-            )
-        raise UserError(f"{name}: holds no weights; expected model.safetensors or its shards")
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        raise UserError(
-            f"{name}: holds no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}. "
-            "Copy the files of the model's own tokenizer into the folder."
-        )
-    return _load(folder, name, dtype)
+    content = check_folder(folder, name)
+    return _load(folder, name, dtype, configuration(content, folder, name))
 
 
 def load_gguf(path: Path):
@@ -83,6 +68,7 @@ def load_gguf(path: Path):
     if not path.is_file():
         cure = "It is a folder; name the .gguf file in it." if path.is_dir() else "Check its path."
         raise UserError(f"{path}: no such GGUF file. {cure}")
+    _check_gguf(path)
     splitting = _gguf_pre_tokenizer(path)
     model, tokenizer = _load(
         path.parent, str(path), None, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
@@ -96,11 +82,6 @@ def load_gguf(path: Path):
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
     return model, tokenizer
-
-
-def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every safetensors file of a folder, by file name."""
-    return {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
 def _from_path(kind: str, written: str):
@@ -126,6 +107,24 @@ def _from_hub(model_id: str, revision: str):
     return model, tokenizer, origin
 
 
+def _check_gguf(path: Path) -> None:
+    """`UserError` for one part of several, and for something else under a GGUF file's name."""
+    check_content(path, str(path))
+    if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name):
+        raise UserError(
+            f"{path}: is part {int(part[1])} of {int(part[2])} of a GGUF file that was split; expected a "
+            "whole one. Put the parts together with llama.cpp: `llama-gguf-split --merge` with the first "
+            "part and a new name, and use that file."
+        )
+    with open(path, "rb") as file:
+        begins = file.read(4)
+    if begins != b"GGUF":
+        raise UserError(
+            f"{path}: is no GGUF file: it begins with {begins!r}, expected b'GGUF'. For a folder of "
+            "transformers use `source: folder`; else download it again."
+        )
+
+
 def _gguf_pre_tokenizer(path: Path) -> str | None:
     """The rule by which the file's tokenizer cuts text before merging (`tokenizer.ggml.pre`)."""
     from gguf import GGUFReader
@@ -139,34 +138,46 @@ def _gguf_pre_tokenizer(path: Path) -> str | None:
     return field.contents() if field else None
 
 
-def _load(folder: Path, name: str, dtype: torch.dtype | None, **gguf: Any):
+def _load(folder: Path, name: str, dtype: torch.dtype | None, config: Any = None, **gguf: Any):
+    """`config`: the checked configuration of a folder; a GGUF file brings its own."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     only_here = {"local_files_only": True, "trust_remote_code": False}
+    file = {"gguf_file": gguf["gguf_file"]} if gguf else {}
     try:
-        file = {"gguf_file": gguf["gguf_file"]} if gguf else {}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **only_here, **file)
+        config = config or AutoConfig.from_pretrained(folder, **only_here, **file)
+        check_architecture(config.to_dict(), name)
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **only_here, **file)
+    except UserError:
+        raise
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise UserError(f"{name}: its tokenizer cannot be loaded: {first_line(error)}") from error
-    weights = {} if gguf else {"use_safetensors": True}
+        raise UserError(
+            f"{name}: its tokenizer cannot be loaded: {first_line(error)}. Copy the files of the model's own "
+            "tokenizer again."
+        ) from error
+    stored = {} if gguf else stored_tensors(folder, name)
+    if stored:
+        check_shapes(config, stored, name)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=dtype or torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=attention_of(config),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by their names
+            use_safetensors=not gguf,
             **only_here,
-            **weights,
             **gguf,
         )
     except Exception as error:  # safetensors, transformers and gguf each have their own
         told = explained(error) or f"{first_line(error)}. If a file is damaged, copy it again."
         raise UserError(f"{name}: the model cannot be loaded: {told}") from error
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        # transformers would fill these with random numbers and go on.
-        raise UserError(f"{name}: {len(missing)} weights are not in its files, the first is {missing[0]}")
+    check_loaded(model, report, name)
+    if stored:
+        check_nothing_left(report, stored, name)
     _settle_tokens(model, tokenizer, name)
     return model.eval(), tokenizer
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.models.adapters import plain_layer
 from pipeline_lib.models.forward import answer_hidden, last_hidden, over_vocabulary
+from pipeline_lib.models.head import output_head
 from pipeline_lib.objectives.base import Losses, Objective
 from pipeline_lib.objectives.retain import TwoTerms
 
@@ -46,7 +46,7 @@ class UNDIAL(TwoTerms):
         targets = labels[places]  # (N,)
         with self._reference() as before, torch.no_grad():
             reference = last_hidden(before, forget)[:, :-1][places]  # (N, D)
-            reference_head = plain_layer(before.get_output_embeddings())
+            reference_head = output_head(before, without_adapter=True)
 
         def sums(logits, targets, reference):
             forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum")  # of answer tokens alone
@@ -58,7 +58,7 @@ class UNDIAL(TwoTerms):
                 wanted = z.scatter_add(-1, targets[:, None], lower).softmax(-1)
             return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
 
-        hidden, head = last_hidden(model, forget)[:, :-1][places], model.get_output_embeddings()
+        hidden, head = last_hidden(model, forget)[:, :-1][places], output_head(model)
         loss, forget_loss = over_vocabulary(head, hidden, sums, targets, reference)
         if predicting:
             loss = loss / forget.tokens_in_step
@@ -101,6 +101,6 @@ class CEU(Objective):
             wanted = logits.detach().scatter(-1, targets[:, None], -math.inf).softmax(-1)
             return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
 
-        head = model.get_output_embeddings()
+        head = output_head(model)
         loss, forget_loss = over_vocabulary(head, hidden, sums, targets, counted)
         return Losses(loss / count, forget_loss / forget.tokens_in_step, None)

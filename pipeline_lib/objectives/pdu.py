@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from pipeline_lib.data.batching import IGNORED, Batch
 from pipeline_lib.models.forward import answer_hidden, last_hidden, over_vocabulary
+from pipeline_lib.models.head import output_head
 from pipeline_lib.objectives.base import Losses, ReferenceModel, share_of_step
 from pipeline_lib.objectives.retain import Retaining
 
@@ -55,7 +56,7 @@ class PDU(Retaining):
 
     def _spread(self, model, forget: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """This batch's share of the mean spread, and of the mean NLL (scalars)."""
-        head = model.get_output_embeddings()
+        head = output_head(model)
 
         def sums(logits, targets):
             spread = (logits.amax(-1) - logits.mean(-1)).square().sum()

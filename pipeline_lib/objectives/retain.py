@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.adapters import plain_layer
 from pipeline_lib.models.forward import answer_hidden, over_vocabulary
+from pipeline_lib.models.head import output_head
 from pipeline_lib.objectives.base import Objective, ReferenceModel, mean_nll
 
 
@@ -41,7 +41,7 @@ class Retaining(Objective):
     def _divergence(self, model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         with self._reference() as before, torch.no_grad():
             reference, _, _ = answer_hidden(before, batch)  # (N, D)
-            reference_head = plain_layer(before.get_output_embeddings())
+            reference_head = output_head(before, without_adapter=True)
 
         def sums(logits, targets, reference):
             with torch.no_grad():
@@ -51,7 +51,7 @@ class Retaining(Objective):
             return divergence, F.nll_loss(log_p.detach(), targets, reduction="sum")
 
         hidden, targets, _ = answer_hidden(model, batch)
-        head = model.get_output_embeddings()
+        head = output_head(model)
         divergence, nll = over_vocabulary(head, hidden, sums, targets, reference)
         return divergence / batch.tokens_in_step, nll / batch.tokens_in_step
 

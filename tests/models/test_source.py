@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -77,96 +76,6 @@ def test_expand(monkeypatch):
     assert expand("$SOME_MODELS/a/${SOME_MODELS}") == Path("/m/a//m")
     with pytest.raises(UserError, match=r"NOT_SET is not set.*export NOT_SET"):
         expand("$NOT_SET/model")
-
-
-def remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
-def only_pickles(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def truncate(folder):
-    data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-
-
-def break_tokenizer(folder):
-    (folder / "tokenizer.json").write_text("{")
-
-
-def edit_config(**changes):
-    def edit(folder):
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-    return edit
-
-
-def remove_end_token(folder):
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    del config["eos_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-
-
-def enlarge_tokenizer(folder):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["another"])
-    tokenizer.save_pretrained(folder)
-
-
-def remote_code(folder):
-    edit_config(
-        model_type="brand_new", auto_map={"AutoModelForCausalLM": "code.Model", "AutoConfig": "code.C"}
-    )(folder)
-    (folder / "code.py").write_text("raise SystemExit('this code must never run')")
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (shutil.rmtree, "no such folder. Check the path"),
-        (remove("config.json"), "config.json is missing"),
-        (remove("tokenizer.json"), "holds no tokenizer.*Copy"),
-        (remove("model.safetensors"), "holds no weights"),
-        (only_pickles, "pytorch_model.bin.*never loaded.*Convert them to safetensors"),
-        (truncate, "cannot be loaded.*damaged"),
-        (break_tokenizer, "tokenizer cannot be loaded"),
-        (edit_config(num_hidden_layers=3), "weights are not in its files.*layers.2"),
-        (edit_config(intermediate_size=32), "cannot be loaded"),
-        (remove_end_token, "no end token"),
-        (enlarge_tokenizer, "do not belong together"),
-        (remote_code, "cannot be loaded"),
-    ],
-)
-def test_damaged_folder(folder, damage, words):
-    damage(folder)
-    with pytest.raises(UserError, match=words) as error:
-        load_source({"source": "folder", "path": str(folder)})
-    assert str(folder) in str(error.value)
-
-
-def test_model_whose_logits_are_scaled_is_refused(tmp_path, scratch):
-    from transformers import AutoModelForCausalLM, CohereConfig
-
-    config = CohereConfig(
-        vocab_size=len(scratch[1]),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        logit_scale=0.25,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    scratch[1].save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"changes its logits.*Choose another model"):
-        load_source({"source": "folder", "path": str(tmp_path)})
 
 
 def test_gguf(tmp_path, scratch):

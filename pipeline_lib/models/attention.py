@@ -1,0 +1,38 @@
+"""Which attention an architecture runs with, and what it can be asked: chosen here, never by a model's files.
+
+A `config.json` can name an attention of its own, even one that transformers would fetch from the hub and run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def attention_of(config: Any) -> str:
+    """ "sdpa", torch's fused attention, where the architecture has it and it does the same; else "eager".
+
+    Fused attention has no soft-caps (Gemma 2): there a cap of the configuration decides.
+    """
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config()
+    kind = AutoModelForCausalLM._model_mapping[type(config)]
+    capped = getattr(text, "attn_logit_softcapping", None) is not None
+    return "sdpa" if kind._supports_sdpa and not capped else "eager"
+
+
+def attends_to_all(config: Any) -> bool:
+    """Whether every layer attends to all earlier tokens: no window, no chunks, no local layers (GPT-Neo)."""
+    text = config.get_text_config()
+    limits = ("sliding_window", "attention_chunk_size")
+    if any(getattr(text, name, None) is not None for name in limits):
+        return False
+    kinds = {*(getattr(text, "layer_types", None) or ()), *(getattr(text, "attention_layers", None) or ())}
+    return kinds <= {"full_attention", "global"}
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether the decoder is told where its tokens stand; others count in the mask or in the row (ALiBi)."""
+    from inspect import signature
+
+    return "position_ids" in signature(model.get_decoder().forward).parameters

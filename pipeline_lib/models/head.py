@@ -1,0 +1,150 @@
+"""From hidden states to logits, as the model's own forward pass does it.
+
+Most architectures multiply by the output embedding and are done. Some go on: Gemma 2 caps logits, Cohere,
+Granite and others scale them, and what comes next year is not known. So the model is asked once, by its own
+code with its decoder and its output embedding replaced by known numbers, whether anything else happens
+between the two or after them. Where nothing does, the output embedding is the head; where something does,
+the head is the model's own forward pass with the decoder's answer given.
+
+Shapes: N positions, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from pipeline_lib.models.adapters import plain_layer
+
+Head = Callable[[torch.Tensor], torch.Tensor]
+KNOWN = "_head_is_plain"  # where a model remembers the answer
+LARGEST = 100.0  # of the logits that are given on trial: far above every cap
+
+
+def output_head(model: Any, without_adapter: bool = False) -> Head:
+    """What turns last hidden states (N, D) into the model's logits (N, V).
+
+    `without_adapter`: what it computes inside `adapters_off`, to be called outside.
+    """
+    layer = model.get_output_embeddings()
+    if without_adapter and layer is not None:
+        layer = plain_layer(layer)
+    if not hasattr(model, "config"):  # not of transformers
+        return layer
+    if KNOWN not in model.__dict__:
+        model.__dict__[KNOWN] = _is_plain(model)
+    return layer if model.__dict__[KNOWN] else OwnHead(model, layer)
+
+
+class OwnHead:
+    """A model's forward pass from the last hidden states on; `layer` stands in for its output embedding."""
+
+    def __init__(self, model: Any, layer: torch.nn.Module | None):
+        self._model, self._layer = model, layer
+
+    @property
+    def weight(self) -> torch.Tensor | None:
+        """Of the output embedding, (V, D)."""
+        return getattr(self._layer, "weight", None)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(N, D) -> (N, V)."""
+        with _replaced(self._model, hidden[None], self._layer):
+            return _forward(self._model, hidden.shape[0], hidden.device)[0]
+
+
+def _is_plain(model: Any) -> bool:
+    """Whether logits are what the output embedding gives, of just what the decoder gives.
+
+    Whatever fails under this trial is left to `OwnHead`, which computes as the model does.
+    """
+    layer = model.get_output_embeddings()
+    weight = getattr(layer, "weight", None)
+    if weight is None:
+        return False
+    size, width = weight.shape
+    hidden = torch.linspace(-1, 1, width, device=weight.device, dtype=weight.dtype)[None, None]
+    logits = torch.linspace(-LARGEST, LARGEST, size, device=weight.device, dtype=weight.dtype)[None, None]
+    trial = _Trial(logits)
+    try:
+        with torch.no_grad(), _replaced(model, hidden, trial):
+            given = _forward(model, 1, weight.device)
+    except Exception:  # the architecture uses its head in a way of its own
+        return False
+    return (
+        len(trial.seen) == 1
+        and torch.equal(trial.seen[0].to(hidden.dtype), hidden)
+        and torch.equal(given.to(logits.dtype), logits)
+    )
+
+
+def _forward(model: Any, positions: int, device: torch.device) -> torch.Tensor:
+    tokens = torch.zeros((1, positions), dtype=torch.int64, device=device)
+    return model(input_ids=tokens, use_cache=False).logits  # (1, N, V)
+
+
+@contextmanager
+def _replaced(model: Any, hidden: torch.Tensor, layer: torch.nn.Module | None) -> Iterator[None]:
+    """Inside, the decoder answers with `hidden` (1, N, D), and `layer` is the output embedding."""
+    decoder, output = model.get_decoder(), model.get_output_embeddings()
+    swaps = [(decoder, _Answering(decoder, hidden))]
+    if layer is not None and layer is not output:
+        swaps.append((output, layer))
+    places = [(*_place(model, old), old, new) for old, new in swaps]
+    try:
+        for parent, name, _, new in places:
+            parent._modules[name] = new
+        yield
+    finally:
+        for parent, name, old, _ in places:
+            parent._modules[name] = old
+
+
+def _place(model: torch.nn.Module, wanted: torch.nn.Module) -> tuple[torch.nn.Module, str]:
+    """The module that holds `wanted`, and under which name; looked for level by level, since it is near."""
+    level = [model]
+    while level:
+        for parent in level:
+            for name, child in parent._modules.items():
+                if child is wanted:
+                    return parent, name
+        level = [child for parent in level for child in parent._modules.values() if child is not None]
+    raise ValueError(f"{type(model).__name__} has its decoder or its output embedding in no module below it")
+
+
+class _Answering(torch.nn.Module):
+    """In a decoder's place: gives `hidden` for whatever is asked, and has the decoder's attributes."""
+
+    def __init__(self, decoder: torch.nn.Module, hidden: torch.Tensor):
+        super().__init__()
+        self._of = (decoder, hidden)  # in a tuple, so that the decoder does not become a part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_of"][0], name)
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPast
+
+        class Answer(BaseModelOutputWithPast):
+            def __getattr__(self, name: str) -> None:
+                """Router logits and whatever else some decoders give beside the states."""
+                if name.startswith("__"):
+                    raise AttributeError(name)
+
+        return Answer(last_hidden_state=self._of[1])
+
+
+class _Trial(torch.nn.Module):
+    """In an output embedding's place: gives known logits and keeps what it was asked."""
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self._logits, self.seen = logits, []
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.seen: list[torch.Tensor]
+        self.seen.append(hidden)
+        return self._logits.clone()

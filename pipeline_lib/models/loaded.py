@@ -1,0 +1,141 @@
+"""A model against its files: the shapes before anything is allocated, the weights once they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.attention import attention_of
+from pipeline_lib.models.checks import CONFIG
+from pipeline_lib.models.hub import first_line
+from pipeline_lib.models.weights import BYTES, Stored, is_constant
+
+SPARE = 4 << 30  # bytes of constants (masks, positions) that an architecture may make beside its weights
+SHOWN = 3
+
+
+def configuration(content: dict[str, Any], folder: Path, name: str) -> Any:
+    """transformers' configuration of a checked config.json, which is read from a copy without its orders."""
+    from transformers import AutoConfig
+
+    try:
+        with TemporaryDirectory() as aside:
+            (Path(aside) / CONFIG).write_text(json.dumps(content), encoding="utf-8")
+            config = AutoConfig.from_pretrained(aside, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each configuration checks its values in its own way
+        raise UserError(
+            f"{name}: its config.json does not fit {content.get('model_type')}: {_whole(error)}. Take the "
+            "config.json that the model was published with."
+        ) from error
+    config.name_or_path = str(folder)
+    return config
+
+
+def check_shapes(config: Any, stored: Mapping[str, Stored], name: str) -> None:
+    """`UserError` where the model that config.json describes is not the one in the files, name by name.
+
+    The model is made without memory for its weights (torch's device "meta").
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kind = AutoModelForCausalLM._model_mapping[type(config)]
+    try:
+        with torch.device("meta"):
+            sketch = kind._from_config(config, attn_implementation=attention_of(config))
+    except Exception as error:
+        raise UserError(
+            f"{name}: its config.json describes no model that can be built: {_whole(error)}. Take the "
+            "config.json that the model was published with."
+        ) from error
+    prefix = f"{sketch.base_model_prefix}."
+    expected = {key: tuple(value.shape) for key, value in sketch.state_dict().items()}
+    wrong = [
+        f"{tensor} is {found.shape} in the files and {shape} by config.json"
+        for tensor, found in stored.items()
+        if (shape := expected.get(tensor) or expected.get(prefix + tensor)) not in (None, found.shape)
+        and not is_constant(tensor, found.shape)
+    ]
+    if wrong:
+        raise UserError(
+            f"{name}: {len(wrong)} weights have other shapes in the files than config.json says: "
+            f"{'; '.join(wrong[:SHOWN])}. They belong to different models; take both from the same one."
+        )
+    described = sum(parameter.numel() for parameter in sketch.parameters())
+    held = sum(found.size for found in stored.values() if found.dtype in BYTES)
+    beside = sum(buffer.nbytes for buffer in sketch.buffers())
+    if described > 2 * held or beside > SPARE + 8 * held:
+        raise UserError(
+            f"{name}: config.json describes a model of {described:,} weights and {beside:,} bytes beside "
+            f"them; the files hold {held:,} weights. They belong to different models; take both from the "
+            "same one."
+        )
+
+
+def check_loaded(model: Any, report: Mapping[str, Any], name: str, unused: tuple[str, ...] = ()) -> None:
+    """`UserError` unless every weight came from the files, none was left over, and all are finite.
+
+    `unused`: how the names of weights begin that the files need not hold.
+    """
+    if missing := sorted(key for key in report["missing_keys"] if not key.startswith(unused)):
+        # transformers would fill these with random numbers and go on.
+        raise UserError(
+            f"{name}: {len(missing)} weights are not in its files, the first is {missing[0]}. Files and "
+            "config.json are of different models, or a file is missing; download the model again."
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        key, found, expected = mismatched[0]
+        raise UserError(
+            f"{name}: {len(mismatched)} weights have other shapes in the files than config.json says: the "
+            f"first, {key}, is {tuple(found)} and {tuple(expected)}. Take both from the same model."
+        )
+    check_finite_weights(model, name)
+
+
+def check_nothing_left(report: Mapping[str, Any], stored: Mapping[str, Stored], name: str) -> None:
+    """`UserError` where files hold weights that the architecture has no place for.
+
+    Without them it is another function than the one that was published: a further head, adapters, layers.
+    Constants that older versions of transformers wrote along are let through.
+    """
+    left = sorted(
+        key
+        for key in report["unexpected_keys"]
+        if not is_constant(key, stored[key].shape if key in stored else ())
+    )
+    if left:
+        raise UserError(
+            f"{name}: its files hold {len(left)} weights that the architecture has no place for: "
+            f"{', '.join(left[:SHOWN])}. The model would not be the one that was trained: take the "
+            "config.json that belongs to the files, or save the model again with `save_pretrained` (adapters "
+            "merged, further heads removed)."
+        )
+
+
+def check_finite_weights(model: Any, name: str) -> None:
+    """`UserError` that names the first weight with a NaN or an infinity."""
+    import torch
+
+    for key, value in (*model.named_parameters(), *model.named_buffers()):
+        # The sum of a tensor costs a third of looking at each number; it is finite if all are, but for an
+        # overflow.
+        if not value.is_floating_point() or torch.isfinite(value.sum()):
+            continue
+        if broken := int((~torch.isfinite(value)).sum()):
+            if key.endswith(("mask", "bias")) and value.dim() > 2:  # a mask of minus infinities
+                continue
+            raise UserError(
+                f"{name}: {key} holds {broken} numbers that are not finite (NaN or infinite), of "
+                f"{value.numel()}: expected finite weights. A run that diverged leaves such files, and so "
+                "does a conversion to fp16 of large weights. Download the model again, or train it again "
+                "with a lower learning rate or in bf16."
+            )
+
+
+def _whole(error: Exception) -> str:
+    """All lines of an error in one, cut: the first alone often says only that something is wrong."""
+    return " ".join(str(error).split())[:300].rstrip(".") or first_line(error)
