@@ -5,6 +5,7 @@ A `config.json` can name an attention of its own, even one that transformers wou
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 
@@ -33,6 +34,5 @@ def attends_to_all(config: Any) -> bool:
 
 def takes_positions(model: Any) -> bool:
     """Whether the decoder is told where its tokens stand; others count in the mask or in the row (ALiBi)."""
-    from inspect import signature
-
-    return "position_ids" in signature(model.get_decoder().forward).parameters
+    decoder = model.get_decoder()
+    return "position_ids" in signature(getattr(decoder, "forward", decoder)).parameters
