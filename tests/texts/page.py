@@ -3,7 +3,7 @@
 fell from 0.97<!--=retain[row=original]--> to ...          a number and where it is from
 nearer than any other row<!--holds x < min(others)-->      a sentence and what makes it true
 <!--table speed[part=paper]-->                             the table below is these rows of a file
-<!--settings: defaults-->                                  the block below holds settings or equations
+<!--settings 0.1 5e-6: defaults-->                         these numbers of the block below are no results
 <!--numbers                                                names, once a page, usually at its end
 main = tables/main.csv
 retain = main[task=book, quantity=retain.probability]
@@ -25,7 +25,9 @@ NUMBERS = re.compile(r"<!--numbers\n(?P<lines>.*?)-->\n?", re.DOTALL)
 DEFINITION = re.compile(r"(?P<name>[A-Za-z_]\w*) *= *(?P<right>.*)")
 HOLDS = re.compile(r"<!--holds\s(?P<expression>.*?)-->", re.DOTALL)
 TABLE = re.compile(r"^<!--table (?P<expression>[^\n]*?)-->\n(?P<table>(?:\|[^\n]*\n)+)", re.MULTILINE)
-SETTINGS = re.compile(r"^(?P<mark> *<!--settings: [^\n]*?-->\n)(?P<block>(?:^.*\S.*\n)+)", re.MULTILINE)
+SETTINGS = re.compile(
+    r"^(?P<mark> *<!--settings (?P<numbers>[^:\n]*): [^\n]*?-->\n)(?P<block>(?:^.*\S.*\n)+)", re.MULTILINE
+)
 HEADING = re.compile(r"^##+ (.*)", re.MULTILINE)
 RESULTS = re.compile(
     r"\b(?:speed|cost|measured|validated|how it is tested|proven|large studies)\b", re.IGNORECASE
@@ -147,38 +149,50 @@ class Page:
 
     def unmarked(self) -> list[tuple[int, str]]:
         """Line and text of each result without a source."""
+        return [
+            (self.line(match.start()), match[0])
+            for match in self._results()
+            if not any(_within(match, block) and match[0] in listed for block, listed in self._settings())
+        ]
+
+    def _results(self) -> list[re.Match[str]]:
+        """The numbers of the page that are no code, no mark and no table of a file."""
         text = self.text
         for pattern in (NUMBERS, MARKED, TABLE):
             for match in pattern.finditer(text):
                 text = blank(text, *match.span())
-        for match in self._settings(text):
-            text = blank(text, *match.span())
         if self.path.name != "README.md":
             for match in OUTPUT.finditer(text):
                 text = blank(text, *match.span())
         for match in COMMENT.finditer(text):
             text = blank(text, *match.span())
-        return [(self.line(match.start()), match[0]) for match in results(without_code(text))]
+        return list(results(without_code(text)))
 
     def strays(self) -> list[tuple[int, str]]:
         """Comments that look like marks and are none, and marks that stand behind no number."""
+        found: list[tuple[int, str]] = []
         text = self.text
         for pattern in (NUMBERS, MARKED, HOLDS, TABLE):
             for match in pattern.finditer(text):
                 text = blank(text, *match.span())
-        for match in self._settings(text):
-            text = blank(text, *match.span("mark"))
-        found = [(self.line(match.start()), match[0].split("\n")[0]) for match in COMMENT.finditer(text)]
+        for block, listed in self._settings():
+            text = blank(text, *block.span("mark"))
+            listed -= {match[0] for match in self._results() if _within(match, block)}
+            found += [(self.line(block.start()), f"{number!r}, listed as a setting,") for number in listed]
+        found += [(self.line(match.start()), match[0].split("\n")[0]) for match in COMMENT.finditer(text)]
         # Markdown takes a line that begins with a comment out of its paragraph
         begun = [mark for mark in self.marks if mark.kind == "holds" and self._begins_a_line(mark)]
         return found + [(mark.line, "a mark at the beginning of a line") for mark in begun]
 
-    def _settings(self, text: str) -> list[re.Match[str]]:
-        """Blocks of settings, where they are allowed: not in a README and not in sections of results, where a
-        result could hide in one."""
+    def _settings(self) -> list[tuple[re.Match[str], set[str]]]:
+        """Blocks with the numbers in them that are settings, where there may be such: not in a README, not in
+        sections of results. The numbers are listed, so that no result hides among them."""
         if self.path.name == "README.md":
             return []
-        return [match for match in SETTINGS.finditer(text) if not _of_results(text[: match.start()])]
+        blocks = [
+            match for match in SETTINGS.finditer(self.text) if not _of_results(self.text[: match.start()])
+        ]
+        return [(match, set(match["numbers"].split())) for match in blocks]
 
     def _begins_a_line(self, mark: Mark) -> bool:
         return not self.text[: mark.start].rpartition("\n")[2].strip()
@@ -197,3 +211,7 @@ class Page:
 def _of_results(before: str) -> bool:
     headings = HEADING.findall(before)
     return bool(headings) and RESULTS.search(headings[-1]) is not None
+
+
+def _within(match: re.Match[str], block: re.Match[str]) -> bool:
+    return block.start() <= match.start() < block.end()

@@ -168,7 +168,7 @@ def test_a_table_is_the_rows_of_a_file(folder: Path) -> None:
         "    0.42 by a program",
         "```\n0.42\n```",
         "| a | 0.42 |\n|---|---|\n",
-        "<!--settings: none-->\nit reaches 0.42\n",
+        "<!--settings 0.42: none-->\nit reaches 0.42\n",
     ],
 )
 def test_a_result_without_a_source_is_a_fault(folder: Path, text: str) -> None:
@@ -193,10 +193,14 @@ def test_what_is_no_result_needs_no_mark(folder: Path, text: str) -> None:
 
 
 def test_settings_and_printed_output_are_let_through_in_docs_alone(folder: Path) -> None:
-    text = "<!--settings: defaults-->\n| a | 0.1 |\n|---|---|\n| b | 2e-5 |\n\n    step 5, loss=5.402\n\n"
+    text = (
+        "<!--settings 0.1 2e-5: rates-->\n| a | 0.1 |\n|---|---|\n| b | 2e-5 |\n\n    step 5, loss=5.402\n\n"
+    )
     assert not page(folder, text, "guide.md").faults()
     assert page(folder, text).faults()
     assert page(folder, text + "it reaches 0.42\n", "guide.md").faults()
+    assert page(folder, text.replace("| b |", "| 0.42 |"), "guide.md").faults()
+    assert page(folder, text.replace(" 2e-5:", " 2e-5 3e-5:"), "guide.md").faults()
     assert page(folder, "## Measured\n\n" + text, "guide.md").faults()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_lib.evaluation.classifiers.validation import VALIDATED
 from tests.paths import REPO
-from tests.texts.page import Mark, Page
+from tests.texts.page import TABLE, Mark, Page
 from tests.texts.pages import paths
 from tests.texts.tables import Cell, Library
 
@@ -60,26 +60,27 @@ def _others(text: str) -> list[str]:
 
 
 def test_a_result_without_a_source_is_seen_wherever_it_stands(page: Page) -> None:
-    """One behind every line of prose, but in blocks of settings, output and code."""
+    """One behind every line but headings, output, code, and the tables of files, which are compared whole."""
     put: set[str] = set()
     lines = page.text.splitlines(keepends=True)
+    tables = {line for match in TABLE.finditer(page.text) for line in match["table"].splitlines()}
     for index, line in enumerate(lines):
         before = "".join(lines[: index + 1]).rstrip("\n")
-        kept = line.lstrip().startswith(("#", "|", "<!--", "```")) or line.startswith("    ")
-        if line.strip() and not kept and not _inside_a_block(before):
+        kept = (
+            line.startswith(("#", "<!--", "  <!--", "```", "    ", "|--", "| --"))
+            or line.rstrip("\n") in tables
+        )
+        if line.strip() and not kept and not _inside_code(before):
             put.add(f"0.7{index:04}")
             lines[index] = f"{line.rstrip()} It reaches 0.7{index:04} there.\n"
     seen = {number for _, number in Page(page.path, LIBRARY, "".join(lines)).unmarked()}
     assert put and put == seen
 
 
-def _inside_a_block(before: str) -> bool:
+def _inside_code(before: str) -> bool:
     comment = before.count("<!--") != before.count("-->")
     fence = len(re.findall(r"^```", before, re.MULTILINE)) % 2 == 1
-    code = before.rpartition("\n\n")[2].count("`") % 2 == 1
-    block = before.rpartition("\n\n")[2]
-    settings = re.search(r"^ *<!--settings: ", block, re.MULTILINE) is not None
-    return comment or fence or code or settings
+    return comment or fence or before.rpartition("\n\n")[2].count("`") % 2 == 1
 
 
 def test_measurements_say_where_they_are_from_and_are_cited() -> None:
