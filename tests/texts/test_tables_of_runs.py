@@ -25,7 +25,8 @@ def by_seed(run: Path) -> dict[Key, BySeed]:
     """What each row of a study measured, seed by seed, under the names that the tables use."""
     found: dict[Key, BySeed] = defaultdict(dict)
     for row in LIBRARY.table(run / "metrics.csv").rows:
-        found[key(row, f"{row['split']}.{row['metric']}")][row["seed"]] = float(row["value"])
+        if row["value"]:
+            found[key(row, f"{row['split']}.{row['metric']}")][row["seed"]] = float(row["value"])
     for row in LIBRARY.table(run / "costs.csv").rows:
         for name in ("steps", "train_time_s", "time_per_step_s", "peak_memory_mb", "clipped_share"):
             if row[name]:
