@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pipeline_lib.blocks import suggestion
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_jsonl, write_jsonl
 
@@ -36,7 +38,10 @@ class Record:
     form: Form = "question"
 
 
-_FIELDS = {field.name for field in fields(Record)}
+FIELDS = frozenset(field.name for field in fields(Record))
+
+# Letters and symbols of Unicode that show nothing: fillers of Hangul, the blank pattern of braille.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 def record_from_dict(row: dict[str, Any], where: str) -> Record:
@@ -44,37 +49,83 @@ def record_from_dict(row: dict[str, Any], where: str) -> Record:
     for name in ("id", "prompt", "answer", "group"):
         value = row.get(name)
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where}: `{name}` must be a non-empty text, found {value!r}")
-    unknown = sorted(set(row) - _FIELDS)
+            raise UserError(f"{where}: `{name}` must be a non-empty text, found {_shown(value)}")
+        _check_text(value, name, where)
+    unknown = sorted(set(row) - FIELDS)
     if unknown:
-        raise UserError(f"{where}: unknown field {unknown[0]!r}; allowed: {', '.join(sorted(_FIELDS))}")
+        raise UserError(f"{where}: unknown field {unknown[0]!r}; {suggestion(unknown[0], FIELDS)}")
     for name in ("paraphrased_prompt", "paraphrased_answer"):
         value = row.get(name)
-        if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise UserError(f"{where}: `{name}` must be a non-empty text or null, found {value!r}")
+        if value is not None:
+            if not isinstance(value, str) or not value.strip():
+                raise UserError(f"{where}: `{name}` must be a non-empty text or null, found {_shown(value)}")
+            _check_text(value, name, where)
     lists = {}
     for name in ("distractors", "alternatives"):
         texts = row.get(name, ())
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"{where}: `{name}` must be a list of texts, found {texts!r}")
+            raise UserError(f"{where}: `{name}` must be a list of texts, found {_shown(texts)}")
+        for text in texts:
+            if text.strip():  # a blank one is told with its split
+                _check_text(text, name, where)
         lists[name] = tuple(texts)
     if row.get("form", "question") not in get_args(Form):
         raise UserError(f"{where}: `form` must be one of {', '.join(get_args(Form))}, found {row['form']!r}")
     return Record(**{**row, **lists})
 
 
+def shows(text: str) -> bool:
+    """Whether any character of a text can be seen: not spaces, marks without a letter, or format controls."""
+    return any(
+        char not in _BLANK and (unicodedata.category(char)[0] in "LNPS" or unicodedata.category(char) in ("Co", "Cn"))
+        for char in text
+    )
+
+
+def _check_text(text: str, name: str, where: str) -> None:
+    if "\0" in text:
+        raise UserError(
+            f"{where}: `{name}` holds the character 0, as damaged files do: {text[:60]!r}. Take it out, or "
+            "save the file anew as UTF-8."
+        )
+    if not shows(text):
+        raise UserError(
+            f"{where}: `{name}` must hold visible text, found only characters that show nothing: {text[:20]!r}"
+        )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
 def read_records(path: Path | str) -> list[Record]:
-    """Read a split; no record at all, or two with one id, is an error."""
+    """Read a split as `write_records` left it; no record at all, or two with one id, is an error."""
     rows = read_jsonl(path)
     if not rows:
         raise UserError(f"{path}: holds no record; a split needs at least one")
     records = [record_from_dict(row, f"{path}, record {i}") for i, row in enumerate(rows, start=1)]
-    seen: set[str] = set()
-    for record in records:
-        if record.id in seen:
-            raise UserError(f"{path}: two records have the id {record.id!r}")
-        seen.add(record.id)
+    check_ids(str(path), records)
     return records
+
+
+def check_ids(where: str, records: Sequence[Record]) -> None:
+    """Raise `UserError` where two records have one id, or ids that every reader takes for one.
+
+    Texts that differ only in how Unicode composes their letters (é as one character or as two) look and sort
+    alike; programs on the way may make them equal.
+    """
+    seen: dict[str, str] = {}
+    for record in records:
+        same = unicodedata.normalize("NFC", record.id)
+        if same in seen:
+            if seen[same] == record.id:
+                raise UserError(f"{where}: two records have the id {record.id!r}")
+            raise UserError(
+                f"{where}: two records have the id {record.id!r}, once with composed and once with decomposed "
+                "letters. Give one of them another id."
+            )
+        seen[same] = record.id
 
 
 def write_records(path: Path | str, records: Sequence[Record]) -> None:

@@ -38,6 +38,7 @@ class Task:
     judge this task, as (split, metric) under "forgetting" and "utility"; the first of each are the axes of
     the trade-off figure. None: those of questions with distractors. `preference`: evaluated splits whose
     records are pairs, an answer to be forgotten and as distractors what should be said in its place.
+    `notes`: what the reader filled in or passed over, for the log and the manifest.
     """
 
     origin: str
@@ -49,6 +50,7 @@ class Task:
     holdout: str | None = None
     headline: dict[str, list[tuple[str, str]]] | None = None
     preference: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def judged_by(self) -> dict[str, list[tuple[str, str]]]:
         """The headline metrics with the names of real splits."""

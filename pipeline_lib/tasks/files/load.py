@@ -1,9 +1,10 @@
-"""Your own data: one JSON Lines file a split, in the form of `Record` (see `records.py`)."""
+"""Your own data: one file of records a split (see data/own_records.py for what a file may be)."""
 
 from __future__ import annotations
 
 from pipeline_lib.data.locate import expanded_folder
-from pipeline_lib.data.records import read_records
+from pipeline_lib.data.own_records import read_own_records
+from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task, evaluated_part
 from pipeline_lib.untrusted import inside
 
@@ -22,21 +23,25 @@ def load(
     only some records have distractors, these are the ones that are evaluated.
     """
     root = expanded_folder(folder)
-    splits = {
-        "forget": read_records(inside(root, forget)),
-        **evaluated_part("retain", read_records(inside(root, retain))),
-    }
+    notes: list[str] = []
+
+    def records(name: str) -> list[Record]:
+        found, said = read_own_records(inside(root, name))
+        notes.extend(said)
+        return found
+
+    splits = {"forget": records(forget), **evaluated_part("retain", records(retain))}
     judged = ["retain_eval" if "retain_eval" in splits else "retain"]
     learned = ["retain"]
     options = []
     if facts is not None:
-        splits["facts"] = read_records(inside(root, facts))
+        splits["facts"] = records(facts)
         judged.append("facts")
         learned.append("facts")
         options.append("facts")
     unseen = []
     if holdout is not None:
-        splits["holdout"] = read_records(inside(root, holdout))
+        splits["holdout"] = records(holdout)
         unseen.append("holdout")
     return Task(
         origin=str(root),
@@ -46,4 +51,5 @@ def load(
         utility=judged,
         multiple_choice=options,
         holdout=unseen[0] if unseen else None,
+        notes=tuple(notes),
     )

@@ -13,7 +13,7 @@ from pipeline_lib.tasks.files.load import load
 
 
 class Settings(TaskSettings):
-    """Own data: JSON-lines files of records (id, prompt, answer, group, ...) in one folder."""
+    """Own data: a file of records a split, in one folder: JSON lines or array, CSV, TSV or Parquet."""
 
     source: Literal["files"]
     folder: PathText

@@ -1,0 +1,153 @@
+"""Rows of a table that a person names: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
+
+Which of these a file is shows in its content; only CSV and TSV, which any text could be, go by the name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.packed import PARQUET, unpacked
+from pipeline_lib.errors import UserError
+from pipeline_lib.json_text import NotJson, decoded, parse_json
+
+FORMS = (
+    "one JSON object a line (.jsonl), a JSON array of objects (.json), .csv, .tsv or .parquet, each plain or "
+    "packed (.gz, .xz)"
+)
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_PACKED = {".gz", ".xz"}
+_LINE_END = re.compile("\r\n|\n|\r")  # others, such as U+2028, may stand within a text
+_ROW_NUMBERS = {"", "Unnamed: 0", "__index_level_0__"}  # columns that pandas adds when it writes a table
+
+
+@dataclass(frozen=True)
+class Row:
+    """The fields of one row that hold something, and where it stands, for messages.
+
+    `cells`: all values are texts, because the file has no types.
+    """
+
+    where: str
+    fields: dict[str, Any]
+    cells: bool = False
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a file; null, NaN and empty cells are left out.
+
+    Raises `UserError` with file and line for what cannot be read; it names the accepted forms.
+    """
+    with unpacked(path, FORMS) as handle:
+        content = handle.read()
+    if content.startswith(PARQUET):
+        return list(_parquet(path, content))
+    text = decoded(content, str(path))
+    first = text.lstrip()[:1]
+    separator = next((_SEPARATORS[end] for end in _suffixes(path) if end in _SEPARATORS), None)
+    if not first:
+        return []
+    if first == "[":
+        return list(_array(path, text))
+    if first == "{":
+        return list(_lines(path, text))
+    if separator is None:
+        line = text.split("\n", 1)[0]
+        raise UserError(f"{path}: expected {FORMS}; found {line[:60]!r}")
+    return list(_separated(path, text, separator))
+
+
+def _suffixes(path: Path) -> list[str]:
+    return [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _PACKED][-1:]
+
+
+def _given(fields: dict[Any, Any]) -> dict[str, Any]:
+    """Without what means "not given": null, and the NaN that tables have in its place."""
+    return {name: value for name, value in fields.items() if value is not None and value == value}
+
+
+def _lines(path: Path, text: str) -> Iterator[Row]:
+    try:
+        for number, line in enumerate(_LINE_END.split(text), start=1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield Row(where, _given(_object(parse_json(line, where), where)))
+    except NotJson as error:
+        try:
+            parse_json(text, str(path))
+        except UserError:
+            raise error from None
+        raise UserError(f"{path}: holds one JSON object over several lines; expected {FORMS}") from None
+
+
+def _array(path: Path, text: str) -> Iterator[Row]:
+    for number, fields in enumerate(parse_json(text, str(path)), start=1):
+        where = f"{path}, row {number}"
+        yield Row(where, _given(_object(fields, where)))
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
+    """Rows of CSV (RFC 4180): quoted cells may hold separators, quotes and line ends."""
+    head, _, rest = text.partition("\n")
+    if head.lower().startswith("sep=") and len(head.strip()) == 5:  # a line that Excel writes for itself
+        text, separator = rest, head.strip()[4]
+    elif ";" in head and separator not in head:  # the separator where a comma stands in numbers
+        separator = ";"
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        names = [name.strip() for name in next(reader)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"{path}, line 1: the column {twice[0]!r} stands there twice")
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(names):
+                raise UserError(
+                    f"{where}: has {len(cells)} cells, and the first line names {len(names)} columns "
+                    f"({', '.join(map(repr, names))[:100]}). A cell that holds the separator {separator!r}, a "
+                    "quote or a line end stands in quotes, and a quote within it is doubled."
+                )
+            row = {name: cell for name, cell in zip(names, cells, strict=True) if name not in _ROW_NUMBERS}
+            yield Row(where, {name: cell for name, cell in row.items() if cell.strip()}, cells=True)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not {_name(separator)} ({error})") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _name(separator: str) -> str:
+    return "TSV" if separator == "\t" else "CSV"
+
+
+def _parquet(path: Path, content: bytes) -> Iterator[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(
+            f"{path}: is Parquet, which needs the package pyarrow: pip install pyarrow. Or save the table as "
+            "JSON lines."
+        ) from None
+    try:
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged Parquet ({' '.join(str(error).split())[:200]})") from None
+    for number, row in enumerate(rows, start=1):
+        fields = {name: value for name, value in row.items() if name not in _ROW_NUMBERS}
+        yield Row(f"{path}, row {number}", _given(fields))
