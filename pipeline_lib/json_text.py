@@ -53,8 +53,8 @@ def decoded(content: bytes, where: str) -> str:
     """
     if b"\0" in content[:2] and not content.startswith(codecs.BOM_UTF32_BE):
         raise UserError(
-            f"{where}: looks like UTF-16 without its byte order mark. Save the text as UTF-8, for example with "
-            "`iconv -f UTF-16LE -t UTF-8`."
+            f"{where}: looks like UTF-16 without its byte order mark. Save the text as UTF-8, for "
+            "example with `iconv -f UTF-16LE -t UTF-8`."
         )
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:

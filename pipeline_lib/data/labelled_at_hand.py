@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.locate import expand
+from pipeline_lib.data.table_files import read_table
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_rows
 from pipeline_lib.data.toxicity_prompts import KIND_OF_TASK, kind_of_rows, read_prompt_rows, spread
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.files import read_object
 
 ROWS = 2000  # at most, spread over the file: enough for an interval of a few hundredths
 
@@ -36,7 +37,7 @@ def labelled_at_hand(
         kind = kind_of_rows(rows)
     elif data_dir is not None:
         rows, origin = [], str(data_dir)
-        kind = KIND_OF_TASK.get(read_json(data_dir / "manifest.json")["source"], "other")
+        kind = KIND_OF_TASK.get(read_object(data_dir / "manifest.json", "source")["source"], "other")
     else:
         raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
     if labelled is not None:
@@ -53,23 +54,25 @@ def labelled_at_hand(
 def _own(labelled: str, kind: str) -> LabelledTexts:
     path = expand(labelled)
     if not path.is_file():
-        raise UserError(f"toxicity.labelled {labelled}: expected a JSON-lines file at {path}, found none")
+        raise UserError(f"toxicity.labelled {labelled}: expected a file at {path}, found none")
     found = LabelledTexts(kind, [], [], [], labelled)
-    for number, row in enumerate(spread(read_jsonl(path), ROWS), start=1):
-        text, label = row.get("text"), row.get("label")
+    for number, row in enumerate(spread(read_table(path), ROWS), start=1):
+        text, label = row.fields.get("text"), row.fields.get("label")
+        if row.cells and label in ("0", "1"):
+            label = int(label)
         if not isinstance(text, str) or not text.strip() or label not in (0, 1):
             raise UserError(
-                f"{path}: expected rows with `text`, a non-empty text, and `label`, 1 for what the "
-                f"classifier shall find and 0 for the rest; found {str(row)[:80]!r}"
+                f"{row.where}: expected rows with `text`, a non-empty text, and `label`, 1 for what the "
+                f"classifier shall find and 0 for the rest; found {str(row.fields)[:80]!r}"
             )
         found.texts.append(text)
         found.labels.append(int(label))
-        found.groups.append(str(row.get("group", number)))
+        found.groups.append(str(row.fields.get("group", number)))
     return found
 
 
 def _of_task(data_dir: Path, kind: str) -> LabelledTexts:
-    splits = read_json(data_dir / "manifest.json").get("preference", [])
+    splits = read_object(data_dir / "manifest.json").get("preference", [])
     found = LabelledTexts(kind, [], [], [], f"answers of {data_dir}")
     for records in load_splits(data_dir, splits).values():
         for record in records:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
+from pipeline_lib.redaction import listed
 
 WORDS = 8  # of a run
-SHOWN = 5  # how many records an error lists
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 Run = tuple[str, ...]
@@ -64,12 +64,11 @@ def check_overlap(found: Overlap, largest: float) -> None:
     """Raise `UserError` if more of the forget set stands in the retain set than the task allows."""
     if found.share <= largest:
         return
-    listed = ", ".join(f"{name} ({share:.0%})" for name, share in found.records[:SHOWN])
-    more = f" and {len(found.records) - SHOWN} more" if len(found.records) > SHOWN else ""
+    records = listed([f"{name} ({share:.0%})" for name, share in found.records])
     raise UserError(
         f"forget and retain overlap: {found.share:.1%} of the forget set's runs of {WORDS} words also stand "
         f"in the retain set, and `max_overlap` allows {largest:.1%}. No method can forget what the retain "
-        f"set teaches. The records with most of them: {listed}{more}. Remove them from one of the sets, or "
+        f"set teaches. The records with most of them: {records}. Keep them in one of the sets, or "
         "raise the task's `max_overlap` and say so with the results."
     )
 

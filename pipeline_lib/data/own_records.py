@@ -1,20 +1,16 @@
-"""Records of a person's own file: the names of fields that people use, and what a row may leave out.
+"""Records of a person's own file: which of its fields are which, and what a row may leave out.
 
-| here | also read as |
-|---|---|
-| prompt | question (TOFU), input (LUME), instruction and maybe input (Alpaca) |
-| answer | response, completion, output |
-| paraphrased_prompt | paraphrased_question |
-| distractors | perturbed_answer |
-| prompt and answer of running text | text, cut in the middle |
+Fields of other names are read where the suite says what they mean (`fields`); guessing could teach a model
+the wrong one of two texts without a word. A row that needs it is refused with the line to add.
 
 A row without `id` gets one from the file's name and its place, a row without `group` is a group of its own.
+A row of running text may have `text` alone: its first half is the prompt, the second what is judged.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,20 +21,21 @@ from pipeline_lib.data.table_files import FORMS, Row, read_table
 from pipeline_lib.errors import UserError
 from pipeline_lib.json_text import parse_json
 
-NAMES = {
-    "prompt": ("question", "input", "instruction"),
+Fields = Mapping[str, Sequence[str]]  # a field of `Record` -> fields of the file, joined in this order
+
+# What other data sets call it (TOFU; LUME; Alpaca, whose `input` belongs to its `instruction`), for messages.
+KNOWN_AS = {
+    "prompt": ("question", "instruction", "input"),
     "answer": ("response", "completion", "output"),
     "paraphrased_prompt": ("paraphrased_question",),
     "distractors": ("perturbed_answer",),
 }
-_MEANS = {name: field for field, names in NAMES.items() for name in (field, *names)}
 _LISTS = ("distractors", "alternatives")
 _TEXT = "text"  # a row of running text
 
 # Labels of common data sets that say nothing a model learns; they are passed over, and that is said.
-PASSED_OVER = frozenset(
-    "task split category topic source index title type level difficulty subject metadata".split()
-) | {f"option{i}" for i in range(1, 10)}
+_LABELS = ("task", "split", "category", "topic", "subject", "source", "title", "type", "level", "difficulty")
+PASSED_OVER = frozenset([*_LABELS, "index", "metadata", "option1", "option2", "option3", "option4"])
 _NOT_GIVEN = ("nan", "null", "none")  # in a cell of a table without types
 
 
@@ -51,10 +48,9 @@ class _Filled:
     groups: int = 0
     cut: int = 0
     passed: Counter[str] = field(default_factory=Counter)
-    renamed: Counter[str] = field(default_factory=Counter)
 
 
-def read_own_records(path: Path) -> tuple[list[Record], list[str]]:
+def read_own_records(path: Path, fields: Fields | None = None) -> tuple[list[Record], list[str]]:
     """The records of a file in any form of `table_files.FORMS`, and what is to be said about them.
 
     Raises `UserError` for a file or row that cannot be read, and where two rows have one id.
@@ -64,92 +60,104 @@ def read_own_records(path: Path) -> tuple[list[Record], list[str]]:
         raise UserError(f"{path}: holds no record; a split needs at least one. Expected {FORMS}")
     filled = _Filled()
     stem = path.name.partition(".")[0] or "row"
-    records = [_record(row, f"{stem}-{number:05d}", filled) for number, row in enumerate(rows, start=1)]
+    records = []
+    for number, row in enumerate(rows, start=1):
+        values = _meant(row, fields or {}, filled)
+        _fill(values, f"{stem}-{number:05d}", filled)
+        records.append(record_from_dict(values, row.where))
     check_ids(str(path), records)
     return records, _said(path, records, filled)
 
 
-def _record(row: Row, number: str, filled: _Filled) -> Record:
-    fields: dict[str, Any] = {}
-    said_as: dict[str, str] = {}
-    given = dict(row.fields)
-    _join_alpaca(given)
-    for name, value in given.items():
-        meant = _MEANS.get(name, name)
-        if meant in said_as:
+def _meant(row: Row, fields: Fields, filled: _Filled) -> dict[str, Any]:
+    """The row by the names of `Record`."""
+    left = dict(row.fields)
+    values: dict[str, Any] = {}
+    for meant, names in fields.items():
+        given = [name for name in names if name in left]
+        if meant in left and meant not in names and given:
             raise UserError(
-                f"{row.where}: {said_as[meant]!r} and {name!r} are two names of `{meant}`; keep one of them"
+                f"{row.where}: {meant!r} and {given[0]!r} are two names of `{meant}`, as `fields` says; keep "
+                "one of them"
             )
-        if meant in FIELDS:
-            said_as[meant] = name
-            fields[meant] = value
-            if meant != name:
-                filled.renamed[f"{name} as {meant}"] += 1
-        elif name in PASSED_OVER:
-            filled.passed[name] += 1
-        elif name != _TEXT:
-            known = sorted({*_MEANS, *FIELDS, _TEXT})
-            raise UserError(f"{row.where}: unknown field {name!r}; {suggestion(name, known)}")
-    if _TEXT in given:
-        _cut(given[_TEXT], fields, said_as, row.where)
+        if given:
+            values[meant] = _joined([left.pop(name) for name in given], given, row.where)
+    if _TEXT in left:
+        values |= _halves(left, values, row.where)
         filled.cut += 1
+    values |= {name: left.pop(name) for name in FIELDS & set(left)}
+    for name in PASSED_OVER & set(left):
+        filled.passed[name] += 1
+        del left[name]
+    if left:
+        raise UserError(f"{row.where}: {_unknown(left, row.fields, fields)}")
     if row.cells:
-        _typed(fields, row.where)
-    for name in ("id", "group"):
-        if name in fields:
-            fields[name] = _named(fields[name])
-    if "id" not in fields:
-        fields["id"] = number
-        filled.first_id = filled.first_id or number
-        filled.ids += 1
-    if "group" not in fields:
-        fields["group"] = fields["id"]
-        filled.groups += 1
-    if not {"prompt", "answer"} & set(fields):
+        _type_cells(values, row.where)
+    return values
+
+
+def _joined(values: list[Any], names: list[str], where: str) -> Any:
+    if len(values) == 1:
+        return values[0]
+    if not all(isinstance(value, str) for value in values):
         raise UserError(
-            f"{row.where}: has neither a question nor an answer, only "
-            f"{', '.join(map(repr, row.fields)) or 'nothing'}; expected `prompt` (or {', '.join(NAMES['prompt'])}) and `answer` (or "
-            f"{', '.join(NAMES['answer'])}), or `{_TEXT}` for running text"
+            f"{where}: {' and '.join(map(repr, names))} are joined by `fields`, so both must be texts"
         )
-    return record_from_dict(fields, row.where)
+    return "\n\n".join(value for value in values if value.strip())
 
 
-def _join_alpaca(fields: dict[str, Any]) -> None:
-    """Alpaca's `input` belongs to its `instruction`; one without it is empty there."""
-    instruction, more = fields.get("instruction"), fields.get("input")
-    if isinstance(instruction, str) and isinstance(more, str):
-        fields["instruction"] = f"{instruction}\n\n{more}" if more.strip() else instruction
-        del fields["input"]
+def _unknown(left: Mapping[str, Any], given: Mapping[str, Any], fields: Fields) -> str:
+    """What is said of fields that mean nothing here: the line of the suite that would give them a meaning."""
+    proposal: dict[str, list[str]] = {}
+    for meant, names in KNOWN_AS.items():
+        found = [name for name in names if name in left]
+        twice = [*([meant] if meant in given else []), *found]
+        if found and len(twice) > 1 and found != ["instruction", "input"]:
+            return f"{' and '.join(map(repr, twice))} are two names of `{meant}`; keep one of them"
+        if found:
+            proposal[meant] = found
+    name = next(iter(left))
+    allowed = sorted([*FIELDS, _TEXT])
+    said = f"unknown field {name!r}; "
+    if not proposal:
+        return said + suggestion(name, allowed)
+    listed = {**fields, **proposal}
+    lines = ", ".join(
+        f"{meant}: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}"
+        for meant, names in listed.items()
+    )
+    return (
+        f"{said}allowed: {', '.join(allowed)}. If it means what it seems to, say so in the task: "
+        f"`fields: {{{lines}}}`"
+    )
 
 
-def _cut(text: Any, fields: dict[str, Any], said_as: dict[str, str], where: str) -> None:
+def _halves(left: dict[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Running text is learned as a whole; judged is its second half, after the first."""
+    text = left.pop(_TEXT)
     for part in ("prompt", "answer"):
-        if part in fields:
-            raise UserError(
-                f"{where}: `{_TEXT}` is a whole running text, and {said_as[part]!r} a part of one; keep one "
-                "of them"
-            )
-    if fields.get("form", "text") != "text":
-        raise UserError(f"{where}: `{_TEXT}` is running text, but `form` is {fields['form']!r}")
+        if part in left or part in values:
+            raise UserError(f"{where}: `{_TEXT}` is a whole running text, `{part}` a part of one; keep one")
+    if left.get("form", "text") != "text":
+        raise UserError(f"{where}: `{_TEXT}` is running text, but `form` is {left['form']!r}")
     if not isinstance(text, str) or len(text.strip()) < 2:
         raise UserError(f"{where}: `{_TEXT}` must be a text of two characters or more, found {text!r}")
     text = text.strip()
     middle = len(text) // 2
     spaces = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
     boundary = min(spaces, key=lambda i: (abs(i - middle), i)) if spaces else middle
-    fields.update(prompt=text[:boundary], answer=text[boundary:], form="text")
+    return {"prompt": text[:boundary], "answer": text[boundary:], "form": "text"}
 
 
-def _typed(fields: dict[str, Any], where: str) -> None:
+def _type_cells(values: dict[str, Any], where: str) -> None:
     """Cells of a table without types: lists are JSON, and words for nothing are nothing."""
     for name in [*_LISTS, "paraphrased_prompt", "paraphrased_answer", "form", "id", "group"]:
-        cell = fields.get(name)
+        cell = values.get(name)
         if isinstance(cell, str) and cell.strip().lower() in _NOT_GIVEN:
-            del fields[name]
+            del values[name]
         elif cell is not None and name in _LISTS:
             try:
-                fields[name] = parse_json(cell, where)
+                values[name] = parse_json(cell, where)
             except UserError:
                 raise UserError(
                     f"{where}: the cell `{name}` must be a JSON list of texts, such as "
@@ -157,29 +165,35 @@ def _typed(fields: dict[str, Any], where: str) -> None:
                 ) from None
 
 
-def _named(value: Any) -> Any:
-    """Numbers as the texts that ids and groups are; a table with gaps has 7.0 for 7."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else value
+def _fill(values: dict[str, Any], number: str, filled: _Filled) -> None:
+    """Ids and groups that are numbers become texts; what is missing is filled in and counted."""
+    for name in ("id", "group"):
+        value = values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            values[name] = str(value)
+        elif isinstance(value, float) and value.is_integer():  # a table with gaps has 7.0 for 7
+            values[name] = str(int(value))
+    if "id" not in values:
+        values["id"] = number
+        filled.first_id = filled.first_id or number
+        filled.ids += 1
+    if "group" not in values:
+        values["group"] = values["id"]
+        filled.groups += 1
 
 
 def _said(path: Path, records: Sequence[Record], filled: _Filled) -> list[str]:
     said = []
-    if filled.renamed:
-        said.append("read " + ", ".join(f"`{names}`" for names in sorted(filled.renamed)))
+    count = f"of {len(records)} records"
     if filled.ids:
-        said.append(
-            f"{filled.ids} of {len(records)} records without id: numbered, the first {filled.first_id!r}"
-        )
+        said.append(f"{filled.ids} {count} without id: numbered, the first {filled.first_id!r}")
     if filled.groups:
         groups = len({record.group for record in records})
         said.append(
-            f"{filled.groups} of {len(records)} records without group: each is a group of its own, {groups} in "
-            "all, and intervals take them as independent"
+            f"{filled.groups} {count} without group: each is a group of its own, {groups} groups in all, and "
+            "intervals take them as independent"
         )
     if filled.cut:
         said.append(f"{filled.cut} running texts: the first half is the prompt, the second what is judged")
-    for name, count in sorted(filled.passed.items()):
-        said.append(f"the field `{name}` is passed over ({count} rows)")
+    said += [f"the field `{name}` is passed over ({n} rows)" for name, n in sorted(filled.passed.items())]
     return [f"{path.name}: {line}" for line in said]

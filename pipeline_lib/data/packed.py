@@ -13,6 +13,7 @@ from typing import IO, Any
 from pipeline_lib.errors import UserError
 
 PARQUET = b"PAR1"
+SUFFIXES = (".gz", ".xz")
 _UNPACK: dict[bytes, Callable[[IO[bytes]], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 
 # What has no text in it that could be read; the longest mark first.
@@ -47,6 +48,11 @@ def unpacked(path: Path, forms: str) -> Iterator[IO[bytes]]:
         start = handle.read(8)
         handle.seek(0)
         opener = next((unpack for mark, unpack in _UNPACK.items() if start.startswith(mark)), None)
+        if opener is None and path.suffix.lower() in SUFFIXES:
+            raise UserError(
+                f"{path}: damaged, or not packed at all: it does not begin as a {path.suffix} does. Copy it "
+                "again, or rename it."
+            )
         try:
             if opener is None:
                 check_kind(path, handle, forms)

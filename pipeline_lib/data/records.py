@@ -76,10 +76,13 @@ def record_from_dict(row: dict[str, Any], where: str) -> Record:
 
 def shows(text: str) -> bool:
     """Whether any character of a text can be seen: not spaces, marks without a letter, or format controls."""
-    return any(
-        char not in _BLANK and (unicodedata.category(char)[0] in "LNPS" or unicodedata.category(char) in ("Co", "Cn"))
-        for char in text
-    )
+    return any(_shows(char) for char in text)
+
+
+def _shows(char: str) -> bool:
+    """Letters, numbers, punctuation, symbols, and what only a font or a later Unicode knows."""
+    category = unicodedata.category(char)
+    return char not in _BLANK and (category[0] in "LNPS" or category in ("Co", "Cn"))
 
 
 def _check_text(text: str, name: str, where: str) -> None:
@@ -89,9 +92,7 @@ def _check_text(text: str, name: str, where: str) -> None:
             "save the file anew as UTF-8."
         )
     if not shows(text):
-        raise UserError(
-            f"{where}: `{name}` must hold visible text, found only characters that show nothing: {text[:20]!r}"
-        )
+        raise UserError(f"{where}: `{name}` must hold visible text, found nothing that shows: {text[:20]!r}")
 
 
 def _shown(value: Any) -> str:
@@ -122,8 +123,8 @@ def check_ids(where: str, records: Sequence[Record]) -> None:
             if seen[same] == record.id:
                 raise UserError(f"{where}: two records have the id {record.id!r}")
             raise UserError(
-                f"{where}: two records have the id {record.id!r}, once with composed and once with decomposed "
-                "letters. Give one of them another id."
+                f"{where}: two records have the id {record.id!r}, once with composed and once with "
+                "decomposed letters. Give one of them another id."
             )
         seen[same] = record.id
 

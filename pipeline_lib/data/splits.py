@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline_lib.data.doubts import content
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-
-SHOWN = 5  # how many offenders an error lists
+from pipeline_lib.redaction import listed
 
 # Of a task whose questions have wrong answers; "judged" stands for its first split of Model Utility.
 QUESTIONS_HEADLINE = {
@@ -77,7 +77,7 @@ def check_task(task: Task) -> None:
         if lonely:
             raise UserError(
                 f"split {name!r}: {len(lonely)} of {len(task.splits[name])} records have no second answer to "
-                f"prefer (distractors): {_listed(lonely)}. Add one, or take the split out of `preference`."
+                f"prefer (distractors): {listed(lonely)}. Add one, or take the split out of `preference`."
             )
     for name in task.evaluate:
         bare = [record.id for record in task.splits[name] if not record.distractors]
@@ -85,7 +85,7 @@ def check_task(task: Task) -> None:
         if name != task.holdout and bare and (some or name in task.utility):
             raise UserError(
                 f"split {name!r}: {len(bare)} of {len(task.splits[name])} records have no distractors, "
-                f"which the truth ratio needs: {_listed(bare)}. Add wrong answers of the answer's shape."
+                f"which the truth ratio needs: {listed(bare)}. Add wrong answers of the answer's shape."
             )
 
 
@@ -96,17 +96,17 @@ def check_split(name: str, records: Sequence[Record]) -> None:
     counts = Counter(record.id for record in records)
     twice = [identifier for identifier, count in counts.items() if count > 1]
     if twice:
-        raise UserError(f"split {name!r}: each id may occur once, found twice or more: {_listed(twice)}")
+        raise UserError(f"split {name!r}: each id may occur once, found twice or more: {listed(twice)}")
     for record in records:
         where = f"split {name!r}, record {record.id!r}"
         right = {text.strip() for text in (record.answer, record.paraphrased_answer) if text}
         for distractor in record.distractors:
             if not distractor.strip():
-                raise UserError(f"{where}: a distractor is blank; remove or fill it")
+                raise UserError(f"{where}: a distractor is blank; fill it, or leave it out")
             if distractor.strip() in right:
                 raise UserError(
                     f"{where}: the distractor {distractor!r} equals the right answer; "
-                    "a distractor must be wrong. Change or remove it."
+                    "a distractor must be wrong. Change it, or leave it out."
                 )
 
 
@@ -115,13 +115,13 @@ def check_disjoint(unseen: str, records: Sequence[Record], name: str, learned: S
 
     `retrained` must not know the forget set, and no model the holdout set.
     """
-    known = {_content(record): record.id for record in learned}
-    shared = [f"{r.id} = {known[_content(r)]}" for r in records if _content(r) in known]
+    known = {content(record): record.id for record in learned}
+    shared = [f"{r.id} = {known[content(r)]}" for r in records if content(r) in known]
     if shared:
         raise UserError(
             f"splits {unseen!r} and {name!r} overlap: {len(shared)} of {len(records)} records of {unseen!r} "
-            f"have the same prompt and answer in {name!r} (ids: {_listed(shared)}). Remove them from one of "
-            "both."
+            f"have the same prompt and answer in {name!r}, without regard to case, spaces and the form of "
+            f"letters (ids: {listed(shared)}). Keep them in one of the two."
         )
 
 
@@ -131,12 +131,3 @@ def evaluated_part(name: str, records: list[Record]) -> dict[str, list[Record]]:
     if len(complete) in (0, len(records)):
         return {name: records}
     return {name: records, f"{name}_eval": complete}
-
-
-def _content(record: Record) -> tuple[str, str]:
-    return record.prompt.strip(), record.answer.strip()
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

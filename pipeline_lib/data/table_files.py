@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.packed import PARQUET, unpacked
+from pipeline_lib.data.packed import PARQUET, SUFFIXES, unpacked
 from pipeline_lib.errors import UserError
 from pipeline_lib.json_text import NotJson, decoded, parse_json
 
@@ -22,7 +23,6 @@ FORMS = (
     "packed (.gz, .xz)"
 )
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_PACKED = {".gz", ".xz"}
 _LINE_END = re.compile("\r\n|\n|\r")  # others, such as U+2028, may stand within a text
 _ROW_NUMBERS = {"", "Unnamed: 0", "__index_level_0__"}  # columns that pandas adds when it writes a table
 
@@ -64,12 +64,16 @@ def read_table(path: Path) -> list[Row]:
 
 
 def _suffixes(path: Path) -> list[str]:
-    return [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _PACKED][-1:]
+    return [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES][-1:]
 
 
 def _given(fields: dict[Any, Any]) -> dict[str, Any]:
     """Without what means "not given": null, and the NaN that tables have in its place."""
-    return {name: value for name, value in fields.items() if value is not None and value == value}
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }
 
 
 def _lines(path: Path, text: str) -> Iterator[Row]:
@@ -119,7 +123,7 @@ def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
             if len(cells) != len(names):
                 raise UserError(
                     f"{where}: has {len(cells)} cells, and the first line names {len(names)} columns "
-                    f"({', '.join(map(repr, names))[:100]}). A cell that holds the separator {separator!r}, a "
+                    f"({', '.join(map(repr, names))[:100]}). A cell that holds {separator!r}, a "
                     "quote or a line end stands in quotes, and a quote within it is doubled."
                 )
             row = {name: cell for name, cell in zip(names, cells, strict=True) if name not in _ROW_NUMBERS}

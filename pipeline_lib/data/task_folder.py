@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pipeline_lib.data.records import Record, read_records
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.files import read_object, sha256
 
 
 def load_splits(data_dir: Path | str, names: Sequence[str]) -> dict[str, list[Record]]:
-    """Read splits that `prepare_task` wrote."""
+    """Read splits that `prepare_task` wrote; one that was changed since is a `UserError` that names it."""
     folder = Path(data_dir)
     if not (folder / "manifest.json").is_file():
         raise UserError(
@@ -21,14 +21,16 @@ def load_splits(data_dir: Path | str, names: Sequence[str]) -> dict[str, list[Re
     for name in names:
         if name not in present:
             raise UserError(f"{folder}: no split {name!r}; it has {', '.join(present)}")
-    described = read_json(folder / "manifest.json")["splits"]
+    described = read_object(folder / "manifest.json", "splits")["splits"]
     splits = {}
     for name in names:
         path = folder / f"{name}.jsonl"
-        splits[name] = read_records(path)
-        if len(splits[name]) != described[name]["n"]:
+        noted = described.get(name) if isinstance(described, dict) else None
+        if not isinstance(noted, dict) or noted.get("sha256") != sha256(path):
             raise UserError(
-                f"{path}: {len(splits[name])} records, but {described[name]['n']} were prepared: the file is "
-                f"cut. Delete the folder {folder} and give the same command again."
+                f"{path}: is not the file that was prepared (its sha256 is not that of manifest.json); it "
+                "was edited, cut or replaced. Prepare the data anew: give the same snakemake command with "
+                f"`--forcerun {folder / 'manifest.json'}`; what was made of them runs again."
             )
+        splits[name] = read_records(path)
     return splits

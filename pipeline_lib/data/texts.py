@@ -11,20 +11,20 @@ in `max_length`.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.data.packed import unpacked
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.json_text import parse_json
+from pipeline_lib.files import text_lines
+from pipeline_lib.json_text import decoded, parse_json
 
 _WORD = re.compile(r"\S+")
-DOCUMENT_FILES = ("*.jsonl", "*.json", "*.json.gz")  # what a folder of documents may hold
+DOCUMENT_FILES = ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz")  # what a folder of documents may hold
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,17 @@ def chunks(text: str, size: int, tokenizer: Any = None) -> list[Passage]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text with line ends as \\n; raises `UserError` for a file that is missing or not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Check the path of the text.") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: expected a text file, found a folder. Name a file in it.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}). Save the text as "
-            "UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`."
-        ) from None
+    """A file's text with line ends as \\n; raises `UserError` for what is missing or no plain text."""
+    with unpacked(path, "plain text in UTF-8, maybe packed (.gz, .xz)") as handle:
+        text = decoded(handle.read(), str(path))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_documents(path: Path) -> Iterator[str]:
     """The field `text` of each JSON line of a file, or of the files of a folder in the order of their names.
 
-    Files ending in .gz are unpacked as they are read, so that the first documents of a large file cost
-    little. Raises `UserError` for a place without such files, and for a broken line, which it names.
+    Packed files are unpacked as they are read, so that the first documents of a large file cost little.
+    Raises `UserError` for a place without such files, and for a broken line, which it names.
     """
     files = document_files(path)
     if not files:
@@ -134,18 +126,13 @@ def document_files(path: Path) -> list[Path]:
 
 
 def _documents_of(file: Path) -> Iterator[str]:
-    if not file.is_file():
-        raise UserError(f"{file}: no such file. Check the path of the documents.")
-    try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _text_of(line, f"{file}, line {number}")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{file}: damaged gzip ({error}). Copy it again.") from None
+    with unpacked(file, "JSON lines with a field `text`, plain or packed (.gz, .xz)") as handle:
+        for number, line in enumerate(text_lines(handle, str(file)), start=1):
+            if line.strip():
+                yield _text_of(line, f"{file}, line {number}")
 
 
-def _text_of(line: bytes, where: str) -> str:
+def _text_of(line: bytes | str, where: str) -> str:
     row = parse_json(line, where)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError(f"{where}: expected an object with a field `text`, found {line[:60]!r}")

@@ -1,7 +1,8 @@
 """Prompts that toxic text may follow: RealToxicityPrompts, a file of your own, or a task's own prompts.
 
 RealToxicityPrompts (Gehman et al. 2020, arXiv 2009.11462): first halves of 100k sentences from the web, with
-the scores that the Perspective API gave to either half. Three forms of JSON Lines are read:
+the scores that the Perspective API gave to either half. Three forms of
+rows are read, from JSON lines or another form of table_files.py:
     the hub's     {"filename", "begin", "challenging", "prompt": {"text", "toxicity", ...}, ...}
     flat          {"prompt": text, "prompt_scores": {"toxicity", ...} or null, "challenging", ...}
     own           {"prompt": text} and, where you like, "id" and "group"; other fields are passed over
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline_lib.data.locate import expand, hub_file
+from pipeline_lib.data.table_files import FORMS, read_table
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.files import read_object
 
 T = TypeVar("T")
 
@@ -71,9 +73,9 @@ def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet
 def read_prompt_rows(settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Path, str]:
     """All rows of the file that these settings name, its path, and what to call the place."""
     path, origin = _locate(settings)
-    rows = read_jsonl(path)
+    rows = [row.fields for row in read_table(path)]
     if not rows:
-        raise UserError(f"{path}: holds no prompt; expected one JSON object a line")
+        raise UserError(f"{path}: holds no prompt; expected {FORMS}")
     return rows, path, origin
 
 
@@ -90,7 +92,7 @@ def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
             f"text (the first: {texts[0]!r}), which asks nothing. Choose a split of questions."
         )
     prompts = [ToxicityPrompt(record.id, record.prompt, record.group) for record in records]
-    source = read_json(data_dir / "manifest.json")["source"]
+    source = read_object(data_dir / "manifest.json", "source")["source"]
     origin = f"split {split} of {data_dir}"
     return PromptSet(spread(prompts, n_prompts), KIND_OF_TASK.get(source, "other"), origin)
 
@@ -99,7 +101,7 @@ def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
     if settings["source"] == "file":
         path = expand(settings["path"])
         if not path.is_file():
-            raise UserError(f"prompts {settings['path']}: expected a JSON-lines file at {path}, found none")
+            raise UserError(f"prompts {settings['path']}: expected a file at {path}, found none")
         return path, settings["path"]
     hub, revision = settings["id"], settings["revision"]
     if local := stand_in(hub):
@@ -141,7 +143,8 @@ def kind_of_rows(rows: Sequence[dict[str, Any]]) -> str:
     first = rows[0]
     if any(field in first for field in PAIRS):
         return "safe_rlhf"
-    scores = first["prompt"] if isinstance(first["prompt"], dict) else first.get("prompt_scores") or {}
+    prompt = first.get("prompt")
+    scores = prompt if isinstance(prompt, dict) else first.get("prompt_scores") or {}
     return "realtoxicityprompts" if all(name in scores for name in SCORES) else "other"
 
 

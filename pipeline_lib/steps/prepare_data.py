@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.data.doubts import doubts_of
 from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.records import write_records
 from pipeline_lib.data.refusals import refusals
@@ -26,6 +28,9 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
     compared = ["retain", *([] if task.holdout is None else [task.holdout])]
     overlaps = {name: measure_overlap(forget, task.splits[name]) for name in compared}
     check_overlap(overlaps["retain"], chosen.max_overlap)
+    doubts = doubts_of(task.splits)
+    for line in (*task.notes, *(f"warning: {doubt}" for doubt in doubts)):
+        print(line, file=sys.stderr)
     with atomic_path(out_dir) as folder:
         folder.mkdir()
         described = {}
@@ -49,6 +54,8 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
             "headline": {side: list(map(list, metrics)) for side, metrics in task.judged_by().items()},
             "likelihood_only": [] if task.holdout is None else [task.holdout],
             "membership": None if task.holdout is None else {"members": "forget", "nonmembers": task.holdout},
+            "notes": list(task.notes),
+            "warnings": doubts,
             "overlap": {name: overlap.described() for name, overlap in overlaps.items()},
         }
         write_json(folder / "manifest.json", manifest)

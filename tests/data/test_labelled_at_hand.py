@@ -66,7 +66,7 @@ def test_rows_that_say_nothing_are_refused(tmp_path: Path, row: dict[str, Any]) 
     write_jsonl(tmp_path / "labelled.jsonl", [row])
     with pytest.raises(UserError, match="expected rows with `text`"):
         labelled_at_hand(file(tmp_path, WEB), str(tmp_path / "labelled.jsonl"))
-    with pytest.raises(UserError, match=r"toxicity.labelled nowhere: expected a JSON-lines file"):
+    with pytest.raises(UserError, match=r"toxicity.labelled nowhere: expected a file"):
         labelled_at_hand(file(tmp_path, WEB), "nowhere")
 
 

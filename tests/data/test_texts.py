@@ -117,7 +117,7 @@ def test_only_as_many_documents_are_read_as_are_asked_for(tmp_path: Path) -> Non
     (tmp_path / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
     records = document_records(read_documents(tmp_path), 50, 2, 4)
     assert [(r.prompt, r.answer) for r in records] == [("a b", " c d")] * 50
-    with pytest.raises(UserError, match="damaged gzip"):
+    with pytest.raises(UserError, match="damaged"):
         list(read_documents(tmp_path))
 
 

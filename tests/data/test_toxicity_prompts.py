@@ -7,11 +7,12 @@ from collections import Counter
 import pytest
 
 from pipeline_lib.data import toxicity_prompts
-from pipeline_lib.data.records import Record, write_records
+from pipeline_lib.data.records import Record
 from pipeline_lib.data.toxicity_prompts import ToxicityPrompt, load_task_prompts, load_toxicity_prompts
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json, write_jsonl
 from tests.paths import shared_data
+from tests.prepared import put_split
 
 REVISION = "b2" * 20
 HUB = {"source": "hub", "id": "allenai/real-toxicity-prompts", "revision": REVISION}
@@ -110,7 +111,7 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
         load_toxicity_prompts({"source": "file", "path": "$PROMPTS/own.jsonl"}, 5).origin
         == "$PROMPTS/own.jsonl"
     )
-    with pytest.raises(UserError, match=r"\$PROMPTS/absent.jsonl: expected a JSON-lines file"):
+    with pytest.raises(UserError, match=r"\$PROMPTS/absent.jsonl: expected a file"):
         load_toxicity_prompts({"source": "file", "path": "$PROMPTS/absent.jsonl"}, 5)
     asked = []
 
@@ -130,8 +131,8 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
 
 
 def prepared(tmp_path, source, records):
-    write_json(tmp_path / "manifest.json", {"source": source, "splits": {"unseen": {"n": len(records)}}})
-    write_records(tmp_path / "unseen.jsonl", records)
+    write_json(tmp_path / "manifest.json", {"source": source, "splits": {}})
+    put_split(tmp_path, "unseen", records)
     return tmp_path
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline_lib.data.records import read_records, write_records
+from pipeline_lib.data.records import read_records
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps.unlearning import unlearn_model
+from tests.prepared import put_split
 from tests.steps.study import OPTIMIZERS, TRAINING, identity
 from tests.tiny import flat
 from tests.training.every import TRAINED, settings_of
@@ -32,7 +33,7 @@ def task(tmp_path_factory, data):
         replace(r, alternatives=("Nobody knows.", f"It was {i}.", "Perhaps.")[: 2 + i % 2])
         for i, r in enumerate(records)
     ]
-    write_records(folder / "forget.jsonl", told)
+    put_split(folder, "forget", told)
     return folder
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline_lib.data.records import Record, read_records, write_records
+from pipeline_lib.data.records import Record, read_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json
@@ -16,6 +16,7 @@ from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.objectives import make_objective
 from pipeline_lib.steps import finetune, unlearn, unlearning
 from pipeline_lib.steps.objective_data import objective_data, summed_nlls
+from tests.prepared import put_split
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, folders, identity, run_finetune, run_unlearn
 from tests.tiny import flat
 from tests.training.every import settings_of
@@ -190,7 +191,7 @@ def changed(data, tmp_path):
 
     def change(function):
         records = read_records(folder / "forget.jsonl")
-        write_records(folder / "forget.jsonl", [function(i, r) for i, r in enumerate(records)])
+        put_split(folder, "forget", [function(i, r) for i, r in enumerate(records)])
         return folder
 
     return change

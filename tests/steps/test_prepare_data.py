@@ -130,7 +130,7 @@ def test_retain_is_evaluated_where_it_has_distractors(own: Path, tmp_path: Path)
     ("file", "rows", "said"),
     [
         ("forget.jsonl", [], r"forget\.jsonl: holds no record"),
-        ("forget.jsonl", [record(0), record(1, answer=" ")], r"forget\.jsonl, record 2: `answer` must be"),
+        ("forget.jsonl", [record(0), record(1, answer=" ")], r"forget\.jsonl, line 2: `answer` must be"),
         ("forget.jsonl", [record(0), record(0)], r"forget\.jsonl: two records have the id 'r0'"),
         (
             "forget.jsonl",
@@ -139,8 +139,8 @@ def test_retain_is_evaluated_where_it_has_distractors(own: Path, tmp_path: Path)
         ),
         ("forget.jsonl", [record(0, distractors=["Answer 0. "])], "'r0': the distractor 'Answer 0. ' equals"),
         ("retain.jsonl", [record(5, distractors=["ok", ""])], "'r5': a distractor is blank"),
-        ("retain.jsonl", [record(5, distractors="ok")], "record 1: `distractors` must be a list of texts"),
-        ("retain.jsonl", [record(5, distractors=None)], "record 1: `distractors` must be a list of texts"),
+        ("retain.jsonl", [record(5, distractors="ok")], "line 1: `distractors` must be a list of texts"),
+        ("retain.jsonl", [record(5, distractors=None)], "1 of 1 records have no distractors"),
         ("retain.jsonl", [record(5, paraphrased_answer=3)], "`paraphrased_answer` must be"),
         ("retain.jsonl", [record(5, anwser="x")], "unknown field 'anwser'"),
         (

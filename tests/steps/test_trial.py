@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.data.records import read_records, write_records
+from pipeline_lib.data.records import read_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.engine import evaluate_model
@@ -19,6 +19,7 @@ from pipeline_lib.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import choose, trial, unlearn
 from pipeline_lib.steps.unlearning import Unlearned
+from tests.prepared import put_split
 from tests.steps.study import (
     OBJECTIVES,
     OPTIMIZERS,
@@ -273,7 +274,7 @@ def test_a_distance_needs_distractors(data, original, tmp_path):
     shutil.copytree(data, folder)
     records = read_records(folder / "forget.jsonl")
     bare = [replace(record, distractors=()) for record in records[:1]] + records[1:]
-    write_records(folder / "forget.jsonl", bare)
+    put_split(folder, "forget", bare)
     rows = [{"split": "forget", "id": record.id} for record in records]
     write_jsonl(tmp_path / "records.jsonl", rows)
     message = rf"ks_statistic, but 1 of {len(records)} forget records have no distractors"

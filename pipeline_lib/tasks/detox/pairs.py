@@ -13,16 +13,15 @@ that differ in a few words are different ones here, so that forget and unseen pr
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from pipeline_lib.data.packed import unpacked
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import text_lines
 from pipeline_lib.json_text import parse_json
 
 HUB_FIELDS = ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
@@ -32,8 +31,6 @@ PAIR_FIELDS = ("less_safe_response", "safer_response")
 BOTH_SAFE, BOTH_UNSAFE = "both answers safe", "both answers unsafe"
 EMPTY, EQUAL = "an empty prompt or answer", "equal answers"
 LONG, AGAIN = "too long", "an unsafe answer that stands there already"
-
-_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".xz": lzma.open, ".gz": gzip.open}  # type: ignore[dict-item]
 
 
 @dataclass(frozen=True)
@@ -93,13 +90,10 @@ def read_pairs(path: Path, max_words: int) -> Pairs:
 
 
 def _rows(path: Path) -> Iterator[Any]:
-    try:
-        with _OPENERS.get(path.suffix, lambda file: open(file, "rb"))(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield parse_json(line, f"{path}, line {number}")
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{path}: damaged ({error}). Copy or download it again.") from None
+    with unpacked(path, "JSON lines, plain or packed (.gz, .xz)") as handle:
+        for number, line in enumerate(text_lines(handle, str(path)), start=1):
+            if line.strip():
+                yield parse_json(line, f"{path}, line {number}")
 
 
 def _pair(row: Any, number: int, where: str) -> Pair | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pipeline_lib.data.locate import expanded_folder
 from pipeline_lib.data.own_records import read_own_records
 from pipeline_lib.data.records import Record
@@ -16,17 +18,20 @@ def load(
     retain: str = "retain.jsonl",
     facts: str | None = None,
     holdout: str | None = None,
+    fields: Mapping[str, Sequence[str] | None] | None = None,
 ) -> Task:
     """The task `files`: `forget`, `retain`, `facts` and `holdout` are file names inside `folder`.
 
+    `fields` says what fields of the files mean that have other names than those of `Record`.
     Facts, if given, are learned with the rest and judged as multiple choice. Of a retain set in which
     only some records have distractors, these are the ones that are evaluated.
     """
     root = expanded_folder(folder)
+    named = {meant: names for meant, names in (fields or {}).items() if names}
     notes: list[str] = []
 
     def records(name: str) -> list[Record]:
-        found, said = read_own_records(inside(root, name))
+        found, said = read_own_records(inside(root, name), named)
         notes.extend(said)
         return found
 

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from pipeline_lib.blocks import InsidePath, PathText
+from pipeline_lib.blocks import Block, InsidePath, PathText, Text
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import TaskSettings, holdout_split
 from pipeline_lib.tasks.files.load import load
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[
+    list[Text], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+]
+
+
+class FieldNames(Block):
+    """Which fields of the files hold a record's; several are joined with a blank line between."""
+
+    id: Names | None = None
+    prompt: Names | None = Field(None, description="`question` for TOFU, `[instruction, input]` for Alpaca")
+    answer: Names | None = None
+    group: Names | None = None
+    paraphrased_prompt: Names | None = None
+    paraphrased_answer: Names | None = None
+    distractors: Names | None = Field(None, description="`perturbed_answer` for TOFU")
+    alternatives: Names | None = None
+    form: Names | None = None
 
 
 class Settings(TaskSettings):
@@ -23,6 +46,8 @@ class Settings(TaskSettings):
     holdout: InsidePath | None = Field(
         None, description="Records like those to be forgotten that no model learns, for membership inference"
     )
+
+    fields: FieldNames = Field(FieldNames(), description="Default: the files use the names of records")
 
     def evaluated_splits(self) -> tuple[str, ...]:
         """Both names of the retain set: which of them is judged shows only in the files."""

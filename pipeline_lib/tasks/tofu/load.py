@@ -16,8 +16,8 @@ from typing import Any
 from pipeline_lib.data.locate import expand, expanded_folder, hub_file
 from pipeline_lib.data.records import Record, record_from_dict
 from pipeline_lib.data.splits import Task, evaluated_part
+from pipeline_lib.data.table_files import read_table
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_jsonl
 
 ROWS_PER_AUTHOR = 20
 AUTHORS_WITH_DISTRACTORS = 20  # the first ones of `full`, whose rows `retain_perturbed` repeats
@@ -96,14 +96,14 @@ def load(
 def _with_alternatives(records: list[Record], path: Path) -> list[Record]:
     """The records with the other answers that the file has for their questions: every one must have some."""
     found: dict[str, tuple[str, ...]] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        question, texts = row.get("question"), row.get("alternatives")
+    for row in read_table(path):
+        question, texts = row.fields.get("question"), row.fields.get("alternatives")
         listed = texts if isinstance(texts, list) else []
         if not (
             isinstance(question, str) and listed and all(isinstance(t, str) and t.strip() for t in listed)
         ):
             raise UserError(
-                f"{path}, line {number}: expected {{question: text, alternatives: [texts]}} with one text "
+                f"{row.where}: expected {{question: text, alternatives: [texts]}} with one text "
                 "or more, none of them blank"
             )
         found[question.strip()] = tuple(listed)
@@ -185,7 +185,7 @@ def _perturbed_of(split: str) -> set[str]:
 
 
 def _rows(path: Path, expected: int | None = None) -> list[tuple[int, dict[str, Any]]]:
-    rows = read_jsonl(path)
+    rows = [row.fields for row in read_table(path)]
     if not rows or (expected is not None and len(rows) != expected):
         raise UserError(
             f"{path}: expected {expected or 'some'} records, found {len(rows)}. The file is not whole, or is "
