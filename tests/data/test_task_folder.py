@@ -52,11 +52,8 @@ def test_a_changed_split_is_named_with_the_cure(folder: Path, change) -> None:
 
 
 def test_a_manifest_that_is_none(folder: Path) -> None:
-    for text, said in [
-        ("[]", "expected a JSON object"),
-        ("{}", "has no 'splits'"),
-        ('{"splits": []}', "not the file"),
-    ]:
+    spoiled = {"[]": "expected a JSON object", "{}": "has no 'splits'", '{"splits": []}': "not the file"}
+    for text, said in spoiled.items():
         (folder / "manifest.json").write_text(text)
         with pytest.raises(UserError, match=said):
             load_splits(folder, ["forget"])
