@@ -19,8 +19,14 @@ from pipeline_lib.blocks import (
     Text,
 )
 from pipeline_lib.blocks.faults import show
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.study_date import DEFAULT, parse_date
 
 TEMPLATE = "Question: {prompt}\nAnswer:"
+
+
+def _none(value: object) -> bool:
+    return value is None
 
 
 class PromptSettings(Block):
@@ -34,7 +40,23 @@ class PromptSettings(Block):
     answer_prefix: str = Field(
         "", description="Text that is learned as the answer's beginning; a space by default for a template"
     )
-    add_bos: Switch = Field(False, description="Begin with the tokenizer's begin token; template only")
+    add_bos: Switch | None = Field(
+        None,
+        description="Begin with the tokenizer's begin token; default: as the tokenizer itself does before "
+        "text. One that a template writes is not doubled",
+        exclude_if=_none,
+    )
+    date: Text | None = Field(
+        None,
+        description=f"The day that a chat template prints; chat only, where the default is {DEFAULT!r}. "
+        "OpenUnlearning takes 10 Apr 2025",
+        exclude_if=_none,
+    )
+    chat_template: Text | None = Field(
+        None,
+        description="Name of one of the tokenizer's chat templates, where it has several; chat only",
+        exclude_if=_none,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +64,9 @@ class PromptSettings(Block):
         if not isinstance(value, dict):
             return value
         kind = value.get("kind", cls.model_fields["kind"].default)
-        return {"template": TEMPLATE, "answer_prefix": " ", **value} if kind == "template" else value
+        if kind == "template":
+            return {"template": TEMPLATE, "answer_prefix": " ", **value}
+        return {"date": DEFAULT, **value}
 
     @model_validator(mode="after")
     def _fits_kind(self) -> PromptSettings:
@@ -50,13 +74,17 @@ class PromptSettings(Block):
         if self.kind == "template":
             if (self.template or "").count("{prompt}") != 1:
                 faults.append(("template", f"found {show(self.template)}; must hold {{prompt}} exactly once"))
-            if self.system is not None:
-                faults.append(("system", "goes with `kind: chat`; write it into `template` instead"))
+            for name in ("system", "date", "chat_template"):
+                if getattr(self, name) is not None:
+                    faults.append((name, "goes with `kind: chat`; write it into `template` instead"))
         else:
             if self.template is not None:
                 faults.append(("template", "goes with `kind: template`, and this prompt is of kind chat"))
-            if self.add_bos:
-                faults.append(("add_bos", "goes with `kind: template`; a chat template brings its own"))
+            if self.date is not None:
+                try:
+                    parse_date(self.date)
+                except UserError as error:
+                    faults.append(("date", str(error)))
         if faults:
             raise Faults(faults)
         return self
@@ -82,10 +110,6 @@ class Int8Base(Block):
 
 
 BaseSettings = Annotated[PrunedBase | Int8Base, Field(discriminator="kind")]
-
-
-def _none(value: object) -> bool:
-    return value is None
 
 
 class Model(Block):

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.prompt import PromptFormat, end_id
+from pipeline_lib.models.ends import end_id
+from pipeline_lib.models.prompt import PromptFormat
 
 
 def encode_records(

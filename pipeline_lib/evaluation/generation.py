@@ -81,7 +81,7 @@ def continue_greedily(
     states: Sequence[States | None],
     *,
     max_new_tokens: Sequence[int],
-    end_id: int,
+    end_id: int | Collection[int],
     on_progress: Callable[[int], object],
     **options: Any,
 ) -> list[Generation]:
@@ -92,9 +92,11 @@ def continue_greedily(
     two tokens are almost equally likely.
     """
     done: dict[int, Generation] = {}
+    ends = _as_set(end_id)
     for i, (tokens, limit) in enumerate(zip(known, max_new_tokens, strict=True)):
-        if end_id in tokens[:limit]:
-            done[i] = Generation(list(tokens[: tokens.index(end_id)]), True)
+        place = next((t for t, token in enumerate(tokens[:limit]) if token in ends), None)
+        if place is not None:
+            done[i] = Generation(list(tokens[:place]), True)
         elif len(tokens) >= limit:
             done[i] = Generation(list(tokens[:limit]), False)
     on_progress(len(done))
@@ -104,7 +106,7 @@ def continue_greedily(
             model,
             [[*prompts[i], *known[i]] for i in rest],
             max_new_tokens=[max_new_tokens[i] - len(known[i]) for i in rest],
-            end_id=end_id,
+            end_id=ends,
             states=[own for i in rest if (own := states[i]) is not None] if resumed else None,
             on_progress=on_progress,
             **options,
@@ -158,6 +160,10 @@ def sample(
     return [flat[i : i + n] for i in range(0, len(flat), n)]
 
 
+def _as_set(end_id: int | Collection[int]) -> frozenset[int]:
+    return frozenset([end_id] if isinstance(end_id, int) else end_id)
+
+
 def _run(
     model,
     wanted: Sequence[_Wanted],
@@ -169,7 +175,7 @@ def _run(
     on_progress: Callable[[int], object],
 ) -> list[Generation]:
     """All rows in batches within the budget, the longest first, so that what does not fit fails early."""
-    ends = frozenset([end_id] if isinstance(end_id, int) else end_id)
+    ends = _as_set(end_id)
     order = sorted(range(len(wanted)), key=lambda i: (-wanted[i].room, wanted[i].prompt, i))
     results: dict[int, Generation] = {}
     while len(results) < len(wanted):

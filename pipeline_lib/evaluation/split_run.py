@@ -35,6 +35,7 @@ from pipeline_lib.evaluation.rows import (
 from pipeline_lib.evaluation.scoring import check_finite, encode_texts, record_texts, score_and_keep
 from pipeline_lib.evaluation.settings import EvaluationSettings
 from pipeline_lib.evaluation.trees import build_tree, greedy_beginning
+from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import context_length, pad_token
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class SplitRun:
         embedder: Embedder | None,
     ):
         self.model, self.tokenizer, self.prompt_format = model, tokenizer, prompt_format
+        self.ends = answer_ends(tokenizer, prompt_format)
         self.split, self.settings, self.embedder = split, settings, embedder
         if len({record.form for record in records}) > 1:
             raise UserError(
@@ -228,7 +230,7 @@ class SplitRun:
             known,
             states,
             max_new_tokens=[self._limit(question) for question, _ in asked],
-            end_id=self.tokenizer.eos_token_id,
+            end_id=self.ends,
             pad_id=pad_token(self.tokenizer),
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
             compute=self.settings.compute,
@@ -259,7 +261,7 @@ class SplitRun:
         return greedy_beginning(
             [text for text, _ in pairs],
             [argmax for _, argmax in pairs],
-            frozenset([self.tokenizer.eos_token_id]),
+            self.ends,
         )
 
     def _sample(self, rows: list[Row], bar: Progress) -> None:
@@ -272,7 +274,7 @@ class SplitRun:
             **self.samples,
             seeds=[_seed(self.split, question.record.id) for question in self.questions],
             max_new_tokens=self.settings.new_tokens_of(self.split),
-            end_id=self.tokenizer.eos_token_id,
+            end_id=self.ends,
             pad_id=pad_token(self.tokenizer),
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
             compute=self.settings.compute,

@@ -30,6 +30,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.evaluation.generation import Generation, generate, sample
 from pipeline_lib.files import read_jsonl, write_jsonl
+from pipeline_lib.models.ends import answer_ends
+from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.products import packed_weights
 
 if TYPE_CHECKING:
@@ -157,9 +159,9 @@ class _Answers:
 
     def rows(self, records: Sequence[Prompt], prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
         settings, tokenizer = self.settings, self.tokenizer
-        shared = {
-            "end_id": tokenizer.eos_token_id,
-            "pad_id": tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        shared: dict[str, Any] = {
+            "end_id": answer_ends(tokenizer, self.prompt_format),
+            "pad_id": pad_token(tokenizer),
             "max_tokens_per_batch": settings.max_tokens_per_batch,
             "compute": settings.compute,
             "on_progress": self.on_progress,

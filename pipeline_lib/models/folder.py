@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, read_object, write_json
+from pipeline_lib.models.ends import all_ends, as_written
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.models.weights import weight_hashes
@@ -41,6 +42,8 @@ def save_model_folder(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         if not diverged:
+            # transformers and others that read the folder stop where answers stop here
+            model.generation_config.eos_token_id = as_written(all_ends(tokenizer, prompt_format))
             with _as_fp32(model):
                 model.save_pretrained(temporary, max_shard_size=max_shard_size)
             config = copy.deepcopy(model.config)

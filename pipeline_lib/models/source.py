@@ -17,6 +17,7 @@ from pipeline_lib.files import sha256
 from pipeline_lib.models.architectures import check_architecture
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import check_folder
+from pipeline_lib.models.ends import as_written, publish_ends, without_end
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.loaded import check_loaded, check_nothing_left, check_shapes, configuration
 from pipeline_lib.models.weights import stored_tensors, weight_hashes
@@ -187,7 +188,7 @@ def _settle_tokens(model, tokenizer, name: str) -> None:
     from transformers import GenerationConfig
 
     if tokenizer.eos_token_id is None:
-        raise UserError(f"{name}: its tokenizer has no end token; a model could not learn where answers end")
+        raise UserError(f"{name}: {without_end(tokenizer)}")
     rows = model.get_input_embeddings().num_embeddings
     # A control token that the model has no row for is harmless as long as no text becomes it;
     # transformers adds one to some GGUF vocabularies, and Llama 2 is often given such a pad token.
@@ -200,6 +201,7 @@ def _settle_tokens(model, tokenizer, name: str) -> None:
         )
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token
+    ends = publish_ends(model, tokenizer)  # before they are overwritten
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     for key, value in ids.items():
         setattr(model.config, key, value)
@@ -207,5 +209,5 @@ def _settle_tokens(model, tokenizer, name: str) -> None:
     # the end token would not learn; padding itself is masked and needs no such care.
     model.get_input_embeddings().padding_idx = None
     # A published generation_config may bring a temperature or a repetition penalty, which would bend
-    # the scores of every generation.
-    model.generation_config = GenerationConfig(**ids)
+    # the scores of every generation. Its end tokens stay.
+    model.generation_config = GenerationConfig(**{**ids, "eos_token_id": as_written(ends)})

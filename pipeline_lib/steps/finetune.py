@@ -19,6 +19,7 @@ from pipeline_lib.files import read_object, remove_leftovers
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import reduce_model
 from pipeline_lib.models.scratch import build_scratch
@@ -86,8 +87,8 @@ def run(
         origin: dict[str, Any] = {"kind": "scratch"}
     else:
         model, tokenizer, origin = load_source(model_settings)
+    prompt_format = _checked_format(model_settings["prompt"], tokenizer, model)
     place_for_training(model, place)
-    prompt_format = PromptFormat.from_dict(model_settings["prompt"])
     optimizer_settings = {
         "kind": "adamw",
         "learning_rate": finetune["learning_rate"],
@@ -163,6 +164,12 @@ def run(
     write_training_folder(training_dir, run_info, outcome.log)
     shutil.rmtree(checkpoint_dir, ignore_errors=True)
     remove_leftovers(checkpoint_dir)
+
+
+def _checked_format(settings: dict[str, Any], tokenizer, model) -> PromptFormat:
+    prompt_format = PromptFormat.from_dict(settings)
+    check_prompt(tokenizer, prompt_format, rows=model.get_input_embeddings().num_embeddings)
+    return prompt_format
 
 
 def _texts(record: Record) -> list[str]:

@@ -23,6 +23,7 @@ from pipeline_lib.files import remove_leftovers
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import base_facts, hold_reduced
 from pipeline_lib.objectives import Objective, make_objective
@@ -101,6 +102,7 @@ def unlearn_model(
         )
     if isinstance(loss, InContext):
         prompt_format = replace(prompt_format, instruction=loss.instruction)
+        check_prompt(tokenizer, prompt_format)  # not every chat template knows a system message
         outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     else:
         # A checkpoint of other settings or other code is not continued.

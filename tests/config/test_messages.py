@@ -230,12 +230,19 @@ def test_a_template_holds_the_prompt_once(template: str) -> None:
 
 
 def test_settings_of_the_other_kind_of_prompt() -> None:
-    assert errors(prompt(kind="chat", template="{prompt}", add_bos=True)) == [
-        "models.tiny.prompt.template: goes with `kind: template`, and this prompt is of kind chat",
-        "models.tiny.prompt.add_bos: goes with `kind: template`; a chat template brings its own",
-    ]
-    assert error(prompt(system="Be brief.")) == (
-        "models.tiny.prompt.system: goes with `kind: chat`; write it into `template` instead"
+    assert error(prompt(kind="chat", template="{prompt}")) == (
+        "models.tiny.prompt.template: goes with `kind: template`, and this prompt is of kind chat"
+    )
+    for name, value in (("system", "Be brief."), ("date", "10 Apr 2025"), ("chat_template", "rag")):
+        assert error(prompt(**{name: value})) == (
+            f"models.tiny.prompt.{name}: goes with `kind: chat`; write it into `template` instead"
+        )
+
+
+@pytest.mark.parametrize("date", ["2025-04-10", "10 April 2025", "31 Feb 2025", "10 Avr 2025", "today"])
+def test_a_date_is_written_as_templates_print_it(date: str) -> None:
+    assert error(prompt(kind="chat", date=date)) == (
+        f"models.tiny.prompt.date: expected a date such as '26 Jul 2024', in English, found {date!r}"
     )
 
 
@@ -249,7 +256,7 @@ def test_a_pretrained_model_keeps_its_chat_format_unless_told() -> None:
         "template": None,
         "system": "Be brief.",
         "answer_prefix": "",
-        "add_bos": False,
+        "date": "26 Jul 2024",
     }
     scratch = parse_suite(small()).models["tiny"].prompt
     assert (scratch.kind, scratch.answer_prefix) == ("template", "")

@@ -23,7 +23,7 @@ from tests.tiny import make_examples
 
 
 class Letters:
-    """A tokenizer of letters: a = 1, b = 2, ...; the end token is 99."""
+    """A tokenizer of letters: a = 1, b = 2, ...; the end token is 99, and there are no other special ones."""
 
     eos_token_id = 99
 
@@ -31,8 +31,10 @@ class Letters:
         self.added_tokens_decoder = {}
 
     def encode(self, text, add_special_tokens, split_special_tokens):
-        assert not add_special_tokens
         return [ord(letter) - 96 for letter in text]
+
+    def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):
+        return "".join(chr(number + 96) for number in ids)
 
 
 FORMAT = PromptFormat("template", template="{prompt}z", answer_prefix="y")

@@ -145,7 +145,9 @@ def test_begin_token(scratch):
         ({"kind": "template", "template": "{prompt}{prompt}"}, "exactly once"),
         ({"kind": "template", "template": "{prompt}", "system": "x"}, "prompt.system"),
         ({"kind": "chat", "template": "{prompt}"}, "prompt.template"),
-        ({"kind": "chat", "add_bos": True}, "prompt.add_bos"),
+        ({"kind": "template", "template": "{prompt}", "date": "10 Apr 2025"}, "prompt.date"),
+        ({"kind": "template", "template": "{prompt}", "chat_template": "rag"}, "prompt.chat_template"),
+        ({"kind": "chat", "date": "2025-04-10"}, "prompt.date: expected a date such as"),
         ({"kind": "chat", "prefix": " "}, "unknown field 'prefix'"),
         ({"system": "x"}, "`kind` is missing"),
     ],
@@ -228,7 +230,7 @@ def test_an_instruction_survives_its_file_and_old_files_have_none() -> None:
     told = PromptFormat("chat", system="x", instruction=TOLD)
     assert PromptFormat.from_dict(told.to_dict()) == told
     old = {"kind": "chat", "template": None, "system": None, "answer_prefix": "", "add_bos": False}
-    assert PromptFormat.from_dict(old) == PromptFormat("chat")
+    assert PromptFormat.from_dict(old) == PromptFormat("chat", add_bos=False)
     assert PromptFormat.from_dict(old).instruction == ""
 
 

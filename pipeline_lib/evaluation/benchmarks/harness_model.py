@@ -17,6 +17,7 @@ from pipeline_lib.evaluation.benchmarks.encoding import (
 from pipeline_lib.evaluation.benchmarks.evaluate import progress_bar
 from pipeline_lib.evaluation.benchmarks.likelihoods import score_pairs
 from pipeline_lib.evaluation.generation import generate
+from pipeline_lib.models.ends import answer_ends
 
 FIRST_TRY = 32  # new tokens before stop strings are looked for; doubled for answers that go on
 GENERATED = 256  # lm-eval's own limit of new tokens where a task names none
@@ -39,6 +40,7 @@ class EngineLM(TemplateLM):
         self.truncated = 0
         self._max_tokens_per_batch = max_tokens_per_batch
         self._pad_id = pad_id
+        self._ends = answer_ends(tokenizer)
         self._progress = progress
         self._device = model.get_input_embeddings().weight.device
 
@@ -161,7 +163,7 @@ class EngineLM(TemplateLM):
                 self.model,
                 [[*prompts[number], *tokens_of[number]] for number in running],
                 max_new_tokens=step,
-                end_id=self.eot_token_id,
+                end_id=self._ends,
                 pad_id=self._pad_id,
                 max_tokens_per_batch=self._max_tokens_per_batch,
             )

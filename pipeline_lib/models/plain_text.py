@@ -1,0 +1,53 @@
+"""Text to tokens and back: what a tokenizer puts before a text, and text that spells control tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def tokens_of(tokenizer, text: str, plain: bool = False) -> list[int]:
+    """Tokens of `text` alone; with `plain`, text that spells a special token stays text."""
+    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain)
+
+
+def plain_tokens(tokenizer, text: str, control: Collection[str] = (), inside: bool = False) -> list[int]:
+    """Tokens of `text` in which neither special tokens nor those of `control` are recognised.
+
+    `inside`: it stands within a longer text, so a tokenizer that puts a space before every text puts none.
+    """
+    for token in control:
+        place = text.find(token)
+        if place >= 0 and len(token) > 1:  # cut within the word, it is none any more
+            head = plain_tokens(tokenizer, text[: place + 1], control, inside)
+            return [*head, *plain_tokens(tokenizer, text[place + 1 :], control, True)]
+    return following(tokenizer, text, plain=True) if inside else tokens_of(tokenizer, text, plain=True)
+
+
+def following(tokenizer, text: str, plain: bool = False) -> list[int]:
+    """Tokens of `text` within a longer one: after a line's end, whose own tokens are taken off again."""
+    before = tokens_of(tokenizer, "\n", plain)
+    whole = tokens_of(tokenizer, "\n" + text, plain)
+    fits = whole[: len(before)] == before
+    return whole[len(before) :] if fits else tokens_of(tokenizer, text, plain)
+
+
+def own_begin(tokenizer) -> list[int]:
+    """What the tokenizer itself puts before every text: a begin token, in some families more, or nothing."""
+    bare = tokenizer.encode("a", add_special_tokens=False, split_special_tokens=True)
+    whole = tokenizer.encode("a", add_special_tokens=True, split_special_tokens=True)
+    places = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
+    return list(whole[: places[0]]) if places else []
+
+
+def special_tokens(tokenizer) -> list[str]:
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+
+def control_tokens(tokenizer, template: str) -> list[str]:
+    """Added tokens that are no special ones, yet mean something where they stand in `template`."""
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    return [token.content for token in added if token.content.strip() and token.content in template]
+
+
+def decoded(tokenizer, ids: Sequence[int], special: bool = False) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
