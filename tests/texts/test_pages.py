@@ -38,6 +38,20 @@ def test_a_change_of_any_cited_cell_is_noticed(page: Page) -> None:
     assert not unnoticed
 
 
+def test_a_number_of_one_cell_follows_it_up_and_down(page: Page) -> None:
+    for mark in page.marks:
+        cells = page.cited(mark)
+        if mark.kind == "number" and len(cells) == 1 and re.search("[1-9]", mark.found):
+            (cell,) = cells
+            row, column = LIBRARY.cell(cell)
+            before = row[column]
+            for factor in (0.25, 4):
+                row[column] = repr(factor * float(before))
+                changed = page.is_right(mark)
+                row[column] = before
+                assert not changed, f"line {mark.line}: {mark.found} for {before} and {factor} of it"
+
+
 def _noticed(page: Page, cell: Cell, citing: list[Mark]) -> bool:
     row, column = LIBRARY.cell(cell)
     before = row[column]
