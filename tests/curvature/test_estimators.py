@@ -172,8 +172,7 @@ def test_the_empirical_fisher_is_n_times_the_squared_gradient_of_the_objective(o
     tokens = sum(e.answer_length for e in examples) if loss.uses_forget else 0
     if loss.uses_retain:
         tokens += sum(e.answer_length for e in retained)
-    forget = forget if loss.uses_forget else []
-    expected = tokens * gradient**2
+    expected = tokens * gradient**2  # both sets are handed over, as in training: what is unused counts not
     assert expected.max() > 1e-3
     at_hand = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     found = [

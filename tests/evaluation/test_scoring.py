@@ -116,6 +116,39 @@ def test_a_model_that_ignores_the_mask_is_scored_the_plain_way(tiny, records, mo
     assert_same(score((broken, tokenizer, prompt_format), records), expected, 1e-4)
 
 
+def test_a_model_with_a_window_is_scored_as_it_reads(tiny, records):
+    """A tree's mask replaces the window's own. Short texts do not show it, and these come first."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    _, tokenizer, prompt_format = tiny
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=24,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = MistralForCausalLM(config).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(6 if parameter.ndim == 2 else 1)
+    short = replace(records[0], prompt="Who?", answer="Ada.", paraphrased_answer="Adam.", distractors=())
+    long = replace(
+        records[1],
+        prompt="Who, of all who wrote of roads and of salt, and of the sea besides, wrote this one first?",
+        answer="It was Mara Okonjo.",
+        paraphrased_answer="It was Mara Okonjo, who was born by the sea and wrote of it all her days.",
+        distractors=("It was Ada.",),
+    )
+    setup = (model, tokenizer, prompt_format)
+    for record, scores in zip([short, long], score(setup, [short, long]), strict=True):
+        for found, (nll, _) in zip(scores, alone(setup, record), strict=True):
+            assert found.token_nll == pytest.approx(nll, abs=1e-4)
+
+
 @pytest.mark.parametrize("budget", [1, 60, 200, 1000])
 def test_batch_size_changes_nothing(tiny, records, budget):
     assert_same(score(tiny, records, budget), score(tiny, records), 1e-4)

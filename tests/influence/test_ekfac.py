@@ -60,7 +60,6 @@ class OneLayer(torch.nn.Module):
 
 @in_float64()
 def test_exact_but_for_sampling_where_the_matrix_is_a_kronecker_product():
-    pytest.importorskip("curvlinops", reason="the optional extra `ekfac` is not installed")
     model, examples = OneLayer(), [Example((0, 1), 1, i) for i in range(1000)]
     gradient = torch.randn(12, generator=torch.Generator().manual_seed(0))
     dense = dense_gauss_newton(model, examples[:1], [model.layer.weight])
@@ -75,7 +74,6 @@ def test_exact_but_for_sampling_where_the_matrix_is_a_kronecker_product():
 
 @in_float64()
 def test_a_language_model_has_blocks_in_its_linear_layers_and_the_diagonal_elsewhere():
-    pytest.importorskip("curvlinops", reason="the optional extra `ekfac` is not installed")
     model, examples = small_model(), small_examples(24)
     parameters = list(model.parameters())
     dense = dense_gauss_newton(model, examples, parameters)
@@ -105,3 +103,19 @@ def test_a_language_model_has_blocks_in_its_linear_layers_and_the_diagonal_elsew
             misses["ekfac"] += float((x[here] - exact).square().sum())
             misses["diagonal"] += float((plain[here] - exact).square().sum())
     assert misses["ekfac"] < 0.7 * misses["diagonal"]
+
+
+@in_float64()
+@pytest.mark.parametrize("damping", [0.02, 0.5, 10.0])
+def test_the_damping_is_that_of_a_mean_over_tokens(damping):
+    """Where the matrix is a Kronecker product E = G, so x is the dense solution at each damping."""
+    model, examples = OneLayer(), [Example((0, 1), 1, i) for i in range(1000)]
+    gradient = torch.randn(12, generator=torch.Generator().manual_seed(0))
+    dense = dense_gauss_newton(model, examples[:1], [model.layer.weight])
+    exact = torch.linalg.solve(dense + damping * torch.eye(12), gradient)
+    found = direction(model, examples, gradient, "ekfac", damping)[0]
+    assert float((found - exact).norm() / exact.norm()) < 0.1
+    # Outside the span of what the layer reads there is no curvature at all: x = gradient / damping exactly.
+    flat_part = torch.eye(3) - torch.outer(model.feature, model.feature) / model.feature.square().sum()
+    outside = (found.view(4, 3) @ flat_part) * damping
+    assert torch.allclose(outside, gradient.view(4, 3) @ flat_part, atol=1e-8)

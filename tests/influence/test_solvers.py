@@ -7,12 +7,14 @@ import math
 import pytest
 import torch
 
+from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett
 from pipeline_lib.data.batching import micro_batches
+from pipeline_lib.distributed.group import Group
 from pipeline_lib.influence import SOLVERS, newton_direction, solvers
 from pipeline_lib.influence.diagonal import sampled_diagonal, solve_diagonal
 from pipeline_lib.influence.solvers import conjugate_gradient, largest_eigenvalue, lissa
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
-from tests.tiny import PAD, in_float64
+from tests.tiny import PAD, flat, in_float64
 
 LARGEST = 4.0
 
@@ -238,3 +240,45 @@ def test_other_settings_must_make_sense():
             torch.Generator(),
             lambda: None,
         )
+
+
+@in_float64()
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_diagonal_is_shared_out_and_draws_what_one_process_draws(processes, monkeypatch):
+    """Each example is drawn in one process alone; the shares add up to the diagonal of a single process."""
+    model, examples = small_model(), small_examples(7)
+    gradient = torch.ones(sum(p.numel() for p in model.parameters()))
+    drawn, shares = [], []
+    estimate = GaussNewtonBartlett.estimate
+
+    def counted(self, model, objective, forget, *rest):
+        drawn.append(flat([forget[0].input_ids.double()]).tolist())
+        return estimate(self, model, objective, forget, *rest)
+
+    class Member(Group):
+        """One of several processes that run one after the other, so that nothing is summed."""
+
+        def __init__(self, rank: int, size: int) -> None:
+            self.rank, self.size = rank, size
+
+        def sum_(self, tensors):
+            if not shares:  # the diagonal comes first, then the product with G for the report
+                shares.append(tensors[0].clone())
+
+    def share(rank: int, size: int) -> torch.Tensor:
+        shares.clear()
+        batches, generator = micro_batches(examples, 4, PAD), torch.Generator().manual_seed(3)
+        parameters = list(model.parameters())
+        newton_direction(
+            model, batches, parameters, gradient, "diagonal", 1.0, 1, 0.5, generator, list, Member(rank, size)
+        )
+        return shares[0]
+
+    monkeypatch.setattr(GaussNewtonBartlett, "estimate", counted)
+    whole = share(0, 1)
+    everything = list(drawn)
+    drawn.clear()
+    parts = [share(rank, processes) for rank in range(processes)]
+    assert len(everything) == 7 and sorted(drawn) == sorted(everything)
+    assert torch.allclose(sum(parts), whole, rtol=1e-12)
+    assert all(0 < part.sum() < whole.sum() for part in parts)

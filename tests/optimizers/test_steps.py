@@ -120,6 +120,21 @@ def test_sophia_moves_like_newton_where_nothing_is_clipped():
     assert step(optimizer, theta, *(curvature * theta).tolist()) == pytest.approx([0.0, 0.0], abs=1e-15)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_clipped_share_is_of_the_coordinates_that_have_a_gradient(whole):
+    """A frozen embedding of thousands of coordinates must not make a share of 1/2 look like 0."""
+    settings = {"lr": 0.1, "beta1": 0.0, "beta2": 0.0, "gamma": 1.0, "eps": 1e-3, "weight_decay": 0.0}
+    moved, still = vector(1.0, 1.0), torch.nn.Parameter(torch.ones(6, dtype=torch.float64))
+    optimizer = Sophia([moved, still], clipped_target=None, **settings)
+    optimizer.update_curvature([torch.tensor([2.0, 0.5], dtype=torch.float64), torch.ones_like(still)])
+    moved.grad = torch.tensor([1.0, 1.0], dtype=torch.float64)  # ratios 1/2 and 2
+    if whole:  # the others have a gradient too, of 0: they count, and are not clipped
+        still.grad = torch.zeros_like(still)
+    optimizer.step()
+    assert optimizer.statistics["clipped_share"] == (1 / 8 if whole else 1 / 2)
+    assert moved.tolist() == pytest.approx([0.95, 0.9]) and still.tolist() == [1.0] * 6
+
+
 # --- Sophia as released -----------------------------------------------------------------------------
 
 

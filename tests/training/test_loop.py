@@ -10,6 +10,7 @@ import torch
 
 from pipeline_lib.data.batching import collate
 from pipeline_lib.objectives import FineTuning, Losses, Objective, make_objective
+from pipeline_lib.training import loop
 from pipeline_lib.training.loop import tokens_of
 from tests.tiny import flat, in_float64, labels_without_chance, random_examples, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
@@ -193,3 +194,21 @@ def test_tokens_of_pairs_are_all_counted():
     other = collate(random_examples(3, 2), 0)
     own, added = int(batch.attention_mask.sum()), int(other.attention_mask.sum())
     assert tokens_of(batch) == own and tokens_of(replace(batch, alternative=other)) == own + added
+
+
+@pytest.mark.parametrize("kind", ["GradDiff", "GradAscent", "FineTuning"])
+def test_tokens_a_second_count_the_sets_that_are_used(kind, tmp_path, monkeypatch):
+    """A clock that stands still but for a second in each forward pass: a step of one pass takes a second."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    objective = FineTuning() if kind == "FineTuning" else objective_of(kind)
+    original, read = type(objective).__call__, []
+
+    def timed(self, model, forget, retain):
+        now[0] += 1.0
+        read.append(sum(int(b.attention_mask.sum()) for b in (forget, retain) if b is not None))
+        return original(self, model, forget, retain)
+
+    monkeypatch.setattr(type(objective), "__call__", timed)
+    outcome = run(tiny_model(), tmp_path / "c", objective=objective, accumulation=1)
+    assert [row["tokens_per_s"] for row in outcome.log] == read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -277,3 +278,14 @@ def test_micro_batches_of_the_curvature_hold_the_whole_count():
     whole = GaussNewton(model, micro_batches(examples, 1, PAD), parameters)(vector)
     expected = (1 * parts[0] + 6 * parts[1]) / 7
     assert (whole - expected).norm() < 1e-5 * whole.norm()
+
+
+@pytest.mark.parametrize("kind, sets", [("GradAscent", ("forget",)), ("GradDiff", ("forget", "retain"))])
+def test_tokens_a_second_count_the_sets_that_are_used(kind, sets, monkeypatch):
+    """A clock of which each reading is a second later than the one before."""
+    ticks = itertools.count()
+    monkeypatch.setattr(one_shot_module.time, "monotonic", lambda: float(next(ticks)))
+    training_data = data()
+    row = step(tiny_model(), kind, training_data).log[0]
+    read = sum(len(example.tokens) for name in sets for example in getattr(training_data, name))
+    assert row["tokens_per_s"] * row["elapsed_s"] == pytest.approx(read)

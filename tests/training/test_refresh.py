@@ -14,6 +14,7 @@ from pipeline_lib.objectives import make_objective
 from pipeline_lib.optimizers.sophia import Sophia
 from pipeline_lib.training import loop
 from pipeline_lib.training.refresh import Refresher
+from pipeline_lib.training.sampling import derived_seed
 from tests.tiny import flat, tiny_model
 from tests.training.runs import OPTIMIZER_SETTINGS, curvature_of, data, optimizer_of, run, timeless
 
@@ -109,6 +110,30 @@ def test_a_first_order_run_says_nothing_about_curvature(tmp_path):
 
 
 # --- what it is estimated on ----------------------------------------------------------------------
+
+
+class Watched(Told):
+    """Notes the chance that each estimate is given: the seeds of its labels and of dropout's masks."""
+
+    def estimate(self, model, objective, forget, retain, data, parameters, generator, **rest):
+        self.calls.append((generator.initial_seed(), torch.initial_seed()))
+        return [torch.ones_like(parameter) for parameter in parameters]
+
+
+@pytest.mark.parametrize("of_gradient", [True, False])
+def test_each_estimate_has_chance_of_its_own_that_follows_from_seed_and_step(of_gradient, tmp_path):
+    """The same labels at every step would average nothing out."""
+    seeds = []
+    for name in ("one", "again"):
+        watched = Watched()
+        watched.at_hand = of_gradient
+        curvature = curvature_of("sophia", estimator=watched, update_every=2)
+        run(tiny_model(), tmp_path / name, "sophia", curvature=curvature, seed=5)
+        seeds.append(watched.calls)
+    steps = (0, 2, 4)
+    expected = [(derived_seed(5, "labels", s), derived_seed(5, "curvature", s, 0)) for s in steps]
+    assert seeds == [expected, expected]
+    assert len({seed for pair in expected for seed in pair}) == 6
 
 
 def test_the_estimator_is_given_the_batches_and_the_gradient_of_the_step(tmp_path):

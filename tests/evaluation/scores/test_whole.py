@@ -189,3 +189,41 @@ def test_different_numbers_of_samples_are_refused():
     rows[5]["samples_ended"] = [True]
     with pytest.raises(UserError, match=r"'forget5'.*of 1 whether they ended"):
         score_run(rows, None, MANIFEST)
+
+
+@pytest.mark.parametrize("metric", ["probability", "truth_ratio", "extraction_strength"])
+def test_intervals_at_equal_retention_resample_groups(metric):
+    """What a group says twice is no second finding: only another group narrows an interval."""
+
+    def width(split: str, times: int, together: bool) -> float:
+        rows = [row for row in full_rows() if row["split"] != "holdout"]
+        for i, row in enumerate(rows):
+            row |= {
+                "answer_nll": 0.1 + (i // 2 * 7 % 11) / 5,
+                "argmax_correct": [i // 2 % 3 == 0, True, True],
+            }
+            row |= {"paraphrase_nll": 0.2 + (i // 2 * 5 % 7) / 9}
+        copies = [
+            {**row, "id": f"{row['id']}-{k}", "group": row["group"] if together else f"{row['group']}-{k}"}
+            for row in rows
+            for k in range(times)
+        ]
+        content = {**equal_retain()}
+        for name in ("forget", "retain"):
+            content[name] = [row for row in copies if row["split"] == name]
+        manifest = {
+            **MANIFEST,
+            "membership": None,
+            "evaluate": MANIFEST["evaluate"][:-1],
+            "likelihood_only": [],
+        }
+        found = score_run(copies, None, manifest, content)
+        name = f"{metric}_at_equal_retain"
+        (row,) = [row for row in found if (row["split"], row["metric"]) == (split, name)]
+        return row["ci_high"] - row["ci_low"]
+
+    for split in ("forget", "retain") if metric == "probability" else ("forget",):
+        once = width(split, 1, True)
+        assert once > 0
+        assert width(split, 4, True) == pytest.approx(once, rel=0.02)
+        assert width(split, 4, False) < 0.9 * once
