@@ -16,6 +16,7 @@ from pipeline_lib.blocks import (
     Share,
     Switch,
 )
+from pipeline_lib.config.models import PretrainedPromptSettings
 
 Weights = Literal["fp32", "bf16", "bf16_stochastic"]
 
@@ -26,7 +27,7 @@ def _off(value: object) -> bool:
 
 
 def _plain(value: object) -> bool:
-    return value == "fp32"
+    return value in ("fp32", "exact")
 
 
 class LoRA(Block):
@@ -80,6 +81,18 @@ class Unlearn(Training):
         "bf16_stochastic rounds weights up or down at random, right in the mean",
     )
     lora: LoRA | None = Field(None, description="Default: all weights are trained")
+    encoding: Literal["exact", "soul_tofu", "soul_detox", "open_unlearning"] = Field(
+        "exact",
+        description="Which tokens are trained and attended to; the others repeat what the code of SOUL and "
+        "of OpenUnlearning does (docs/paper.md)",
+        exclude_if=_plain,
+    )
+    prompt: PretrainedPromptSettings | None = Field(
+        None,
+        description="How prompts are put, in these runs and to the models they make, where it is another way "
+        "than the model's",
+        exclude_if=_off,
+    )
 
 
 class FineTune(Training):
@@ -93,6 +106,9 @@ class FineTune(Training):
     )
     lora: LoRA | None = Field(
         None, description="As in `unlearn`; default: all weights are trained", exclude_if=_off
+    )
+    encoding: Literal["exact", "open_unlearning"] = Field(
+        "exact", description="As in `unlearn`", exclude_if=_plain
     )
 
 

@@ -41,7 +41,7 @@ def encode_records(
                 [*prompt, *prompt_format.encode_answer(tokenizer, record.answer)],
                 len(prompt),
             )
-        examples.append(_example(record, tokens, labels_from, index, max_length))
+        examples.append(example_of(record, tokens, labels_from, index, max_length))
     return examples
 
 
@@ -70,7 +70,7 @@ def encode_replies(
         else:
             prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
             tokens, boundary = [*prompt, *prompt_format.encode_answer(tokenizer, reply)], len(prompt)
-        examples.append(_example(record, tokens, boundary, index, max_length))
+        examples.append(example_of(record, tokens, boundary, index, max_length))
     return examples
 
 
@@ -83,7 +83,8 @@ def _running_text(
         raise UserError(f"record {record.id!r}: {error}") from None
 
 
-def _example(record: Record, tokens: list[int], labels_from: int, index: int, max_length: int) -> Example:
+def example_of(record: Record, tokens: list[int], labels_from: int, index: int, max_length: int) -> Example:
+    """The record's example. `UserError` where it does not fit into `max_length` tokens."""
     if len(tokens) > max_length:
         raise UserError(
             f"record {record.id!r} needs {len(tokens)} tokens but the context holds {max_length}: "

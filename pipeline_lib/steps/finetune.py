@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.data.encoding import encode_records
 from pipeline_lib.data.records import Record
+from pipeline_lib.data.released_encoding import encode_answers
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
 from pipeline_lib.distributed.sharding import in_parts
@@ -101,7 +101,14 @@ def run(
     hashes = data_hashes(data_dir)
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
-        examples = encode_records(records, tokenizer, prompt_format, model_settings["max_length"], learn=True)
+        examples = encode_answers(
+            finetune.get("encoding", "exact"),
+            records,
+            tokenizer,
+            prompt_format,
+            model_settings["max_length"],
+            learn=True,
+        )
         mark = fingerprint(identity, model_settings, finetune, hashes, origin, inputs, CODE)
         lora, weights = finetune.get("lora"), finetune.get("weights", "fp32")
         if lora:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from pipeline_lib.data.batching import Example, collate, token_budget_batches
-from pipeline_lib.data.encoding import encode_records, encode_replies
 from pipeline_lib.data.records import Record
+from pipeline_lib.data.released_encoding import encode_answers, encode_others
 from pipeline_lib.files import read_json
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
@@ -33,13 +33,15 @@ def objective_data(
     prompt_format: PromptFormat,
     max_length: int,
     seed: int,
+    encoding: str = "exact",
 ) -> TrainingData:
     """The forget and the retain set of `splits` as `objective` learns them.
 
     Running text is learned as a whole, but where the true answer is paired with another one: of these,
-    only what follows the prompt is compared.
+    only what follows the prompt is compared. `encoding`: see data/released_encoding.py.
     """
-    encode = partial(encode_records, tokenizer=tokenizer, prompt_format=prompt_format, max_length=max_length)
+    how = {"tokenizer": tokenizer, "prompt_format": prompt_format, "max_length": max_length}
+    encode = partial(encode_answers, encoding, **how)
     paired = objective.forget_answers == "both"
     data = TrainingData(
         forget=encode(splits["forget"], learn=not paired),
@@ -52,7 +54,7 @@ def objective_data(
     refusals = read_json(data_dir / "refusals.json") if objective.alternatives == "refusals" else []
     answers = alternative_answers(objective, splits["forget"], refusals, seed)
     options = [
-        encode_replies(record, texts, tokenizer, prompt_format, max_length, row)
+        encode_others(encoding, record, texts, **how, index=row)
         for row, (record, texts) in enumerate(zip(splits["forget"], answers, strict=True))
     ]
     return replace(data, forget_alternatives=options)

@@ -79,9 +79,10 @@ def unlearn_model(
     """Unlearn the forget split from the model in `parent_dir`.
 
     `objective`, `optimizer`, `unlearn`: resolved settings, with `kind` in the first two; the optimiser of
-    a method that takes no step is {"kind": "none"}. With `unlearn["lora"]` adapters are trained, and merged
-    into the weights at the end. The checkpoint stays; delete it with `remove_checkpoints` once the result
-    is stored. In a job of several processes each calls this, and each has the result.
+    a method that takes no step is {"kind": "none"}. `unlearn["prompt"]`: the format of this run's prompts and
+    of the unlearned model's, where it is another than the parent's. With `unlearn["lora"]` adapters are
+    trained, and merged into the weights at the end. The checkpoint stays; delete it with `remove_checkpoints`
+    once the result is stored. In a job of several processes each calls this, and each has the result.
     """
     started = time.monotonic()
     group = current()
@@ -90,6 +91,8 @@ def unlearn_model(
         raise UserError(why_not)
     place = start(device, threads)
     model, tokenizer, prompt_format, parent = load_model_folder(parent_dir)
+    if unlearn.get("prompt"):
+        prompt_format = PromptFormat.from_dict(unlearn["prompt"])
     base = parent.get("base")
     hold_reduced(model, base, unlearn, optimizer["kind"])  # before it goes to a GPU: 8 bits are smaller
     place_for_training(model, place)
@@ -109,7 +112,16 @@ def unlearn_model(
         depends_on = (identity, objective, optimizer, unlearn, max_length, hashes, parent["weights_sha256"])
         mark = fingerprint(*depends_on, CODE)
         splits = load_splits(data_dir, ["forget", "retain"])
-        data = objective_data(loss, splits, data_dir, tokenizer, prompt_format, max_length, identity["seed"])
+        data = objective_data(
+            loss,
+            splits,
+            data_dir,
+            tokenizer,
+            prompt_format,
+            max_length,
+            identity["seed"],
+            unlearn.get("encoding", "exact"),
+        )
         with activations_again(model, unlearn.get("checkpointing", False)):
             outcome, learning = _trained(
                 model,

@@ -72,7 +72,7 @@ def test_the_training_loop_takes_its_settings() -> None:
     taken = {field.name for field in dataclasses.fields(TrainingSettings)}
     of_model_and_optimizer = {"checkpointing", "offload"}
     assert set(Training.model_fields) == taken | of_model_and_optimizer
-    own = {"learning_rate", "weight_decay", "weights", "lora"}
+    own = {"learning_rate", "weight_decay", "weights", "lora", "encoding"}
     assert set(FineTune.model_fields) == taken | of_model_and_optimizer | own
 
 
