@@ -7,6 +7,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
+from pipeline_lib.environment import missing_package, wrong_python
+
+if __name__ == "__main__" and wrong_python():  # before a line that an old Python cannot read
+    sys.exit(wrong_python())
+
 from pipeline_lib.commands import logs, plan, status, suite, track
 from pipeline_lib.errors import UserError
 from pipeline_lib.redaction import VisibleStream
@@ -26,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return given.run(given)
             except UserError as error:
                 print(error, file=sys.stderr)
+                return 1
+            except ModuleNotFoundError as error:
+                print(missing_package(error), file=sys.stderr)
                 return 1
     except BrokenPipeError:  # who reads the output has read enough, as `head` does
         sys.stdout = None  # type: ignore[assignment]  # nothing is left to flush into

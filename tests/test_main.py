@@ -34,7 +34,8 @@ def test_validate_looks_at_every_file_and_fails_for_one(
     assert seen.err == (
         f"{bad}: the suite has an error:\n"
         "  objectives.NPO.bta: unknown key 'bta'; did you mean 'beta'? Allowed: alpha, beta, kind\n"
-        f"{missing}: cannot be read (No such file or directory)\n"
+        f"{missing}: cannot be read (No such file or directory); give the path of a suite file, such as "
+        "config.yaml\n"
     )
     assert "config.yaml: OK" in seen.out
 

@@ -19,22 +19,15 @@ def add(commands) -> None:
 
 def _plan(given: Namespace) -> int:
     from pipeline_lib.config import load_suite
-    from pipeline_lib.planning import (
-        check_access,
-        check_context,
-        check_files,
-        check_fits,
-        finished,
-        plan_text,
-    )
+    from pipeline_lib.planning import check_access, check_fits, check_inputs, finished, plan_text
 
     suite = load_suite(given.file)
-    check_context(suite)
     done = finished(Path("results") / suite.suite) if given.left else None
-    print(plan_text(suite, done))
+    print(plan_text(suite, done), flush=True)
+    unseen = check_inputs(suite, done)
     check_fits(suite, done)
+    print("".join(f"\n{line}" for line in unseen), end="\n" if unseen else "")
     if given.access:
-        check_files(suite, done)
         lines = check_access(suite)
         print("\n".join(["", *lines]) if lines else "\nAll models and data are at hand.")
     return 0

@@ -14,7 +14,9 @@ SCHEMA = Path(__file__).resolve().parents[2] / "workflow" / "schemas" / "suite.s
 
 def add(commands) -> None:
     """`validate` and `schema`."""
-    validate = commands.add_parser("validate", help="check suite files and count their runs")
+    validate = commands.add_parser(
+        "validate", help="check suite files and what they read, and count their runs"
+    )
     validate.add_argument("files", nargs="+", metavar="FILE", type=Path)
     validate.set_defaults(run=lambda given: _validate(given.files))
 
@@ -26,17 +28,25 @@ def add(commands) -> None:
 def _validate(files: Sequence[Path]) -> int:
     from pipeline_lib.config import load_suite
     from pipeline_lib.config.table import run_index
+    from pipeline_lib.planning import check_inputs
 
     status = 0
     for path in files:
         try:
-            index = run_index(load_suite(path))
+            suite = load_suite(path)
+            try:
+                unseen = check_inputs(suite)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
         except UserError as error:
             print(error, file=sys.stderr)
             status = 1
         else:
+            index = run_index(suite)
             anchors = sum(run is None for run in index.values())
             print(f"{path}: OK, {len(index) - anchors} unlearning runs and {anchors} models to compare with")
+            for line in unseen:
+                print(f"  {line}")
     return status
 
 

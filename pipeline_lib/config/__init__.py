@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +44,33 @@ def load_suite(path: Path | str) -> Suite:
         raise UserError(f"{path}: {error}") from None
 
 
-def check_suite_files(paths: Iterable[Path | str]) -> None:
-    """Refuse what Snakemake's reader of `--configfile` lets through: a key twice, and templates.
+def check_suite_file(path: Path | str) -> None:
+    """Refuse a `--configfile` that is no suite file, before Snakemake reads it.
 
-    Snakemake reads the files first, and a template that it finds has run by then; `load_suite` runs nothing.
+    Refused are also what Snakemake's own reader lets through: a key twice, and templates, which can run code.
     """
-    for path in paths:
-        text = _text_of(path)
+    text = _text_of(path)
+    try:
+        raw = parse_json(text, str(path))
+    except NotJson:
         try:
-            raw = parse_json(text, str(path))
-        except NotJson:
-            try:
-                raw = _read_yaml(text)
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from None
-        if isinstance(raw, dict) and TEMPLATE_KEY in raw:
-            cure = f"{TEMPLATE_KEY} lets a file run code while Snakemake reads it; a suite is data"
-            raise UserError(f"{path}: {cure}.")
+            raw = _read_yaml(text)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    if not isinstance(raw, dict) or not raw:
+        found = "an empty file" if raw is None else show(raw)
+        raise UserError(f"{path}: a suite is a block of `name: value` lines, found {found}")
+    if TEMPLATE_KEY in raw:
+        cure = f"{TEMPLATE_KEY} lets a file run code while Snakemake reads it; a suite is data"
+        raise UserError(f"{path}: {cure}.")
+
+
+def _near(path: Path) -> str:
+    """The suites that may be meant by a name at which there is nothing."""
+    found = {str(file): file.stem for place in (path.parent, Path("config")) for file in place.glob("*.yaml")}
+    near = get_close_matches(path.stem, found.values(), n=1)
+    meant = [file for file, stem in found.items() if stem in near]
+    return f"; did you mean {meant[0]}?" if meant else "; give the path of a suite file, such as config.yaml"
 
 
 def dump_suite(suite: Suite) -> str:
@@ -69,8 +79,15 @@ def dump_suite(suite: Suite) -> str:
 
 
 def _text_of(path: Path | str) -> str:
+    path = Path(path)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.yaml"))[:1]
+        named = f", such as {path / inside[0]}" if inside else ""
+        raise UserError(f"{path}: expected a suite file, found a folder; name a file in it{named}")
     try:
-        return decoded(Path(path).read_bytes(), str(path))
+        return decoded(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: cannot be read (No such file or directory){_near(path)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -107,4 +124,4 @@ def _read_yaml(text: str) -> Any:
         raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
-__all__ = ["Run", "Suite", "check_suite_files", "dump_suite", "load_suite", "parse_suite"]
+__all__ = ["Run", "Suite", "check_suite_file", "dump_suite", "load_suite", "parse_suite"]

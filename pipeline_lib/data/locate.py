@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pipeline_lib.errors import UserError
+
+_local = ContextVar("only files of this machine", default=False)
+
+
+class NotAtHand(UserError):
+    """Something of the hub that is not on this machine, asked for where nothing may be downloaded."""
+
+
+@contextmanager
+def nothing_downloaded() -> Iterator[None]:
+    """Inside, what the hub's cache does not hold raises `NotAtHand`: for a look before anything runs."""
+    token = _local.set(True)
+    try:
+        yield
+    finally:
+        _local.reset(token)
+
+
+def downloads_off() -> bool:
+    """Whether only files of this machine may be read."""
+    return _local.get()
 
 
 def expand(path: str) -> Path:
@@ -41,13 +65,25 @@ def hub_file(hub: str, revision: str, name: str) -> Path:
             "a branch or tag can change and would make the results irreproducible"
         )
     from huggingface_hub import hf_hub_download  # takes a second to import; needed only here
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    local = downloads_off()
     try:
-        return Path(hf_hub_download(hub, name, repo_type="dataset", revision=revision))
+        return Path(
+            hf_hub_download(hub, name, repo_type="dataset", revision=revision, local_files_only=local)
+        )
+    except LocalEntryNotFoundError as error:
+        if local:
+            raise NotAtHand(f"data set {hub}") from None
+        raise UserError(_unreachable(hub, revision, name, error)) from error
     except Exception as error:  # the library lets those of several network libraries through
-        raise UserError(
-            f"data set {hub} at revision {revision}: cannot get {name} from the hub "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
-            "Check the network, the id and the revision; or set `folder` to a folder that holds the file, "
-            "or $PIPELINE_DATA to the folder above it."
-        ) from error
+        raise UserError(_unreachable(hub, revision, name, error)) from error
+
+
+def _unreachable(hub: str, revision: str, name: str, error: Exception) -> str:
+    return (
+        f"data set {hub} at revision {revision}: cannot get {name} from the hub "
+        f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
+        "Check the network, the id and the revision; or set `folder` to a folder that holds the file, "
+        "or $PIPELINE_DATA to the folder above it."
+    )

@@ -67,6 +67,11 @@ def check_task(task: Task) -> None:
     """Raise `UserError` for the first thing that would make a result of this task meaningless."""
     for name, records in task.splits.items():
         check_split(name, records)
+    check_roles(task)
+
+
+def check_roles(task: Task) -> None:
+    """The part of `check_task` that holds splits against each other and against what each is for."""
     for name in task.finetune.get("retrained", ()):
         check_disjoint("forget", task.splits["forget"], name, task.splits[name])
     if task.holdout is not None:

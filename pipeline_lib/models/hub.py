@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_lib.data.locate import NotAtHand, downloads_off
 from pipeline_lib.errors import UserError
 
 DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]  # *.model: sentencepiece
@@ -52,6 +53,7 @@ def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED)
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -61,12 +63,18 @@ def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED)
         # Only the repository's top level: subfolders hold other formats of the same weights.
         return Path(
             snapshot_download(
-                model_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
+                model_id,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=["*/*"],
+                local_files_only=downloads_off(),
             )
         )
     except RevisionNotFoundError as error:
         raise UserError(f"{what}: the hub knows no such revision. Copy one from the model's page.") from error
     except Exception as error:  # the network's, the disk's or the hub's, under many types
+        if downloads_off() and isinstance(error, LocalEntryNotFoundError):
+            raise NotAtHand(f"model {model_id}") from None
         denied = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
         if isinstance(error, GatedRepoError) or (denied and not isinstance(error, RepositoryNotFoundError)):
             raise UserError(

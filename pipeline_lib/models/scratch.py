@@ -6,9 +6,10 @@ stand alone (a year is four tokens, whatever the texts it was seen in), words ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.attention import attention_of
 
@@ -28,9 +29,9 @@ def build_scratch(settings: dict[str, Any], texts: Sequence[str], seed: int):
     return _initial_model(settings, tokenizer, seed), tokenizer
 
 
-def _train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
+def train_bpe(settings: dict[str, Any], texts: Sequence[str]):
+    """The tokenizer alone, of the library `tokenizers`, which needs neither torch nor transformers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     if settings["vocab_size"] < SMALLEST_VOCABULARY:
         raise UserError(
@@ -49,8 +50,32 @@ def _train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def texts_of(
+    splits: Mapping[str, Sequence[Record]], finetune: Mapping[str, Sequence[str]], holdout: str | None
+) -> list[str]:
+    """What the tokenizer is made from: all that `original` learns, and the records that nobody learns.
+
+    `original` and `retrained` share it, and names of held-out records are not cut into more tokens than those
+    of the others, by which they could be told apart.
+    """
+    seen = sorted({*finetune["target"], *([] if holdout is None else [holdout])})
+    return [text for name in seen for record in splits[name] for text in _texts(record)]
+
+
+def _texts(record: Record) -> list[str]:
+    """What a model may read of a record: question and answer apart, running text in one piece."""
+    own = [record.prompt + record.answer] if record.form == "text" else [record.prompt, record.answer]
+    return [*own, *record.alternatives]
+
+
+def _train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=train_bpe(settings, texts),
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,

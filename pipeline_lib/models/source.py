@@ -66,10 +66,7 @@ def load_gguf(path: Path):
     """(model, tokenizer) of a GGUF file, its quantised weights widened to fp32."""
     from transformers import GgufConfig
 
-    if not path.is_file():
-        cure = "It is a folder; name the .gguf file in it." if path.is_dir() else "Check its path."
-        raise UserError(f"{path}: no such GGUF file. {cure}")
-    _check_gguf(path)
+    check_gguf(path)
     splitting = _gguf_pre_tokenizer(path)
     model, tokenizer = _load(
         path.parent, str(path), None, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
@@ -108,8 +105,11 @@ def _from_hub(model_id: str, revision: str):
     return model, tokenizer, origin
 
 
-def _check_gguf(path: Path) -> None:
-    """`UserError` for one part of several, and for something else under a GGUF file's name."""
+def check_gguf(path: Path) -> None:
+    """`UserError` for a missing file, one part of several, and something else under a GGUF file's name."""
+    if not path.is_file():
+        cure = "It is a folder; name the .gguf file in it." if path.is_dir() else "Check its path."
+        raise UserError(f"{path}: no such GGUF file. {cure}")
     check_content(path, str(path))
     if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name):
         raise UserError(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pipeline_lib.planning.access import check_access
-from pipeline_lib.planning.context import check_context, context_faults
-from pipeline_lib.planning.local_files import check_files
+from pipeline_lib.planning.context import context_faults
+from pipeline_lib.planning.inputs import check_inputs, pairs_of_targets
 from pipeline_lib.planning.table import check_fits, finished, groups_of, plan_text
 
 __all__ = [
     "check_access",
-    "check_context",
-    "check_files",
     "check_fits",
+    "check_inputs",
     "context_faults",
     "finished",
     "groups_of",
+    "pairs_of_targets",
     "plan_text",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from pipeline_lib.blocks import Fault
 from pipeline_lib.config.suite import Suite
-from pipeline_lib.errors import UserError
 from pipeline_lib.planning.shape import shape_of
 
 
@@ -53,10 +52,3 @@ def _no_room(found: int, label: str, context: int) -> str:
         f"found {found}, and the model {label!r} reads at most {context} tokens, prompt and answer together; "
         f"choose at most {context - 1}, less the length of the prompts"
     )
-
-
-def check_context(suite: Suite) -> None:
-    """Raise `UserError` with a line for each of the faults."""
-    faults = dict.fromkeys(f"  {path}: {message}" for path, message in context_faults(suite))
-    if faults:
-        raise UserError("lengths that do not fit a model's context:\n" + "\n".join(faults))

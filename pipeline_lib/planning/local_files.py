@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from pipeline_lib.blocks import Block, OnThisMachine, marks_of
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from pipeline_lib.planning.table import Done
 
 
-def check_files(suite: Suite, done: Done | None = None) -> None:
-    """Raises one `UserError` for all paths of models, data and evaluations at which there is nothing.
+def missing_files(
+    suite: Suite, done: Done | None = None, pairs: Collection[tuple[str, str]] | None = None
+) -> list[tuple[str, str]]:
+    """(setting, message) of all paths of models, data and evaluations at which there is nothing.
 
-    `done` says which jobs need not run any more, and so read nothing; None means none of them.
+    `done` says which jobs need not run any more, and so read nothing; None means none of them. `pairs`: the
+    tasks and models that are looked at; None means all.
     """
     blocks: dict[str, Block] = {}
     for job in jobs_of(suite):
+        if pairs is not None and job.key[:2] not in pairs:
+            continue
         if done is None or not done(job.kind, job.key, job.trial):
             task, model = job.key[:2]
             if job.kind == "finetune":
@@ -29,12 +34,10 @@ def check_files(suite: Suite, done: Done | None = None) -> None:
                 blocks[f"tasks.{task}"] = suite.tasks[task]
             else:
                 blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
-    faults = dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block))
-    if faults:
-        raise UserError("not all files that this suite names are there:\n  " + "\n  ".join(faults))
+    return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
 
 
-def _faults(where: str, block: Block) -> Iterator[str]:
+def _faults(where: str, block: Block) -> Iterator[tuple[str, str]]:
     for name, field in type(block).model_fields.items():
         value = getattr(block, name)
         here = f"{where}.{name}"
@@ -46,11 +49,11 @@ def _faults(where: str, block: Block) -> Iterator[str]:
                 yield from _missing(here, value)
 
 
-def _missing(where: str, value: str) -> Iterator[str]:
+def _missing(where: str, value: str) -> Iterator[tuple[str, str]]:
     try:
         path = expand(value)
     except UserError as error:
-        yield f"{where}: {error}"
+        yield where, str(error)
         return
     if not path.exists():
-        yield f"{where}: expected a file or folder at {path.absolute()}, found nothing"
+        yield where, f"expected a file or folder at {path.absolute()}, found nothing; correct the path"

@@ -11,7 +11,6 @@ from pipeline_lib.config.suite import Suite
 from pipeline_lib.config.table import Key
 from pipeline_lib.errors import UserError
 from pipeline_lib.planning.advice import advice
-from pipeline_lib.planning.bases import check_bases
 from pipeline_lib.planning.device import UTILISATION, Device, device_of
 from pipeline_lib.planning.jobs import Job, jobs_of, memory_of, seconds_of
 from pipeline_lib.planning.shape import shape_of
@@ -86,13 +85,10 @@ def plan_text(suite: Suite, done: Done | None = None) -> str:
 def check_fits(suite: Suite, done: Done | None = None) -> None:
     """Raise a `UserError` that names every kind of job that cannot fit, with what would make it fit.
 
-    So is one for a run whose settings its model's `base` does not allow.
-
     Held against what no job can have (`resources.gpu_memory_gb`, on a CPU `resources.memory_limit_mb`), with
     room for the error of an estimate; what is only more than a job asks for is marked in the table. `done`:
     jobs that need not run any more.
     """
-    check_bases(suite)
     limit = device_of(suite.resources).limit
     if limit is None:
         return

@@ -19,6 +19,8 @@ class ObjectiveTraits:
     unlearning runs at every step, "both" sets, or None = never. `cached`: whether its likelihoods are
     computed once, before training. `distributions`: tensors of answer tokens x vocabulary, in fp32, that it
     holds beyond a cross-entropy's. `original`: whether the weights before training are read again at the end.
+    `alternatives`: where the other answers that it teaches come from, None where it teaches none or where
+    its settings say.
     """
 
     forget: int
@@ -27,6 +29,7 @@ class ObjectiveTraits:
     cached: bool
     distributions: int
     original: bool
+    alternatives: str | None = None
 
 
 _PLAIN = ObjectiveTraits(1, True, None, False, 0, False)
@@ -35,11 +38,11 @@ OBJECTIVES: dict[str, ObjectiveTraits] = {
     "GradAscent": ObjectiveTraits(1, False, None, False, 0, False),
     "GradDiff": _PLAIN,
     "KL": ObjectiveTraits(1, True, "retain", False, 3, False),
-    "PO": _PLAIN,
-    "RandomLabels": _PLAIN,
+    "PO": replace(_PLAIN, alternatives="refusals"),
+    "RandomLabels": replace(_PLAIN, alternatives="random_labels"),
     "DPO": _PAIR,
-    "IdkDPO": _PAIR,
-    "AltPO": _PAIR,
+    "IdkDPO": replace(_PAIR, alternatives="refusals"),
+    "AltPO": replace(_PAIR, alternatives="records"),
     "NPO": ObjectiveTraits(1, True, None, True, 0, False),
     "SimNPO": _PLAIN,
     "WGA": _PLAIN,

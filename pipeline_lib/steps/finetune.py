@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.data.records import Record
 from pipeline_lib.data.released_encoding import encode_answers
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
@@ -22,7 +21,7 @@ from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import reduce_model
-from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.source import load_source
 from pipeline_lib.objectives import FineTuning
 from pipeline_lib.optimizers import make_optimizer
@@ -79,10 +78,8 @@ def run(
                 f"{identity['task']} takes the model as it is, without fine-tuning, but {identity['model']} "
                 "is made from scratch and knows nothing yet; use a pretrained model, or let the task teach it"
             )
-        # The tokenizer sees all data: the original and the retrained model share it, and names of held-out
-        # records are not cut into more tokens than those of the others, by which they could be told apart.
-        seen = [record for name in sorted(splits) for record in splits[name]]
-        texts = [text for record in seen for text in _texts(record)]
+        holdout = next(iter(manifest["likelihood_only"]), None)
+        texts = texts_of(splits, manifest["finetune"], holdout)
         model, tokenizer = build_scratch(model_settings, texts, seed)
         origin: dict[str, Any] = {"kind": "scratch"}
     else:
@@ -177,9 +174,3 @@ def _checked_format(settings: dict[str, Any], tokenizer, model) -> PromptFormat:
     prompt_format = PromptFormat.from_dict(settings)
     check_prompt(tokenizer, prompt_format, rows=model.get_input_embeddings().num_embeddings)
     return prompt_format
-
-
-def _texts(record: Record) -> list[str]:
-    """What a model may read of a record: question and answer apart, running text in one piece."""
-    own = [record.prompt + record.answer] if record.form == "text" else [record.prompt, record.answer]
-    return [*own, *record.alternatives]

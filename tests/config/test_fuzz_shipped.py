@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from pipeline_lib.config import Suite, dump_suite, parse_suite
 from pipeline_lib.config.table import run_index, run_labels, tuned_index
 from pipeline_lib.errors import UserError
-from pipeline_lib.planning import check_access, check_context, check_fits, finished, plan_text
+from pipeline_lib.planning import check_access, check_fits, check_inputs, finished, plan_text
 from pipeline_lib.reporting.catalog import tables_of
 from tests.config.dry_run import dry_run
 from tests.config.mutations import mutants
@@ -102,7 +102,7 @@ def snakemake_can_write(raw: Any) -> bool:
 def planned(raw: Any) -> Suite:
     """Everything that the workflow asks of a suite before its first job; `UserError` where it is refused."""
     suite = parse_suite(raw)
-    check_context(suite)
+    check_inputs(suite, finished("results/none"))
     check_fits(suite, finished("results/none"))
     assert plan_text(suite, finished("results/none")).startswith(f"Plan of {suite.suite!r}")
     check_access(suite)

@@ -10,7 +10,7 @@ import pytest
 from pipeline_lib import __main__ as command
 from pipeline_lib.config import dump_suite, load_suite, parse_suite
 from pipeline_lib.errors import UserError
-from pipeline_lib.planning import check_context, context_faults
+from pipeline_lib.planning import check_inputs, context_faults
 from tests.config.suites import COMMIT, small
 from tests.paths import REPO
 
@@ -34,7 +34,7 @@ def hub(**changes: Any) -> dict[str, Any]:
 
 def test_shipped_suites_fit() -> None:
     for path in (REPO / "config.yaml", *(REPO / "config").glob("*.yaml")):
-        check_context(load_suite(path))
+        assert not list(context_faults(load_suite(path)))
 
 
 def test_answers_as_long_as_the_context_leave_no_room_for_a_prompt() -> None:
@@ -73,8 +73,8 @@ def test_all_faults_come_in_one_message_before_the_plan(
     models = hub(shape={**SIZES, "context": 32}, max_length=40)
     suite = parse_suite(small(models=models, evaluation={"max_new_tokens": 50}))
     with pytest.raises(UserError) as error:
-        check_context(suite)
-    assert len(str(error.value).splitlines()) == 3
+        check_inputs(suite)
+    assert len(str(error.value).splitlines()) == 4, "a head, two faults, and what lies on the hub"
     (tmp_path / "suite.yaml").write_text(dump_suite(suite))
     assert command.main(["plan", str(tmp_path / "suite.yaml")]) == 1
     assert "models.far.max_length" in capsys.readouterr().err

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib.config import parse_suite
-from pipeline_lib.errors import UserError
-from pipeline_lib.planning import check_files
+from pipeline_lib.planning.local_files import missing_files
 from tests.config.suites import small
 
 TEXT = {"source": "text", "path": "other.txt", "n": 4}
@@ -34,16 +33,17 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def test_every_missing_path_is_named_with_its_place(tmp_path):
-    with pytest.raises(UserError) as caught:
-        check_files(suite())
-    lines = str(caught.value).splitlines()
     nothing = "expected a file or folder at"
-    assert lines[0] == "not all files that this suite names are there:"
-    assert lines[1] == f"  models.own.path: {nothing} {tmp_path / 'weights'}, found nothing"
-    assert lines[2] == f"  tasks.book.book: {nothing} {tmp_path / 'book.txt'}, found nothing"
-    assert lines[3] == f"  tasks.book.retain.path: {nothing} {tmp_path / 'other.txt'}, found nothing"
-    assert lines[4].startswith("  evaluation of book.toxicity.prompts.path: $NOWHERE/prompts.jsonl: the ")
-    assert len(lines) == 5
+    found = missing_files(suite())
+    assert found[:3] == [
+        ("models.own.path", f"{nothing} {tmp_path / 'weights'}, found nothing; correct the path"),
+        ("tasks.book.book", f"{nothing} {tmp_path / 'book.txt'}, found nothing; correct the path"),
+        ("tasks.book.retain.path", f"{nothing} {tmp_path / 'other.txt'}, found nothing; correct the path"),
+    ]
+    where, message = found[3]
+    assert where == "evaluation of book.toxicity.prompts.path"
+    assert message.startswith("$NOWHERE/prompts.jsonl: the environment variable NOWHERE is not set")
+    assert len(found) == 4
 
 
 def test_nothing_is_said_where_all_is_there(tmp_path, monkeypatch):
@@ -51,16 +51,14 @@ def test_nothing_is_said_where_all_is_there(tmp_path, monkeypatch):
     for name in ("book.txt", "other.txt", "prompts.jsonl"):
         (tmp_path / name).write_text("x")
     (tmp_path / "weights").mkdir()
-    check_files(suite())
+    assert missing_files(suite()) == []
 
 
 def test_jobs_that_are_done_read_nothing():
     """With the models before unlearning made, only what is measured is still looked for."""
-    with pytest.raises(UserError) as caught:
-        check_files(suite(), lambda kind, key, trial: kind == "finetune")
-    (line,) = str(caught.value).splitlines()[1:]
-    assert "prompts.jsonl" in line
-    check_files(suite(), lambda kind, key, trial: True)
+    ((where, _),) = missing_files(suite(), lambda kind, key, trial: kind == "finetune")
+    assert where.endswith("prompts.path")
+    assert missing_files(suite(), lambda kind, key, trial: True) == []
 
 
 def test_a_generated_book_and_names_within_a_folder_are_no_paths(tmp_path, monkeypatch):
@@ -70,4 +68,4 @@ def test_a_generated_book_and_names_within_a_folder_are_no_paths(tmp_path, monke
     retain = {"source": "generated", "n": 4}
     book = {"source": "passages", "book": "generated", "retain": retain, "n_chunks": 4, "unseen_chunks": 0}
     (tmp_path / "own").mkdir()
-    check_files(suite(tasks={"book": book, "own": {"source": "files", "folder": "own"}}))
+    assert missing_files(suite(tasks={"book": book, "own": {"source": "files", "folder": "own"}})) == []

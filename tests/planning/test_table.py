@@ -14,8 +14,9 @@ from pipeline_lib import __main__ as command
 from pipeline_lib.config import dump_suite, load_suite, parse_suite
 from pipeline_lib.config.table import run_index
 from pipeline_lib.errors import UserError
-from pipeline_lib.planning import check_fits, finished, groups_of, plan_text
+from pipeline_lib.planning import check_fits, check_inputs, finished, groups_of, plan_text
 from pipeline_lib.planning.advice import advice
+from pipeline_lib.planning.bases import base_faults
 from pipeline_lib.planning.jobs import jobs_of, memory_of, seconds_of
 from pipeline_lib.planning.training import Training, weight_bytes
 from tests.config.suites import COMMIT, small
@@ -154,13 +155,17 @@ def test_what_cannot_fit_is_refused_before_any_job_with_what_would_help(tmp_path
 
 def test_what_a_reduced_base_does_not_allow_is_refused_before_any_job() -> None:
     int8 = {"models": {"seven": {**SEVEN, "base": {"kind": "int8"}}}, "resources": {"gpus": 1}}
-    with pytest.raises(UserError, match="seven, GradDiff with adamw: the model's base is int8"):
-        check_fits(seven(**int8))
-    check_fits(seven(**int8, unlearn={"lora": {"rank": 8}}))
+    where, fault = next(base_faults(seven(**int8)))
+    assert where == "models.seven.base"
+    assert fault.startswith("GradDiff with adamw: the model's base is int8")
+    assert not list(base_faults(seven(**int8, unlearn={"lora": {"rank": 8}})))
     pruned = {**int8, "models": {"seven": {**SEVEN, "base": {"kind": "pruned", "sparsity": 0.5}}}}
-    check_fits(seven(**pruned))
-    with pytest.raises(UserError, match="GradDiff with muon: the model's base is pruned"):
-        check_fits(seven(**pruned, optimizers={"muon": {"learning_rate": 1e-5}}))
+    assert not list(base_faults(seven(**pruned)))
+    found = list(base_faults(seven(**pruned, optimizers={"muon": {"learning_rate": 1e-5}})))
+    fault = found[0][1]
+    assert fault.startswith("GradDiff with muon: the model's base is pruned")
+    with pytest.raises(UserError, match=r"models.seven.base: GradDiff with adamw"):
+        check_inputs(seven(**int8))
 
 
 def test_on_a_cpu_only_more_than_any_try_can_have_is_refused() -> None:

@@ -27,6 +27,8 @@ def test_traits_are_those_of_the_objective(kind: str) -> None:
     assert (known.reference is not None) == objective.needs_reference_model
     assert known.cached == objective.needs_reference_nll
     assert known.original == objective.needs_original_weights
+    own = getattr(objective, "alternatives", None)
+    assert known.alternatives == (own if isinstance(own, str) else None)
 
 
 @pytest.mark.parametrize("kind", WITH_RETAIN_TERM)

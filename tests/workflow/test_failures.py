@@ -36,13 +36,28 @@ def test_a_bad_suite_fails_before_any_job(tmp_path, change, expected):
 
 def test_a_failing_job_shows_one_message_and_the_rest_goes_on(tmp_path):
     suite = copy.deepcopy(SUITE)
+    suite["tasks"]["far"] = {"source": "tofu", "hub": "nobody/nothing"}
+    study = Study(tmp_path / "project", suite)
+    study.variables = {"HF_HUB_OFFLINE": "1", "PIPELINE_DATA": "", "HF_HOME": str(tmp_path / "empty")}
+    done = study.snakemake("results/small/data/authors/manifest.json", "results/small/data/far/manifest.json")
+    assert done.returncode != 0
+    assert "Not looked at before the run: the task far (data set nobody/nothing is on the hub)" in done.stdout
+    assert "data set nobody/nothing at revision" in done.stdout
+    assert (study.results / "data/authors/manifest.json").is_file()
+    assert not (study.results / "data/far").exists() or not list((study.results / "data/far").iterdir())
+
+
+def test_data_that_cannot_be_read_are_refused_in_a_dry_run_too(tmp_path):
+    suite = copy.deepcopy(SUITE)
     suite["tasks"]["own"] = {"source": "files", "folder": str(tmp_path / "nowhere")}
     study = Study(tmp_path / "project", suite)
-    done = study.snakemake("results/small/data/authors/manifest.json", "results/small/data/own/manifest.json")
-    assert done.returncode != 0
-    assert str(tmp_path / "nowhere") in done.stdout
-    assert (study.results / "data/authors/manifest.json").is_file()
-    assert not (study.results / "data/own").exists() or not list((study.results / "data/own").iterdir())
+    for arguments in (["--dry-run"], []):
+        done = study.snakemake(*arguments)
+        assert done.returncode != 0
+        assert f"tasks.own.folder: expected a file or folder at {tmp_path / 'nowhere'}" in done.stdout
+        assert not (study.folder / "results").exists()
+    assert study.snakemake("--dry-run", "results/small/data/authors/manifest.json").returncode == 0
+    assert study.snakemake("--unlock").returncode == 0, "unlocking reads nothing"
 
 
 def test_kill_9_then_the_same_command_gives_the_same_bits(finished, tmp_path):

@@ -6,12 +6,23 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import ExecMode
 
 REPOSITORY = Path(workflow.basedir).parent
-if str(REPOSITORY) not in sys.path:
-    sys.path.insert(0, str(REPOSITORY))
+for place in (REPOSITORY, Path(workflow.basedir)):
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
 
-from pipeline_lib.config import check_suite_files, dump_suite, parse_suite
+import command_line
+
+from pipeline_lib.environment import missing_package
+
+try:
+    import pipeline_lib.planning
+except ImportError as error:
+    raise WorkflowError(missing_package(error)) from None
+
+from pipeline_lib.config import check_suite_file, dump_suite, parse_suite
 from pipeline_lib.config.table import (
     ANCHORS,
     anchors_of,
@@ -23,10 +34,10 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.locking import hold_lock
 from pipeline_lib.planning import (
     check_access,
-    check_context,
-    check_files,
     check_fits,
+    check_inputs,
     finished,
+    pairs_of_targets,
     plan_text,
 )
 from pipeline_lib.provenance import source_hash
@@ -35,9 +46,14 @@ from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 from pipeline_lib.status import ending_text
 from pipeline_lib.tracking import start_tracking
 
+CALL = command_line.given()
 try:
-    check_suite_files(workflow.overwrite_configfiles)
-    SUITE = parse_suite(config)
+    if CALL is not None:
+        command_line.check(CALL, sys.argv[1:])
+    for path in workflow.overwrite_configfiles:
+        check_suite_file(path)
+    TYPED = workflow.config_settings.config
+    SUITE = parse_suite(command_line.read_again(config, TYPED))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -263,13 +279,26 @@ def files_named(names):
     return [path for name in names for path in places[name]]
 
 
+def look_at_inputs():
+    """Refuse a study whose data or models cannot be read, before a job starts and in a dry run too."""
+    if workflow.exec_mode != ExecMode.DEFAULT or (
+        CALL is not None and not command_line.runs_jobs(CALL)
+    ):
+        return  # one job of a study that was looked at, or a call that runs none
+    # A part of the study, asked for by name, may do without the files of the others.
+    targets = [] if CALL is None else CALL.targets
+    pairs = pairs_of_targets(SUITE, targets) if targets else None
+    try:
+        unseen = check_inputs(SUITE, finished(OUT), pairs)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    for line in unseen:
+        print(line, file=sys.stderr)
+
+
 def announce():
     """Print what the study will need and what cannot be had, before its first job."""
     try:
-        # A part of the study, asked for by name, may do without the files of the others.
-        if not workflow.dag_settings.targets:
-            check_files(SUITE, finished(OUT))
-        check_context(SUITE)
         check_fits(SUITE, finished(OUT))
         lines = [plan_text(SUITE, finished(OUT)), *check_access(SUITE)]
         print(visible("\n".join(lines)))
@@ -283,6 +312,9 @@ def take_leave():
     for end in TRACKERS:
         end()
     print(visible(ending_text(SUITE, OUT, since=STARTED)))
+
+
+look_at_inputs()
 
 
 onstart:
