@@ -184,6 +184,7 @@ def code_of(path: Path) -> str:
 FLOORS = {
     "blocks": 0,
     "durations": 0,
+    "environment": 0,
     "errors": 0,
     "faults": 0,
     "files": 0,

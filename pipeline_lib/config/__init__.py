@@ -50,6 +50,10 @@ def check_suite_file(path: Path | str) -> None:
     Refused are also what Snakemake's own reader lets through: a key twice, and templates, which can run code.
     """
     text = _text_of(path)
+    if Path(path).read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(
+            f"{path}: not UTF-8, but UTF-16, which Snakemake does not read; save the text as UTF-8"
+        )
     try:
         raw = parse_json(text, str(path))
     except NotJson:

@@ -44,7 +44,7 @@ def call(study: Study, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["--configfile", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
         (["--configfile", "siute.yaml"], "; did you mean suite.yaml?"),
         (["--configfile", "folder"], "folder: expected a suite file, found a folder"),
-        (["--configfile", "bytes.yaml"], "bytes.yaml: "),
+        (["--configfile", "bytes.yaml"], "bytes.yaml: not UTF-8"),
         (["--configfile", "broken.yaml"], "broken.yaml: not valid YAML: line 1, column 9"),
         (["--configfile", "empty.yaml"], "empty.yaml: a suite is a block of `name: value` lines"),
         (["--configfile", "list.yaml"], "list.yaml: a suite is a block of `name: value` lines, found"),
