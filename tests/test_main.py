@@ -33,8 +33,8 @@ def test_validate_looks_at_every_file_and_fails_for_one(
     seen = capsys.readouterr()
     assert seen.err == (
         f"{bad}: the suite has an error:\n"
-        "  objectives.NPO.bta: unknown key 'bta'; did you mean 'beta'? Allowed: alpha, beta, forget_weight, kind, "
-        "retain_loss_type\n"
+        "  objectives.NPO.bta: unknown key 'bta'; did you mean 'beta'? Allowed: alpha, beta, "
+        "forget_weight, kind, retain_loss_type\n"
         f"{missing}: cannot be read (No such file or directory); give the path of a suite file, such as "
         "config.yaml\n"
     )

@@ -38,10 +38,11 @@ def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: 
             f"tokenizer {name}: expected one of {', '.join(TOKENIZER_FILES)}, found {found} such file"
         )
     check_model_folder(folder, name)
-    return _checked(_load(folder, name), name)
+    return _checked(from_folder(folder, name), name)
 
 
-def _load(folder: Path, name: str) -> Any:
+def from_folder(folder: Path, name: str) -> Any:
+    """The tokenizer of a folder on this machine, fast or not; `name` is what messages call it."""
     from transformers import AutoTokenizer  # takes seconds to import
 
     try:

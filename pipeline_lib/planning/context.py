@@ -19,6 +19,7 @@ def context_faults(suite: Suite) -> Iterator[Fault]:
         context = None if shape is None else shape.context
         if context is not None and model.max_length > context:
             message = f"the model reads at most {context} tokens; found {model.max_length}"
+            message += f"; set it to at most {context}"
             yield f"models.{label}.max_length", message
         for task in suite.tasks:
             yield from _task_faults(suite, task, label, context, model.max_length)

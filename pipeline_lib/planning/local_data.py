@@ -48,7 +48,7 @@ class Look:
         except UserError as error:
             self.faults.append((where, str(error)))
         except ImportError as error:
-            self.unseen.append(f"{what}, which needs a package that is not at work here ({error})")
+            self.unseen.append(f"{what}, which needs a package that does not load here ({error})")
         except Exception as error:  # a task of the user's own may raise anything, and the job would too
             words = " ".join(str(error).split())[:200]
             told = explained(error) or f"cannot be read: {type(error).__name__}: {words}"

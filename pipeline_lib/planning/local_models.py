@@ -15,9 +15,11 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.settings import spread_over_groups
+from pipeline_lib.models.checks import check_folder
 from pipeline_lib.models.hub import local_copy
 from pipeline_lib.models.scratch import texts_of, train_bpe
-from pipeline_lib.models.source import check_folder, check_gguf
+from pipeline_lib.models.source import check_gguf
+from pipeline_lib.models.tokenizer import from_folder
 from pipeline_lib.planning.local_data import Look
 from pipeline_lib.planning.shape import cached_folder, shape_of
 
@@ -40,11 +42,23 @@ def look_at_model(look: Look, suite: Suite, label: str) -> Any:
     found, path = look.attempt(where, f"the model {label}", _place, settings)
     if not found:
         return None
-    check = check_gguf if path.suffix == ".gguf" else check_folder
-    whole, _ = look.attempt(where, f"the model {label}", check, path)
-    if not whole or path.suffix == ".gguf":
+    if path.suffix == ".gguf":
+        look.attempt(where, f"the model {label}", check_gguf, path)
         return None
-    return look.attempt(where, f"the tokenizer of {label}", _tokenizer, path)[1]
+    whole, _ = look.attempt(where, f"the model {label}", check_folder, path, str(path))
+    if not whole:
+        return None
+    read, tokenizer = look.attempt(where, f"the tokenizer of {label}", _tokenizer, path)
+    if read:
+        look.attempt(f"{where}.prompt", f"the prompt of {label}", _check_prompt, path, settings)
+    return tokenizer
+
+
+def _check_prompt(folder: Path, settings: Any) -> None:
+    from pipeline_lib.models.prompt import PromptFormat
+    from pipeline_lib.models.prompt_check import check_prompt
+
+    check_prompt(from_folder(folder, str(folder)), PromptFormat.from_dict(settings.prompt.model_dump()))
 
 
 def _place(settings: ModelSettings) -> Path:
@@ -173,7 +187,7 @@ def _prompt_lengths(tokenizer: Any, settings: Any, records: Sequence[Record]) ->
         prompt.template.replace(SLOT, record.prompt) if prompt.kind == "template" else record.prompt
         for record in records
     ]
-    return [count + prompt.add_bos for count in _counts(tokenizer, texts)]
+    return [count + bool(prompt.add_bos) for count in _counts(tokenizer, texts)]
 
 
 def _lengths(tokenizer: Any, settings: Any, pairs: Sequence[tuple[Record, str]]) -> list[int]:
@@ -188,7 +202,9 @@ def _lengths(tokenizer: Any, settings: Any, pairs: Sequence[tuple[Record, str]])
         ],
     )
     return [
-        count + settings.prompt.add_bos if record.form == "text" else prompts[record] + count + 1  # end token
+        count + bool(settings.prompt.add_bos)
+        if record.form == "text"
+        else prompts[record] + count + 1  # end token
         for (record, _), count in zip(pairs, answers, strict=True)
     ]
 

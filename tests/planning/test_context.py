@@ -53,7 +53,7 @@ def test_sequences_longer_than_the_model_reads() -> None:
     assert not faults(models=hub(shape=context, max_length=2048))
     ((path, message),) = faults(models=hub(shape=context, max_length=4096))
     assert path == "models.far.max_length"
-    assert message == "the model reads at most 2048 tokens; found 4096"
+    assert message == "the model reads at most 2048 tokens; found 4096; set it to at most 2048"
     assert not faults(models=hub(max_length=4096)), "a context nobody knows is no fault"
 
 

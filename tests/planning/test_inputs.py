@@ -150,7 +150,7 @@ def test_model_folders_are_looked_at_beside_the_data(tmp_path):
         "models.empty",
         "models.file",
     ]
-    assert "record 2: `group` must be a non-empty text" in found[1]
+    assert "`group` must be a non-empty text" in found[1]
     assert "config.json is missing" in found[2]
 
 
