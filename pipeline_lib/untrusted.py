@@ -59,7 +59,7 @@ def check_model_folder(folder: Path, name: str | None = None) -> None:
         if (folder / adapter).is_file():
             raise UserError(_adapter(folder, adapter, weights, name))
     if (folder / INDEX).is_file():
-        _check_index(folder, name)
+        read_index(folder, name)
 
 
 def check_content(path: Path, name: str) -> None:
@@ -101,7 +101,8 @@ def _adapter(folder: Path, adapter: str, weights: bool, name: str) -> str:
     return f"{name}: is the folder of an adapter ({adapter}{base}), not of a whole model. {merge}."
 
 
-def _check_index(folder: Path, name: str) -> None:
+def read_index(folder: Path, name: str) -> dict[str, str]:
+    """Which file holds each weight; `UserError` unless all are safetensors beside the index."""
     index = read_json(folder / INDEX)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
@@ -112,6 +113,7 @@ def _check_index(folder: Path, name: str) -> None:
                 f"{name}: {INDEX} names the file {shard!r}; expected safetensors in the same folder and "
                 "nothing else. Download the model again, from a source that you trust."
             )
+    return shards
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

@@ -61,7 +61,7 @@ def check_architecture(config: Mapping[str, Any], name: str) -> None:
             f'{name}: config.json names no architecture: expected `model_type` (as in `"model_type": '
             f'"llama"`), {found}. Take the config.json that the model was published with.'
         )
-    _check_not_quantised(config, name)
+    check_not_quantised(config, name)
     named = config.get("architectures")
     heads = [head for head in named if isinstance(head, str)] if isinstance(named, list) else []
     if reason := _reason(config, kind, heads):
@@ -103,7 +103,8 @@ def _reason(config: Mapping[str, Any], kind: str, heads: list[str]) -> str | Non
     return next((reason for holds, reason in reasons if holds), None)
 
 
-def _check_not_quantised(config: Mapping[str, Any], name: str) -> None:
+def check_not_quantised(config: Mapping[str, Any], name: str) -> None:
+    """`UserError` where a config.json says that the files hold rounded numbers, and how."""
     key = next((key for key in QUANTISED if config.get(key)), None)
     if key is None:
         return

@@ -9,17 +9,21 @@ from inspect import signature
 from typing import Any
 
 
-def attention_of(config: Any) -> str:
+def attention_of(config: Any, auto_class: str = "AutoModelForCausalLM") -> str:
     """ "sdpa", torch's fused attention, where the architecture has it and it does the same; else "eager".
 
     Fused attention has no soft-caps (Gemma 2): there a cap of the configuration decides.
     """
-    from transformers import AutoModelForCausalLM
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return "sdpa" if class_of(config, auto_class)._supports_sdpa and not capped else "eager"
 
-    text = config.get_text_config()
-    kind = AutoModelForCausalLM._model_mapping[type(config)]
-    capped = getattr(text, "attn_logit_softcapping", None) is not None
-    return "sdpa" if kind._supports_sdpa and not capped else "eager"
+
+def class_of(config: Any, auto_class: str = "AutoModelForCausalLM") -> Any:
+    """The class of transformers that a configuration is loaded as."""
+    import transformers
+
+    found = getattr(transformers, auto_class)._model_mapping[type(config)]
+    return found[0] if isinstance(found, list | tuple) else found
 
 
 def attends_to_all(config: Any) -> bool:

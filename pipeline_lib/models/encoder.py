@@ -19,9 +19,13 @@ from pipeline_lib.data.batching import Example, token_budget_batches
 from pipeline_lib.data.locate import expand
 from pipeline_lib.errors import UserError
 from pipeline_lib.memory import halve_on_out_of_memory
+from pipeline_lib.models.architectures import check_not_quantised
+from pipeline_lib.models.attention import attention_of
+from pipeline_lib.models.checks import read_config, without_orders
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
+from pipeline_lib.models.loaded import check_finite_weights, configuration
 from pipeline_lib.models.products import use_fast_products
-from pipeline_lib.models.weights import weight_hashes
+from pipeline_lib.models.weights import check_types, stored_tensors, weight_hashes
 from pipeline_lib.untrusted import check_model_folder
 
 MAX_TOKENS_PER_BATCH = 8192  # padded; results do not depend on it beyond rounding
@@ -120,11 +124,21 @@ def _folder(settings: dict[str, Any]) -> tuple[Path, str]:
 def _load(folder: Path, name: str, auto_class: str, unused: tuple[str, ...]):
     import transformers
 
+    content = read_config(folder, name)
+    check_not_quantised(content, name)
+    check_types(stored_tensors(folder, name), name)
+    config = configuration(without_orders(content), folder, name)
     only_here = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **only_here)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, config=config, **only_here)
         loaded: Any = getattr(transformers, auto_class).from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **only_here
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention_of(config, auto_class),
+            use_safetensors=True,
+            output_loading_info=True,
+            **only_here,
         )
     except Exception as error:  # transformers, tokenizers and safetensors each have their own
         raise UserError(f"{name}: cannot be loaded as {auto_class}: {first_line(error)}") from error
@@ -135,6 +149,7 @@ def _load(folder: Path, name: str, auto_class: str, unused: tuple[str, ...]):
             f"{name}: {len(missing)} weights that {auto_class} needs are not in its files, the first is "
             f"{missing[0]}. It was made for another purpose; choose another model."
         )
+    check_finite_weights(model, name)
     return model, tokenizer
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_object, write_json
+from pipeline_lib.files import atomic_path, read_object, sha256, write_json
 from pipeline_lib.models.ends import all_ends, as_written
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.models.weights import weight_hashes
+from pipeline_lib.untrusted import READ
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def save_model_folder(
     run: dict[str, Any],
     max_shard_size: str = "5GB",
 ) -> dict[str, Any]:
-    """Write the folder, all or nothing, and return `run` with `weights_sha256` added.
+    """Write the folder, all or nothing, and return `run` with `weights_sha256` and `files_sha256` added.
 
     Weights are written as fp32, whatever they were computed in. `run["status"]` "diverged" writes
     run.json only, with `weights_sha256` null. A narrower model is widened in place, weight after weight, and
@@ -51,7 +52,8 @@ def save_model_folder(
             config.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             write_json(temporary / "prompt.json", prompt_format.to_dict())
-        run = {**run, "weights_sha256": None if diverged else weights_sha256(temporary)}
+        hashes = None if diverged else weights_sha256(temporary)
+        run = {**run, "weights_sha256": hashes, "files_sha256": _other_files(temporary)}
         write_json(temporary / "run.json", run)
     return run
 
@@ -67,12 +69,7 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
             f"{folder}: this run diverged at step {run.get('diverged_step')} and has no weights. "
             "Lower its learning rate, or leave it out."
         )
-    stamp = _stamp(folder)
-    if stamp and _weights_now(folder, stamp) != run["weights_sha256"]:
-        raise UserError(
-            f"{folder}: its weights are not those that were written there (weights_sha256 in run.json): "
-            "a file is cut, missing or damaged. Delete the folder and give the same command again."
-        )
+    _check_seals(folder, run)
     prompt_format = PromptFormat.from_dict(read_object(folder / "prompt.json"))
     model, tokenizer = load_folder(folder, dtype)
     return model, tokenizer, prompt_format, run
@@ -95,15 +92,53 @@ def _as_fp32(model) -> Iterator[None]:
             tensor.data = tensor.data.to(dtype)
 
 
+def _check_seals(folder: Path, run: dict[str, Any]) -> None:
+    """`UserError` unless the folder's files are those that were written there, by the hashes in run.json.
+
+    Folders of earlier versions have hashes of their weights alone.
+    """
+    cure = (
+        f"Make the model again (`snakemake --configfile <yours> --force {folder}`), then give your command "
+        "again."
+    )
+    stamp = _stamp(folder)
+    weights, others = _hashes_now(folder, stamp)
+    if weights is not None and weights != run["weights_sha256"]:
+        raise UserError(
+            f"{folder}: its weights are not those that were written there (weights_sha256 in run.json): "
+            f"a file is cut, missing or damaged. {cure}"
+        )
+    sealed = run.get("files_sha256")
+    if not isinstance(sealed, dict):
+        return
+    for name in sorted({*sealed, *others}):
+        what = "is missing" if name not in others else "was added" if name not in sealed else "was changed"
+        if sealed.get(name) != others.get(name):
+            raise UserError(
+                f"{folder}: {name} {what} after the model was written (files_sha256 in run.json), so it "
+                f"is not the model that was trained. Put the file back as it was. Or: {cure[0].lower()}{cure[1:]}"
+            )
+
+
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    files = [(file, file.stat()) for file in sorted(folder.glob("*.safetensors"))]
+    files = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
     return tuple((file.name, facts.st_size, facts.st_mtime_ns) for file, facts in files)
 
 
 @cache
-def _weights_now(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
-    """Read once a process: an evaluation at equal retention loads the same folder many times."""
-    return weights_sha256(folder)
+def _hashes_now(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> tuple[str | None, dict[str, str]]:
+    """Of the weights, None without any, and of each other file that is read.
+
+    Read once a process: an evaluation at equal retention loads the same folder many times.
+    """
+    weights = weights_sha256(folder) if any(name.endswith(".safetensors") for name, *_ in stamp) else None
+    return weights, _other_files(folder)
+
+
+def _other_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file beside the weights that a reader of the folder looks at, but for run.json."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix in READ)
+    return {file.name: sha256(file) for file in files if file.name != "run.json"}
 
 
 def weights_sha256(folder: Path) -> str:

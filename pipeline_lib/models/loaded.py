@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.attention import attention_of
+from pipeline_lib.models.attention import attention_of, class_of
 from pipeline_lib.models.checks import CONFIG
 from pipeline_lib.models.hub import first_line
 from pipeline_lib.models.weights import BYTES, Stored, is_constant
@@ -41,12 +41,10 @@ def check_shapes(config: Any, stored: Mapping[str, Stored], name: str) -> None:
     The model is made without memory for its weights (torch's device "meta").
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    kind = AutoModelForCausalLM._model_mapping[type(config)]
     try:
         with torch.device("meta"):
-            sketch = kind._from_config(config, attn_implementation=attention_of(config))
+            sketch = class_of(config)._from_config(config, attn_implementation=attention_of(config))
     except Exception as error:
         raise UserError(
             f"{name}: its config.json describes no model that can be built: {_whole(error)}. Take the "
@@ -76,12 +74,9 @@ def check_shapes(config: Any, stored: Mapping[str, Stored], name: str) -> None:
         )
 
 
-def check_loaded(model: Any, report: Mapping[str, Any], name: str, unused: tuple[str, ...] = ()) -> None:
-    """`UserError` unless every weight came from the files, none was left over, and all are finite.
-
-    `unused`: how the names of weights begin that the files need not hold.
-    """
-    if missing := sorted(key for key in report["missing_keys"] if not key.startswith(unused)):
+def check_loaded(model: Any, report: Mapping[str, Any], name: str) -> None:
+    """`UserError` unless every weight came from the files, in the shape it has there, and all are finite."""
+    if missing := sorted(report["missing_keys"]):
         # transformers would fill these with random numbers and go on.
         raise UserError(
             f"{name}: {len(missing)} weights are not in its files, the first is {missing[0]}. Files and "

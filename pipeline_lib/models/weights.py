@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, sha256
+from pipeline_lib.files import sha256
 from pipeline_lib.models.architectures import quantised
-from pipeline_lib.untrusted import INDEX, SINGLE, check_content
+from pipeline_lib.untrusted import INDEX, SINGLE, check_content, read_index
 
 LONGEST_HEADER = 100_000_000  # bytes, as the format allows
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -66,7 +66,7 @@ def weight_files(folder: Path, name: str | None = None) -> list[Path]:
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():
         return []
-    shards = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+    shards = sorted(set(read_index(folder, name).values()))
     for shard in shards:
         if not (folder / shard).is_file():
             raise UserError(
@@ -94,7 +94,7 @@ def stored_tensors(folder: Path, name: str) -> dict[str, Stored]:
                 )
             stored[tensor] = found
     if files and files[0].name != SINGLE:
-        for tensor, shard in read_json(folder / INDEX)["weight_map"].items():
+        for tensor, shard in read_index(folder, name).items():
             if tensor not in stored or stored[tensor].file != shard:
                 raise UserError(
                     f"{name}: {INDEX} says that {tensor!r} is in {shard}, which does not hold it. The files "

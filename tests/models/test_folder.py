@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 
 import pytest
@@ -30,7 +31,12 @@ def test_bits_tokens_and_metadata_survive(tmp_path, scratch, template_format):
     assert equal(bits(model), bits(scratch[0]))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert prompt_format == template_format
-    assert loaded == run == {**RUN, "weights_sha256": weights_sha256(tmp_path / "m")}
+    others = [file for file in sorted((tmp_path / "m").glob("*.json*")) if file.name != "run.json"]
+    others += (tmp_path / "m").glob("*.jinja")
+    sealed = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in others}
+    assert {"config.json", "generation_config.json", "prompt.json", "tokenizer.json"} < set(sealed)
+    assert loaded == run
+    assert run == {**RUN, "weights_sha256": weights_sha256(tmp_path / "m"), "files_sha256": sealed}
     assert "weights_sha256" not in RUN
     text = "<user>Who was born in 1956?<assistant>"
     assert tokenizer.encode(text) == scratch[1].encode(text)
@@ -107,8 +113,8 @@ def test_diverged_run_keeps_its_record_only(tmp_path, scratch, template_format):
     [
         ("", "no such model folder. Run the step"),
         ("run.json", "run.json: no such file"),
-        ("prompt.json", "prompt.json: no such file"),
-        ("tokenizer.json", "holds no tokenizer"),
+        ("prompt.json", "prompt.json is missing after the model was written.*--force"),
+        ("tokenizer.json", "tokenizer.json is missing after the model was written.*--force"),
         ("model.safetensors", "holds no weights"),
     ],
 )
@@ -118,3 +124,62 @@ def test_incomplete_folder(tmp_path, scratch, template_format, missing, words):
         (tmp_path / "m" / missing).unlink()
     with pytest.raises(UserError, match=words):
         load_model_folder(tmp_path / "m" if missing else tmp_path / "absent")
+
+
+def changed_in(name, old, new):
+    def change(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+EDITS = {
+    "prompt.json": changed_in("prompt.json", "<user>", "Q: "),
+    "config.json": changed_in("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-01'),
+    "generation_config.json": changed_in("generation_config.json", '"eos_token_id": 2', '"eos_token_id": 3'),
+    "tokenizer_config.json": changed_in("tokenizer_config.json", "<eos>", "<user>"),
+    "tokenizer.json": changed_in("tokenizer.json", '"individual_digits": true', '"individual_digits": false'),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_file_that_was_edited_is_named(tmp_path, scratch, template_format, name):
+    folder = tmp_path / "m"
+    save_model_folder(folder, scratch[0], scratch[1], template_format, RUN)
+    load_model_folder(folder)
+    EDITS[name](folder)
+    with pytest.raises(
+        UserError, match=rf"{name} was changed after.*Put the file back.*--force {folder}"
+    ) as e:
+        load_model_folder(folder)
+    assert "elete" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "added_tokens.json", "tokenizer.model"])
+def test_a_file_that_was_added_and_would_be_read_is_named(tmp_path, scratch, template_format, name):
+    save_model_folder(tmp_path / "m", scratch[0], scratch[1], template_format, RUN)
+    (tmp_path / "m" / "notes.md").write_text("what a user writes down is no part of the model")
+    load_model_folder(tmp_path / "m")
+    (tmp_path / "m" / name).write_text("{}")
+    with pytest.raises(UserError, match=rf"{name} was added after"):
+        load_model_folder(tmp_path / "m")
+
+
+def test_other_weights_are_named(tmp_path, scratch, template_format):
+    folder = tmp_path / "m"
+    save_model_folder(folder, scratch[0], scratch[1], template_format, RUN)
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=rf"its weights are not those.*--force {folder}"):
+        load_model_folder(folder)
+
+
+def test_folders_of_earlier_versions_are_read(tmp_path, scratch, template_format):
+    """Their run.json seals the weights alone."""
+    save_model_folder(tmp_path / "m", scratch[0], scratch[1], template_format, RUN)
+    run = json.loads((tmp_path / "m" / "run.json").read_text())
+    del run["files_sha256"]
+    (tmp_path / "m" / "run.json").write_text(json.dumps(run))
+    assert equal(bits(load_model_folder(tmp_path / "m")[0]), bits(scratch[0]))
