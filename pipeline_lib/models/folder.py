@@ -116,7 +116,7 @@ def _check_seals(folder: Path, run: dict[str, Any]) -> None:
         if sealed.get(name) != others.get(name):
             raise UserError(
                 f"{folder}: {name} {what} after the model was written (files_sha256 in run.json), so it "
-                f"is not the model that was trained. Put the file back as it was. Or: {cure[0].lower()}{cure[1:]}"
+                f"is not the model that was trained. Put the file back as it was. Or: m{cure[1:]}"
             )
 
 
