@@ -27,8 +27,8 @@ SEEING = ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM
 RECURRENT = frozenset((
     "bailing_hybrid", "bamba", "deepseek_v4", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba",
     "kimi_linear", "lfm2", "lfm2_moe", "lfm3", "mamba", "mamba2", "mamba_ssm", "minimax", "nemotron_h",
-    "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "retnet",
-    "rwkv", "rwkv5", "rwkv6", "rwkv7", "stripedhyena", "xlstm", "zamba", "zamba2", "zaya",
+    "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp_text", "recurrent_gemma",
+    "retnet", "rwkv", "rwkv5", "rwkv6", "rwkv7", "stripedhyena", "xlstm", "zamba", "zamba2", "zaya",
 ))
 # fmt: on
 STATES = frozenset({"linear_attention", "recurrent", "mamba", "mamba2", "conv", "ssm", "hybrid"})

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
+from pipeline_lib.models.checks import check_folder, without_orders
 from pipeline_lib.models.encoder import load_encoder
 from pipeline_lib.models.hub import DOWNLOADED
 from pipeline_lib.models.scratch import build_scratch
@@ -93,6 +95,68 @@ def test_code_in_a_model_folder_never_runs(folder: Path, mark: Path) -> None:
     assert not mark.exists()
 
 
+ORDERS: dict[str, Any] = {
+    "attn_implementation": "somebody/evil-kernel",
+    "_attn_implementation": "somebody/evil-kernel",
+    "_attn_implementation_internal": "flash_attention_2",
+    "experts_implementation": "somebody/evil-kernel",
+    "use_kernels": True,
+    "kernel_config": {"kernel_mapping": {"RMSNorm": "somebody/evil-kernel:RMSNorm"}},
+    "fusion_config": {"patch_embeddings": True},
+    "transformers_weights": "adapter.safetensors",
+    "distributed_config": {"tp_size": 2},
+    "auto_map": {"AutoConfig": "somebody/evil--code.Config"},
+    "trust_remote_code": True,
+    "name_or_path": "somebody/evil",
+    "tp_plan": {"layers.*": "rowwise"},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_a_config_orders_is_not_done(folder: Path, made: Any, order: str) -> None:
+    """Attention, kernels, other files and code are chosen here, not by a stranger's config.json."""
+    add(folder / "config.json", **{order: ORDERS[order]})
+    content = check_folder(folder, "m")
+    assert order not in content
+    model, _ = load_folder(folder)
+    assert model.config._attn_implementation == "sdpa"
+    assert "evil" not in json.dumps(model.config.to_dict())
+    for name, value in made[0].state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+
+
+def test_orders_are_taken_out_at_every_depth() -> None:
+    deep = {"a": 1, "text_config": {"b": 2, "_attn_implementation": "x", "more": [{"auto_map": {}, "c": 3}]}}
+    assert without_orders(deep) == {"a": 1, "text_config": {"b": 2, "more": [{"c": 3}]}}
+
+
+def test_an_encoder_takes_no_orders_either(folder: Path) -> None:
+    for file, changes in (("config.json", {"attn_implementation": "somebody/evil-kernel"}),):
+        add(folder / file, **changes)
+    found = load_encoder({"source": "folder", "path": str(folder)}, "AutoModel", "cpu")
+    assert found.model.config._attn_implementation == "sdpa"
+    add(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(UserError, match="quantised"):
+        load_encoder({"source": "folder", "path": str(folder)}, "AutoModel", "cpu")
+
+
+def test_nothing_is_allocated_for_absurd_sizes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused before a model is made, even one without memory."""
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr("pipeline_lib.models.source.check_shapes", never)
+    for key, value in (("vocab_size", 10**9), ("hidden_size", 10**7), ("num_hidden_layers", 10**6)):
+        before = json.loads((folder / "config.json").read_text())
+        add(folder / "config.json", **{key: value})
+        with pytest.raises(
+            UserError, match=f"config.json says {value} layers|config.json says {key} {value}"
+        ):
+            load_folder(folder)
+        (folder / "config.json").write_text(json.dumps(before))
+
+
 def test_the_hub_is_asked_for_no_pickle_and_no_code() -> None:
     endings = {pattern.rpartition(".")[2] for pattern in DOWNLOADED}
     assert endings == {"safetensors", "json", "jinja", "txt", "model"}
@@ -123,6 +187,31 @@ def test_links_of_the_hubs_cache_are_fine(tmp_path: Path) -> None:
     (snapshot / "tokenizer.json").symlink_to("../../blobs/../../passwords")
     with pytest.raises(UserError, match="leads out"):
         check_model_folder(snapshot)
+
+
+def test_only_the_models_own_place_in_the_hubs_cache_is_fine(folder: Path, tmp_path: Path) -> None:
+    """Not a folder that is merely named as the cache's, another model's, or one behind a link."""
+    name = "0" * 64
+    for place in (
+        tmp_path / "blobs",
+        tmp_path / "models--other--model" / "blobs",
+        folder / ".." / "x" / "blobs",
+    ):
+        place.mkdir(parents=True)
+        (place / name).write_text("{}")
+        link = folder / "tokenizer_config.json"
+        link.unlink()
+        link.symlink_to(place.resolve() / name)
+        with pytest.raises(UserError, match="leads out"):
+            check_model_folder(folder)
+        snapshot = tmp_path / f"models--{len(place.parts)}{place.parts[-2]}" / "snapshots" / REVISION
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").symlink_to(place.resolve() / name)
+        with pytest.raises(UserError, match="leads out"):
+            check_model_folder(snapshot)
+        (snapshot.parent.parent / "blobs").symlink_to(place.resolve())
+        with pytest.raises(UserError, match="leads out"):
+            check_model_folder(snapshot)
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../elsewhere", "tokenizer.json"])
