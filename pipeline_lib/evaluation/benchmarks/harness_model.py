@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
@@ -15,13 +16,12 @@ from pipeline_lib.evaluation.benchmarks.encoding import (
     text_tokens,
 )
 from pipeline_lib.evaluation.benchmarks.evaluate import progress_bar
+from pipeline_lib.evaluation.benchmarks.generation_settings import GENERATED, Wanted, cut, wanted
 from pipeline_lib.evaluation.benchmarks.likelihoods import score_pairs
 from pipeline_lib.evaluation.generation import generate
 from pipeline_lib.models.ends import answer_ends
 
 FIRST_TRY = 32  # new tokens before stop strings are looked for; doubled for answers that go on
-GENERATED = 256  # lm-eval's own limit of new tokens where a task names none
-LIMIT_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 class EngineLM(TemplateLM):
@@ -122,23 +122,32 @@ class EngineLM(TemplateLM):
                 on_progress=bar.update,
             )
 
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """Greedy answers, cut before the first of the request's stop strings."""
+        """Greedy answers that end where lm-eval's own model ends them, alone in its batch.
+
+        `UserError`, before anything is computed, where a request asks for what is not greedy decoding.
+        """
         answers: list[str] = []
+        asked = [wanted(request.args[1]) for request in requests]
         with progress_bar("lm-eval", len(requests), self._progress and not disable_tqdm) as bar:
             by_limit: dict[int, list[int]] = {}
-            for number, request in enumerate(requests):
-                by_limit.setdefault(_limit(request.args[1]), []).append(number)
+            for number, settings in enumerate(asked):
+                by_limit.setdefault(settings.limit, []).append(number)
             found: dict[int, str] = {}
             for limit, numbers in by_limit.items():
-                found |= self._generate([(number, *requests[number].args) for number in numbers], limit)
+                found |= self._generate(
+                    {number: requests[number].args[0] for number in numbers}, asked, limit
+                )
                 bar.update(len(numbers))
         for number, request in enumerate(requests):
             answers.append(found[number])
             self.cache_hook.add_partial("generate_until", request.args, found[number])
         return answers
 
-    def _generate(self, requests: list[tuple[int, str, dict[str, Any]]], limit: int) -> dict[int, str]:
+    def _generate(self, contexts: dict[int, str], asked: Sequence[Wanted], limit: int) -> dict[int, str]:
         """Answers by number. Stop strings are looked for after 32, 64, ... new tokens."""
         room = self.max_length - limit
         if room < 1:
@@ -147,13 +156,11 @@ class EngineLM(TemplateLM):
                 "Lower max_gen_toks of the task."
             )
         prompts = {}
-        stops = {}
-        for number, context, arguments in requests:
+        end = self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)
+        for number, context in contexts.items():
             tokens = text_tokens(self.tokenizer, context)
             self.truncated += len(tokens) > room
             prompts[number] = tokens[-room:] or [self.prefix_token_id]
-            until = arguments.get("until") or []
-            stops[number] = [stop for stop in ([until] if isinstance(until, str) else until) if stop]
         tokens_of: dict[int, list[int]] = {number: [] for number in prompts}
         answers: dict[int, str] = {}
         made_so_far, step = 0, min(FIRST_TRY, limit)
@@ -169,19 +176,9 @@ class EngineLM(TemplateLM):
             )
             for number, generation in zip(running, made, strict=True):
                 tokens_of[number] += generation.tokens
-                text = self.tokenizer.decode(tokens_of[number], skip_special_tokens=True)
-                cut = min((text.find(stop) for stop in stops[number] if stop in text), default=None)
-                if cut is not None or generation.ended or made_so_far + step >= limit:
-                    answers[number] = text[:cut]
+                stopped, text = cut(self._text, tokens_of[number], [*asked[number].stops, end])
+                if stopped or generation.ended or made_so_far + step >= limit:
+                    answers[number] = text
             made_so_far += step
             step = min(made_so_far, limit - made_so_far)
         return answers
-
-
-def _limit(arguments: dict[str, Any]) -> int:
-    if arguments.get("do_sample") or (arguments.get("temperature") or 0) > 0:
-        raise UserError(
-            "lm-eval asks for sampled answers (do_sample or a temperature), which this engine does not give; "
-            "set do_sample: false and temperature: 0 in the task's generation_kwargs."
-        )
-    return next((int(arguments[name]) for name in LIMIT_NAMES if arguments.get(name)), GENERATED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.benchmarks import harness
 from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
+from pipeline_lib.evaluation.benchmarks.generation_settings import cut
 from pipeline_lib.evaluation.benchmarks.harness import harness_model, harness_results, run_harness
 from pipeline_lib.evaluation.benchmarks.readers import load_documents
 from pipeline_lib.evaluation.benchmarks.tasks import TASKS
@@ -107,9 +109,94 @@ def test_generation_until_a_stop_string(models):
     assert "e" not in ours[2]
 
 
-def test_sampled_answers_are_refused(models):
-    with pytest.raises(UserError, match="do_sample: false"):
-        models[0].generate_until([asked("The", {"until": [], "temperature": 0.7})], disable_tqdm=True)
+QUESTION = "Who wrote the book about the river?"
+
+
+def stop_strings(whole: str) -> dict[str, list[str]]:
+    """Stop strings made of an answer's own text, in orders that cut it differently."""
+    middle = len(whole) // 2
+    pair, inner, next_ = whole[middle : middle + 2], whole[middle + 1], whole[middle + 1 : middle + 3]
+    return {
+        "overlapping, later first": [next_, pair],
+        "overlapping, earlier first": [pair, next_],
+        "one within the other": [inner, pair],
+        "far, then near": [whole[-2:], whole[:3]],
+        "across tokens": [whole[middle - 4 : middle + 4]],
+        "empty": [""],
+        "empty among others": [pair, ""],
+        "never": ["\n\nQ:"],
+    }
+
+
+@pytest.mark.parametrize("name", stop_strings("some text of a length"))
+def test_an_answer_is_cut_at_stop_strings_as_by_the_harness_own_model(models, name):
+    (whole,) = models[0].generate_until([asked(QUESTION, {"until": [], "max_gen_toks": 60})], True)
+    requests = [asked(QUESTION, {"until": stop_strings(whole)[name], "max_gen_toks": 60})]
+    ours, theirs = (model.generate_until(copy.deepcopy(requests), disable_tqdm=True) for model in models)
+    assert ours == theirs
+    assert (ours == [whole]) == (name == "never")
+
+
+def test_each_stop_string_in_turn_by_hand():
+    """A token a letter. The answer ends with the letter that completes a stop string, then each one cuts."""
+
+    def text_of(tokens):
+        return "".join(chr(token) for token in tokens)
+
+    def cut_at(text, *stops):
+        return cut(text_of, [ord(letter) for letter in text], stops)
+
+    assert cut_at("xabcd", "bc", "ab") == (True, "x")  # ends as xab, where bc is not yet
+    assert cut_at("xabcd", "abc", "bc") == (True, "x")
+    assert cut_at("xabcd", "bc", "abc") == (True, "xa")  # both are complete at once: bc cuts first
+    assert cut_at("xabcd", "z") == (False, "xabcd")
+    assert cut_at("xabcd", "") == (True, "x")  # is in any text, also in that of the first token
+    assert cut_at("", "") == (False, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"do_sample": False, "temperature": 0.7, "max_gen_toks": 30},
+        {"do_sample": False, "top_p": 0.9, "top_k": 5, "max_new_tokens": 9},
+        {"max_gen_toks": 5, "max_new_tokens": 9, "num_beams": 1},
+        {"temperature": 0, "repetition_penalty": 1.0, "until": "e", "max_gen_toks": 30},
+        {"max_tokens": 12, "length_penalty": 2.0},
+        {"max_completion_tokens": 3, "no_repeat_ngram_size": 0},
+    ],
+)
+def test_settings_that_leave_greedy_decoding_as_it_is(models, arguments):
+    requests = [asked(QUESTION, {"until": [], **arguments})]
+    ours, theirs = (model.generate_until(copy.deepcopy(requests), disable_tqdm=True) for model in models)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"temperature": 0.7}, "do_sample: false"),
+        ({"do_sample": True}, "do_sample: false"),
+        ({"do_sample": True, "temperature": 0.0}, "do_sample: false"),
+        ({"num_beams": 4}, "num_beams: 4, and this engine decodes greedily.* set it to 1"),
+        ({"num_beams": 4, "do_sample": False, "early_stopping": True}, "num_beams: 4"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty: 1.2"),
+        ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size: 3"),
+        ({"min_new_tokens": 5}, "min_new_tokens: 5"),
+        ({"num_return_sequences": 2}, "num_return_sequences: 2"),
+        ({"bad_words_ids": [[5]]}, "bad_words_ids: .* take it out"),
+        ({"max_length": 50}, "max_length: 50"),
+        ({"eos_token_id": 5}, "eos_token_id: 5"),
+        ({"max_gen_toks": 0}, "0 new tokens; expected at least 1"),
+        ({"until": {"a": 1}}, "a text or a list of texts"),
+        ({"until": ["a", 5]}, "a text or a list of texts"),
+    ],
+)
+def test_what_is_not_greedy_decoding_is_refused_before_anything_is_computed(models, arguments, words):
+    model = copy.copy(models[0])
+    model.model = None
+    requests = [asked("The", {"until": []}), asked("The", {"until": [], **arguments})]
+    with pytest.raises(UserError, match=words):
+        model.generate_until(requests, disable_tqdm=True)
 
 
 def test_nothing_to_score_is_an_error(models):
