@@ -26,8 +26,9 @@ from pipeline_lib.data.batching import Example
 from pipeline_lib.data.encoding import encode_records, encode_replies, example_of
 from pipeline_lib.data.records import Record
 from pipeline_lib.errors import UserError
+from pipeline_lib.models.ends import end_id
 from pipeline_lib.models.forward import pad_token
-from pipeline_lib.models.prompt import SLOT, PromptFormat, end_id
+from pipeline_lib.models.prompt import SLOT, PromptFormat
 
 SOUL = ("soul_tofu", "soul_detox")
 
@@ -51,7 +52,9 @@ def encode_answers(
             examples.append(replace(plain_one, index=index))
         else:
             whole, asked = _soul_text(record, tokenizer, prompt_format)
-            examples.append(example_of(record, [*whole, end_id(tokenizer)], asked, index, max_length))
+            examples.append(
+                example_of(record, [*whole, end_id(tokenizer, prompt_format)], asked, index, max_length)
+            )
     return examples
 
 

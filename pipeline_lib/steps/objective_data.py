@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,10 @@ def objective_data(
     Running text is learned as a whole, but where the true answer is paired with another one: of these,
     only what follows the prompt is compared. `encoding`: see data/released_encoding.py.
     """
-    how = {"tokenizer": tokenizer, "prompt_format": prompt_format, "max_length": max_length}
-    encode = partial(encode_answers, encoding, **how)
+
+    def encode(records: list[Record], learn: bool) -> list[Example]:
+        return encode_answers(encoding, records, tokenizer, prompt_format, max_length, learn)
+
     paired = objective.forget_answers == "both"
     data = TrainingData(
         forget=encode(splits["forget"], learn=not paired),
@@ -54,7 +55,7 @@ def objective_data(
     refusals = read_json(data_dir / "refusals.json") if objective.alternatives == "refusals" else []
     answers = alternative_answers(objective, splits["forget"], refusals, seed)
     options = [
-        encode_others(encoding, record, texts, **how, index=row)
+        encode_others(encoding, record, texts, tokenizer, prompt_format, max_length, row)
         for row, (record, texts) in enumerate(zip(splits["forget"], answers, strict=True))
     ]
     return replace(data, forget_alternatives=options)
