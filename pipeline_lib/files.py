@@ -232,6 +232,11 @@ def text_lines(handle: IO[bytes], name: str) -> Iterator[bytes | str]:
         yield from decoded(first + handle.read(), name).split("\n")
 
 
+def run_again(path: Path | str) -> str:
+    """How to have a job write its file anew; for files that nobody but a job of a study writes."""
+    return f"Have it made again: give the same snakemake command with `--forcerun {path}`."
+
+
 def made_again(path: Path | str) -> str:
     """How to mend a file that may be a person's own, or one that a job of a study wrote."""
     return f"Repair the file; one that a study wrote is made again by `snakemake --forcerun {path}`."

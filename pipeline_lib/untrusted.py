@@ -91,7 +91,7 @@ def _adapter(folder: Path, adapter: str, weights: bool, name: str) -> str:
     if weights:
         return (
             f"{name}: holds an adapter ({adapter}) beside the weights, and it is unclear which model is "
-            f"meant. {merge}; or remove the adapter's files, if the weights are the model you mean."
+            f"meant. {merge}; or name a folder of the weights alone, if they are the model you mean."
         )
     base = ""
     if adapter == ADAPTER:

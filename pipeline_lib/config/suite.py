@@ -120,7 +120,7 @@ class Suite(Block):
             for family, used in (("tasks", {r.task for r in runs}), ("models", {r.model for r in runs})):
                 for label in getattr(self, family):
                     if label not in used:
-                        yield f"{family}.{label}", "has no run; name it in a block of `runs`, or remove it"
+                        yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
 
     def _layer_faults(self) -> Iterator[Fault]:
         """Objectives that read a layer which the model does not have, as far as the suite alone can tell."""

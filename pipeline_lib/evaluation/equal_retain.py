@@ -143,7 +143,7 @@ def mixed(unlearned, original, share: float):
     if {name: p.shape for name, p in ours.items()} != {name: p.shape for name, p in theirs.items()}:
         raise UserError(
             "the unlearned model and the one before unlearning have different weights, so they cannot be "
-            "mixed. Delete the older of the two model folders and run again."
+            "mixed: they are of two studies. Give the same snakemake command with `--forcerun unlearn`."
         )
     for name, parameter in ours.items():
         if parameter.dtype != torch.float32 or theirs[name].dtype != torch.float32:

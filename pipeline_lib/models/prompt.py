@@ -63,7 +63,7 @@ class PromptFormat:
         if self.kind not in ("chat", "template"):
             raise UserError(f"prompt.kind must be 'chat' or 'template', found {self.kind!r}")
         if self.kind == "chat" and self.template is not None:
-            raise UserError("prompt.template goes with kind 'template'; remove it or change kind")
+            raise UserError("prompt.template goes with kind 'template'; leave it out or change kind")
         if self.kind == "template":
             for name in ("system", "date", "chat_template"):
                 if getattr(self, name) is not None:

@@ -61,7 +61,7 @@ def chat_template(tokenizer, name: str | None) -> str:
         if name is not None:
             raise UserError(
                 f"prompt.chat_template is {name!r}, but the model's tokenizer has one template, without a "
-                "name; remove the setting"
+                "name; leave the setting out"
             )
         return found
     wanted = "default" if name is None else name

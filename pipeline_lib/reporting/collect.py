@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, read_jsonl
+from pipeline_lib.files import atomic_path, read_json, read_jsonl, run_again
 from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
 
 _IDENTITY = ("task", "model", "method", "optimizer", "seed")
@@ -35,7 +35,7 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
             continue
         metrics = content.get("metrics")
         if not isinstance(metrics, list) or not metrics:
-            raise UserError(f"{path}: no metrics, though the run is `ok`. Delete the file and run again.")
+            raise UserError(f"{path}: no metrics, though the run is `ok`. {run_again(path)}")
         seen = set()
         for metric in metrics:
             rows.append([*run, *_metric(metric, path)])
@@ -92,7 +92,7 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except ValueError:
-            raise UserError(f"{path}: is empty. Delete the file and run again.") from None
+            raise UserError(f"{path}: is empty. {run_again(path)}") from None
         if head not in (METRIC_COLUMNS, COST_COLUMNS) or head != (columns or head):
             expected = columns or METRIC_COLUMNS
             raise UserError(f"{path}: expected the columns {','.join(expected)}, found {','.join(head)}")
@@ -155,7 +155,7 @@ def _number(value: Any, name: str, where: str) -> float:
 
 def _required(content: dict[str, Any], name: str, where: str) -> Any:
     if content.get(name) is None:
-        raise UserError(f"{where}: `{name}` is missing. Delete the file and run again.")
+        raise UserError(f"{where}: `{name}` is missing. {run_again(where)}")
     return content[name]
 
 

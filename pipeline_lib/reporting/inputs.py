@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, read_object
+from pipeline_lib.files import read_json, read_jsonl, read_object, run_again
 
 ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
 
@@ -154,9 +154,7 @@ class Inputs:
             if key in found:
                 raise UserError(f"two files of one run: {found[key]} and {path}")
             if key not in self.run_keys:
-                raise UserError(
-                    f"{path}: its run is not in runs.json. Delete files of other suites and run again."
-                )
+                raise UserError(f"{path}: its run is not in runs.json. Name the files of one suite only.")
             found[key] = path
         return {key: found[key] for key in self.run_keys if key in found}
 
@@ -196,7 +194,7 @@ class Inputs:
                     raise UserError(
                         f"{path}: no `{anchor}` run for task {task}, model {model}. Without `original`, and "
                         "`retrained` where the task can have one, no unlearning number means anything. "
-                        "Delete the file and run again."
+                        f"{run_again(path)}"
                     )
         return [
             Row(
@@ -255,7 +253,7 @@ class Inputs:
         path = self.one("suite.yaml")
         suite = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(suite, dict):
-            raise UserError(f"{path}: expected the resolved suite. Delete the file and run again.")
+            raise UserError(f"{path}: expected the resolved suite. {run_again(path)}")
         return suite
 
     @cached_property
@@ -305,7 +303,7 @@ class Inputs:
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not a table ({error}). Delete the file and run again.") from None
+            raise UserError(f"{path}: not a table ({error}). {run_again(path)}") from None
         if list(frame.columns) != columns:
             raise UserError(
                 f"{path}: expected the columns {','.join(columns)}, found {','.join(frame.columns)}"

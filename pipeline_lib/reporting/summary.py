@@ -122,7 +122,8 @@ class Summary:
             if seed not in found and not _never_has(row, metric):
                 raise UserError(
                     f"{self.inputs.place('metrics.csv')}: no {metric} of split {split} for "
-                    f"{'/'.join(row.key)}, seed {seed}. Delete its metrics.json and run again."
+                    f"{'/'.join(row.key)}, seed {seed}. Give the same snakemake command "
+                    "with `--forcerun score`."
                 )
         return {seed: float(found[seed]["value"]) for seed in sorted(found)}
 
@@ -136,8 +137,8 @@ class Summary:
         if len(counts) > 1:
             raise UserError(
                 f"{metric} of split {split} for {'/'.join(row.key)}: the seeds have different n "
-                f"({', '.join(map(str, sorted(counts)))}). They were judged on different data: delete the "
-                "older ones."
+                f"({', '.join(map(str, sorted(counts)))}). They were judged on different data: give the "
+                "same snakemake command with `--forcerun evaluate`."
             )
         direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
         mean, low, high = over_seeds(list(values.values()))

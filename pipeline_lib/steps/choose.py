@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.files import read_jsonl, read_object, write_json
+from pipeline_lib.files import read_jsonl, read_object, run_again, write_json
 from pipeline_lib.tuning.selection import at_edge, choose
 
 PARTS = ("optimizer", "objective")
@@ -67,7 +67,7 @@ def _retain_probability(path: Path, split: str, asked: int) -> float:
     if len(values) != asked:
         raise UserError(
             f"{path}: holds {len(values)} records of {split}, but the trials were asked {asked}. "
-            "Delete the file and run again."
+            f"{run_again(path)}"
         )
     return sum(values) / len(values)
 

@@ -10,7 +10,7 @@ from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
 from pipeline_lib.evaluation.toxicity import evaluate_toxicity
-from pipeline_lib.files import read_object, write_jsonl
+from pipeline_lib.files import read_object, run_again, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
@@ -53,7 +53,7 @@ def run(
     if judge["classifier"] != classifier.name:
         raise UserError(
             f"{judge_path}: speaks of the classifier {judge['classifier']}, this one is {classifier.name}: "
-            f"its files changed. Delete {judge_path} and run snakemake again."
+            f"its files changed. {run_again(judge_path)}"
         )
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)

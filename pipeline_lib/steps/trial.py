@@ -20,7 +20,7 @@ from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.evaluation.rows import likelihood_row
 from pipeline_lib.evaluation.scoring import encode_texts, record_texts, score_records
 from pipeline_lib.evaluation.settings import ScoringSettings
-from pipeline_lib.files import read_jsonl, read_object, write_json
+from pipeline_lib.files import read_jsonl, read_object, run_again, write_json
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 
@@ -172,7 +172,7 @@ def _distance(rows: Sequence[dict[str, Any]], reference_path: Path) -> float:
     if {row["id"] for row in rows} != {row["id"] for row in reference}:
         raise UserError(
             f"{reference_path}: the retrained model was asked other forget questions ({len(reference)}) than "
-            f"this trial ({len(rows)}). Delete the file and run again."
+            f"this trial ({len(rows)}). {run_again(reference_path)}"
         )
     bare = [row["id"] for row in rows if not row["distractor_nll"]]
     if bare:

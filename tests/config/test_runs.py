@@ -222,8 +222,8 @@ def test_only_pairs_with_runs_have_anchors_and_nothing_stands_idle() -> None:
         (*place, method) for place in (("a", "x"), ("b", "y")) for method in ("original", "retrained", "NPO")
     }
     assert errors(two_tasks(models=models, runs=pairs[:1])) == [
-        "tasks.b: has no run; name it in a block of `runs`, or remove it",
-        "models.y: has no run; name it in a block of `runs`, or remove it",
+        "tasks.b: has no run; name it in a block of `runs`, or leave it out",
+        "models.y: has no run; name it in a block of `runs`, or leave it out",
     ]
 
 

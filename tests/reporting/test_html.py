@@ -22,7 +22,7 @@ from tests.reporting.study import Study
 
 HOSTILE = (
     "<script>alert(1)</script></style></bdi></dd><img src=x onerror=alert(1)> \" ' &amp; {{ 7 * 7 }} "
-    "\u202eesrever\u0000\u0007\ud800 ok"
+    "\u202eesrever\u0000\u0007\ue000 ok"
 )
 
 
@@ -94,7 +94,7 @@ def test_hostile_answers_are_shown_as_text(root: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;/style&gt;&lt;/bdi&gt;" in text
     assert "onerror=alert(1)&gt;" in text and "<img src=x" not in text
     assert "{{ 7 * 7 }}" in page.text and "&#34; &#39; &amp;amp;" in text
-    assert "⟨U+202E⟩esrever⟨U+0000⟩⟨U+0007⟩⟨U+D800⟩ ok" in page.text
+    assert "⟨U+202E⟩esrever⟨U+0000⟩⟨U+0007⟩⟨U+E000⟩ ok" in page.text
     assert not set(text) & {"\u202e", "\u0000", "\u0007"}
 
 

@@ -43,7 +43,7 @@ def payloads(server: str) -> list[str]:
         f'<a href="javascript:{run}" ping="{server}/ping">here</a>',
         f"&lt;script&gt;{run}&lt;/script&gt; &#60;img src=x onerror={run}&#62;",
         "<!-- <![CDATA[ ]]> --> {{ 7 * 7 }} {% raw %} ${7*7} `code`",
-        f"{BIDI}\x00\x07\x1b[31m\ud800",
+        f"{BIDI}\x00\x07\x1b[31m\ue000",
     ]
 
 
@@ -95,7 +95,7 @@ def hostile_report(folder: Path, texts: list[str]) -> Path:
 
 def test_the_payloads_run_where_nothing_escapes_them(tmp_path: Path) -> None:
     with listening() as (server, asked):
-        bare = "".join(f"<p>{text}</p>" for text in payloads(server)[:8]).replace("\ud800", "")
+        bare = "".join(f"<p>{text}</p>" for text in payloads(server)[:8])
         page = tmp_path / "bare.html"
         page.write_text(f"<!doctype html><html><body>{bare}</body></html>", encoding="utf-8")
         text, _ = dom(page, tmp_path / "profile")

@@ -66,8 +66,8 @@ def shared(row: Row, runs: Sequence[dict[str, Any]], part: str) -> Any:
     found = [run.get(part) for run in runs]
     if any(settings != found[0] for settings in found):
         raise UserError(
-            f"{'/'.join(row.key)}: its seeds were run with different settings of `{part}`. Delete the "
-            "older ones."
+            f"{'/'.join(row.key)}: its seeds were run with different settings of `{part}`. Run the "
+            "older ones again: give the same snakemake command with `--forcerun unlearn`."
         )
     return found[0]
 
