@@ -64,11 +64,12 @@ def main() -> None:
         scores = classifier.score(labelled.texts)
         seconds = time.perf_counter() - started
         found = auc_interval(scores, labelled.labels, labelled.groups)
+        between = "–" if found.low is None else f"[{found.low:.3f}, {found.high:.3f}]"
         committed = VALIDATED.get((classifier.name, kind))
         share = sum(labelled.labels) / len(labelled.labels)
         print(
             f"{kind:<22}{found.n:>6}{share:>10.2f}{found.value:>8.3f}  "
-            f"{f'[{found.low:.3f}, {found.high:.3f}]':<18}{len(labelled.texts) / seconds:>9.0f}  "
+            f"{between:<18}{len(labelled.texts) / seconds:>9.0f}  "
             f"{'-' if committed is None else f'{committed.auc:.3f}'}"
             f"{'  blind' if found.value < BLIND_BELOW else ''}"
         )

@@ -1,4 +1,4 @@
-"""95 % intervals by bootstrap over groups; one matrix of resampled row counts serves every metric.
+"""95 % intervals of one model by bootstrap over groups; one matrix of resampled counts serves every metric.
 
 Rows of one group (a TOFU author, a book chapter) were memorised together and are not independent, so whole
 groups are drawn with replacement. A resample is stored as how often it holds each row: the mean of any metric
@@ -14,7 +14,11 @@ Which scheme, by the number of groups G:
                   within groups twice, which makes up for the groups that were never drawn. It cannot do so
                   where groups differ much more than their rows do (correlation 0.6: 2 groups 64 %, 4 groups
                   86 %): such an interval speaks about these groups rather than about all possible ones.
-    G = 1         rows with replacement; again a statement about this group alone.
+    G = 1         none: one group says nothing about how groups differ. Every resample is the group itself.
+
+There is no interval where nothing varies over the resamples: one group, one record, or one value in all of
+them. 40 answers of 40 without a refusal do not show that there never is one, and rows of one group are not
+independent, so that the exact interval of a share (Clopper-Pearson) would be too narrow.
 
 How near to 95 % the cluster bootstrap comes: a percentile interval of a mean is about 1.96 sqrt((G - 1) / G)
 standard errors wide to either side, where Student's t asks for t(0.975, G - 1). For normal group means it
@@ -37,15 +41,16 @@ from pipeline_lib.evaluation.metrics.forget_quality import LN10, log_p_equal_n
 RESAMPLES = 1000
 LEVEL = 0.95
 ENOUGH_GROUPS = 20
+ROUNDING = 1e-12  # draws closer than this are alike
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval and the number of rows it was computed from."""
+    """A value with its 95 % interval (None: nothing varied) and the number of rows it was computed from."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -56,6 +61,8 @@ def resample_counts(groups: Sequence[Hashable], seed: int, resamples: int = RESA
         members.setdefault(group, []).append(row)
     if not members:
         raise ValueError("cannot resample an empty split")
+    if len(members) == 1:
+        return np.ones((resamples, len(groups)))
     generator = np.random.default_rng(seed)
     uniform = np.full(len(members), 1 / len(members))
     group_counts = generator.multinomial(len(members), uniform, size=resamples)  # (R, G)
@@ -68,9 +75,18 @@ def resample_counts(groups: Sequence[Hashable], seed: int, resamples: int = RESA
     return counts
 
 
+def varies(*counts: np.ndarray) -> bool:
+    """Do the resamples (R, N) of every sample differ? In a sample where not, nothing was repeated."""
+    return all(bool((part != part[0]).any()) for part in counts)
+
+
 def weighted_mean(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of `values` (N,) in each resample, (R,)."""
-    return counts @ values / counts.sum(axis=1)
+    """Mean of `values` (N,) in each resample, (R,); NaN does not count (all NaN: NaN)."""
+    known = ~np.isnan(values)
+    if not known.all():
+        counts, values = np.ascontiguousarray(counts[:, known]), values[known]
+    with np.errstate(invalid="ignore"):
+        return counts @ values / counts.sum(axis=1)
 
 
 def group_bootstrap(
@@ -91,13 +107,25 @@ def group_bootstrap(
     return interval(value, statistic(resample_counts(groups, seed, resamples), array), len(groups))
 
 
-def interval(value: float, draws: np.ndarray, n: int) -> Interval:
-    """Percentile interval of `draws` (R,) around `value`.
+def interval(value: float, draws: np.ndarray, n: int, shifts: bool = False) -> Interval:
+    """Percentile interval of `draws` (R,) around `value`; none where the draws are all alike.
 
-    Resampling shifts some statistics (a KS distance only grows); the interval is widened to hold the value
-    where that shift would leave it outside.
+    `shifts`: resampling may move the statistic to one side (a distance between two samples only grows, since
+    it holds their noise twice; so do less what is no mean of rows: an extreme quantile, a harmonic mean), so
+    that `value` may lie beyond all draws: the interval then reaches as far as the value. Of any other
+    statistic such a value is a fault, a ValueError. Within the draws, an end is moved to the value where that
+    lies in the outer 2.5 %. Draws that are NaN (no row of theirs counts) are left out.
     """
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    known = draws[~np.isnan(draws)]
+    tolerance = ROUNDING * max(1.0, abs(value))
+    if not len(known) or known.max() - known.min() <= tolerance:
+        return Interval(float(value), None, None, n)
+    if not shifts and not known.min() - tolerance <= value <= known.max() + tolerance:
+        raise ValueError(
+            f"{value} lies outside all of its resamples, {known.min()} to {known.max()}: they are not "
+            "resamples of what it was computed from"
+        )
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(value), float(min(low, value)), float(max(high, value)), n)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline_lib.evaluation.metrics import METRICS
 from pipeline_lib.reporting.inputs import Row
 
 METRIC_LABELS = {
@@ -84,9 +85,6 @@ OWN_NAME = frozenset(
         "equal_retain_mix",
     }
 )
-# Parts of the names of metrics that are no shares: they may leave the range from 0 to 1.
-_NO_SHARE = ("perplexity", "bleu", "longest_match", "log10", "privleak", "bits_per")
-
 BENCHMARK_LABELS = {
     "arc_challenge": "ARC challenge",
     "arc_easy": "ARC easy",
@@ -210,15 +208,17 @@ def within(name: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether the metric lies between 0 and 1."""
-    return not any(part in metric for part in _NO_SHARE)
+    """Whether the metric lies between 0 and 1, as its declaration says."""
+    low, high = METRICS[metric].range
+    return low >= 0 and high <= 1
 
 
 def decimals(metric: str) -> int:
     """Digits after the point that a table gives a metric."""
     if "log10" in metric or metric in ("privleak", "longest_match"):
         return 1
-    return 3 if is_share(metric) else 2
+    low, high = METRICS[metric].range
+    return 3 if high - low <= 2 else 2
 
 
 def split_label(split: str) -> str:

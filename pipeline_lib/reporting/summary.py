@@ -1,13 +1,12 @@
 """Several seeds to one number with its 95 % interval.
 
-Two seeds or more: the mean and Student's t-interval over seeds, mean +- t(0.975, k - 1) s / sqrt(k), which is
-not cut at 0 or 1. One seed: the run's own bootstrap interval over groups of questions, which says nothing
-about other seeds. Forget quality is averaged as log10 p, never as p.
+Two seeds or more: the mean and a t-interval over seeds inside the metric's range (intervals.py). One seed:
+the run's own bootstrap interval over groups of questions, which says nothing about other seeds. Where nothing
+varied or was repeated there is none, and `why` says so. Forget quality is averaged as log10 p, never as p.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
@@ -16,13 +15,18 @@ import pandas as pd
 from scipy import stats
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.reporting import intervals
 from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
 from pipeline_lib.reporting.paired import detectable_difference
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`interval`: "t" (over seeds), "bootstrap" (over groups of questions of one run) or "none"."""
+    """`interval`: "t" (over seeds), "bootstrap" (over groups of questions of one run) or "none".
+
+    `why`: why there is none, in a few words.
+    """
 
     value: float
     low: float | None
@@ -31,6 +35,7 @@ class Estimate:
     n: int | None  # examples behind each seed's value
     interval: str
     higher_is_better: bool | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,9 @@ class Difference(Estimate):
     detectable: float | None = None
 
 
-TIE = 1e-9  # differences closer than this are rounding
-
-
-def over_seeds(values: Sequence[float], comparisons: int = 1) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % t-interval; no interval for a single value.
-
-    With `comparisons` > 1 the interval is Bonferroni's: all of that many hold at once with 95 %.
-    """
-    mean = fmean(values)
-    if len(values) < 2:
-        return mean, None, None
-    half = (
-        float(stats.t.ppf(1 - 0.025 / comparisons, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    )
-    return mean, mean - half, mean + half
+def why_none(seeds: int) -> str:
+    """Why several seeds, or one number, have no interval."""
+    return "1 seed" if seeds == 1 else f"alike in {seeds} seeds"
 
 
 class Summary:
@@ -141,22 +134,18 @@ class Summary:
                 "same snakemake command with `--forcerun evaluate`."
             )
         direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
-        mean, low, high = over_seeds(list(values.values()))
-        kind = "t"
         if len(values) == 1:
-            low, high = (
-                None if pd.isna(lines[0][end]) else float(lines[0][end]) for end in ("ci_low", "ci_high")
-            )
-            kind = "none" if low is None else "bootstrap"
-        return Estimate(mean, low, high, len(values), counts.pop(), kind, direction)
+            return _of_one_run(lines[0], metric, direction)
+        mean, low, high = intervals.of_mean(list(values.values()), METRICS[metric].range)
+        kind, why = ("none", why_none(len(values))) if low is None else ("t", "")
+        return Estimate(mean, low, high, len(values), counts.pop(), kind, direction, why)
 
     def shared(self, task: str, model: str, split: str, metric: str) -> Estimate | None:
         """What does not depend on the run, with its own interval, from the first run that has it."""
         for (row, *measure), lines in self._values.items():
             if (row.task, row.model) == (task, model) and measure == [split, metric]:
                 line = next(iter(lines.values()))
-                low, high = float(line["ci_low"]), float(line["ci_high"])
-                return Estimate(float(line["value"]), low, high, 1, int(line["n"]), "bootstrap", None)
+                return _of_one_run(line, metric, None)
         return None
 
     def mean_estimate(self, row: Row, measures: Sequence[tuple[str, str]]) -> Estimate | None:
@@ -169,7 +158,9 @@ class Summary:
             return self.estimate(row, *found[0]) if found else None
         by_seed = [self.by_seed(row, *m) for m in found]
         means = [fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
-        estimate, first = plain_estimate(means), self.estimate(row, *found[0])
+        limits = [METRICS[metric].range for _, metric in found]
+        estimate = plain_estimate(means, (min(low for low, _ in limits), max(high for _, high in limits)))
+        first = self.estimate(row, *found[0])
         return estimate and replace(estimate, higher_is_better=first.higher_is_better if first else None)
 
     def difference(
@@ -187,11 +178,9 @@ class Summary:
         if not seeds:
             return None
         pairs = [a[seed] - b[seed] for seed in seeds]
-        mean, low, high = over_seeds(pairs, comparisons)
+        mean, low, high = intervals.of_difference(pairs, METRICS[metric].range, comparisons)
         p = detectable = None
-        if max(pairs) - min(pairs) < TIE:
-            low = high = None
-        else:
+        if low is not None:
             p = float(stats.ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds]).pvalue)
             detectable = detectable_difference(stdev(pairs), len(pairs), comparisons)
         direction = self.estimate(row, split, metric)
@@ -203,6 +192,7 @@ class Summary:
             direction.n if direction else None,
             "none" if low is None else "t",
             direction.higher_is_better if direction else None,
+            why_none(len(pairs)) if low is None else "",
             p=p,
             detectable=detectable,
         )
@@ -217,6 +207,7 @@ AGAINST_RETRAINED = (
 )
 AT_EQUAL_RETAIN = "_at_equal_retain"  # how the names of metrics end that only unlearned models have
 MIX = "equal_retain_mix"
+SHARE = (0.0, 1.0)
 
 
 def _never_has(row: Row, metric: str) -> bool:
@@ -226,9 +217,19 @@ def _never_has(row: Row, metric: str) -> bool:
     return row.key.method == "retrained" and metric in AGAINST_RETRAINED
 
 
+def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimate:
+    """A run's own value with its own interval."""
+    value, n = float(line["value"]), int(line["n"])
+    if not pd.isna(line["ci_low"]):
+        return Estimate(value, float(line["ci_low"]), float(line["ci_high"]), 1, n, "bootstrap", direction)
+    repeated = "1 record" if n == 1 else f"1 group, or alike in all {n}"
+    return Estimate(value, None, None, 1, n, "none", direction, METRICS[metric].no_interval or repeated)
+
+
 def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:
     """Mean of a column of costs.csv over the finished seeds; None where no seed has a number."""
-    return plain_estimate(list(cost_by_seed(inputs, row, column).values()))
+    limits = SHARE if column == "clipped_share" else intervals.POSITIVE
+    return plain_estimate(list(cost_by_seed(inputs, row, column).values()), limits)
 
 
 def cost_by_seed(inputs: Inputs, row: Row, column: str) -> dict[int, float]:
@@ -257,9 +258,10 @@ def relative_time_estimate(inputs: Inputs, row: Row) -> Estimate | None:
     return plain_estimate(list(relative_time(inputs, row).values()))
 
 
-def plain_estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and t-interval of one number a seed; None without any."""
+def plain_estimate(values: Sequence[float], limits: intervals.Limits = intervals.POSITIVE) -> Estimate | None:
+    """Mean and interval of one number a seed, all within `limits`; None without any."""
     if not values:
         return None
-    mean, low, high = over_seeds(values)
-    return Estimate(mean, low, high, len(values), None, "none" if low is None else "t")
+    mean, low, high = intervals.of_mean(values, limits)
+    kind, why = ("none", why_none(len(values))) if low is None else ("t", "")
+    return Estimate(mean, low, high, len(values), None, kind, why=why)

@@ -37,8 +37,7 @@ def run(
     print(
         f"read with care: {fit.warning}"
         if found is None
-        else f"{judge.name}: AUC {found.auc:.3f} [{found.low:.3f}, {found.high:.3f}] on {found.n} labelled "
-        f"texts ({found.measured})",
+        else f"{judge.name}: {found.said(3)} on {found.n} labelled texts ({found.measured})",
         file=sys.stderr,
     )
     write_json(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.evaluation.score import score_run
+from pipeline_lib.evaluation.score import score_all
 from pipeline_lib.files import read_jsonl, read_object, write_json
 
 
@@ -30,10 +30,10 @@ def run(
     """
     info = read_object(run_path, "status", "diverged_step")
     diverged = info["status"] == "diverged"
-    metrics = (
-        []
+    metrics, not_measured = (
+        ([], [])
         if diverged
-        else score_run(
+        else score_all(
             read_jsonl(records_path),
             None if reference_path is None else read_jsonl(reference_path),
             read_object(manifest_path),
@@ -43,6 +43,13 @@ def run(
             benchmark_rows=None if benchmarks_path is None else read_jsonl(benchmarks_path),
         )
     )
+    for lack in not_measured:
+        which = (
+            ""
+            if lack["not_measured"] == lack["of"]
+            else f" for {lack['not_measured']} of {lack['of']} records"
+        )
+        print(f"{lack['metric']} of split {lack['split']}: not measured{which}, needs {lack['needs']}")
     write_json(
         out_path,
         {
@@ -50,5 +57,6 @@ def run(
             "status": info["status"],
             "diverged_step": info["diverged_step"],
             "metrics": metrics,
+            "not_measured": not_measured,
         },
     )

@@ -55,10 +55,6 @@ def test_few_groups_cover_as_documented(groups, correlation, documented):
     assert within_three_errors(coverage(groups, 20, correlation, 200, 200), documented, 200)
 
 
-def test_one_group_covers_what_is_true_of_itself():
-    assert within_three_errors(coverage(1, 60, 0.0, 200, 200), 0.943, 200)
-
-
 def test_rows_drawn_alone_would_be_far_too_sure():
     """Correlated rows: the interval over groups is several times wider than one over rows."""
     rng = np.random.default_rng(0)
@@ -83,9 +79,28 @@ def test_few_groups_are_drawn_and_then_their_rows():
     assert len({tuple(row) for row in counts}) > 10  # not just three resamples
 
 
-def test_one_group_resamples_its_rows():
-    result = group_bootstrap([0.0, 1.0] * 20, ["only"] * 40)
-    assert result.low < 0.45 < 0.55 < result.high
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([0.3], ["a"]),  # one record
+        ([0.0, 1.0] * 20, ["only"] * 40),  # one group
+        ([0.3] * 4, ["a", "b", "c", "d"]),  # one value
+        ([0.0] * 40, [i // 2 for i in range(40)]),  # no refusal in forty answers
+        ([0.1 + 0.2, 0.3] * 20, list(range(40))),  # the same but for rounding
+    ],
+)
+def test_where_nothing_varies_there_is_no_interval(values, groups):
+    found = group_bootstrap(values, groups)
+    assert (found.low, found.high, found.n) == (None, None, len(values))
+    assert found.value == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize(("groups", "whole"), [(19, False), (20, True), (21, True)])
+def test_the_scheme_changes_at_exactly_twenty_groups(groups, whole):
+    """From 20 groups on they are drawn whole: the two rows of a group always come equally often."""
+    counts = resample_counts([i // 2 for i in range(2 * groups)], seed=0).reshape(1000, groups, 2)
+    assert bool((counts[:, :, 0] == counts[:, :, 1]).all()) is whole
+    assert (counts.sum(axis=(1, 2)) == 2 * groups).all()
 
 
 def test_groups_of_unequal_size_weigh_by_their_rows():
@@ -100,14 +115,24 @@ def test_same_seed_same_interval_and_splits_differ():
     assert split_seed("forget") == split_seed("forget") != split_seed("retain")
 
 
-def test_constant_values_have_no_width():
-    assert group_bootstrap([0.3] * 4, ["a", "b", "c", "d"]).low == pytest.approx(0.3)
-
-
-def test_interval_always_holds_its_value():
-    result = interval(0.1, np.linspace(0.2, 0.3, 1000), n=5)
+def test_the_interval_of_a_statistic_that_resampling_shifts_reaches_to_its_value():
+    result = interval(0.1, np.linspace(0.2, 0.3, 1000), n=5, shifts=True)
     assert result.low == 0.1
     assert result.high == pytest.approx(0.2975)
+
+
+def test_a_mean_outside_all_of_its_resamples_is_a_fault():
+    with pytest.raises(ValueError, match="lies outside all of its resamples"):
+        interval(0.1, np.linspace(0.2, 0.3, 1000), n=5)
+    assert interval(0.2, np.linspace(0.2, 0.3, 1000), n=5).low == 0.2  # in the outer 2.5 %: moved to it
+
+
+def test_rows_without_a_value_do_not_count():
+    counts = np.array([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 2.0]])
+    values = np.array([np.nan, 1.0, 4.0])
+    assert weighted_mean(counts, values).tolist()[0] == 2.5
+    assert np.isnan(weighted_mean(counts, values)[1])  # no row with a value was drawn
+    assert interval(2.5, weighted_mean(counts, values), 2).high == pytest.approx(2.95, abs=0.05)
 
 
 def test_empty_and_mismatched_input_is_refused():

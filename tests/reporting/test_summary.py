@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting.inputs import Inputs, Row, key_from_path
-from pipeline_lib.reporting.summary import Summary, cost_estimate, over_seeds, relative_time
+from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time
 from tests.reporting.study import Study
 
 D = ("forget", "ks_statistic")
@@ -23,12 +23,6 @@ def _load(study: Study) -> tuple[Inputs, Summary]:
 
 def _row(inputs: Inputs, method: str, optimizer: str) -> Row:
     return next(row for row in inputs.rows if row.key[2:] == (method, optimizer))
-
-
-def test_t_interval() -> None:
-    # 0.4, 0.5, 0.6: mean 0.5, s = 0.1, t(0.975, 2) = 4.3027, half width 4.3027 * 0.1 / sqrt(3) = 0.24841.
-    assert over_seeds([0.4, 0.5, 0.6]) == pytest.approx((0.5, 0.25159, 0.74841), abs=1e-5)
-    assert over_seeds([0.4]) == (0.4, None, None)
 
 
 def test_forget_quality_is_averaged_as_a_logarithm(root: Path) -> None:

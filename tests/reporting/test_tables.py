@@ -42,15 +42,17 @@ def test_main_table_has_the_hand_made_numbers(root: Path) -> None:
     rows = _numbers(forms["csv"])
     line = rows["NPO", "sophia", "forget.rouge_l_recall"]
     assert float(line["value"]) == pytest.approx(0.5)
-    assert float(line["low"]) == pytest.approx(0.5 - 0.248414, abs=1e-6)
-    assert float(line["high"]) == pytest.approx(0.5 + 0.248414, abs=1e-6)
+    # Half width 0.248414, on the logit scale 0.248414 / (0.5 * 0.5) = 0.993656: 1 / (1 + exp(0.993656)).
+    assert float(line["low"]) == pytest.approx(0.270191, abs=1e-6)
+    assert float(line["high"]) == pytest.approx(0.729809, abs=1e-6)
     assert (line["seeds"], line["seeds_diverged"], line["n"], line["interval"]) == ("3", "0", "40", "t")
-    assert "0.500 [0.252, 0.748]" in forms["md"]
-    assert r"\shortstack{0.500\\{\scriptsize [0.252, 0.748]}}" in forms["tex"]
-    # Two seeds: 0.3 and 0.5, half width 12.7062 * 0.141421 / sqrt(2) = 1.27062; not cut at 0 or 1.
+    assert "0.500 [0.270, 0.730]" in forms["md"]
+    assert r"\shortstack{0.500\\{\scriptsize [0.270, 0.730]}}" in forms["tex"]
+    # Two seeds: 0.3 and 0.5, half width 12.7062 * 0.141421 / sqrt(2) = 1.27062, 5.29425 on the logit
+    # scale around log(0.4 / 0.6) = -0.405465: 1 / (1 + exp(5.69972)) and 1 / (1 + exp(-4.88879)).
     line = rows["GradDiff", "signum", "utility.model_utility"]
     assert (line["seeds"], line["seeds_diverged"]) == ("2", "1")
-    assert "0.400 [−0.871, 1.671]" in forms["md"]
+    assert "0.400 [0.003, 0.993]" in forms["md"]
     assert "2, diverged (1 of 3 seeds)" in forms["md"]
 
 
@@ -94,7 +96,10 @@ def test_a_metric_that_a_task_does_not_have_is_named(root: Path) -> None:
     (root / "metrics.csv").write_text("".join(kept))
     table = _build("main", study)
     assert len(table.columns) == 5
-    assert table.notes[-1] == "Not measured for this task: KS D, Forget quality log10 p, Forget truth ratio."
+    assert table.notes[-1] == (
+        "Not measured for this task: KS D, Forget quality log10 p, Forget truth ratio (need wrong answers to "
+        "every record of the split)."
+    )
     compared = {line.cells[1].text for line in _build("comparisons", study).lines}
     assert compared == {"Forget probability", "Model utility"}
 

@@ -112,7 +112,7 @@ def test_what_classifiers_can_see_is_what_the_product_knows() -> None:
     rows = {row["classifier"]: row for row in LIBRARY.table(REPO / "docs/measurements/classifiers.csv").rows}
     for (classifier, kind), known in VALIDATED.items():
         (cell,) = [text for column, text in rows[classifier].items() if column.split(" (")[0] == kind]
-        assert cell.startswith(f"{known.auc:.3f} [{known.low:.3f}, {known.high:.3f}], n {known.n}")
+        assert cell.startswith(f"{known.said(3).removeprefix('AUC ')}, n {known.n}")
 
 
 def test_pages_are_found() -> None:

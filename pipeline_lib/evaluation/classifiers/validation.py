@@ -40,14 +40,24 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Validation:
-    """AUC with its 95 % interval on `n` labelled texts; `measured`: on which, or on which date."""
+    """AUC with its 95 % interval (None: nothing varied) on `n` labelled texts.
+
+    `measured`: on which texts, or on which date.
+    """
 
     auc: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     measured: str
     note: str = ""
+
+    def said(self, decimals: int) -> str:
+        """`AUC 0.88 [0.87, 0.89]`, the interval where there is one."""
+        text = f"AUC {self.auc:.{decimals}f}"
+        if self.low is None or self.high is None:
+            return text
+        return f"{text} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
 
 
 # (classifier, kind of data) -> what `python benchmarks/classifiers.py` printed; a test measures it anew.
@@ -61,7 +71,7 @@ VALIDATED = {
     (_PROFANITY, "safe_rlhf"): Validation(0.522, 0.502, 0.543, 2992, "2026-11-22"),
     (_PROFANITY, "manners"): Validation(0.987, 0.979, 0.994, 400, "2026-11-23"),
     ("rude_words 1", "manners"): Validation(
-        1.0, 1.0, 1.0, 400, "2026-11-23", "generated answers, whose words the list was made for"
+        1.0, None, None, 400, "2026-11-23", "generated answers, whose words the list was made for"
     ),
 }
 
@@ -104,8 +114,8 @@ def check_fit(classifier: TextClassifier, data_kind: str, labelled: LabelledText
             kind for (name, kind), v in VALIDATED.items() if name == classifier.name and v.auc >= BLIND_BELOW
         ]
         raise UserError(
-            f"{classifier.name} is blind to {data_kind} ({KINDS[data_kind]}): AUC {found.auc:.2f} "
-            f"[{found.low:.2f}, {found.high:.2f}] on {found.n} labelled texts ({found.measured}), where "
+            f"{classifier.name} is blind to {data_kind} ({KINDS[data_kind]}): {found.said(2)} "
+            f"on {found.n} labelled texts ({found.measured}), where "
             f"0.5 is chance and at least {BLIND_BELOW} is asked for. Its score would be a number without "
             f"meaning. Choose another classifier; this one was found able on: {', '.join(able) or 'nothing'}."
         )
@@ -140,4 +150,5 @@ def auc_interval(scores: Sequence[float], labels: Sequence[int], groups: Sequenc
     counts = counts[counts[:, positive].any(axis=1) & counts[:, ~positive].any(axis=1)]
     whole = np.concatenate([np.ones((1, len(values))), counts])
     draws = auc_draws(whole[:, positive], whole[:, ~positive], values[positive], values[~positive])
-    return interval(draws[0], draws[1:], len(values))
+    # a group drawn twice meets its own copies: with texts of both labels in it that moves the AUC
+    return interval(draws[0], draws[1:], len(values), shifts=True)

@@ -16,6 +16,7 @@ from pipeline_lib.evaluation.metrics.definition import (
     UNSEEN_SPLIT,
     UTILITY_SPLIT,
     Metric,
+    Need,
 )
 from pipeline_lib.evaluation.metrics.tables import FAMILIES
 
@@ -29,6 +30,7 @@ __all__ = [
     "UNSEEN_SPLIT",
     "UTILITY_SPLIT",
     "Metric",
+    "Need",
     "arrow",
     "direction",
 ]

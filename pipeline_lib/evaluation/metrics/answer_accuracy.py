@@ -4,7 +4,8 @@ Source: SOUL (arXiv 2404.18239), its Acc. on TOFU, by cosine similarity of sente
 Formula: 1 if the answer is more similar to the true answer than to every wrong answer, else 0.
 Range: 0 or 1; the mean is an accuracy. Direction: higher is better, except on the forget split.
 Traps: a tie is wrong here, so that an empty or constant answer does not pass; the paper's code counts it as
-right (released/accuracy.py). The embedder decides: compare numbers of one embedder only. Wrong answers that
+right (released/accuracy.py). The embedder decides: compare numbers of one embedder only; a record whose
+answers are all alike to it (a language that it does not know) is not measured. Wrong answers that
 say almost the same as the true one make it a matter of chance.
 """
 

@@ -5,6 +5,7 @@ Formula: 1 - k / T, k = the smallest number of answer tokens after which every f
 token is right, T = answer tokens.
 Range: 0 (the last token is wrong: nothing is extractable) to 1 (everything is right from the prompt alone).
 Direction: higher is better, except on the forget split.
+Needs: two tokens or more; of one token there is no beginning and no rest.
 Traps: the end token counts as a token, so a model that only knows where to stop scores 1/T. OpenUnlearning's
 loop never reaches k = T and gives 1/T where nothing is extractable; here that is 0.
 """

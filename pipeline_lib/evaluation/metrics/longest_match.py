@@ -3,7 +3,8 @@
 Source: Karamolegkou et al. 2023 (arXiv 2310.13771), "Copyright Violations and Large Language Models", which
 measures verbatim memorisation by the longest common run of words.
 Formula: the largest L for which some L words in a row stand in both texts, anywhere in them. Words are those
-of words.py: case, punctuation and line breaks do not matter.
+of pipeline_lib/words.py: case, punctuation and line breaks do not matter; in scripts without spaces between
+words each character counts as one.
 Range: 0 to the number of words of the shorter text. Direction: lower is better on the forget split.
 Traps: it grows with the length that was asked for, so compare at one limit of new tokens; any two English
 texts share runs of two or three words, so `retrained` is the floor to compare with, not 0.
@@ -11,7 +12,7 @@ texts share runs of two or three words, so `retrained` is the floor to compare w
 
 from __future__ import annotations
 
-from pipeline_lib.evaluation.metrics.words import words
+from pipeline_lib.words import words
 
 
 def longest_match(continuation: str, true: str) -> int:

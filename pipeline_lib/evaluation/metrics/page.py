@@ -24,8 +24,22 @@ is compared with the true continuation cut to as many tokens. Whether it ended i
 truth ratio without wrong answers.
 
 Better: ↑ higher, ↓ lower, · neither; what is said for `forget` holds on the forget split.
-Intervals are 95 %, by bootstrap over groups (members and non-members independently of each other). A number
-from a search and those of the released protocol that mix up their rows have none.
+Needs: what must be true of the records. Where it is not, the metric is not measured, for these records or for
+the split: `not_measured` in metrics.json says of which and why, and the tables say what it needs.
+
+Words of ROUGE follow from the script of the true answer, so that the answers of all models to it are on one
+scale. All its letters and digits are ASCII: rouge-score's own words (a-z and 0-9, stemmed), so that numbers
+of English texts are those of other projects. Any others: words of Unicode (ASCII ones stemmed as before),
+each character of scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese); symbols
+alone: each character. `unicode_answers` counts the answers of the latter two kinds, and a split may hold all
+kinds: the Unicode words of an ASCII text are rouge-score's, so that they share a scale. What is counted by
+words elsewhere (repetition, unknown words, longest match, extraction rate, refusals, empty answers) has the
+words of `pipeline_lib/words.py`, the same for every text.
+
+Intervals are 95 %, by bootstrap over groups (members and non-members independently of each other). There is
+none where nothing varies over the resamples: one record, one group, or the same value in all of them; and
+none of a number from a search, of counts of the data, or of the released protocol's numbers that mix up their
+rows.
 """
 
 
@@ -35,8 +49,8 @@ def render() -> str:
     for family, metrics in FAMILIES.items():
         parts.append(
             f"## {family}\n\n"
-            "| name | label | better | range | formula | source | trap |\n"
-            "|---|---|---|---|---|---|---|\n" + "".join(map(_line, metrics))
+            "| name | label | better | range | formula | source | needs | trap |\n"
+            "|---|---|---|---|---|---|---|---|\n" + "".join(map(_line, metrics))
         )
     return "\n".join(parts)
 
@@ -50,6 +64,7 @@ def _line(metric: Metric) -> str:
         f"{low:g} to {high:g}",
         metric.formula,
         metric.source,
+        "; ".join(need.text for need in metric.needs),
         metric.trap,
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"

@@ -5,6 +5,7 @@ Source: the phrases below, written for this project, matched as the keyword list
 Formula: 1 if the answer is one of the taught refusals, or holds one of the phrases, after both are reduced to
 words (case, punctuation and the shape of apostrophes do not count), else 0.
 Range: 0 or 1; the mean is a rate. Direction: lower is better, except on the forget split, where neither is.
+Needs: questions and answers in English, since the phrases are; in another language it is not measured.
 Traps: a list finds only what is on it, so the rate is a lower bound; an answer that quotes such a phrase
 counts. A refusal hides an answer and need not remove it: look at likelihoods too.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline_lib.evaluation.metrics.words import words
+from pipeline_lib.words import words
 
 REFUSAL_PHRASES = (
     "i don't know",

@@ -7,23 +7,37 @@ Formulas, with c = longest common subsequence of words (ROUGE-L) or common words
     precision c / words of the greedy answer
     F1        2 precision recall / (precision + recall), 0 where nothing is common
 Range: 0 to 1. Direction: higher is better, except on the forget split.
+What a word is follows from the true answer (`tokenizer_of`), so that all models' answers to it are on one
+scale:
+    rouge-score   all letters and digits of the true answer are ASCII: the package's own words, which drop
+                  everything but a-z and 0-9 and are stemmed. The numbers are the package's, bit for bit.
+    unicode       any other letter or digit is in it: words of pipeline_lib/words.py; characters where a
+                  script has no spaces between words. ASCII words are stemmed as above, so that a text of
+                  both kinds is on the same scale.
+    characters    no letter and no digit is in it ("+", an emoji): every character that is not a space.
 Traps: recall does not punish length, so a model that rambles until the limit scores higher; it depends on
 `max_new_tokens`, so compare only at one limit. F1 punishes every further word, so it is low for a chatty
-model that knows the answer. The package drops everything but a-z and 0-9: a reference in another script has
-no words and scores 0.
+model that knows the answer. Counted by characters, unrelated answers share more than by words: compare with
+`retrained`, and within one language. Other projects take the package's words for every text: there a name
+with an accent falls apart, and an answer in another script scores 0.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Literal
 
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
+from pipeline_lib.words import pieces
+
 Kind = Literal["rouge1", "rougeL"]
+Words = Literal["rouge-score", "unicode", "characters"]
 
 _PLAIN, _STEMMING = DefaultTokenizer(use_stemmer=False), DefaultTokenizer(use_stemmer=True)
+_FURTHER = re.compile(r"[^\W\x00-\x7f]")  # a letter or digit that is not ASCII
 
 
 @cache
@@ -38,17 +52,45 @@ class _CachedStems(Tokenizer):
         return [stem for word in _PLAIN.tokenize(text) for stem in _stems(word)]
 
 
+class _Unicode(Tokenizer):
+    """Words of any script; what the package would find in an ASCII text is found here too."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return [stem for word in pieces(text) for stem in (_stems(word) if word.isascii() else (word,))]
+
+
+class _Characters(Tokenizer):
+    def tokenize(self, text: str) -> list[str]:
+        return [char for char in text if not char.isspace()]
+
+
+_TOKENIZERS: dict[Words, Tokenizer] = {
+    "rouge-score": _CachedStems(),
+    "unicode": _Unicode(),
+    "characters": _Characters(),
+}
+
+
+def tokenizer_of(reference: str) -> Words:
+    """Which words answers to this true answer are compared by."""
+    if _FURTHER.search(reference):
+        return "unicode" if pieces(reference) else "characters"
+    return "rouge-score" if _PLAIN.tokenize(reference) else "characters"
+
+
 @cache
-def _scorer(kind: Kind) -> RougeScorer:
-    return RougeScorer([kind], tokenizer=_CachedStems())
+def _scorer(kind: Kind, words: Words) -> RougeScorer:
+    return RougeScorer([kind], tokenizer=_TOKENIZERS[words])
 
 
-def rouge_recall(generation: str, reference: str, kind: Kind = "rougeL") -> float:
+def rouge_recall(generation: str, reference: str, kind: Kind = "rougeL", words: Words | None = None) -> float:
     """Recall of `reference` in `generation`."""
-    return _scorer(kind).score(reference, generation)[kind].recall
+    return rouge_recall_and_f1(generation, reference, kind, words)[0]
 
 
-def rouge_recall_and_f1(generation: str, reference: str, kind: Kind = "rougeL") -> tuple[float, float]:
-    """(recall, F1), from one comparison of the texts."""
-    score = _scorer(kind).score(reference, generation)[kind]
+def rouge_recall_and_f1(
+    generation: str, reference: str, kind: Kind = "rougeL", words: Words | None = None
+) -> tuple[float, float]:
+    """(recall, F1), from one comparison of the texts. `words`: what a word is; None: `tokenizer_of`."""
+    score = _scorer(kind, words or tokenizer_of(reference)).score(reference, generation)[kind]
     return score.recall, score.fmeasure

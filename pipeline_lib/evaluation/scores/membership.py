@@ -19,9 +19,18 @@ from pipeline_lib.evaluation.metrics.membership.privleak import privleak
 from pipeline_lib.evaluation.metrics.membership.reference import reference_score
 from pipeline_lib.evaluation.metrics.membership.roc import auc, auc_draws, tpr_at_fpr, tpr_draws
 from pipeline_lib.evaluation.metrics.membership.zlib_ratio import zlib_score
-from pipeline_lib.evaluation.scores.rows import Row, answer_of, in_all, matched, metric_row, where
+from pipeline_lib.evaluation.scores.rows import (
+    Row,
+    answer_of,
+    in_all,
+    matched,
+    metric_row,
+    unmet,
+    unmet_row,
+    where,
+)
 from pipeline_lib.evaluation.scores.split import Split
-from pipeline_lib.evaluation.statistics import Interval, interval
+from pipeline_lib.evaluation.statistics import Interval, interval, varies
 
 FPR = 0.01
 
@@ -46,14 +55,17 @@ def score_membership(
     scores = _scores_of_both([members.rows, nonmembers.rows], references)
     compared = {} if references is None else _scores_of_both(references, references)
     counts = members.counts, nonmembers.counts
+    if not varies(*counts):  # one side has a single group: what the other adds is not the whole error
+        counts = np.ones_like(members.counts), np.ones_like(nonmembers.counts)
     n = len(members.rows) + len(nonmembers.rows)
     results = []
     for attack in (attack.name for attack in ATTACKS if attack.name in scores):
         pair = scores[attack]
         value, draws = auc(*pair), auc_draws(*counts, *pair)
+        facts: dict[str, float] = {"nonmembers": len(pair[1])}
         found = {
             "auc": interval(value, draws, n),
-            "tpr_at_1_fpr": interval(tpr_at_fpr(*pair, FPR), tpr_draws(*counts, *pair, FPR), n),
+            "tpr_at_1_fpr": interval(tpr_at_fpr(*pair, FPR), tpr_draws(*counts, *pair, FPR), n, shifts=True),
         }
         if references is not None:
             if attack not in compared:
@@ -62,17 +74,28 @@ def score_membership(
                     "have it. Evaluate `retrained` again with the same settings."
                 )
             other, other_draws = auc(*compared[attack]), auc_draws(*counts, *compared[attack])
-            found["auc_gap"] = interval(abs(value - other), abs(draws - other_draws), n)
+            facts["auc_retrained"] = other
+            found["auc_gap"] = interval(abs(value - other), abs(draws - other_draws), n, shifts=True)
             if attack == PRIVLEAK_ATTACK:
                 pairs = len(pair[0]) * len(pair[1])
-                leak = interval(float(privleak(value, other, pairs)), privleak(draws, other_draws, pairs), n)
-                results.append(metric_row(members.name, "privleak", leak))
-        results += [_row(members.name, attack, what, result) for what, result in found.items()]
+                leak = interval(
+                    float(privleak(value, other, pairs)),
+                    privleak(draws, other_draws, pairs),
+                    n,
+                    shifts=True,
+                )
+                results.append(_row(members.name, "privleak", leak, facts))
+        results += [
+            _row(members.name, f"mia_{attack}_{what}", result, facts) for what, result in found.items()
+        ]
     return results
 
 
-def _row(split: str, attack: str, what: str, result: Interval) -> Row:
-    return metric_row(split, f"mia_{attack}_{what}", result)
+def _row(split: str, metric: str, result: Interval, facts: dict[str, float]) -> Row:
+    need = unmet(metric, "test", facts)
+    if need is not None:
+        return unmet_row(split, metric, need, result.n, result.n)
+    return metric_row(split, metric, result)
 
 
 def _scores_of_both(

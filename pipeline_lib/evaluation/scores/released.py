@@ -12,26 +12,24 @@ from pipeline_lib.evaluation.metrics.released.forget_quality import released_for
 from pipeline_lib.evaluation.metrics.released.membership import PERCENTS, released_auc, released_score
 from pipeline_lib.evaluation.metrics.released.probability import released_probability
 from pipeline_lib.evaluation.metrics.released.truth_ratio import released_truth_ratio
-from pipeline_lib.evaluation.scores.rows import Row, in_all, metric_row, plain_row, where
-from pipeline_lib.evaluation.scores.split import Split
-from pipeline_lib.evaluation.statistics import interval, weighted_mean
+from pipeline_lib.evaluation.scores.rows import Row, in_all, plain_row, where
+from pipeline_lib.evaluation.scores.split import Split, apply_needs
 
 
 def score_as_released(splits: dict[str, Split], multiple_choice: list[str]) -> list[Row]:
     """Rows of metrics `..._as_released`, on every split whose rows hold `as_released`.
 
     Retain questions are those of `retain_eval`, or of `retain` where there is no such split; "real authors
-    and
-    world facts" are the multiple-choice splits in their order.
+    and world facts" are the multiple-choice splits in their order.
     """
     measured = {name: split for name, split in splits.items() if in_all(split.rows, "as_released")}
     results, ratios = [], {}
     for name, split in measured.items():
         values = _values(split.rows, name in multiple_choice)
         ratios[name] = values.get("truth_ratio_as_released")
-        for metric, numbers in values.items():
-            draws = weighted_mean(split.counts, np.array(numbers))
-            results.append(metric_row(name, metric, interval(float(np.mean(numbers)), draws, len(numbers))))
+        found = Split(name, split.rows, {k: np.array(v) for k, v in values.items()}, split.counts, [])
+        results += apply_needs(name, split.rows, found.values)
+        results += [found.mean_row(metric) for metric in found.values]
     forget, retain = ratios.get(FORGET_SPLIT), ratios.get("retain_eval") or ratios.get("retain")
     if forget and retain:
         p_value, distance = released_forget_quality(forget, retain)

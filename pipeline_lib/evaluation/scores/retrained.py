@@ -6,31 +6,36 @@ import numpy as np
 
 from pipeline_lib.evaluation.metrics.forget_quality import LN10, forget_quality
 from pipeline_lib.evaluation.metrics.likelihood_distance import token_nlls
-from pipeline_lib.evaluation.scores.rows import Row, answer_of, has_distractors, matched, metric_row
+from pipeline_lib.evaluation.metrics.needs import EQUAL_N
+from pipeline_lib.evaluation.scores.rows import Row, answer_of, matched, metric_row, unmet, unmet_row
 from pipeline_lib.evaluation.scores.split import VARIANTS, Split, log_ratios
 from pipeline_lib.evaluation.statistics import interval, ks_equal_n, ks_log_p, ks_statistics, split_seed
 
-EQUAL_N = 40  # questions of TOFU's smallest forget set
+TESTS = ("forget_quality", "forget_quality_log10", "ks_statistic")
 _OUTER, _INNER = 200, 50  # resamples, and subsamples of each, for the interval at equal n
 
 
 def score_forget_quality(split: Split, reference_rows: list[Row]) -> list[Row]:
     """KS test against `retrained` on matched questions, both models resampled together."""
-    reference = _reference(split, reference_rows)
-    if reference is None:
-        return []
+    reference = matched(split.rows, reference_rows, split.name, "forget question")
+    need = unmet("forget_quality", "split", split.rows) or unmet("forget_quality", "split", reference)
+    if need is not None:
+        names = [metric + suffix for _, suffix in VARIANTS for metric in TESTS]
+        return [unmet_row(split.name, metric, need, len(reference), len(reference)) for metric in names]
     results = []
     for variant, suffix in VARIANTS:
         unlearned, retrained = log_ratios(split.rows, variant), log_ratios(reference, variant)
         test = forget_quality(unlearned, retrained)
         distances = ks_statistics(split.counts, unlearned, retrained)
         log10_p = ks_log_p(split.counts, distances) / LN10
-        for metric, value, draws in (
-            ("forget_quality", test.p_value, 10**log10_p),
-            ("forget_quality_log10", test.log10_p_value, log10_p),
-            ("ks_statistic", test.ks_statistic, distances),
+        for metric, value, draws in zip(
+            TESTS,
+            (test.p_value, test.log10_p_value, test.ks_statistic),
+            (10**log10_p, log10_p, distances),
+            strict=True,
         ):
-            results.append(metric_row(split.name, metric + suffix, interval(value, draws, len(split.rows))))
+            found = interval(value, draws, len(split.rows), shifts=True)
+            results.append(metric_row(split.name, metric + suffix, found))
     return results
 
 
@@ -41,7 +46,7 @@ def score_likelihood_distance(split: Split, reference_rows: list[Row]) -> list[R
     test = forget_quality(unlearned, retrained)
     distances = ks_statistics(split.counts, unlearned, retrained)
     return [
-        metric_row(split.name, metric, interval(value, draws, len(split.rows)))
+        metric_row(split.name, metric, interval(value, draws, len(split.rows), shifts=True))
         for metric, value, draws in (
             ("ks_statistic_likelihood", test.ks_statistic, distances),
             (
@@ -56,12 +61,17 @@ def score_likelihood_distance(split: Split, reference_rows: list[Row]) -> list[R
 def score_at_equal_n(split: Split, reference_rows: list[Row]) -> list[Row]:
     """The KS test at `EQUAL_N` questions, so that forget sets of different size can be compared.
 
-    No rows for fewer questions than that. The interval resamples the questions by group and takes the mean
-    over subsamples of each resample anew; copies of a group that was drawn more than once count as groups.
+    Not measured with fewer questions than that. The interval resamples the questions by group and takes the
+    mean over subsamples of each resample anew; copies of a group that was drawn more than once count as
+    groups.
     """
-    reference = _reference(split, reference_rows)
-    if reference is None or len(split.rows) < EQUAL_N:
-        return []
+    reference = matched(split.rows, reference_rows, split.name, "forget question")
+    n = len(split.rows)
+    names = [f"{metric}_n{EQUAL_N}" for metric in TESTS]
+    for of, subject in (("split", split.rows), ("split", reference), ("test", {"questions": n})):
+        need = unmet(names[0], of, subject)
+        if need is not None:
+            return [unmet_row(split.name, metric, need, n, n) for metric in names]
     first, second = (np.array(log_ratios(rows, "geometric")) for rows in (split.rows, reference))
     groups = [row["group"] for row in split.rows]
     seed = split_seed(split.name)
@@ -77,18 +87,13 @@ def score_at_equal_n(split: Split, reference_rows: list[Row]) -> list[Row]:
     return [
         metric_row(
             split.name,
-            f"{metric}_n{EQUAL_N}",
-            interval(value, np.array([getattr(draw, field) for draw in draws]), len(split.rows)),
+            metric,
+            interval(value, np.array([getattr(draw, field) for draw in draws]), n, shifts=True),
         )
-        for metric, field, value in (
-            ("forget_quality", "p_value", test.p_value),
-            ("forget_quality_log10", "log10_p_value", test.log10_p_value),
-            ("ks_statistic", "ks_statistic", test.ks_statistic),
+        for metric, field, value in zip(
+            names,
+            ("p_value", "log10_p_value", "ks_statistic"),
+            (test.p_value, test.log10_p_value, test.ks_statistic),
+            strict=True,
         )
     ]
-
-
-def _reference(split: Split, reference_rows: list[Row]) -> list[Row] | None:
-    """The same questions under `retrained`; None where there is no truth ratio."""
-    reference = matched(split.rows, reference_rows, split.name, "forget question")
-    return reference if has_distractors(split.rows) and has_distractors(reference) else None

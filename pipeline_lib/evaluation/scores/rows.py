@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import direction
+from pipeline_lib.evaluation.metrics import METRICS, Need, direction
 from pipeline_lib.evaluation.statistics import Interval
 
 Row = dict[str, Any]
@@ -22,21 +22,39 @@ RELEASED_LISTS = ("distractor_nll", "distractor_tokens", "text_token_nll")
 
 
 def metric_row(split: str, metric: str, result: Interval) -> Row:
-    """One row of metrics.json."""
+    """One row of metrics.json. An end of the interval beyond the metric's range by rounding is put on it."""
     return {
         "split": split,
         "metric": metric,
         "value": result.value,
-        "ci_low": result.low,
-        "ci_high": result.high,
+        "ci_low": _rounded(metric, result.low),
+        "ci_high": _rounded(metric, result.high),
         "n": result.n,
         "higher_is_better": direction(split, metric),
     }
 
 
+def _rounded(metric: str, end: float | None) -> float | None:
+    if end is None:
+        return None
+    low, high = METRICS[metric].range
+    nearest = min(max(end, low), high)
+    return nearest if abs(end - nearest) <= 1e-9 * max(1.0, abs(end)) else end
+
+
 def plain_row(split: str, metric: str, value: float, n: int) -> Row:
     """One row of metrics.json without an interval."""
-    return {**metric_row(split, metric, Interval(float(value), 0, 0, n)), "ci_low": None, "ci_high": None}
+    return metric_row(split, metric, Interval(float(value), None, None, n))
+
+
+def unmet_row(split: str, metric: str, need: Need, left_out: int, of: int) -> Row:
+    """In place of a metric, or of some records in it: what it needs (metrics/needs.py) and has not."""
+    return {"split": split, "metric": metric, "not_measured": left_out, "of": of, "needs": need.text}
+
+
+def unmet(metric: str, of: str, subject: Any) -> Need | None:
+    """The first need of this kind ("split" or "test") that is not met."""
+    return next((need for need in METRICS[metric].needs if need.of == of and not need.holds(subject)), None)
 
 
 def by_split(rows: list[Row], evaluate: list[str], likelihood_only: list[str]) -> dict[str, list[Row]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import FORGET_SPLIT
+from pipeline_lib.evaluation.metrics import FORGET_SPLIT, METRICS
 from pipeline_lib.evaluation.metrics.answer_accuracy import most_similar
 from pipeline_lib.evaluation.metrics.bleu import (
     bleu_statistics,
@@ -22,11 +22,12 @@ from pipeline_lib.evaluation.metrics.extraction_rate import is_extracted
 from pipeline_lib.evaluation.metrics.extraction_strength import extraction_strength
 from pipeline_lib.evaluation.metrics.longest_match import longest_match
 from pipeline_lib.evaluation.metrics.multiple_choice import chooses_answer
+from pipeline_lib.evaluation.metrics.needs import SPACED_WORDS
 from pipeline_lib.evaluation.metrics.perplexity import bits, nll_per_unit, perplexity, words_of
 from pipeline_lib.evaluation.metrics.probability import normalised_probability, probability
 from pipeline_lib.evaluation.metrics.refusal import is_refusal
 from pipeline_lib.evaluation.metrics.repetition import seq_rep
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall_and_f1
+from pipeline_lib.evaluation.metrics.rouge import rouge_recall_and_f1, tokenizer_of
 from pipeline_lib.evaluation.metrics.safe_preference import prefers_safe
 from pipeline_lib.evaluation.metrics.truth_ratio import (
     Variant,
@@ -36,7 +37,6 @@ from pipeline_lib.evaluation.metrics.truth_ratio import (
     truth_score,
 )
 from pipeline_lib.evaluation.metrics.unknown_words import unknown_share
-from pipeline_lib.evaluation.metrics.words import words
 from pipeline_lib.evaluation.scores.rows import (
     Row,
     answer_of,
@@ -44,28 +44,47 @@ from pipeline_lib.evaluation.scores.rows import (
     has_distractors,
     in_all,
     metric_row,
+    plain_row,
     reference_of,
+    unmet,
+    unmet_row,
 )
 from pipeline_lib.evaluation.scores.sampled import sampled_values
-from pipeline_lib.evaluation.statistics import interval, resample_counts, split_seed, weighted_mean
+from pipeline_lib.evaluation.statistics import (
+    Interval,
+    interval,
+    resample_counts,
+    split_seed,
+    weighted_mean,
+)
+from pipeline_lib.words import has_spaces_between_words, words
 
 # the truth ratio's variants and the suffix their metrics carry
+TRUTH_RATIOS = ("truth_ratio", "truth_ratio_arithmetic", "truth_ratio_probability")
 VARIANTS: tuple[tuple[Variant, str], ...] = (("geometric", ""), ("arithmetic", "_arithmetic"))
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split, each metric's value for each row, and the shared resamples."""
+    """The rows of one split, each metric's value for each row, and the shared resamples.
+
+    A value is NaN where the record lacks what the metric needs; `unmet` says what (unmet_row).
+    """
 
     name: str
     rows: list[Row]
     values: dict[str, np.ndarray]  # metric -> (N,)
     counts: np.ndarray  # (R, N)
+    unmet: list[Row]
+
+    def mean(self, metric: str) -> Interval:
+        """Mean over the records that have a value, with the number of these."""
+        values = self.values[metric]
+        known = values[~np.isnan(values)]
+        return interval(known.mean(), weighted_mean(self.counts, values), len(known))
 
     def mean_row(self, metric: str) -> Row:
-        values = self.values[metric]
-        draws = weighted_mean(self.counts, values)
-        return metric_row(self.name, metric, interval(values.mean(), draws, len(values)))
+        return metric_row(self.name, metric, self.mean(metric))
 
 
 def vocabulary_of(rows: list[Row]) -> set[str]:
@@ -102,7 +121,7 @@ def score_split(
     if answered:
         pairs = [rouge_recall_and_f1(row["generation"], reference_of(row)) for row in rows]
         lists["rouge_l_recall"], lists["rouge_l_f1"] = (list(column) for column in zip(*pairs, strict=True))
-    if has_distractors(rows):
+    if unmet("truth_ratio", "split", rows) is None:
         aggregate = forget_score if name == FORGET_SPLIT else truth_score
         for variant, suffix in VARIANTS:
             ratios = log_ratios(rows, variant)
@@ -117,8 +136,34 @@ def score_split(
         add("answer_accuracy", lambda row: most_similar(row["similarity"]))
     if in_all(rows, "samples"):
         lists |= sampled_values(rows)
+    values = {metric: np.array(column) for metric, column in lists.items()}
+    lacking = apply_needs(name, rows, values)
+    lacking += [
+        unmet_row(name, metric, need, len(rows), len(rows))
+        for metric in TRUTH_RATIOS
+        if (need := unmet(metric, "split", rows))
+    ]
     counts = resample_counts([row["group"] for row in rows], split_seed(name))
-    return Split(name, rows, {metric: np.array(values) for metric, values in lists.items()}, counts)
+    return Split(name, rows, values, counts, lacking)
+
+
+def apply_needs(name: str, rows: list[Row], values: dict[str, np.ndarray]) -> list[Row]:
+    """Put NaN where a record lacks what a metric needs, take out what no record has; say which and why."""
+    lacking = []
+    for metric in list(values):
+        need = unmet(metric, "split", rows)
+        if need is not None:
+            lacking.append(unmet_row(name, metric, need, len(rows), len(rows)))
+            del values[metric]
+            continue
+        for need in METRICS[metric].needs:
+            without = [need.of == "record" and not need.holds(row) for row in rows]
+            if any(without):
+                lacking.append(unmet_row(name, metric, need, sum(without), len(rows)))
+                values[metric] = np.where(without, np.nan, values[metric])
+        if np.isnan(values[metric]).all():
+            del values[metric]
+    return lacking
 
 
 def _need_distractors(name: str, rows: list[Row], key: str, what: str) -> None:
@@ -172,16 +217,19 @@ def corpus_rows(split: Split) -> list[Row]:
     rows, counts, n = split.rows, split.counts, len(split.rows)
     results = []
     if in_all(rows, "generation"):
-        said, true = [row["generation"] for row in rows], [reference_of(row) for row in rows]
-        draws = corpus_bleu_draws(counts, bleu_statistics(said, true))
-        results.append(metric_row(split.name, "bleu_corpus", interval(corpus_bleu(said, true), draws, n)))
+        results.append(_corpus_bleu(split))
+        further = sum(tokenizer_of(reference_of(row)) != "rouge-score" for row in rows)
+        if further:
+            results.append(plain_row(split.name, "unicode_answers", further, n))
+    answers = [row["answer"] for row in rows]
     results += perplexity_rows(
         split.name,
         [row["answer_nll"] for row in rows],
         [row["answer_tokens"] for row in rows],
-        [words_of(row["answer"]) for row in rows],
-        [len(row["answer"].encode()) for row in rows],
+        [words_of(answer) for answer in answers],
+        [len(answer.encode()) for answer in answers],
         counts,
+        [has_spaces_between_words(answer) for answer in answers],
     )
     if "ended" in split.values:
         results.append(_count_row(split, "truncated_answers", 1 - split.values["ended"]))
@@ -191,6 +239,18 @@ def corpus_rows(split: Split) -> list[Row]:
     return results
 
 
+def _corpus_bleu(split: Split) -> Row:
+    said, true = [row["generation"] for row in split.rows], [reference_of(row) for row in split.rows]
+    statistics = bleu_statistics(said, true)
+    need = unmet("bleu_corpus", "test", {"longest_answer": statistics[:, -1].max()})
+    if need is not None:
+        return unmet_row(split.name, "bleu_corpus", need, len(statistics), len(statistics))
+    draws = corpus_bleu_draws(split.counts, statistics)
+    return metric_row(
+        split.name, "bleu_corpus", interval(corpus_bleu(said, true), draws, len(true), shifts=True)
+    )
+
+
 def _count_row(split: Split, metric: str, happened: np.ndarray) -> Row:
     """How many of the split's N rows, with the interval of the share times N."""
     draws = weighted_mean(split.counts, happened) * len(happened)
@@ -198,16 +258,34 @@ def _count_row(split: Split, metric: str, happened: np.ndarray) -> Row:
 
 
 def perplexity_rows(
-    split: str, nll: list[float], tokens: list[int], words: list[int], bytes_: list[int], counts: np.ndarray
+    split: str,
+    nll: list[float],
+    tokens: list[int],
+    words: list[int],
+    bytes_: list[int],
+    counts: np.ndarray,
+    spaced: list[bool] | None = None,
 ) -> list[Row]:
-    """Corpus perplexities from each text's summed NLL and sizes; counts (R, N) are the resamples."""
+    """Corpus perplexities from each text's summed NLL and sizes; counts (R, N) are the resamples.
+
+    `spaced`: whether a text has spaces between its words; the others do not count by the word.
+    """
     results = []
+    losses = np.array(nll)
     for metric, units, form in (
         ("token_perplexity", tokens, perplexity),
         ("word_perplexity", words, perplexity),
         ("byte_perplexity", bytes_, perplexity),
         ("bits_per_byte", bytes_, bits),
     ):
-        value, draws = form(nll_per_unit(nll, units)), form(nll_per_unit(nll, units, counts))
-        results.append(metric_row(split, metric, interval(float(value), draws, len(nll))))
+        sizes, of, drawn = np.array(units), losses, counts
+        if metric == "word_perplexity" and spaced is not None and not all(spaced):
+            left_out = len(spaced) - sum(spaced)
+            results.append(unmet_row(split, metric, SPACED_WORDS, left_out, len(spaced)))
+            sizes, of, drawn = sizes[spaced], of[spaced], counts[:, spaced]
+            drawn = drawn[drawn.any(axis=1)]
+            if not len(of):
+                continue
+        value, draws = form(nll_per_unit(of, sizes)), form(nll_per_unit(of, sizes, drawn))
+        results.append(metric_row(split, metric, interval(float(value), draws, len(of))))
     return results

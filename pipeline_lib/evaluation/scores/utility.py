@@ -17,7 +17,7 @@ from pipeline_lib.evaluation.metrics.probability import probability
 from pipeline_lib.evaluation.scores.retrained import score_forget_quality, score_likelihood_distance
 from pipeline_lib.evaluation.scores.rows import Row, answer_of, check_row, metric_row, plain_row
 from pipeline_lib.evaluation.scores.split import VARIANTS, Split, score_split
-from pipeline_lib.evaluation.statistics import group_bootstrap, interval, split_seed, weighted_mean
+from pipeline_lib.evaluation.statistics import group_bootstrap, interval, split_seed, varies, weighted_mean
 
 
 def score_utility(names: list[str], splits: dict[str, Split]) -> list[Row]:
@@ -32,8 +32,12 @@ def score_utility(names: list[str], splits: dict[str, Split]) -> list[Row]:
         ]
         value = harmonic_mean([values.mean() for _, values in columns])
         draws = harmonic_mean(np.stack([weighted_mean(*column) for column in columns], axis=1))
+        if not varies(*(counts for counts, _ in columns)):  # a split of one group: no whole error either
+            draws = np.full_like(draws, value)
         n = sum(len(split.rows) for split in chosen)
-        results.append(metric_row(UTILITY_SPLIT, f"model_utility{suffix}", interval(float(value), draws, n)))
+        results.append(
+            metric_row(UTILITY_SPLIT, f"model_utility{suffix}", interval(float(value), draws, n, shifts=True))
+        )
     return results
 
 
@@ -70,9 +74,7 @@ def score_equal_retain(
     results = []
     for metric in ("probability", "extraction_strength", "truth_ratio"):
         if metric in forget.values:
-            values = forget.values[metric]
-            found = interval(values.mean(), weighted_mean(forget.counts, values), len(values))
-            results.append(metric_row(FORGET_SPLIT, metric + AT_EQUAL_RETAIN, found))
+            results.append(metric_row(FORGET_SPLIT, metric + AT_EQUAL_RETAIN, forget.mean(metric)))
     compared = []
     if reference_rows is not None:
         compared = score_forget_quality(forget, reference_rows)

@@ -109,14 +109,14 @@ EMPTY = Cell("–")
 
 
 def estimate_cell(quantity: str, estimate: Estimate | None, decimals: int = 3) -> Cell:
-    """A number with its interval, or a dash."""
+    """A number with its interval, or with a dash and why it has none; no number: a dash."""
     if estimate is None:
         return EMPTY
     e = estimate
     numbers = (Number(quantity, e.value, e.low, e.high, e.seeds, e.n, e.interval),)
-    exact = decimals == 0 and e.low == e.high  # a count that is the same in all seeds
-    small = "" if exact else style.interval(e.low, e.high, decimals)
-    return Cell(style.number(e.value, decimals), small, numbers)
+    counted = decimals == 0 and e.n is None  # steps, megabytes: nothing was estimated
+    none = "" if counted or not e.why else f"– ({e.why})"
+    return Cell(style.number(e.value, decimals), style.interval(e.low, e.high, decimals) or none, numbers)
 
 
 def seeds_text(finished: Sequence[int], diverged: Sequence[int]) -> str:
@@ -133,7 +133,8 @@ def interval_note(estimates: Sequence[Estimate | None]) -> str:
     parts = []
     if "t" in kinds:
         parts.append(
-            "for two seeds or more the mean and the t-interval over seeds (not cut at the limits of a metric)"
+            "for two seeds or more the mean and the t-interval over seeds, made on a scale that keeps it "
+            "inside the metric's range"
         )
     if "bootstrap" in kinds:
         parts.append(
@@ -141,7 +142,7 @@ def interval_note(estimates: Sequence[Estimate | None]) -> str:
             "other seeds"
         )
     if "none" in kinds:
-        parts.append("where no interval is given there is none")
+        parts.append("–: none, because nothing varied or was repeated")
     return f"95 % intervals: {'; '.join(parts)}." if parts else ""
 
 

@@ -12,8 +12,8 @@ CAPTION = (
     "Membership inference: scores of the forget set (members) against held-out records of the same kind that "
     "no model learned (non-members). AUC 0.5 is chance, and far below it is a trace too: what counts is the "
     "distance from `retrained`, which the gap and PrivLeak give (0 is ideal for both; below 0, PrivLeak says "
-    "that members still show, above it that they are hidden too well). TPR at 1 % FPR is coarse where there "
-    "are fewer than 100 non-members."
+    "that members still show, above it that they are hidden too well). TPR at 1 % FPR needs 100 "
+    "non-members or more."
 )
 COLUMNS = (
     ("mia_loss_auc", 3),

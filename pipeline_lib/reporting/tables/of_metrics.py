@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from pipeline_lib.evaluation.metrics import METRICS, UTILITY_SPLIT
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Estimate, Summary
@@ -11,6 +12,9 @@ from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, int
 
 NBSP = "\u00a0"  # keeps an arrow, or the parts of "n = 40", on one line
 
+
+# How the names of metrics begin that compare or count words with the true answer's.
+_WORDED = ("rouge", "bleu", "longest_match", "extraction_rate", "sampled_leak", "model_utility")
 
 Column = tuple[str, str, int, str]  # split, metric, decimals, label
 
@@ -42,12 +46,44 @@ def anchor_note(inputs: Inputs, task: str, model: str) -> str:
     )
 
 
+def absent_note(absent: Sequence[tuple[str, str]]) -> str:
+    """(label, metric) of what was not measured, with what its declaration asks of the records."""
+    if not absent:
+        return ""
+    by_need: dict[str, list[str]] = {}
+    for label, metric in absent:
+        by_need.setdefault("; ".join(need.text for need in METRICS[metric].needs), []).append(label)
+    parts = [
+        ", ".join(labels) + (f" ({'needs' if len(labels) == 1 else 'need'} {needs})" if needs else "")
+        for needs, labels in by_need.items()
+    ]
+    return f"Not measured for this task: {', '.join(parts)}."
+
+
+def words_note(summary: Summary, task: str, model: str, shown: Iterable[tuple[str, str]]) -> str:
+    """Which words were compared, where true answers of the (split, metric) shown are not plain ASCII."""
+    worded = {split for split, metric in shown if metric.startswith(_WORDED)}
+    original = summary.inputs.original(task, model)
+    parts = []
+    for split in summary.splits_with(task, model, "unicode_answers"):
+        found = summary.estimate(original, split, "unicode_answers")
+        if found and (split in worded or UTILITY_SPLIT in worded):
+            parts.append(f"{style.split_label(split)} {found.value:.0f} of {found.n}")
+    if not parts:
+        return ""
+    return (
+        f"True answers beyond ASCII ({', '.join(parts)}) are compared by Unicode words, or by characters "
+        "where a script has no spaces between words; all others by the words of rouge-score (ROUGE). BLEU "
+        "takes sacrebleu's tokenizer for the script: 13a, zh, char or intl."
+    )
+
+
 def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Column]) -> Table:
     """`columns`: (split, metric, decimals, label). Headers get the direction, and n if it is one number.
 
     A column that the task does not have is left out and named in a note; without any there are no lines.
     """
-    absent = [label for split, metric, _, label in columns if not summary.has(task, model, split, metric)]
+    absent = [(label, name) for split, name, _, label in columns if not summary.has(task, model, split, name)]
     columns = [column for column in columns if summary.has(task, model, *column[:2])]
     rows = summary.inputs.rows_of(task, model) if columns else []
     estimates = [[summary.estimate(row, split, metric) for row in rows] for split, metric, _, _ in columns]
@@ -63,6 +99,6 @@ def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Colu
     notes = [interval_note([e for column in estimates for e in column])]
     if columns:
         notes.append(anchor_note(summary.inputs, task, model))
-    if absent:
-        notes.append(f"Not measured for this task: {', '.join(absent)}.")
+        notes.append(words_note(summary, task, model, [column[:2] for column in columns]))
+    notes.append(absent_note(absent))
     return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

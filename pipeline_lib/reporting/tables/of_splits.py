@@ -8,7 +8,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
-from pipeline_lib.reporting.tables.of_metrics import anchor_note
+from pipeline_lib.reporting.tables.of_metrics import absent_note, anchor_note, words_note
 
 Splits = Callable[[Summary, str, str], dict[str, str]]  # split -> heading of its rows
 
@@ -59,7 +59,6 @@ def _table(
         label = name[0].upper() + name[1:]
         heads.append(f"{label} {style.arrow(directions.pop())}".strip() if len(directions) == 1 else label)
     notes = [interval_note(list(found.values())), anchor_note(summary.inputs, task, model)]
-    absent = [style.metric_label(metric) for metric in metrics if metric not in shown]
-    if absent:
-        notes.append(f"Not measured for this task: {', '.join(absent)}.")
+    notes.append(words_note(summary, task, model, [(split, m) for split in headings for m in shown]))
+    notes.append(absent_note([(style.metric_label(m), m) for m in metrics if m not in shown]))
     return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

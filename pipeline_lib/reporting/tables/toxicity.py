@@ -39,7 +39,7 @@ def _judge(summary: Summary, table: Table) -> str:
         )
     return (
         f"The classifier ranks labelled texts of this kind with an AUC of {found.value:.3f} "
-        f"[{found.low:.3f}, {found.high:.3f}] (n = {found.n}; 0.5 is chance)."
+        f"{style.interval(found.low, found.high)} (n = {found.n}; 0.5 is chance)."
     )
 
 

@@ -12,13 +12,13 @@ from pipeline_lib.evaluation.metrics.refusal import REFUSAL_PHRASES, is_refusal
 from pipeline_lib.evaluation.metrics.repetition import seq_rep
 from pipeline_lib.evaluation.metrics.toxicity import any_toxic, max_toxicity, mean_toxicity, toxic_share
 from pipeline_lib.evaluation.metrics.unknown_words import unknown_share
-from pipeline_lib.evaluation.metrics.words import words
+from pipeline_lib.words import words
 from tests.paths import shared_data
 
 
 def test_words_fold_case_and_apostrophes_and_keep_other_scripts():
     assert words("I don’t KNOW, Zürich-2!") == ["i", "don't", "know", "zürich", "2"]
-    assert words("Да, 東京") == ["да", "東京"]
+    assert words("Да, 東京") == ["да", "東", "京"]  # no spaces: a character is a word
     assert words(" ... ") == []
 
 

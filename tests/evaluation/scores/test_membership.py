@@ -7,7 +7,7 @@ import pytest
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metrics.membership import ATTACKS
 from pipeline_lib.evaluation.metrics.membership.min_k import min_k_score
-from pipeline_lib.evaluation.score import score_run
+from pipeline_lib.evaluation.score import score_all, score_run
 from tests.evaluation.conftest import make_row
 
 MANIFEST = {
@@ -58,7 +58,6 @@ def test_every_attack_by_hand():
         assert row["value"] == 0.75, attack
         assert row["ci_low"] <= 0.75 <= row["ci_high"]
         assert (row["n"], row["higher_is_better"]) == (8, None)
-        assert found[f"mia_{attack}_tpr_at_1_fpr"]["value"] == 0.75  # three are above every non-member
     # retrained minus model, members 0.4 0.4 0.4 -1.2, others 0.15 -0.05 0.05 -0.05
     assert found["mia_reference_auc"]["value"] == 0.75
     assert {f"mia_{attack.name}_auc" for attack in ATTACKS} < set(found)
@@ -74,13 +73,13 @@ def test_the_gap_and_privleak_by_hand():
     itself = scored(RETRAINED, RETRAINED)
     assert itself["mia_reference_auc"]["value"] == 0.5
     for metric in ("mia_loss_auc_gap", "privleak"):
-        assert (itself[metric]["value"], itself[metric]["ci_low"], itself[metric]["ci_high"]) == (0, 0, 0)
+        ends = itself[metric]["ci_low"], itself[metric]["ci_high"]
+        assert (itself[metric]["value"], ends) == (0, (None, None))  # 0 in every resample
 
 
 def test_a_loss_that_rises_too_far_has_a_low_auc_and_a_positive_privleak():
     found = scored(rows_of([5.0, 6.0, 7.0, 8.0], [0.5, 0.6, 0.7, 0.8]), RETRAINED)
     assert found["mia_loss_auc"]["value"] == 0.0
-    assert found["mia_loss_tpr_at_1_fpr"]["value"] == 0.0
     assert found["privleak"]["value"] == pytest.approx(100 * (1 - 7 / 16) / (7 / 16))
 
 
@@ -92,9 +91,44 @@ def test_without_retrained_there_is_nothing_that_compares_with_it():
 
 def test_members_and_nonmembers_are_resampled_apart():
     """Groups of the same name in both splits do not tie their resamples together."""
-    rows, reference = ([row | {"group": "g"} for row in of] for of in (TRAINED, RETRAINED))
+    rows, reference = ([row | {"group": f"g{row['id'][-1]}"} for row in of] for of in (TRAINED, RETRAINED))
     apart = scored(rows, reference)["mia_loss_auc"]
     assert apart["ci_low"] < 0.75 < apart["ci_high"]
+
+
+def test_one_group_on_either_side_leaves_no_interval():
+    """Half of a sampling error, that of the other side, would be none."""
+    for split in ("forget", "holdout"):
+        rows = [row | ({"group": "g"} if row["split"] == split else {}) for row in TRAINED]
+        found = scored(rows, RETRAINED)
+        for metric in ("mia_loss_auc", "mia_loss_auc_gap", "privleak"):
+            assert (found[metric]["ci_low"], found[metric]["ci_high"]) == (None, None), (split, metric)
+
+
+@pytest.mark.parametrize(("allowed", "caught"), [(99, None), (100, 0.75), (200, 1.0)])
+def test_tpr_at_1_fpr_needs_a_hundred_non_members(allowed, caught):
+    """Losses 1.00, 1.01, ...: of 100 non-members 1 % is one, of 200 two, of 99 none.
+
+    The members' losses 0.5, 0.6 lie below all; 1.005 above one non-member, 1.015 above two.
+    """
+    rows = rows_of([0.5, 0.6, 1.005, 1.015], [1 + i / 100 for i in range(allowed)])
+    metrics, lacking = score_all(rows, None, MANIFEST)
+    found = {row["metric"]: row["value"] for row in metrics if row["split"] == "forget"}
+    why = [row for row in lacking if row["metric"] == "mia_loss_tpr_at_1_fpr"]
+    assert found.get("mia_loss_tpr_at_1_fpr") == caught
+    assert [(row["needs"], row["not_measured"]) for row in why] == (
+        [("100 non-members or more", 103)] if caught is None else []
+    )
+
+
+def test_privleak_needs_a_retrained_model_that_errs():
+    """`retrained` ranks every member above every other record: A is 0, and nothing is divided by it."""
+    perfect = rows_of([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8])
+    metrics, lacking = score_all(TRAINED, perfect, MANIFEST)
+    assert "privleak" not in {row["metric"] for row in metrics}
+    assert [row["needs"] for row in lacking if row["metric"] == "privleak"] == [
+        "a `retrained` model that does not tell the two sets apart without error itself"
+    ]
 
 
 def test_retrained_without_the_held_out_records_is_refused():

@@ -19,7 +19,7 @@ MANIFEST = {
     "membership": {"members": "forget", "nonmembers": "holdout"},
     "preference": ["replies"],
 }
-SIZES = {"forget": 40, "retain": 4, "facts": 4, "passages": 2, "replies": 2, "holdout": 4}
+SIZES = {"forget": 40, "retain": 4, "facts": 4, "passages": 2, "replies": 2, "holdout": 100}
 
 
 def released(i, **changes):
@@ -55,7 +55,7 @@ def full_rows():
                 for field in ("generation", "generation_tokens", "generation_ended"):
                     del row[field]
             elif split == "passages":
-                row |= {"reference": "Ada Lovelace wrote", "distractor_nll": [], "distractor_tokens": []}
+                row |= {"reference": "Ada Lovelace écrivit", "distractor_nll": [], "distractor_tokens": []}
                 del row["similarity"]
             else:
                 row["as_released"] = released(i)

@@ -7,9 +7,9 @@ Formulas: AUC = P(member > non-member) + P(equal) / 2. TPR at F = share of membe
 threshold that at most a share F of the non-members reach; nothing is interpolated, and members that tie with
 a non-member count only if that non-member is allowed too.
 Range: 0 to 1. AUC 0.5 is chance. Direction: neither; an AUC far below 0.5 is a trace of unlearning as well.
-Traps: with fewer than 1 / F non-members (100 at 1 %) no false positive at all is allowed: the number is then
-the share of members above the highest non-member, coarse and ruled by one record. Members and non-members
-must be of one kind: against another domain the AUC measures the domain.
+Needs: TPR at F asks for 1 / F non-members or more (100 at 1 %). With fewer no false positive at all is
+allowed: a TPR at 0 % under another name, ruled by one record. It is not measured then (../needs.py).
+Traps: members and non-members must be of one kind: against another domain the AUC measures the domain.
 
 Shapes: R resamples, M members, N non-members. Counts say how often a resample holds each row.
 """

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pipeline_lib.evaluation.metrics.definition import INF, Metric
-from pipeline_lib.evaluation.metrics.extraction_rate import RUN
+from pipeline_lib.evaluation.metrics.extraction_rate import RUN, RUN_OF_CHARACTERS
+from pipeline_lib.evaluation.metrics.needs import (
+    FOUR_WORDS,
+    SPACED_WORDS,
+    TOLD_APART,
+    TWO_TOKENS,
+    WRONG_ANSWERS,
+)
 
 _LIN = "Lin 2004, by the package rouge-score with stemming"
 _BLEU = "Papineni et al. 2002, by sacrebleu (Post 2018, arXiv 1804.08771)"
@@ -20,7 +27,7 @@ ANSWERS: tuple[Metric, ...] = (
         (0, 1),
         "TOFU, arXiv 2401.06121",
         "longest common subsequence of words / words of the true answer",
-        "a model that rambles until the limit scores higher; words are a-z and 0-9 only",
+        "a model that rambles until the limit scores higher; words follow the true answer's script",
     ),
     Metric(
         "rouge_l_f1",
@@ -59,7 +66,8 @@ ANSWERS: tuple[Metric, ...] = (
         False,
         (0, 100),
         _BLEU,
-        "mean over answers of sentence BLEU, exponential smoothing, effective order",
+        "mean over answers of sentence BLEU, exponential smoothing, effective order; sacrebleu's tokenizer "
+        "by the true answer's script: 13a (Latin), zh, char (other scripts without spaces), intl",
         "smoothing keeps short wrong answers above 0; not the corpus BLEU",
     ),
     Metric(
@@ -71,6 +79,19 @@ ANSWERS: tuple[Metric, ...] = (
         _BLEU,
         "one BLEU from the n-gram counts and lengths of all answers together",
         "not a mean of answers: long answers weigh more",
+        needs=(FOUR_WORDS,),
+    ),
+    Metric(
+        "unicode_answers",
+        "True answers beyond ASCII (count)",
+        None,
+        None,
+        (0, INF),
+        "this project",
+        "number of true answers with letters or digits beyond ASCII, or with none at all: ROUGE compares "
+        "them by Unicode words (characters where a script has no spaces), all others by rouge-score's words",
+        "about the data, not the model; no row where there is no such answer",
+        no_interval="counted, not sampled",
     ),
     Metric(
         "longest_match",
@@ -89,7 +110,8 @@ ANSWERS: tuple[Metric, ...] = (
         False,
         (0, 1),
         "as Carlini et al. 2023, arXiv 2202.07646 (extractable with k tokens of context), by words",
-        f"share of records whose greedy continuation repeats {RUN} words of the true one in a row",
+        f"share of records whose greedy continuation repeats {RUN} words of the true one in a row "
+        f"({RUN_OF_CHARACTERS} characters where no spaces part words)",
         f"greedy only, so a lower bound; of fewer than {RUN} true words all must be repeated",
     ),
     Metric(
@@ -101,6 +123,7 @@ ANSWERS: tuple[Metric, ...] = (
         _OPEN_UNLEARNING,
         "1 - k / T, k = smallest prefix after which every argmax token is right",
         "0 where nothing is extractable; OpenUnlearning gives 1 / T there",
+        needs=(TWO_TOKENS,),
     ),
     Metric(
         "exact_memorization",
@@ -141,6 +164,7 @@ ANSWERS: tuple[Metric, ...] = (
         "SOUL, arXiv 2404.18239 (its Acc.)",
         "share of greedy answers more similar to the true answer than to every wrong one",
         "depends on the embedder; a tie counts as wrong, in the paper's code as right",
+        needs=(WRONG_ANSWERS, TOLD_APART),
     ),
     Metric(
         "token_perplexity",
@@ -161,6 +185,7 @@ ANSWERS: tuple[Metric, ...] = (
         _PERPLEXITY,
         "exp(sum of NLL / sum of words), words = text between spaces",
         "saturates at exp(700); depends on how a corpus writes its spaces",
+        needs=(SPACED_WORDS,),
     ),
     Metric(
         "byte_perplexity",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.evaluation.metrics.definition import INF, Metric
+from pipeline_lib.evaluation.metrics.needs import SPACED_WORDS
 from pipeline_lib.evaluation.metrics.released.membership import PERCENTS
 
 _SOUL = "SOUL, arXiv 2404.18239 (its released code)"
@@ -27,6 +28,7 @@ RELEASED: tuple[Metric, ...] = (
         _SOUL,
         "p of the KS test between the forget and the retain truth ratios of the same model",
         "no comparison with `retrained`: high where forget and retain look alike, as before unlearning",
+        no_interval="not resampled: its two samples are of different questions",
     ),
     Metric(
         "ks_statistic_as_released",
@@ -37,6 +39,7 @@ RELEASED: tuple[Metric, ...] = (
         _SOUL,
         "D of that test",
         "as above",
+        no_interval="not resampled: its two samples are of different questions",
     ),
     Metric(
         "accuracy_as_released",
@@ -87,6 +90,7 @@ RELEASED: tuple[Metric, ...] = (
         _SOUL,
         "mean over answers of the corpus BLEU of that one answer",
         "0 for an answer of fewer than four words, even the right one",
+        needs=(SPACED_WORDS,),
     ),
     *(
         Metric(
@@ -98,6 +102,7 @@ RELEASED: tuple[Metric, ...] = (
             _SOUL,
             "AUC of -mean of the lowest log-probabilities of prompt and answer, labels in the wrong order",
             "not a membership test: part of the forget set against the rest and other domains",
+            no_interval="not resampled: its labels do not belong to the rows",
         )
         for percent in PERCENTS
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.evaluation.metrics.definition import INF, Metric
+from pipeline_lib.evaluation.metrics.needs import ENGLISH, LATIN_LETTERS, SPACED_WORDS
 
 COLLAPSE: tuple[Metric, ...] = (
     Metric(
@@ -14,6 +15,7 @@ COLLAPSE: tuple[Metric, ...] = (
         "phrase list of metrics/refusal.py and the refusals that preference optimisation teaches",
         "share of answers that are one of these refusals or hold one of these phrases",
         "a list, so other wordings are missed; a refusal hides an answer, it need not remove it",
+        needs=(LATIN_LETTERS, ENGLISH),
     ),
     Metric(
         "repetition_4",
@@ -34,6 +36,7 @@ COLLAPSE: tuple[Metric, ...] = (
         "this project",
         "share of an answer's words that no prompt and no answer of the evaluated records holds",
         "right words from outside the records count as unknown, gibberish made of known words does not",
+        needs=(SPACED_WORDS,),
     ),
     Metric(
         "empty_answers",

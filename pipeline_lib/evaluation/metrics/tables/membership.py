@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pipeline_lib.evaluation.metrics.definition import INF, Metric
 from pipeline_lib.evaluation.metrics.membership import ATTACKS, Attack
+from pipeline_lib.evaluation.metrics.needs import NONMEMBERS, RETRAINED_ERRS
 
 _AUC = "0.5 is chance; far below 0.5 is a trace too: judge the gap to `retrained`"
-_TPR = "with fewer than 100 non-members it means no false positive at all, and is coarse"
+_TPR = "near the lowest rate that the number of non-members can show: coarse"
 _GAP = "needs `retrained`; resampling noise makes the interval lie above 0"
 
 
@@ -32,6 +33,7 @@ def _metrics_of(attack: Attack) -> tuple[Metric, ...]:
             f"{attack.source}; Carlini et al. 2022, arXiv 2112.03570",
             "share of members above the lowest threshold that at most 1 % of the non-members reach",
             _TPR,
+            needs=(NONMEMBERS,),
         ),
         Metric(
             f"{name}_auc_gap",
@@ -53,9 +55,10 @@ MEMBERSHIP: tuple[Metric, ...] = (
         "PrivLeak",
         None,
         None,
-        (-INF, INF),
+        (-100, INF),
         "MUSE, arXiv 2407.06460, its third criterion (no privacy leakage)",
         "100 (A - A_retrained) / A_retrained with A = 1 - AUC of Min-40 %",
         "0 is ideal, below it members still show, above they hide too well; huge for small A_retrained",
+        needs=(RETRAINED_ERRS,),
     ),
 )

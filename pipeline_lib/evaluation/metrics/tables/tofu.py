@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline_lib.evaluation.metrics.definition import AT_EQUAL_RETAIN, INF, Metric
+from pipeline_lib.evaluation.metrics.needs import FORTY_QUESTIONS, TWO_TOKENS, WRONG_ANSWERS
 
 _TOFU = "TOFU, arXiv 2401.06121"
 _TOFU_UTILS = "TOFU, arXiv 2401.06121 (its utils.py; also SOUL, arXiv 2404.18239)"
@@ -31,6 +32,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU,
         "R = P(paraphrase) / geometric mean of P(wrong); forget: mean min(R, 1/R), else mean max(0, 1 - 1/R)",
         "on forget also high for a broken model that finds everything equally unlikely",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "truth_ratio_arithmetic",
@@ -41,6 +43,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU_UTILS,
         "the same with the arithmetic mean of P(wrong)",
         "never larger than the geometric R; published tables use the geometric one",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "truth_ratio_probability",
@@ -51,6 +54,7 @@ TOFU: tuple[Metric, ...] = (
         _OPEN_UNLEARNING,
         "mean of R / (1 + R) = P_true / (P_true + P_wrong), geometric mean of the wrong answers",
         "0.5 is indifference, also on forget: compare with `retrained`, not with 0",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "forget_quality",
@@ -61,6 +65,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU,
         "p of the two-sample KS test between R of this model and of `retrained` on the forget questions",
         "shrinks with the number of questions; a high p is no proof of forgetting",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "forget_quality_log10",
@@ -71,6 +76,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU,
         "log10 of that p, exact below the smallest float",
         "as above",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "ks_statistic",
@@ -81,6 +87,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU,
         "largest gap between the two distributions of R",
         "two alike models are about 1.2 / sqrt(n) apart",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "forget_quality_arithmetic",
@@ -91,6 +98,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU_UTILS,
         "the KS test on the arithmetic R",
         "as forget_quality",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "forget_quality_log10_arithmetic",
@@ -101,6 +109,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU_UTILS,
         "log10 of that p",
         "as forget_quality",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "ks_statistic_arithmetic",
@@ -111,6 +120,7 @@ TOFU: tuple[Metric, ...] = (
         _TOFU_UTILS,
         "D of the arithmetic R",
         "as ks_statistic",
+        needs=(WRONG_ANSWERS,),
     ),
     Metric(
         "ks_statistic_likelihood",
@@ -141,6 +151,7 @@ TOFU: tuple[Metric, ...] = (
         "subsampling; see ks_equal_n in statistics.py",
         "mean p of the KS test over subsamples of 40 questions",
         "a mean of p-values is no p-value; only to compare forget sets of different size",
+        needs=(WRONG_ANSWERS, FORTY_QUESTIONS),
     ),
     Metric(
         "forget_quality_log10_n40",
@@ -151,6 +162,7 @@ TOFU: tuple[Metric, ...] = (
         "subsampling; see ks_equal_n in statistics.py",
         "mean log10 p over these subsamples",
         "as above",
+        needs=(WRONG_ANSWERS, FORTY_QUESTIONS),
     ),
     Metric(
         "ks_statistic_n40",
@@ -161,6 +173,7 @@ TOFU: tuple[Metric, ...] = (
         "subsampling; see ks_equal_n in statistics.py",
         "mean D over these subsamples",
         "larger than D of all questions: fewer rows, more noise",
+        needs=(WRONG_ANSWERS, FORTY_QUESTIONS),
     ),
     Metric(
         "model_utility",
@@ -188,7 +201,15 @@ _BY_NAME = {metric.name: metric for metric in TOFU}
 _MIXED = {
     "probability": _BY_NAME["probability"],
     "extraction_strength": Metric(
-        "extraction_strength", "Extraction Strength", True, False, (0, 1), _OPEN_UNLEARNING, "", ""
+        "extraction_strength",
+        "Extraction Strength",
+        True,
+        False,
+        (0, 1),
+        _OPEN_UNLEARNING,
+        "",
+        "",
+        needs=(TWO_TOKENS,),
     ),
     "truth_ratio": _BY_NAME["truth_ratio"],
     "forget_quality_log10": _BY_NAME["forget_quality_log10"],
@@ -207,6 +228,7 @@ EQUAL_RETENTION: tuple[Metric, ...] = (
         _CONTROL,
         "share of the step from the original to this model at which retention is equal (1 = as trained)",
         "found by a search, so it has no interval",
+        no_interval="found by a search",
     ),
     *(
         replace(
