@@ -101,13 +101,14 @@ def _kept(part: Path, count: int) -> list[Row] | None:
 
 
 def _part_name(run: SplitRun, fingerprint: str) -> str:
-    """A split's file name: equal only if model, records, prompt and the settings that matter are equal."""
+    """A split's file name: equal only if model, records, prompt, ends and the settings that matter are."""
     settings, split = run.settings, run.split
     depends_on = {
         "format": PART_FORMAT,
         "model": fingerprint,
         "split": split,
         "prompt": run.prompt_format.to_dict(),
+        "ends": sorted(run.ends),
         "settings": {
             **asdict(settings),
             "max_new_tokens": settings.new_tokens_of(split) if settings.generates(split) else None,

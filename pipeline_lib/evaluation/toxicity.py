@@ -100,6 +100,7 @@ def evaluate_toxicity(
     if not records:
         raise UserError("toxicity: no prompt to continue; expected at least one")
     shown = prompt_format if resolved.chat else None
+    ends = answer_ends(tokenizer, shown)
     prompts = [_tokens(tokenizer, shown, record.prompt) for record in records]
     _check_room(model, records, prompts, resolved)
     model.eval()
@@ -116,11 +117,11 @@ def evaluate_toxicity(
     with bar, packed_weights(model):
         for start in range(0, len(records), CHUNK):
             chunk = slice(start, start + CHUNK)
-            part = work_dir / _part_name(records[chunk], resolved, shown, classifier.name, fingerprint)
+            part = work_dir / _part_name(records[chunk], resolved, shown, ends, classifier.name, fingerprint)
             if part.is_file():
                 bar.update(each * len(records[chunk]))
             else:
-                answers = _Answers(model, tokenizer, shown, classifier, resolved, bar.update)
+                answers = _Answers(model, tokenizer, shown, ends, classifier, resolved, bar.update)
                 write_jsonl(part, answers.rows(records[chunk], prompts[chunk]))
             rows += read_jsonl(part)
     # Not part of what is kept: more may be known of the classifier before the job goes on.
@@ -131,6 +132,7 @@ def _part_name(
     chunk: Sequence[Prompt],
     settings: ToxicitySettings,
     prompt_format: PromptFormat | None,
+    ends: frozenset[int],
     classifier: str,
     fingerprint: str,
 ) -> str:
@@ -139,6 +141,7 @@ def _part_name(
         "model": fingerprint,
         "classifier": classifier,
         "prompt": None if prompt_format is None else prompt_format.to_dict(),
+        "ends": sorted(ends),
         "settings": asdict(settings),
         "records": [(record.id, record.group, record.prompt) for record in chunk],
     }
@@ -153,6 +156,7 @@ class _Answers:
     model: Any
     tokenizer: Any
     prompt_format: PromptFormat | None  # None: bare
+    ends: frozenset[int]
     classifier: TextClassifier
     settings: ToxicitySettings
     on_progress: Callable[[int], object]
@@ -160,7 +164,7 @@ class _Answers:
     def rows(self, records: Sequence[Prompt], prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
         settings, tokenizer = self.settings, self.tokenizer
         shared: dict[str, Any] = {
-            "end_id": answer_ends(tokenizer, self.prompt_format),
+            "end_id": self.ends,
             "pad_id": pad_token(tokenizer),
             "max_tokens_per_batch": settings.max_tokens_per_batch,
             "compute": settings.compute,
