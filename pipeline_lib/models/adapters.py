@@ -40,6 +40,11 @@ def attach(
 
     shared = _shared_weights(model)
     names = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _linear(m)})
+    if target == "all-linear" and any(parameter.dim() == 3 for parameter in model.parameters()):
+        # Experts in one tensor are no linear layers; of some architectures peft would wrap them all the same.
+        output = model.get_output_embeddings()
+        linear = (name for name, m in model.named_modules() if _linear(m) and m is not output)
+        target = sorted({name.rpartition(".")[2] for name in linear})
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by the rank

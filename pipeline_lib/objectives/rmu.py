@@ -18,8 +18,8 @@ from pipeline_lib.models.forward import position_ids
 from pipeline_lib.objectives.base import Losses, ReferenceModel
 from pipeline_lib.objectives.retain import Retaining
 
-# The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-NeoX and GPT-2.
-MLP_OUTPUTS = {"down_proj", "fc2", "dense_4h_to_h", "c_proj"}
+# The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-J, GPT-NeoX and GPT-2.
+MLP_OUTPUTS = {"down_proj", "fc2", "fc_out", "dense_4h_to_h", "c_proj"}
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,12 @@ def _stop_after(module: torch.nn.Module) -> Iterator[None]:
 def _layers(model: Any, layer: int) -> torch.nn.ModuleList:
     """The decoder's list of layers, checked to have `layer`."""
     decoder = model.get_decoder()
-    layers = getattr(decoder, "layers", None)
-    if layers is None:
-        layers = getattr(decoder, "h", None)  # GPT-2
+    names = ("layers", "h", "blocks")  # Llama and most; GPT-2, BLOOM; MPT
+    layers = next((found for name in names if (found := getattr(decoder, name, None)) is not None), None)
     if layers is None:
         raise UserError(
-            f"RMU looks for the layers of {type(model).__name__} under `layers` or `h` and found neither; "
-            "choose another objective"
+            f"RMU looks for the layers of {type(model).__name__} under `layers`, `h` or `blocks` and found "
+            "none of them; choose another objective"
         )
     if layer >= len(layers):
         raise UserError(

@@ -5,6 +5,7 @@ Weights are random and far from uniform; windows and caps are small enough to ma
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ import torch.nn.functional as F
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
 from pipeline_lib.evaluation.generation import generate
 from pipeline_lib.evaluation.scoring import score_groups
+from pipeline_lib.models.adapters import attach, detach
 from pipeline_lib.models.forward import answer_logits, check_selected_logits, over_vocabulary, summed_nll
 from pipeline_lib.models.head import OwnHead, output_head
 from pipeline_lib.objectives.distributions import CEU
+from pipeline_lib.objectives.rmu import RMU
 from tests.models.families import FAMILIES, family_model
 from tests.tiny import pad_right
 
@@ -159,3 +162,40 @@ def test_a_model_whose_numbers_depend_on_the_batch_is_refused() -> None:
     model.model.norm = torch.nn.Sequential(model.model.norm, Leaking())
     with pytest.raises(ValueError, match=r"beside padding on the right.*depend on the batch"):
         check_selected_logits(model)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapters_merge_into_what_was_trained(name: str) -> None:
+    """Experts in one tensor are left alone: every other linear layer but the output embedding is adapted."""
+    model = family_model(name, VOCABULARY)
+    batch = collate([Example(tuple(prompts()[0]), 2, 0)], PAD)
+    plain = {key: value.clone() for key, value in model.state_dict().items()}
+    attach(model, rank=2, alpha=4.0, dropout=0.0, target="all-linear", seed=0)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if ".lora_B" in key:
+                parameter.add_(0.1)
+        adapted = answer_logits(model, batch)[0]
+        detach(model, merge=True)
+        assert torch.allclose(answer_logits(model, batch)[0], adapted, atol=1e-3)
+    assert model.state_dict().keys() == plain.keys()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, plain[key])}
+    assert changed and all(plain[key].dim() == 2 for key in changed)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rmu_finds_the_layers_and_what_leads_out_of_their_mlp(name: str) -> None:
+    model = family_model(name, VOCABULARY)
+    batch = collate([Example(tuple(prompts()[0]), 2, 0)], PAD)
+    rmu = RMU(
+        layer=1,
+        update_layers=1,
+        steering=2.0,
+        alpha=1.0,
+        direction_seed=0,
+        reference_model=lambda: nullcontext(model),
+    )
+    trained = rmu.trainable(model)
+    assert trained and all(".1." in key for key in trained)
+    found = gradients(model, rmu(model, batch, batch).total)
+    assert set(trained) <= set(found)

@@ -165,7 +165,7 @@ def test_an_architecture_without_known_parts_is_refused():
     with pytest.raises(UserError, match=r"output matrices of MLPs, named .*down_proj.* have only "):
         rmu(layer=0).trainable(model)
     del model.decoder.layers
-    with pytest.raises(UserError, match="layers of Bigram under `layers` or `h` and found neither"):
+    with pytest.raises(UserError, match="layers of Bigram under `layers`, `h` or `blocks` and found none"):
         rmu(layer=0).trainable(model)
 
 
