@@ -90,7 +90,7 @@ def _forward(model: Any, positions: int, device: torch.device) -> torch.Tensor:
 def _replaced(model: Any, hidden: torch.Tensor, layer: torch.nn.Module | None) -> Iterator[None]:
     """Inside, the decoder answers with `hidden` (1, N, D), and `layer` is the output embedding."""
     decoder, output = model.get_decoder(), model.get_output_embeddings()
-    swaps = [(decoder, _Answering(decoder, hidden))]
+    swaps: list[tuple[torch.nn.Module, torch.nn.Module]] = [(decoder, _Answering(decoder, hidden))]
     if layer is not None and layer is not output:
         swaps.append((output, layer))
     places = [(*_place(model, old), old, new) for old, new in swaps]
@@ -142,9 +142,9 @@ class _Trial(torch.nn.Module):
 
     def __init__(self, logits: torch.Tensor):
         super().__init__()
-        self._logits, self.seen = logits, []
+        self._logits = logits
+        self.seen: list[torch.Tensor] = []
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        self.seen: list[torch.Tensor]
         self.seen.append(hidden)
         return self._logits.clone()

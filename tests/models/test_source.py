@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_gguf(tmp_path, scratch):
     assert saved_tokenizer.tokenize("\n\n1") == tokenizer.tokenize("\n\n1")
 
 
+def test_gguf_weights_are_finite(tmp_path, scratch):
+    model = copy.deepcopy(scratch[0])
+    model.model.norm.weight.data[3] = float("nan")
+    write_gguf(tmp_path / "tiny.gguf", model, scratch[1])
+    with pytest.raises(UserError, match=r"model.norm.weight holds 1 numbers that are not finite"):
+        load_source({"source": "gguf", "path": str(tmp_path / "tiny.gguf")})
+
+
+def test_a_path_with_a_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load_source({"source": "folder", "path": "~/tiny-model"})[2]["path"] == "~/tiny-model"
+
+
 def test_gguf_errors(tmp_path, folder):
     with pytest.raises(UserError, match=r"no such GGUF file. Check its path"):
         load_source({"source": "gguf", "path": str(tmp_path / "absent.gguf")})
@@ -109,6 +123,16 @@ def test_gguf_errors(tmp_path, folder):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF and nothing else")
     with pytest.raises(UserError, match=r"not a readable GGUF file.*Download it again"):
         load_source({"source": "gguf", "path": str(tmp_path / "broken.gguf")})
+    for name, content, words in (
+        ("model-00002-of-00003.gguf", b"GGUF", r"is part 2 of 3 of a GGUF file.*llama-gguf-split --merge"),
+        ("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
+        ("page.gguf", b"<html><body>Sign in</body></html>", "is a web page"),
+        ("other.gguf", b"PK\x03\x04 and so on", "is no GGUF file: it begins with"),
+        ("empty.gguf", b"", "is empty"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            load_source({"source": "gguf", "path": str(tmp_path / name)})
     with pytest.raises(UserError, match=r"It is a file; use `source: gguf`"):
         load_source({"source": "folder", "path": str(tmp_path / "broken.gguf")})
 
