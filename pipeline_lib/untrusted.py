@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
+from pipeline_lib.json_text import parse_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
@@ -81,6 +82,14 @@ def check_content(path: Path, name: str) -> None:
         raise UserError(f"{name}: {path.name} is empty. Download or copy it again.")
 
 
+def read_foreign(path: Path, name: str) -> Any:
+    """The JSON of a model's file; `UserError` where it is none, or none that a reader is sure of."""
+    try:
+        return parse_json(path.read_bytes(), f"{name}: {path.name}")
+    except UserError as error:
+        raise UserError(f"{error}. Take the file that the model was published with.") from None
+
+
 def _adapter(folder: Path, adapter: str, weights: bool, name: str) -> str:
     """What to do about an adapter, alone or beside weights."""
     merge = (
@@ -95,7 +104,7 @@ def _adapter(folder: Path, adapter: str, weights: bool, name: str) -> str:
         )
     base = ""
     if adapter == ADAPTER:
-        content = read_json(folder / adapter)
+        content = read_foreign(folder / adapter, name)
         named = content.get("base_model_name_or_path") if isinstance(content, dict) else None
         base = f", trained on {named}" if isinstance(named, str) and named.isprintable() else ""
     return f"{name}: is the folder of an adapter ({adapter}{base}), not of a whole model. {merge}."
@@ -103,7 +112,7 @@ def _adapter(folder: Path, adapter: str, weights: bool, name: str) -> str:
 
 def read_index(folder: Path, name: str) -> dict[str, str]:
     """Which file holds each weight; `UserError` unless all are safetensors beside the index."""
-    index = read_json(folder / INDEX)
+    index = read_foreign(folder / INDEX, name)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
         raise UserError(f"{name}: {INDEX} has no `weight_map` of weights to files. Download it again.")

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
 from pipeline_lib.models.architectures import QUANTISED, check_architecture
 from pipeline_lib.models.weights import check_sizes, check_types, stored_tensors, weight_files
-from pipeline_lib.untrusted import check_model_folder
+from pipeline_lib.untrusted import check_model_folder, read_foreign
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -85,10 +84,7 @@ def check_folder(folder: Path, name: str) -> dict[str, Any]:
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
     """The content of a folder's config.json, as it is."""
-    try:
-        content = read_json(folder / CONFIG)
-    except UserError as error:
-        raise UserError(f"{name}: its config.json cannot be read: {error}") from error
+    content = read_foreign(folder / CONFIG, name)
     if not isinstance(content, dict):
         raise UserError(
             f"{name}: config.json must hold an object ({{...}}), found {type(content).__name__}. Take the "
@@ -169,7 +165,7 @@ def _check_tokenizer(folder: Path, name: str) -> None:
             "Copy the files of the model's own tokenizer into the folder."
         )
     for file in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
-        if (folder / file).is_file() and not isinstance(read_json(folder / file), dict):
+        if (folder / file).is_file() and not isinstance(read_foreign(folder / file, name), dict):
             raise UserError(
                 f"{name}: {file} must hold an object ({{...}}). Take the one that the model was "
                 "published with."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_object, sha256, write_json
+from pipeline_lib.files import atomic_path, read_object, run_again, sha256, write_json
 from pipeline_lib.models.ends import all_ends, as_written
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_folder
@@ -97,16 +97,12 @@ def _check_seals(folder: Path, run: dict[str, Any]) -> None:
 
     Folders of earlier versions have hashes of their weights alone.
     """
-    cure = (
-        f"Make the model again (`snakemake --configfile <yours> --force {folder}`), then give your command "
-        "again."
-    )
     stamp = _stamp(folder)
     weights, others = _hashes_now(folder, stamp)
     if weights is not None and weights != run["weights_sha256"]:
         raise UserError(
             f"{folder}: its weights are not those that were written there (weights_sha256 in run.json): "
-            f"a file is cut, missing or damaged. {cure}"
+            f"a file is cut, missing or damaged. {run_again(folder)}"
         )
     sealed = run.get("files_sha256")
     if not isinstance(sealed, dict):
@@ -116,7 +112,8 @@ def _check_seals(folder: Path, run: dict[str, Any]) -> None:
         if sealed.get(name) != others.get(name):
             raise UserError(
                 f"{folder}: {name} {what} after the model was written (files_sha256 in run.json), so it "
-                f"is not the model that was trained. Put the file back as it was. Or: m{cure[1:]}"
+                f"is not the model that was trained. Put the file back as it was. Or else: "
+                f"{run_again(folder)}"
             )
 
 

@@ -231,7 +231,16 @@ CASES: dict[str, tuple[Damage, str]] = {
     # config.json
     "empty config": (written("config.json", "{}"), "names no architecture.*empty config.json"),
     "config is a list": (written("config.json", "[]"), "config.json must hold an object"),
-    "config is no JSON": (written("config.json", "{'a': 1}"), "config.json.*not valid JSON"),
+    "config is no JSON": (written("config.json", "{'a': 1}"), "config.json.*not valid JSON.*published with"),
+    "a deep config": (
+        written("config.json", '{"a":' * 5000 + "1" + "}" * 5000),
+        "config.json.*nested too deeply",
+    ),
+    "a key twice": (
+        written("config.json", '{"model_type": "llama", "model_type": "gpt2"}'),
+        "config.json.*twice",
+    ),
+    "a long number": (config(vocab_size=10**400), "config.json"),
     "no model_type": (config(model_type=None), "names no architecture: expected `model_type`"),
     "model_type is a number": (config(model_type=7), "names no architecture.*found 7"),
     "more layers": (config(num_hidden_layers=3), "config.json says 3 layers, and the files hold 2"),

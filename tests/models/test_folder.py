@@ -113,8 +113,8 @@ def test_diverged_run_keeps_its_record_only(tmp_path, scratch, template_format):
     [
         ("", "no such model folder. Run the step"),
         ("run.json", "run.json: no such file"),
-        ("prompt.json", "prompt.json is missing after the model was written.*--force"),
-        ("tokenizer.json", "tokenizer.json is missing after the model was written.*--force"),
+        ("prompt.json", "prompt.json is missing after the model was written.*--forcerun"),
+        ("tokenizer.json", "tokenizer.json is missing after the model was written.*--forcerun"),
         ("model.safetensors", "holds no weights"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_file_that_was_edited_is_named(tmp_path, scratch, template_format, nam
     load_model_folder(folder)
     EDITS[name](folder)
     with pytest.raises(
-        UserError, match=rf"{name} was changed after.*Put the file back.*--force {folder}"
+        UserError, match=rf"{name} was changed after.*Put the file back.*--forcerun {folder}"
     ) as e:
         load_model_folder(folder)
     assert "elete" not in str(e.value)
@@ -172,7 +172,7 @@ def test_other_weights_are_named(tmp_path, scratch, template_format):
     save_model_folder(folder, scratch[0], scratch[1], template_format, RUN)
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(UserError, match=rf"its weights are not those.*--force {folder}"):
+    with pytest.raises(UserError, match=rf"its weights are not those.*--forcerun {folder}"):
         load_model_folder(folder)
 
 
