@@ -8,7 +8,7 @@ A published model names them in up to four places: its tokenizer (eos), `generat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline_lib.errors import UserError
@@ -44,21 +44,24 @@ def all_ends(tokenizer, prompt_format) -> list[int]:
     return [first, *sorted(answer_ends(tokenizer, prompt_format) - {first})]
 
 
-def publish_ends(model, tokenizer) -> list[int]:
-    """End tokens by the model's own files and the tokenizer, the tokenizer's first; kept with the tokenizer.
+def named_ends(model, tokenizer) -> set[int]:
+    """End tokens that the model's own files name, of those that it has embeddings for.
 
-    `generation_config` counts as it is written, as in `transformers.generate`. A model's `config` counts for
-    control tokens of the tokenizer alone: where nobody set it, it holds a number of another family.
+    `generation_config` counts as it is written, as in `transformers.generate`. `config` counts for control
+    tokens of the tokenizer alone: where nobody set it, it holds a number of another family.
     """
     rows = model.get_input_embeddings().num_embeddings
-    control = set(tokenizer.added_tokens_decoder)
-    unset = getattr(type(model.config), "eos_token_id", None)
-    written = getattr(model.config, "eos_token_id", None)
+    written, unset = (getattr(each, "eos_token_id", None) for each in (model.config, type(model.config)))
     named = _numbers(model.generation_config and model.generation_config.eos_token_id)
-    named |= _numbers(written) & control if written != unset else set()
-    ends = sorted(token for token in named if 0 <= token < rows and token != tokenizer.eos_token_id)
-    tokenizer.published_ends = tuple(ends)
-    return [tokenizer.eos_token_id, *ends]
+    named |= _numbers(written) & set(tokenizer.added_tokens_decoder) if written != unset else set()
+    return {token for token in named if 0 <= token < rows}
+
+
+def publish_ends(model, tokenizer) -> list[int]:
+    """The tokenizer's end token, then those that the model's files add to it; kept with the tokenizer."""
+    others = sorted(named_ends(model, tokenizer) - {tokenizer.eos_token_id})
+    tokenizer.published_ends = tuple(others)
+    return [tokenizer.eos_token_id, *others]
 
 
 def as_written(ends: Sequence[int]) -> int | list[int]:
@@ -66,14 +69,25 @@ def as_written(ends: Sequence[int]) -> int | list[int]:
     return ends[0] if len(ends) == 1 else list(ends)
 
 
-def without_end(tokenizer) -> str:
-    """What is wrong with a tokenizer that has no end token, and how it gets one."""
+def without_end(tokenizer, named: Collection[int] = ()) -> str:
+    """What is wrong with a tokenizer that has no end token, and how it gets one.
+
+    `named`: end tokens by the model's own files.
+    """
     known = tokenizer.get_vocab()
-    likely = [repr(token) for token in USUAL if token in known]
-    hint = f"; it knows {' and '.join(likely)}" if likely else ""
-    return (
-        "the tokenizer names no end token, so a model could not learn where an answer ends. Name the one "
-        'that the model was trained with in tokenizer_config.json, as `"eos_token": "</s>"`' + hint
+    own = [token for token, number in known.items() if number in named]
+    likely = [token for token in USUAL if token in known and token not in own]
+    hints = [
+        f"{says} {' and '.join(map(repr, tokens))}"
+        for says, tokens in (("the model's own files name", own), ("it knows", likely))
+        if tokens
+    ]
+    return "; ".join(
+        [
+            "the tokenizer names no end token, so a model could not learn where an answer ends. Name the one "
+            'that the model was trained with in tokenizer_config.json, as `"eos_token": "</s>"`',
+            *hints,
+        ]
     )
 
 

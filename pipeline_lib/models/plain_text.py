@@ -24,11 +24,15 @@ def plain_tokens(tokenizer, text: str, control: Collection[str] = (), inside: bo
 
 
 def following(tokenizer, text: str, plain: bool = False) -> list[int]:
-    """Tokens of `text` within a longer one: after a line's end, whose own tokens are taken off again."""
-    before = tokens_of(tokenizer, "\n", plain)
-    whole = tokens_of(tokenizer, "\n" + text, plain)
-    fits = whole[: len(before)] == before
-    return whole[len(before) :] if fits else tokens_of(tokenizer, text, plain)
+    """Tokens of `text` within a longer one: after a sign whose own tokens are taken off again.
+
+    That is a line's end; a letter where the text begins with a line's end too, and both would be one token.
+    """
+    for sign in ("\n", "a"):
+        before, whole = tokens_of(tokenizer, sign, plain), tokens_of(tokenizer, sign + text, plain)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+    return tokens_of(tokenizer, text, plain)
 
 
 def own_begin(tokenizer) -> list[int]:

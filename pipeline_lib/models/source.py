@@ -17,7 +17,7 @@ from pipeline_lib.files import sha256
 from pipeline_lib.models.architectures import check_architecture
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import check_folder
-from pipeline_lib.models.ends import as_written, publish_ends, without_end
+from pipeline_lib.models.ends import as_written, named_ends, publish_ends, without_end
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.loaded import check_loaded, check_nothing_left, check_shapes, configuration
 from pipeline_lib.models.weights import stored_tensors, weight_hashes
@@ -188,7 +188,7 @@ def _settle_tokens(model, tokenizer, name: str) -> None:
     from transformers import GenerationConfig
 
     if tokenizer.eos_token_id is None:
-        raise UserError(f"{name}: {without_end(tokenizer)}")
+        raise UserError(f"{name}: {without_end(tokenizer, named_ends(model, tokenizer))}")
     rows = model.get_input_embeddings().num_embeddings
     # A control token that the model has no row for is harmless as long as no text becomes it;
     # transformers adds one to some GGUF vocabularies, and Llama 2 is often given such a pad token.

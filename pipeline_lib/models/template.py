@@ -50,7 +50,7 @@ def once(find: Callable[[Any, Any], Found]) -> Callable[[Any, Any], Found]:
 
 
 def chat_template(tokenizer, name: str | None) -> str:
-    """The text of the tokenizer's template called `name`; None: its only one, or its "default".
+    """The text of the tokenizer's template called `name`; None: its "default", or what all of them say.
 
     Raises `UserError` where there is none, or several and it is unclear which is meant.
     """
@@ -64,6 +64,8 @@ def chat_template(tokenizer, name: str | None) -> str:
                 "name; leave the setting out"
             )
         return found
+    if name is None and len(set(found.values())) == 1:
+        return next(iter(found.values()))
     wanted = "default" if name is None else name
     if wanted not in found:
         names = ", ".join(repr(each)[:60] for each in sorted(found))

@@ -190,11 +190,10 @@ def test_a_tokenizer_without_end_token_is_told_how_to_get_one(tmp_path) -> None:
     family = Family("{{ messages[0]['content'] }}", "</s>", "</s>", extra=("<|im_end|>",))
     model_for(tokenizer_of(family)).save_pretrained(tmp_path)
     tokenizer_of(family, eos_token=None).save_pretrained(tmp_path)
-    words = (
-        r"names no end token.*tokenizer_config.json, as `\"eos_token\": \"</s>\"`; "
-        r"it knows '</s>' and '<\|im_end\|>'"
-    )
-    with pytest.raises(UserError, match=words):
+    words = r"names no end token.*tokenizer_config.json, as `\"eos_token\": \"</s>\"`; "
+    with pytest.raises(
+        UserError, match=words + r"the model's own files name '</s>'; it knows '<\|im_end\|>'"
+    ):
         load_source({"source": "folder", "path": str(tmp_path)})
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words + r"it knows '</s>' and '<\|im_end\|>'"):
         TEMPLATE.encode_answer(tokenizer_of(family, eos_token=None), "x")

@@ -93,10 +93,22 @@ def test_a_dropped_system_message_is_refused() -> None:
         PromptFormat("chat", instruction="Be brief.").encode_prompt(tokenizer, "Who?")
 
 
-@pytest.mark.parametrize("make", [byte_level, lambda: byte_level(bos=True), metaspace])
+def spaced():
+    """Byte-level BPE that puts a space before every text, as some of OPT's and RoBERTa's kind do."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer = copy.deepcopy(byte_level())
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [byte_level, lambda: byte_level(bos=True), metaspace, spaced])
 def test_tokenizers_of_every_kind_pass(make) -> None:
     tokenizer = make()
     check_prompt(tokenizer, PLAIN, rows=len(tokenizer))
+    ids = PLAIN.encode_prompt(tokenizer, f"Who wrote{tokenizer.eos_token}it?")
+    text = tokenizer.decode(ids).removeprefix(tokenizer.bos_token)
+    assert text.strip() == f"Question: Who wrote{tokenizer.eos_token}it?\nAnswer:"
 
 
 def test_a_tokenizer_that_loses_the_question_is_refused() -> None:

@@ -92,8 +92,10 @@ def test_several_templates_and_no_default_are_refused_with_their_names() -> None
     tokenizer.chat_template = {**NAMED, "default": "{{ messages[0]['content'] }}"}
     assert text_of(tokenizer) == "Who?"
     tokenizer.chat_template = "{{ messages[0]['content'] }}"
-    with pytest.raises(UserError, match=r"one template, without a name; remove the setting"):
+    with pytest.raises(UserError, match=r"one template, without a name; leave the setting out"):
         text_of(tokenizer, PromptFormat("chat", chat_template="rag"))
+    tokenizer.chat_template = dict.fromkeys(NAMED, "{{ messages[0]['content'] }}")
+    assert text_of(tokenizer) == "Who?"  # whichever is meant
     tokenizer.chat_template = {}
     with pytest.raises(UserError, match="no chat template"):
         text_of(tokenizer)
