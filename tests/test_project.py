@@ -194,6 +194,7 @@ FLOORS = {
     "memory": 0,
     "provenance": 0,
     "redaction": 0,
+    "sealing": 0,
     "untrusted": 0,
     "words": 0,
     "config": 1,

@@ -54,7 +54,22 @@ def _not_periodic(name: str) -> str:
     return name
 
 
-Name = Annotated[str, StringConstraints(pattern=_NAME), AfterValidator(_not_periodic)]
+# Windows and the shares it serves keep these for devices, with any ending.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def _everywhere(name: str) -> str:
+    """A folder of this name can be made on every system that holds results."""
+    if _DEVICES.fullmatch(name):
+        raise PydanticCustomError("device", "names a device on Windows and its shares; choose another")
+    if name.endswith("."):
+        raise PydanticCustomError("dot", "must not end in a dot, which Windows and its shares drop")
+    return name
+
+
+Name = Annotated[
+    str, StringConstraints(pattern=_NAME), AfterValidator(_not_periodic), AfterValidator(_everywhere)
+]
 Revision = Annotated[str, StringConstraints(pattern=_REVISION)]
 HubId = Annotated[str, StringConstraints(pattern=_HUB_ID, max_length=96)]
 Text = Annotated[str, Field(min_length=1)]

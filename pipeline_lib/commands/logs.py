@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.files import read_jsonl
+from pipeline_lib.sealing import sealed_jsonl
 
 
 def add(commands) -> None:
@@ -85,9 +85,9 @@ def _export(given: Namespace) -> int:
     from pipeline_lib.evaluation.logs.checks import read_object
     from pipeline_lib.evaluation.logs.open_unlearning.export import export, write_export
 
-    retrained = None if given.retrained is None else read_jsonl(given.retrained)
+    retrained = None if given.retrained is None else sealed_jsonl(given.retrained, needed=False)
     manifest = read_object(given.manifest, "the manifest.json of the run's task")
-    logs, left_out = export(read_jsonl(given.records), manifest, retrained)
+    logs, left_out = export(sealed_jsonl(given.records, needed=False), manifest, retrained)
     for path in write_export(logs, given.out):
         print(path)
     return _print(None, left_out)

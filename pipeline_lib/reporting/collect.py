@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, read_json, read_jsonl, run_again
+from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
 
 _IDENTITY = ("task", "model", "method", "optimizer", "seed")
@@ -169,10 +170,4 @@ def _write(out_csv: Path | str, columns: list[str], rows: list[list[Any]]) -> No
     with atomic_path(out_csv) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_text(value) for value in row] for row in rows)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        writer.writerows([csv_cell(value) for value in row] for row in rows)

@@ -20,6 +20,7 @@ import yaml
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, read_object, run_again
+from pipeline_lib.sealing import sealed_jsonl
 
 ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
 
@@ -313,7 +314,7 @@ class Inputs:
     @cached_property
     def records(self) -> dict[RunKey, list[dict[str, Any]]]:
         """Rows of each records.jsonl."""
-        return {key: read_jsonl(path) for key, path in self.by_run("records.jsonl").items()}
+        return {key: sealed_jsonl(path) for key, path in self.by_run("records.jsonl").items()}
 
     @cached_property
     def steps(self) -> dict[RunKey, list[dict[str, Any]]]:

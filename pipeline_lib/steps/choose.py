@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.files import read_jsonl, read_object, run_again, write_json
+from pipeline_lib.files import read_object, run_again, write_json
+from pipeline_lib.sealing import sealed_jsonl
 from pipeline_lib.tuning.selection import at_edge, choose
 
 PARTS = ("optimizer", "objective")
@@ -61,7 +62,7 @@ def _retain_probability(path: Path, split: str, asked: int) -> float:
     """Mean probability of the answers of `split` in a model's records."""
     values = [
         probability(row["answer_nll"], row["answer_tokens"])
-        for row in read_jsonl(path)
+        for row in sealed_jsonl(path)
         if row["split"] == split
     ]
     if len(values) != asked:

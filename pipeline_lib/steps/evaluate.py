@@ -12,9 +12,10 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.evaluation.embedding import load_embedder
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
-from pipeline_lib.files import read_object, write_jsonl, write_text
+from pipeline_lib.files import read_object, write_text
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
+from pipeline_lib.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
 
 
@@ -44,7 +45,7 @@ def run(
         raise ValueError("equal_retain needs the original model, and nothing else does")
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_jsonl(records_path, [])
+        write_sealed_jsonl(records_path, [])
         _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
         return
     place = start(device, threads)
@@ -83,7 +84,7 @@ def run(
                 equal_retain,
             ),
         }
-    write_jsonl(records_path, rows)
+    write_sealed_jsonl(records_path, rows)
     _write(equal_retain_path, matched)
     shutil.rmtree(work_dir, ignore_errors=True)
 
@@ -103,3 +104,4 @@ def _of_splits(evaluation: dict[str, Any], manifest: dict[str, Any]) -> dict[str
 def _write(path: Path, content: dict[str, Any]) -> None:
     """JSON on one line: indented, every token of every row would have a line of its own."""
     write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    seal_file(path)

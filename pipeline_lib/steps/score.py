@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.evaluation.score import score_all
-from pipeline_lib.files import read_jsonl, read_object, write_json
+from pipeline_lib.files import read_object, write_json
+from pipeline_lib.sealing import sealed_jsonl, sealed_object
 
 
 def run(
@@ -34,13 +35,13 @@ def run(
         ([], [])
         if diverged
         else score_all(
-            read_jsonl(records_path),
-            None if reference_path is None else read_jsonl(reference_path),
+            sealed_jsonl(records_path),
+            None if reference_path is None else sealed_jsonl(reference_path),
             read_object(manifest_path),
-            read_object(equal_retain_path, "status"),
-            toxicity_rows=None if toxicity_path is None else read_jsonl(toxicity_path),
+            sealed_object(equal_retain_path, "status"),
+            toxicity_rows=None if toxicity_path is None else sealed_jsonl(toxicity_path),
             judge=None if judge_path is None else read_object(judge_path),
-            benchmark_rows=None if benchmarks_path is None else read_jsonl(benchmarks_path),
+            benchmark_rows=None if benchmarks_path is None else sealed_jsonl(benchmarks_path),
         )
     )
     for lack in not_measured:

@@ -8,10 +8,11 @@ from typing import Any
 
 from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
 from pipeline_lib.evaluation.benchmarks.harness import run_harness
-from pipeline_lib.files import read_object, write_jsonl
+from pipeline_lib.files import read_object
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.provenance import source_hash
+from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 
 ENGINES = {"builtin": evaluate_benchmarks, "lm_eval": run_harness}
@@ -32,7 +33,7 @@ def run(
     """
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_jsonl(out_path, [])
+        write_sealed_jsonl(out_path, [])
         return
     place = start(device, threads)
     model, tokenizer, _, info = load_model_folder(model_dir)
@@ -49,5 +50,5 @@ def run(
         work_dir=work_dir,
         fingerprint=fingerprint(info["weights_sha256"], source_hash(__name__)),
     )
-    write_jsonl(out_path, rows)
+    write_sealed_jsonl(out_path, rows)
     shutil.rmtree(work_dir, ignore_errors=True)

@@ -10,9 +10,10 @@ from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers import load_classifier
 from pipeline_lib.evaluation.toxicity import evaluate_toxicity
-from pipeline_lib.files import read_object, run_again, write_jsonl
+from pipeline_lib.files import read_object, run_again
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.provenance import source_hash
+from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 
 
@@ -37,7 +38,7 @@ def run(
     """
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_jsonl(out_path, [])
+        write_sealed_jsonl(out_path, [])
         return
     place = start(device, threads)
     asked = toxicity["prompts"]
@@ -75,5 +76,5 @@ def run(
         fingerprint(info["weights_sha256"], source_hash(__name__)),
         warning=judge["warning"],
     )
-    write_jsonl(out_path, rows)
+    write_sealed_jsonl(out_path, rows)
     shutil.rmtree(work_dir, ignore_errors=True)

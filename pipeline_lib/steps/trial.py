@@ -20,7 +20,8 @@ from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.evaluation.rows import likelihood_row
 from pipeline_lib.evaluation.scoring import encode_texts, record_texts, score_records
 from pipeline_lib.evaluation.settings import ScoringSettings
-from pipeline_lib.files import read_jsonl, read_object, run_again, write_json
+from pipeline_lib.files import read_object, run_again, write_json
+from pipeline_lib.sealing import sealed_jsonl
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 
@@ -168,7 +169,7 @@ def _probability(rows: Sequence[dict[str, Any]]) -> float:
 
 def _distance(rows: Sequence[dict[str, Any]], reference_path: Path) -> float:
     """KS distance between the truth ratios of this model and of the retrained one, on the same questions."""
-    reference = [row for row in read_jsonl(reference_path) if row["split"] == FORGET_SPLIT]
+    reference = [row for row in sealed_jsonl(reference_path) if row["split"] == FORGET_SPLIT]
     if {row["id"] for row in rows} != {row["id"] for row in reference}:
         raise UserError(
             f"{reference_path}: the retrained model was asked other forget questions ({len(reference)}) than "

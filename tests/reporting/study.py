@@ -17,6 +17,7 @@ import yaml
 from scipy import stats
 
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
+from pipeline_lib.sealing import write_sealed_jsonl
 
 # label: (kind, order, forgetting, damage, clipped share)
 OPTIMIZERS: dict[str, tuple[str, str, float, float, float | None]] = {
@@ -218,10 +219,10 @@ class Study:
             write_json(
                 folder / "metrics.json", {**name, "status": "diverged", "diverged_step": lost, "metrics": []}
             )
-            write_jsonl(folder / "records.jsonl", [])
+            write_sealed_jsonl(folder / "records.jsonl", [])
             return
         ratios = self._log_ratios(method, optimizer, seed)
-        write_jsonl(
+        write_sealed_jsonl(
             folder / "records.jsonl",
             [self._record(i, float(r), method, optimizer) for i, r in enumerate(ratios)] + [HELD_OUT],
         )

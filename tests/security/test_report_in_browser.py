@@ -18,6 +18,7 @@ from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import write_report
 from pipeline_lib.reporting.tables import write_table
+from pipeline_lib.sealing import write_sealed_jsonl
 from tests.reporting.study import Study
 from tests.security.chromium import dom, listening
 
@@ -71,7 +72,7 @@ def hostile_report(folder: Path, texts: list[str]) -> Path:
             row["prompt"] = row["answer"] = texts[number % len(texts)]
             if "generation" in row:
                 row["generation"] = texts[number % len(texts)] + row["id"]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_sealed_jsonl(path, rows)
     for path in study.paths("manifest.json"):
         write_json(path, {**json.loads(path.read_text()), "origin": question, "source": question})
     for path in study.paths("run.json"):

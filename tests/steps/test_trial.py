@@ -15,8 +15,9 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.engine import evaluate_model
 from pipeline_lib.evaluation.score import score_run
-from pipeline_lib.files import read_json, read_jsonl, write_jsonl
+from pipeline_lib.files import read_json, read_jsonl
 from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps import choose, trial, unlearn
 from pipeline_lib.steps.unlearning import Unlearned
 from tests.prepared import put_split
@@ -82,7 +83,7 @@ def records_of(root: Path, data: Path, folder: Path) -> Path:
         "as_released": False,
     }
     rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, root / "work", "")
-    write_jsonl(root / "records.jsonl", rows)
+    write_sealed_jsonl(root / "records.jsonl", rows)
     return root / "records.jsonl"
 
 
@@ -192,7 +193,7 @@ def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, m
 
 def test_a_reference_of_other_questions_is_refused(original, data, retrained, tmp_path):
     rows = read_jsonl(retrained)
-    write_jsonl(tmp_path / "records.jsonl", rows[1:])
+    write_sealed_jsonl(tmp_path / "records.jsonl", rows[1:])
     with pytest.raises(UserError, match=r"asked other forget questions \(3\) than this trial \(4\)"):
         run_trial(tmp_path, data, original, tmp_path / "records.jsonl")
 
@@ -241,7 +242,7 @@ def test_the_edge_is_that_of_the_trials(original, data, original_records, tmp_pa
 def test_records_of_other_questions_are_refused(original, data, original_records, tmp_path):
     run_trial(tmp_path, data, original)
     rows = [row for row in read_jsonl(original_records) if row["split"] == "forget"]
-    write_jsonl(tmp_path / "records.jsonl", rows)
+    write_sealed_jsonl(tmp_path / "records.jsonl", rows)
     with pytest.raises(UserError, match="holds 0 records of retain, but the trials were asked 3"):
         run_choose(tmp_path, tmp_path / "records.jsonl", [1])
 
@@ -276,7 +277,7 @@ def test_a_distance_needs_distractors(data, original, tmp_path):
     bare = [replace(record, distractors=()) for record in records[:1]] + records[1:]
     put_split(folder, "forget", bare)
     rows = [{"split": "forget", "id": record.id} for record in records]
-    write_jsonl(tmp_path / "records.jsonl", rows)
+    write_sealed_jsonl(tmp_path / "records.jsonl", rows)
     message = rf"ks_statistic, but 1 of {len(records)} forget records have no distractors"
     with pytest.raises(UserError, match=message):
         run_trial(tmp_path, folder, original, tmp_path / "records.jsonl")

@@ -6,6 +6,12 @@ rule evaluate:
     output:
         records=OUT / "evaluations" / RUN / "records.jsonl",
         equal_retain=OUT / "evaluations" / RUN / "equal_retain.json",
+        # sha256 of each, which its readers check
+        seals=expand(
+            OUT / "evaluations" / RUN / "{name}.sha256",
+            name=["records.jsonl", "equal_retain.json"],
+            allow_missing=True,
+        ),
     log:
         OUT / f"logs/evaluate/{RUN}.log",
     benchmark:
@@ -36,6 +42,7 @@ rule standard_benchmarks:
         model=OUT / "models" / RUN,
     output:
         OUT / "evaluations" / RUN / "benchmarks.jsonl",
+        seal=OUT / "evaluations" / RUN / "benchmarks.jsonl.sha256",
     log:
         OUT / f"logs/standard_benchmarks/{RUN}.log",
     benchmark:
@@ -90,6 +97,7 @@ rule toxicity:
         manifest=data_of_prompts,
     output:
         OUT / "evaluations" / RUN / "toxicity.jsonl",
+        seal=OUT / "evaluations" / RUN / "toxicity.jsonl.sha256",
     log:
         OUT / f"logs/toxicity/{RUN}.log",
     benchmark:

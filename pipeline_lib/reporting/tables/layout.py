@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline_lib.redaction import visible
 from pipeline_lib.reporting import style
+from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import Row
 from pipeline_lib.reporting.summary import Estimate
 
@@ -43,6 +45,8 @@ _LATEX = {
     "\u00a0": "~",
     "−": r"$-$",
     "×": r"$\times$",
+    "⟨": r"$\langle$",
+    "⟩": r"$\rangle$",
     "–": "--",
     "—": "---",
     "↑": r"$\uparrow$",
@@ -164,11 +168,12 @@ def to_csv(tables: Sequence[Table]) -> str:
                     entry.n,
                     entry.interval,
                 ]
-                writer.writerow([*key, entry.quantity, *("" if v is None else v for v in values)])
+                writer.writerow([csv_cell(value) for value in (*key, entry.quantity, *values)])
             if not any(
                 cell.numbers for cell in line.cells
             ):  # every seed diverged: the row stays in the table
-                writer.writerow([*key, "", "", "", "", 0, line.diverged, "", "none"])
+                row = [*key, "", "", "", "", 0, line.diverged, "", "none"]
+                writer.writerow([csv_cell(value) for value in row])
     return text.getvalue()
 
 
@@ -197,7 +202,7 @@ def to_markdown(title: str, tables: Sequence[Table], caption: str = "") -> str:
 def to_latex(tables: Sequence[Table], caption: str = "") -> str:
     """One booktabs tabular for each task and model; intervals stand below their numbers."""
     parts = ["% needs \\usepackage{booktabs}; in a narrow column set it smaller or on its side"]
-    parts += [f"% {caption}"] if caption else []
+    parts += [_comment(caption)] if caption else []
     for table in tables:
         columns = "r" * len(table.columns) if table.numeric else "p{0.3\\linewidth}" * len(table.columns)
         rows = [f"\\begin{{tabular}}{{l{columns}l}}", "\\toprule"]
@@ -218,19 +223,26 @@ def to_latex(tables: Sequence[Table], caption: str = "") -> str:
             label = _latex(style.row_label(line.row))
             rows.append(" & ".join([label, *cells, _latex(line.seeds)]) + r" \\")
         rows += ["\\bottomrule", "\\end{tabular}"]
-        notes = [f"% {note}" for note in table.notes]
-        parts.append("\n".join([f"% {table.heading}", *(rows if table.lines else []), *notes]))
+        notes = [_comment(note) for note in table.notes]
+        parts.append("\n".join([_comment(table.heading), *(rows if table.lines else []), *notes]))
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown(text: str) -> str:
-    for char in "\\|*`":  # the backslash first
+    """As text and nothing else: no border, code, formula, HTML, link, or image that would be fetched."""
+    for char in "\\|*`$":  # the backslash first
         text = text.replace(char, "\\" + char)
-    return text.replace("<", "&lt;").replace("\n", " ")
+    text = text.replace("](", "]\\(").replace("://", ":\\//").replace("www.", "www\\.")
+    return visible(text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "), keep="")
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in text.replace("\n", " "))
+    return "".join(_LATEX.get(char, char) for char in visible(text.replace("\n", " "), keep=""))
+
+
+def _comment(text: str) -> str:
+    """A line of LaTeX that is read by people alone; a line end in it would end that."""
+    return f"% {visible(' '.join(text.split()), keep='')}"
 
 
 def _latex_cell(cell: Cell) -> str:
