@@ -19,6 +19,7 @@ ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 MOST_FILES = 10_000
 READ = {".json", ".jinja", ".model", ".txt"}  # beside the weights, whose reader looks at them
+SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json")  # read by other libraries too
 POINTERS = (b"version https://git-lfs", b"# xet version")
 
 
@@ -55,6 +56,8 @@ def check_model_folder(folder: Path, name: str | None = None) -> None:
     for path in sorted(folder.iterdir()):
         if path.suffix in READ and path.is_file():
             check_content(path, name)
+        if path.name in SETTINGS and path.is_file():
+            read_foreign(path, name)
     weights = any((folder / file).is_file() for file in (SINGLE, INDEX))
     for adapter in (ADAPTER,) if weights else (ADAPTER, *ADAPTER_WEIGHTS):
         if (folder / adapter).is_file():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.config import check_suite_files
+from pipeline_lib.config import check_suite_file
 from pipeline_lib.data.records import read_records
 from pipeline_lib.data.texts import read_documents
 from pipeline_lib.errors import UserError
@@ -20,6 +20,7 @@ from pipeline_lib.evaluation.logs.checks import read_object as read_log
 from pipeline_lib.files import read_json, read_jsonl, read_object
 from pipeline_lib.json_text import DEEPEST, NotJson, parse_json
 from pipeline_lib.tasks.detox.pairs import read_pairs
+from pipeline_lib.untrusted import check_model_folder
 
 HOSTILE = {
     "2,000 lists deep": ('{"id": ' + "[" * 2000 + "]" * 2000 + "}", "nested too deeply"),
@@ -63,7 +64,7 @@ def test_a_suite_in_json_is_refused_before_snakemakes_reading_counts(tmp_path: P
     path = tmp_path / "suite.json"
     path.write_text(str(HOSTILE[case][0]))
     with pytest.raises(UserError, match=HOSTILE[case][1]):
-        check_suite_files([path])
+        check_suite_file(path)
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,13 @@ def test_an_object_must_be_one_and_have_its_keys(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=rf"{path}: {said}.*snakemake --forcerun {path}"):
             read_object(path, "splits")
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("case", ["2,000 blocks deep", "an integer of 5,000 digits", "a key twice within"])
+def test_settings_of_a_foreign_model_are_refused_before_a_library_reads_them(
+    tmp_path: Path, name: str, case: str
+) -> None:
+    (tmp_path / name).write_text(str(HOSTILE[case][0]))
+    with pytest.raises(UserError, match=f"the model: {name}: .*{HOSTILE[case][1]}"):
+        check_model_folder(tmp_path, "the model")

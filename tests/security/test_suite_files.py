@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from pipeline_lib.config import check_suite_files, load_suite
+from pipeline_lib.config import check_suite_file, load_suite
 from pipeline_lib.errors import UserError
 from tests.config.mutations import mutants
 from tests.config.suites import small
@@ -67,13 +67,14 @@ def test_what_snakemake_would_let_through_is_refused(place: Path) -> None:
     for oddity, said in (("a key twice", "stands twice"), ("a template", "a suite is data")):
         path.write_bytes(yaml.safe_dump(small()).encode() + b"\n" + ODDITIES[oddity] + b"\n")
         with pytest.raises(UserError, match=said):
-            check_suite_files([REPO / "config.yaml", path])
-    check_suite_files([REPO / "config.yaml", *sorted((REPO / "config").glob("*.yaml"))])
+            check_suite_file(path)
+    for whole in (REPO / "config.yaml", *sorted((REPO / "config").glob("*.yaml"))):
+        check_suite_file(whole)
     path.write_text('{"suite":\t"json"}')  # no YAML
-    check_suite_files([path])
+    check_suite_file(path)
     path.write_text('{"suite":\t"json", "suite": "json"}')
     with pytest.raises(UserError, match="'suite' stands there twice"):
-        check_suite_files([path])
+        check_suite_file(path)
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
