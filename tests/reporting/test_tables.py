@@ -159,7 +159,7 @@ def test_labels_are_escaped(root: Path) -> None:
     (root / "runs.json").write_text(json.dumps(runs))
     forms = _write("main", study, root)
     assert r"NPO \textbar{} 50\% \& a\_b \textless{}x\textgreater{} \$1 &" in forms["tex"]
-    assert r"| NPO \| 50% & a_b &lt;x> $1 |" in forms["md"]
+    assert r"| NPO \| 50% & a_b &lt;x> \$1 |" in forms["md"]
     assert "NPO | 50% & a_b <x> $1" in forms["csv"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -230,10 +231,11 @@ def to_latex(tables: Sequence[Table], caption: str = "") -> str:
 
 def _markdown(text: str) -> str:
     """As text and nothing else: no border, code, formula, HTML, link, or image that would be fetched."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)  # what was no character reference must not become one
     for char in "\\|*`$":  # the backslash first
         text = text.replace(char, "\\" + char)
     text = text.replace("](", "]\\(").replace("://", ":\\//").replace("www.", "www\\.")
-    return visible(text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "), keep="")
+    return visible(text.replace("<", "&lt;").replace("\n", " "), keep="")
 
 
 def _latex(text: str) -> str:
