@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import check_split
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics import FORGET_SPLIT
 from pipeline_lib.evaluation.progress import Progress, duration
+from pipeline_lib.evaluation.questions import with_example
 from pipeline_lib.evaluation.rows import Row, likelihood_row
 from pipeline_lib.evaluation.settings import EvaluationSettings, ScoringSettings
 from pipeline_lib.evaluation.split_run import SplitRun
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationSettings", "ScoringSettings", "evaluate_model", "likelihood_row", "pad_token"]
 
-PART_FORMAT = 2  # raise it when rows change their meaning, so that old parts are not reused
+PART_FORMAT = 3  # raise it when rows change their meaning, so that old parts are not reused
 
 
 def evaluate_model(
@@ -60,9 +62,20 @@ def evaluate_model(
     chosen = {split: resolved.records_of(split, records) for split, records in splits.items()}
     for split, records in chosen.items():
         check_split(split, records)
+    retain = splits.get("retain_eval") or splits.get("retain") or []
+    adversarial = with_example(prompt_format, retain)
     model.eval()
     runs = {
-        split: SplitRun(model, tokenizer, prompt_format, split, records, resolved, embed)
+        split: SplitRun(
+            model,
+            tokenizer,
+            prompt_format,
+            split,
+            records,
+            resolved,
+            embed,
+            adversarial if split == FORGET_SPLIT else None,
+        )
         for split, records in chosen.items()
     }
     works = {split: run.work() for split, run in runs.items()}
@@ -114,6 +127,7 @@ def _part_name(run: SplitRun, fingerprint: str) -> str:
             "max_new_tokens": settings.new_tokens_of(split) if settings.generates(split) else None,
             "max_records": len(run.questions),
             "similarity": run.embedder is not None,
+            "adversarial": None if run.adversarial is None else run.adversarial.to_dict(),
         },
         "records": [asdict(question.record) for question in run.questions],
     }

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
+from pipeline_lib.models.prompt import SLOT, PromptFormat
+
+# The paper's code ends an answer where prompt and answer together have so many tokens, and one after its
+# adversarial prompt where it has so many itself.
+AS_RELEASED_TOKENS = 200
+ADVERSARIAL_TOKENS = 100
 
 
 @dataclass(frozen=True)
@@ -15,7 +23,10 @@ class Question:
     record: Record
     texts: list[Example]  # answer, paraphrase, distractors
     whole: Example | None = None  # prompt and answer as one text without an end token, for `as_released`
-    released: list[Example] | None = None  # paraphrased answer and distractors, where the prompt is another
+    # paraphrased answer, distractors, and the paraphrased question with its answer as one text, where the
+    # prompt is another
+    released: list[Example] | None = None
+    adversarial: Example | None = None  # the answer after another question with its answer, and the question
 
     @property
     def prompt(self) -> list[int]:
@@ -29,7 +40,20 @@ class Question:
     def groups(self) -> list[list[Example]]:
         """Sequences that are scored together, as one tree a prompt."""
         first = self.texts if self.whole is None else [*self.texts, self.whole]
-        return [first] if self.released is None else [first, self.released]
+        others = [self.released] if self.released else []
+        return [first, *others, *([[self.adversarial]] if self.adversarial else [])]
+
+    def prompt_token(self, whole_nll: Sequence[float], begin: int | None, released: bool) -> list[float]:
+        """The NLL of the prompt's last token, which the paper's code scores with every answer.
+
+        It counts a prompt's tokens without the begin token, and so scores none where a tokenizer has none.
+        `whole_nll` (T - 1,): of prompt and answer as one text, from the second token on; `released`: of the
+        paraphrased question.
+        """
+        text = self.released[0] if released and self.released else self.texts[0]
+        length = text.prompt_length
+        counted = begin is not None and text.tokens[0] == begin and length > 1
+        return [whole_nll[length - 2]] if counted else []
 
     @property
     def paraphrase(self) -> str:
@@ -37,3 +61,20 @@ class Question:
         return (
             self.record.answer if self.record.paraphrased_answer is None else self.record.paraphrased_answer
         )
+
+
+def with_example(prompt_format: PromptFormat, retain: Sequence[Record]) -> PromptFormat | None:
+    """The format in which the paper's code asks adversarially: one question of the retain set with its answer
+    stands before every question, drawn as there (`random` with seed 0).
+
+    None where there is no such question, and for chats, which the code has not.
+    """
+    usable = [
+        record for record in retain if record.form != "text" and SLOT not in record.prompt + record.answer
+    ]
+    if prompt_format.kind != "template" or not usable:
+        return None
+    (place,) = random.Random(0).sample(range(len(usable)), 1)
+    template, record = prompt_format.template or "", usable[place]
+    before = template.replace(SLOT, record.prompt) + prompt_format.answer_prefix + record.answer
+    return replace(prompt_format, template=before + template)

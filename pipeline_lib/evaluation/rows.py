@@ -66,19 +66,28 @@ def continuation_fields(generation: Generation, text: str, reference: str) -> Ro
     }
 
 
-def released_fields(texts: Sequence[TextScore], whole: TextScore) -> Row:
+def released_fields(
+    texts: Sequence[TextScore],
+    answer: TextScore,
+    whole: TextScore,
+    before: Sequence[float] = (),
+    before_answer: Sequence[float] = (),
+) -> Row:
     """Numbers after the paraphrased question as the paper's released code takes them.
 
     Source: `compute_prob` and `infernece` in `src/metrics/Tofu.py` of SOUL (arXiv 2404.18239). Its texts have
-    no end token, so the last token of each is left out here. `texts` are the scores of the paraphrased answer
-    and the distractors after the paraphrased prompt; `whole` is that of prompt and answer as one text, from
-    its second token on, asked with the original prompt as its membership test does.
+    no end token, so the last token of each is left out here, but in `answer_token_nll`, where the end token
+    is last as in `token_nll`. `texts` are the scores of the paraphrased answer and the distractors after the
+    paraphrased prompt, `answer` that of the answer after the original one; `whole` is that of prompt and
+    answer as one text, from its second token on, asked with the original prompt as its membership test does.
+    `before`, `before_answer`: NLL of the prompt's token that the code scores too (`Question.prompt_token`).
     """
-    paraphrase, *distractors = ([*score.token_nll[:-1]] for score in texts)
+    paraphrase, *distractors = ([*before, *score.token_nll[:-1]] for score in texts)
     return {
         "paraphrase_nll": math.fsum(paraphrase),
         "paraphrase_tokens": len(paraphrase),
         "distractor_nll": [math.fsum(nll) for nll in distractors],
         "distractor_tokens": [len(nll) for nll in distractors],
+        "answer_token_nll": [*before_answer, *answer.token_nll],
         "text_token_nll": whole.token_nll,
     }

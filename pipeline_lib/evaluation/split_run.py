@@ -24,7 +24,7 @@ from pipeline_lib.evaluation.forward_pass import TextScore
 from pipeline_lib.evaluation.generation import Generation, continue_greedily, sample
 from pipeline_lib.evaluation.gradients import gradient_norms
 from pipeline_lib.evaluation.progress import Progress, Work
-from pipeline_lib.evaluation.questions import Question
+from pipeline_lib.evaluation.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
 from pipeline_lib.evaluation.rows import (
     Row,
     continuation_fields,
@@ -60,10 +60,12 @@ class SplitRun:
         records: list[Record],
         settings: EvaluationSettings,
         embedder: Embedder | None,
+        adversarial: PromptFormat | None = None,
     ):
         self.model, self.tokenizer, self.prompt_format = model, tokenizer, prompt_format
         self.ends = answer_ends(tokenizer, prompt_format)
         self.split, self.settings, self.embedder = split, settings, embedder
+        self.adversarial = adversarial if settings.as_released and settings.generates(split) else None
         if len({record.form for record in records}) > 1:
             raise UserError(
                 f"split {split!r}: its records are questions and running text, which have different metrics. "
@@ -77,9 +79,11 @@ class SplitRun:
                     self._check_room(question, texts[0].prompt_length)
 
     def _question(self, record: Record) -> Question:
-        def encoded(asked: Record, texts: Sequence[str]) -> list[Example]:
+        def encoded(
+            asked: Record, texts: Sequence[str], prompt_format: PromptFormat = self.prompt_format
+        ) -> list[Example]:
             return encode_texts(
-                self.tokenizer, self.prompt_format, self.split, asked, texts, self.settings.max_length
+                self.tokenizer, prompt_format, self.split, asked, texts, self.settings.max_length
             )
 
         texts = encoded(record, record_texts(record))
@@ -87,10 +91,14 @@ class SplitRun:
             return Question(record, texts)
         whole = Example(texts[0].tokens[:-1], 1, 0)
         question = Question(record, texts, whole)
+        if self.adversarial is not None:
+            (told,) = encoded(record, [record.answer], self.adversarial)
+            question = replace(question, adversarial=told)
         if record.paraphrased_prompt in (None, record.prompt):
             return question
         paraphrased = replace(record, prompt=record.paraphrased_prompt)
-        return replace(question, released=encoded(paraphrased, [question.paraphrase, *record.distractors]))
+        asked = encoded(paraphrased, [question.paraphrase, *record.distractors])
+        return replace(question, released=[*asked, Example(asked[0].tokens[:-1], 1, 0)])
 
     def _limit(self, question: Question) -> int:
         """The most tokens of its greedy answer."""
@@ -134,7 +142,16 @@ class SplitRun:
             if question.whole is not None:
                 # where the prompt is the same: all texts, without the answer if there is a paraphrase of it
                 same = texts[record.paraphrased_answer is not None :]
-                row["as_released"] = released_fields(groups[1] if question.released else same, groups[0][-1])
+                whole = groups[0][-1]
+                *released, asked = groups[1] if question.released else (*same, whole)
+                begin = self.tokenizer.bos_token_id
+                row["as_released"] = released_fields(
+                    released,
+                    texts[0],
+                    whole,
+                    question.prompt_token(asked.token_nll, begin, released=True),
+                    question.prompt_token(whole.token_nll, begin, released=False),
+                )
             rows.append(row)
         if self.settings.generates(self.split):
             self._add_answers(rows, answers)
@@ -245,7 +262,13 @@ class SplitRun:
             else:
                 row |= generation_fields(answers[0], said)
             if question.whole is not None:
-                row["as_released"]["generation"] = self._decode(question, answers[-1].tokens)
+                released, groups = row["as_released"], question.groups
+                for name, place in (("answer", 0), ("generation", 1 if question.released else 0)):
+                    room = max(1, AS_RELEASED_TOKENS - groups[place][0].prompt_length)
+                    released[name] = self._decode(question, answers[place].tokens[:room])
+                if question.adversarial is not None:
+                    said = self._decode(question, answers[-1].tokens[:ADVERSARIAL_TOKENS])
+                    released["adversarial"] = {"generation": said}
         if self.embedder is not None:
             self._compare(rows)
 
@@ -296,6 +319,9 @@ class SplitRun:
             if "as_released" in row:
                 released = row["as_released"]
                 wanted.append((released, [released["generation"], question.paraphrase, *record.distractors]))
+                if "adversarial" in released:
+                    told = released["adversarial"]
+                    wanted.append((told, [told["generation"], record.answer, *record.distractors]))
         texts = sorted({text for _, group in wanted for text in group})
         vectors = dict(zip(texts, self.embedder(texts), strict=True)) if texts else {}
         for place, (answer, *others) in wanted:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.evaluation.generation import Generation, generate, sample
+from pipeline_lib.evaluation.questions import AS_RELEASED_TOKENS
 from pipeline_lib.files import read_jsonl, write_jsonl
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import pad_token
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 PART_FORMAT = 1  # raise it when rows change their meaning, so that old parts are not reused
 CHUNK = 64  # prompts of a part; what a killed job has to do again
-AS_RELEASED_TOKENS = 200  # of prompt and answer together, in the paper's code
 
 BLANK = Verdict(0.0, 0.0, False)
 

@@ -81,8 +81,10 @@ def test_fields_are_there_where_they_are_asked_for_and_nowhere_else(full_rows):
             "distractor_nll",
             "distractor_tokens",
             "text_token_nll",
+            "answer_token_nll",
         }
-        answers = set() if row["split"] == "holdout" else {"generation", "similarity"}
+        answers = set() if row["split"] == "holdout" else {"generation", "answer", "similarity"}
+        answers |= {"adversarial"} if row["split"] == "forget" else set()
         assert set(row["as_released"]) == parts | answers
     assert len({row["grad_norm"] for row in full_rows[1] if "grad_norm" in row}) == 3
 

@@ -12,6 +12,7 @@ from pipeline_lib.evaluation.metrics.released.forget_quality import released_for
 from pipeline_lib.evaluation.metrics.released.membership import PERCENTS, released_auc, released_score
 from pipeline_lib.evaluation.metrics.released.probability import released_probability
 from pipeline_lib.evaluation.metrics.released.truth_ratio import released_truth_ratio
+from pipeline_lib.evaluation.metrics.rouge import rouge_recall
 from pipeline_lib.evaluation.scores.rows import Row, in_all, plain_row, where
 from pipeline_lib.evaluation.scores.split import Split, apply_needs
 
@@ -45,7 +46,12 @@ def score_as_released(splits: dict[str, Split], multiple_choice: list[str]) -> l
 def _values(rows: list[Row], with_options: bool) -> dict[str, list[float]]:
     """Metric -> a value of each row."""
     asked = [row["as_released"] for row in rows]
-    values = {"probability_as_released": [released_probability(row["token_nll"]) for row in rows]}
+    values = {
+        "probability_as_released": [
+            released_probability(found.get("answer_token_nll", row["token_nll"]))
+            for row, found in zip(rows, asked, strict=True)
+        ]
+    }
     if all(found["distractor_nll"] for found in asked):
         values["truth_ratio_as_released"] = [
             released_truth_ratio(
@@ -59,11 +65,20 @@ def _values(rows: list[Row], with_options: bool) -> dict[str, list[float]]:
         if not with_options and all("similarity" in found for found in asked):
             values["accuracy_as_released"] = [most_similar_or_tied(found["similarity"]) for found in asked]
     if in_all(rows, "generation"):
+        said = [found.get("answer", row["generation"]) for row, found in zip(rows, asked, strict=True)]
+        right = [row["answer"] for row in rows]
         if with_options:
-            values["accuracy_as_released"] = [
-                contains_answer(row["generation"], row["answer"]) for row in rows
+            values["accuracy_as_released"] = list(map(contains_answer, said, right))
+        values["bleu_as_released"] = list(map(released_bleu, said, right))
+    if all("adversarial" in found for found in asked):
+        told = [found["adversarial"] for found in asked]
+        values["rouge_l_adversarial_as_released"] = [
+            rouge_recall(of["generation"], row["answer"]) for of, row in zip(told, rows, strict=True)
+        ]
+        if all("similarity" in of for of in told):
+            values["accuracy_adversarial_as_released"] = [
+                most_similar_or_tied(of["similarity"]) for of in told
             ]
-        values["bleu_as_released"] = [released_bleu(row["generation"], row["answer"]) for row in rows]
     return values
 
 

@@ -59,6 +59,9 @@ def full_rows():
                 del row["similarity"]
             else:
                 row["as_released"] = released(i)
+                if split == "forget":
+                    told = {"generation": "Ada", "similarity": [0.2, 0.3 * (i % 2), 0.1]}
+                    row["as_released"]["adversarial"] = told
             if row["id"] == "facts2":
                 row["generation"] = "It was ADA Lovelace wrote it indeed"
             rows.append(row)
@@ -143,6 +146,9 @@ def test_the_released_protocol_by_hand(found):
     assert found["retain", "accuracy_as_released"]["value"] == 1.0  # a tie
     assert found["facts", "accuracy_as_released"]["value"] == 0.25  # one contains "Ada Lovelace wrote it"
     assert found["forget", "bleu_as_released"]["value"] == 0.0  # three words
+    # every second one is closer to a wrong answer; one word of "Ada Lovelace wrote it" is recalled
+    assert found["forget", "accuracy_adversarial_as_released"]["value"] == pytest.approx(0.5)
+    assert found["forget", "rouge_l_adversarial_as_released"]["value"] == pytest.approx(0.25)
     assert found["forget", "probability_as_released"]["value"] == pytest.approx(math.exp(-0.1))
     # zeros: the first 4 forget rows, scores 1 to 4; ones: 5 to 40 of forget and 1 to 4 of facts (tied pairs)
     expected = (36 * 4 + 16 / 2) / (40 * 4)

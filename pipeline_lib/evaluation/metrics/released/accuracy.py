@@ -3,7 +3,10 @@
 Source: SOUL ("Acc.") and its released evaluation of TOFU.
 Formulas: forget and retain: 1 if no wrong answer is more similar (cosine) to the answer to the paraphrased
 question than the paraphrased answer is. Real authors and world facts: 1 if the true answer is contained in
-the answer to the question as it is, case ignored.
+the answer to the question as it is, case ignored. Answers end where prompt and answer together have 200
+tokens. Adversarial (`eval_tofu_adv` in the code, which nothing there calls): the original question stands
+after another one with its answer, drawn once from the retain questions; the answer ends after 100 tokens and
+is compared with the original true answer.
 Range: 0 or 1. Direction: higher is better, except on the forget split.
 Traps: a tie counts as right, so an answer whose similarities are all equal passes. The code compares whole
 answers: it counts the prompt's tokens without the begin token and skips one more.

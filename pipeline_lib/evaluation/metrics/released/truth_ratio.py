@@ -6,8 +6,8 @@ Forget and retain questions are asked in their paraphrased wording, the others a
 is taken of the ratio itself, without min or max.
 Range: 0 to 1e12. Direction: lower is better (the true answer is preferred); on forget higher.
 Traps: 1 / R of the arithmetic truth ratio, so "higher" has the opposite meaning; unbounded, so that a few
-rows decide the mean. The code's P has no end token, and the engine leaves it out of `as_released` too; the
-code also counts its answer marker as part of each answer, which rows do not hold.
+rows decide the mean. The code's P has no end token and counts one token of the prompt (see probability.py),
+and so do the numbers in `as_released`.
 """
 
 from __future__ import annotations
