@@ -56,6 +56,7 @@ NO_RESULTS = [
         r"https?://\S+",
         r"arXiv \d{4}\.\d{4,5}",
         r"\b[A-Z]\w*-\d+(?:\.\d+)?[BM]\b",  # the names of models
+        r"\b(?:Llama|Gemma|Qwen|Phi|Mistral|Granite|Falcon|OLMo)[ -]?\d+(?:\.\d+)?\b",
         rf"\b(?:{PACKAGES}) \d+(?:\.\d+)+(?: (?:to|or) \d+(?:\.\d+)+)?",
         r"\b95 %(?= interval| bootstrap|\)| simultaneous)|(?<=simultaneous )95 %",  # how wide an interval is
         r"(?<=\bat )0\.05\b",  # the level of a test

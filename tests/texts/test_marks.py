@@ -183,7 +183,7 @@ def test_a_result_without_a_source_is_a_fault(folder: Path, text: str) -> None:
         "`learning_rate: 1.0e-4` and `{kind: pruned, sparsity: 0.5}`",
         "`python -m x --rate 0.5`",
         "95 % intervals, TPR at 1 % FPR",
-        "OPT-1.3B, Apache 2.0",
+        "OPT-1.3B, Llama 3.2, Apache 2.0",
         "```yaml\nlearning_rate: 0.1\n```",
         "5 seeds, 40 questions",
     ],
