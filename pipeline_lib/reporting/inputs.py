@@ -20,6 +20,7 @@ import yaml
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, read_object, run_again
+from pipeline_lib.json_text import decoded
 from pipeline_lib.sealing import sealed_jsonl
 
 ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
@@ -252,7 +253,10 @@ class Inputs:
     def suite(self) -> dict[str, Any]:
         """The resolved suite, of suite.yaml."""
         path = self.one("suite.yaml")
-        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            suite = yaml.safe_load(decoded(path.read_bytes(), str(path)))
+        except (yaml.YAMLError, ValueError, RecursionError):
+            suite = None
         if not isinstance(suite, dict):
             raise UserError(f"{path}: expected the resolved suite. {run_again(path)}")
         return suite

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.locate import expanded_folder, hub_file
+from pipeline_lib.data.table_files import read_table
+from pipeline_lib.data.texts import read_text
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.benchmarks.documents import Document, wikitext_of_lines, wikitext_pages
 from pipeline_lib.evaluation.benchmarks.prompts import Choices, Passage
 from pipeline_lib.evaluation.benchmarks.tasks import Task, benchmark
-from pipeline_lib.files import read_jsonl
 
 MOST_SHOTS = 5  # example questions of an MMLU subject
 
@@ -84,7 +85,7 @@ def _documents(
         reader = task.read_local
     else:
         path = hub_file(task.hub[0], task.hub[1], hub_path)
-        rows = _parquet_rows(path)
+        rows = _rows(path)
         reader = task.read_hub
         if task.metric == "perplexity":
             rows = [{"page": page} for page in wikitext_pages(wikitext_of_lines(rows))]
@@ -142,16 +143,5 @@ def files_at_hand(names: Sequence[str], folder: str | None, shots: int) -> dict[
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".txt":
-        return [{"page": page} for page in wikitext_pages(path.read_text(encoding="utf-8"))]
-    return read_jsonl(path)
-
-
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            f"{path}: the hub's files are Parquet, which needs the package pyarrow: pip install pyarrow. "
-            "Or set the folder of the benchmarks to one with local files."
-        ) from None
-    return pyarrow.parquet.read_table(path).to_pylist()
+        return [{"page": page} for page in wikitext_pages(read_text(path))]
+    return [row.fields for row in read_table(path)]

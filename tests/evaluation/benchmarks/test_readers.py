@@ -130,6 +130,7 @@ def test_wikitext_from_the_hub_is_the_file(tmp_path, monkeypatch):
 
 def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.delenv("PIPELINE_DATA", raising=False)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
     monkeypatch.setattr(readers, "hub_file", lambda *_: tmp_path / "rows.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
@@ -223,7 +224,7 @@ def test_unknown_name_and_missing_data(tmp_path):
         ),
         ({"question": "  ", "choices": ["a", "b"], "answer": 1}, "question is empty"),
         ({"question": "Why?", "answer": 1}, "no field 'choices'"),
-        ({"question": None, "choices": ["a", "b"], "answer": 1}, "row 1: .*NoneType"),
+        ({"question": None, "choices": ["a", "b"], "answer": 1}, "row 1: no field 'question'"),
     ],
 )
 def test_bad_rows(tmp_path, row, message):
