@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline_lib.files import read_json, read_jsonl, read_object
 from pipeline_lib.json_text import DEEPEST, NotJson, parse_json
 from pipeline_lib.tasks.detox.pairs import read_pairs
 from pipeline_lib.untrusted import check_model_folder
+from tests.paths import REPO
 
 HOSTILE = {
     "2,000 lists deep": ('{"id": ' + "[" * 2000 + "]" * 2000 + "}", "nested too deeply"),
@@ -137,3 +139,22 @@ def test_settings_of_a_foreign_model_are_refused_before_a_library_reads_them(
     (tmp_path / name).write_text(str(HOSTILE[case][0]))
     with pytest.raises(UserError, match=f"the model: {name}: .*{HOSTILE[case][1]}"):
         check_model_folder(tmp_path, "the model")
+
+
+OWN_PROCESSES = {  # what may use Python's reader as it is, and why
+    "json_text.py": "is the strict reader",
+    "data/contents.py": "a cache of ours; whatever is wrong with it, it is made again",
+    "distributed/launch.py": "what this process's own children wrote",
+    "distributed/worker.py": "what this process's own parent wrote",
+    "models/weights.py": "the header of weights; whatever is wrong with it is one message of its own",
+}
+
+
+def test_no_other_file_reads_json_in_its_own_way() -> None:
+    library = REPO / "pipeline_lib"
+    found = {
+        path.relative_to(library).as_posix()
+        for path in library.rglob("*.py")
+        if re.search(r"\bjson\.loads?\(", path.read_text(encoding="utf-8"))
+    }
+    assert found == set(OWN_PROCESSES)

@@ -59,9 +59,11 @@ def job(snakemake: Any) -> Iterator[None]:
 
 
 def _say(text: str, *streams: TextIO) -> None:
+    from pipeline_lib.redaction import visible
+
     for stream in streams:
         with suppress(OSError):  # a log on a full disk
-            print(text, file=stream, flush=True)
+            print(visible(text), file=stream, flush=True)
 
 
 def shared(snakemake: Any, step: Callable[..., None], **arguments: Any) -> None:
