@@ -109,7 +109,7 @@ class HubPrompts(Block):
 
 
 class FilePrompts(Block):
-    """Prompts in a JSON-lines file. `$VARIABLES` in the path are expanded."""
+    """Prompts in a file of rows with `prompt`: JSON lines, CSV, Parquet. `$VARIABLES` are expanded."""
 
     source: Literal["file"]
     path: PathText
@@ -132,7 +132,7 @@ class Toxicity(Block):
     prompts: Prompts
     labelled: PathText | None = Field(
         None,
-        description="JSON-lines file of {text, label 0 or 1} on which the classifier is tried before it "
+        description="File of rows {text, label 0 or 1} on which the classifier is tried before it "
         "judges. Default: the labelled texts that come with the prompts, where they do. `$VARIABLES` are "
         "expanded",
     )

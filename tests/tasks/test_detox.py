@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from pipeline_lib.data import locate
@@ -218,11 +219,14 @@ def test_too_few_pairs_are_said_to_be_how_many(tmp_path, retain) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (["a list"], "row 1: expected an object with a prompt and two answers"),
+        (["a list"], "row 1: expected a JSON object, found str"),
         ({"question": "a"}, "row 1: expected `prompt` with response_0.*found question"),
         ({}, "found nothing"),
         (hub_row("a", "x", "y", is_response_0_safe=0), "`is_response_0_safe` must be true or false, found 0"),
-        (hub_row("a", "x", "y", response_1=None), "`response_1` must be a text, found None"),
+        (
+            hub_row("a", "x", "y", response_1=None),
+            r"row 1: expected `prompt` with response_0",
+        ),
         ({**hub_row("a", "x", "y"), "prompt": 3}, "`prompt` must be a text, found 3"),
         (
             {"prompt": "a", "safer_response": "b", "less_safe_response": 1},
@@ -253,6 +257,15 @@ def test_packed_files(tmp_path, retain, pack) -> None:
     name = f"rows.jsonl.{'xz' if pack is lzma else 'gz'}"
     (tmp_path / name).write_bytes(pack.compress((tmp_path / "rows.jsonl").read_bytes()))
     assert settings(tmp_path, retain, file=name).load().splits == plain.splits
+
+
+def test_the_same_rows_in_a_table(tmp_path, retain) -> None:
+    plain = load(tmp_path, retain)
+    frame = pd.read_json(tmp_path / "rows.jsonl", lines=True)
+    frame.to_csv(tmp_path / "rows.csv")  # labels as True and False, and a column of row numbers
+    frame.to_parquet(tmp_path / "rows.parquet")
+    for name in ("rows.csv", "rows.parquet"):
+        assert settings(tmp_path, retain, file=name).load().splits == plain.splits
 
 
 def test_the_hub_s_file_at_its_commit_and_what_stands_in(tmp_path, retain, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Rows of PKU-SafeRLHF (Ji et al. 2024, arXiv 2406.15513; CC BY-NC 4.0): an unsafe answer and a safe one.
 
-Two forms of JSON Lines are read, plain or packed (.xz as in the data set's first release, .gz):
+Two forms of rows are read, from JSON lines (.xz as in the data set's first release) or another form of
+table_files.py:
     the hub's   {"prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe", ...}
     pairs       {"prompt", "safer_response", "less_safe_response"}: one answer is safe, the other is not
 
@@ -14,15 +15,12 @@ that differ in a few words are different ones here, so that forget and unseen pr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.packed import unpacked
+from pipeline_lib.data.table_files import Row, read_table
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import text_lines
-from pipeline_lib.json_text import parse_json
 
 HUB_FIELDS = ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
 PAIR_FIELDS = ("less_safe_response", "safer_response")
@@ -72,8 +70,8 @@ def read_pairs(path: Path, max_words: int) -> Pairs:
     left_out: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     number = 0
-    for number, row in enumerate(_rows(path), start=1):
-        found = _pair(row, number, f"{path}, row {number}")
+    for number, row in enumerate(read_table(path), start=1):
+        found = _pair(_typed(row), number, f"{path}, row {number}")
         if isinstance(found, str):
             left_out[found] += 1
             continue
@@ -89,17 +87,19 @@ def read_pairs(path: Path, max_words: int) -> Pairs:
     return Pairs(pairs, number, left_out)
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    with unpacked(path, "JSON lines, plain or packed (.gz, .xz)") as handle:
-        for number, line in enumerate(text_lines(handle, str(path)), start=1):
-            if line.strip():
-                yield parse_json(line, f"{path}, line {number}")
+def _typed(row: Row) -> dict[str, Any]:
+    """The row with its labels as truth values, which a table without types holds as words."""
+    if not row.cells:
+        return row.fields
+    words = {"true": True, "false": False}
+    return {
+        name: words.get(cell.lower(), cell) if name in HUB_FIELDS[2:] else cell
+        for name, cell in row.fields.items()
+    }
 
 
-def _pair(row: Any, number: int, where: str) -> Pair | str:
+def _pair(row: dict[str, Any], number: int, where: str) -> Pair | str:
     """The pair of a row, or why there is none."""
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object with a prompt and two answers, found {str(row)[:60]!r}")
     if all(name in row for name in HUB_FIELDS):
         safe = [_label(row, name, where) for name in HUB_FIELDS[2:]]
         answers = [_text(row, name, where) for name in HUB_FIELDS[:2]]

@@ -22,7 +22,7 @@ class Settings(TaskSettings):
     revision: Revision = "ff7ba91063016c78a225b0f74e1c0860bb18230f"  # the first release, which SOUL reads
     file: InsidePath = Field(
         "round0/train.jsonl.xz",
-        description="In the hub's repository, or in `folder`: JSON lines, plain or packed (.xz, .gz). Later "
+        description="In the hub's repository, or in `folder`: JSON lines, CSV or Parquet. Later "
         "revisions of the data set have data/Alpaca-7B/train.jsonl and others",
     )
     folder: PathText | None = Field(

@@ -40,7 +40,7 @@ class Settings(TaskSettings):
     )
     alternatives: PathText | None = Field(
         None,
-        description="JSON lines of {question, alternatives: [...]} for the forget set: other answers for DPO "
+        description="File of rows {question, alternatives: [...]} for the forget set: other answers for DPO "
         "and AltPO, which TOFU itself does not have. `$VARIABLES` in the path are expanded",
     )
 
