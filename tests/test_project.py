@@ -195,6 +195,7 @@ FLOORS = {
     "provenance": 0,
     "redaction": 0,
     "sealing": 0,
+    "stopping": 0,
     "untrusted": 0,
     "words": 0,
     "config": 1,

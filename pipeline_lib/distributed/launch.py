@@ -14,11 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.stopping import AGAIN as CONTINUES
+from pipeline_lib.stopping import Stopped, asked, deferred
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STORE = "PIPELINE_STORE"  # host:port where the processes of several nodes meet
@@ -90,6 +93,7 @@ def _environment() -> dict[str, str]:
 def _on_this_machine(processes: Processes, folder: Path) -> dict[int, int] | None:
     """Exit codes of the processes that failed, by rank; None if all went well."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -110,6 +114,8 @@ def _on_this_machine(processes: Processes, folder: Path) -> dict[int, int] | Non
         elastic_launch(config, sys.executable)("-m", "pipeline_lib.distributed.worker", str(folder.resolve()))
     except ChildFailedError as error:
         return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    except SignalException:  # the processes were told, and have ended
+        return {-1: -signal.SIGTERM}
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -141,7 +147,12 @@ def _on_nodes(processes: Processes, folder: Path) -> dict[int, int] | None:
     plain = {k: v for k, v in _environment().items() if not k.startswith("SLURM_") or k in OF_THE_ALLOCATION}
     environment = {**plain, STORE: f"{socket.gethostname()}:{store.port}"}
     nothing = subprocess.DEVNULL  # srun would read the stdin that a scheduler feeds this job from
-    code = subprocess.run(command, env=environment, stdin=nothing, check=False).returncode  # noqa: S603
+    with deferred(), subprocess.Popen(command, env=environment, stdin=nothing) as process:  # noqa: S603
+        while (code := process.poll()) is None:
+            if asked():
+                process.terminate()  # srun hands it on; its tasks write their checkpoint
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1 if not asked() else None)
     if code > 128:  # srun's way to say that a task was ended by a signal
         code = 128 - code
     return None if code == 0 else {-1: code}
@@ -158,10 +169,14 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> Excep
     causes = [error for error in told.values() if not error["lost_another"]]
     if causes:
         first = min(causes, key=lambda error: error["time"])
+        if first["stopped"]:
+            return Stopped(first["message"])
         if first["user"]:
             return UserError(first["message"])
         where = f"process {first['rank']} of {processes.total}"
         return RuntimeError(f"{where} failed: {first['message']} (its traceback is in the log)")
+    if asked() or -signal.SIGTERM in deaths.values():
+        return Stopped(f"asked to end by a signal (SIGTERM); the last checkpoint is kept, and {CONTINUES}")
     rank, code = min(silent.items(), default=(-1, 1))
     who = f"process {rank} (from 0)" if rank >= 0 else "one"
     return UserError(f"{who} of {processes.total} processes {_end(code)}. The others were stopped. {AGAIN}")

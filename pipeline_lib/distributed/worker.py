@@ -26,6 +26,7 @@ from pipeline_lib.distributed.launch import STORE
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
 from pipeline_lib.joblog import JobLog
+from pipeline_lib.stopping import Stopped, listen
 
 # The longest wait for another process: the first one may take long to write a checkpoint of a large model.
 PATIENCE = timedelta(hours=2)
@@ -35,6 +36,7 @@ def main(folder: Path) -> int:
     """Exit status 0, or 1 after an error."""
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     _watch_parent()
+    listen()
     if task["log"]:
         _write_to(Path(task["log"]))
     rank = int(os.environ["RANK"] if "RANK" in os.environ else os.environ["SLURM_PROCID"])
@@ -45,9 +47,10 @@ def main(folder: Path) -> int:
         getattr(importlib.import_module(module), name)(**arguments)
         dist.destroy_process_group()
     except Exception as error:
-        user = isinstance(error, UserError)
+        stopped = isinstance(error, Stopped)
+        user = isinstance(error, UserError) or stopped
         message = str(error) if user else traceback.format_exception_only(error)[-1].strip()
-        told = {"rank": rank, "user": user, "message": message, "time": time.time()}
+        told = {"rank": rank, "user": user, "message": message, "time": time.time(), "stopped": stopped}
         told["lost_another"] = _lost_another(error)
         write_json(folder / f"error.{rank}.json", told)
         if not user:

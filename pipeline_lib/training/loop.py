@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -17,8 +19,10 @@ from pipeline_lib.distributed.pieces import pieces
 from pipeline_lib.errors import UserError
 from pipeline_lib.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
+from pipeline_lib.stopping import asked, deferred
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.data import TrainingData, forget_batches
+from pipeline_lib.training.keeping import Keeper
 from pipeline_lib.training.refresh import NO_CURVATURE, Curvature, Refresher
 from pipeline_lib.training.sampling import derived_seed, epoch_rows, rows_before, stream_rows
 from pipeline_lib.training.schedule import learning_rate_factor
@@ -92,8 +96,10 @@ def train(
     """Train `model` in place and return the log.
 
     Everything random is derived from `seed` and the step, so a run that is killed and started again
-    continues from its last checkpoint to the same bits. A loss or gradient that is not finite, or
-    curvature that is not in three estimates in a row, ends the run as "diverged" before the step is taken.
+    continues from its last checkpoint to the same bits. Asked to end (SIGTERM), it writes one of the steps it
+    has taken and raises `Stopped`: within one micro-batch, or one step where processes share it. A loss or
+    gradient that is not finite, or curvature that is not in three estimates in a row, ends the run as
+    "diverged" before the step is taken.
 
     Each row of the log has `step` (from 1), `epoch`, the losses (nats), `grad_norm` before clipping,
     `learning_rate`, `tokens_per_s`, `memory_mb` (MiB) and `elapsed_s`; of the optimiser `clipped_share`,
@@ -118,9 +124,19 @@ def train(
     if adaptive:
         _restore(adaptive, objective, refresher)
     model.train()
-    started = saved = time.monotonic()
+    started = time.monotonic()
     earlier = log[-1]["elapsed_s"] if log else 0.0
-    with tqdm(total=total_steps, initial=done, unit="step", mininterval=2, disable=not group.writes) as bar:
+
+    keeper = Keeper(
+        (checkpoint_folder, model, optimizer),
+        (log, fingerprint),
+        lambda: _adaptive(objective, refresher),
+        settings.checkpoint_seconds,
+        total_steps,
+        group,
+    )
+    bar = tqdm(total=total_steps, initial=done, unit="step", mininterval=2, disable=not group.writes)
+    with deferred(), bar:
         for step in range(done, total_steps):
             step_started = time.monotonic()
             step_seed = derived_seed(seed, "step", step)
@@ -138,7 +154,9 @@ def train(
                 facts |= _refresh(refresher, model, objective, forget, retain, settings, step, seed)
             # Dropout, where a model has it: processes work on different rows and need different masks.
             torch.manual_seed(derived_seed(step_seed, group.rank) if group.rank else step_seed)
-            losses = _accumulate(model, objective, forget, retain, settings, parameters, group)
+            # What an estimate changed cannot be taken back, and other processes are in the same step.
+            leave = None if due or group.size > 1 else partial(keeper.leave, step)
+            losses = _accumulate(model, objective, forget, retain, settings, parameters, group, leave)
             # no name for the list: it would keep this step's gradients through the next one
             total_norm = group.norm(parameters)
             norm = float(total_norm)
@@ -168,12 +186,7 @@ def train(
             )
             bar.update()
             bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
-            if step + 1 < total_steps and group.of_first(now - saved >= settings.checkpoint_seconds):
-                adaptive = _adaptive(objective, refresher)
-                checkpoint.save(
-                    checkpoint_folder, model, optimizer, step + 1, log, fingerprint, adaptive, group
-                )
-                saved = time.monotonic()
+            keeper.after(step + 1)
     broken = float(sum(not torch.isfinite(p).all() for p in parameters))
     if group.over_parts([broken])[0]:
         return Outcome(log, "diverged", total_steps, total_steps, earlier + time.monotonic() - started)
@@ -263,15 +276,19 @@ def _accumulate(
     settings: TrainingSettings,
     parameters: list[torch.Tensor],
     group: Group,
+    leave: Callable[[], NoReturn] | None,
 ) -> dict[str, float]:
     """Backward over the step's micro-batches; returns the step's losses (nats).
 
-    Each process of the group takes pieces of its own; gradients and losses are those of all of them.
+    `leave` is called where the process is asked to end between two of them. Each process of the group
+    takes pieces of its own; gradients and losses are those of all of them.
     """
     sums: dict[str, torch.Tensor] = {}
     own_forget = [piece.batch for piece in pieces(forget, group)] if objective.uses_forget else []
     own_retain = [piece.batch for piece in pieces(retain, group)] if objective.uses_retain else []
     for i in range(max(len(own_forget), len(own_retain))):
+        if leave is not None and asked():
+            leave()
         with _autocast(settings.compute, next(model.parameters()).device):
             losses = objective(
                 model,

@@ -54,6 +54,14 @@ def test_a_job_that_ends_well_ends_its_last_line(tmp_path: Path) -> None:
     assert lines[-1].startswith("step 50 of 50")
 
 
+def test_a_job_that_is_asked_to_end_says_what_is_kept(tmp_path: Path) -> None:
+    status, lines, terminal = run_job(tmp_path / "job.log", "import os; os.kill(os.getpid(), 15)")
+    assert status == 143
+    assert lines[-1].startswith("stopped: asked to end by a signal (SIGTERM); what is finished is kept")
+    assert terminal.strip() == lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
 def test_the_workflow_ends_with_what_failed(tmp_path: Path) -> None:
     suite = copy.deepcopy(SUITE)
     suite["tasks"]["own"] = {"source": "tofu", "hub": "nobody/nothing"}

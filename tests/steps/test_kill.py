@@ -71,6 +71,71 @@ def test_kill_9_and_again_gives_the_bytes_of_an_undisturbed_run(original, data, 
     assert not (root / "checkpoint").exists()
 
 
+# Checkpoints are written by the signal alone here; every step leaves a mark, so that it comes half-way.
+ASKED = """
+import sys, time
+from pathlib import Path
+from pipeline_lib import stopping
+from pipeline_lib.training import loop
+from tests.steps.study import run_unlearn
+root, data, parent, method, optimizer = sys.argv[1:6]
+root = Path(root)
+root.mkdir()
+part = getattr(loop, sys.argv[7])
+marks = []
+def slow(*arguments):
+    marks.append(None)
+    (root / "marks").write_text(str(len(marks)))
+    time.sleep(0.3)
+    return part(*arguments)
+setattr(loop, sys.argv[7], slow)
+stopping.listen()
+try:
+    epochs = int(sys.argv[6])
+    run_unlearn(root, Path(data), Path(parent), method, optimizer, epochs=epochs, checkpoint_seconds=1e9)
+except stopping.Stopped as told:
+    print(told)
+    sys.exit(stopping.STATUS)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "optimizer", "slow"),
+    [("NPO", "sophia", "_take_step"), ("GradDiff", "adamw", "step_batches")],
+)
+def test_asked_to_end_it_saves_its_last_step_and_goes_on_to_the_same_bytes(
+    original, data, tmp_path, capfd, method, optimizer, slow
+):
+    whole = run_unlearn(tmp_path / "whole", data, original, method, optimizer, epochs=STEPS)
+    root = tmp_path / "asked"
+    arguments = [str(path) for path in (root, data, original)] + [method, optimizer, str(STEPS), slow]
+    with subprocess.Popen(
+        [sys.executable, "-c", ASKED, *arguments],
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as child:
+        while not (root / "marks").is_file() or int((root / "marks").read_text() or 0) < KILL_AFTER:
+            assert child.poll() is None, "the run ended before it could be asked"
+            time.sleep(0.01)
+        os.kill(child.pid, signal.SIGTERM)
+        told = child.communicate(timeout=30)[0]
+    assert child.returncode == 128 + signal.SIGTERM
+    step = saved_step(root)
+    assert KILL_AFTER - 1 <= step <= int((root / "marks").read_text()), "the step of the signal, none earlier"
+    assert told.startswith(f"asked to end by a signal (SIGTERM); a checkpoint of step {step} of ")
+    assert not (root / "model").exists()
+
+    capfd.readouterr()
+    again = run_unlearn(root, data, original, method, optimizer, epochs=STEPS, checkpoint_seconds=1e9)
+    assert "starting over" not in capfd.readouterr().err
+    assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert len(read_jsonl(root / "training" / "steps.jsonl")) == len(
+        read_jsonl(tmp_path / "whole" / "training" / "steps.jsonl")
+    )
+
+
 class Stopped(Exception):
     pass
 

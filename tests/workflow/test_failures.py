@@ -60,7 +60,8 @@ def test_data_that_cannot_be_read_are_refused_in_a_dry_run_too(tmp_path):
     assert study.snakemake("--unlock").returncode == 0, "unlocking reads nothing"
 
 
-def test_kill_9_then_the_same_command_gives_the_same_bits(finished, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_and_the_same_command_give_the_same_bits(finished, tmp_path, sent):
     target = "models/authors/tiny/GradDiff/sophia/seed0"
     study = Study(tmp_path / "project", SUITE)
     # Everything up to the run that is to be killed is taken over, so that the kill falls into training.
@@ -77,8 +78,11 @@ def test_kill_9_then_the_same_command_gives_the_same_bits(finished, tmp_path):
     while not checkpoint.is_file() and time.monotonic() < deadline:
         time.sleep(0.002)
     assert checkpoint.is_file()
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, sent)
     process.wait()
+    if sent == signal.SIGTERM:  # also the shell around the job was asked to end
+        text = (study.results / "logs/finetune/authors/tiny/original/none/seed0.log").read_text()
+        assert "stopped: asked to end by a signal (SIGTERM); a checkpoint of step " in text
     assert not (study.results / target).exists()
     done = study.snakemake(f"results/small/{target}")
     assert done.returncode == 0, done.stdout[-4000:]

@@ -57,6 +57,9 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+# A shell that is asked to end waits for its job, which writes a checkpoint first (pipeline_lib/stopping.py).
+shell.prefix("set -euo pipefail; trap : TERM; ")
+
 STARTED = time.time()
 TRACKERS = []  # what ends the experiment tracker, where the suite has one
 OUT = Path("results") / SUITE.suite

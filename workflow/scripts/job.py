@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def job(snakemake: Any) -> Iterator[None]:
     """Send stdout and stderr to the rule's log and end the process with status 1 on any error.
 
+    Asked to end by SIGTERM, it says what is kept and ends with status 143 (see pipeline_lib/stopping.py).
     One process at a time runs a job: what a killed snakemake left running is not started a second time.
     A machine without disk space or memory is told in a message, as a `UserError` is.
     """
@@ -27,6 +28,7 @@ def job(snakemake: Any) -> Iterator[None]:
     from pipeline_lib.faults import explained
     from pipeline_lib.joblog import JobLog, start_line
     from pipeline_lib.locking import only_one
+    from pipeline_lib.stopping import STATUS, Stopped, listen
 
     log = Path(snakemake.log[0])
     terminal = sys.stderr
@@ -42,7 +44,11 @@ def job(snakemake: Any) -> Iterator[None]:
             sys.exit(1)
         lines = sys.stdout = sys.stderr = JobLog(handle)
         try:
+            listen()
             yield
+        except Stopped as told:
+            _say(f"stopped: {told}", lines, terminal)
+            sys.exit(STATUS)
         except UserError as error:
             _say(f"error: {error}", lines, terminal)
             sys.exit(1)

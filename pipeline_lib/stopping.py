@@ -1,0 +1,51 @@
+"""A job that is asked to end (SIGTERM): it leaves at the next point from which it can be continued.
+
+SLURM sends the signal at a time limit, a preemption and `scancel`, and kills KillWait seconds later (30 by
+default). Where nothing is to be saved a job ends at once; a training loop is given the time to write a
+checkpoint of the step it has taken.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STATUS = 128 + signal.SIGTERM  # exit status of a job that was asked to end, as shells have it
+AGAIN = "the same command continues from there"
+
+
+class Stopped(Exception):
+    """The job was asked to end; the message says what is kept."""
+
+
+_asked = threading.Event()
+_waiting: list[None] = []  # one for each block of `deferred` that this process is in
+
+
+def listen() -> None:
+    """End this process by `Stopped` when it is asked to; for the main thread of a job's process."""
+    signal.signal(signal.SIGTERM, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    _asked.set()
+    if not _waiting:
+        raise Stopped(f"asked to end by a signal (SIGTERM); what is finished is kept, and {AGAIN}")
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, a request to end waits until the code asks for it with `asked`."""
+    _waiting.append(None)
+    try:
+        yield
+    finally:
+        _waiting.pop()
+
+
+def asked() -> bool:
+    """Whether this process was asked to end."""
+    return _asked.is_set()
