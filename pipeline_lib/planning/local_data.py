@@ -19,6 +19,7 @@ from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
 from pipeline_lib.errors import UserError
 from pipeline_lib.faults import explained
 from pipeline_lib.planning.traits import OBJECTIVES
+from pipeline_lib.tasks.loading import load_task
 
 if TYPE_CHECKING:
     from pipeline_lib.config.suite import Suite
@@ -64,7 +65,7 @@ def look_at_task(look: Look, suite: Suite, name: str) -> None:
     if count > MOST_RECORDS:
         look.unseen.append(f"the task {name}, which has about {count:,} records")
         return
-    loaded, task = look.attempt(where, f"the task {name}", settings.load)
+    loaded, task = look.attempt(where, f"the task {name}", load_task, settings)
     if not loaded:
         return
     before = len(look.faults)

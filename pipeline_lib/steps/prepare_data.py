@@ -13,6 +13,7 @@ from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import check_task
 from pipeline_lib.files import atomic_path, sha256, write_json
 from pipeline_lib.tasks import task_settings
+from pipeline_lib.tasks.loading import load_task
 
 
 def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
     forget set also stands in the retain set than its `max_overlap` allows (see data/overlap.py).
     """
     chosen = task_settings(settings)
-    task = chosen.load()
+    task = load_task(chosen)
     check_task(task)
     forget = task.splits["forget"]
     compared = ["retain", *([] if task.holdout is None else [task.holdout])]

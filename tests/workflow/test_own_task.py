@@ -15,8 +15,7 @@ from tests.workflow.study import Study
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", (REPO / "docs/tasks.md").read_text(), re.DOTALL)
-    return found
+    return re.findall(rf"```{language}\n(.*?)```", (REPO / "docs/tasks.md").read_text(), re.DOTALL)[-1]
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +56,22 @@ def test_its_settings_are_checked_like_any_others(study):
     assert "tasks.colours.n_thing: unknown key 'n_thing'; did you mean 'n_things'?" in done.stdout
     del study.variables["PIPELINE_TASKS"]
     assert "found 'colours'; allowed: " in study.snakemake("--dry-run").stdout
+
+
+def test_a_study_without_a_retrained_model_runs_to_its_report(tmp_path):
+    """An empty list of what `retrained` learns, where the settings say that there is none."""
+    own = tmp_path / "tasks"
+    (own / "colours").mkdir(parents=True)
+    code, count = re.subn(r'"retrained": \[[^\]]+\]', '"retrained": []', block("python"))
+    assert count == 1
+    answer = "    def has_retrained(self) -> bool:\n        return False\n\n    def load(self)"
+    (own / "colours" / "__init__.py").write_text(code.replace("    def load(self)", answer))
+    made = Study(tmp_path / "project", yaml.safe_load(block("yaml")))
+    made.variables = {"PIPELINE_TASKS": str(own)}
+    done = made.snakemake()
+    assert done.returncode == 0, done.stdout
+    results = made.folder / "results" / "colours"
+    assert "retrained" not in read_json(results / "data/colours/manifest.json")["finetune"]
+    table = (results / "tables/main.md").read_text()
+    assert "Not measured for this task: KS D, Forget quality log10 p." in table
+    assert (results / "report/index.html").is_file()

@@ -1,0 +1,62 @@
+"""The records of a task, held against what its settings say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pipeline_lib.data.splits import Task
+from pipeline_lib.errors import UserError
+from pipeline_lib.tasks.base import TaskSettings
+
+# Metrics that compare with `retrained`: no headline of a task that has none.
+NEED_RETRAINED = ("ks_statistic", "forget_quality", "privleak", "distance")
+
+
+def load_task(settings: TaskSettings) -> Task:
+    """Load the records; raises `UserError` where the task contradicts itself.
+
+    Whether there is a `retrained` is asked of the settings before anything is loaded, and of the task
+    afterwards. Where the settings say no, an empty list of splits that it learns means the same.
+    """
+    task = settings.load()
+    if not settings.has_retrained() and not task.finetune.get("retrained"):
+        task = replace(task, finetune={k: v for k, v in task.finetune.items() if k != "retrained"})
+    faults = list(_faults(task, settings.has_retrained()))
+    if faults:
+        raise UserError("the task contradicts itself: " + "; ".join(faults))
+    return task
+
+
+def _faults(task: Task, has_retrained: bool) -> Iterator[str]:
+    if "target" not in task.finetune:
+        yield "`finetune` names no splits for `target`; give a list, empty for the model as it is"
+    if has_retrained and "retrained" not in task.finetune:
+        yield (
+            "`has_retrained()` says that there is a `retrained`, and `finetune` names no splits for it; name "
+            "them, or let `has_retrained` return False"
+        )
+    if not has_retrained and "retrained" in task.finetune:
+        yield (
+            "`has_retrained()` says that there is no `retrained`, and `finetune` teaches it "
+            f"{', '.join(task.finetune['retrained'])}; leave that out, or let `has_retrained` return True"
+        )
+    named = {
+        **{f"finetune.{model}": names for model, names in task.finetune.items()},
+        "evaluate": task.evaluate,
+        "utility": task.utility,
+        "multiple_choice": task.multiple_choice,
+        "preference": list(task.preference),
+        "holdout": [] if task.holdout is None else [task.holdout],
+    }
+    for where, names in named.items():
+        if unknown := [name for name in names if name not in task.splits]:
+            yield f"`{where}` names {', '.join(unknown)}, and the splits are {', '.join(task.splits)}"
+    if missing := [name for name in ("forget", "retain") if name not in task.splits]:
+        yield f"`splits` lacks {' and '.join(missing)}"
+    if task.headline is None and not task.utility:
+        yield "neither `headline` nor `utility` says by what it is judged; give one of them"
+    if not has_retrained:
+        pairs = [pair for pairs in (task.headline or {}).values() for pair in pairs]
+        if wrong := sorted({metric for _, metric in pairs if metric.startswith(NEED_RETRAINED)}):
+            yield f"`headline` names {', '.join(wrong)}, which compares with a `retrained`, and there is none"
