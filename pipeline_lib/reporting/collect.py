@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics import METRICS
 from pipeline_lib.files import atomic_path, read_json, read_jsonl, run_again
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
 
+ROUNDING = 1e-9  # of numbers that were written to a file and read again
+DIVERGED = "diverged"  # the one row of a run that ended so; its value is a step
+_CURE = "Nothing that the study computes looks so: make the file again (snakemake --forcerun score collect)."
 _IDENTITY = ("task", "model", "method", "optimizer", "seed")
 
 
@@ -32,14 +36,14 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
             step = content.get("diverged_step")
             if not isinstance(step, int):
                 raise UserError(f"{path}: a diverged run must name its diverged_step, found {step!r}")
-            rows.append([*run, "run", "diverged", step, None, None, 1, False])
+            rows.append([*run, "run", DIVERGED, step, None, None, 1, False])
             continue
         metrics = content.get("metrics")
         if not isinstance(metrics, list) or not metrics:
             raise UserError(f"{path}: no metrics, though the run is `ok`. {run_again(path)}")
         seen = set()
-        for metric in metrics:
-            rows.append([*run, *_metric(metric, path)])
+        for number, metric in enumerate(metrics, start=1):
+            rows.append([*run, *_metric(metric, path, number)])
             name = (metric["split"], metric["metric"])
             if name in seen:
                 raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
@@ -98,6 +102,8 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
             expected = columns or METRIC_COLUMNS
             raise UserError(f"{path}: expected the columns {','.join(expected)}, found {','.join(head)}")
         columns = head
+        if head == METRIC_COLUMNS:
+            _check_lines(path, head, rows)
         for row in rows:
             task = row[head.index("task")]
             parts.setdefault(task, []).append([str(path), *row])
@@ -128,11 +134,11 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
         seen[run] = path
 
 
-def _metric(metric: Any, path: str) -> list[Any]:
+def _metric(metric: Any, path: str, number: int) -> list[Any]:
     if not isinstance(metric, dict):
         raise UserError(f"{path}: a metric must be a JSON object, found {metric!r}")
     split, name = _required(metric, "split", path), _required(metric, "metric", path)
-    where = f"{path}: {name} of split {split}"
+    where = f"{path}, metric {number}, {name} of split {split}"
     value = _number(metric.get("value"), "value", where)
     low, high = metric.get("ci_low"), metric.get("ci_high")
     if (low is None) != (high is None):
@@ -141,11 +147,65 @@ def _metric(metric: Any, path: str) -> list[Any]:
         _number(low, "ci_low", where)
         _number(high, "ci_high", where)
     n, direction = metric.get("n"), metric.get("higher_is_better")
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise UserError(f"{where}: n must be a whole number of at least 1, found {n!r}")
+    _check_possible(where, name, value, low, high)
     if direction not in (True, False, None):
         raise UserError(f"{where}: higher_is_better must be true, false or null, found {direction!r}")
     return [split, name, value, low, high, n, direction]
+
+
+def _check_possible(where: str, name: str, value: float, low: float | None, high: float | None) -> None:
+    """A number outside its own interval or its metric's range is a fault of ours, or of whoever edited it."""
+    if name not in METRICS:
+        raise UserError(f"{where}: no metric is called so (docs/metrics.md lists them). {_CURE}")
+    least, most = METRICS[name].range
+    for field, number in (("value", value), ("ci_low", low), ("ci_high", high)):
+        if number is not None and not _within(number, least, most):
+            raise UserError(
+                f"{where}: {field} must be from {least:g} to {most:g}, the metric's range, found {number!r}. "
+                f"{_CURE}"
+            )
+    if low is not None and high is not None and not _within(value, low, high):
+        raise UserError(
+            f"{where}: value {value!r} lies outside its own interval, {low!r} to {high!r}. {_CURE}"
+        )
+
+
+def _within(number: float, low: float, high: float) -> bool:
+    slack = ROUNDING * max(1.0, abs(number))
+    return low - slack <= number <= high + slack
+
+
+def _check_lines(path: Path, head: list[str], rows: list[list[str]]) -> None:
+    """The same of the lines of a task's metrics.csv, which may have been edited since."""
+    seen: dict[tuple[str, ...], int] = {}
+    for line, cells in enumerate(rows, start=2):
+        if len(cells) != len(head):
+            raise UserError(f"{path}, line {line}: expected {len(head)} cells, found {len(cells)}")
+        row = dict(zip(head, cells, strict=True))
+        where = f"{path}, line {line}, {row['metric']} of split {row['split']}"
+        key = tuple(row[name] for name in (*_IDENTITY, "split", "metric"))
+        if key in seen:
+            raise UserError(f"{where}: stands in line {seen[key]} too. {_CURE}")
+        seen[key] = line
+        value, low, high, n = (_read(row[name], name, where) for name in ("value", "ci_low", "ci_high", "n"))
+        if value is None or n is None or n < 1 or n != int(n) or (low is None) != (high is None):
+            raise UserError(
+                f"{where}: needs a value, n of at least 1, and both ends of an interval or none; found value "
+                f"{row['value']!r}, n {row['n']!r}, {row['ci_low']!r} to {row['ci_high']!r}. {_CURE}"
+            )
+        if row["metric"] != DIVERGED:
+            _check_possible(where, row["metric"], value, low, high)
+
+
+def _read(cell: str, name: str, where: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        return _number(float(cell), name, where)
+    except ValueError:
+        raise UserError(f"{where}: {name} must be a finite number, found {cell!r}. {_CURE}") from None
 
 
 def _number(value: Any, name: str, where: str) -> float:

@@ -233,6 +233,13 @@ def test_different_forget_questions_are_refused():
         score_run(run_rows(), reference, MANIFEST)
 
 
+def test_a_reference_with_more_questions_is_refused():
+    """Each of the model's questions is there, but `retrained` was asked one more: other data."""
+    reference = [*run_rows(), make_row("forget9", "forget")]
+    with pytest.raises(UserError, match=r"different forget questions \(4 and 5; 'forget9' is in one"):
+        score_run(run_rows(), reference, MANIFEST)
+
+
 def test_a_retrained_model_without_records_is_refused():
     with pytest.raises(UserError, match=r"`retrained` hold no forget question.*diverged"):
         score_run(run_rows(), [], MANIFEST)

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
+from pipeline_lib.evaluation.metrics import METRICS
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
 from pipeline_lib.sealing import write_sealed_jsonl
 
@@ -235,7 +236,9 @@ class Study:
         metrics = []
         for (split, metric, higher), drawn in values.items():
             value = self.numbers.get((method, optimizer, seed, split, metric), drawn)
-            interval = (None, None) if metric.startswith("forget_quality") else (value - 0.04, value + 0.03)
+            least, most = METRICS[metric].range
+            bare = metric.startswith("forget_quality")
+            interval = (None, None) if bare else (max(value - 0.04, least), min(value + 0.03, most))
             metrics.append(
                 {
                     "split": split,

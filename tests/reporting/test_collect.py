@@ -86,6 +86,12 @@ def test_a_malformed_file_is_refused(tmp_path: Path, change: dict[str, Any], mes
         ("ci_low", float("inf"), "ci_low must be a finite number"),
         ("ci_high", None, "an interval needs both ends"),
         ("n", 0, "n must be a whole number"),
+        ("n", True, "n must be a whole number"),
+        ("value", 0.31, "value 0.31 lies outside its own interval, 0.2 to 0.3"),
+        ("value", 0.19, r"a/metrics.json, metric 1, probability of split forget: value 0.19 lies outside"),
+        ("ci_high", 1.23, "ci_high must be from 0 to 1, the metric's range, found 1.23"),
+        ("ci_low", -0.055, "ci_low must be from 0 to 1"),
+        ("metric", "probabilty", "no metric is called so"),
         ("higher_is_better", "yes", "higher_is_better must be true, false or null"),
     ],
 )
@@ -96,6 +102,48 @@ def test_a_bad_number_is_refused(tmp_path: Path, field: str, value: Any, message
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         collect_metrics([path], tmp_path / "metrics.csv")
+
+
+def test_a_value_outside_the_range_without_an_interval_is_refused(tmp_path: Path) -> None:
+    path = _metrics(tmp_path / "a")
+    content = json.loads(path.read_text())
+    content["metrics"][0] |= {"value": 1.5, "ci_low": None, "ci_high": None}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="value must be from 0 to 1"):
+        collect_metrics([path], tmp_path / "metrics.csv")
+    content["metrics"][0] |= {"value": 1 + 1e-12}  # rounding
+    path.write_text(json.dumps(content))
+    collect_metrics([path], tmp_path / "metrics.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.25,0.2,0.3", "0.35,0.2,0.3", "line 2, probability of split forget: value 0.35 lies outside"),
+        ("0.25,0.2,0.3", "nan,0.2,0.3", "value must be a finite number, found nan"),
+        ("0.25,0.2,0.3", "x,0.2,0.3", "value must be a finite number, found 'x'"),
+        ("0.25,0.2,0.3", "1.5,,", "value must be from 0 to 1"),
+        ("0.25,0.2,0.3", ",0.2,0.3", "needs a value, n of at least 1"),
+        ("0.3,40", "0.3,0", "n '0'"),
+        ("0.2,0.3", "0.2,", "both ends of an interval or none"),
+    ],
+)
+def test_a_table_that_was_edited_is_not_merged(tmp_path: Path, old: str, new: str, message: str) -> None:
+    collect_metrics([_metrics(tmp_path / "a")], tmp_path / "part.csv")
+    text = (tmp_path / "part.csv").read_text()
+    assert old in text
+    (tmp_path / "part.csv").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        merge_tables([tmp_path / "part.csv"], tmp_path / "merged.csv")
+    assert not (tmp_path / "merged.csv").exists()
+
+
+def test_a_line_that_stands_twice_is_not_merged(tmp_path: Path) -> None:
+    collect_metrics([_metrics(tmp_path / "a")], tmp_path / "part.csv")
+    lines = (tmp_path / "part.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "part.csv").write_text("".join([*lines, lines[1]]))
+    with pytest.raises(UserError, match="line 3, probability of split forget: stands in line 2 too"):
+        merge_tables([tmp_path / "part.csv"], tmp_path / "merged.csv")
 
 
 def test_missing_and_double_files_are_refused(tmp_path: Path) -> None:

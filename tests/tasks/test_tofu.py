@@ -141,6 +141,15 @@ def test_held_out_authors_leave_the_retain_set(stand_in: Path) -> None:
     assert tofu.load(**HUB, folder=str(stand_in), forget="forget01").holdout is None
 
 
+def test_utility_is_what_is_retained_and_never_the_forget_set(stand_in: Path) -> None:
+    """Model Utility is over retain, real authors and world facts (arXiv 2401.06121, section 2.2.2)."""
+    for forget in ("forget01", "forget10"):
+        task = tofu.load(**HUB, folder=str(stand_in), forget=forget)
+        judged = "retain_eval" if "retain_eval" in task.splits else "retain"
+        assert task.utility == [judged, "real_authors", "world_facts"]
+        assert not {record.id for record in task.splits[judged]} & {r.id for r in task.splits["forget"]}
+
+
 def test_rows_are_joined_with_their_own_paraphrases(stand_in: Path) -> None:
     for split in ALL_SPLITS:
         files, _ = tofu.tofu_files(tofu.files_of(split), **HUB, folder=str(stand_in))

@@ -39,6 +39,15 @@ def number(value: Any, where: str, low: float = -math.inf, high: float = math.in
     return float(value)
 
 
+def is_missing(value: Any) -> bool:
+    """Null or NaN, by itself or anywhere in a list or an object: a row that was not measured."""
+    if isinstance(value, dict):
+        return any(map(is_missing, value.values()))
+    if isinstance(value, list):
+        return any(map(is_missing, value))
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def loss(value: Any, where: str) -> float:
     """A mean negative log-likelihood per token, in nats; a rounding error below 0 counts as 0."""
     return max(0.0, number(value, where, -1e-4, LARGEST_LOSS))

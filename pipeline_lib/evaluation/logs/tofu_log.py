@@ -7,8 +7,9 @@ text counts as one token here. The definitions are those of evaluation/metrics; 
 Range and direction of each number: see its file there.
 Traps: the logs of two forget sets of different size hold different questions. The repository's code compares
 them all the same, and so does `compare`, but it counts how many questions both hold and warns; `matched`
-tests on those alone. The field `truth_ratio` of a log is 1 / R. A log may hold fewer rows than its forget set
-(the published ones stop at 300), and p depends on that number.
+tests on those alone. A row with a null or NaN in any field was not measured: the pair of right and wrong
+answers is left out and counted under `dropped`. The field `truth_ratio` of a log is 1 / R. A log may hold
+fewer rows than its forget set (the published ones stop at 300), and p depends on that number.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Part:
     paraphrase: list[float]
     wrong: list[list[float]]
     rouge_l_recall: list[float]
+    dropped: int = 0  # rows of the file that hold null or NaN
 
     def log_ratios(self, variant: Variant) -> list[float]:
         """log R of each row."""
@@ -63,7 +65,7 @@ TofuLog = dict[str, Part]
 
 
 def read_tofu_log(path: Path | str) -> TofuLog:
-    """The four parts of a log, checked: nothing missing, nothing empty, every number finite."""
+    """The four parts of a log, checked: no field missing, nothing empty, no number that is infinite."""
     content = checks.read_object(path, EXPECTED)
     missing = [file for file in PARTS.values() if file not in content]
     if missing:
@@ -88,6 +90,11 @@ def _part(content: Any, where: str) -> Part:
         if not row.isdigit():
             raise UserError(f"{where}: expected rows named by their index, found {row!r}")
 
+    indices = rows
+    rows = [row for row in rows if not any(checks.is_missing(content[name][row]) for name in names)]
+    if not rows:
+        raise UserError(f"{where}: every row holds null or NaN: the model was not measured")
+
     def at(field: str, row: str) -> str:
         return f"{where}, {field} of row {row}"
 
@@ -98,6 +105,7 @@ def _part(content: Any, where: str) -> Part:
         paraphrase=[checks.loss(paraphrase[row], at("avg_paraphrased_loss", row)) for row in rows],
         wrong=[checks.losses(wrong[row], at("average_perturb_loss", row)) for row in rows],
         rouge_l_recall=[checks.number(rouge[row], at("rougeL_recall", row), 0, 1) for row in rows],
+        dropped=len(indices) - len(rows),
     )
 
 
@@ -187,6 +195,15 @@ def compare(
             "retrained": _three_parts(FORGET, second, variant),
         },
     }
+    dropped = {
+        side: {name: part.dropped for name, part in log.items() if part.dropped}
+        for side, log in (("unlearned", unlearned), ("retrained", retrained))
+    }
+    warnings = [] if same else [_warning(counts, matched)]
+    if any(dropped.values()):
+        result["dropped"] = dropped
+        lost = [f"{n} of {name} ({side})" for side, parts in dropped.items() for name, n in parts.items()]
+        warnings.append(f"rows that hold null or NaN are left out: {', '.join(lost)}")
     if not paired:
         result["matched_questions"] = _test(*on_both) if pairs else None
     if equal_n is not None:
@@ -205,7 +222,7 @@ def compare(
             "rejected": at_n.rejected,
             "subsamples": at_n.subsamples,
         }
-    return result, [] if same else [_warning(counts, matched)]
+    return result, warnings
 
 
 def _test(unlearned: list[float], retrained: list[float]) -> dict[str, Any]:

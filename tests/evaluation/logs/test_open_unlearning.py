@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import ks_2samp
 
 from pipeline_lib.errors import UserError
@@ -262,9 +263,10 @@ def entry(**row: Any) -> dict[str, Any]:
         ({}, "found an object with nothing"),
         ({"a": "text"}, "found an object with a"),
         ({"a": 1.0, "b": {"agg_value": 1.0}}, "found an object with a, b"),
-        ({"a": float("nan")}, "a: nan is not a finite number"),
+        ({"a": float("inf")}, "a: inf is not a finite number"),
         ({"forget_Q_A_Prob": {"agg_value": 1.0}}, "has no `value_by_index`"),
-        (entry(avg_loss=float("nan")), "forget_Q_A_Prob, row 7, avg_loss: nan is not"),
+        (entry(avg_loss=float("inf")), "forget_Q_A_Prob, row 7, avg_loss: inf is not"),
+        (entry(avg_loss=float("nan")), "no row has a value"),
         (entry(prob=1.0), "row 7, avg_loss: expected a number, found NoneType"),
         (entry(avg_loss=None), "no row has a value"),
     ],
@@ -280,3 +282,56 @@ def test_rows_that_do_not_fit_together(tmp_path):
     path = save(Path(tmp_path) / "TOFU_EVAL.json", logs)
     with pytest.raises(UserError, match="ra_Q_A_Prob has 4 rows and ra_Q_A_PERT_Prob 3; row '3' is in one"):
         recompute(read_log(path))
+
+
+@pytest.mark.parametrize(
+    "missing", [None, {"prob": None, "avg_loss": None}, {"prob": 0.5, "avg_loss": float("nan")}]
+)
+def test_a_null_row_drops_the_pair_as_theirs_does(tmp_path, missing):
+    """Theirs leaves an index out where the right or the wrong answers are None; means are over the others."""
+    logs, _ = export(records(), MANIFEST)
+    whole = recompute(read_log(save(tmp_path / "whole.json", logs)))["metrics"]
+    for name, index in (("forget_Q_A_PARA_Prob", "0"), ("forget_Q_A_PERT_Prob", "1"), ("ra_Q_A_Prob", "2")):
+        logs[name]["value_by_index"][index] = missing
+    logs["mia_loss"]["forget"]["value_by_index"]["3"] = {"score": None}
+    logs["forget_Q_A_Prob"]["agg_value"] = float("nan")  # their mean over a row of NaN
+    partly = recompute(read_log(save(tmp_path / "partly.json", logs)))["metrics"]
+    rows = [row for row in records() if row["split"] == "forget"]
+    kept = [
+        forget_score(
+            log_truth_ratio(
+                row["paraphrase_nll"],
+                row["paraphrase_tokens"],
+                row["distractor_nll"],
+                row["distractor_tokens"],
+            )
+        )
+        for row in rows[2:]
+    ]
+    ratio = partly["forget_truth_ratio"]
+    assert ratio["ours"] == pytest.approx(sum(kept) / len(kept))
+    assert (ratio["n"], ratio["dropped"]) == (len(rows) - 2, 2)
+    assert (partly["ra_Q_A_Prob"]["n"], partly["ra_Q_A_Prob"]["dropped"]) == (
+        whole["ra_Q_A_Prob"]["n"] - 1,
+        1,
+    )
+    assert partly["mia_loss"]["dropped"] == 1 and partly["mia_loss"]["n"] == len(rows) - 1
+    assert partly["forget_Q_A_Prob"]["theirs"] is None
+    assert not any("dropped" in metric for metric in whole.values())
+
+
+def test_an_answer_that_their_rouge_has_no_words_for_is_left_out(tmp_path):
+    """Theirs would give 0 to the right answer; an accent is split as theirs splits it."""
+    rows = records()
+    for row in rows:
+        if row["split"] == "forget":
+            row |= {"answer": "Она родилась в Туле", "generation": "Она родилась в Туле"}
+    logs, left_out = export(rows, MANIFEST)
+    assert "forget_Q_A_ROUGE" not in logs
+    assert any(text.startswith("forget_Q_A_ROUGE: it has no words") for text in left_out)
+    for row in rows:
+        if row["split"] == "forget":
+            row |= {"answer": "Née à Sète", "generation": "ne"}
+    logs, _ = export(rows, MANIFEST)
+    theirs = RougeScorer(["rougeL"], use_stemmer=True).score("Née à Sète", "ne")["rougeL"].recall
+    assert logs["forget_Q_A_ROUGE"]["agg_value"] == theirs

@@ -133,18 +133,18 @@ def broken(change: str, value: Any, field: str = "avg_gt_loss", part: str = RETA
         (broken("part", {}, part=FORGET), "eval_log_forget.json: has no field `avg_gt_loss`"),
         (broken("field", {}), "the field `avg_gt_loss` is empty"),
         (broken("field", {"0": 1.0}), "avg_gt_loss has 1 rows and avg_paraphrased_loss 2; row '1' is in one"),
-        (broken("row", float("nan")), "avg_gt_loss of row 1: nan is not a finite number"),
         (broken("row", float("inf")), "avg_gt_loss of row 1: inf is not a finite number"),
         (broken("row", -1.0), "avg_gt_loss of row 1: expected a number from"),
-        (broken("row", None), "avg_gt_loss of row 1: expected a number, found NoneType"),
+        (broken("row", "1.0"), "avg_gt_loss of row 1: expected a number, found str"),
+        (broken("field", {"0": None, "1": float("nan")}), "every row holds null or NaN"),
         (broken("row", 1.5, "rougeL_recall"), "rougeL_recall of row 1: expected a number from 0 to 1"),
         (
             broken("row", [], "average_perturb_loss"),
             "average_perturb_loss of row 1: expected the losses of at",
         ),
         (
-            broken("row", [1.0, float("nan")], "average_perturb_loss"),
-            "average_perturb_loss of row 1, wrong answer 2: nan is not a finite number",
+            broken("row", [1.0, float("inf")], "average_perturb_loss"),
+            "average_perturb_loss of row 1, wrong answer 2: inf is not a finite number",
         ),
         (broken("row", ["a"], "generated_text"), "generated_text of row 1: expected the texts"),
     ],
@@ -165,3 +165,27 @@ def test_a_row_without_an_index_and_a_file_that_cannot_be_read(tmp_path):
         read_tofu_log(tmp_path / "no.json")
     with pytest.raises(UserError, match=r"cannot be read \(Is a directory"):
         read_tofu_log(tmp_path)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize("field", ["avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss"])
+def test_a_row_of_null_or_nan_drops_its_pair_and_is_counted(tmp_path, missing, field):
+    """Row 0 of the retain part, ROUGE 1, is left out of all three of its numbers; row 1 has ROUGE 0."""
+    content = tofu_log(30)
+    content[RETAIN][field]["0"] = [0.5, missing] if field == "average_perturb_loss" else missing
+    content[FORGET][field]["7"] = missing
+    whole, partly = read(tmp_path, tofu_log(30)), read(tmp_path, content)
+    assert summary(partly)["Retain ROUGE"] == 0.0
+    assert summary(partly)["Retain Truth Ratio"] == pytest.approx(1 - 0.25 * np.exp(-0.0005))
+    result, warnings = compare(partly, whole)
+    left = [ratio for i, ratio in enumerate(whole["Forget"].log_ratios("geometric")) if i != 7]
+    assert partly["Forget"].log_ratios("geometric") == left
+    assert result["n"] == {"unlearned": 29, "retrained": 30}
+    assert result["ks_statistic"] == pytest.approx(
+        ks_2samp(left, whole["Forget"].log_ratios("geometric")).statistic
+    )
+    assert result["dropped"] == {"unlearned": {"Retain": 1, "Forget": 1}, "retrained": {}}
+    assert warnings[-1] == (
+        "rows that hold null or NaN are left out: 1 of Retain (unlearned), 1 of Forget (unlearned)"
+    )
+    assert "dropped" not in compare(whole, whole)[0]

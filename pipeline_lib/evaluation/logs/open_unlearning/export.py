@@ -35,6 +35,7 @@ from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.model_utility import harmonic_mean
 from pipeline_lib.evaluation.metrics.rouge import rouge_recall, rouge_recall_and_f1
 from pipeline_lib.files import write_json
+from pipeline_lib.words import letters_of
 
 PREFIXES = {"retain_eval": "retain", "real_authors": "ra", "world_facts": "wf"}
 EPSILON = 1e-10  # theirs, added to denominators
@@ -127,10 +128,12 @@ def write_export(logs: dict[str, Entry], folder: Path | str) -> list[Path]:
 def _question_entries(prefix: str, rows: list[Row], choice: bool, left_out: list[str]) -> dict[str, Entry]:
     """What is asked of the questions of one split."""
     logs = {f"{prefix}_Q_A_Prob": entry(rows, lambda row: _likely(mean_loss(row, "answer")), "prob")}
-    if all("generation" in row for row in rows):
-        logs[f"{prefix}_Q_A_ROUGE"] = entry(rows, _rouge, "rougeL_recall")
-    else:
+    if not all("generation" in row for row in rows):
         left_out.append(f"{prefix}_Q_A_ROUGE: the split was not answered")
+    elif not all(_has_its_words(field(row, "answer")) for row in rows):
+        left_out.append(f"{prefix}_Q_A_ROUGE: it has no words for an answer that is not in Latin letters")
+    else:
+        logs[f"{prefix}_Q_A_ROUGE"] = entry(rows, _rouge, "rougeL_recall")
     if not all(field(row, "distractor_nll") for row in rows):
         left_out.append(f"{prefix}: a record without wrong answers has no truth ratio")
         return logs
@@ -171,11 +174,18 @@ def _ratio(right: float, wrong: list[float]) -> float:
     return exp(-fmean(wrong)) / (exp(-right) + EPSILON)
 
 
+def _has_its_words(answer: str) -> bool:
+    """Can rouge-score's own words, a-z and 0-9, tell a right answer from a wrong one?"""
+    letters = letters_of(answer)
+    latin = letters["latin"] >= letters["other"] + letters["spaceless"]
+    return latin and rouge_recall(answer, answer, words="rouge-score") > 0
+
+
 def _rouge(row: Row) -> Entry:
     generation, answer = row["generation"].strip(), field(row, "answer").strip()
-    recall, f1 = rouge_recall_and_f1(generation, answer)
+    recall, f1 = rouge_recall_and_f1(generation, answer, words="rouge-score")
     return {
-        "rouge1_recall": rouge_recall(generation, answer, "rouge1"),
+        "rouge1_recall": rouge_recall(generation, answer, "rouge1", "rouge-score"),
         "rougeL_f1": f1,
         "rougeL_recall": recall,
         "input": field(row, "prompt"),

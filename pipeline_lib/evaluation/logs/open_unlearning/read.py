@@ -1,4 +1,9 @@
-"""OpenUnlearning's logs, read and recomputed in this project's definitions (differences: __init__.py)."""
+"""OpenUnlearning's logs, read and recomputed in this project's definitions (differences: __init__.py).
+
+A row that is null, or holds null or NaN, was not measured there (no token to judge, a loss that overflowed).
+Its code leaves such rows out of every mean, and a pair of right and wrong answers where either is one; so do
+we, and `dropped` says how many.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +57,11 @@ def _is_number(value: Any) -> bool:
 def _named(entry: Any, where: str) -> Any:
     """The entry, with its place in words for errors; its number is checked."""
     value = entry["agg_value"] if isinstance(entry, dict) else entry
-    if value is not None:
+    if checks.is_missing(value):  # NaN: their mean over a row of NaN
+        value = None
+    else:
         checks.number(value, f"{where}, agg_value" if isinstance(entry, dict) else where)
-    return {**entry, "where": where} if isinstance(entry, dict) else entry
+    return {**entry, "agg_value": value, "where": where} if isinstance(entry, dict) else value
 
 
 def recompute(log: Log, retrained: Log | None = None) -> Result:
@@ -91,7 +98,7 @@ def _ours(name: str, log: Log, retrained: Log | None) -> Result | None:
 
 
 def _rows(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """value_by_index of an entry; rows without a value (no token to judge) are left out, as theirs are."""
+    """value_by_index of an entry, with the rows that were not measured."""
     where = entry["where"]
     values = entry.get("value_by_index")
     if not isinstance(values, dict) or not values:
@@ -99,14 +106,31 @@ def _rows(entry: Mapping[str, Any]) -> dict[str, Any]:
     for key, row in values.items():
         if row is not None and not isinstance(row, dict):
             raise UserError(f"{where}, row {key}: expected an object of values, found {row!r}")
-    return {key: row for key, row in values.items() if row and None not in row.values()}
+    return values
+
+
+def _measured(*entries: Mapping[str, Any]) -> tuple[list[tuple[str, list[dict[str, Any]]]], int]:
+    """(index, its row in each entry) where all of them have a value, and how many were dropped."""
+    found = [_rows(entry) for entry in entries]
+    kept = [
+        (key, [rows[key] for rows in found])
+        for key in found[0]
+        if not any(checks.is_missing(rows[key]) or not rows[key] for rows in found)
+    ]
+    if not kept:
+        raise UserError(f"{entries[0]['where']}: no row has a value")
+    return kept, len(found[0]) - len(kept)
+
+
+def _counted(result: Result, *dropped: int) -> Result:
+    """The result, with the number of rows that were left out, where there is any."""
+    return {**result, "dropped": sum(dropped)} if any(dropped) else result
 
 
 def _mean(entry: Mapping[str, Any], value: Callable[[dict[str, Any], str], float]) -> Result:
-    found = [value(row, f"{entry['where']}, row {key}") for key, row in _rows(entry).items()]
-    if not found:
-        raise UserError(f"{entry['where']}: no row has a value")
-    return {"ours": fmean(found), "n": len(found)}
+    rows, dropped = _measured(entry)
+    found = [value(row, f"{entry['where']}, row {key}") for key, (row,) in rows]
+    return _counted({"ours": fmean(found), "n": len(found)}, dropped)
 
 
 def _loss_list(row: Mapping[str, Any], where: str) -> list[float]:
@@ -121,7 +145,7 @@ def _probability(row: Mapping[str, Any], where: str) -> float:
 
 
 def _rouge(row: Mapping[str, Any], where: str) -> float:
-    """From the texts where the log has them: the same package and the same form."""
+    """From the texts where the log has them, in words that follow the true answer's script."""
     texts = row.get("generation"), row.get("ground_truth")
     if isinstance(texts[0], str) and isinstance(texts[1], str):
         return rouge_recall(texts[0], texts[1])
@@ -141,17 +165,20 @@ def _right(log: Log, prefix: str) -> str:
     return f"{prefix}_Q_A_Prob" if options else f"{prefix}_Q_A_PARA_Prob"
 
 
-def _pairs(log: Log, right: str, prefix: str) -> list[tuple[float, list[float]]] | None:
-    """(loss of the true answer, losses of the wrong ones) of each row; None if the log has not both."""
+def _pairs(log: Log, right: str, prefix: str) -> tuple[list[tuple[float, list[float]]], int] | None:
+    """(loss of the true answer, losses of the wrong ones) of each row, and how many pairs were dropped.
+
+    None if the log has not both.
+    """
     wrong = f"{prefix}_Q_A_PERT_Prob"
     if right not in log or wrong not in log:
         return None
-    both = _rows(log[right]), _rows(log[wrong])
-    checks.same_keys({right: both[0], wrong: both[1]}, log[right]["where"])
+    checks.same_keys({right: _rows(log[right]), wrong: _rows(log[wrong])}, log[right]["where"])
+    rows, dropped = _measured(log[right], log[wrong])
     return [
-        (_loss_list(row, f"{right}, row {key}")[0], _loss_list(both[1][key], f"{wrong}, row {key}"))
-        for key, row in both[0].items()
-    ]
+        (_loss_list(first, f"{right}, row {key}")[0], _loss_list(second, f"{wrong}, row {key}"))
+        for key, (first, second) in rows
+    ], dropped
 
 
 def _share(right: float, wrong: list[float]) -> float:
@@ -179,9 +206,10 @@ def _of_both(name: str, log: Log) -> Result | None:
 
 
 def _mean_of_pairs(
-    pairs: list[tuple[float, list[float]]], value: Callable[[float, list[float]], float]
+    found: tuple[list[tuple[float, list[float]]], int], value: Callable[[float, list[float]], float]
 ) -> Result:
-    return {"ours": fmean(value(*pair) for pair in pairs), "n": len(pairs)}
+    pairs, dropped = found
+    return _counted({"ours": fmean(value(*pair) for pair in pairs), "n": len(pairs)}, dropped)
 
 
 def _log_of_stored(row: Mapping[str, Any], where: str) -> float:
@@ -204,10 +232,11 @@ def _model_utility(entries: Log) -> Result | None:
             parts.append(part)
     if not parts:
         return None
-    return {
+    result = {
         "ours": float(harmonic_mean([part["ours"] for part in parts])),
         "n": sum(part["n"] for part in parts) // 3,
     }
+    return _counted(result, *(part.get("dropped", 0) for part in parts))
 
 
 def _forget_quality(log: Log, retrained: Log) -> Result:
@@ -219,37 +248,43 @@ def _forget_quality(log: Log, retrained: Log) -> Result:
     right = _right(log, "forget")
     pairs = _pairs(log, right, "forget"), _pairs(retrained, right, "forget")
     if pairs[0] and pairs[1]:
-        test = forget_quality(*([_log_ratio(*pair) for pair in both] for both in (pairs[0], pairs[1])))
+        dropped = [lost for _, lost in (pairs[0], pairs[1])]
+        test = forget_quality(*([_log_ratio(*pair) for pair in both] for both, _ in (pairs[0], pairs[1])))
     else:
-        test = forget_quality(_stored_ratios(log), _stored_ratios(retrained))
-    return {
+        (first, lost), (second, lost_there) = _stored_ratios(log), _stored_ratios(retrained)
+        dropped, test = [lost, lost_there], forget_quality(first, second)
+    result = {
         "ours": test.p_value,
         "n": test.n_unlearned,
         "n_retrained": test.n_retrained,
         "log10": test.log10_p_value,
         "ks_statistic": test.ks_statistic,
     }
+    return _counted(result, *dropped)
 
 
-def _stored_ratios(log: Log) -> list[float]:
+def _stored_ratios(log: Log) -> tuple[list[float], int]:
+    """The ratios of each row, and how many rows have none."""
     entry = log.get("forget_truth_ratio")
     if not isinstance(entry, dict):
         raise UserError(
             "forget quality needs the `forget_truth_ratio` of single examples, which one of the logs lacks: "
             "give the TOFU_EVAL.json of both models, not a summary"
         )
-    return [_score(row, f"{entry['where']}, row {key}") for key, row in _rows(entry).items()]
+    rows, dropped = _measured(entry)
+    return [_score(row, f"{entry['where']}, row {key}") for key, (row,) in rows], dropped
 
 
 def _auc_of(entry: Mapping[str, Any]) -> Result | None:
     if not all(isinstance(entry.get(name), dict) for name in ("forget", "holdout")):
         return None
-    scores = []
+    scores, lost = [], []
     for name in ("forget", "holdout"):
         where = f"{entry['where']}, {name}"
-        part = {**entry[name], "where": where}
-        scores.append([_score(row, f"{where}, row {key}") for key, row in _rows(part).items()])
-    return {"ours": auc_of_losses(*scores), "n": len(scores[0]), "n_holdout": len(scores[1])}
+        rows, dropped = _measured({**entry[name], "where": where})
+        scores.append([_score(row, f"{where}, row {key}") for key, (row,) in rows])
+        lost.append(dropped)
+    return _counted({"ours": auc_of_losses(*scores), "n": len(scores[0]), "n_holdout": len(scores[1])}, *lost)
 
 
 def _privleak(log: Log, retrained: Log) -> Result | None:
@@ -259,7 +294,7 @@ def _privleak(log: Log, retrained: Log) -> Result | None:
         return None
     n = found[0]["n"]
     value = privleak(found[0]["ours"], found[1]["ours"], n * found[0]["n_holdout"])
-    return {"ours": float(value), "n": n}
+    return _counted({"ours": float(value), "n": n}, *(auc.get("dropped", 0) for auc in found if auc))
 
 
 _AGAINST_RETRAINED = {"forget_quality": _forget_quality, "privleak": _privleak}
