@@ -10,6 +10,7 @@ from typing import Any
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.metrics import METRICS
 from pipeline_lib.files import atomic_path, read_json, read_jsonl, run_again
+from pipeline_lib.made_of import Made, check_alike, made_of
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
 
@@ -28,6 +29,10 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
     """
     contents = {str(path): read_json(path) for path in paths}
     _check_runs(contents, "metrics.json")
+    check_alike(
+        Made(_run(content), content.get("made_of") or {}, _training_of(Path(path)), Path(path))
+        for path, content in contents.items()
+    )
     rows: list[list[Any]] = []
     for path in sorted(contents, key=lambda path: _place(contents[path])):
         content = contents[path]
@@ -58,6 +63,10 @@ def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> N
     """
     contents = {str(folder): read_json(Path(folder) / "run.json") for folder in training_dirs}
     _check_runs(contents, "run.json")
+    check_alike(
+        Made(_run(content), made_of(content), Path(folder) / "run.json")
+        for folder, content in contents.items()
+    )
     rows = []
     for folder in sorted(contents, key=lambda folder: _place(contents[folder])):
         content, where = contents[folder], f"{folder}/run.json"
@@ -132,6 +141,18 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
         if run in seen:
             raise UserError(f"{path} and {seen[run]} are both about the run {'/'.join(map(str, run))}")
         seen[run] = path
+
+
+def _run(content: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(content[name] for name in _IDENTITY)
+
+
+def _training_of(path: Path) -> Path:
+    """The run.json of a run whose metrics.json is at `path`, where they lie as in a study."""
+    parts = path.parts
+    if parts[-7:-6] != ("evaluations",):
+        return path
+    return Path(*parts[:-7], "training", *parts[-6:-1], "run.json")
 
 
 def _metric(metric: Any, path: str, number: int) -> list[Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def run_facts(
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "git_commit": COMMIT,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

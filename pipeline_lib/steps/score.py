@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline_lib.evaluation.score import score_all
 from pipeline_lib.files import read_object, write_json
+from pipeline_lib.made_of import made_of
+from pipeline_lib.provenance import source_hash
 from pipeline_lib.sealing import sealed_jsonl, sealed_object
 
 
@@ -55,6 +57,7 @@ def run(
         out_path,
         {
             **identity,
+            "made_of": {**made_of(info), "scored_by": source_hash(__name__)},
             "status": info["status"],
             "diverged_step": info["diverged_step"],
             "metrics": metrics,

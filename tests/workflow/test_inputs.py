@@ -104,6 +104,13 @@ def test_the_files_beside_the_weights_count(study, name):
     assert jobs(study) == {"finetune/own/base", "finetune/authors/base"}
 
 
+def test_the_cure_of_a_mixed_report_makes_a_run_again(study):
+    """Reports name the run.json of what they cannot average (tests/test_made_of.py)."""
+    named = f"results/small/training/own/base/{RUN}/run.json"
+    planned = {log for _, log in study.planned(*TARGETS, "--forcerun", named)}
+    assert planned == {f"finetune/own/base/{RUN}.log"}
+
+
 def test_benchmark_questions_edited_in_place_are_asked_again_and_train_nothing(study):
     edit(study.folder / "questions/commonsense/arc_easy_test.jsonl", "number 2", "number 5")
     assert jobs(study) == {"standard_benchmarks/authors/tiny"}
