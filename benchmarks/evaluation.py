@@ -3,7 +3,8 @@
 One run, one model, the same questions, limits and metrics: probability of the answer, of its paraphrase and
 of the wrong answers, truth ratio, ROUGE-L of the greedy answer, extraction strength. Each way runs in a
 process of its own on one thread; CPU seconds do not count imports and loading. The model has learned the
-questions, so that its answers end. Definitions: see tofu_ways/__init__.py.
+questions, so that its answers end. Definitions: see tofu_ways/__init__.py. Every peer is imported and set up
+once before anything is measured, and each row is printed when it is there.
 
     python benchmarks/evaluation.py                                   # generated data, a small model
     python benchmarks/evaluation.py --model FOLDER --data TOFU_FOLDER --peer OPEN_UNLEARNING --peer SOUL
@@ -15,8 +16,9 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,19 +74,37 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, help="default: 5e-5, or 3e-3 for the small model")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    case = _prepared(arguments)
-    peers = {"tofu": [], "soul": []}
+    peers: dict[str, list[Path]] = {"tofu": [], "soul": []}
     for peer in arguments.peer:
         kind = "tofu" if openunlearning.is_checkout(peer) else "soul" if soul.is_checkout(peer) else None
         if kind is None:
             parser.error(f"{peer}: neither a checkout of OpenUnlearning nor of the SOUL paper's code")
         peers[kind].append(peer.resolve())
+    if missing := _missing(arguments, peers):
+        parser.error("nothing is measured before all of this is there:\n  " + "\n  ".join(missing))
+    case, failed = _prepared(arguments), False
     for definition in ("tofu", "soul"):
         ways: list[tuple[str, tuple[str, Any]]] = [("ours", ("ours", ours.VARIANTS[0]))]
         ways += [(f"ours, {variant}", ("ours", variant)) for variant in ours.VARIANTS[1:]]
         ways += [("plain, one at a time", ("plain", None))]
         ways += [(peer.name, ("peer", peer)) for peer in peers[definition]]
-        _table(definition, [(name, _alone(case, definition, way)) for name, way in ways], arguments.records)
+        measured = ((name, _alone(_measured, case.resolve(), definition, way)) for name, way in ways)
+        failed |= _table(definition, measured, arguments.records)
+    if failed:
+        raise SystemExit(1)
+
+
+def _missing(arguments: argparse.Namespace, peers: dict[str, list[Path]]) -> list[str]:
+    """What the model, the data or a peer lacks; each peer is set up once, in a process of its own."""
+    data = arguments.data and arguments.data / "forget10_perturbed.json"
+    places = {"--data": data, "--model": arguments.model and arguments.model / "config.json"}
+    lines = [f"{option}: no file {path}" for option, path in places.items() if path and not path.is_file()]
+    records = generate(n_authors=1)[0][:1]
+    for definition, folders in peers.items():
+        for folder in folders:
+            found = _alone(_runs, records, definition, ("peer", folder))
+            lines += [f"--peer {folder}: {found}"] if isinstance(found, Failure) else []
+    return lines
 
 
 def _records(arguments: argparse.Namespace) -> list[Record]:
@@ -135,10 +155,38 @@ def _prepared(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def _alone(case: Path, definition: str, way: tuple[str, Any]) -> dict[str, Any]:
-    """Values, CPU seconds and peak memory of one way, in a new process."""
+class Failure(str):
+    """Why a way does not run."""
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function gives in a new process, or a `Failure`: the code of others may do anything."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (case.resolve(), definition, way))
+        return pool.apply(_guarded, (function, arguments))
+
+
+def _guarded(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    try:
+        return function(*arguments)
+    except ModuleNotFoundError as error:
+        return Failure(f"needs the module {error.name}, which is not installed for {sys.executable}")
+    except (Exception, SystemExit) as error:
+        return Failure(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _set_up(records: list[Record], definition: str, way: tuple[str, Any]) -> Callable[[Any, Any], Any]:
+    """The evaluation of a way, with everything that it needs imported."""
+    kind, argument = way
+    if kind == "ours":
+        return ours.prepare(records, definition, argument)
+    if kind == "plain":
+        return plain.prepare(records, definition)
+    return (openunlearning if definition == "tofu" else soul).prepare(records, argument)
+
+
+def _runs(records: list[Record], definition: str, way: tuple[str, Any]) -> None:
+    """Sets up and throws away; a function cannot travel between processes."""
+    _set_up(records, definition, way)
 
 
 def _measured(case: Path, definition: str, way: tuple[str, Any]) -> dict[str, Any]:
@@ -146,13 +194,7 @@ def _measured(case: Path, definition: str, way: tuple[str, Any]) -> dict[str, An
     records = read_records(case / "records.jsonl")
     model, tokenizer, _, _ = load_model_folder(case / "model")
     model.eval()
-    kind, argument = way
-    if kind == "ours":
-        evaluate = ours.prepare(records, definition, argument)
-    elif kind == "plain":
-        evaluate = plain.prepare(records, definition)
-    else:
-        evaluate = (openunlearning if definition == "tofu" else soul).prepare(records, argument)
+    evaluate = _set_up(records, definition, way)
     with torch.no_grad():
         model(input_ids=torch.tensor([[1, 2, 3]]))  # what is set up once is not counted
     started, wall = time.process_time(), time.perf_counter()
@@ -165,24 +207,43 @@ def _measured(case: Path, definition: str, way: tuple[str, Any]) -> dict[str, An
     }
 
 
-def _table(definition: str, results: Sequence[tuple[str, dict[str, Any]]], records: int) -> None:
-    """One line a way; differences are the largest of any value, held against ours."""
-    first = results[0][1]
-    names = [name for name in first["values"] if name not in ("answers", "ended")]
-    ended = first["values"]["ended"]
-    print(f"\n{definition} definition, {records} questions; {sum(ended)} of our {len(ended)} answers ended")
-    header = f"{'way':<40}{'CPU s/question':>15}{'x ours':>8}{'peak MiB':>10}{'same text':>11}"
-    print(header + "".join(f"{'d ' + name:>19}" for name in names))
+def _table(definition: str, results: Iterable[tuple[str, Any]], records: int) -> bool:
+    """One line a way, printed when its result comes; whether one of them failed.
+
+    Differences are the largest of any value, held against the first way, ours.
+    """
+    first: dict[str, Any] = {}
+    failed = False
     for name, result in results:
+        if isinstance(result, Failure):
+            print(f"{name:<40} failed: {result}", flush=True)
+            failed = True
+            continue
+        if not first:
+            first = result
+            _head(definition, first["values"], records)
         values = result["values"]
-        texts = zip(values["answers"], first["values"]["answers"], strict=True)
+        first_answers = first["values"]["answers"]
+        texts = zip(values["answers"], first_answers, strict=True)
         same = sum(text.strip() == other.strip() for text, other in texts)
         line = f"{name:<40}{result['cpu'] / records:>15.3f}{result['cpu'] / first['cpu']:>8.2f}"
-        line += f"{result['peak']:>10.0f}{f'{same}/{len(ended)}':>11}"
-        for key in names:
+        line += f"{result['peak']:>10.0f}{f'{same}/{len(first_answers)}':>11}"
+        for key in _names(first["values"]):
             pairs = zip(values[key], first["values"][key], strict=True)
             line += f"{max(abs(a - b) for a, b in pairs):>19.1e}"
         print(line, flush=True)
+    return failed
+
+
+def _head(definition: str, values: dict[str, Any], records: int) -> None:
+    ended = values["ended"]
+    print(f"\n{definition} definition, {records} questions; {sum(ended)} of our {len(ended)} answers ended")
+    header = f"{'way':<40}{'CPU s/question':>15}{'x ours':>8}{'peak MiB':>10}{'same text':>11}"
+    print(header + "".join(f"{'d ' + name:>19}" for name in _names(values)), flush=True)
+
+
+def _names(values: dict[str, Any]) -> list[str]:
+    return [name for name in values if name not in ("answers", "ended")]
 
 
 if __name__ == "__main__":

@@ -116,8 +116,8 @@ def _foreign_parents(made: list[Made]) -> list[Found]:
     found = []
     for run in made:
         parent, original = run.facts.get("parent"), originals.get((run.key[0], run.key[1], run.key[4]))
-        now = original and original.facts.get("weights")
-        if parent and now and parent != now:
+        now = None if original is None else original.facts.get("weights")
+        if original is not None and parent and now and parent != now:
             line = f"{run.name}: unlearned from weights {parent[:12]}, but {original.name} has {now[:12]}"
             found.append((line, run, False))
     return found
