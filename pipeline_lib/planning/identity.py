@@ -21,14 +21,15 @@ from pipeline_lib.data.toxicity_prompts import stand_in
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.benchmarks.readers import files_at_hand
 from pipeline_lib.models.hub import local_copy
+from pipeline_lib.models.weights import weight_files
 from pipeline_lib.planning.shape import cached_folder
 
-# What transformers and we read of a model's folder. Logs, pickles and checkpoints beside it do not count.
+# What transformers and we read of a model's folder beside its weights. Logs, pickles, checkpoints and weights
+# that the index does not name do not count.
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
     "adapter_config.json",
-    "*.safetensors",
     "*.safetensors.index.json",
     "*.model",
     "tokenizer*",
@@ -124,9 +125,17 @@ def _files_at(written: str, inside: list[str]) -> Files:
     if inside:
         return {name: path / name for name in inside}
     if any((path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")):
-        names = {file.relative_to(path) for pattern in MODEL_FILES for file in path.glob(pattern)}
-        return {name.as_posix(): path / name for name in names if (path / name).is_file()}
+        return _of_model(path)
     return {Path(file).relative_to(path).as_posix(): Path(file) for file in _visible(path)}
+
+
+def _of_model(folder: Path) -> Files:
+    try:
+        weights = weight_files(folder)
+    except UserError:  # a shard is missing: the job says so
+        weights = list(folder.glob("*.safetensors"))
+    others = [file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file for file in (*weights, *others)}
 
 
 def _visible(folder: Path) -> Iterator[str]:

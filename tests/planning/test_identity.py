@@ -48,9 +48,15 @@ def test_only_the_named_files_of_a_folder_count():
 def test_of_a_model_folder_what_a_loader_reads_counts():
     loaded = {"config.json", "model-1.safetensors", "model.safetensors.index.json", "tokenizer.json"}
     loaded |= {"tokenizer.model", "chat_template.jinja", "additional_chat_templates/rag.jinja"}
-    others = ("README.md", "pytorch_model.bin", "checkpoint-5/model.safetensors", "results.json", "run.json")
+    others = ["README.md", "pytorch_model.bin", "checkpoint-5/model.safetensors", "results.json", "run.json"]
+    others += ["consolidated.safetensors"]  # of another loader
     make(*(f"weights/{name}" for name in (*loaded, *others)))
-    assert files_of(block("models", {"source": "folder", "path": "weights"})) == {"path": loaded}
+    index = {"weight_map": {"a": "model-1.safetensors"}}
+    Path("weights/model.safetensors.index.json").write_text(json.dumps(index))
+    model = block("models", {"source": "folder", "path": "weights"})
+    assert files_of(model) == {"path": loaded}
+    Path("weights/model-1.safetensors").unlink()  # is for the job to say, and counts as a change
+    assert files_of(model) == {"path": loaded - {"model-1.safetensors"} | {"consolidated.safetensors"}}
 
 
 def test_a_copy_stands_in_for_the_hub_and_the_hub_has_its_revision(monkeypatch):
