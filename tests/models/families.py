@@ -93,15 +93,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 CONTROL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
-def family_config(name: str, vocabulary: int) -> Any:
+def family_config(name: str, vocabulary: int, **changes: Any) -> Any:
     """The configuration of one of `FAMILIES`, with the control tokens of tests/tiny.py."""
     kind, sizes = FAMILIES[name]
-    return getattr(t, kind)(**{"vocab_size": vocabulary, **CONTROL, **sizes})
+    return getattr(t, kind)(**{"vocab_size": vocabulary, **CONTROL, **sizes, **changes})
 
 
-def family_model(name: str, vocabulary: int, dtype: torch.dtype = torch.float32) -> Any:
+def family_model(name: str, vocabulary: int, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """Weights far from uniform, the same each time, with the attention that the product chooses."""
-    config = family_config(name, vocabulary)
+    config = family_config(name, vocabulary, **changes)
     generator = torch.Generator().manual_seed(0)
     model: Any = t.AutoModelForCausalLM.from_config(
         config, dtype=dtype, attn_implementation=attention_of(config)

@@ -6,17 +6,25 @@ Weights are random and far from uniform; windows and caps are small enough to ma
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import pipeline_lib
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
 from pipeline_lib.evaluation.generation import generate
 from pipeline_lib.evaluation.scoring import score_groups
 from pipeline_lib.models.adapters import attach, detach
-from pipeline_lib.models.forward import answer_logits, check_selected_logits, over_vocabulary, summed_nll
+from pipeline_lib.models.forward import (
+    answer_logits,
+    check_selected_logits,
+    context_length,
+    over_vocabulary,
+    summed_nll,
+)
 from pipeline_lib.models.head import OwnHead, output_head
 from pipeline_lib.objectives.distributions import CEU
 from pipeline_lib.objectives.rmu import RMU
@@ -199,3 +207,32 @@ def test_rmu_finds_the_layers_and_what_leads_out_of_their_mlp(name: str) -> None
     assert trained and all(".1." in key for key in trained)
     found = gradients(model, rmu(model, batch, batch).total)
     assert set(trained) <= set(found)
+
+
+@pytest.mark.parametrize("name", ["gpt neo", "mpt", "codegen"])
+def test_answers_of_many_lengths_stay_within_tables_of_positions(name: str) -> None:
+    """A short prompt with a long answer does not wait behind a long prompt until the table is over."""
+    sizes = FAMILIES[name][1]
+    context = next(key for key in ("max_position_embeddings", "n_positions", "max_seq_len") if key in sizes)
+    model = family_model(name, VOCABULARY, **{context: 48})
+    assert context_length(model) == 48
+    texts, limits = [prompts()[3][:40], prompts()[2]], [8, 39]
+    options = {"end_id": VOCABULARY, "pad_id": PAD, "max_tokens_per_batch": 4096}
+    together = generate(model, texts, max_new_tokens=limits, **options)
+    alone = [
+        generate(model, [text], max_new_tokens=n, **options)[0] for text, n in zip(texts, limits, strict=True)
+    ]
+    assert together == alone and [len(answer.tokens) for answer in together] == limits
+
+
+def test_logits_come_from_the_head_alone() -> None:
+    """What reads an output embedding itself would miss a cap or a scale."""
+    package = Path(pipeline_lib.__file__).parent
+    parts = ("objectives", "evaluation", "training", "curvature", "influence", "attacks", "steps")
+    named = {
+        str(file.relative_to(package))
+        for part in parts
+        for file in (package / part).rglob("*.py")
+        if "get_output_embeddings" in file.read_text(encoding="utf-8")
+    }
+    assert named == {"influence/ekfac.py"}  # to tell which layer it is

@@ -166,7 +166,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(change, interrupted, origi
 
 
 def test_a_checkpoint_of_other_code_is_left_alone(interrupted, original, data, monkeypatch, capfd):
-    monkeypatch.setattr(unlearning, "source_hash", lambda module: "edited")
+    monkeypatch.setattr(unlearning, "CODE", "edited")
     run_unlearn(interrupted, data, original, "GradDiff", "signum")
     assert "checkpoint of other settings" in capfd.readouterr().err
 
