@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_jsonl
+from pipeline_lib.redaction import listed
 
 Row = tuple[str, int]  # text, 1 if positive
 
@@ -91,7 +92,7 @@ def labelled_rows(kind: str, rows: Iterable[dict[str, Any]], origin: str) -> Lab
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{origin}, row {number}: not a row of {kind} ({type(error).__name__}: {error}); "
-                f"its fields are {', '.join(row)}"
+                f"its fields are {listed(row, 20)}"
             ) from None
         for text, label in pairs:
             found.texts.append(text)

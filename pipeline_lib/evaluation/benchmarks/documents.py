@@ -162,4 +162,4 @@ def wikitext_pages(text: str) -> list[str]:
 
 def wikitext_of_lines(rows: Sequence[Row]) -> str:
     """The raw file again from the hub's rows, one line each, in which a blank line has lost its space."""
-    return "".join(row["text"] or " \n" for row in rows)
+    return "".join(row.get("text") or " \n" for row in rows)

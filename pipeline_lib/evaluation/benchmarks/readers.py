@@ -14,6 +14,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluation.benchmarks.documents import Document, wikitext_of_lines, wikitext_pages
 from pipeline_lib.evaluation.benchmarks.prompts import Choices, Passage
 from pipeline_lib.evaluation.benchmarks.tasks import Task, benchmark
+from pipeline_lib.redaction import listed
 
 MOST_SHOTS = 5  # example questions of an MMLU subject
 
@@ -98,7 +99,7 @@ def _documents(
         except KeyError as error:
             raise UserError(
                 f"{path}, row {number + 1}: no field {error} as benchmark {name} needs; it has "
-                f"{', '.join(row)}. docs/benchmarks.md shows the format."
+                f"{listed(row, 20)}. docs/benchmarks.md shows the format."
             ) from None
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path}, row {number + 1}: {error}") from None

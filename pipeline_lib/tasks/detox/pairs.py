@@ -21,6 +21,7 @@ from typing import Any
 
 from pipeline_lib.data.table_files import Row, read_table
 from pipeline_lib.errors import UserError
+from pipeline_lib.redaction import listed
 
 HUB_FIELDS = ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
 PAIR_FIELDS = ("less_safe_response", "safer_response")
@@ -109,7 +110,7 @@ def _pair(row: dict[str, Any], number: int, where: str) -> Pair | str:
     else:
         raise UserError(
             f"{where}: expected `prompt` with {', '.join(HUB_FIELDS)} (the hub's rows) or with "
-            f"{' and '.join(PAIR_FIELDS)}; found {', '.join(map(str, row)) or 'nothing'}"
+            f"{' and '.join(PAIR_FIELDS)}; found {listed(row, 20) or 'nothing'}"
         )
     prompt = _text(row, "prompt", where)
     if safe[0] == safe[1]:
