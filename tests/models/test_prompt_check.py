@@ -102,6 +102,13 @@ def spaced():
     return tokenizer
 
 
+def test_a_tokenizer_whose_bytes_are_special_tokens_passes() -> None:
+    tokenizer = copy.deepcopy(metaspace())
+    tokenizer.add_special_tokens({"extra_special_tokens": [f"<0x{byte:02X}>" for byte in range(256)]})
+    assert tokenizer.decode(tokenizer.encode("<7>"), skip_special_tokens=True) != "<7>"
+    check_prompt(tokenizer, PLAIN, rows=len(tokenizer))
+
+
 @pytest.mark.parametrize("make", [byte_level, lambda: byte_level(bos=True), metaspace, spaced])
 def test_tokenizers_of_every_kind_pass(make) -> None:
     tokenizer = make()
