@@ -36,6 +36,7 @@ from pipeline_lib.planning import (
     check_access,
     check_fits,
     check_inputs,
+    check_same_study,
     finished,
     pairs_of_targets,
     plan_text,
@@ -292,6 +293,7 @@ def look_at_inputs():
     targets = [] if CALL is None else CALL.targets
     pairs = pairs_of_targets(SUITE, targets) if targets else None
     try:
+        check_same_study(SUITE, OUT)
         unseen = check_inputs(SUITE, finished(OUT), pairs)
     except UserError as error:
         raise WorkflowError(str(error)) from None
