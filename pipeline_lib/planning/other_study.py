@@ -34,8 +34,8 @@ def check_same_study(suite: Suite, out: Path) -> None:
         told = "\n".join(lines)
         raise UserError(
             f"{out} belongs to another study, which has the same name:\n{told}\n"
-            f"Give this suite a name of its own (`suite: {suite.suite}-2`), or keep the other's results under "
-            f"another name first (mv {out} {out}-before)."
+            f"Give this suite a name of its own (`suite: {suite.suite}-2`), or keep the other's results "
+            f"under another name first (mv {out} {out}-before)."
         )
 
 

@@ -159,6 +159,12 @@ def _time_left(report: Report) -> Iterator[str]:
         yield f"Nothing is left to do. The report: {report.out / 'report/index.html'}"
         return
     unknown = f", and {left.unknown} jobs of which nothing is known yet" if left.unknown else ""
+    if not left.known:
+        yield (
+            f"Work left: not known yet; from what is done, about {duration(left.work / left.doubt)} to "
+            f"{duration(left.work * left.doubt)}, one job after the other{unknown}."
+        )
+        return
     line = f"Work left: about {duration(left.work)}, one job after the other{unknown}."
     if left.seconds is not None and left.at_a_time is not None:
         line += (
@@ -205,7 +211,8 @@ def as_values(report: Report) -> dict[str, Any]:
             if state.log is not None
         ],
         "diverged": [state.job.title for state in report.of(DIVERGED)],
-        "work_left": left.work,
+        "work_left": left.work if left.known else None,
+        "work_left_between": [left.work / left.doubt, left.work * left.doubt],
         "jobs_at_a_time": left.at_a_time,
         "seconds_left": left.seconds,
         "jobs_of_unknown_length": left.unknown,
