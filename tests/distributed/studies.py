@@ -89,7 +89,8 @@ def all_of(root: Path, data: Path, parent: Path, device: str) -> None:
 
 def facts(root: Path) -> dict[str, Any]:
     """run.json without what the clock or the number of processes decides."""
-    changing = {"train_time_s", "wall_time_s", "peak_memory_mb", "processes", "weights_sha256", "git_commit"}
+    changing = {"train_time_s", "wall_time_s", "peak_memory_mb", "processes", "weights_sha256"}
+    changing |= {"git_commit", "made_at"}
     return {
         key: value for key, value in read_json(root / "model" / "run.json").items() if key not in changing
     }

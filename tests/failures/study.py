@@ -21,7 +21,7 @@ from tests.failures import children
 from tests.steps.study import TASK, run_evaluate, run_finetune, run_unlearn
 
 TIMED = {
-    *("train_time_s", "wall_time_s", "peak_memory_mb", "git_commit"),  # of run.json
+    *("train_time_s", "wall_time_s", "peak_memory_mb", "git_commit", "made_at"),  # of run.json
     *("tokens_per_s", "memory_mb", "elapsed_s", "curvature_s"),  # of steps.jsonl
 }
 SAMPLES = {"n": 2, "splits": ["forget"], "temperature": 1.0, "top_p": 1.0}

@@ -62,7 +62,7 @@ def test_kill_9_and_again_gives_the_bytes_of_an_undisturbed_run(original, data, 
     assert "starting over" not in capfd.readouterr().err
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     one, other = read_json(again / "run.json"), read_json(whole / "run.json")
-    timed = {"train_time_s", "wall_time_s", "peak_memory_mb"}
+    timed = {"train_time_s", "wall_time_s", "peak_memory_mb", "made_at"}
     assert {k: v for k, v in one.items() if k not in timed} == {
         k: v for k, v in other.items() if k not in timed
     }
