@@ -149,7 +149,8 @@ class PromptFormat:
         """Tokens of prefix and answer as plain text, then the end token: the model learns to stop.
 
         In a chat that is the token which ends the assistant's turn; white space that the template puts after
-        it is not learned.
+        it is not learned. After a template they are those of the whole text: a tokenizer that puts a space
+        before every text (Llama 2) puts none between the two.
         """
         added = tokenizer.added_tokens_decoder
         unmarked = [
@@ -157,7 +158,8 @@ class PromptFormat:
             for token in sorted(answer_ends(tokenizer, self))
             if token in added and not added[token].special
         ]
-        return [*plain_tokens(tokenizer, self.answer_prefix + answer, unmarked), end_id(tokenizer, self)]
+        text, inside = self.answer_prefix + answer, self.kind == "template"
+        return [*plain_tokens(tokenizer, text, unmarked, inside), end_id(tokenizer, self)]
 
     def decode_answer(self, tokenizer, ids: Sequence[int]) -> str:
         """Text of generated tokens up to the first end token, without `answer_prefix` and control tokens."""

@@ -143,3 +143,17 @@ def test_hidden_tokens_go_with_their_rows():
         whole = {example.index: example for example in examples}[int(piece.index[0])]
         kept = [place not in whole.hidden for place in range(len(whole.tokens))]
         assert piece.visible[0, : len(kept)].tolist() == [int(k) for k in kept]
+
+
+@pytest.mark.parametrize("prompt_format", [LLAMA, OTHER], ids=["llama", "other"])
+def test_prompt_and_answer_are_the_tokens_of_the_whole_text(tokenizer, prompt_format):
+    """This tokenizer puts a space before every text, as Llama 2's does; none may come between the two."""
+    for place in (0, 1):
+        asked = record(place)
+        tokens = prompt_format.encode_prompt(tokenizer, asked.prompt)
+        tokens += prompt_format.encode_answer(tokenizer, asked.answer)
+        assert tokens == [*next(c for c in SOUL["cases"] if _is(c, prompt_format, place))["read"], 2]
+
+
+def _is(case, prompt_format, place):
+    return case["record"] == place and case["llama"] == (prompt_format is LLAMA)

@@ -65,9 +65,10 @@ def test_the_last_token_of_the_prompt_is_scored_and_no_end_token(subject, rows):
         found = row["as_released"]
 
         def scored(prompt, answer):
-            before = [tokenizer.bos_token_id, *tokens_of(tokenizer, f"[INST] {prompt} [\\INST]")]
-            after = tokens_of(tokenizer, " " + answer)
-            return nll(model, [*before, *after], len(before) - 1)
+            text = f"[INST] {prompt} [\\INST]"
+            before = [tokenizer.bos_token_id, *tokens_of(tokenizer, text)]
+            whole = [tokenizer.bos_token_id, *tokens_of(tokenizer, f"{text} {answer}")]
+            return nll(model, whole, len(before) - 1)
 
         asked = [record.paraphrased_answer, *record.distractors]
         expected = [scored(record.paraphrased_prompt, text) for text in asked]
