@@ -20,8 +20,8 @@ class _Pairs(TwoTerms):
 
     l_i: SUMMED NLL of the answer to forget, l'_i of the alternative that one step draws for it, in nats;
     ref: under the model before unlearning, two numbers an example, so no second model is kept. The mean
-    is over the examples of the step. The factor 2 / beta is that of NPO and of TOFU's code (Rafailov et
-    al. have none); without alternatives L would be NPO.
+    is over the examples of the step. The factor 2 / beta is that of NPO and of OpenUnlearning (Rafailov et
+    al. and TOFU's code have none); without alternatives L would be NPO.
     """
 
     beta: float
