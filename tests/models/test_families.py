@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
 import pipeline_lib
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
@@ -168,7 +169,7 @@ def test_a_model_whose_numbers_depend_on_the_batch_is_refused() -> None:
     model = family_model("llama", VOCABULARY)
     check_selected_logits(model)
     model.model.norm = torch.nn.Sequential(model.model.norm, Leaking())
-    with pytest.raises(ValueError, match=r"beside padding on the right.*depend on the batch"):
+    with pytest.raises(ValueError, match=r"beside padding on the right.*depend on how they"):
         check_selected_logits(model)
 
 
@@ -236,3 +237,11 @@ def test_logits_come_from_the_head_alone() -> None:
         if "get_output_embeddings" in file.read_text(encoding="utf-8")
     }
     assert named == {"influence/ekfac.py"}  # to tell which layer it is
+
+
+def test_a_model_without_a_cache_is_refused() -> None:
+    """The first GPT reads every token again; asked for one more token alone, it would forget the others."""
+    config = OpenAIGPTConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(ValueError, match="does not run as a decoder and an output embedding do"):
+        check_selected_logits(model)
