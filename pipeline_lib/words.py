@@ -105,6 +105,12 @@ def _kind(char: str) -> str:
     return "latin" if unicodedata.name(char, "").startswith("LATIN ") else "other"
 
 
+def is_latin(text: str) -> bool:
+    """Are most of its letters Latin? So also for a text without letters."""
+    counts = letters_of(text)
+    return counts["latin"] >= counts["spaceless"] + counts["other"]
+
+
 def is_chinese(text: str) -> bool:
     """Are all its letters of scripts without spaces Chinese characters?"""
     letters = [char for char in unicodedata.normalize("NFKC", text) if _kind(char) == "spaceless"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.evaluation.metrics.definition import Need
-from pipeline_lib.words import has_spaces_between_words, letters_of, words
+from pipeline_lib.words import has_spaces_between_words, is_latin, words
 
 Row = dict[str, Any]
 
@@ -55,8 +55,7 @@ def _asked_and_answered(row: Row) -> str:
 
 
 def _latin(row: Row) -> bool:
-    letters = letters_of(_asked_and_answered(row))
-    return letters["latin"] >= letters["spaceless"] + letters["other"]
+    return is_latin(_asked_and_answered(row))
 
 
 def _english(rows: Sequence[Row]) -> bool:

@@ -31,10 +31,11 @@ Words of ROUGE follow from the script of the true answer, so that the answers of
 scale. All its letters and digits are ASCII: rouge-score's own words (a-z and 0-9, stemmed), so that numbers
 of English texts are those of other projects. Any others: words of Unicode (ASCII ones stemmed as before),
 each character of scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese); symbols
-alone: each character. `unicode_answers` counts the answers of the latter two kinds, and a split may hold all
-kinds: the Unicode words of an ASCII text are rouge-score's, so that they share a scale. What is counted by
-words elsewhere (repetition, unknown words, longest match, extraction rate, refusals, empty answers) has the
-words of `pipeline_lib/words.py`, the same for every text.
+alone: each character. Where fewer than one in five answers of a split hold a Latin letter with an accent
+(names in English), they keep rouge-score's words. `unicode_answers` counts the answers of the latter two
+kinds, and a split may hold all kinds: the Unicode words of an ASCII text are rouge-score's, so that they
+share a scale. What is counted by words elsewhere (repetition, unknown words, longest match, extraction rate,
+refusals, empty answers) has the words of `pipeline_lib/words.py`, the same for every text.
 
 Intervals are 95 %, by bootstrap over groups (members and non-members independently of each other). There is
 none where nothing varies over the resamples: one record, one group, or the same value in all of them; and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluation.metrics.rouge import tokenizers_of
 from pipeline_lib.evaluation.metrics.sampled.bounds import leak_probability_bound, mean_bound, sd_bound
 from pipeline_lib.evaluation.metrics.sampled.leakage import leakage, leaks
 from pipeline_lib.evaluation.scores.rows import Row, reference_of, where
@@ -22,7 +23,11 @@ def sampled_values(rows: list[Row]) -> dict[str, list[float]]:
                 f"{where(row)} has {expected} samples, but says of {len(row['samples_ended'])} whether they "
                 "ended. Run the evaluation of this model again."
             )
-    values = [leakage(row["samples"], reference_of(row)) for row in rows]
+    references = [reference_of(row) for row in rows]
+    values = [
+        leakage(row["samples"], text, words)
+        for row, text, words in zip(rows, references, tokenizers_of(references), strict=True)
+    ]
     leaked = [leaks(found) for found in values]
     return {
         "sampled_leakage_mean": [float(found.mean()) for found in values],

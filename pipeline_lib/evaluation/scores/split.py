@@ -27,7 +27,7 @@ from pipeline_lib.evaluation.metrics.perplexity import bits, nll_per_unit, perpl
 from pipeline_lib.evaluation.metrics.probability import normalised_probability, probability
 from pipeline_lib.evaluation.metrics.refusal import is_refusal
 from pipeline_lib.evaluation.metrics.repetition import seq_rep
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall_and_f1, tokenizer_of
+from pipeline_lib.evaluation.metrics.rouge import Kind, rouge_recall_and_f1, tokenizers_of
 from pipeline_lib.evaluation.metrics.safe_preference import prefers_safe
 from pipeline_lib.evaluation.metrics.truth_ratio import (
     Variant,
@@ -119,7 +119,7 @@ def score_split(
         add("safe_preference", lambda row: prefers_safe(*answer_of(row), *distractors_of(row)))
     answered = in_all(rows, "generation")
     if answered:
-        pairs = [rouge_recall_and_f1(row["generation"], reference_of(row)) for row in rows]
+        pairs = _rouge(rows, "rougeL")
         lists["rouge_l_recall"], lists["rouge_l_f1"] = (list(column) for column in zip(*pairs, strict=True))
     if unmet("truth_ratio", "split", rows) is None:
         aggregate = forget_score if name == FORGET_SPLIT else truth_score
@@ -175,10 +175,16 @@ def _need_distractors(name: str, rows: list[Row], key: str, what: str) -> None:
             )
 
 
+def _rouge(rows: list[Row], kind: Kind) -> list[tuple[float, float]]:
+    """(recall, F1) of each greedy answer."""
+    references = [reference_of(row) for row in rows]
+    chosen = zip(rows, references, tokenizers_of(references), strict=True)
+    return [rouge_recall_and_f1(row["generation"], text, kind, words) for row, text, words in chosen]
+
+
 def _wording(rows: list[Row]) -> dict[str, list[float]]:
     """ROUGE-1 and BLEU of each greedy answer; of running text what it repeats word for word."""
-    pairs = [rouge_recall_and_f1(row["generation"], reference_of(row), "rouge1") for row in rows]
-    recall, f1 = zip(*pairs, strict=True)
+    recall, f1 = zip(*_rouge(rows, "rouge1"), strict=True)
     bleu = [sentence_bleu(row["generation"], reference_of(row)) for row in rows]
     values = {"rouge_1_recall": list(recall), "rouge_1_f1": list(f1), "bleu": bleu}
     if in_all(rows, "reference"):  # running text
@@ -218,7 +224,7 @@ def corpus_rows(split: Split) -> list[Row]:
     results = []
     if in_all(rows, "generation"):
         results.append(_corpus_bleu(split))
-        further = sum(tokenizer_of(reference_of(row)) != "rouge-score" for row in rows)
+        further = sum(name != "rouge-score" for name in tokenizers_of([reference_of(row) for row in rows]))
         if further:
             results.append(plain_row(split.name, "unicode_answers", further, n))
     answers = [row["answer"] for row in rows]

@@ -11,7 +11,7 @@ from pipeline_lib.evaluation.metrics.bleu import corpus_bleu, sentence_bleu
 from pipeline_lib.evaluation.metrics.bleu import tokenizer_of as bleu_tokenizer
 from pipeline_lib.evaluation.metrics.extraction_rate import is_extracted
 from pipeline_lib.evaluation.metrics.longest_match import longest_match
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall_and_f1, tokenizer_of
+from pipeline_lib.evaluation.metrics.rouge import rouge_recall_and_f1, tokenizer_of, tokenizers_of
 from pipeline_lib.evaluation.score import score_all
 from pipeline_lib.words import pieces, words
 from tests.evaluation.conftest import make_row
@@ -199,3 +199,20 @@ def test_an_embedder_that_sees_no_difference_judges_nothing() -> None:
     found = {row["metric"]: row for row in metrics}["answer_accuracy"]
     assert (found["value"], found["n"]) == (1.0, 1)
     assert [row["not_measured"] for row in lacking if row["metric"] == "answer_accuracy"] == [1]
+
+
+def test_a_few_accents_in_an_english_split_keep_the_packages_words() -> None:
+    """As in TOFU's published numbers: one name in six answers; in a split of French each word is whole."""
+    english = ["She was born in Leeds."] * 5
+    assert set(tokenizers_of([*english, "Carlos Ruiz Zafón"])) == {"rouge-score"}
+    assert tokenizers_of([*english[:4], "Née à Sète"])[-1] == "unicode"  # one in five
+    assert tokenizers_of([*english, "Она"])[-1] == "unicode"
+    assert tokenizers_of([*english, "Ö"])[-1] == "unicode"  # the package has no word for it
+    rows = [make_row(f"r{i}", "forget", f"g{i}", answer=text) for i, text in enumerate([*english, "Zafón"])]
+    rows[-1]["generation"] = "zaf"
+    found = {row["metric"]: row for row in score_all(rows, None, MANIFEST)[0]}
+    theirs = RougeScorer(["rougeL"], use_stemmer=True).score("Zafón", "zaf")["rougeL"].recall
+    assert theirs == 0.5
+    assert "unicode_answers" not in found
+    others = rouge_recall_and_f1(rows[0]["generation"], english[0])[0]
+    assert found["rouge_l_recall"]["value"] == pytest.approx((5 * others + theirs) / 6)

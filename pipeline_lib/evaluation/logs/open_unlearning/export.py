@@ -35,7 +35,7 @@ from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.model_utility import harmonic_mean
 from pipeline_lib.evaluation.metrics.rouge import rouge_recall, rouge_recall_and_f1
 from pipeline_lib.files import write_json
-from pipeline_lib.words import letters_of
+from pipeline_lib.words import is_latin
 
 PREFIXES = {"retain_eval": "retain", "real_authors": "ra", "world_facts": "wf"}
 EPSILON = 1e-10  # theirs, added to denominators
@@ -176,9 +176,7 @@ def _ratio(right: float, wrong: list[float]) -> float:
 
 def _has_its_words(answer: str) -> bool:
     """Can rouge-score's own words, a-z and 0-9, tell a right answer from a wrong one?"""
-    letters = letters_of(answer)
-    latin = letters["latin"] >= letters["other"] + letters["spaceless"]
-    return latin and rouge_recall(answer, answer, words="rouge-score") > 0
+    return is_latin(answer) and rouge_recall(answer, answer, words="rouge-score") > 0
 
 
 def _rouge(row: Row) -> Entry:

@@ -20,7 +20,7 @@ from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
 from pipeline_lib.evaluation.metrics.membership.privleak import privleak
 from pipeline_lib.evaluation.metrics.model_utility import harmonic_mean
 from pipeline_lib.evaluation.metrics.probability import normalised_probability, probability
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall
+from pipeline_lib.evaluation.metrics.rouge import rouge_recall, tokenizers_of
 from pipeline_lib.evaluation.metrics.truth_ratio import forget_score, log_truth_ratio, truth_score
 
 EXPECTED = "a TOFU_EVAL.json or TOFU_SUMMARY.json of OpenUnlearning"
@@ -91,6 +91,8 @@ def _ours(name: str, log: Log, retrained: Log | None) -> Result | None:
         return None if retrained is None else _AGAINST_RETRAINED[name](log, retrained)
     if name == "model_utility":
         return _model_utility(log)
+    if name.endswith("_ROUGE"):
+        return _rouge(log[name])
     for ending, value in _OF_ONE_ROW.items():
         if name.endswith(ending):
             return _mean(log[name], value)
@@ -144,19 +146,26 @@ def _probability(row: Mapping[str, Any], where: str) -> float:
     return fmean(probability(x, 1) for x in _loss_list(row, where))
 
 
-def _rouge(row: Mapping[str, Any], where: str) -> float:
-    """From the texts where the log has them, in words that follow the true answer's script."""
-    texts = row.get("generation"), row.get("ground_truth")
-    if isinstance(texts[0], str) and isinstance(texts[1], str):
-        return rouge_recall(texts[0], texts[1])
-    return checks.number(row.get("rougeL_recall"), f"{where}, rougeL_recall", 0, 1)
+def _rouge(entry: Mapping[str, Any]) -> Result:
+    """From the texts where the log has them, in words that follow the true answers' scripts."""
+    rows, dropped = _measured(entry)
+    values = []
+    truths = [row.get("ground_truth") for _, (row,) in rows]
+    chosen = tokenizers_of([text if isinstance(text, str) else "" for text in truths])
+    for (key, (row,)), truth, words in zip(rows, truths, chosen, strict=True):
+        if isinstance(row.get("generation"), str) and isinstance(truth, str):
+            values.append(rouge_recall(row["generation"], truth, words=words))
+        else:
+            where = f"{entry['where']}, row {key}, rougeL_recall"
+            values.append(checks.number(row.get("rougeL_recall"), where, 0, 1))
+    return _counted({"ours": fmean(values), "n": len(values)}, dropped)
 
 
 def _score(row: Mapping[str, Any], where: str) -> float:
     return checks.number(row.get("score"), f"{where}, score")
 
 
-_OF_ONE_ROW = {"_ROUGE": _rouge, "_Prob": _probability, "exact_memorization": _score}
+_OF_ONE_ROW = {"_Prob": _probability, "exact_memorization": _score}
 
 
 def _right(log: Log, prefix: str) -> str:

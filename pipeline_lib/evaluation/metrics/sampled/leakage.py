@@ -15,16 +15,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall
+from pipeline_lib.evaluation.metrics.rouge import Words, rouge_recall
 
 LEAK = 0.5
 
 
-def leakage(samples: Sequence[str], answer: str) -> np.ndarray:
-    """Leakage of each sample, (n,). Equal samples are compared once."""
+def leakage(samples: Sequence[str], answer: str, words: Words | None = None) -> np.ndarray:
+    """Leakage of each sample, (n,); `words` as for ROUGE. Equal samples are compared once."""
     if not samples:
         raise ValueError("needs at least one sample")
-    scores = {text: rouge_recall(text, answer) for text in dict.fromkeys(samples)}
+    scores = {text: rouge_recall(text, answer, words=words) for text in dict.fromkeys(samples)}
     return np.array([scores[text] for text in samples])
 
 
