@@ -123,9 +123,3 @@ def test_other_times_other_files_and_another_place_run_nothing(study):
     (study.folder / "base").rename(study.folder / "elsewhere")
     study.variables["BASE"] = "elsewhere"
     assert jobs(study) == set()
-
-
-def test_what_is_not_here_any_more_reruns_nothing(study):
-    for name in ("own", "base", "questions"):
-        (study.folder / name).rename(study.folder / f"no-{name}")
-    assert jobs(study) == set()
