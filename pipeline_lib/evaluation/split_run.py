@@ -13,6 +13,7 @@ it adds are paraphrases, wrong answers and whole questions, which running text h
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -71,34 +72,43 @@ class SplitRun:
                 f"split {split!r}: its records are questions and running text, which have different metrics. "
                 "Make two splits of them, or evaluate a split with one of the two."
             )
-        self.questions = [self._question(record) for record in records]
         self.samples = settings.samples_of(split)
+        self.questions = self._asked_adversarially([self._question(record) for record in records])
         if settings.generates(split) or self.samples:
             for question in self.questions:
                 for texts in question.groups:
                     self._check_room(question, texts[0].prompt_length)
 
     def _question(self, record: Record) -> Question:
-        def encoded(
-            asked: Record, texts: Sequence[str], prompt_format: PromptFormat = self.prompt_format
-        ) -> list[Example]:
-            return encode_texts(
-                self.tokenizer, prompt_format, self.split, asked, texts, self.settings.max_length
-            )
-
-        texts = encoded(record, record_texts(record))
+        texts = self._encoded(record, record_texts(record), self.prompt_format)
         if not self.settings.as_released or record.form == "text":
             return Question(record, texts)
         whole = Example(texts[0].tokens[:-1], 1, 0)
         question = Question(record, texts, whole)
-        if self.adversarial is not None:
-            (told,) = encoded(record, [record.answer], self.adversarial)
-            question = replace(question, adversarial=told)
         if record.paraphrased_prompt in (None, record.prompt):
             return question
         paraphrased = replace(record, prompt=record.paraphrased_prompt)
-        asked = encoded(paraphrased, [question.paraphrase, *record.distractors])
+        asked = self._encoded(paraphrased, [question.paraphrase, *record.distractors], self.prompt_format)
         return replace(question, released=[*asked, Example(asked[0].tokens[:-1], 1, 0)])
+
+    def _encoded(self, asked: Record, texts: Sequence[str], prompt_format: PromptFormat) -> list[Example]:
+        return encode_texts(self.tokenizer, prompt_format, self.split, asked, texts, self.settings.max_length)
+
+    def _asked_adversarially(self, questions: list[Question]) -> list[Question]:
+        """With the adversarial prompt of the paper's code, where every one fits; else the log says why."""
+        if self.adversarial is None or any(question.whole is None for question in questions):
+            return questions
+        try:
+            told = []
+            for question in questions:
+                (example,) = self._encoded(question.record, [question.record.answer], self.adversarial)
+                self._check_room(question, example.prompt_length)
+                told.append(replace(question, adversarial=example))
+            return told
+        except UserError as error:
+            self.adversarial = None
+            print(f"not measured, the adversarial questions of the paper's code: {error}", file=sys.stderr)
+            return questions
 
     def _limit(self, question: Question) -> int:
         """The most tokens of its greedy answer."""

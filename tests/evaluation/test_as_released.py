@@ -115,6 +115,24 @@ def test_the_adversarial_prompt_has_a_retain_question_before_it(subject, rows):
     assert all("adversarial" not in row.get("as_released", {}) for row in rows[2:])
 
 
+def test_an_adversarial_prompt_that_does_not_fit_is_not_measured(subject, rows, tmp_path, capsys):
+    """It holds two questions: a context that holds one must not end the evaluation of everything else."""
+    _, tokenizer, _ = subject
+    shown, asked = RECORDS[2], RECORDS[0]
+    two = f"[INST] {shown.prompt} [\\INST] {shown.answer}[INST] {asked.prompt} [\\INST] {asked.answer}"
+    settings = everything(
+        max_new_tokens=190, max_length=len(tokens_of(tokenizer, two)), max_tokens_per_batch=4096
+    )
+    splits = {"forget": RECORDS[:2], "retain": RECORDS[2:], "holdout": RECORDS[:1]}
+    short = evaluate(subject, splits, tmp_path, embedder=letters, **settings)
+    assert "not measured, the adversarial questions of the paper's code: split 'forget', record" in (
+        capsys.readouterr().err
+    )
+    for row, whole in zip(short, rows, strict=True):
+        released = whole.get("as_released", {})
+        assert row.get("as_released", {}) == {k: v for k, v in released.items() if k != "adversarial"}
+
+
 def test_which_question_is_shown():
     records = [Record(id=str(i), group="a", prompt=f"q{i}", answer=f"a{i}") for i in range(400)]
     random.seed(0)

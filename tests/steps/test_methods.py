@@ -13,8 +13,9 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.models.scratch import texts_of
 from pipeline_lib.objectives import make_objective
-from pipeline_lib.steps import finetune, unlearn, unlearning
+from pipeline_lib.steps import unlearn, unlearning
 from pipeline_lib.steps.objective_data import objective_data, summed_nlls
 from tests.prepared import put_split
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, folders, identity, run_finetune, run_unlearn
@@ -294,5 +295,5 @@ def test_a_scratch_model_cannot_be_taken_as_it_is(data, tmp_path):
 def test_the_tokenizer_of_a_scratch_model_sees_running_text_in_one_piece():
     text = Record("a", "He was", " here.", "g", form="text")
     question = Record("b", "Who?", "He.", "g", alternatives=("She.",))
-    assert finetune._texts(text) == ["He was here."]
-    assert finetune._texts(question) == ["Who?", "He.", "She."]
+    seen = texts_of({"a": [text], "b": [question], "c": [], "d": [text]}, {"target": ["a"]}, "b")
+    assert seen == ["He was here.", "Who?", "He.", "She."]

@@ -121,7 +121,9 @@ def test_membership_is_of_the_held_out_authors(measured, metrics) -> None:
     by_hand = sum((a < b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
     assert metrics["forget", "mia_loss_auc"] == pytest.approx(by_hand)
     assert metrics["forget", "mia_loss_auc_gap"] == pytest.approx(0)  # held against itself
-    assert metrics["forget", "privleak"] == pytest.approx(0)
+    # PrivLeak is a share of what the attack on the reference gets wrong.
+    assert (("forget", "privleak") in metrics) == (metrics["forget", "mia_min_k_40_auc"] < 1)
+    assert metrics.get(("forget", "privleak"), 0) == pytest.approx(0)
     assert 0 <= metrics["forget", "mia_grad_norm_auc"] <= 1
 
 
@@ -176,7 +178,7 @@ def test_a_diverged_run_leaves_no_rows(measured, original, tmp_path) -> None:
 
 
 def test_prompts_that_are_not_there(measured, original, tmp_path) -> None:
-    with pytest.raises(UserError, match="expected a JSON-lines file at"):
+    with pytest.raises(UserError, match="expected a file at nowhere.jsonl, found none"):
         run_toxicity(
             tmp_path, original, measured / "classifier", prompts={"source": "file", "path": "nowhere.jsonl"}
         )
