@@ -178,7 +178,7 @@ def test_a_diverged_run_leaves_no_rows(measured, original, tmp_path) -> None:
 
 
 def test_prompts_that_are_not_there(measured, original, tmp_path) -> None:
-    with pytest.raises(UserError, match="expected a file at nowhere[.]jsonl, found none"):
+    with pytest.raises(UserError, match=r"expected a file at nowhere\.jsonl, found none"):
         run_toxicity(
             tmp_path, original, measured / "classifier", prompts={"source": "file", "path": "nowhere.jsonl"}
         )
