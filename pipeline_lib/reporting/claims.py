@@ -6,8 +6,8 @@ Nothing is claimed without a test that supports it, adjusted for all that were m
 from __future__ import annotations
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.finding import Finding, percent, with_interval
-from pipeline_lib.reporting.forgetting import like_retrained, what_was_forgotten
+from pipeline_lib.reporting.finding import Finding, of_seeds, percent, with_interval
+from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
 from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
@@ -55,6 +55,8 @@ def _anchors(summary: Summary, task: str, model: str) -> Finding | None:
         f"Before unlearning, {_named(forgetting)} is {with_interval(before)} and {_named(utility)} "
         f"{with_interval(kept)}{_aim(kept)}"
     )
+    if retrained is None and doubts(summary, task, model):
+        return Finding(f"{said}.")
     if retrained is None:
         goal = f"a method works when it moves it{_way(before)} and keeps utility"
         return Finding(
@@ -64,6 +66,8 @@ def _anchors(summary: Summary, task: str, model: str) -> Finding | None:
     aim, rest = summary.estimate(retrained, *forgetting), summary.estimate(retrained, *utility)
     level = f"{_named(forgetting)} is {with_interval(aim)} and " if aim and not _distant(forgetting) else ""
     there = f"; with the retrained model, {level}{_named(utility)} is {with_interval(rest)}" if rest else ""
+    if doubts(summary, task, model):  # then nothing that a method does to the first number is forgetting
+        return Finding(f"{said}{there}.")
     goal = "D towards 0" if _distant(forgetting) else "the one to the level of the retrained model"
     return Finding(f"{said}{there}. A method works when it brings {goal} and keeps utility.")
 
@@ -113,9 +117,15 @@ def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Fin
     if not (before and found):
         return None
     lowest, highest = (f"{style.number(value, 2)} ({name})" for value, name in (min(found), max(found)))
+    span = lowest if len(found) == 1 else f"{lowest} to {highest}"
     known = style.number(before.value, 2)
     level = f" and {style.number(after.value, 2)} in the retrained model" if after else ""
-    aim = "the retrained model's" if after else "0.5"
+    shows = (
+        "What is far from the retrained model's, on either side, shows that the records were there."
+        if after
+        else "Without a retrained model nothing says what it would be had the records never been there: 0.5 "
+        "only where the two sets are alike."
+    )
     broken = _broken_holdout(summary, task, model, rows)
     moved = (
         " It says nothing of rows that made the held-out records, which nobody asked to unlearn, less than "
@@ -125,8 +135,7 @@ def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Fin
     )
     return Finding(
         f"Membership inference by loss tells the forget set from held-out records with an AUC of {known} "
-        f"before unlearning{level}; after unlearning {lowest} to {highest}. "
-        f"What is far from {aim}, on either side, shows that the records were there.{moved}"
+        f"before unlearning{level}; after unlearning {span}. {shows}{moved}"
     )
 
 
@@ -172,17 +181,25 @@ def _claim(entry: Comparison) -> str:
 
 
 def _could_detect(members: list[Comparison]) -> str:
-    """What these seeds could have shown, so that "no difference" is not read as "the same"."""
-    sizes: dict[str, list[float]] = {}
+    """What these seeds could have shown, so that "no difference" is not read as "the same".
+
+    "Or more": in some pairs no difference that the quantity can have.
+    """
+    sizes: dict[str, list[float | None]] = {}
     for entry in members:
         if entry.difference and entry.difference.detectable is not None:
-            sizes.setdefault(entry.quantity.label, []).append(entry.difference.detectable)
+            sizes.setdefault(entry.quantity.label, []).append(entry.detectable)
     if not sizes:
         return "No test was possible: too few seeds, or the same difference in each."
     parts = []
-    for label, found in sizes.items():
+    for label, sought in sizes.items():
+        found = [size for size in sought if size is not None]
+        if not found:
+            parts.append(f"{label} none that is possible")
+            continue
         low, high = style.number(min(found)), style.number(max(found))
-        parts.append(f"{label} {low if low == high else f'{low} to {high}'}")
+        most = f"{low} or more" if len(found) < len(sought) else low if low == high else f"{low} to {high}"
+        parts.append(f"{label} {most}")
     return (
         f"What these seeds could have shown with a probability of 80 %, a difference in: {'; '.join(parts)}."
     )
@@ -190,7 +207,7 @@ def _could_detect(members: list[Comparison]) -> str:
 
 def _diverged(summary: Summary, rows: list[Row]) -> Finding | None:
     parts = [
-        f"{style.row_label(row)} ({len(lost)} of {len(row.seeds)} seeds, "
+        f"{style.row_label(row)} ({of_seeds(len(lost), len(row.seeds))}, "
         f"step {', '.join(str(step) for step in lost.values())})"
         for row in rows
         if (lost := summary.diverged(row))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.summary import Estimate
 
+ROUNDING = 1e-9  # of a mean over seeds
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -17,8 +19,17 @@ class Finding:
 
 
 def percent(value: float) -> str:
-    """A share as whole per cent."""
-    return f"{100 * value:.0f} %"
+    """A share as whole per cent; what is more than nothing or less than all is not rounded to it."""
+    if ROUNDING < value < 0.005:
+        return "under 1 %"
+    if 0.995 <= value < 1 - ROUNDING:
+        return "over 99 %"
+    return f"{style.number(100 * value, 0)} %"
+
+
+def of_seeds(count: int, seeds: int) -> str:
+    """ "2 of 3 seeds"."""
+    return f"{count} of {seeds} seed{'' if seeds == 1 else 's'}"
 
 
 def with_interval(e: Estimate) -> str:

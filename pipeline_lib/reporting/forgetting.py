@@ -10,34 +10,39 @@ from __future__ import annotations
 import math
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.finding import Finding, percent
-from pipeline_lib.reporting.headline import LIKELIHOOD_QUALITY, RATIO_QUALITY, Measure
+from pipeline_lib.reporting.finding import Finding, of_seeds, percent
+from pipeline_lib.reporting.headline import LIKELIHOOD_QUALITY, RATIO_QUALITY, Measure, axes
 from pipeline_lib.reporting.inputs import Row
 from pipeline_lib.reporting.summary import Summary
 
 LEVEL = 0.05  # of the KS test: TOFU's criterion
 INDIFFERENT = 0.5  # R / (1 + R) where the right answer is as likely as the wrong ones: R = 1
 PROBABILITY = Measure("forget", "probability")
+RATIO = Measure("forget", "truth_ratio")
 TRUTH = Measure("forget", "truth_ratio_probability")
+LEAST_KNOWN = 0.05  # beyond what `retrained` says; a share of less than that would be one of noise
 # What a model says word for word, the most telling first, in words before the numbers.
 VERBATIM = (
     (Measure("forget", "extraction_rate"), "the share of the forget texts of which a long run is recited"),
     (Measure("forget", "rouge_l_recall"), "the share of the forget answers' words that the model says"),
+    (
+        Measure("forget", "extraction_strength"),
+        "the share of a forget answer that the model ends without a mistake, given its beginning",
+    ),
 )
 
 
 def what_was_forgotten(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
     """The first finding: verbatim before and after, how much of it is gone, and what forbids to say so."""
     blind = doubts(summary, task, model)
-    said = _verbatim(summary, task, model, rows)
-    if said is None and not blind:
-        return None
-    parts = [f"What was forgotten: {said}"] if said else []
-    parts += [f"This study cannot show forgetting: {'; '.join(blind)}."] if blind else []
-    return Finding(" ".join(parts))
+    said = _verbatim(summary, task, model, rows, may_be_gone=not blind)
+    if blind:
+        numbers = f" {said[0].upper()}{said[1:]}" if said else ""
+        return Finding(f"This study cannot show forgetting: {'; '.join(blind)}.{numbers}")
+    return Finding(f"What was forgotten: {said}") if said else None
 
 
-def _verbatim(summary: Summary, task: str, model: str, rows: list[Row]) -> str | None:
+def _verbatim(summary: Summary, task: str, model: str, rows: list[Row], may_be_gone: bool) -> str | None:
     """One number before unlearning, in the retrained model and after, and the share that is gone."""
     measured = [(m, words) for m, words in VERBATIM if summary.has(task, model, *m)]
     taught = summary.inputs.manifests.get(task, {}).get("finetune", {}).get("target")
@@ -54,13 +59,21 @@ def _verbatim(summary: Summary, task: str, model: str, rows: list[Row]) -> str |
     level = summary.estimate(retrained, *measure) if retrained else None
     there = f" and {percent(level.value)} in the retrained model" if level else ""
     said = f"{words} is {percent(before.value)} before unlearning{there}; after unlearning {_span(after)}."
-    floor = level.value if level else 0.0
-    if before.value <= floor:
+    if not may_be_gone:
         return said
+    floor = level.value if level else 0.0
+    if before.value - floor < LEAST_KNOWN:
+        than = "more than in the retrained model" if level else "in all"
+        return (
+            f"{said} No share of it can be said to be gone: before unlearning it was less than "
+            f"{percent(LEAST_KNOWN)} {than}."
+        )
     gone = [((before.value - value) / (before.value - floor), name) for value, name in after]
     of = "what the retrained model does not say" if level else "it"
-    over = " More than 100 % is less than a model that never saw the data says." if level else ""
-    return f"{said} Of {of}, {_span(gone)} is gone.{over if max(gone)[0] > 1 else ''}"
+    shares = [round(100 * share) for share, _ in gone]
+    more = " Below 0 %: the model says more of it than before unlearning." if min(shares) < 0 else ""
+    over = " Above 100 %: the model says less of it than the retrained model." if max(shares) > 100 else ""
+    return f"{said} Of {of}, {_span(gone)} is gone.{more}{over}"
 
 
 def _span(values: list[tuple[float, str]]) -> str:
@@ -71,31 +84,33 @@ def _span(values: list[tuple[float, str]]) -> str:
 def doubts(summary: Summary, task: str, model: str) -> list[str]:
     """Why no row of this study can be said to forget; empty where `original` knows what `retrained` does not.
 
-    Without `retrained` nothing says what a model that never saw the data would know.
+    Without `retrained` nothing says what a model that never saw the data would know: then only wrong answers
+    that `original` prefers raise a doubt, where truth ratios judge the task.
     """
     original, retrained = summary.inputs.original(task, model), summary.inputs.retrained(task, model)
-    if retrained is None:
-        return []
     found = []
-    if tested := _tested(summary, task, model):
+    tested = _tested(summary, task, model) if retrained else None
+    if tested:
         quality, what = tested
         p = summary.by_seed(original, *quality)
         if passed := _passed(p):
             found.append(
-                f"`original` itself passes the test (in {passed} of {len(p)} seeds its {what} are not told "
+                f"`original` itself passes the test (in {of_seeds(passed, len(p))} its {what} are not told "
                 f"from those of the retrained model, KS p > {LEVEL})"
             )
-        truth = summary.estimate(original, *TRUTH) if quality == RATIO_QUALITY else None
-        if truth and truth.value < INDIFFERENT:
-            found.append(
-                "the right answers are less likely than the wrong ones before unlearning already (truth "
-                "ratio below 1), so that a low truth ratio shows nothing"
-            )
-    knew, never = summary.by_seed(original, *PROBABILITY), summary.by_seed(retrained, *PROBABILITY)
+    by_ratios = tested[0] == RATIO_QUALITY if tested else axes(summary, task, model)[0] == RATIO
+    truth = summary.estimate(original, *TRUTH) if by_ratios else None
+    if truth and truth.value < INDIFFERENT:
+        found.append(
+            "the right answers are less likely than the wrong ones before unlearning already (truth "
+            "ratio below 1), so that a low truth ratio shows nothing"
+        )
+    knew = summary.by_seed(original, *PROBABILITY)
+    never = summary.by_seed(retrained, *PROBABILITY) if retrained else {}
     shared = [seed for seed in knew if seed in never]
     if ignorant := sum(knew[seed] <= never[seed] for seed in shared):
         found.append(
-            f"`original` does not know the forget set (in {ignorant} of {len(shared)} seeds it gives the "
+            f"`original` does not know the forget set (in {of_seeds(ignorant, len(shared))} it gives the "
             "answers no more probability than the retrained model does)"
         )
     return found
@@ -113,12 +128,12 @@ def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> 
             "study cannot show forgetting."
         )
     p_original = summary.by_seed(summary.inputs.original(task, model), *quality)
-    sighted = f"The same test tells `original` from it in {len(p_original)} of {len(p_original)} seeds."
-    parts = []
-    for row in rows:
-        p = summary.by_seed(row, *quality)
-        if passed := _passed(p):
-            parts.append(f"{style.row_label(row)} ({passed} of {len(row.seeds)} seeds)")
+    seeds = len(p_original)
+    sighted = f"The same test tells `original` from it in {of_seeds(seeds, seeds)}."
+    tests = [(style.row_label(row), p) for row in rows if (p := summary.by_seed(row, *quality))]
+    if not tests:
+        return None  # every run diverged
+    parts = [f"{name} ({of_seeds(_passed(p), len(p))})" for name, p in tests if _passed(p)]
     if not parts:
         return Finding(
             f"In no run are the {what} of the forget set statistically like those of the retrained "

@@ -41,12 +41,14 @@ def alike(values: Sequence[float]) -> bool:
 
 def of_mean(values: Sequence[float], limits: Limits = UNLIMITED) -> Ends:
     """Mean and 95 % interval of values that all lie within `limits`."""
+    low, high = limits
+    rounding = [TIE * max(1.0, abs(end)) if math.isfinite(end) else 0.0 for end in limits]
+    if not all(low - rounding[0] <= value <= high + rounding[1] for value in values):  # NaN is nowhere
+        raise ValueError(f"expected values from {low:g} to {high:g}, found {', '.join(map(str, values))}")
+    values = [min(max(value, low), high) for value in values]
     mean = fmean(values)
     if alike(values):
         return mean, None, None
-    low, high = limits
-    if not low <= min(values) <= max(values) <= high + TIE * max(1.0, abs(high)):
-        raise ValueError(f"expected values from {low:g} to {high:g}, found {min(values)} to {max(values)}")
     half = _half_width(values)
     if math.isfinite(low) and math.isfinite(high):
         share = (mean - low) / (high - low)

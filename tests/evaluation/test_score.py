@@ -240,6 +240,14 @@ def test_a_reference_with_more_questions_is_refused():
         score_run(run_rows(), reference, MANIFEST)
 
 
+def test_the_order_of_the_reference_is_not_that_of_the_rows():
+    """Each question is held against itself, whatever the order in the file of `retrained`."""
+    rows, reference = run_rows(), run_rows()
+    for i, (row, other) in enumerate(zip(rows, reference, strict=True)):
+        row["answer_nll"], other["answer_nll"] = 1.0 + i, 9.0 - (i * 5) % 7
+    assert score_run(rows, reference[::-1], MANIFEST) == score_run(rows, reference, MANIFEST)
+
+
 def test_a_retrained_model_without_records_is_refused():
     with pytest.raises(UserError, match=r"`retrained` hold no forget question.*diverged"):
         score_run(run_rows(), [], MANIFEST)

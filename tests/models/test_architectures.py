@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,3 +131,21 @@ def test_windows_are_seen() -> None:
         "mistral", "ministral", "qwen2 moe", "gemma2", "gemma3", "gemma3 capped", "gpt neo", "olmo3",
         "starcoder2", "cohere2", "gpt-oss",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "all_of_it"),
+    [
+        ({}, True),
+        ({"sliding_window": None, "attention_chunk_size": None}, True),
+        ({"sliding_window": 64}, False),
+        ({"attention_chunk_size": 64}, False),
+        ({"layer_types": ["full_attention", "full_attention"]}, True),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, False),
+        ({"attention_layers": ["global", "global"]}, True),
+        ({"attention_layers": ["global", "local"]}, False),
+    ],
+)
+def test_each_way_to_limit_attention_is_seen_alone(settings: dict[str, Any], all_of_it: bool) -> None:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**settings))
+    assert attends_to_all(config) == all_of_it

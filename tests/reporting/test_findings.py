@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline_lib.reporting.catalog import REPORT_NEEDS
-from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.claims import _could_detect, findings
+from pipeline_lib.reporting.finding import percent
 from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table
+from pipeline_lib.reporting.tables.comparisons import family
 from tests.reporting.study import OPTIMIZERS, Study
 
 SEEDS = (1, 2, 3)
@@ -65,14 +68,33 @@ def test_what_was_forgotten_comes_first(root: Path) -> None:
         "What was forgotten: the share of the forget answers' words that the model says is 90 % before "
         "unlearning and 30 % in the retrained model; after unlearning 15 % (NPO + Sophia) to 75 % (NPO + "
         "AdamW). Of what the retrained model does not say, 25 % (NPO + AdamW) to 125 % (NPO + Sophia) is "
-        "gone. More than 100 % is less than a model that never saw the data says."
+        "gone. Above 100 %: the model says less of it than the retrained model."
     )
 
 
 def test_nothing_is_over_forgotten_at_the_level_of_retrained(root: Path) -> None:
     first = said(root, {"forget__rouge_l_recall": everywhere(0.9, 0.3, 0.3)})[0]
     assert "100 % (NPO + AdamW) to 100 % (NPO + Sophia (published)) is gone." in first
-    assert "More than" not in first and "cannot show" not in first
+    assert "Above" not in first and "Below" not in first and "cannot show" not in first
+
+
+def test_more_said_than_before_is_less_than_nothing_gone(root: Path) -> None:
+    # (0.9 - 0.96) / (0.9 - 0.3) = -10 %
+    recall = KNOWN["forget__rouge_l_recall"] | {("NPO", "adamw"): 0.96}
+    first = said(root, {"forget__rouge_l_recall": recall})[0]
+    assert "Of what the retrained model does not say, −10 % (NPO + AdamW) to 50 % (" in first
+    assert first.endswith("is gone. Below 0 %: the model says more of it than before unlearning.")
+
+
+@pytest.mark.parametrize(("known", "enough"), [(0.2, False), (0.349, False), (0.351, True)])
+def test_no_share_of_next_to_nothing_is_gone(root: Path, known: float, enough: bool) -> None:
+    """`retrained` says 30 %: what `original` says beyond it is the base of the share."""
+    first = said(root, {"forget__rouge_l_recall": everywhere(known, 0.3, 0.1)})[0]
+    assert ("is gone." in first) == enough
+    assert enough or first.endswith(
+        "No share of it can be said to be gone: before unlearning it was less than 5 % more than in the "
+        "retrained model."
+    )
 
 
 def _without_retrained(root: Path, taught: list[str], values: dict[str, Values], **more: Any) -> str:
@@ -91,6 +113,29 @@ def test_without_a_retrained_model_all_that_was_known_counts(root: Path) -> None
         "unlearning; after unlearning 60 % (NPO + AdamW) to 60 % (NPO + Sophia (published)). Of it, 33 % "
         "(NPO + AdamW) to 33 % (NPO + Sophia (published)) is gone."
     )
+
+
+def test_without_a_retrained_model_nothing_known_is_said(root: Path) -> None:
+    first = _without_retrained(root, ["forget"], {"forget__rouge_l_recall": everywhere(0.049, 0.0, 0.0)})
+    assert first.endswith(
+        "No share of it can be said to be gone: before unlearning it was less than 5 % in all."
+    )
+
+
+def test_without_a_retrained_model_wrong_answers_preferred_are_said_first(root: Path) -> None:
+    values = {"forget__truth_ratio_probability": everywhere(0.49, 0.0, 0.4)}
+    first = _without_retrained(
+        root,
+        ["forget"],
+        values,
+        more={("forget", "truth_ratio_probability"): 0.6},
+        headline={"forgetting": [("forget", "truth_ratio")], "utility": [("utility", "model_utility")]},
+    )
+    assert first.startswith(
+        "This study cannot show forgetting: the right answers are less likely than the wrong ones before "
+        "unlearning already (truth ratio below 1), so that a low truth ratio shows nothing. The share of the"
+    )
+    assert "is gone" not in first
 
 
 def test_words_of_a_model_that_was_taught_nothing_are_no_copies(root: Path) -> None:
@@ -122,6 +167,43 @@ def test_a_test_at_five_per_cent(root: Path) -> None:
         "3 seeds). The same test tells `original` from it in 3 of 3 seeds. Passing the test is not proof"
     )
     assert "Signum" not in text
+
+
+def test_seeds_that_diverged_were_not_tested(root: Path) -> None:
+    quality = KNOWN["forget__forget_quality_log10"] | {("NPO", "adamw"): 0.0}
+    made = numbers(**KNOWN | {"forget__forget_quality_log10": quality})
+    lost = {("NPO", "adamw", 2): 7, ("NPO", "adamw", 3): 9}
+    study = Study(root, methods={"NPO": 0.8}, diverged=lost, numbers=made).write()
+    lines = [found.text for found in findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)]
+    assert "(p > 0.05): NPO + AdamW (1 of 1 seed)." in line(lines, "KS test cannot tell")
+    assert line(lines, "left out") == (
+        "Diverged, and left out of the means: NPO + AdamW (2 of 3 seeds, step 7, 9)."
+    )
+
+
+def test_where_every_run_diverged_nothing_is_said_of_the_test(root: Path) -> None:
+    lost = {(*row, seed): 5 for row in ROWS for seed in SEEDS}
+    study = Study(root, methods={"NPO": 0.8}, diverged=lost).write()
+    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
+    assert not [finding for finding in found if "KS" in finding.text and "Before" not in finding.text]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (0.001, "under 1 %"),
+        (0.006, "1 %"),
+        (0.994, "99 %"),
+        (0.999, "over 99 %"),
+        (1 - 1e-12, "100 %"),
+        (1.0, "100 %"),
+        (-0.12, "−12 %"),
+        (-0.001, "0 %"),
+    ],
+)
+def test_no_share_is_rounded_to_nothing_or_all(share: float, text: str) -> None:
+    assert percent(share) == text
 
 
 def test_no_row_passes(root: Path) -> None:
@@ -162,7 +244,8 @@ def test_a_study_that_cannot_show_forgetting_says_so_first(
     passing = {"forget__forget_quality_log10": everywhere(-9.0, 0.0, 0.0)} | values
     more = {("forget", "truth_ratio_probability"): 0.6} if "forget__truth_ratio_probability" in values else {}
     lines = said(root, passing, more=more)
-    assert lines[0].endswith(f"This study cannot show forgetting: {why}.")
+    assert lines[0].startswith(f"This study cannot show forgetting: {why}. The share of the forget answers")
+    assert not [text for text in lines if "is gone" in text or "A method works when" in text]
     assert not [text for text in lines if "KS test cannot tell" in text]
     assert line(lines, "No row is said to be like the retrained model")
     study = Study(root, methods={"NPO": 0.8}, diverged={})
@@ -221,6 +304,40 @@ def test_membership(root: Path) -> None:
         "(NPO + Sophia (published)). What is far from the retrained model's, on either side, shows that "
         "the records were there."
     )
+
+
+def test_without_a_retrained_model_an_auc_proves_nothing(root: Path) -> None:
+    """The two sets may differ by themselves."""
+    made = numbers(**KNOWN | MEMBERSHIP)
+    more = {("forget", "mia_loss_auc"): 0.5}
+    study = Study(root, methods={"NPO": 0.8}, diverged={}, numbers=made, more=more)
+    study.anchors = ("original",)  # type: ignore[misc]
+    study.write()
+    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
+    assert line([finding.text for finding in found], "Membership").endswith(
+        "0.70 (NPO + Sophia (published)). Without a retrained model nothing says what it would be had the "
+        "records never been there: 0.5 only where the two sets are alike."
+    )
+
+
+def test_what_seeds_could_have_shown_is_possible(root: Path) -> None:
+    """Two seeds ask for more than the range of D: no number is printed then."""
+    made = numbers(
+        **KNOWN | {"forget__ks_statistic": everywhere(1.0, 0.0, 0.5) | {("NPO", "sophia"): (0.1, 0.9, 0.5)}}
+    )
+    study = Study(root, methods={"NPO": 0.8}, seeds=(1, 2), diverged={}, numbers=made).write()
+    inputs = Inputs(study.paths(*REPORT_NEEDS))
+    entries = [
+        entry
+        for entry in family(Summary(inputs), study.task, study.model)
+        if entry.row.key.optimizer == "sophia"
+    ]
+    apart = [entry for entry in entries if entry.quantity.metric == "ks_statistic"]
+    assert all(entry.difference and (entry.difference.detectable or 0) > 1 for entry in apart)
+    assert [entry.detectable for entry in apart] == [None, None]
+    assert "a difference in: KS D none that is possible" in _could_detect(apart)
+    (table,) = build_table("comparisons", inputs)
+    assert "none that is possible" in {cell.text for row in table.lines for cell in row.cells}
 
 
 def test_an_auc_against_broken_non_members_is_none(root: Path) -> None:

@@ -58,8 +58,14 @@ def test_nothing_varied_no_interval(values: list[float]) -> None:
 
 
 def test_values_outside_of_the_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected values from 0 to 1, found 0\.5 to 1\.5"):
-        of_mean([0.5, 1.5], SHARE)
+    for values in ([0.5, 1.5], [1.5, 1.5], [-0.1], [0.5, math.nan], [math.nan, 0.5]):
+        with pytest.raises(ValueError, match="expected values from 0 to 1, found"):
+            of_mean(values, SHARE)
+
+
+def test_rounding_beyond_an_end_is_the_end() -> None:
+    assert of_mean([-1e-12, 0.2], SHARE) == of_mean([0.0, 0.2], SHARE)
+    assert of_mean([1 + 1e-12, 0.8], SHARE) == of_mean([1.0, 0.8], SHARE)
 
 
 def test_a_difference_agrees_with_the_t_test_and_stays_possible() -> None:

@@ -196,7 +196,7 @@ def test_findings_of_each_task(suite: Study) -> None:
         "the share of the forget texts of which a long run is recited is 81 % before unlearning and 1 % in "
     )
     assert said["book"][0].startswith(
-        f"What was forgotten: {recited}the retrained model; after unlearning 0 % ("
+        f"What was forgotten: {recited}the retrained model; after unlearning under 1 % ("
     )
     assert "There is no model that never saw the data" in said["toxic"][0]
     assert "when it moves it up and keeps utility" in said["toxic"][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from pipeline_lib.evaluation.metrics import METRICS
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -21,7 +22,8 @@ CAPTION = (
     "than once: one of them should be named before the study runs. The intervals are Bonferroni's: all of a "
     "quantity hold at once with 95 %. They state more than Holm's test, so a claim can stand beside an "
     "interval that just holds 0. Could detect: the true difference that so many seeds of "
-    "this spread would show with a probability of 80 %; smaller ones are easily missed. The t-test takes the "
+    "this spread would show with a probability of 80 %; smaller ones are easily missed, and none that is "
+    "possible means that it is wider than the quantity's range. The t-test takes the "
     "differences of the seeds as independent and normal, which a handful of seeds cannot confirm. Those "
     "that are the same in every seed have no interval and no test. At equal retention: every unlearned model "
     "is moved along the line from `original` through itself until its loss of retain probability is the "
@@ -95,6 +97,13 @@ class Comparison:
         return d is not None and d.p_holm is not None and d.p_holm < LEVEL
 
     @property
+    def detectable(self) -> float | None:
+        """The difference that these seeds could have shown; None without a test, or if it cannot occur."""
+        size = self.difference.detectable if self.difference else None
+        low, high = METRICS[self.quantity.metric].range
+        return None if size is None or size > high - low else size
+
+    @property
     def verdict(self) -> str:
         """What may be said of the difference in words."""
         d = self.difference
@@ -165,11 +174,18 @@ def _line(summary: Summary, entry: Comparison) -> Line:
         estimate_cell(name, d),
         _number_cell(f"{name}: p", d.p if d else None, d),
         _number_cell(f"{name}: p (Holm)", d.p_holm if d else None, d),
-        _number_cell(f"{name}: could detect", d.detectable if d else None, d),
+        _detectable_cell(f"{name}: could detect", entry),
         Cell(entry.verdict),
     )
     lost = len(summary.diverged(entry.row))
     return Line(entry.row, f"{d.seeds if d else 0} shared", lost, cells, entry.question)
+
+
+def _detectable_cell(name: str, entry: Comparison) -> Cell:
+    tested = entry.difference is not None and entry.difference.detectable is not None
+    if tested and entry.detectable is None:
+        return Cell("none that is possible")
+    return _number_cell(name, entry.detectable, entry.difference)
 
 
 def _number_cell(name: str, value: float | None, difference: Difference | None) -> Cell:
