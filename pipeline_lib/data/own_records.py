@@ -109,10 +109,11 @@ def _joined(values: list[Any], names: list[str], where: str) -> Any:
 def _unknown(left: Mapping[str, Any], given: Mapping[str, Any], fields: Fields) -> str:
     """What is said of fields that mean nothing here: the line of the suite that would give them a meaning."""
     proposal: dict[str, list[str]] = {}
-    for meant, names in KNOWN_AS.items():
-        found = [name for name in names if name in left]
+    for meant in sorted(FIELDS, key=[*KNOWN_AS, *sorted(FIELDS)].index):
+        names = (meant, *KNOWN_AS.get(meant, ()))
+        found = [name for known in names for name in left if name.lower() == known]
         twice = [*([meant] if meant in given else []), *found]
-        if found and len(twice) > 1 and found != ["instruction", "input"]:
+        if found and len(twice) > 1 and [name.lower() for name in found] != ["instruction", "input"]:
             return f"{' and '.join(map(repr, twice))} are two names of `{meant}`; keep one of them"
         if found:
             proposal[meant] = found

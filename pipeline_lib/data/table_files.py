@@ -107,8 +107,10 @@ def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
     head, _, rest = text.partition("\n")
     if head.lower().startswith("sep=") and len(head.strip()) == 5:  # a line that Excel writes for itself
         text, separator = rest, head.strip()[4]
-    elif ";" in head and separator not in head:  # the separator where a comma stands in numbers
-        separator = ";"
+    elif (
+        separator not in head
+    ):  # a semicolon where a comma stands in numbers; tabs and bars by other programs
+        separator = next((other for other in ";\t|," if other in head), separator)
     before = csv.field_size_limit(2**31 - 1)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

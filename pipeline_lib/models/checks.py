@@ -12,11 +12,11 @@ from typing import Any
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.architectures import QUANTISED, check_architecture
 from pipeline_lib.models.weights import check_sizes, check_types, stored_tensors, weight_files
-from pipeline_lib.untrusted import check_model_folder, read_foreign
+from pipeline_lib.untrusted import INDEX, SINGLE, check_model_folder, read_foreign
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 PARTS = "shard-*-model-*.safetensors"
 SAFETENSORS = (
     "Convert them to safetensors (load the model with transformers where you trust it, then "
@@ -44,6 +44,8 @@ OTHER_KINDS = (
     ("*.nemo", "a model of NeMo", "Convert it with NeMo's script for transformers"),
     (PARTS, "a checkpoint in parts, one a process", "Save the whole model with "
      "`save_pretrained`"),
+    ("model*-of-*.safetensors", "shards without model.safetensors.index.json, the list of what each holds",
+     "Copy that file too, beside the shards"),
     ("*.safetensors", "safetensors under other names", "Expected model.safetensors, or shards with "
      "model.safetensors.index.json: save the model with `save_pretrained`"),
 )  # fmt: skip
@@ -124,12 +126,13 @@ def _check_kind(folder: Path, name: str) -> None:
             f"{name}: not a model folder, config.json is missing; there is one in {below[0]}{more}. Write "
             f"{folder / below[0]} as the path."
         )
-    other = _other_kind(folder)
-    told = (
-        f" The folder holds {other}"
-        if other
-        else " Expected a folder in the layout of transformers: config.json, weights, tokenizer."
-    )
+    weights = next((file for file in (SINGLE, INDEX) if (folder / file).is_file()), None)
+    if weights:
+        told = f" Copy the one that belongs to {weights} into the folder."
+    elif other := _other_kind(folder):
+        told = f" The folder holds {other}"
+    else:
+        told = " Expected a folder in the layout of transformers: config.json, weights, tokenizer."
     raise UserError(f"{name}: not a model folder, config.json is missing.{told}")
 
 
@@ -164,9 +167,22 @@ def _check_tokenizer(folder: Path, name: str) -> None:
             f"{name}: holds no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}. "
             "Copy the files of the model's own tokenizer into the folder."
         )
-    for file in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
-        if (folder / file).is_file() and not isinstance(read_foreign(folder / file, name), dict):
+    for file in ("tokenizer_config.json", "special_tokens_map.json", GENERATION):
+        content = read_foreign(folder / file, name) if (folder / file).is_file() else {}
+        if not isinstance(content, dict):
             raise UserError(
                 f"{name}: {file} must hold an object ({{...}}). Take the one that the model was "
                 "published with."
             )
+        if file == GENERATION:
+            _check_ends(content.get("eos_token_id"), name)
+
+
+def _check_ends(written: Any, name: str) -> None:
+    """`UserError` for end tokens that are no numbers: answers would run past them."""
+    ends = written if isinstance(written, list) else [] if written is None else [written]
+    if any(isinstance(end, bool) or not isinstance(end, int) for end in ends):
+        raise UserError(
+            f"{name}: {GENERATION} says eos_token_id {str(written)[:60]!r}; expected the number of a token, "
+            "or a list of such numbers. Take the file that the model was published with."
+        )

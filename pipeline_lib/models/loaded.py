@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,6 +78,12 @@ def check_loaded(model: Any, report: Mapping[str, Any], name: str) -> None:
     """`UserError` unless every weight came from the files, in the shape it has there, and all are finite."""
     if missing := sorted(report["missing_keys"]):
         # transformers would fill these with random numbers and go on.
+        if before := _before_all(missing, report["unexpected_keys"]):
+            raise UserError(
+                f"{name}: the names of its weights begin with {before!r}, as those of a model that was "
+                "saved within another object (torch.compile, peft). Save the model inside it with "
+                "`save_pretrained`, after `merge_and_unload()` where that object holds adapters."
+            )
         raise UserError(
             f"{name}: {len(missing)} weights are not in its files, the first is {missing[0]}. Files and "
             "config.json are of different models, or a file is missing; download the model again."
@@ -89,6 +95,15 @@ def check_loaded(model: Any, report: Mapping[str, Any], name: str) -> None:
             f"first, {key}, is {tuple(found)} and {tuple(expected)}. Take both from the same model."
         )
     check_finite_weights(model, name)
+
+
+def _before_all(missing: Sequence[str], unexpected: Collection[str]) -> str | None:
+    """What all names in the files have before that of a missing weight: "_orig_mod." after torch.compile."""
+    first = min(unexpected, default="")
+    inner = max((key for key in missing if first.endswith(f".{key}")), key=len, default=first)
+    before = first.removesuffix(inner)
+    fits = all(key.startswith(before) and key.removeprefix(before) in missing for key in unexpected)
+    return before if before and fits else None
 
 
 def check_nothing_left(report: Mapping[str, Any], stored: Mapping[str, Stored], name: str) -> None:
@@ -123,6 +138,12 @@ def check_finite_weights(model: Any, name: str) -> None:
         if broken := int((~torch.isfinite(value)).sum()):
             if key.endswith(("mask", "bias")) and value.dim() > 2:  # a mask of minus infinities
                 continue
+            if key not in model.state_dict():
+                raise UserError(
+                    f"{name}: {key}, which is worked out from config.json, holds {broken} numbers that are "
+                    "not finite (NaN or infinite). Look for a factor of 0 there, or take the config.json "
+                    "that the model was published with."
+                )
             raise UserError(
                 f"{name}: {key} holds {broken} numbers that are not finite (NaN or infinite), of "
                 f"{value.numel()}: expected finite weights. A run that diverged leaves such files, and so "

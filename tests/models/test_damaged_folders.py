@@ -148,11 +148,24 @@ def packed(content: dict[str, torch.Tensor]) -> None:
     content[GATE.replace("weight", "qweight")] = content.pop(GATE).to(torch.int32)
 
 
+def named(before: str) -> Damage:
+    return tensors(lambda c: [c.update({before + key: c.pop(key)}) for key in list(c)])
+
+
+def generation(**content: Any) -> Damage:
+    return written("generation_config.json", json.dumps(content))
+
+
 UNFIT = "config.json (does not fit|describes no model)"
 CASES: dict[str, tuple[Damage, str]] = {
     "no folder": (shutil.rmtree, "no such folder. Check the path"),
     # what is not there
-    "no config.json": (removed("config.json"), "config.json is missing"),
+    "no config.json": (
+        removed("config.json"),
+        "config.json is missing. Copy the one that belongs to model.safetensors into the folder.$",
+    ),
+    "shards without config.json": (both(sharded, removed("config.json")), f"Copy the one .* {INDEX}"),
+    "shards without a list": (both(sharded, removed(INDEX)), f"shards without {INDEX}.*Copy that file too"),
     "one level down": (one_level_down, r"config.json is missing; there is one in checkpoint-500"),
     "no tokenizer": (removed("tokenizer.json"), "holds no tokenizer.*Copy"),
     "no weights": (removed(WEIGHTS), "holds no weights; expected model.safetensors"),
@@ -271,6 +284,17 @@ CASES: dict[str, tuple[Damage, str]] = {
     "sentence embeddings": (written("modules.json", "[]"), "turns texts into vectors"),
     # weights that are not the model's
     "a weight is missing": (tensors(lambda content: content.pop(GATE)), rf"1 weights are not in.*{GATE}"),
+    "compiled": (named("_orig_mod."), r"begin with '_orig_mod\.'.*inside it with"),
+    "wrapped by peft": (named("base_model.model."), r"begin with 'base_model\.model\.'.*merge_and_unload"),
+    "a factor of zero": (
+        config(rope_scaling={"rope_type": "linear", "factor": 0.0, "rope_theta": 1e4}, rope_parameters=None),
+        "inv_freq, which is worked out from config.json.*a factor of 0",
+    ),
+    "an end token in words": (
+        generation(eos_token_id="</s>"),
+        "says eos_token_id '</s>'; expected the number",
+    ),
+    "end tokens in words": (generation(eos_token_id=[1, "2"]), "expected the number of a token, or a list"),
     "a further head": (
         tensors(lambda content: content.update({"v_head.summary.weight": torch.ones(1, 32)})),
         r"files hold 1 weights that the architecture has no place for: v_head.summary.weight",
@@ -296,7 +320,8 @@ def test_each_damage_has_its_message(folder: Path, case: str) -> None:
 
 
 ONLY_WHEN_LOADED = (
-    "a broken tokenizer", "a further head", "a weight is missing", "adapters in the weights", "another width",
+    "a broken tokenizer", "a factor of zero", "a further head", "compiled", "wrapped by peft",
+    "a weight is missing", "adapters in the weights", "another width",
     "an activation that is none", "another model's tokenizer", "heads that do not divide", "infinite",
     "no end token", "not a number",
 )  # fmt: skip
