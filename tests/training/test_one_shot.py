@@ -280,7 +280,10 @@ def test_micro_batches_of_the_curvature_hold_the_whole_count():
     assert (whole - expected).norm() < 1e-5 * whole.norm()
 
 
-@pytest.mark.parametrize("kind, sets", [("GradAscent", ("forget",)), ("GradDiff", ("forget", "retain"))])
+@pytest.mark.parametrize(
+    "kind, sets",
+    [("GradAscent", ("forget",)), ("GradDiff", ("forget", "retain")), ("L1Sparse", ("retain",))],
+)
 def test_tokens_a_second_count_the_sets_that_are_used(kind, sets, monkeypatch):
     """A clock of which each reading is a second later than the one before."""
     ticks = itertools.count()
