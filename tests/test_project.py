@@ -228,7 +228,6 @@ FLOORS = {
     "training": 2,
     "evaluation": 2,
     "reporting": 2,
-    "attacks": 3,
     "planning": 3,
     "tracking": 3,
     "status": 4,
@@ -311,7 +310,23 @@ def part(module: str) -> str:
 
 def test_every_part_has_a_floor() -> None:
     unknown = {part(module) for module in MODULES} - set(FLOORS) - {""}
-    assert not unknown, f"give {sorted(unknown)} a floor in tests/test_project.py and in the design"
+    assert not unknown, f"give {sorted(unknown)} a floor in tests/test_project.py and in CONTRIBUTING.md"
+
+
+def test_contributing_names_every_part_on_its_floor() -> None:
+    """A line that begins with a number opens a floor; `name/` is a folder, `name.py` a file."""
+    text = (REPO / "CONTRIBUTING.md").read_text().partition("a test walks every import:")[2]
+    named: dict[str, int] = {}
+    floor = 0
+    for line in text.partition("`reporting/`, `config/`")[0].splitlines():
+        floor = int(line.split()[0]) if line[:5].strip().isdigit() else floor
+        named |= dict.fromkeys(re.findall(r"(\w+)(?:/|\.py)(?=\s|$)", line), floor)
+    named.pop("workflow")
+    assert named == FLOORS
+    assert all(
+        (REPO / "pipeline_lib" / name).exists() or (REPO / "pipeline_lib" / f"{name}.py").exists()
+        for name in FLOORS
+    )
 
 
 def test_imports_look_down_only() -> None:
