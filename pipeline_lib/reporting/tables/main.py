@@ -20,9 +20,10 @@ CAPTION = (
     "likelihoods of the forget answers; forget quality is the log10 of that test's p-value, averaged over "
     "seeds, and depends on the number of questions. A task may have no `retrained`, where the model learned "
     "the data long before the study: then nothing is held against it. At equal retention: the unlearned "
-    "model is mixed with `original` until it retains nearly as much; the share of the unlearning kept says "
-    "how far from `original` that is (1: it was not mixed). What was forgotten can then be compared between "
-    "rows that broke more or less; `original` and `retrained` are not mixed."
+    "model is moved along the line from `original` through itself until its loss of retain probability is "
+    "the suite's bound; the length of the unlearning there is 0 at `original`, 1 at the model as trained and "
+    "at most 2. What was forgotten can then be compared between rows that broke more or less; `original` and "
+    "`retrained` are not moved."
 )
 MATCHED = (  # where the study asks for them
     Measure("forget", f"ks_statistic{AT_EQUAL_RETAIN}"),
