@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,11 @@ def _read_yaml(text: str) -> Any:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise UserError(f"not valid YAML: {place}{error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a 13th month in a date
+    except RecursionError:
+        raise UserError("not valid YAML: blocks and lists are nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # such as a 13th month in a date
+        if longest := re.search(r"(?<![0-9])[0-9]{1000,}", text):  # Python advises to lift its limit
+            raise UserError(f"not valid YAML: a number of {len(longest[0])} digits") from None
         raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 

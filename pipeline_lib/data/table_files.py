@@ -104,30 +104,37 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
     """Rows of CSV (RFC 4180): quoted cells may hold separators, quotes and line ends."""
-    head, _, rest = text.partition("\n")
+    head, _, rest = text.lstrip("\r\n").partition("\n")
     if head.lower().startswith("sep=") and len(head.strip()) == 5:  # a line that Excel writes for itself
         text, separator = rest, head.strip()[4]
-    elif (
-        separator not in head
-    ):  # a semicolon where a comma stands in numbers; tabs and bars by other programs
+    elif separator not in head:  # a semicolon where a comma stands in numbers; tabs and bars elsewhere
         separator = next((other for other in ";\t|," if other in head), separator)
     before = csv.field_size_limit(2**31 - 1)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        names = [name.strip() for name in next(reader)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        first = next((cells for cells in reader if any(cell.strip() for cell in cells)), [])
+        names = [name.strip() for name in first]
+        twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
-            raise UserError(f"{path}, line 1: the column {twice[0]!r} stands there twice")
+            raise UserError(
+                f"{path}, line {reader.line_num}: the column {twice[0]!r} stands there twice; rename one"
+            )
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(names):
                 raise UserError(
-                    f"{where}: has {len(cells)} cells, and the first line names {len(names)} columns "
+                    f"{where}: has {len(cells)} cells, and the table's head names {len(names)} columns "
                     f"({', '.join(map(repr, names))[:100]}). A cell that holds {separator!r}, a "
                     "quote or a line end stands in quotes, and a quote within it is doubled."
                 )
+            for name, cell in list(zip(names, cells, strict=True))[1:]:
+                if not name and cell.strip():  # only the first column may be row numbers without a name
+                    raise UserError(
+                        f"{where}: {cell[:40]!r} stands in a column without a name; name the column in the "
+                        "first line, or take it out"
+                    )
             row = {name: cell for name, cell in zip(names, cells, strict=True) if name not in _ROW_NUMBERS}
             yield Row(where, {name: cell for name, cell in row.items() if cell.strip()}, cells=True)
     except csv.Error as error:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,13 @@ def as_lines(rows: list[dict[str, Any]] = ROWS) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def as_csv(rows: list[dict[str, Any]] = ROWS, **form: Any) -> bytes:
+def as_csv(rows: list[dict[str, Any]] = ROWS, beyond: Sequence[str] = (), **form: Any) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, **form)
-    writer.writerow(rows[0])
+    writer.writerow([*rows[0], *beyond])
     for row in rows:
-        writer.writerow(json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for v in row.values())
+        cells = [json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for v in row.values()]
+        writer.writerow([*cells, *beyond])
     return text.getvalue().encode()
 
 
@@ -64,6 +66,8 @@ FORMS: dict[str, bytes] = {
     "bom.csv": b"\xef\xbb\xbf" + as_csv(),
     "excel.csv": b"sep=;\r\n" + as_csv(delimiter=";"),
     "comma_in_numbers.csv": as_csv(delimiter=";"),
+    "blank_lines_first.csv": b"\r\n\r\n" + as_csv(),
+    "columns_without_name.csv": as_csv(beyond=["", ""]),
     "tabs.csv": as_csv(delimiter="\t"),
     "bars.csv": as_csv(delimiter="|"),
     "commas.tsv": as_csv(),
@@ -109,8 +113,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "latin.csv": (b"prompt,answer\nWo?,Z\xfcrich\n", r"not UTF-8 \(line 2.*iconv"),
     "unmarked.jsonl": ('{"id": 1}'.encode("utf-16-le"), "UTF-16 without its byte order mark"),
     "twice.csv": (b"prompt,answer,answer\na,b,c\n", "the column 'answer' stands there twice"),
-    "short.csv": (b"prompt,answer\na\n", r"line 2: has 1 cells, and the first line names 2 columns"),
+    "short.csv": (b"prompt,answer\na\n", r"line 2: has 1 cells, and the table's head names 2 columns"),
     "comma.csv": (b"prompt,answer\na,b,c\n", "line 2: has 3 cells"),
+    "nameless.csv": (b"prompt,answer,\na,b,c\n", "line 2: 'c' stands in a column without a name; name the"),
+    "separators.csv": (b",,\n,,\n", "holds no record"),
     "quote.csv": (b'prompt,answer\na,"b" c\n', "line 2: not CSV"),
     "list.csv": (b"prompt,answer,distractors\na,b,c\n", r"must be a JSON list of texts, such as \["),
     "repr.csv": (b"prompt,answer,distractors\na,b,['c']\n", "must be a JSON list of texts"),
