@@ -189,3 +189,26 @@ def test_costs_alone_are_held_to_the_same(runs, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "code": "0ther"}))
     with pytest.raises(UserError, match="code 0ther, but c0de2"):
         collect_costs([path.parent for path in Path("results/s/training").rglob("run.json")], "again.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"data": {"retain": "f" * 64, "forget": "b" * 64}},
+            "data of retain ffffffffffff, but aaaaaaaaaaaa in",
+        ),
+        ({"inputs": {"path": "33334444"}}, "base model"),
+    ],
+)
+def test_a_whole_row_of_other_data_or_base_model_stands_in_no_table_with_the_rest(runs, change, said):
+    """Its seeds are alike; it is the other rows of the task that it may not be held against."""
+    for seed in (0, 1):
+        runs["GradDiff", seed] |= change | {"made_at": "2025-01-01T00:00:00+00:00"}
+    with pytest.raises(UserError) as caught:
+        collect(runs)
+    assert f"t/m/GradDiff/adamw/seed0: {said}" in str(caught.value)
+    assert (
+        "t/m/GradDiff/adamw/seed1: " in str(caught.value)
+        and "t/m/original" not in str(caught.value).split("but")[0]
+    )

@@ -138,6 +138,22 @@ def test_without_a_retrained_model_wrong_answers_preferred_are_said_first(root: 
     assert "is gone" not in first
 
 
+def test_where_nothing_can_be_shown_no_goal_is_set_without_a_retrained_model(root: Path) -> None:
+    judged = {"forgetting": [("forget", "truth_ratio")], "utility": [("utility", "model_utility")]}
+    more = {("forget", "truth_ratio_probability"): 0.6}
+    for name, before in (("blind", 0.49), ("sighted", 0.51)):
+        values = {"forget__truth_ratio_probability": everywhere(before, 0.0, 0.4)}
+        made = numbers(**(KNOWN | values))
+        study = Study(
+            root.parent / name, methods={"NPO": 0.8}, diverged={}, numbers=made, more=more, headline=judged
+        )
+        study.anchors = ("original",)  # type: ignore[misc]
+        study.write()
+        found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
+        text = line([finding.text for finding in found], "Before unlearning, forget truth ratio")
+        assert ("a method works when" in text) == (name == "sighted")
+
+
 def test_words_of_a_model_that_was_taught_nothing_are_no_copies(root: Path) -> None:
     """What it recites at length is: a book that it knew before the study."""
     assert _without_retrained(root, [], {}).startswith("Before unlearning, ")
