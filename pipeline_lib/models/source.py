@@ -179,8 +179,20 @@ def _load(folder: Path, name: str, dtype: torch.dtype | None, config: Any = None
     check_loaded(model, report, name)
     if stored:
         check_nothing_left(report, stored, name)
+    _settle_head(model)
     _settle_tokens(model, tokenizer, name)
     return model.eval(), tokenizer
+
+
+def _settle_head(model) -> None:
+    """Say in the configuration that the output has weights of its own where the files hold them.
+
+    transformers reads them against a config.json that calls them those of the embedding, and leaves the
+    setting: whoever ties weights later, or reads a copy with an older version, would lose them.
+    """
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = False
 
 
 def _settle_tokens(model, tokenizer, name: str) -> None:

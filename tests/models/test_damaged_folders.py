@@ -364,3 +364,22 @@ def test_only_files_that_were_read_are_hashed(folder: Path) -> None:
     shards = json.loads((folder / INDEX).read_text())["weight_map"].values()
     found = load_source({"source": "folder", "path": str(folder)})[2]["sha256"]
     assert set(found) == set(shards) and len(found) > 1
+
+
+def test_an_output_embedding_of_its_own_stays_one(folder: Path, tmp_path: Path) -> None:
+    """Its config.json says that output and input share their weights; the files hold two."""
+    head = torch.linspace(-1, 1, load_file(folder / WEIGHTS)[EMBEDDING].numel())
+    tensors(lambda c: c.update({"lm_head.weight": head.view_as(c[EMBEDDING])}))(folder)
+    config(tie_word_embeddings=True)(folder)
+    model, _, _ = load_source({"source": "folder", "path": str(folder)})
+    assert torch.equal(model.lm_head.weight.flatten(), head)
+    model.tie_weights()  # as adapters and wrappers of a model do
+    assert torch.equal(model.lm_head.weight.flatten(), head)
+    model.save_pretrained(tmp_path / "copy")
+    written = json.loads((tmp_path / "copy" / "config.json").read_text())
+    assert written["tie_word_embeddings"] is False
+
+
+def test_a_shared_embedding_stays_shared(folder: Path) -> None:
+    model, _, _ = load_source({"source": "folder", "path": str(folder)})
+    assert model.lm_head.weight is model.model.embed_tokens.weight and model.config.tie_word_embeddings
