@@ -232,7 +232,9 @@ class Study:
         if method not in self.methods:
             values = {key: v for key, v in values.items() if "equal_retain" not in key[1]}
         _, damage = self._strength(method, optimizer)
-        values |= {(*name, None): value + damage for name, value in self.more.items()}
+        values |= {
+            (*name, None): min(value + damage, METRICS[name[1]].range[1]) for name, value in self.more.items()
+        }
         metrics = []
         for (split, metric, higher), drawn in values.items():
             value = self.numbers.get((method, optimizer, seed, split, metric), drawn)
