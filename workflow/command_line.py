@@ -106,8 +106,8 @@ def read_again(value: Any, typed: Any) -> Any:
         return {name: read_again(v, typed[name]) if name in typed else v for name, v in value.items()}
     if isinstance(value, list) and isinstance(typed, Sequence) and len(value) == len(typed):
         return [read_again(item, given) for item, given in zip(value, typed, strict=True)]
-    if not isinstance(value, str):
-        return value
+    if not isinstance(value, str) or not value.strip():
+        return value  # an empty text is one; YAML reads nothing from it
     try:
         found = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError):

@@ -93,8 +93,8 @@ def test_bad_overrides_are_named_where_they_stand() -> None:
         "allowed: beta1, beta2, eps, learning_rate, weight_decay",
         "runs.1.unlearn.batch_size: found 0; must be greater than 0",
         "runs.1.unlearn.epoch: unknown key 'epoch'; did you mean 'epochs'? Allowed: "
-        "accumulation, batch_size, checkpoint_seconds, checkpointing, compute, decay, epochs, lora, "
-        "max_grad_norm, offload, warmup, weights",
+        "accumulation, batch_size, checkpoint_seconds, checkpointing, compute, decay, encoding, epochs, "
+        "lora, max_grad_norm, offload, prompt, warmup, weights",
     ]
 
 

@@ -138,7 +138,8 @@ def test_names_that_do_not_exist() -> None:
         objectives={"NPO": {"bta": [0.1]}, "PO": {"gamma": [1]}},
     )
     assert errors(raw) == [
-        "tune.objectives.NPO: unknown setting 'bta'; did you mean 'beta'? Allowed: alpha, beta",
+        "tune.objectives.NPO: unknown setting 'bta'; did you mean 'beta'? Allowed: alpha, beta, "
+        "forget_weight, retain_loss_type",
         "tune.objectives.PO: found 'PO'; did you mean 'NPO'? Allowed: GradAscent, GradDiff, NPO",
         "tune.optimizers.adamv: found 'adamv'; did you mean 'adamw'? Allowed: adamw, published, sophia",
     ]

@@ -53,7 +53,8 @@ try:
         command_line.check(CALL, sys.argv[1:])
     for path in workflow.overwrite_configfiles:
         check_suite_file(path)
-    TYPED = workflow.config_settings.config
+    # A program that calls Snakemake gives values, not what somebody typed.
+    TYPED = {} if CALL is None else workflow.config_settings.config
     SUITE = parse_suite(command_line.read_again(config, TYPED))
 except UserError as error:
     raise WorkflowError(str(error)) from None
