@@ -86,7 +86,8 @@ def test_the_mutants_were_enough_of_both_kinds() -> None:
         pytest.skip("the fuzz did not run in this process")
     print(dict(COUNTS))
     assert COUNTS["mutants"] >= MUTANTS
-    assert COUNTS["refused"] >= MUTANTS // 4 and COUNTS["valid"] >= MUTANTS // 4
+    # Of the suites that read files of their own, which are not here, every mutant is refused.
+    assert COUNTS["refused"] >= MUTANTS // 4 and COUNTS["valid"] >= MUTANTS // 6
     assert COUNTS["dry runs"] >= MUTANTS // 10 and COUNTS["refused by snakemake"] >= MUTANTS // 50
 
 
