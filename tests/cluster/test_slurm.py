@@ -134,11 +134,14 @@ def test_a_failing_job_is_tried_again_with_more_and_the_rest_goes_on(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     suite = cut_of_the_demo()
-    suite["tasks"]["own"] = {"source": "files", "folder": str(tmp_path / "nowhere")}
+    suite["tasks"]["own"] = {
+        "source": "tofu",
+        "hub": "nobody/nothing",
+    }  # what is on the hub is seen by its job
     study = ClusterStudy(tmp_path / "project", suite).on(cluster)
     targets = [f"results/small/data/{task}/manifest.json" for task in ("own", "authors")]
     assert study.start(*targets).wait() != 0
-    assert "error: " in study.said() and str(tmp_path / "nowhere") in study.said()
+    assert "error: " in study.said() and "nobody/nothing" in study.said()
     assert (study.folder / targets[1]).is_file() and not (study.folder / targets[0]).exists()
     tries = [job for job in study.jobs_of("prepare_data") if job["Comment"].endswith("_own")]
     memory = [mebibytes(job) for job in tries]
@@ -221,6 +224,8 @@ def test_the_profile_of_the_tests_is_that_of_production() -> None:
         )
     )
     waits = {
+        "__definitions__",  # refuse a mistyped call, and
+        "__use_yte__",  # make Snakemake read them; nothing of a cluster
         "jobs",
         "latency-wait",
         "max-status-checks-per-second",

@@ -73,5 +73,5 @@ def test_a_study_without_a_retrained_model_runs_to_its_report(tmp_path):
     results = made.folder / "results" / "colours"
     assert "retrained" not in read_json(results / "data/colours/manifest.json")["finetune"]
     table = (results / "tables/main.md").read_text()
-    assert "Not measured for this task: KS D, Forget quality log10 p." in table
+    assert "Not measured for this task: KS D, Forget quality log10 p (need wrong answers" in table
     assert (results / "report/index.html").is_file()

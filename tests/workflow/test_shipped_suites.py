@@ -26,9 +26,16 @@ def test_the_grid_of_the_core_question_is_planned(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
-    """The paper's suite, on a machine that has none of its models, books and prompts."""
+    """The paper's suite with a book and prompts of this machine, and all of its models on the hub."""
+    folder = tmp_path_factory.mktemp("paper")
+    (folder / "book.txt").write_text("It was a dark night. " * 2000)
+    (folder / "prompts.jsonl").write_text('{"prompt": "It was"}\n' * 500)
     suite = yaml.safe_load((REPO / "config/paper.yaml").read_text())
-    return suite, Study(tmp_path_factory.mktemp("paper") / "project", suite)
+    suite["tasks"]["copyright"]["book"] = str(folder / "book.txt")
+    suite["tasks"]["detox"]["evaluation"]["toxicity"]["prompts"]["path"] = str(folder / "prompts.jsonl")
+    del suite["models"]["opt_1_3b"]["path"]
+    suite["models"]["opt_1_3b"] |= {"source": "hub", "id": "facebook/opt-1.3b", "revision": "0" * 40}
+    return suite, Study(folder / "project", suite)
 
 
 def test_the_papers_studies_are_planned_whole(paper):
@@ -64,3 +71,11 @@ def test_a_table_of_the_paper_needs_its_own_task_only(paper, target, tasks, toxi
     rules = {rule for rule, _ in planned}
     assert ("toxicity" in rules) == toxicity
     assert ("evaluate" in rules) == (target != "paper_table_time"), "times need no evaluation"
+
+
+def test_the_papers_suite_says_at_once_what_this_machine_lacks(tmp_path):
+    study = Study(tmp_path / "project", yaml.safe_load((REPO / "config/paper.yaml").read_text()))
+    done = study.snakemake("--dry-run")
+    assert done.returncode != 0 and "has 3 faults, so no job is started" in done.stdout
+    for name in ("COPYRIGHTED_BOOK", "OPT_1_3B", "REAL_TOXICITY_PROMPTS"):
+        assert f"the environment variable {name} is not set" in done.stdout
