@@ -131,8 +131,10 @@ def test_requests_reach_the_jobs(finished: ClusterStudy) -> None:
 
 
 def test_a_failing_job_is_tried_again_with_more_and_the_rest_goes_on(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in {"PIPELINE_DATA": "", "HF_HUB_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
     suite = cut_of_the_demo()
     suite["tasks"]["own"] = {
         "source": "tofu",
