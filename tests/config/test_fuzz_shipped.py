@@ -42,7 +42,7 @@ def _shipped() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """No model, data or hub of this machine decides what comes of a mutant; the small suites find their files."""
+    """No model, data or hub of this machine decides what comes of a mutant; FILES are at hand."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("fuzz")
         patch.chdir(folder)
