@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from tofu_ways import SOUL_PROMPT, openunlearning, ours, plain, soul
 
-from pipeline_lib.data.encoding import encode_records
+from pipeline_lib.core.files import read_jsonl
 from pipeline_lib.data.records import Record, read_records, write_records
-from pipeline_lib.files import read_jsonl
-from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.objectives import FineTuning

@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.benchmarks.evaluate import Row
-from pipeline_lib.evaluation.benchmarks.harness import (
+from pipeline_lib.benchmarks.evaluate import Row
+from pipeline_lib.benchmarks.harness import (
     harness_model,
     harness_results,
     harness_row,
     require_lm_eval,
 )
-from pipeline_lib.evaluation.benchmarks.readers import load_benchmark, load_documents
-from pipeline_lib.evaluation.benchmarks.tasks import TASKS
+from pipeline_lib.benchmarks.readers import load_benchmark, load_documents
+from pipeline_lib.benchmarks.tasks import TASKS
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.source import load_folder

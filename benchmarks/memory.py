@@ -133,8 +133,8 @@ def make_model(folder: Path) -> None:
 
 def estimated(case: str, source: Path) -> dict[str, Any]:
     """What the plan says of the case's job, without libraries: bytes by part, and the phase."""
-    from pipeline_lib.config import parse_suite
-    from pipeline_lib.planning.jobs import jobs_of, memory_of
+    from pipeline_lib.operations.plan.jobs import jobs_of, memory_of
+    from pipeline_lib.study import parse_suite
 
     kind = CASES[case][0]
     jobs = [job for job in jobs_of(parse_suite(suite_of(case, source))) if job.kind == kind]
@@ -147,10 +147,10 @@ def estimated(case: str, source: Path) -> dict[str, Any]:
 
 def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     """The step of the case, ready to run; what it reads is made first, in processes of their own."""
-    from pipeline_lib.config import parse_suite
-    from pipeline_lib.config.table import run_index
     from pipeline_lib.steps import evaluate, finetune, unlearn
     from pipeline_lib.steps.prepare_data import prepare_task
+    from pipeline_lib.study import parse_suite
+    from pipeline_lib.study.table import run_index
 
     kind = CASES[case][0]
     suite = parse_suite(suite_of(case, source))

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from pipeline_lib.blocks import choices
-from pipeline_lib.config.objectives import ObjectiveSettings
+from pipeline_lib.core.blocks import choices
 from pipeline_lib.data.batching import Alternative, Batch, Example, collate
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.objectives import OBJECTIVES, Objective, make_objective
+from pipeline_lib.study.objectives import ObjectiveSettings
 
 THREADS, WARM_UP, ROUNDS = 1, 2, 7
 EXAMPLES, PROMPT, ANSWER = 4, 64, 64

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from pipeline_lib.config.methods import AdamWSettings, SophiaAsReleasedSettings, SophiaSettings
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Example
 from pipeline_lib.objectives import make_objective
 from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.study.methods import AdamWSettings, SophiaAsReleasedSettings, SophiaSettings
 from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
 from pipeline_lib.training.refresh import Curvature
 

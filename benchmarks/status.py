@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline_lib.config import Suite, load_suite
-from pipeline_lib.joblog import start_line
-from pipeline_lib.status import report_of, status_text
-from pipeline_lib.status.study import jobs_of_study
+from pipeline_lib.core.joblog import start_line
+from pipeline_lib.operations.status import report_of, status_text
+from pipeline_lib.operations.status.study import jobs_of_study
+from pipeline_lib.study import Suite, load_suite
 
 SEEDS = 10
 DEMO = Path(__file__).resolve().parents[1] / "config.yaml"

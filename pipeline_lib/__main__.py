@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
-from pipeline_lib.environment import missing_package, wrong_python
+from pipeline_lib.core.environment import missing_package, wrong_python
 
 if __name__ == "__main__" and wrong_python():  # before a line that an old Python cannot read
     sys.exit(wrong_python())
 
 from pipeline_lib.commands import logs, plan, status, suite, track
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import VisibleStream
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import VisibleStream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline_lib import __main__ as command
 from pipeline_lib.commands import suite
-from pipeline_lib.config.schema import schema_text
-from tests.evaluation.logs.made_up import MANIFEST, records, save, tofu_log
+from pipeline_lib.study.schema import schema_text
 from tests.paths import REPO
+from tests.peers.made_up import MANIFEST, records, save, tofu_log
 
 
 def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_text
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_text
 
 SCHEMA = Path(__file__).resolve().parents[2] / "workflow" / "schemas" / "suite.schema.json"
 
@@ -26,9 +26,9 @@ def add(commands) -> None:
 
 
 def _validate(files: Sequence[Path]) -> int:
-    from pipeline_lib.config import load_suite
-    from pipeline_lib.config.table import run_index
-    from pipeline_lib.planning import check_inputs
+    from pipeline_lib.operations.plan import check_inputs
+    from pipeline_lib.study import load_suite
+    from pipeline_lib.study.table import run_index
 
     status = 0
     for path in files:
@@ -51,7 +51,7 @@ def _validate(files: Sequence[Path]) -> int:
 
 
 def _schema(check: bool) -> int:
-    from pipeline_lib.config.schema import schema_text
+    from pipeline_lib.study.schema import schema_text
 
     current = SCHEMA.read_text(encoding="utf-8") if SCHEMA.is_file() else None
     if current == schema_text():

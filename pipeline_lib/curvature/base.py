@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.errors import UserError
 from pipeline_lib.objectives import Objective
 
 

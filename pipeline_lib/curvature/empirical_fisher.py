@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
 from pipeline_lib.distributed.group import ALONE
 from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.errors import UserError
 
 
 class EmpiricalFisher(Estimator):

@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
 from pipeline_lib.distributed.group import ALONE
 from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_nll
 
 # What torch says where a forward pass has no second derivative.

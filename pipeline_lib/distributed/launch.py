@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.stopping import AGAIN as CONTINUES
-from pipeline_lib.stopping import Stopped, asked, deferred
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.stopping import AGAIN as CONTINUES
+from pipeline_lib.core.stopping import Stopped, asked, deferred
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STORE = "PIPELINE_STORE"  # host:port where the processes of several nodes meet

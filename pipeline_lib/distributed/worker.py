@@ -21,12 +21,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_json
+from pipeline_lib.core.joblog import JobLog
+from pipeline_lib.core.stopping import Stopped, listen
 from pipeline_lib.distributed import group
 from pipeline_lib.distributed.launch import STORE
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json
-from pipeline_lib.joblog import JobLog
-from pipeline_lib.stopping import Stopped, listen
 
 # The longest wait for another process: the first one may take long to write a checkpoint of a large model.
 PATIENCE = timedelta(hours=2)

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.errors import UserError
 from pipeline_lib.influence.diagonal import sampled_diagonal
 from pipeline_lib.influence.vectors import parts
 from pipeline_lib.models.forward import answer_logits

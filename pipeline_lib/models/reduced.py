@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.models.products import multiply
 

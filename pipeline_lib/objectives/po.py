@@ -29,7 +29,7 @@ class PO(_OtherAnswer):
 
     Refusals have their end token. In SOUL's released code they have none, so that the model never learns to
     stop after one, and the last token of the prompt is trained as well: `unlearn.encoding: soul_as_released`
-    (data/released_encoding.py) does the same.
+    (models/released_encoding.py) does the same.
     """
 
     alternatives = "refusals"

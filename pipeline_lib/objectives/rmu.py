@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import position_ids
 from pipeline_lib.objectives.base import Losses, ReferenceModel
 from pipeline_lib.objectives.retain import Retaining

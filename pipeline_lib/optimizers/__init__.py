@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.errors import UserError
 from pipeline_lib.optimizers.eight_bit import adamw_8bit
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 from pipeline_lib.optimizers.lion import Lion

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.distributed.group import Group
-from pipeline_lib.errors import UserError
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
 GAMMA_START = 0.05  # of `gamma: auto`: the published constant

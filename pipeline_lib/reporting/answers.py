@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import ANCHORS, Inputs, RunKey
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import METRICS
-from pipeline_lib.files import atomic_path, read_json, read_jsonl, run_again
-from pipeline_lib.made_of import Made, check_alike, made_of
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, read_json, read_jsonl, run_again
+from pipeline_lib.metrics import METRICS
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
+from pipeline_lib.reporting.made_of import Made, check_alike, made_of
 
 ROUNDING = 1e-9  # of numbers that were written to a file and read again
 DIVERGED = "diverged"  # the one row of a run that ended so; its value is a step

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, read_object, run_again
-from pipeline_lib.json_text import decoded
-from pipeline_lib.sealing import sealed_jsonl
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, read_object, run_again
+from pipeline_lib.core.json_text import decoded
+from pipeline_lib.core.sealing import sealed_jsonl
 
 ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
 

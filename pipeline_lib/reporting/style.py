@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.metrics import METRICS
 from pipeline_lib.reporting.inputs import Row
 
 METRIC_LABELS = {

@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 import pandas as pd
 from scipy import stats
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics import METRICS
 from pipeline_lib.reporting import intervals
 from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
 from pipeline_lib.reporting.paired import detectable_difference

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.files import read_object, run_again, write_json
-from pipeline_lib.sealing import sealed_jsonl
-from pipeline_lib.tuning.selection import at_edge, choose
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, run_again, write_json
+from pipeline_lib.core.sealing import sealed_jsonl
+from pipeline_lib.metrics.probability import probability
+from pipeline_lib.steps.selection import at_edge, choose
 
 PARTS = ("optimizer", "objective")
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object, write_json, write_jsonl
-from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, write_json, write_jsonl
+from pipeline_lib.core.provenance import git_commit, versions
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
-from pipeline_lib.provenance import git_commit, versions
 from pipeline_lib.training.loop import Outcome, TrainingSettings
 
 # Read when the job starts, with the code it runs: the checkout may move on before it ends.

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.files import read_object, write_text
+from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.evaluation.embedding import load_embedder
-from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
-from pipeline_lib.files import read_object, write_text
+from pipeline_lib.engine.embedding import load_embedder
+from pipeline_lib.engine.equal_retain import score_at_equal_retain
+from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
 
 
@@ -36,7 +36,7 @@ def run(
     """Score and generate on every split that the manifest names; a diverged run leaves no row.
 
     With `equal_retain` the unlearned model is also judged where it retains nearly as much as the model in
-    `original_dir`, from which it was made (see evaluation/equal_retain.py). The `status` in
+    `original_dir`, from which it was made (see engine/equal_retain.py). The `status` in
     `equal_retain_path` is "off" without it, as for the models that others are compared with; else it is the
     run's, "ok" or "diverged", and if "ok" the rows follow. `evaluation`: settings of the suite's block of
     that name that concern the records; `embedder`: the sentence encoder of answer accuracy, if any.

@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.data.released_encoding import encode_answers
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, remove_leftovers
+from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
 from pipeline_lib.distributed.sharding import in_parts
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object, remove_leftovers
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import reduce_model
+from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.source import load_source
 from pipeline_lib.objectives import FineTuning
 from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
@@ -59,7 +59,7 @@ def run(
 
     Where it names none, the model is written as it was loaded. `identity`: suite, task, model, method
     ("original" or "retrained"), optimizer ("none"), seed. `inputs`: the identity of a base model of this
-    machine (planning/identity.py).
+    machine (study/contents_read.py).
     Fine-tuning that diverges is an error: no study can stand on such a model.
     """
     started = time.monotonic()

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.files import write_json
 from pipeline_lib.data.labelled_at_hand import labelled_at_hand
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.classifiers.validation import check_fit
-from pipeline_lib.files import write_json
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers.validation import check_fit
 from pipeline_lib.steps.common import start
 
 

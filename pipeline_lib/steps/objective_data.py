@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.files import read_json
 from pipeline_lib.data.batching import Example, collate, token_budget_batches
 from pipeline_lib.data.records import Record
-from pipeline_lib.data.released_encoding import encode_answers, encode_others
-from pipeline_lib.files import read_json
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.released_encoding import encode_answers, encode_others
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.alternatives import alternative_answers
 from pipeline_lib.training.data import TrainingData, drawn_pairs
@@ -37,7 +37,7 @@ def objective_data(
     """The forget and the retain set of `splits` as `objective` learns them.
 
     Running text is learned as a whole, but where the true answer is paired with another one: of these,
-    only what follows the prompt is compared. `encoding`: see data/released_encoding.py.
+    only what follows the prompt is compared. `encoding`: see models/released_encoding.py.
     """
 
     def encode(records: list[Record], learn: bool) -> list[Example]:

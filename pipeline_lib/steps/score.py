@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.evaluation.score import score_all
-from pipeline_lib.files import read_object, write_json
-from pipeline_lib.made_of import made_of
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import sealed_jsonl, sealed_object
+from pipeline_lib.core.files import read_object, write_json
+from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.core.sealing import sealed_jsonl, sealed_object
+from pipeline_lib.metrics.scores.all import score_all
+from pipeline_lib.reporting.made_of import made_of
 
 
 def run(

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
-from pipeline_lib.evaluation.benchmarks.harness import run_harness
-from pipeline_lib.files import read_object
+from pipeline_lib.benchmarks.evaluate import evaluate_benchmarks
+from pipeline_lib.benchmarks.harness import run_harness
+from pipeline_lib.core.files import read_object
+from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.forward import pad_token
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 
 ENGINES = {"builtin": evaluate_benchmarks, "lm_eval": run_harness}

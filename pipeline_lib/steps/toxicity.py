@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, run_again
+from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.toxicity import evaluate_toxicity
-from pipeline_lib.files import read_object, run_again
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.toxicity import evaluate_toxicity
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 
 

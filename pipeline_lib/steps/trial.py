@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, run_again, write_json
+from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.data.batching import token_budget_batches
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.forward_pass import plain_scores
-from pipeline_lib.evaluation.metrics import FORGET_SPLIT
-from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
-from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
-from pipeline_lib.evaluation.rows import likelihood_row
-from pipeline_lib.evaluation.scoring import encode_texts, record_texts, score_records
-from pipeline_lib.evaluation.settings import ScoringSettings
-from pipeline_lib.files import read_object, run_again, write_json
-from pipeline_lib.sealing import sealed_jsonl
+from pipeline_lib.engine.forward_pass import plain_scores
+from pipeline_lib.engine.rows import likelihood_row
+from pipeline_lib.engine.scoring import encode_texts, record_texts, score_records
+from pipeline_lib.engine.settings import ScoringSettings
+from pipeline_lib.metrics import FORGET_SPLIT
+from pipeline_lib.metrics.forget_quality import forget_quality
+from pipeline_lib.metrics.probability import probability
+from pipeline_lib.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.files import read_object
+from pipeline_lib.core.files import read_object
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.steps.common import write_training_folder
 from pipeline_lib.steps.unlearning import remove_checkpoints, unlearn_model

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import remove_leftovers
+from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import ALONE, Group, current
 from pipeline_lib.distributed.refusal import refusal
 from pipeline_lib.distributed.sharding import in_parts, shard_reference
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import remove_leftovers
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.prompt import PromptFormat
@@ -31,7 +32,6 @@ from pipeline_lib.objectives.in_context import InContext
 from pipeline_lib.objectives.rmu import RMU
 from pipeline_lib.objectives.whp import WHP
 from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.provenance import source_hash
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,

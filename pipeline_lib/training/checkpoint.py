@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, check_seal, read_object, seal, write_json
 from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, check_seal, read_object, seal, write_json
 
 
 def save(

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.data.batching import Example, collate, token_budget_batches
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.sharding import in_parts
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object, write_json
 from pipeline_lib.models import adapters
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.objectives import FineTuning

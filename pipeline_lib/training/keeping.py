@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import torch
 
+from pipeline_lib.core.stopping import AGAIN, Stopped, asked
 from pipeline_lib.distributed.group import Group
-from pipeline_lib.stopping import AGAIN, Stopped, asked
 from pipeline_lib.training import checkpoint
 
 

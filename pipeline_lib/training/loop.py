@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 import torch
 from tqdm import tqdm
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.stopping import asked, deferred
 from pipeline_lib.data.batching import Batch, micro_batches
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.errors import UserError
-from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
-from pipeline_lib.stopping import asked, deferred
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.data import TrainingData, forget_batches
 from pipeline_lib.training.keeping import Keeper

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.pieces import pieces, weightless
-from pipeline_lib.errors import UserError
 from pipeline_lib.influence import newton_direction
 from pipeline_lib.influence.vectors import gradients_into, norm, parts, zeros
-from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training.data import TrainingData, forget_batches, forget_examples
 from pipeline_lib.training.loop import Outcome, tokens_of

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import IGNORED, Example, collate, micro_batches
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.objectives import make_objective
 from tests.curvature.cases import small_model

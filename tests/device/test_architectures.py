@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import Example
-from pipeline_lib.evaluation.generation import generate
-from pipeline_lib.evaluation.scoring import score_groups
+from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.scoring import score_groups
 from pipeline_lib.models.forward import check_selected_logits
 from pipeline_lib.models.recompute import activations_again
 from tests.device.both import assert_close, on_both

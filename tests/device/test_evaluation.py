@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
-from pipeline_lib.evaluation.benchmarks.harness import harness_model
-from pipeline_lib.evaluation.benchmarks.tasks import TASKS
-from pipeline_lib.evaluation.choosing import nucleus
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.embedding import load_embedder
-from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.evaluation.generation import generate, sample
-from pipeline_lib.evaluation.gradients import gradient_norms
+from pipeline_lib.benchmarks.evaluate import evaluate_benchmarks
+from pipeline_lib.benchmarks.harness import harness_model
+from pipeline_lib.benchmarks.tasks import TASKS
+from pipeline_lib.engine.choosing import nucleus
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.embedding import load_embedder
+from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.generation import generate, sample
+from pipeline_lib.engine.gradients import gradient_norms
 from pipeline_lib.models.forward import check_selected_logits
 from tests.device.accelerator import BACKEND, SimulatedTensor
 from tests.device.both import assert_close, on_both
-from tests.evaluation.conftest import SETTINGS
-from tests.evaluation.encoders import TEXTS, save_bert, save_classifier
+from tests.engine.conftest import SETTINGS
+from tests.engine.encoders import TEXTS, save_bert, save_classifier
 from tests.tiny import END, PAD, random_examples, tiny_model
 
 CLOSE = 5e-5  # fp32, attention by other kernels
@@ -84,7 +84,7 @@ def test_answers_greedy_and_drawn(tmp_path):
 
 def test_a_nucleus_beyond_the_likely_tokens(monkeypatch, tmp_path):
     p = torch.stack([torch.softmax(torch.linspace(0, 1, 50), 0), torch.tensor([0.951, *[0.001] * 49])])
-    monkeypatch.setattr("pipeline_lib.evaluation.choosing.LIKELY", 4)
+    monkeypatch.setattr("pipeline_lib.engine.choosing.LIKELY", 4)
     on_cpu, on_device = on_both(lambda device, _: nucleus(p.to(device), 0.8).cpu(), tmp_path)
     assert torch.equal(on_cpu, on_device)
 

@@ -11,7 +11,7 @@ import torch
 
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.evaluation.generation import generate
+from pipeline_lib.engine.generation import generate
 from pipeline_lib.objectives.kl import KL
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 from tests.device.accelerator import Generator, MixedDevices, accelerator

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.files import read_json, read_jsonl, write_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import evaluate, finetune, judge, standard_benchmarks, toxicity, unlearning
 from tests.device.accelerator import accelerator
 from tests.device.both import assert_close
-from tests.evaluation.encoders import save_classifier
+from tests.engine.encoders import save_classifier
 from tests.steps.study import run_evaluate, run_finetune, run_unlearn
 from tests.steps.test_more_measurements import BENCHMARKS, TOXICITY
 from tests.steps.test_trial import run_trial

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, write_json
 from pipeline_lib.distributed import group
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json
 from pipeline_lib.steps import trial, unlearn
 from tests.steps import study
 from tests.training.every import settings_of

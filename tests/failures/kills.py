@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.files import atomic_path
+from pipeline_lib.core.files import atomic_path
 from pipeline_lib.training import checkpoint
 from tests.failures import children
 from tests.failures.outcome import CONTINUED, Outcome

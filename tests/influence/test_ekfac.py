@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example, micro_batches
-from pipeline_lib.errors import UserError
 from pipeline_lib.influence import newton_direction
 from pipeline_lib.influence.diagonal import sampled_diagonal
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
 import pipeline_lib
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
-from pipeline_lib.evaluation.generation import generate
-from pipeline_lib.evaluation.scoring import score_groups
+from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.scoring import score_groups
 from pipeline_lib.models.adapters import attach, detach
 from pipeline_lib.models.forward import (
     answer_logits,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
-from pipeline_lib.errors import UserError
 from pipeline_lib.models import reduced
 from pipeline_lib.models.adapters import adapters_off, attach, detach
 from pipeline_lib.models.forward import answer_nll

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
 from pipeline_lib.objectives.alternatives import alternative_answers
 from tests.objectives.cases import CASES
 

@@ -8,10 +8,10 @@ from typing import get_args
 
 import pytest
 
-from pipeline_lib.config import methods
-from pipeline_lib.config.jobs import FineTune, Training
 from pipeline_lib.objectives import OBJECTIVES, make_objective
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
+from pipeline_lib.study import methods
+from pipeline_lib.study.training import FineTune, Training
 from pipeline_lib.training.loop import TrainingSettings
 from tests.tiny import Bigram
 

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer, parameter_groups
 from pipeline_lib.optimizers.sgd import SGD
 from pipeline_lib.training import checkpoint

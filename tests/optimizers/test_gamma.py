@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.optimizers.sophia import GAMMA_START, Sophia, adapted_gamma
 
 

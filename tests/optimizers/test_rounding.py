@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.optimizers import make_optimizer, rounding
 from pipeline_lib.optimizers.rounding import stochastic_round
 from pipeline_lib.optimizers.signum import Signum

@@ -16,9 +16,9 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.core.sealing import write_sealed_jsonl
+from pipeline_lib.metrics import METRICS
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
-from pipeline_lib.sealing import write_sealed_jsonl
 
 # label: (kind, order, forgetting, damage, clipped share)
 OPTIMIZERS: dict[str, tuple[str, str, float, float, float | None]] = {

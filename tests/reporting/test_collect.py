@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics, merge_tables
 from tests.reporting.study import Study
 

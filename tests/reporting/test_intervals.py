@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.metrics import METRICS
 from pipeline_lib.reporting.intervals import POSITIVE, UNLIMITED, of_difference, of_mean
 
 SHARE = (0.0, 1.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.inputs import Inputs, Row, key_from_path
 from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time
 from tests.reporting.study import Study

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from tests.steps.test_methods import go, weights
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.core.files import read_json, read_jsonl, write_json
 from pipeline_lib.steps import evaluate, score
 from tests.steps.study import identity, run_evaluate, run_finetune, run_unlearn
 

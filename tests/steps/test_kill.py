@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.steps import unlearning
 from pipeline_lib.training import checkpoint
 from tests.paths import REPO

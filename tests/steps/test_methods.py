@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, write_json
 from pipeline_lib.data.records import Record, read_records
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.scratch import texts_of
 from pipeline_lib.objectives import make_objective

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, write_json, write_jsonl
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, write_json, write_jsonl
 from pipeline_lib.steps import judge, score, standard_benchmarks, toxicity
-from tests.evaluation.encoders import save_classifier
+from tests.engine.encoders import save_classifier
 from tests.steps.study import identity, run_evaluate
 
 QUESTIONS = [

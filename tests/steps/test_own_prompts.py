@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_jsonl, write_jsonl
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_jsonl, write_jsonl
 from pipeline_lib.steps import judge, toxicity
 from pipeline_lib.steps.prepare_data import prepare_task
-from tests.evaluation.encoders import save_classifier
+from tests.engine.encoders import save_classifier
 from tests.steps.study import run_finetune
 
 TASK = {"source": "manners", "n_forget": 4, "n_unseen": 6, "n_retain": 4}

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from pipeline_lib.config.objectives import ObjectiveSettings
 from pipeline_lib.objectives import OBJECTIVES, Objective, make_objective
 from pipeline_lib.steps.objective_data import with_reference_nll
+from pipeline_lib.study.objectives import ObjectiveSettings
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import TrainingSettings
 from tests.tiny import VOCAB, make_examples, tiny_model

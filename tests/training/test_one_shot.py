@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
-from pipeline_lib.errors import UserError
 from pipeline_lib.influence import GaussNewton
 from pipeline_lib.objectives import make_objective
 from pipeline_lib.training import one_shot as one_shot_module

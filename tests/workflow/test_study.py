@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 
-from pipeline_lib.files import read_json, read_jsonl, sha256
+from pipeline_lib.core.files import read_json, read_jsonl, sha256
 from tests.workflow.study import SUITE
 
 HEADER = "suite,task,model,method,optimizer,seed,split,metric,value,ci_low,ci_high,n,higher_is_better"
@@ -166,7 +166,7 @@ def test_changed_library_code_reruns_the_steps_that_use_it(finished, tmp_path):
         path.write_text(text)
         return planned
 
-    assert edit("evaluation/statistics.py") == {
+    assert edit("metrics/statistics.py") == {
         "score",
         "collect",
         "merge",

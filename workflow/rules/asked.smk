@@ -1,5 +1,5 @@
 # What jobs ask for: GPUs and processes from the suite, memory and time from the suite or the plan.
-from pipeline_lib.planning.requests import Requests
+from pipeline_lib.operations.plan.requests import Requests
 
 REQUESTS = Requests(SUITE, len(RUNS))
 GPU = {"gpu": 1} if RESOURCES.gpus else {}
@@ -20,7 +20,7 @@ def training_processes():
 
 
 def asked(kind):
-    """What a job with a model asks for, more at every try: see pipeline_lib/planning/requests.py."""
+    """What a job with a model asks for, more at every try: see pipeline_lib/operations/plan/requests.py."""
     return {
         **(training_processes() if kind in ("finetune", "unlearn", "trial") else GPU),
         "mem_mb": lambda wildcards, attempt: REQUESTS.memory_mb(

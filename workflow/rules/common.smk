@@ -15,24 +15,24 @@ for place in (REPOSITORY, Path(workflow.basedir)):
 
 import command_line
 
-from pipeline_lib.environment import missing_package
+from pipeline_lib.core.environment import missing_package
 
 try:
-    import pipeline_lib.planning
+    import pipeline_lib.operations.plan
 except ImportError as error:
     raise WorkflowError(missing_package(error)) from None
 
-from pipeline_lib.config import check_suite_file, dump_suite, parse_suite
-from pipeline_lib.config.table import (
+from pipeline_lib.study import check_suite_file, dump_suite, parse_suite
+from pipeline_lib.study.table import (
     ANCHORS,
     anchors_of,
     run_index,
     run_labels,
     tuned_index,
 )
-from pipeline_lib.errors import UserError
-from pipeline_lib.locking import hold_lock
-from pipeline_lib.planning import (
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locking import hold_lock
+from pipeline_lib.operations.plan import (
     check_access,
     check_fits,
     check_inputs,
@@ -41,11 +41,11 @@ from pipeline_lib.planning import (
     pairs_of_targets,
     plan_text,
 )
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
-from pipeline_lib.status import ending_text
-from pipeline_lib.tracking import start_tracking
+from pipeline_lib.operations.status import ending_text
+from pipeline_lib.operations.tracking import start_tracking
 
 CALL = command_line.given()
 try:
@@ -59,7 +59,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-# A shell that is asked to end waits for its job, which writes a checkpoint first (pipeline_lib/stopping.py).
+# A shell that is asked to end waits for its job, which writes a checkpoint first (pipeline_lib/core/stopping.py).
 shell.prefix("set -euo pipefail; trap : TERM; ")
 
 STARTED = time.time()

@@ -1,6 +1,6 @@
 # What lies on this machine and was not made by the study: an edit in place reruns what depends on it.
 from pipeline_lib.data.contents import Contents
-from pipeline_lib.planning.identity import identities
+from pipeline_lib.study.contents_read import identities
 
 CONTENTS = Contents()
 

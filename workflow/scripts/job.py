@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def job(snakemake: Any) -> Iterator[None]:
     """Send stdout and stderr to the rule's log and end the process with status 1 on any error.
 
-    Asked to end by SIGTERM, it says what is kept and ends with status 143 (see pipeline_lib/stopping.py).
+    Asked to end by SIGTERM, it says what is kept and ends with status 143 (see core/stopping.py).
     One process at a time runs a job: what a killed snakemake left running is not started a second time.
     A machine without disk space or memory is told in a message, as a `UserError` is.
     """
-    from pipeline_lib.errors import UserError
-    from pipeline_lib.faults import explained
-    from pipeline_lib.joblog import JobLog, start_line
-    from pipeline_lib.locking import only_one
-    from pipeline_lib.stopping import STATUS, Stopped, listen
+    from pipeline_lib.core.errors import UserError
+    from pipeline_lib.core.joblog import JobLog, start_line
+    from pipeline_lib.core.locking import only_one
+    from pipeline_lib.core.stopping import STATUS, Stopped, listen
+    from pipeline_lib.core.system_errors import explained
 
     log = Path(snakemake.log[0])
     terminal = sys.stderr
@@ -65,7 +65,7 @@ def job(snakemake: Any) -> Iterator[None]:
 
 
 def _say(text: str, *streams: TextIO) -> None:
-    from pipeline_lib.redaction import visible
+    from pipeline_lib.core.redaction import visible
 
     for stream in streams:
         with suppress(OSError):  # a log on a full disk

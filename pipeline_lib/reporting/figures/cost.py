@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import cost_by_seed, cost_estimate

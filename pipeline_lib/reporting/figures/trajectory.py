@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, legend_below, optimizer_handles, panel_title
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey, finite

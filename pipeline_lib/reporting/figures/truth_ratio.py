@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, method_panels, panel_rows, say_left_out
 from pipeline_lib.reporting.headline import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.metrics import METRICS
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import Row

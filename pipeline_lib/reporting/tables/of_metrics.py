@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline_lib.evaluation.metrics import METRICS, UTILITY_SPLIT
+from pipeline_lib.metrics import METRICS, UTILITY_SPLIT
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Estimate, Summary

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs
