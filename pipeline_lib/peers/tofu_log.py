@@ -3,7 +3,7 @@
 Source: TOFU (arXiv 2401.06121), the log that its repository writes and publishes, aggregated as its
 `aggregate_eval_stat.py` does. A log has four parts (retain, forget, real authors, world facts); in each a
 field maps a row's index to a number. Losses are mean negative log-likelihoods per token, in nats, so every
-text counts as one token here. The definitions are those of evaluation/metrics; ROUGE-L recall is the log's.
+text counts as one token here. The definitions are those of metrics/; ROUGE-L recall is the log's.
 Range and direction of each number: see its file there.
 Traps: the logs of two forget sets of different size hold different questions. The repository's code compares
 them all the same, and so does `compare`, but it counts how many questions both hold and warns; `matched`

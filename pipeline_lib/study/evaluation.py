@@ -22,7 +22,7 @@ from pipeline_lib.core.blocks import (
     UpToOne,
 )
 
-# Shipped benchmarks; a test keeps this list in step with evaluation/benchmarks.
+# Shipped benchmarks; a test keeps this list in step with benchmarks/.
 BenchmarkName = Literal[
     "arc_challenge",
     "arc_easy",

@@ -142,7 +142,7 @@ def test_settings_of_a_foreign_model_are_refused_before_a_library_reads_them(
 
 
 OWN_PROCESSES = {  # what may use Python's reader as it is, and why
-    "json_text.py": "is the strict reader",
+    "core/json_text.py": "is the strict reader",
     "data/contents.py": "a cache of ours; whatever is wrong with it, it is made again",
     "distributed/launch.py": "what this process's own children wrote",
     "distributed/worker.py": "what this process's own parent wrote",

@@ -45,7 +45,7 @@ def edit(path):
         "optimizers/elementwise.py",
         "objectives/__init__.py",
         "__init__.py",
-        "errors.py",
+        "core/errors.py",
     ],
 )
 def test_a_change_in_what_a_step_uses_changes_its_hash(package, file):
@@ -110,7 +110,7 @@ def third_party(file):
 def test_scoring_uses_no_file_that_imports_torch():
     files = provenance._closure(SCORE)
     relative = {file.relative_to(provenance.PACKAGE).as_posix() for file in files}
-    assert {"steps/score.py", "metrics/scores/all.py", "files.py", "__init__.py"} <= relative
+    assert {"steps/score.py", "metrics/scores/all.py", "core/files.py", "__init__.py"} <= relative
     heavy = {"torch", "transformers", "safetensors", "tokenizers"}
     assert not {name for name in relative if third_party(provenance.PACKAGE / name) & heavy}
 

@@ -14,7 +14,7 @@ from pipeline_lib.metrics.longest_match import longest_match
 from pipeline_lib.metrics.rouge import rouge_recall_and_f1, tokenizer_of, tokenizers_of
 from pipeline_lib.metrics.scores.all import score_all
 from pipeline_lib.metrics.words import pieces, words
-from tests.engine.conftest import make_row
+from tests.metrics.rows import make_row
 
 # language -> the true answer, one with its last word changed, its words, ROUGE's and BLEU's tokenizers
 TEXTS = {

@@ -14,7 +14,7 @@ from pipeline_lib.metrics.extraction_rate import RUN, is_extracted
 from pipeline_lib.metrics.longest_match import longest_match
 from pipeline_lib.metrics.safe_preference import prefers_safe
 from pipeline_lib.metrics.scores.all import score_run
-from tests.engine.conftest import make_row
+from tests.metrics.rows import make_row
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Source: OpenUnlearning (arXiv 2506.12618), its `TOFU_EVAL.json` (per-example values) and `TOFU_SUMMARY.json`
 (one number a metric). In the former a metric is {"agg_value": number, "value_by_index": {"0": {...}, ...}};
 membership attacks hold such a pair for "forget" and for "holdout". Losses are means per token, in nats.
-How its definitions differ from those of evaluation/metrics:
+How its definitions differ from those of metrics/:
     probability with options, truth ratio   1e-10 is added to each denominator; with very unlikely texts
                                             (per token below 1e-10) that decides the value
     forget quality                          the same KS test, on wrong / (right + 1e-10): ties where right is

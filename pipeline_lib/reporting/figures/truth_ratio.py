@@ -41,7 +41,7 @@ CAPTION = (
 def log_truth_ratio(record: dict[str, Any], where: str) -> float:
     """log R = mean of the wrong answers' NLL per token - NLL per token of the paraphrased answer (nats).
 
-    The form of TOFU's published logs (arXiv 2401.06121; the paper writes 1/R), as in evaluation/metrics,
+    The form of TOFU's published logs (arXiv 2401.06121; the paper writes 1/R), as in metrics/,
     which this layer may not import; a test holds the two together. The logarithm, because R itself overflows
     where a model has gone far astray.
     """

@@ -8,7 +8,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics.membership import ATTACKS
 from pipeline_lib.metrics.membership.min_k import min_k_score
 from pipeline_lib.metrics.scores.all import score_all, score_run
-from tests.engine.conftest import make_row
+from tests.metrics.rows import make_row
 
 MANIFEST = {
     "evaluate": ["forget", "holdout"],

@@ -9,7 +9,7 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import METRICS, direction
 from pipeline_lib.metrics.scores.all import score_run
-from tests.engine.conftest import make_row
+from tests.metrics.rows import make_row
 
 MANIFEST = {
     "evaluate": ["forget", "retain", "facts", "passages", "replies", "holdout"],
