@@ -1,4 +1,4 @@
-"""`python -m pipeline_lib`: check, plan and watch suites, keep their schema, read and write other logs."""
+"""The command `unlearning`: check, plan and watch suites, keep their schema, read and write other logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline_lib.core.redaction import VisibleStream
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline_lib", description=__doc__)
+    parser = argparse.ArgumentParser(prog="unlearning", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for family in (suite, plan, status, track, logs):
         family.add(commands)

@@ -57,7 +57,7 @@ def _schema(check: bool) -> int:
     if current == schema_text():
         print(f"{SCHEMA}: in step")
     elif check:
-        print(f"{SCHEMA}: out of step with the library; run `python -m pipeline_lib schema`", file=sys.stderr)
+        print(f"{SCHEMA}: out of step with the library; run `unlearning schema`", file=sys.stderr)
         return 1
     else:
         write_text(SCHEMA, schema_text())

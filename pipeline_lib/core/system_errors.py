@@ -53,7 +53,7 @@ def explained(error: BaseException) -> str | None:
         return (
             f"memory ran out ({detail}). Lower `batch_size` (raise `accumulation` by as much) or "
             "`evaluation.max_tokens_per_batch`, or ask for more with `resources.memory_mb`; "
-            "`python -m pipeline_lib plan` says what each job needs. Then give the same command again."
+            "`unlearning plan` says what each job needs. Then give the same command again."
         )
     if fault := storage_fault(error):
         what, cure = fault

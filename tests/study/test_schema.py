@@ -17,7 +17,7 @@ VALIDATOR = Draft202012Validator(suite_schema())
 
 
 def test_the_file_is_in_step() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == schema_text(), "run `python -m pipeline_lib schema`"
+    assert SCHEMA.read_text(encoding="utf-8") == schema_text(), "run `unlearning schema`"
     Draft202012Validator.check_schema(suite_schema())
 
 

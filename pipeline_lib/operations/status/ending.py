@@ -37,9 +37,7 @@ def ending_text(suite: Suite, out: Path, since: float = 0.0) -> str:
         if len(stopped) > 10:
             lines.append(f"  and {len(stopped) - 10} more")
     if failed or stopped:
-        lines.append(
-            "The same command goes on with what is left; `python -m pipeline_lib status` tells more."
-        )
+        lines.append("The same command goes on with what is left; `unlearning status` tells more.")
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def start_tracking(suite: Suite, out: Path) -> Callable[[], None]:
     """Follow a study in the background, where its suite has a block `tracking`; returns what ends that.
 
     The end looks once more, so that all that the study wrote is there. A tracker that fails says so on stderr
-    and the study goes on: `python -m pipeline_lib track` makes up for it.
+    and the study goes on: `unlearning track` makes up for it.
     """
     tracking = suite.tracking
     if tracking is None:
@@ -52,7 +52,7 @@ def start_tracking(suite: Suite, out: Path) -> Callable[[], None]:
             track(suite, out)
         except Exception as error:
             print(
-                f"tracking: {error}. The study goes on without; afterwards, `python -m pipeline_lib track` "
+                f"tracking: {error}. The study goes on without; afterwards, `unlearning track` "
                 "writes what is missing.",
                 file=sys.stderr,
             )
