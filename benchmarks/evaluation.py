@@ -33,7 +33,7 @@ from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_folder
-from pipeline_lib.objectives import FineTuning
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.tasks.fictitious.generate import generate
 from pipeline_lib.training.loop import TrainingData, TrainingSettings, train

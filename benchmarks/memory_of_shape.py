@@ -29,6 +29,8 @@ import sys
 import time
 from typing import Any
 
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import Device
 from pipeline_lib.operations.plan.shape import _of_config
 from pipeline_lib.operations.plan.sizes import Lengths
@@ -172,7 +174,7 @@ def job_of(case: dict[str, Any], layers: int) -> Training:
         device=Device("cuda", None, 1, None),
         forget=lengths(case["forget"]),
         retain=lengths(case["retain"]),
-        objective=case["objective"],
+        objective=FineTuning() if case["forget"] is None else OBJECTIVES.parse(case["objective"]),
         optimizer=case["optimizer"],
         weights=case["weights"],
         lora=case["lora"],

@@ -23,7 +23,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Example
-from pipeline_lib.objectives import make_objective
+
+# MAKE
+from pipeline_lib.objectives.grad_diff import GradDiff
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.study.methods import AdamWSettings, SophiaAsReleasedSettings, SophiaSettings
 from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
@@ -98,7 +100,7 @@ def run(settings: dict[str, Any], data: TrainingData) -> tuple[float, float, flo
     )
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         started = time.process_time()
-        objective = make_objective("GradDiff", gamma=1.0)
+        objective = GradDiff(kind="GradDiff")
         outcome = train(model, objective, optimizer, data, plan, 0, curvature, Path(folder) / "c", "")
         used = time.process_time() - started
     assert outcome.status == "ok" and outcome.steps == STEPS

@@ -228,6 +228,7 @@ TORCH_FREE = (
     "core",
     "distributed.refusal",
     "metrics",
+    "objectives",
     "operations",
     "peers",
     "reporting",

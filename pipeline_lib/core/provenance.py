@@ -15,15 +15,15 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @cache
-def source_hash(module: str) -> str:
-    """Hash of a module of this library and of every library module it imports, directly or not.
+def source_hash(*modules: str) -> str:
+    """Hash of modules of this library and of every library module they import, directly or not.
 
-    `module` is dotted, e.g. "pipeline_lib.steps.unlearn". Rules take it as a parameter, so that a
+    Each is dotted, e.g. "pipeline_lib.steps.unlearn". Rules take it as a parameter, so that a
     change in the code that a step uses reruns that step and no other. Texts and templates that lie
     in a package of these modules count as its code.
     """
     digest = hashlib.sha256()
-    closure = _closure(module)
+    closure = _closure(modules)
     packages = {file.parent for file in closure if file.name == "__init__.py"} - {PACKAGE}
     for package in packages:
         closure |= {file for file in package.rglob("*") if file.suffix in (".txt", ".html", ".css")}
@@ -34,9 +34,9 @@ def source_hash(module: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _closure(module: str) -> set[Path]:
+def _closure(modules: tuple[str, ...]) -> set[Path]:
     found: set[Path] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         for file in _files(waiting.pop()):
             if file not in found:

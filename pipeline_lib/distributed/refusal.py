@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 _WHY = {
-    "L1Sparse": "its penalty reads all weights at once, outside the layers that gather them",
     "adamw_8bit": "its 8-bit states share a scale among 256 neighbours, and these are cut apart",
     "influence": "its solvers work with vectors over all parameters and with forward-mode derivatives, which "
     "sharded layers do not have",
@@ -12,9 +13,19 @@ _WHY = {
 }
 
 
-def refusal(objective: str, optimizer: str, estimator: str | None) -> str | None:
+class Method(Protocol):
+    """An objective, as far as it matters here."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def in_parts(self) -> str | None: ...
+
+
+def refusal(objective: Method, optimizer: str, estimator: str | None) -> str | None:
     """Why a run of these kinds cannot be sharded, for the person who asked for it; None if it can be."""
-    for name in (objective, optimizer, estimator):
-        if name in _WHY:
-            return f"{name} cannot be trained with resources.sharding full: {_WHY[name]}; use sharding none"
+    reasons = {objective.kind: objective.in_parts, optimizer: _WHY.get(optimizer)}
+    for name, why in (*reasons.items(), (estimator, _WHY.get(estimator or ""))):
+        if why is not None:
+            return f"{name} cannot be trained with resources.sharding full: {why}; use sharding none"
     return None

@@ -15,7 +15,7 @@ from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.influence.solvers import Operator, Report, check_settings, report_on
 from pipeline_lib.influence.vectors import parts, zeros
-from pipeline_lib.objectives import Objective
+from pipeline_lib.objectives.finetuning import FineTuning
 
 
 def solve_diagonal(
@@ -49,7 +49,7 @@ def sampled_diagonal(
             chances(single, generator)  # so that what is drawn for the others is the same in every process
         elif single.answer_tokens:
             draw = GaussNewtonBartlett().estimate(
-                model, Objective(), [single], [], "forget", parameters, generator
+                model, FineTuning(), [single], [], "forget", parameters, generator
             )
             for part, value in zip(parts(total, parameters), draw, strict=True):
                 part.add_(value, alpha=single.answer_tokens / tokens)

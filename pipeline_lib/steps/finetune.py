@@ -24,7 +24,7 @@ from pipeline_lib.models.reduced import reduce_model
 from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.source import load_source
-from pipeline_lib.objectives import FineTuning
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.steps.common import (
     data_hashes,

@@ -52,7 +52,7 @@ def objective_data(
     )
     if objective.forget_answers == "answer":
         return data
-    refusals = read_json(data_dir / "refusals.json") if objective.alternatives == "refusals" else []
+    refusals = read_json(data_dir / "refusals.json") if objective.teaches == "refusals" else []
     answers = alternative_answers(objective, splits["forget"], refusals, seed)
     options = [
         encode_others(encoding, record, texts, tokenizer, prompt_format, max_length, row)

@@ -27,10 +27,7 @@ from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import base_facts, hold_reduced
-from pipeline_lib.objectives import Objective, make_objective
-from pipeline_lib.objectives.in_context import InContext
-from pipeline_lib.objectives.rmu import RMU
-from pipeline_lib.objectives.whp import WHP
+from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.steps.common import (
     data_hashes,
@@ -47,8 +44,6 @@ from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.one_shot import one_shot
 from pipeline_lib.training.refresh import Curvature
 from pipeline_lib.training.sampling import derived_seed
-
-CODE = source_hash(__name__)  # of what runs: the checkout may move on before the job ends
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,10 @@ def unlearn_model(
     """
     started = time.monotonic()
     group = current()
-    why_not = refusal(objective["kind"], optimizer["kind"], optimizer.get("estimator"))
+    loss = OBJECTIVES.parse(objective)
+    # of what runs, read now: the checkout may move on before the job ends
+    code = source_hash(__name__, OBJECTIVES.module_of(loss.kind))
+    why_not = refusal(loss, optimizer["kind"], optimizer.get("estimator"))
     if group.shards and why_not:
         raise UserError(why_not)
     place = start(device, threads)
@@ -97,20 +95,19 @@ def unlearn_model(
     hold_reduced(model, base, unlearn, optimizer["kind"])  # before it goes to a GPU: 8 bits are smaller
     place_for_training(model, place)
     hashes = data_hashes(data_dir)
-    loss = make_objective(**objective)
-    if (optimizer["kind"] == "none") != isinstance(loss, InContext):
+    if (optimizer["kind"] == "none") == loss.trained:
         raise UserError(
             f"{identity['method']} with the optimizer {identity['optimizer']}: in-context unlearning goes "
             "with the optimizer none, which takes no step, and no other method does"
         )
-    if isinstance(loss, InContext):
-        prompt_format = replace(prompt_format, instruction=loss.instruction)
+    if not loss.trained:
+        prompt_format = loss.prompts(prompt_format)
         check_prompt(tokenizer, prompt_format)  # not every chat template knows a system message
         outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     else:
         # A checkpoint of other settings or other code is not continued.
         depends_on = (identity, objective, optimizer, unlearn, max_length, hashes, parent["weights_sha256"])
-        mark = fingerprint(*depends_on, CODE)
+        mark = fingerprint(*depends_on, code)
         splits = load_splits(data_dir, ["forget", "retain"])
         data = objective_data(
             loss,
@@ -151,7 +148,7 @@ def unlearn_model(
         processes=group.size,
         data={name: hashes[name] for name in ("forget", "retain")},
         parent=parent["weights_sha256"],
-        code=CODE,
+        code=code,
     )
     return Unlearned(model, tokenizer, prompt_format, outcome, facts, place, group.writes)
 
@@ -187,7 +184,7 @@ def _trained(
     if loss.needs_reference_nll:
         data = with_reference_nll(model, data, settings, optimizer["kind"] == "influence", seed)
     before = 0.0
-    if isinstance(loss, WHP):
+    if loss.needs_generic_labels:
         folder = _first_phase(checkpoint_dir)
         labels, first = generic_labels(
             model, loss, data.forget, data.pad_id, settings, lora, seed, folder, mark, group
@@ -210,7 +207,7 @@ def _trained(
     with in_parts(model, group) as (working, together):
         if loss.needs_reference_model:
             reference = _reference(working, loss, bool(lora), parent_dir, together)
-            loss = replace(loss, reference_model=reference)  # type: ignore[type-var]
+            loss = loss.with_reference_model(reference)
         outcome = _run(
             working, loss, data, optimizer, settings, weights, offload, seed, checkpoint_dir, mark, together
         )
@@ -234,10 +231,10 @@ def _reference(model: Any, loss: Objective, lora: bool, parent_dir: Path, group:
         return partial(adapters.adapters_off, model)
     first = next(model.parameters())
     reference = load_model_folder(parent_dir)[0]
-    if isinstance(loss, RMU) and loss.retain_loss_type == "EMBED_DIFF":  # it reads no layer above
+    if loss.reference_depth is not None:  # it reads no layer above
         for module in reference.get_decoder().children():
             if isinstance(module, torch.nn.ModuleList):
-                del module[loss.layer + 1 :]
+                del module[loss.reference_depth :]
     reference = place_for_training(reference.to(first.dtype), first.device).eval().requires_grad_(False)
     return partial(nullcontext, shard_reference(reference, group))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,12 @@ from pipeline_lib.core.blocks import (
     Share,
     choices,
 )
-from pipeline_lib.study.objectives import ObjectiveSettings
+from pipeline_lib.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    from pipeline_lib.objectives import Objective as ObjectiveSettings
+else:
+    ObjectiveSettings = OBJECTIVES.union()
 
 # --- optimisers: one class for each entry of pipeline_lib.optimizers.OPTIMIZERS -----------------
 
@@ -166,6 +171,5 @@ OptimizerSettings = Annotated[
     Field(discriminator="kind"),
 ]
 
-OBJECTIVE_KINDS = tuple(choices(ObjectiveSettings))
 OPTIMIZER_KINDS = tuple(choices(OptimizerSettings))
 SECOND_ORDER = frozenset({"sophia", "sophia_as_released", "influence"})

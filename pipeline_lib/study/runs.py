@@ -10,11 +10,11 @@ from pydantic import Field
 
 from pipeline_lib.core.blocks import Block, Fault, Name, suggestion
 from pipeline_lib.core.blocks.messages import show
+from pipeline_lib.objectives import Objective
 from pipeline_lib.study.methods import SECOND_ORDER
 from pipeline_lib.study.overrides import changed
 
 NO_OPTIMIZER = "none"  # the label of methods that take no step
-TRAINING_FREE = frozenset({"InContext"})  # kinds of objectives that take none
 
 
 class RunBlock(Block):
@@ -54,7 +54,7 @@ def expand(
     blocks: Sequence[RunBlock],
     tasks: Collection[str],
     models: Collection[str],
-    objectives: Mapping[str, Block],
+    objectives: Mapping[str, Objective],
     optimizers: Mapping[str, Block],
     unlearn: Block,
 ) -> tuple[list[Run], list[Fault]]:
@@ -76,7 +76,7 @@ def expand(
         steppers[NO_OPTIMIZER] = {"kind": NO_OPTIMIZER}
         whole = changed(unlearn, block.unlearn, f"{where}.unlearn", faults)
         training = {} if whole is None else whole.model_dump()
-        pairs = [pair for label in block.methods for pair in _pairs(label, losses, block.optimizers)]
+        pairs = [pair for label in block.methods for pair in _pairs(label, objectives, block.optimizers)]
         for method, optimizer in pairs:
             if optimizer == "" and method in losses:
                 message = f"is missing; {method} is trained, so name at least one"
@@ -96,17 +96,17 @@ def expand(
                 faults.append((f"{where}.optimizers", message))
         for task, model in places:
             for method, optimizer in pairs:
-                if method in losses and optimizer in steppers:
+                if losses.get(method) and steppers.get(optimizer):  # whole, without a fault
                     settings = losses[method], steppers[optimizer], training
                     runs.append(Run(task, model, method, optimizer, 0, *settings))
     return runs, faults
 
 
 def _pairs(
-    method: str, losses: Mapping[str, dict[str, Any]], optimizers: Sequence[str]
+    method: str, objectives: Mapping[str, Objective], optimizers: Sequence[str]
 ) -> list[tuple[str, str]]:
     """The method with each optimiser; with none where it takes no step, with "" where it lacks one."""
-    if losses.get(method, {}).get("kind") in TRAINING_FREE:
+    if method in objectives and not objectives[method].trained:
         return [(method, NO_OPTIMIZER)]
     return [(method, optimizer) for optimizer in optimizers or ("",)]
 

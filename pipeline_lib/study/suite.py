@@ -17,11 +17,11 @@ from pipeline_lib.core.blocks import (
     Name,
     tag,
 )
+from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.study.asked_splits import fitting, own_prompt_faults, split_faults
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.evaluation import Evaluation
 from pipeline_lib.study.methods import (
-    OBJECTIVE_KINDS,
     OPTIMIZER_KINDS,
     ObjectiveSettings,
     OptimizerSettings,
@@ -36,7 +36,7 @@ from pipeline_lib.study.training import FineTune, Resources, Unlearn
 from pipeline_lib.study.tune import Tune, tune_faults
 
 B = TypeVar("B", Evaluation, FineTune)
-KINDS = {"objectives": OBJECTIVE_KINDS, "optimizers": OPTIMIZER_KINDS}
+KINDS = {"objectives": tuple(OBJECTIVES.kinds()), "optimizers": OPTIMIZER_KINDS}
 
 # family or field -> names that have a meaning of their own among the results
 RESERVED = {
@@ -133,7 +133,7 @@ class Suite(Block):
     def _alternative_faults(self) -> Iterator[Fault]:
         """Objectives that teach other answers, on tasks that have none."""
         for run in self._expanded()[0]:
-            own = run.objective.get("kind") == "AltPO" or run.objective.get("alternatives") == "records"
+            own = OBJECTIVES.parse(run.objective).teaches == "records"
             if own and not self.tasks[run.task].has_alternatives():
                 cure = "choose one that teaches refusals (IdkDPO, PO), or leave the task out of its runs"
                 yield (

@@ -1,4 +1,4 @@
-"""The labels of Who's Harry Potter: what a model would say that knew the forget texts less well."""
+"""Generic labels: what a model would say that knew the forget texts less well."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.sharding import in_parts
 from pipeline_lib.models import adapters
 from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.objectives import FineTuning
-from pipeline_lib.objectives.whp import WHP, generic_logits
+from pipeline_lib.objectives import Objective
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, TrainingSettings, train
@@ -29,7 +29,7 @@ TOKENS = 2048  # of one forward pass, padding included
 
 def generic_labels(
     model: Any,
-    objective: WHP,
+    objective: Objective,
     forget: Sequence[Example],
     pad_id: int,
     settings: TrainingSettings,
@@ -48,6 +48,8 @@ def generic_labels(
     run neither starts over nor reinforces twice. No labels if it diverged. `group`: see `train`; each of its
     processes finds all the labels by itself.
     """
+    reinforcing = objective.reinforcing
+    assert reinforcing is not None
     kept = _kept(folder / "labels.json", fingerprint)
     group.check_same(int(kept is not None), "whether the generic labels are known (1) or not (0)")
     if kept is not None:
@@ -59,7 +61,7 @@ def generic_labels(
         optimizer = make_optimizer(
             "adamw",
             working,
-            learning_rate=objective.reinforce_learning_rate,
+            learning_rate=reinforcing.learning_rate,
             weight_decay=0.0,
             beta1=0.9,
             beta2=0.999,
@@ -71,7 +73,7 @@ def generic_labels(
             FineTuning(),
             optimizer,
             TrainingData(forget=[], retain=forget, pad_id=pad_id),
-            replace(settings, epochs=objective.reinforce_epochs),
+            replace(settings, epochs=reinforcing.epochs),
             derived_seed(seed, "reinforced model"),
             None,
             folder / "checkpoint",
@@ -80,7 +82,7 @@ def generic_labels(
         )
     labels: list[list[int]] = []
     if outcome.status == "ok":
-        labels = _labels(model, reinforced, objective.alpha, forget, pad_id, bool(lora))
+        labels = _labels(model, reinforced, objective, forget, pad_id, bool(lora))
         facts = {"steps": outcome.steps, "train_time_s": outcome.train_time_s}
         if group.writes:
             write_json(folder / "labels.json", {"fingerprint": fingerprint, "labels": labels, **facts})
@@ -91,7 +93,12 @@ def generic_labels(
 
 @torch.no_grad()
 def _labels(
-    model: Any, reinforced: Any, alpha: float, forget: Sequence[Example], pad_id: int, one_model: bool
+    model: Any,
+    reinforced: Any,
+    objective: Objective,
+    forget: Sequence[Example],
+    pad_id: int,
+    one_model: bool,
 ) -> list[list[int]]:
     """argmax of the generic logits at every answer position, row by row."""
     place = next(model.parameters()).device
@@ -106,7 +113,7 @@ def _labels(
                 plain = answer_logits(base, batch)[0]
         else:
             plain = answer_logits(model, batch)[0]
-        chosen = generic_logits(plain.float(), strong.float(), alpha).argmax(-1)
+        chosen = objective.generic_logits(plain.float(), strong.float()).argmax(-1)
         for row, token in zip(batch.index[rows].tolist(), chosen.tolist(), strict=True):
             labels[row].append(token)
     return labels

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from pipeline_lib.core import provenance
+from pipeline_lib.objectives import OBJECTIVES
 
 UNLEARN, SCORE = "pipeline_lib.steps.unlearn", "pipeline_lib.steps.score"
 
@@ -41,7 +42,6 @@ def edit(path):
         "steps/common.py",
         "training/loop.py",
         "training/schedule.py",  # through training/loop.py
-        "objectives/npo.py",  # through objectives/__init__.py
         "optimizers/elementwise.py",
         "objectives/__init__.py",
         "__init__.py",
@@ -64,17 +64,21 @@ def test_a_change_elsewhere_does_not(package, file):
     assert provenance.source_hash(UNLEARN) == before
 
 
-def test_a_new_objective_file_counts_once_it_is_listed(package):
-    before = provenance.source_hash(UNLEARN)
-    (package / "objectives" / "new.py").write_text("VALUE = 1\n")
-    forget()
-    assert provenance.source_hash(UNLEARN) == before
-    registry = package / "objectives" / "__init__.py"
-    registry.write_text(registry.read_text() + "from pipeline_lib.objectives import new\n")
-    forget()
-    listed = provenance.source_hash(UNLEARN)
-    edit(package / "objectives" / "new.py")
-    assert len({before, listed, provenance.source_hash(UNLEARN)}) == 3
+def test_the_code_of_an_objective_counts_for_the_runs_that_use_it(package):
+    """With what it imports inside its functions, and nothing of the objectives that it does not use."""
+    npo, rmu = (OBJECTIVES.module_of(kind) for kind in ("NPO", "RMU"))
+
+    def hashes():
+        return [provenance.source_hash(UNLEARN, *modules) for modules in ([], [npo], [rmu])]
+
+    def changed(file):
+        before = hashes()
+        edit(package / file)
+        return [one != other for one, other in zip(before, hashes(), strict=True)]
+
+    assert changed("objectives/npo.py") == [False, True, False]
+    assert changed("objectives/retain.py") == [False, True, True]
+    assert changed("objectives/base.py") == changed("models/forward.py") == [True, True, True]
 
 
 def test_a_template_counts_for_the_steps_whose_package_holds_it(package):
@@ -108,7 +112,7 @@ def third_party(file):
 
 
 def test_scoring_uses_no_file_that_imports_torch():
-    files = provenance._closure(SCORE)
+    files = provenance._closure((SCORE,))
     relative = {file.relative_to(provenance.PACKAGE).as_posix() for file in files}
     assert {"steps/score.py", "metrics/scores/all.py", "core/files.py", "__init__.py"} <= relative
     heavy = {"torch", "transformers", "safetensors", "tokenizers"}

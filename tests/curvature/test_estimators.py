@@ -11,8 +11,8 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import IGNORED, Example, collate, micro_batches
 from pipeline_lib.models.forward import answer_nll
-from pipeline_lib.objectives import make_objective
 from tests.curvature.cases import small_model
+from tests.methods import make_objective
 from tests.objectives.cases import CASES, alternatives_to, held, loss_and_gradient
 from tests.tiny import Bigram, flat, in_float64, labels_without_chance, pad_right, random_examples, tiny_model
 

@@ -10,7 +10,6 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,7 @@ def _run(
             shown = partial(adapters.adapters_off, working) if lora else partial(nullcontext, other)
             if not lora:
                 shard_reference(other, together)
-            objective = replace(objective, reference_model=shown)  # type: ignore[type-var]
+            objective = objective.with_reference_model(shown)
         outcome = _trained(working, objective, label, part, with_all, schedule, folder, together)
     return model, outcome
 

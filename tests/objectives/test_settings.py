@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from pipeline_lib.objectives import OBJECTIVES, make_objective
+from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
 from pipeline_lib.study import methods
 from pipeline_lib.study.training import FineTune, Training
@@ -22,36 +22,23 @@ def settings_classes(union):
     return {get_args(c.model_fields["kind"].annotation)[0]: c for c in classes}
 
 
-OBJECTIVE_SETTINGS = settings_classes(methods.ObjectiveSettings)
 OPTIMIZER_SETTINGS = settings_classes(methods.OptimizerSettings)
 # Settings that the training loop takes: when and on what the curvature is estimated.
 OF_CURVATURE = {"estimator", "update_every", "drift_target", "curvature_data", "curvature_examples"}
 
 
 def test_kinds_are_the_registries():
-    assert list(methods.OBJECTIVE_KINDS) == list(OBJECTIVES) == list(OBJECTIVE_SETTINGS)
     assert list(methods.OPTIMIZER_KINDS) == list(OPTIMIZER_SETTINGS) == [*OPTIMIZERS, "influence"]
     assert set(OPTIMIZER_SETTINGS) > methods.SECOND_ORDER
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-def test_objective_fields_are_the_settings_without_defaults(kind):
-    fields = {field.name: field for field in dataclasses.fields(OBJECTIVES[kind])}
-    fields = {name: field for name, field in fields.items() if name != "reference_model" and field.init}
-    settings = OBJECTIVE_SETTINGS[kind].model_fields
-    assert set(fields) | {"kind"} == set(settings)
-    left_out = {name for name, setting in settings.items() if setting.exclude_if is not None}
-    for name, field in fields.items():  # what resolved settings leave out has its default here too
-        assert field.default == (settings[name].default if name in left_out else dataclasses.MISSING), name
-
-
-@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("kind", OBJECTIVES.kinds())
 def test_what_resolved_settings_leave_out_changes_no_run(kind):
     """A suite that names none of the options has the settings it had before there were any."""
-    plain = OBJECTIVE_SETTINGS[kind](kind=kind).model_dump()
-    named = OBJECTIVE_SETTINGS[kind].model_fields
-    assert plain.keys() == {name for name in named if named[name].exclude_if is None}
-    assert make_objective(**plain) is not None
+    plain = OBJECTIVES.parse({"kind": kind})
+    named = type(plain).model_fields
+    assert plain.model_dump().keys() == {name for name in named if named[name].exclude_if is None}
+    assert OBJECTIVES.parse(plain.model_dump()) == plain
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -14,9 +14,9 @@ from pipeline_lib.data.records import Record, read_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.scratch import texts_of
-from pipeline_lib.objectives import make_objective
 from pipeline_lib.steps import unlearn, unlearning
 from pipeline_lib.steps.objective_data import objective_data, summed_nlls
+from tests.methods import make_objective
 from tests.prepared import put_split
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, folders, identity, run_finetune, run_unlearn
 from tests.tiny import flat

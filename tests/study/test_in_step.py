@@ -18,12 +18,11 @@ from pipeline_lib.engine.settings import SAMPLES, EvaluationSettings
 from pipeline_lib.engine.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
-from pipeline_lib.objectives import OBJECTIVES, make_objective
 from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
 from pipeline_lib.steps.standard_benchmarks import ENGINES
 from pipeline_lib.study import parse_suite
 from pipeline_lib.study.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
-from pipeline_lib.study.methods import OBJECTIVE_KINDS, OPTIMIZER_KINDS, SECOND_ORDER
+from pipeline_lib.study.methods import OPTIMIZER_KINDS, SECOND_ORDER
 from pipeline_lib.study.models import (
     HubModel,
     ScratchModel,
@@ -39,20 +38,9 @@ from pipeline_lib.training.loop import TrainingSettings
 from tests.study.suites import COMMIT, errors, small
 
 
-def test_every_objective_and_optimizer_can_be_chosen() -> None:
-    assert set(OBJECTIVE_KINDS) == set(OBJECTIVES)
+def test_every_optimizer_can_be_chosen() -> None:
     assert set(OPTIMIZER_KINDS) == set(OPTIMIZERS) | {"influence"}  # a single step, not an optimiser
     assert set(OPTIMIZER_KINDS) > SECOND_ORDER
-
-
-@pytest.mark.parametrize("kind", OBJECTIVE_KINDS)
-def test_objectives_take_their_settings(kind: str) -> None:
-    settings = (
-        parse_suite(small(objectives={kind: {"layer": 1} if kind == "RMU" else None}, runs=None))
-        .objectives[kind]
-        .model_dump()
-    )
-    make_objective(**settings)
 
 
 @pytest.mark.parametrize("kind", sorted(OPTIMIZERS))

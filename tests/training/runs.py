@@ -10,11 +10,12 @@ import torch
 
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Example
-from pipeline_lib.objectives import Objective, make_objective
+from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.refresh import Curvature
+from tests.methods import make_objective
 from tests.tiny import PAD, random_examples
 
 OPTIMIZER_SETTINGS: dict[str, dict[str, float | None]] = {

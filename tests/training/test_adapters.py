@@ -13,12 +13,12 @@ from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models.adapters import adapters_off, attach
 from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.objectives import make_objective
 from pipeline_lib.training import loop
 from pipeline_lib.training.checkpoint import load_file
 from pipeline_lib.training.one_shot import one_shot
 from tests.curvature.cases import agrees
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
+from tests.methods import make_objective
 from tests.tiny import PAD, flat, in_float64, tiny_model
 from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, timeless
 

@@ -12,10 +12,10 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
 from pipeline_lib.influence import GaussNewton
-from pipeline_lib.objectives import make_objective
 from pipeline_lib.training import one_shot as one_shot_module
 from pipeline_lib.training.one_shot import one_shot
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
+from tests.methods import make_objective
 from tests.tiny import PAD, flat, in_float64, make_examples, tiny_model
 from tests.training.every import DETACHED, TRAINED, data_for, freeze, objective_of
 from tests.training.runs import TIMED, data, run

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from pipeline_lib.curvature import ESTIMATORS, Estimator
-from pipeline_lib.objectives import make_objective
 from pipeline_lib.optimizers.sophia import Sophia
 from pipeline_lib.training import loop
 from pipeline_lib.training.refresh import Refresher
 from pipeline_lib.training.sampling import derived_seed
+from tests.methods import make_objective
 from tests.tiny import flat, tiny_model
 from tests.training.runs import OPTIMIZER_SETTINGS, curvature_of, data, optimizer_of, run, timeless
 

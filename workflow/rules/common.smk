@@ -43,6 +43,7 @@ from pipeline_lib.operations.plan import (
 )
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
+from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 from pipeline_lib.operations.status import ending_text
 from pipeline_lib.operations.tracking import start_tracking
@@ -95,6 +96,13 @@ def run_of(wildcards):
         wildcards.optimizer,
         int(wildcards.seed),
     ]
+
+
+def code_of(step, objective):
+    """The code that one unlearning run depends on: that of its step, and of its objective."""
+    return source_hash(
+        f"pipeline_lib.steps.{step}", OBJECTIVES.module_of(objective["kind"])
+    )
 
 
 def tuned_row(wildcards):

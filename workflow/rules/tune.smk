@@ -37,7 +37,7 @@ rule trial:
         checkpoint=lambda wildcards: str(
             OUT / "checkpoints/tuning" / TRIAL / "seed{seed}"
         ).format(**wildcards),
-        code=source_hash("pipeline_lib.steps.trial"),
+        code=lambda wildcards: code_of("trial", trial_of(wildcards).objective),
     script:
         "../scripts/trial.py"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
 from pipeline_lib.operations.plan.measuring import (
     Benchmarking,
@@ -97,7 +99,7 @@ def _finetune(suite: Suite, key: Key, shape: Shape | None) -> Training | None:
         device_of(suite.resources),
         None,
         together(splits),
-        {"kind": "FineTuning"},
+        FineTuning(),
         {"kind": "adamw"},
         settings.weights,
         None if settings.lora is None else settings.lora.model_dump(),
@@ -122,7 +124,7 @@ def _unlearn(suite: Suite, run: Run, shape: Shape | None) -> Training | None:
         device_of(suite.resources),
         lengths["forget"],
         lengths.get("retain"),
-        run.objective,
+        OBJECTIVES.parse(run.objective),
         run.optimizer_settings,
         run.unlearn["weights"],
         run.unlearn.get("lora"),

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import NotAtHand, nothing_downloaded
 from pipeline_lib.core.system_errors import explained
-from pipeline_lib.data.alternatives import alternatives_of
 from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import Task, check_roles, check_split
 from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
-from pipeline_lib.operations.plan.traits import OBJECTIVES
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives.alternatives import alternative_answers
 from pipeline_lib.tasks.loading import load_task
 
 if TYPE_CHECKING:
@@ -86,15 +86,13 @@ def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, s
     """Other answers that a method teaches and that these records do not bring."""
     seen = set()
     for run in suite.run_table():
-        kind = run.objective.get("kind", "")
-        traits = OBJECTIVES.get(kind)
-        if run.task != name or traits is None or run.method in seen:
+        if run.task != name or run.method in seen:
             continue
         seen.add(run.method)
-        source = run.objective.get("alternatives") or traits.alternatives
-        if source is not None:
+        objective = OBJECTIVES.parse(run.objective)
+        if objective.teaches is not None:
             try:
-                alternatives_of(source, kind, traits.forget == 2, task.splits["forget"], refusals(), run.seed)
+                alternative_answers(objective, task.splits["forget"], refusals(), run.seed)
             except UserError as error:
                 yield f"objectives.{run.method}", f"on the task {name!r}: {error}"
 

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline_lib.objectives import Objective
 from pipeline_lib.operations.plan.device import Device
 from pipeline_lib.operations.plan.shape import Shape
 from pipeline_lib.operations.plan.sizes import Lengths
-from pipeline_lib.operations.plan.traits import state_bytes, traits_of
+from pipeline_lib.operations.plan.traits import state_bytes
 
 COMPILED_FROM = 1 << 24  # trained parameters from which an optimiser's step is compiled, and by what:
 ELEMENTWISE = frozenset({"sgd", "signum", "lion", "sophia", "sophia_as_released"})
@@ -19,13 +20,13 @@ COMPILER = 0.7e8  # bytes it holds, on a CPU
 
 @dataclass(frozen=True)
 class Training:
-    """One training job. `forget` is None when fine-tuning; `objective`, `optimizer`: settings with `kind`."""
+    """One training job. `forget` is None when fine-tuning; `optimizer`: settings with `kind`."""
 
     shape: Shape
     device: Device
     forget: Lengths | None
     retain: Lengths | None
-    objective: dict[str, Any]
+    objective: Objective
     optimizer: dict[str, Any]
     weights: str
     lora: dict[str, Any] | None
@@ -65,8 +66,8 @@ class Training:
         shape = self.shape
         if self.lora is not None:
             return adapter_parameters(shape, self.lora)
-        if self.objective["kind"] == "RMU" and self.objective["update_layers"] != "all":
-            layers = min(self.objective["update_layers"], self.objective["layer"] + 1, shape.layers)
+        if self.objective.trained_outputs is not None:
+            layers = min(self.objective.trained_outputs, shape.layers)
             return float(layers * shape.hidden * shape.intermediate)
         if self.stops_early:  # what lies above has no gradient
             return float(shape.embedding + shape.body * self.layers_run / shape.layers)
@@ -74,16 +75,13 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether no forward pass goes through the whole model: RMU's go up to its layer."""
-        other = self.objective.get("retain_loss_type", "EMBED_DIFF") != "EMBED_DIFF"
-        return self.objective["kind"] == "RMU" and not other
+        """Whether no forward pass goes through the whole model, to a prediction."""
+        return self.objective.reference_depth is not None
 
     @property
     def layers_run(self) -> int:
         """Layers of a forward pass."""
-        if self.stops_early:
-            return min(self.objective["layer"] + 1, self.shape.layers)
-        return self.shape.layers
+        return min(self.objective.reference_depth or self.shape.layers, self.shape.layers)
 
 
 def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
@@ -109,7 +107,7 @@ def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
 
 def held_bytes(job: Training) -> dict[str, float]:
     """What stays through the whole run."""
-    shape, traits = job.shape, traits_of(job.objective)
+    shape = job.shape
     state = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, job.width)
     held = {"weights": weight_bytes(job), "optimiser": state}
     if job.weights == "bf16_stochastic":
@@ -118,7 +116,7 @@ def held_bytes(job: Training) -> dict[str, float]:
         held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
     if job.lora is not None:
         held["weights"] += job.width * job.trained
-    elif traits.reference is not None:
+    elif job.objective.needs_reference_model:
         reads = shape.parameters - shape.body * (1 - job.layers_run / shape.layers)
         held["reference model"] = job.width * reads
     if job.device.kind == "cpu" and job.trained >= COMPILED_FROM and job.optimizer["kind"] in ELEMENTWISE:

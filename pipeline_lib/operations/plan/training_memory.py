@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from pipeline_lib.operations.plan.device import CPU_HEAP, CPU_HEAP_FORWARD, Device
 from pipeline_lib.operations.plan.training import Training, held_bytes, of_the_step, rounding_bytes
-from pipeline_lib.operations.plan.traits import SOLVER_VECTORS, curvature_of, traits_of
+from pipeline_lib.operations.plan.traits import SOLVER_VECTORS, curvature_of
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
 GRAPH_OF_GRADIENT = 2.6  # what both graphs of Hutchinson's products hold, against a plain one
@@ -95,14 +95,14 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     its product with the scale, which the next matrices read (3 D); attention saves queries, repeated keys and
     values and its result (4 Q), plain attention also the T weights of each head; the gated feed-forward part
     saves gate, its activation, the other branch and their product (4 F). Under autocast the norms stay fp32
-    and every matrix casts its own input to bf16. What is frozen saves less: RMU trains single matrices.
+    and every matrix casts its own input to bf16. Frozen layers save less, where single matrices learn.
     """
     shape = job.shape
     hidden, queries, inner = shape.hidden, shape.heads * shape.head_size, shape.intermediate
     branches = 4 if shape.gated else (1 if shape.relu else 2)
     readers = 2 if shape.gated else 1  # matrices that read the second norm's result
     scores = 0.0 if job.device.fused_attention else shape.heads * length
-    pushed = job.objective["kind"] == "RMU" and job.objective["update_layers"] != "all"
+    pushed = job.objective.trained_outputs is not None
     scaled = float(shape.gated and job.lora is None and not pushed)  # a frozen scale saves nothing
     read = float(not pushed)  # nor do frozen matrices without adapters
     if job.compute == "bf16" and job.width == 4:
@@ -113,8 +113,8 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
         layer = norms + 2 * (3 + read) * queries + 2 * branches * inner + 6 * scores
     else:
         layer = 4 * (2 * (1 + scaled + read) * hidden + (3 + read) * queries + branches * inner + scores)
-    if pushed:  # the graph begins at the first matrix that learns, the last one of its layer
-        learning = min(job.objective["update_layers"], job.layers_run)
+    if job.objective.trained_outputs is not None:  # the graph begins at the first of them, its layer's last
+        learning = min(job.objective.trained_outputs, job.layers_run)
         return rows * length * (layer * (learning - 1) + 4 * inner), rows * length * layer
     outside = 4 * 4 * hidden  # embedding, last norm
     return rows * length * (layer * job.layers_run + outside), rows * length * layer
@@ -126,7 +126,7 @@ def _saving(job: Training) -> dict[str, float]:
     What is mirrored at the weights before training reads these then, into the machine's memory.
     """
     whole = 4.0 * job.shape.parameters
-    mirrored = traits_of(job.objective).original and job.device.kind == "cpu"
+    mirrored = job.objective.needs_original_weights and job.device.kind == "cpu"
     return {"weights": whole, "original weights": whole if mirrored else 0.0}
 
 
@@ -136,8 +136,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
     The longest records of two sets seldom meet in one step, so one set is at its longest and the others at
     their usual width.
     """
-    traits = traits_of(job.objective)
-    sets = [job.forget] * traits.forget + ([job.retain] if traits.retain else [])
+    sets = [job.forget] * job.objective.forget_graphs + ([job.retain] if job.objective.uses_retain else [])
     present = [lengths for lengths in sets if lengths is not None]
     rows = job.batch_size
     wide = [lengths.longest for lengths in present]
@@ -178,7 +177,6 @@ def _casts(job: Training, graphs: int) -> float:
 
 def _phases(job: Training) -> dict[str, dict[str, float]]:
     held, graphs = held_bytes(job), _graphs(job)
-    traits = traits_of(job.objective)
     gradients = float(job.width * job.trained)
     so_far = gradients if job.accumulation > 1 else 0.0
     casts = {"bf16 copies": _casts(job, len(graphs))}
@@ -190,7 +188,7 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
         "activations": sum(graph["activations"] for graph in graphs),
         "logits": sum(graph["logits"] for graph in graphs)
         + 2 * pieces[-1]
-        + traits.distributions * max(pieces)
+        + job.objective.distributions * max(pieces)
         + graphs[-1]["pieces"],
     }
     phases = {"forward": {**held, **forward}}
@@ -231,7 +229,7 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
         job.base == "int8" and job.device.kind == "cpu"
     ):  # for a GPU too it is rounded in the machine's memory
         phases["loading"] = {"weights": 4.0 * job.shape.parameters + job.shape.body}
-    if job.objective["kind"] == "WHP" and job.lora is None:
+    if job.objective.needs_generic_labels and job.lora is None:
         second = 4.0 * job.shape.parameters
         first = graphs[0]
         phases["reinforcing"] = {

@@ -7,7 +7,7 @@ import math
 from pipeline_lib.operations.plan.device import DISK_BANDWIDTH, HOST_BANDWIDTH, START_SECONDS
 from pipeline_lib.operations.plan.sizes import PADDING, Lengths
 from pipeline_lib.operations.plan.training import Training, held_bytes, offloaded_bytes
-from pipeline_lib.operations.plan.traits import curvature_of, traits_of
+from pipeline_lib.operations.plan.traits import curvature_of
 
 DOUBLE_BACKWARD = 3.0  # work of Hutchinson's products against a plain gradient's
 
@@ -24,7 +24,7 @@ def training_seconds(job: Training) -> float:
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
     if job.steps == 0:
         return loading
-    traits = traits_of(job.objective)
+    objective = job.objective
     back = (2.0 if job.lora is not None else 4.0) + (2.0 if job.checkpointing else 0.0)
     rows = job.batch_size * job.accumulation
 
@@ -42,18 +42,18 @@ def training_seconds(job: Training) -> float:
         launches = passes * factor / 2 * job.layers_run
         return device.seconds(operations + attention, read, launches, job.compute)
 
-    sets = [job.forget] * traits.forget + ([job.retain] if traits.retain else [])
+    sets = [job.forget] * objective.forget_graphs + ([job.retain] if objective.uses_retain else [])
     step = sum(once(lengths, 2 + back) for lengths in sets)
     for name, lengths in (("forget", job.forget), ("retain", job.retain)):
-        if traits.reference in (name, "both"):
+        if name in objective.reference_sets:
             step += once(lengths, 2.0)
     whole = 0.0
     main = job.forget or job.retain
     epoch = 1.0 if main is None else main.records / rows
-    if traits.cached:
-        whole += once(job.forget, 2.0) * epoch * traits.forget
-    if job.objective["kind"] == "WHP":
-        whole += once(job.forget, 6.0) * epoch * job.objective["reinforce_epochs"]
+    if objective.needs_reference_nll:
+        whole += once(job.forget, 2.0) * epoch * objective.forget_graphs
+    if objective.reinforcing is not None:
+        whole += once(job.forget, 6.0) * epoch * objective.reinforcing.epochs
         whole += 2 * once(job.forget, 2.0) * epoch
     if job.optimizer["kind"] == "influence":
         # The whole gradient, then products with the curvature, each about three gradients of its examples.

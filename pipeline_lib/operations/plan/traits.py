@@ -1,4 +1,4 @@
-"""What each objective and optimiser keeps and runs, as far as memory and time depend on it.
+"""What each optimiser keeps, as far as memory and time depend on it.
 
 The objectives themselves say the same in their class attributes, but importing them imports torch; a test
 holds the two against each other.
@@ -6,68 +6,7 @@ holds the two against each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
-
-
-@dataclass(frozen=True)
-class ObjectiveTraits:
-    """What happens in a step, and what is held for it.
-
-    `forget`: forward passes over forget batches whose graphs live at once (a pair's two are two).
-    `retain`: whether a retain batch has a graph too. `reference`: the set on which the model before
-    unlearning runs at every step, "both" sets, or None = never. `cached`: whether its likelihoods are
-    computed once, before training. `distributions`: tensors of answer tokens x vocabulary, in fp32, that it
-    holds beyond a cross-entropy's. `original`: whether the weights before training are read again at the end.
-    `alternatives`: where the other answers that it teaches come from, None where it teaches none or where
-    its settings say.
-    """
-
-    forget: int
-    retain: bool
-    reference: str | None
-    cached: bool
-    distributions: int
-    original: bool
-    alternatives: str | None = None
-
-
-_PLAIN = ObjectiveTraits(1, True, None, False, 0, False)
-_PAIR = ObjectiveTraits(2, True, None, True, 0, False)
-OBJECTIVES: dict[str, ObjectiveTraits] = {
-    "GradAscent": ObjectiveTraits(1, False, None, False, 0, False),
-    "GradDiff": _PLAIN,
-    "KL": ObjectiveTraits(1, True, "retain", False, 3, False),
-    "PO": replace(_PLAIN, alternatives="refusals"),
-    "RandomLabels": replace(_PLAIN, alternatives="random_labels"),
-    "DPO": _PAIR,
-    "IdkDPO": replace(_PAIR, alternatives="refusals"),
-    "AltPO": replace(_PAIR, alternatives="records"),
-    "NPO": ObjectiveTraits(1, True, None, True, 0, False),
-    "SimNPO": _PLAIN,
-    "WGA": _PLAIN,
-    "SatImp": _PLAIN,
-    "UNDIAL": ObjectiveTraits(1, True, "forget", False, 3, False),
-    "CEU": ObjectiveTraits(1, False, None, False, 1, False),
-    "PDU": _PLAIN,
-    "RMU": ObjectiveTraits(1, True, "retain", False, 0, False),
-    "L1Sparse": ObjectiveTraits(0, True, None, False, 0, False),
-    "TaskVector": ObjectiveTraits(1, False, None, False, 0, True),
-    "WHP": _PLAIN,
-    "InContext": ObjectiveTraits(0, False, None, False, 0, False),
-    "FineTuning": ObjectiveTraits(0, True, None, False, 0, False),
-}
-
-
-def traits_of(objective: dict[str, Any]) -> ObjectiveTraits:
-    """Those of an objective with these settings, of which the retain term may be another than usual."""
-    traits = OBJECTIVES[objective["kind"]]
-    term = objective.get("retain_loss_type")
-    if term == "KL":  # RMU's hidden states of the retain set are not compared then
-        forget = traits.reference == "forget"
-        return replace(traits, reference="both" if forget else "retain", distributions=3)
-    return replace(traits, reference=None) if term == "NLL" and objective["kind"] == "RMU" else traits
-
 
 # Tensors of the size of the weights, and in their precision, that an optimiser keeps.
 STATES: dict[str, float] = {

@@ -25,9 +25,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.models.recompute import activations_again, decoder_layers
-from pipeline_lib.objectives import FineTuning, make_objective
 from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training.refresh import Curvature, Refresher
+from tests.methods import make_objective
 
 STEPS = 2
 MARK = "part of a step: "
@@ -186,14 +186,14 @@ def peaks(case: dict[str, Any], rounded_to: int = 1, first_is_short: bool = Fals
     model = model_of(case)
     settings = dict(case["objective"])
     kind = settings.pop("kind")
-    loss = FineTuning() if kind == "FineTuning" else make_objective(kind, **settings)
+    loss = make_objective(kind, **settings)
     held = 0
     if case["reference"]:
         reference = model_of(case).eval().requires_grad_(False)
         if case["weights"] != "fp32":
             reference.to(torch.bfloat16)
         held = sum(size(p.numel() * p.element_size()) for p in reference.parameters())
-        object.__setattr__(loss, "reference_model", lambda: nullcontext(reference))
+        loss = loss.with_reference_model(lambda: nullcontext(reference))
     names = loss.trainable(model)
     if names is not None:
         for name, parameter in model.named_parameters():

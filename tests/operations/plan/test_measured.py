@@ -17,6 +17,7 @@ from pipeline_lib.operations.plan.shape import _of_config
 from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import LOGITS_AT_ONCE, phases_of
+from tests.methods import make_objective
 from tests.paths import REPO
 
 BOUND = 0.05  # relative error; the largest was 0.025
@@ -140,7 +141,7 @@ def estimated(case: dict[str, Any]) -> float:
         Device("cpu", None, 1, None),
         lengths(case["forget"]),
         lengths(case["retain"]),
-        case["objective"],
+        make_objective(**case["objective"]),
         case["optimizer"],
         case["weights"],
         case["lora"],

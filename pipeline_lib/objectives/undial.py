@@ -1,24 +1,22 @@
-"""Cross-entropy to a whole distribution in which the true token is suppressed: UNDIAL and CE-U.
+"""Cross-entropy to the distribution of the model before unlearning in which the true token is held down.
 
 Shapes: B examples, T tokens, N positions that count, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-import torch.nn.functional as F
+from pydantic import Field
 
-from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.models.forward import answer_hidden, last_hidden, over_vocabulary
-from pipeline_lib.models.head import output_head
-from pipeline_lib.objectives.base import Losses, Objective
-from pipeline_lib.objectives.retain import TwoTerms
+from pipeline_lib.core.blocks import NonNegative
+from pipeline_lib.objectives.base import Losses
+from pipeline_lib.objectives.retain import RETAIN, TwoTerms, option
+
+if TYPE_CHECKING:
+    from pipeline_lib.data.batching import Batch
 
 
-@dataclass(frozen=True)
 class UNDIAL(TwoTerms):
     """L = forget_weight mean_t CE(softmax(z_ref - beta onehot(y_t)), softmax(z)) + alpha retain.
 
@@ -32,12 +30,31 @@ class UNDIAL(TwoTerms):
     end), and a micro-batch weighs by its examples, whatever number of tokens it has.
     """
 
-    beta: float
-    alpha: float
-    positions: str = "predicting"
-    needs_reference_model = True
+    kind: Literal["UNDIAL"]
+    beta: NonNegative = Field(10.0, description="Taken from the true token's logit; 3 to 30 are usual")
+    alpha: NonNegative = Field(0.0, description=f"{RETAIN}; the paper uses no retain set")
+    positions: Literal["predicting", "all"] = option(
+        "predicting",
+        "Where the model is distilled: where an answer token is predicted, or, as in OpenUnlearning, at "
+        "every token but padding",
+    )
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    @property
+    def reference_sets(self) -> tuple[Literal["forget", "retain"], ...]:
+        return ("forget", *super().reference_sets)
+
+    @property
+    def distributions(self) -> int:
+        return 3
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        import torch
+        import torch.nn.functional as F
+
+        from pipeline_lib.data.batching import IGNORED
+        from pipeline_lib.models.forward import last_hidden, over_vocabulary
+        from pipeline_lib.models.head import output_head
+
         assert forget is not None and retain is not None
         labels = forget.labels[:, 1:]  # (B, T-1): position t is predicted from t-1
         predicting = self.positions == "predicting"
@@ -69,38 +86,3 @@ class UNDIAL(TwoTerms):
             return Losses(self.forget_weight * loss, forget_loss, None)
         kept, retain_loss = self.retain_term(model, retain)
         return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
-
-
-@dataclass(frozen=True)
-class CEU(Objective):
-    """L = mean_t CE(softmax(z with z_y at minus infinity), softmax(z)), the first without gradient.
-
-    Source: Yang 2025, arXiv 2503.01224. The gradient in the logits is p_y at the true token y and
-    -p_k p_y / (1 - p_y) at any other k: it fades as y is forgotten and stays bounded where y is certain.
-    With `skip_first_token`, as in a footnote of the paper, the first token of each answer is left out, so
-    that the model still begins an answer; the mean is over the others. There is no retain term.
-    """
-
-    skip_first_token: bool
-    uses_retain = False
-
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
-        assert forget is not None
-        hidden, targets, rows = answer_hidden(model, forget)
-        counted = torch.ones_like(rows, dtype=torch.bool)  # (N,)
-        count: float = forget.tokens_in_step
-        if self.skip_first_token:
-            counted = F.pad(rows[1:] == rows[:-1], (1, 0), value=False)
-            if math.isfinite(count):
-                count = max(count - forget.examples_in_step, 1)  # 1: answers of one token alone add nothing
-
-        def sums(logits, targets, counted):
-            forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum")
-            if self.skip_first_token:
-                logits, targets = logits[counted], targets[counted]
-            wanted = logits.detach().scatter(-1, targets[:, None], -math.inf).softmax(-1)
-            return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
-
-        head = output_head(model)
-        loss, forget_loss = over_vocabulary(head, hidden, sums, targets, counted)
-        return Losses(loss / count, forget_loss / forget.tokens_in_step, None)
