@@ -1,4 +1,4 @@
-"""Everything that is asked of the model for one split; see engine.py for what calls it.
+"""Everything that is asked of the model for one split; see evaluate.py for what calls it.
 
 Nothing is computed twice: one forward pass gives likelihoods, most likely tokens and the spread of the
 next-token distribution, and a greedy answer begins where the scored texts stop showing what it is (a model

@@ -1,4 +1,4 @@
-"""A data folder with a few questions of every benchmark, in the layout of docs/benchmarks.md."""
+"""The tests of the engine lend their model; a data folder has a few questions of every benchmark."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.benchmarks.tasks import TASKS
+from tests.engine.conftest import records, tiny
+
+__all__ = ["data_folder", "records", "tiny"]
 
 SUBJECTS = ("anatomy", "high_school_physics")
 PAGE = (
