@@ -1,7 +1,8 @@
 """One pass of a model over the records of all splits: likelihoods and answers, one row an example.
 
 Every metric is computed later from these rows alone (`steps/score.py`), without the model. Each finished
-split is kept in a work folder, so that a killed job continues after the last whole split and returns the same rows.
+split is kept in a work folder, so that a killed job continues after the last whole split and returns the same
+rows.
 """
 
 from __future__ import annotations
