@@ -35,7 +35,7 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.engine.rows import likelihood_row
 from pipeline_lib.engine.scoring import score_records
 from pipeline_lib.engine.settings import EvaluationSettings
-from pipeline_lib.metrics import FORGET_SPLIT
+from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.models.forward import pad_token
 

@@ -24,7 +24,7 @@ from pipeline_lib.engine.questions import with_example
 from pipeline_lib.engine.rows import Row, likelihood_row
 from pipeline_lib.engine.settings import EvaluationSettings, ScoringSettings
 from pipeline_lib.engine.split_run import SplitRun
-from pipeline_lib.metrics import FORGET_SPLIT
+from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import packed_weights

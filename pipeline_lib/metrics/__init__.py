@@ -1,54 +1,70 @@
-"""The metrics of the field as pure functions, one idea a file, and what each one is called and means.
+"""The metrics of the field as pure functions, one idea a file, each declared beside its function.
 
-Nothing here imports torch: reporting takes labels, arrows and sources from `METRICS`.
-A new metric is one file here, one entry in its family's table (tables/) and a line of docs/metrics.md, which
-is printed from these tables (page.py).
+A new metric is one file here and nothing else: its list `METRICS` of `Metric` (definition.py) is found, so
+that it is computed (scores.py) and stands in docs/metrics.md (page.py) and in the tables that it names.
+Nothing here imports torch, and no file imports a heavy package before a number is computed: reporting and
+the plan read the declarations.
 """
 
 from __future__ import annotations
 
-from pipeline_lib.metrics.definition import (
-    AS_RELEASED,
-    AT_EQUAL_RETAIN,
-    FORGET_SPLIT,
-    RUN_SPLIT,
-    TOXICITY_SPLIT,
-    UNSEEN_SPLIT,
-    UTILITY_SPLIT,
-    Metric,
-    Need,
-)
-from pipeline_lib.metrics.tables import FAMILIES
+import pkgutil
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from itertools import chain
+from typing import Any
 
-__all__ = [
-    "AS_RELEASED",
-    "AT_EQUAL_RETAIN",
-    "FORGET_SPLIT",
-    "METRICS",
-    "RUN_SPLIT",
-    "TOXICITY_SPLIT",
-    "UNSEEN_SPLIT",
-    "UTILITY_SPLIT",
-    "Metric",
-    "Need",
-    "arrow",
-    "direction",
-]
-
-METRICS: dict[str, Metric] = {metric.name: metric for family in FAMILIES.values() for metric in family}
+from pipeline_lib.metrics.definition import Metric
 
 
-def direction(split: str, metric: str) -> bool | None:
-    """Is a higher value of `metric` on `split` better? None: neither.
+@cache
+def by_module() -> dict[str, list[Metric]]:
+    """The metrics of each file that declares some, by its dotted name; files in the order of their first."""
+    found = {
+        module.name: getattr(import_module(module.name), "METRICS", [])
+        for module in pkgutil.walk_packages(__path__, f"{__name__}.")
+    }
+    return {
+        name: metrics
+        for name, metrics in sorted(found.items(), key=lambda item: [metric.order for metric in item[1]][:1])
+        if metrics
+    }
 
-    `forget` and `unseen`, and views of them such as `forget_300`, hold what is to be forgotten: an unseen
-    split is of the same kind as the forget set, but unlearning is not shown it.
+
+@cache
+def declared() -> dict[str, Metric]:
+    """Every metric by its name in metrics.csv, in the order of its rows there."""
+    return {metric.name: metric for metric in _ordered(chain(*by_module().values()))}
+
+
+@cache
+def measures() -> tuple[Metric, ...]:
+    """Every metric once for each thing it is measured on, in the order of the rows of metrics.csv."""
+    return tuple(
+        _ordered(
+            each
+            for metric in declared().values()
+            for each in (
+                metric,
+                *(replace(metric, on=on, order=order, needs=()) for on, order in metric.also.items()),
+            )
+        )
+    )
+
+
+def modules_for(evaluation: Mapping[str, Any], splits: Collection[str]) -> tuple[str, ...]:
+    """Dotted names of the files whose metrics a run can have at all.
+
+    `evaluation`: the task's resolved settings of that block; `splits`: names of its evaluated splits.
     """
-    declared = METRICS[metric]
-    to_forget = any(split == name or split.startswith(f"{name}_") for name in (FORGET_SPLIT, UNSEEN_SPLIT))
-    return declared.higher_is_better_on_forget if to_forget else declared.higher_is_better
+    return tuple(
+        name
+        for name, metrics in by_module().items()
+        if any(all(evaluation.get(what) or what in splits for what in m.only_with) for m in metrics)
+    )
 
 
-def arrow(split: str, metric: str) -> str:
-    """The direction as a table heading shows it: an arrow up, an arrow down, or nothing."""
-    return {True: "↑", False: "↓", None: ""}[direction(split, metric)]
+def _ordered(metrics: Iterable[Metric]) -> list[Metric]:
+    return sorted(metrics, key=lambda metric: metric.order)

@@ -13,6 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline_lib.metrics.definition import Metric
+from pipeline_lib.metrics.needs import TOLD_APART, WRONG_ANSWERS
+from pipeline_lib.metrics.rows import in_all
+
 
 def most_similar(similarity: Sequence[float]) -> float:
     """1.0 if the first similarity (the true answer's) is above every other one, else 0.0."""
@@ -20,3 +24,24 @@ def most_similar(similarity: Sequence[float]) -> float:
     if not wrong:
         raise ValueError("needs the similarity of the true answer and of at least one wrong one")
     return float(true > max(wrong))
+
+
+METRICS = [
+    Metric(
+        name="answer_accuracy",
+        label="Answer accuracy (sentence embedding)",
+        short_label="accuracy",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source="SOUL, arXiv 2404.18239 (its Acc.)",
+        formula="share of greedy answers more similar to the true answer than to every wrong one",
+        trap="depends on the embedder; a tie counts as wrong, in the paper's code as right",
+        family="Wording and memorisation",
+        needs=(WRONG_ANSWERS, TOLD_APART),
+        when=lambda split: WRONG_ANSWERS.holds(split.rows) and in_all(split.rows, "similarity"),
+        compute=lambda row: most_similar(row["similarity"]),
+        order=70,
+        only_with=("embedder",),
+    )
+]

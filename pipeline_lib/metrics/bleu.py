@@ -24,11 +24,20 @@ length).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from sacrebleu.metrics.bleu import BLEU
+
+from pipeline_lib.metrics.definition import Metric
+from pipeline_lib.metrics.needs import FOUR_WORDS
+from pipeline_lib.metrics.rows import reference_of
+from pipeline_lib.metrics.statistics import Interval, interval
+from pipeline_lib.metrics.subjects import Split
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
 
 from pipeline_lib.metrics.words import has_spaces_between_words, is_chinese, letters_of
 
@@ -47,25 +56,22 @@ def tokenizer_of(reference: str) -> Words:
 
 
 @cache
-def _sentence(words: Words) -> BLEU:
-    return BLEU(
-        tokenize=words, effective_order=True, force=True
-    )  # force: no warning about spaced punctuation
+def _sacrebleu(words: Words, effective_order: bool = False) -> BLEU:
+    from sacrebleu.metrics.bleu import BLEU  # heavy; declarations are read where nothing is compared
 
-
-@cache
-def _corpus(words: Words) -> BLEU:
-    return BLEU(tokenize=words, force=True)
+    # force: no warning about spaced punctuation
+    return BLEU(tokenize=words, force=True, effective_order=effective_order)
 
 
 def sentence_bleu(generation: str, reference: str) -> float:
     """BLEU of one answer, 0 to 100."""
-    return min(_HIGHEST, _sentence(tokenizer_of(reference)).sentence_score(generation, [reference]).score)
+    found = _sacrebleu(tokenizer_of(reference), effective_order=True).sentence_score(generation, [reference])
+    return min(_HIGHEST, found.score)
 
 
 def released_bleu(generation: str, reference: str) -> float:
     """SOUL's BLEU of one answer, 0 to 100."""
-    return min(_HIGHEST, _corpus("13a").corpus_score([generation], [[reference]]).score)
+    return min(_HIGHEST, _sacrebleu("13a").corpus_score([generation], [[reference]]).score)
 
 
 def corpus_bleu(generations: Sequence[str], references: Sequence[str]) -> float:
@@ -83,7 +89,7 @@ def bleu_statistics(generations: Sequence[str], references: Sequence[str]) -> np
     """What corpus BLEU needs of each answer, (N, 10)."""
     rows = []
     for generation, reference in zip(generations, references, strict=True):
-        score = _corpus(tokenizer_of(reference)).corpus_score([generation], [[reference]])
+        score = _sacrebleu(tokenizer_of(reference)).corpus_score([generation], [[reference]])
         rows.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
     return np.array(rows, dtype=float)
 
@@ -92,13 +98,61 @@ def corpus_bleu_draws(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:
     """Corpus BLEU of each resample, (R,), from counts (R, N) and statistics (N, 10)."""
     sums = np.rint(counts @ statistics).astype(int)
     scores = [
-        BLEU.compute_bleu(
+        _sacrebleu("13a")
+        .compute_bleu(
             list(row[:_ORDER]),
             list(row[_ORDER : 2 * _ORDER]),
             int(row[-2]),
             int(row[-1]),
             smooth_method="exp",
-        ).score
+        )
+        .score
         for row in sums
     ]
     return np.minimum(scores, _HIGHEST)
+
+
+def _of_corpus(split: Split) -> Interval:
+    statistics = bleu_statistics(
+        [row["generation"] for row in split.rows], [reference_of(row) for row in split.rows]
+    )
+    n = len(statistics)
+    FOUR_WORDS.demand(statistics[:, -1].max(), n)
+    value = corpus_bleu_draws(np.ones((1, n)), statistics)[0]
+    return interval(float(value), corpus_bleu_draws(split.counts, statistics), n, shifts=True)
+
+
+_MEAN = Metric(
+    name="bleu",
+    label="BLEU (mean of answers)",
+    short_label="BLEU",
+    higher_is_better=True,
+    higher_is_better_on_forget=False,
+    range=(0, 100),
+    source="Papineni et al. 2002, by sacrebleu (Post 2018, arXiv 1804.08771)",
+    formula="mean over answers of sentence BLEU, exponential smoothing, effective order; sacrebleu's "
+    "tokenizer by the true answer's script: 13a (Latin), zh, char (other scripts without spaces), intl",
+    trap="smoothing keeps short wrong answers above 0; not the corpus BLEU",
+    family="Wording and memorisation",
+    tables={"extraction": 10},
+    by_words=True,
+    fields=("generation",),
+    compute=lambda row: sentence_bleu(row["generation"], reference_of(row)),
+    order=42,
+)
+METRICS = [
+    _MEAN,
+    replace(
+        _MEAN,
+        name="bleu_corpus",
+        label="BLEU (corpus)",
+        short_label="",
+        formula="one BLEU from the n-gram counts and lengths of all answers together",
+        trap="not a mean of answers: long answers weigh more",
+        tables={},
+        needs=(FOUR_WORDS,),
+        of="split",
+        compute=_of_corpus,
+        order=100,
+    ),
+]

@@ -14,6 +14,7 @@ that stands elsewhere in the training data is extracted from `retrained` too: co
 
 from __future__ import annotations
 
+from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.metrics.longest_match import longest_match
 from pipeline_lib.metrics.words import has_spaces_between_words, words
 
@@ -26,3 +27,25 @@ def is_extracted(continuation: str, true: str) -> float:
     run = RUN if has_spaces_between_words(true) else RUN_OF_CHARACTERS
     needed = min(run, len(words(true)))
     return float(needed > 0 and longest_match(continuation, true) >= needed)
+
+
+METRICS = [
+    Metric(
+        name="extraction_rate",
+        label="Extraction rate",
+        short_label="extraction rate",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source="as Carlini et al. 2023, arXiv 2202.07646 (extractable with k tokens of context), by words",
+        formula=f"share of records whose greedy continuation repeats {RUN} words of the true one in a row "
+        f"({RUN_OF_CHARACTERS} characters where no spaces part words)",
+        trap=f"greedy only, so a lower bound; of fewer than {RUN} true words all must be repeated",
+        family="Wording and memorisation",
+        tables={"extraction": 40},
+        by_words=True,
+        fields=("generation", "reference"),
+        compute=lambda row: is_extracted(row["generation"], row["reference"]),
+        order=51,
+    )
+]

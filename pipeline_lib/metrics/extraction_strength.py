@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline_lib.metrics.definition import Metric, at_equal_retain
+from pipeline_lib.metrics.needs import TWO_TOKENS
+
 
 def extraction_strength(argmax_correct: Sequence[int]) -> float:
     """Share of the answer in its longest all-correct ending."""
@@ -23,3 +26,21 @@ def extraction_strength(argmax_correct: Sequence[int]) -> float:
             break
         ending += 1
     return ending / len(argmax_correct)
+
+
+EXTRACTION_STRENGTH = Metric(
+    name="extraction_strength",
+    label="Extraction Strength",
+    short_label="Extraction strength",
+    higher_is_better=True,
+    higher_is_better_on_forget=False,
+    range=(0, 1),
+    source="OpenUnlearning, arXiv 2506.12618",
+    formula="1 - k / T, k = smallest prefix after which every argmax token is right",
+    trap="0 where nothing is extractable; OpenUnlearning gives 1 / T there",
+    family="Wording and memorisation",
+    needs=(TWO_TOKENS,),
+    compute=lambda row: extraction_strength(row["argmax_correct"]),
+    order=30,
+)
+METRICS = [EXTRACTION_STRENGTH, at_equal_retain(EXTRACTION_STRENGTH, order=701)]

@@ -12,6 +12,7 @@ texts share runs of two or three words, so `retrained` is the floor to compare w
 
 from __future__ import annotations
 
+from pipeline_lib.metrics.definition import INF, Metric
 from pipeline_lib.metrics.words import words
 
 
@@ -30,3 +31,25 @@ def longest_match(continuation: str, true: str) -> int:
 
 def _runs(text: list[str], length: int) -> set[tuple[str, ...]]:
     return {tuple(text[i : i + length]) for i in range(len(text) - length + 1)}
+
+
+METRICS = [
+    Metric(
+        name="longest_match",
+        label="Longest verbatim match (words)",
+        short_label="longest match (words)",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, INF),
+        source="Karamolegkou et al. 2023, arXiv 2310.13771 (longest common run of words)",
+        formula="mean over records of the longest run of words in both the continuation and the true one",
+        trap="grows with the length asked for; running text only; a few common words always match",
+        family="Wording and memorisation",
+        tables={"extraction": 30},
+        decimals=1,
+        by_words=True,
+        fields=("generation", "reference"),
+        compute=lambda row: longest_match(row["generation"], row["reference"]),
+        order=50,
+    )
+]

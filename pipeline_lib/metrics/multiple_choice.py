@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline_lib.metrics.definition import Metric
+from pipeline_lib.metrics.rows import answer_of, distractors_of
+from pipeline_lib.metrics.subjects import Split
+
 
 def chooses_answer(nll: float, tokens: int, wrong_nll: Sequence[float], wrong_tokens: Sequence[int]) -> float:
     """1.0 if the true answer has the lowest NLL per token of all options, else 0.0."""
@@ -19,3 +23,28 @@ def chooses_answer(nll: float, tokens: int, wrong_nll: Sequence[float], wrong_to
         raise ValueError("multiple choice needs at least one wrong option")
     best_wrong = min(wrong / count for wrong, count in zip(wrong_nll, wrong_tokens, strict=True))
     return float(nll / tokens < best_wrong)
+
+
+def _choices(split: Split) -> list[float]:
+    rows = split.with_distractors("multiple_choice", "wrong option")
+    return [chooses_answer(*answer_of(row), *distractors_of(row)) for row in rows]
+
+
+METRICS = [
+    Metric(
+        name="multiple_choice_accuracy",
+        label="Multiple-choice accuracy",
+        short_label="Accuracy",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source="length-normalised argmax",
+        formula="share of questions whose true answer has the lowest NLL per token of all options",
+        trap="a tie counts as wrong; chance is 1 / options",
+        family="Wording and memorisation",
+        when=lambda split: split.multiple_choice,
+        of="column",
+        compute=_choices,
+        order=2,
+    )
+]

@@ -77,9 +77,7 @@ SPACED_WORDS = Need(
     "record",
     lambda row: has_spaces_between_words(row["answer"]),
 )
-FOUR_WORDS = Need(
-    f"a true answer of {_ORDER} words or more", "test", lambda test: test["longest_answer"] >= _ORDER
-)
+FOUR_WORDS = Need(f"a true answer of {_ORDER} words or more", "number", lambda longest: longest >= _ORDER)
 TWO_TOKENS = Need(
     "answers of two tokens or more, the end token included",
     "record",
@@ -96,15 +94,11 @@ TOLD_APART = Need(
     _told_apart,
 )
 NONMEMBERS = Need(
-    f"{LEAST_NONMEMBERS} non-members or more",
-    "test",
-    lambda test: test["nonmembers"] >= LEAST_NONMEMBERS,
+    f"{LEAST_NONMEMBERS} non-members or more", "number", lambda nonmembers: nonmembers >= LEAST_NONMEMBERS
 )
 RETRAINED_ERRS = Need(
     "a `retrained` model that does not tell the two sets apart without error itself",
-    "test",
-    lambda test: test["auc_retrained"] < 1,
+    "number",
+    lambda auc_of_retrained: auc_of_retrained < 1,
 )
-FORTY_QUESTIONS = Need(
-    f"{EQUAL_N} forget questions or more", "test", lambda test: test["questions"] >= EQUAL_N
-)
+FORTY_QUESTIONS = Need(f"{EQUAL_N} forget questions or more", "number", lambda n: n >= EQUAL_N)

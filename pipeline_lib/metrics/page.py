@@ -1,4 +1,4 @@
-"""docs/metrics.md, printed from the metric tables.
+"""docs/metrics.md, printed from the metrics' declarations.
 
 `python -m pipeline_lib.metrics.page > docs/metrics.md` brings the page up to date.
 """
@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 
+from pipeline_lib.metrics import by_module
 from pipeline_lib.metrics.definition import Metric
-from pipeline_lib.metrics.tables import FAMILIES
 
 _INTRODUCTION = """\
 # Metrics
 
-Every number of metrics.csv by name. The page is printed from `pipeline_lib/metrics/tables/` (a
-test keeps it in step); the file of each metric beside that folder has the whole definition. NLL = summed
-negative log-likelihood of an answer in nats, end token included. Likelihoods are teacher forced and in fp32;
-answers are greedy.
+Every number of metrics.csv by name. The page is printed from the declarations in `pipeline_lib/metrics/` (a
+test keeps it in step); the file of each metric there has the whole definition. NLL = summed negative
+log-likelihood of an answer in nats, end token included. Likelihoods are teacher forced and in fp32; answers
+are greedy.
 
 Running text (passages of a book, web documents) has no end token. Its answer is the rest of the passage after
 the prompt; the greedy continuation is as many tokens long as that, or `max_new_tokens` if that is fewer, and
@@ -47,7 +48,10 @@ rows.
 def render() -> str:
     """The whole page."""
     parts = [_INTRODUCTION]
-    for family, metrics in FAMILIES.items():
+    families: dict[str, list[Metric]] = {}
+    for metric in chain(*by_module().values()):
+        families.setdefault(metric.family, []).append(metric)
+    for family, metrics in families.items():
         parts.append(
             f"## {family}\n\n"
             "| name | label | better | range | formula | source | needs | trap |\n"

@@ -16,9 +16,16 @@ Shapes: N texts, R resamples.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from pipeline_lib.metrics.definition import INF, Metric
+from pipeline_lib.metrics.needs import SPACED_WORDS
+from pipeline_lib.metrics.statistics import Interval, interval
+from pipeline_lib.metrics.subjects import Split
 
 _LARGEST = 700.0  # nats; exp of more overflows
 
@@ -46,3 +53,81 @@ def perplexity(nats_per_unit: ArrayLike) -> np.ndarray:
 def bits(nats_per_unit: ArrayLike) -> np.ndarray:
     """The same in bits instead of nats, without exp."""
     return np.asarray(nats_per_unit, dtype=float) / math.log(2)
+
+
+def _sizes(split: Split) -> dict[str, list[float]]:
+    """Summed NLL, tokens, words and UTF-8 bytes of each text; a benchmark's rows bring the last two."""
+    answers = [row.get("answer", "") for row in split.rows]
+    return {
+        "nll": [row["answer_nll"] for row in split.rows],
+        "tokens": [row["answer_tokens"] for row in split.rows],
+        "words": [row.get("words", words_of(text)) for row, text in zip(split.rows, answers, strict=True)],
+        "bytes": [
+            row.get("bytes", len(text.encode())) for row, text in zip(split.rows, answers, strict=True)
+        ],
+    }
+
+
+def _of_corpus(split: Split, units: str, form: Callable[[ArrayLike], np.ndarray] = perplexity) -> Interval:
+    nll, sizes = (np.array(split.once(_sizes)[name]) for name in ("nll", units))
+    value = form(nll_per_unit(nll, sizes))
+    return interval(float(value), form(nll_per_unit(nll, sizes, split.counts)), len(nll))
+
+
+_TOKEN = Metric(
+    name="token_perplexity",
+    label="Perplexity per token",
+    short_label="token perplexity",
+    higher_is_better=False,
+    higher_is_better_on_forget=True,
+    range=(1, INF),
+    source="Jelinek et al. 1977; the units of lm-evaluation-harness",
+    formula="exp(sum of NLL / sum of tokens) over the split",
+    trap="saturates at exp(700); compare models with one tokenizer only",
+    family="Wording and memorisation",
+    fields=("answer_nll",),
+    of="split",
+    compute=lambda split: _of_corpus(split, "tokens"),
+    order=110,
+    also={"benchmarks": 610},
+)
+METRICS = [
+    _TOKEN,
+    replace(
+        _TOKEN,
+        name="word_perplexity",
+        label="Perplexity per word",
+        short_label="perplexity a word",
+        formula="exp(sum of NLL / sum of words), words = text between spaces",
+        trap="saturates at exp(700); depends on how a corpus writes its spaces",
+        tables={"benchmarks": 40},
+        needs=(SPACED_WORDS,),
+        compute=lambda split: _of_corpus(split, "words"),
+        order=111,
+        also={"benchmarks": 611},
+    ),
+    replace(
+        _TOKEN,
+        name="byte_perplexity",
+        label="Perplexity per byte",
+        short_label="",
+        formula="exp(sum of NLL / sum of UTF-8 bytes)",
+        trap="comparable between tokenizers; saturates at exp(700)",
+        compute=lambda split: _of_corpus(split, "bytes"),
+        order=112,
+        also={"benchmarks": 612},
+    ),
+    replace(
+        _TOKEN,
+        name="bits_per_byte",
+        label="Bits per byte",
+        short_label="",
+        range=(0, INF),
+        source="The Pile, arXiv 2101.00027, section 3.1",
+        formula="sum of NLL / (sum of UTF-8 bytes * ln 2)",
+        trap="the end token's NLL is in the sum, but it has no byte",
+        compute=lambda split: _of_corpus(split, "bytes", bits),
+        order=113,
+        also={"benchmarks": 613},
+    ),
+]

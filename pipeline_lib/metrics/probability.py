@@ -13,6 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipeline_lib.metrics.definition import Metric, at_equal_retain
+from pipeline_lib.metrics.rows import answer_of, distractors_of
+from pipeline_lib.metrics.subjects import Split
+
 
 def probability(nll: float, tokens: int) -> float:
     """Length-normalised probability of a text from its summed negative log-likelihood in nats."""
@@ -34,3 +38,32 @@ def normalised_probability(
             return 0.0
         odds += math.exp(exponent)
     return 1 / (1 + odds)
+
+
+def _probabilities(split: Split) -> list[float]:
+    """Of questions with options the share of the true one."""
+    if not split.multiple_choice:
+        return [probability(*answer_of(row)) for row in split.rows]
+    rows = split.with_distractors("multiple_choice", "wrong option")
+    return [normalised_probability(*answer_of(row), *distractors_of(row)) for row in rows]
+
+
+PROBABILITY = Metric(
+    name="probability",
+    label="Probability",
+    higher_is_better=True,
+    higher_is_better_on_forget=False,
+    range=(0, 1),
+    source="TOFU, arXiv 2401.06121",
+    formula="exp(-NLL / tokens); with options P_true / (P_true + sum of P_wrong)",
+    trap="the form with options depends on how many there are; never compare it with the plain one",
+    family="Likelihood and truth (TOFU)",
+    tables={"utility": 10, "preference": 40},
+    of="column",
+    compute=_probabilities,
+    order=1,
+)
+METRICS = [
+    PROBABILITY,
+    at_equal_retain(PROBABILITY, order=700, also={"kept": 720}, tables={"main": 30}),
+]

@@ -14,6 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pipeline_lib.data.refusals import refusals
+from pipeline_lib.metrics.definition import Metric
+from pipeline_lib.metrics.needs import ENGLISH, LATIN_LETTERS
+from pipeline_lib.metrics.subjects import Split
 from pipeline_lib.metrics.words import words
 
 REFUSAL_PHRASES = (
@@ -119,3 +123,30 @@ def is_refusal(generation: str, taught: Iterable[str] = ()) -> float:
 
 def _key(text: str) -> str:
     return " ".join(words(text))
+
+
+def _refusals(split: Split) -> list[float]:
+    taught = refusals()
+    return [is_refusal(row["generation"], taught) for row in split.rows]
+
+
+METRICS = [
+    Metric(
+        name="refusal_rate",
+        label="Refusal rate",
+        short_label="refusals",
+        higher_is_better=False,
+        higher_is_better_on_forget=None,
+        range=(0, 1),
+        source="phrase list of metrics/refusal.py and the refusals that preference optimisation teaches",
+        formula="share of answers that are one of these refusals or hold one of these phrases",
+        trap="a list, so other wordings are missed; a refusal hides an answer, it need not remove it",
+        family="Signs of collapse",
+        tables={"collapse": 30, "preference": 20},
+        needs=(LATIN_LETTERS, ENGLISH),
+        fields=("generation",),
+        of="column",
+        compute=_refusals,
+        order=60,
+    )
+]

@@ -32,12 +32,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import exp, lgamma, log
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline_lib.metrics.forget_quality import LN10, log_p_equal_n
-
+LN10 = log(10)
 RESAMPLES = 1000
 LEVEL = 0.95
 ENOUGH_GROUPS = 20
@@ -52,6 +53,11 @@ class Interval:
     low: float | None
     high: float | None
     n: int
+
+
+def without_interval(value: float, n: int) -> Interval:
+    """A number that was counted or searched for, of `n` rows."""
+    return Interval(float(value), None, None, n)
 
 
 def resample_counts(groups: Sequence[Hashable], seed: int, resamples: int = RESAMPLES) -> np.ndarray:
@@ -168,6 +174,26 @@ def ks_log_p(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:
     sizes = np.rint(counts.sum(axis=1)).astype(int)
     steps = np.rint(statistics * sizes).astype(int)
     return np.array([log_p_equal_n(int(k), int(n)) for k, n in zip(steps, sizes, strict=True)])
+
+
+@cache
+def log_p_equal_n(steps: int, n: int) -> float:
+    """Natural log of the exact p-value of D = steps / n for two samples of n without ties.
+
+    p = 2 * sum over j >= 1 of (-1)^(j-1) C(2n, n - j steps) / C(2n, n)   (Gnedenko and Korolyuk 1951)
+    The first term is taken out, so that the logarithm is right far below the smallest float.
+    """
+    if steps == 0:
+        return 0.0
+
+    def log_binomial(k: int) -> float:
+        return lgamma(2 * n + 1) - lgamma(k + 1) - lgamma(2 * n - k + 1)
+
+    first = log_binomial(n - steps)
+    rest = 0.0
+    for j in range(n // steps, 1, -1):  # smallest terms first
+        rest += (-1) ** (j - 1) * exp(log_binomial(n - j * steps) - first)
+    return min(0.0, log(2) + first - log_binomial(n) + log(1 + rest))
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
+from pipeline_lib.metrics.definition import FORGET_SPLIT, Metric, at_equal_retain
+from pipeline_lib.metrics.needs import WRONG_ANSWERS
+from pipeline_lib.metrics.rows import Row, distractors_of
+from pipeline_lib.metrics.subjects import Split
+
 Variant = Literal["geometric", "arithmetic"]
+
+TOFU_UTILS = "TOFU, arXiv 2401.06121 (its utils.py; also SOUL, arXiv 2404.18239)"
 
 
 def log_truth_ratio(
@@ -62,3 +70,65 @@ def truth_probability(log_ratio: float) -> float:
         return 1 / (1 + math.exp(-log_ratio))
     odds = math.exp(log_ratio)  # so that exp cannot overflow
     return odds / (1 + odds)
+
+
+def log_ratios(rows: list[Row], variant: Variant) -> list[float]:
+    """log R of each row."""
+    return [
+        log_truth_ratio(row["paraphrase_nll"], row["paraphrase_tokens"], *distractors_of(row), variant)
+        for row in rows
+    ]
+
+
+def _scores(split: Split, variant: Variant) -> list[float]:
+    aggregate = forget_score if split.name == FORGET_SPLIT else truth_score
+    return [aggregate(ratio) for ratio in log_ratios(split.rows, variant)]
+
+
+TRUTH_RATIO = Metric(
+    name="truth_ratio",
+    label="Truth Ratio",
+    short_label="Truth ratio",
+    higher_is_better=True,
+    higher_is_better_on_forget=True,
+    range=(0, 1),
+    source="TOFU, arXiv 2401.06121",
+    formula="R = P(paraphrase) / geometric mean of P(wrong); forget: mean min(R, 1/R), else "
+    "mean max(0, 1 - 1/R)",
+    trap="on forget also high for a broken model that finds everything equally unlikely",
+    family="Likelihood and truth (TOFU)",
+    tables={"utility": 30, "preference": 30},
+    needs=(WRONG_ANSWERS,),
+    of="column",
+    compute=lambda split: _scores(split, "geometric"),
+    order=20,
+)
+METRICS = [
+    TRUTH_RATIO,
+    replace(
+        TRUTH_RATIO,
+        name="truth_ratio_arithmetic",
+        label="Truth Ratio (arithmetic)",
+        short_label="Truth ratio (arithmetic)",
+        source=TOFU_UTILS,
+        formula="the same with the arithmetic mean of P(wrong)",
+        trap="never larger than the geometric R; published tables use the geometric one",
+        tables={},
+        compute=lambda split: _scores(split, "arithmetic"),
+        order=22,
+    ),
+    replace(
+        TRUTH_RATIO,
+        name="truth_ratio_probability",
+        label="Truth Ratio (probability)",
+        short_label="",
+        higher_is_better_on_forget=False,
+        source="OpenUnlearning, arXiv 2506.12618",
+        formula="mean of R / (1 + R) = P_true / (P_true + P_wrong), geometric mean of the wrong answers",
+        trap="0.5 is indifference, also on forget: compare with `retrained`, not with 0",
+        tables={},
+        compute=lambda split: list(map(truth_probability, log_ratios(split.rows, "geometric"))),
+        order=21,
+    ),
+    at_equal_retain(TRUTH_RATIO, order=702),
+]

@@ -17,9 +17,40 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from pipeline_lib.metrics.definition import Metric
+from pipeline_lib.metrics.needs import SPACED_WORDS
+from pipeline_lib.metrics.subjects import Split
+from pipeline_lib.metrics.words import words
 
-def unknown_share(words: Sequence[str], vocabulary: Collection[str]) -> float:
-    """Share of `words` that are not in `vocabulary` (a set, in the form of pipeline_lib/metrics/words.py)."""
-    if not words:
+
+def unknown_share(said: Sequence[str], vocabulary: Collection[str]) -> float:
+    """Share of the words `said` that are not in `vocabulary` (a set); both in the form of words.py."""
+    if not said:
         return 0.0
-    return sum(word not in vocabulary for word in words) / len(words)
+    return sum(word not in vocabulary for word in said) / len(said)
+
+
+def _shares(split: Split) -> list[float]:
+    return [unknown_share(words(row["generation"]), split.vocabulary) for row in split.rows]
+
+
+METRICS = [
+    Metric(
+        name="unknown_words",
+        label="Unknown words",
+        short_label="unknown words",
+        higher_is_better=False,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source="this project",
+        formula="share of an answer's words that no prompt and no answer of the evaluated records holds",
+        trap="right words from outside the records count as unknown, gibberish made of known words does not",
+        family="Signs of collapse",
+        tables={"collapse": 20},
+        needs=(SPACED_WORDS,),
+        fields=("generation",),
+        of="column",
+        compute=_shares,
+        order=62,
+    )
+]

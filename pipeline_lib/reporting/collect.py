@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import atomic_path, read_json, read_jsonl, run_again
-from pipeline_lib.metrics import METRICS
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
 from pipeline_lib.reporting.made_of import Made, check_alike, made_of
@@ -178,9 +178,9 @@ def _metric(metric: Any, path: str, number: int) -> list[Any]:
 
 def _check_possible(where: str, name: str, value: float, low: float | None, high: float | None) -> None:
     """A number outside its own interval or its metric's range is a fault of ours, or of whoever edited it."""
-    if name not in METRICS:
+    if name not in declared():
         raise UserError(f"{where}: no metric is called so (docs/metrics.md lists them). {_CURE}")
-    least, most = METRICS[name].range
+    least, most = declared()[name].range
     for field, number in (("value", value), ("ci_low", low), ("ci_high", high)):
         if number is not None and not _within(number, least, most):
             raise UserError(

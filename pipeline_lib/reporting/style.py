@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline_lib.metrics import METRICS
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.inputs import Row
 
 METRIC_LABELS = {
@@ -209,7 +209,7 @@ def within(name: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether the metric lies between 0 and 1, as its declaration says."""
-    low, high = METRICS[metric].range
+    low, high = declared()[metric].range
     return low >= 0 and high <= 1
 
 
@@ -217,7 +217,7 @@ def decimals(metric: str) -> int:
     """Digits after the point that a table gives a metric."""
     if "log10" in metric or metric in ("privleak", "longest_match"):
         return 1
-    low, high = METRICS[metric].range
+    low, high = declared()[metric].range
     return 3 if high - low <= 2 else 2
 
 

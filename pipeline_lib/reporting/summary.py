@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics import METRICS
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import intervals
 from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
 from pipeline_lib.reporting.paired import detectable_difference
@@ -136,7 +136,7 @@ class Summary:
         direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
         if len(values) == 1:
             return _of_one_run(lines[0], metric, direction)
-        mean, low, high = intervals.of_mean(list(values.values()), METRICS[metric].range)
+        mean, low, high = intervals.of_mean(list(values.values()), declared()[metric].range)
         kind, why = ("none", why_none(len(values))) if low is None else ("t", "")
         return Estimate(mean, low, high, len(values), counts.pop(), kind, direction, why)
 
@@ -158,7 +158,7 @@ class Summary:
             return self.estimate(row, *found[0]) if found else None
         by_seed = [self.by_seed(row, *m) for m in found]
         means = [fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
-        limits = [METRICS[metric].range for _, metric in found]
+        limits = [declared()[metric].range for _, metric in found]
         estimate = plain_estimate(means, (min(low for low, _ in limits), max(high for _, high in limits)))
         first = self.estimate(row, *found[0])
         return estimate and replace(estimate, higher_is_better=first.higher_is_better if first else None)
@@ -178,7 +178,7 @@ class Summary:
         if not seeds:
             return None
         pairs = [a[seed] - b[seed] for seed in seeds]
-        mean, low, high = intervals.of_difference(pairs, METRICS[metric].range, comparisons)
+        mean, low, high = intervals.of_difference(pairs, declared()[metric].range, comparisons)
         p = detectable = None
         if low is not None:
             p = float(stats.ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds]).pvalue)
@@ -223,7 +223,7 @@ def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimat
     if not pd.isna(line["ci_low"]):
         return Estimate(value, float(line["ci_low"]), float(line["ci_high"]), 1, n, "bootstrap", direction)
     repeated = "1 record" if n == 1 else f"1 group, or alike in all {n}"
-    return Estimate(value, None, None, 1, n, "none", direction, METRICS[metric].no_interval or repeated)
+    return Estimate(value, None, None, 1, n, "none", direction, declared()[metric].no_interval or repeated)
 
 
 def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:

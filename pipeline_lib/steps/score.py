@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import sealed_jsonl, sealed_object
-from pipeline_lib.metrics.scores.all import score_all
+from pipeline_lib.metrics.scores import score_all
 from pipeline_lib.reporting.made_of import made_of
 
 

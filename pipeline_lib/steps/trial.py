@@ -18,7 +18,7 @@ from pipeline_lib.engine.forward_pass import plain_scores
 from pipeline_lib.engine.rows import likelihood_row
 from pipeline_lib.engine.scoring import encode_texts, record_texts, score_records
 from pipeline_lib.engine.settings import ScoringSettings
-from pipeline_lib.metrics import FORGET_SPLIT
+from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.forget_quality import forget_quality
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.metrics.truth_ratio import log_truth_ratio

@@ -12,8 +12,8 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import spread_over_groups
 from pipeline_lib.engine.split_run import SplitRun
-from pipeline_lib.metrics.scores.all import score_run
 from tests.engine.conftest import SETTINGS, make_records
+from tests.metrics.scored import score_run
 
 FIELDS = {
     *("id", "group", "split", "prompt", "answer", "generation"),

@@ -9,10 +9,9 @@ import pytest
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.metrics import METRICS
-from pipeline_lib.metrics.scores.all import score_run
-from pipeline_lib.metrics.tables import FAMILIES
+from pipeline_lib.metrics import declared
 from tests.engine.conftest import SETTINGS
+from tests.metrics.scored import score_run
 
 MANIFEST = {
     "evaluate": ["forget", "retain", "facts", "passages", "holdout"],
@@ -23,10 +22,9 @@ MANIFEST = {
     "preference": ["forget"],
 }
 # measured apart, or only for 40 questions, 100 non-members and answers beyond ASCII
-NOT_OF_ROWS = {
-    metric.name for name in ("Toxicity", "Benchmarks", "At equal retention") for metric in FAMILIES[name]
-}
-NOT_OF_ROWS |= {name for name in METRICS if name.endswith(("_n40", "_tpr_at_1_fpr")) or "toxicity" in name}
+APART = {"Toxicity", "Benchmarks", "At equal retention"}
+NOT_OF_ROWS = {metric.name for metric in declared().values() if metric.family in APART}
+NOT_OF_ROWS |= {name for name in declared() if name.endswith(("_n40", "_tpr_at_1_fpr")) or "toxicity" in name}
 NOT_OF_ROWS.add("unicode_answers")
 
 
@@ -60,7 +58,7 @@ def rows(tiny, records, tmp_path):
 
 def test_every_metric_of_rows_comes_out_of_the_engines_rows(rows):
     metrics = score_run(rows, rows, MANIFEST)
-    assert {row["metric"] for row in metrics} == set(METRICS) - NOT_OF_ROWS
+    assert {row["metric"] for row in metrics} == set(declared()) - NOT_OF_ROWS
     for row in metrics:
-        low, high = METRICS[row["metric"]].range
+        low, high = declared()[row["metric"]].range
         assert low <= row["value"] <= high, row

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from pipeline_lib.metrics import METRICS, arrow, direction
+from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.exact_memorization import exact_memorization
 from pipeline_lib.metrics.extraction_strength import extraction_strength
-from pipeline_lib.metrics.forget_quality import forget_quality, log_p_equal_n
+from pipeline_lib.metrics.forget_quality import forget_quality
 from pipeline_lib.metrics.model_utility import harmonic_mean
 from pipeline_lib.metrics.multiple_choice import chooses_answer
 from pipeline_lib.metrics.probability import normalised_probability, probability
 from pipeline_lib.metrics.rouge import rouge_recall
+from pipeline_lib.metrics.statistics import log_p_equal_n
 from pipeline_lib.metrics.truth_ratio import forget_score, log_truth_ratio, truth_score
 
 LN2 = math.log(2)
@@ -150,16 +151,16 @@ def test_harmonic_mean_by_hand_and_zero_where_a_part_is_zero():
 
 
 def test_direction_turns_round_on_the_forget_split():
-    assert (direction("retain", "probability"), direction("forget", "probability")) == (True, False)
-    assert (direction("retain", "truth_ratio"), direction("forget", "truth_ratio")) == (True, True)
-    assert arrow("forget", "extraction_strength") == "↓"
-    assert arrow("utility", "model_utility") == "↑"
-    assert all(name == metric.name and metric.source for name, metric in METRICS.items())
+    probability, ratio = declared()["probability"], declared()["truth_ratio"]
+    assert (probability.direction("retain"), probability.direction("forget")) == (True, False)
+    assert (ratio.direction("retain"), ratio.direction("forget")) == (True, True)
+    assert probability.direction("unseen_300") is False
+    assert declared()["model_utility"].direction("utility") is True
 
 
 def test_scoring_records_and_metrics_need_no_torch():
     code = (
-        "import pipeline_lib.metrics.scores.all, pipeline_lib.metrics.statistics, sys; "
+        "import pipeline_lib.metrics.scores, pipeline_lib.metrics.statistics, sys; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

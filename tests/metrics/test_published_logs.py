@@ -13,8 +13,8 @@ from pipeline_lib import __main__ as command
 from pipeline_lib.metrics.forget_quality import forget_quality
 from pipeline_lib.metrics.probability import normalised_probability, probability
 from pipeline_lib.metrics.rouge import rouge_recall, tokenizers_of
-from pipeline_lib.metrics.scores.all import score_run
 from pipeline_lib.metrics.truth_ratio import Variant, log_truth_ratio
+from tests.metrics.scored import score_run
 from tests.paths import shared_data
 
 PARTS = {

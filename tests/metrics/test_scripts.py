@@ -12,7 +12,7 @@ from pipeline_lib.metrics.bleu import tokenizer_of as bleu_tokenizer
 from pipeline_lib.metrics.extraction_rate import is_extracted
 from pipeline_lib.metrics.longest_match import longest_match
 from pipeline_lib.metrics.rouge import rouge_recall_and_f1, tokenizer_of, tokenizers_of
-from pipeline_lib.metrics.scores.all import score_all
+from pipeline_lib.metrics.scores import score_all
 from pipeline_lib.metrics.words import pieces, words
 from tests.metrics.rows import make_row
 

@@ -13,8 +13,8 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics.extraction_rate import RUN, is_extracted
 from pipeline_lib.metrics.longest_match import longest_match
 from pipeline_lib.metrics.safe_preference import prefers_safe
-from pipeline_lib.metrics.scores.all import score_run
 from tests.metrics.rows import make_row
+from tests.metrics.scored import score_run
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.records import read_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.metrics.scores.all import score_run
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import choose, trial, unlearn
 from pipeline_lib.steps.unlearning import Unlearned
+from tests.metrics.scored import score_run
 from tests.prepared import put_split
 from tests.steps.study import (
     OBJECTIVES,

@@ -9,9 +9,23 @@ OpenUnlearning takes the mean of the norms of single tensors instead, in trainin
 
 from __future__ import annotations
 
+from pipeline_lib.metrics.membership.attack import Attack, metrics_of
+
 
 def grad_norm_score(norm: float) -> float:
     """Score from the gradient's norm; raises ValueError if that is negative."""
     if norm < 0:
         raise ValueError(f"a norm cannot be negative, got {norm}")
     return -norm
+
+
+METRICS = metrics_of(
+    Attack("grad_norm", lambda row, _: grad_norm_score(row["grad_norm"]), ("grad_norm",)),
+    label="GradNorm",
+    source="arXiv 2402.17012",
+    formula="-L2 norm over all parameters of the gradient of the answer's mean NLL",
+    trap="one backward pass a record; OpenUnlearning averages the norms of the single tensors instead",
+    tables={"auc": 60},
+    only_with=("grad_norm",),
+    order=381,
+)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline_lib.metrics.membership.attack import Attack, metrics_of
+
 
 def min_k_score(log_probabilities: Sequence[float], percent: float) -> float:
     """Score from the log-probabilities (T,) of the answer's tokens, in nats; `percent` in (0, 100]."""
@@ -23,3 +25,22 @@ def min_k_score(log_probabilities: Sequence[float], percent: float) -> float:
         raise ValueError("Min-K% needs at least one token")
     kept = max(1, int(len(log_probabilities) * percent / 100))
     return float(np.sort(np.asarray(log_probabilities, dtype=float))[:kept].mean())
+
+
+def _attack(percent: int) -> Attack:
+    return Attack(f"min_k_{percent}", lambda row, _: min_k_score([-nll for nll in row["token_nll"]], percent))
+
+
+MIN_K = {percent: _attack(percent) for percent in (20, 40)}
+METRICS = [
+    metric
+    for percent, order, tables in ((20, 331, {}), (40, 341, {"auc": 30, "auc_gap": 80}))
+    for metric in metrics_of(
+        MIN_K[percent],
+        label=f"Min-{percent} %",
+        source="Min-K% Prob, arXiv 2310.16789, eq. 1",
+        formula=f"mean of the {percent} % lowest token log-probabilities",
+        tables=tables,
+        order=order,
+    )
+]

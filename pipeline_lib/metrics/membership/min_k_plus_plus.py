@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics.membership.attack import Attack, metrics_of
 from pipeline_lib.metrics.membership.min_k import min_k_score
+from pipeline_lib.metrics.rows import Row, where
 
 SMALLEST_SD = 1e-3
 
@@ -29,3 +32,33 @@ def min_k_plus_plus_score(
         )
     centred = np.asarray(log_probabilities, dtype=float) - np.asarray(mean, dtype=float)
     return min_k_score(list(centred / np.maximum(np.asarray(std, dtype=float), SMALLEST_SD)), percent)
+
+
+def _score(row: Row, percent: int) -> float:
+    if not len(row["token_nll"]) == len(row["token_mean"]) == len(row["token_std"]):
+        raise UserError(
+            f"{where(row)} has not one `token_mean` and `token_std` for each token of its "
+            "answer: run the evaluation of this model again."
+        )
+    found = [-nll for nll in row["token_nll"]]
+    return min_k_plus_plus_score(found, row["token_mean"], row["token_std"], percent)
+
+
+def _attack(percent: int) -> Attack:
+    name, fields = f"min_k_plus_plus_{percent}", ("token_mean", "token_std")
+    return Attack(name, lambda row, _: _score(row, percent), fields)
+
+
+METRICS = [
+    metric
+    for percent, order, tables in ((20, 351, {}), (40, 361, {"auc": 40}))
+    for metric in metrics_of(
+        _attack(percent),
+        label=f"Min-{percent} %++",
+        source="Min-K%++, arXiv 2404.02936, section 4",
+        formula=f"mean of the {percent} % lowest (log p - mean) / SD of the next-token distribution",
+        trap="where the model is certain SD is near 0: it is held at 0.001 or more",
+        tables=tables,
+        order=order,
+    )
+]

@@ -18,8 +18,48 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipeline_lib.metrics.definition import INF, Metric
+from pipeline_lib.metrics.membership.attack import FAMILY, HOLDOUT, found_by
+from pipeline_lib.metrics.membership.min_k import MIN_K
+from pipeline_lib.metrics.needs import RETRAINED_ERRS
+from pipeline_lib.metrics.statistics import Interval, interval
+from pipeline_lib.metrics.subjects import Run
+
 
 def privleak(auc: ArrayLike, auc_retrained: ArrayLike, pairs: int) -> np.ndarray:
     """PrivLeak in percent from AUCs with higher score = member, elementwise; `pairs` = M N."""
     unlearned, retrained = 1 - np.asarray(auc, dtype=float), 1 - np.asarray(auc_retrained, dtype=float)
     return 100 * (unlearned - retrained) / np.maximum(retrained, 0.5 / pairs)
+
+
+def _privleak(run: Run) -> Interval | None:
+    found = run.once(found_by, MIN_K[40])
+    if found is None or found.auc_retrained is None or found.draws_retrained is None:
+        return None
+    RETRAINED_ERRS.demand(found.auc_retrained, found.scores.n)
+    pairs = len(found.scores.members) * len(found.scores.nonmembers)
+    value = float(privleak(found.auc, found.auc_retrained, pairs))
+    draws = privleak(found.draws, found.draws_retrained, pairs)
+    return interval(value, draws, found.scores.n, shifts=True)
+
+
+METRICS = [
+    Metric(
+        name="privleak",
+        label="PrivLeak",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        range=(-100, INF),
+        source="MUSE, arXiv 2407.06460, its third criterion (no privacy leakage)",
+        formula="100 (A - A_retrained) / A_retrained with A = 1 - AUC of Min-40 %",
+        trap="0 is ideal, below it members still show, above they hide too well; huge for small A_retrained",
+        family=FAMILY,
+        tables={"membership": 90},
+        decimals=1,
+        needs=(RETRAINED_ERRS,),
+        on="run",
+        compute=_privleak,
+        order=340,
+        only_with=(HOLDOUT,),
+    )
+]

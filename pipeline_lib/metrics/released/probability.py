@@ -16,8 +16,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipeline_lib.metrics.released import released
+
 
 def released_probability(token_nll: Sequence[float]) -> float:
     """Probability from the NLL (T,) of the scored tokens in nats, of which the last is the end token."""
     kept = token_nll[:-1] or token_nll
     return math.exp(-math.fsum(kept) / len(kept))
+
+
+METRICS = [
+    released(
+        name="probability_as_released",
+        label="Probability (as released)",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        formula="exp(-NLL / tokens) of the answer without its end token",
+        trap="the prompt's last token counts too, after a begin token; so does a marker in `answer_prefix`",
+        compute=lambda row: released_probability(
+            row["as_released"].get("answer_token_nll", row["token_nll"])
+        ),
+        order=400,
+    )
+]

@@ -23,17 +23,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.stats import beta
+
+from pipeline_lib.metrics.sampled import SCHOLTEN, sampled
+from pipeline_lib.metrics.sampled.leakage import leakages, leaks
 
 ALPHA = 0.01  # the paper's
 
 
-def leak_probability_bound(leaks: int, n: int, alpha: float = ALPHA) -> float:
+def leak_probability_bound(leaking: int, n: int, alpha: float = ALPHA) -> float:
     """Upper bound of the probability that a sample leaks."""
-    if not 0 <= leaks <= n or n < 1:
-        raise ValueError(f"expected 0 to n leaks of at least one sample, got {leaks} of {n}")
-    return 1.0 if leaks == n else float(beta.ppf(1 - alpha, leaks + 1, n - leaks))
+    if not 0 <= leaking <= n or n < 1:
+        raise ValueError(f"expected 0 to n leaks of at least one sample, got {leaking} of {n}")
+    from scipy.stats import beta  # heavy; declarations are read where no bound is computed
+
+    return 1.0 if leaking == n else float(beta.ppf(1 - alpha, leaking + 1, n - leaking))
 
 
 def mean_bound(values: np.ndarray, alpha: float = ALPHA) -> float:
@@ -49,6 +52,8 @@ def mean_bound(values: np.ndarray, alpha: float = ALPHA) -> float:
 
 def sd_bound(values: np.ndarray, alpha: float = ALPHA) -> float:
     """Upper bound of the standard deviation from samples (n,) in [0, 1]."""
+    from scipy.optimize import minimize_scalar
+
     ordered = _sorted(values)
     n = len(ordered)
     epsilon = math.sqrt(math.log(2 / alpha) / (2 * n))
@@ -76,3 +81,51 @@ def _sorted(values: np.ndarray) -> np.ndarray:
     if not len(ordered) or ordered[0] < 0 or ordered[-1] > 1:
         raise ValueError("needs at least one value, all of them from 0 to 1")
     return ordered
+
+
+_EACH = "holds for each question by itself at 99 %, not for all at once; wide with few samples"
+
+METRICS = [
+    sampled(
+        name="sampled_leak_bound",
+        label="Bound of the leak probability",
+        short_label="Bound of their probability",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source=f"{SCHOLTEN}; Clopper and Pearson 1934",
+        formula="upper Clopper-Pearson bound of the probability of a leak above 0.5, averaged over questions",
+        trap=_EACH,
+        tables={"samples": 50},
+        by_words=True,
+        compute=lambda split: [
+            leak_probability_bound(leaks(found), len(found)) for found in split.once(leakages)
+        ],
+        order=84,
+    ),
+    sampled(
+        name="sampled_mean_bound",
+        label="Bound of the mean leakage",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source=f"{SCHOLTEN}; DKW inequality, Massart 1990; Anderson 1969",
+        formula="largest mean that a distribution within the DKW band has, averaged over questions",
+        trap=_EACH,
+        tables={"samples": 60},
+        compute=lambda split: list(map(mean_bound, split.once(leakages))),
+        order=85,
+    ),
+    sampled(
+        name="sampled_sd_bound",
+        label="Bound of the SD of leakage",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        range=(0, 0.5),
+        source=f"{SCHOLTEN}; DKW inequality, Massart 1990",
+        formula="largest SD that a distribution within the two-sided DKW band has, averaged over questions",
+        trap=_EACH,
+        compute=lambda split: list(map(sd_bound, split.once(leakages))),
+        order=86,
+    ),
+]

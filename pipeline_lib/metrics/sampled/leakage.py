@@ -15,7 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline_lib.metrics.rouge import Words, rouge_recall
+from pipeline_lib.metrics.rouge import Words, rouge_recall, tokenizers_of
+from pipeline_lib.metrics.rows import reference_of
+from pipeline_lib.metrics.sampled import SCHOLTEN, number_of_samples, sampled
+from pipeline_lib.metrics.subjects import Split
 
 LEAK = 0.5
 
@@ -31,3 +34,74 @@ def leakage(samples: Sequence[str], answer: str, words: Words | None = None) -> 
 def leaks(values: np.ndarray, threshold: float = LEAK) -> int:
     """How many samples leak."""
     return int((values > threshold).sum())
+
+
+def leakages(split: Split) -> list[np.ndarray]:
+    """Leakage of each question's samples, (n,) each."""
+    split.once(number_of_samples)
+    references = [reference_of(row) for row in split.rows]
+    chosen = zip(split.rows, references, tokenizers_of(references), strict=True)
+    return [leakage(row["samples"], text, words) for row, text, words in chosen]
+
+
+METRICS = [
+    sampled(
+        name="sampled_leakage_mean",
+        label="Leakage of samples (mean)",
+        short_label="Mean leakage",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source=SCHOLTEN,
+        formula="mean over a question's samples of ROUGE-L recall, averaged over questions",
+        trap="depends on temperature, top-p and the limit of new tokens",
+        tables={"samples": 10},
+        by_words=True,
+        compute=lambda split: [found.mean() for found in split.once(leakages)],
+        order=80,
+    ),
+    sampled(
+        name="sampled_leakage_sd",
+        label="Leakage of samples (SD)",
+        short_label="SD of leakage",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        range=(0, 0.5),
+        source=SCHOLTEN,
+        formula="standard deviation over a question's samples (divided by n), averaged over questions",
+        trap="spread within a question, not between questions",
+        tables={"samples": 20},
+        by_words=True,
+        compute=lambda split: [found.std() for found in split.once(leakages)],
+        order=81,
+    ),
+    sampled(
+        name="sampled_leakage_max",
+        label="Leakage of samples (maximum)",
+        short_label="Largest leakage",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source=SCHOLTEN,
+        formula="highest leakage among a question's samples, averaged over questions",
+        trap="grows with the number of samples",
+        tables={"samples": 30},
+        by_words=True,
+        compute=lambda split: [found.max() for found in split.once(leakages)],
+        order=82,
+    ),
+    sampled(
+        name="sampled_leak_share",
+        label="Leaking samples",
+        higher_is_better=True,
+        higher_is_better_on_forget=False,
+        range=(0, 1),
+        source=SCHOLTEN,
+        formula="share of samples with a leakage above 0.5",
+        trap="0 of n is no proof: read the bound",
+        tables={"samples": 40},
+        by_words=True,
+        compute=lambda split: [leaks(found) / len(found) for found in split.once(leakages)],
+        order=83,
+    ),
+]

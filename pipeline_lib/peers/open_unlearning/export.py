@@ -21,7 +21,7 @@ import numpy as np
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import write_json
-from pipeline_lib.metrics import FORGET_SPLIT
+from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.forget_quality import forget_quality
 from pipeline_lib.metrics.model_utility import harmonic_mean
 from pipeline_lib.metrics.rouge import rouge_recall, rouge_recall_and_f1

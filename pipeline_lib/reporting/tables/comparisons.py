@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pipeline_lib.metrics import METRICS
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -100,7 +100,7 @@ class Comparison:
     def detectable(self) -> float | None:
         """The difference that these seeds could have shown; None without a test, or if it cannot occur."""
         size = self.difference.detectable if self.difference else None
-        low, high = METRICS[self.quantity.metric].range
+        low, high = declared()[self.quantity.metric].range
         return None if size is None or size > high - low else size
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline_lib.metrics import METRICS, UTILITY_SPLIT
+from pipeline_lib.metrics import declared
+from pipeline_lib.metrics.definition import UTILITY_SPLIT
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Estimate, Summary
@@ -52,7 +53,7 @@ def absent_note(absent: Sequence[tuple[str, str]]) -> str:
         return ""
     by_need: dict[str, list[str]] = {}
     for label, metric in absent:
-        by_need.setdefault("; ".join(need.text for need in METRICS[metric].needs), []).append(label)
+        by_need.setdefault("; ".join(need.text for need in declared()[metric].needs), []).append(label)
     parts = [
         ", ".join(labels) + (f" ({'needs' if len(labels) == 1 else 'need'} {needs})" if needs else "")
         for needs, labels in by_need.items()

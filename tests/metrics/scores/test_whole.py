@@ -7,9 +7,9 @@ import math
 import pytest
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics import METRICS, direction
-from pipeline_lib.metrics.scores.all import score_run
+from pipeline_lib.metrics import declared
 from tests.metrics.rows import make_row
+from tests.metrics.scored import score_run
 
 MANIFEST = {
     "evaluate": ["forget", "retain", "facts", "passages", "replies", "holdout"],
@@ -111,15 +111,16 @@ def found(metrics):
 
 def test_every_declared_metric_is_computed_and_no_other(metrics, found):
     assert len(found) == len(metrics)
-    assert {metric for _, metric in found} == set(METRICS)
+    assert {metric for _, metric in found} == set(declared())
 
 
 def test_every_value_lies_in_its_declared_range_with_its_interval(metrics):
     for row in metrics:
-        low, high = METRICS[row["metric"]].range
+        metric = declared()[row["metric"]]
+        low, high = metric.range
         assert low <= row["value"] <= high, row
         assert math.isfinite(row["value"])
-        assert row["higher_is_better"] == direction(row["split"], row["metric"])
+        assert row["higher_is_better"] == metric.direction(row["split"])
         if row["ci_low"] is not None:
             assert row["ci_low"] <= row["value"] <= row["ci_high"], row
 

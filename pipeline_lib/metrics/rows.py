@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics import METRICS, Need, direction
+from pipeline_lib.metrics.definition import Metric, Need
 from pipeline_lib.metrics.statistics import Interval
 
 Row = dict[str, Any]
@@ -21,40 +21,30 @@ RELEASED_NUMBERS = ("paraphrase_nll", "paraphrase_tokens")
 RELEASED_LISTS = ("distractor_nll", "distractor_tokens", "text_token_nll")
 
 
-def metric_row(split: str, metric: str, result: Interval) -> Row:
+def metric_row(split: str, metric: Metric, result: Interval) -> Row:
     """One row of metrics.json. An end of the interval beyond the metric's range by rounding is put on it."""
     return {
         "split": split,
-        "metric": metric,
+        "metric": metric.name,
         "value": result.value,
         "ci_low": _rounded(metric, result.low),
         "ci_high": _rounded(metric, result.high),
         "n": result.n,
-        "higher_is_better": direction(split, metric),
+        "higher_is_better": metric.direction(split),
     }
 
 
-def _rounded(metric: str, end: float | None) -> float | None:
+def _rounded(metric: Metric, end: float | None) -> float | None:
     if end is None:
         return None
-    low, high = METRICS[metric].range
+    low, high = metric.range
     nearest = min(max(end, low), high)
     return nearest if abs(end - nearest) <= 1e-9 * max(1.0, abs(end)) else end
 
 
-def plain_row(split: str, metric: str, value: float, n: int) -> Row:
-    """One row of metrics.json without an interval."""
-    return metric_row(split, metric, Interval(float(value), None, None, n))
-
-
-def unmet_row(split: str, metric: str, need: Need, left_out: int, of: int) -> Row:
+def unmet_row(split: str, metric: Metric, need: Need, left_out: int, of: int) -> Row:
     """In place of a metric, or of some records in it: what it needs (metrics/needs.py) and has not."""
-    return {"split": split, "metric": metric, "not_measured": left_out, "of": of, "needs": need.text}
-
-
-def unmet(metric: str, of: str, subject: Any) -> Need | None:
-    """The first need of this kind ("split" or "test") that is not met."""
-    return next((need for need in METRICS[metric].needs if need.of == of and not need.holds(subject)), None)
+    return {"split": split, "metric": metric.name, "not_measured": left_out, "of": of, "needs": need.text}
 
 
 def by_split(rows: list[Row], evaluate: list[str], likelihood_only: list[str]) -> dict[str, list[Row]]:
@@ -137,11 +127,6 @@ def reference_of(row: Row) -> str:
 
 def distractors_of(row: Row) -> tuple[list[float], list[int]]:
     return row["distractor_nll"], row["distractor_tokens"]
-
-
-def has_distractors(rows: list[Row]) -> bool:
-    """Whether every row has wrong answers: only then does a split have a truth ratio."""
-    return all(row["distractor_nll"] for row in rows)
 
 
 def matched(rows: list[Row], reference_rows: list[Row], split: str, kind: str) -> list[Row]:

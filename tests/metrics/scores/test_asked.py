@@ -7,11 +7,21 @@ import math
 import pytest
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics.scores.external import score_benchmarks, score_toxicity
+from tests.metrics.scored import score_run
+
+NO_RECORDS = {"evaluate": [], "utility": [], "multiple_choice": []}
 
 
 def by_name(metrics):
     return {(row["split"], row["metric"]): row for row in metrics}
+
+
+def score_toxicity(rows, judge=None):
+    return score_run([], None, NO_RECORDS, toxicity_rows=rows, judge=judge)
+
+
+def score_benchmarks(rows):
+    return score_run([], None, NO_RECORDS, benchmark_rows=rows)
 
 
 def prompt(id, scores, **changes):

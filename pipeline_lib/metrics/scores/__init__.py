@@ -1,1 +1,0 @@
-"""What scoring is made of: rows and their checks, and one file for each family of metrics."""
