@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.metrics.rows import answer_of, distractors_of
-from pipeline_lib.metrics.subjects import Split
 
 
 def chooses_answer(nll: float, tokens: int, wrong_nll: Sequence[float], wrong_tokens: Sequence[int]) -> float:
@@ -23,11 +22,6 @@ def chooses_answer(nll: float, tokens: int, wrong_nll: Sequence[float], wrong_to
         raise ValueError("multiple choice needs at least one wrong option")
     best_wrong = min(wrong / count for wrong, count in zip(wrong_nll, wrong_tokens, strict=True))
     return float(nll / tokens < best_wrong)
-
-
-def _choices(split: Split) -> list[float]:
-    rows = split.with_distractors("multiple_choice", "wrong option")
-    return [chooses_answer(*answer_of(row), *distractors_of(row)) for row in rows]
 
 
 METRICS = [
@@ -44,7 +38,9 @@ METRICS = [
         family="Wording and memorisation",
         when=lambda split: split.multiple_choice,
         of="column",
-        compute=_choices,
+        compute=lambda split: [
+            chooses_answer(*answer_of(row), *distractors_of(row)) for row in split.asked()
+        ],
         order=2,
     )
 ]

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 from pipeline_lib.metrics.definition import Metric, at_equal_retain
 from pipeline_lib.metrics.rows import answer_of, distractors_of
-from pipeline_lib.metrics.subjects import Split
 
 
 def probability(nll: float, tokens: int) -> float:
@@ -40,14 +39,6 @@ def normalised_probability(
     return 1 / (1 + odds)
 
 
-def _probabilities(split: Split) -> list[float]:
-    """Of questions with options the share of the true one."""
-    if not split.multiple_choice:
-        return [probability(*answer_of(row)) for row in split.rows]
-    rows = split.with_distractors("multiple_choice", "wrong option")
-    return [normalised_probability(*answer_of(row), *distractors_of(row)) for row in rows]
-
-
 PROBABILITY = Metric(
     name="probability",
     label="Probability",
@@ -60,7 +51,12 @@ PROBABILITY = Metric(
     family="Likelihood and truth (TOFU)",
     tables={"utility": 10, "preference": 40},
     of="column",
-    compute=_probabilities,
+    compute=lambda split: [
+        normalised_probability(*answer_of(row), *distractors_of(row))
+        if split.multiple_choice
+        else probability(*answer_of(row))
+        for row in split.asked()
+    ],
     order=1,
 )
 METRICS = [

@@ -1,4 +1,4 @@
-"""Rows of records.jsonl: what every one must hold, and the form of a metric's row."""
+"""Rows of records.jsonl: what every one must hold, and what metrics take from it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics.definition import Metric, Need
-from pipeline_lib.metrics.statistics import Interval
 
 Row = dict[str, Any]
 
@@ -19,32 +17,6 @@ OPTIONAL_NUMBERS = ("grad_norm",)
 OPTIONAL_LISTS = ("token_mean", "token_std", "similarity")
 RELEASED_NUMBERS = ("paraphrase_nll", "paraphrase_tokens")
 RELEASED_LISTS = ("distractor_nll", "distractor_tokens", "text_token_nll")
-
-
-def metric_row(split: str, metric: Metric, result: Interval) -> Row:
-    """One row of metrics.json. An end of the interval beyond the metric's range by rounding is put on it."""
-    return {
-        "split": split,
-        "metric": metric.name,
-        "value": result.value,
-        "ci_low": _rounded(metric, result.low),
-        "ci_high": _rounded(metric, result.high),
-        "n": result.n,
-        "higher_is_better": metric.direction(split),
-    }
-
-
-def _rounded(metric: Metric, end: float | None) -> float | None:
-    if end is None:
-        return None
-    low, high = metric.range
-    nearest = min(max(end, low), high)
-    return nearest if abs(end - nearest) <= 1e-9 * max(1.0, abs(end)) else end
-
-
-def unmet_row(split: str, metric: Metric, need: Need, left_out: int, of: int) -> Row:
-    """In place of a metric, or of some records in it: what it needs (metrics/needs.py) and has not."""
-    return {"split": split, "metric": metric.name, "not_measured": left_out, "of": of, "needs": need.text}
 
 
 def by_split(rows: list[Row], evaluate: list[str], likelihood_only: list[str]) -> dict[str, list[Row]]:

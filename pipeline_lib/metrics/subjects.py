@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics.definition import Metric, Need, NotMeasured
-from pipeline_lib.metrics.rows import Row, in_all, matched, metric_row, unmet_row
+from pipeline_lib.metrics.rows import Row, in_all, matched
 from pipeline_lib.metrics.statistics import Interval, interval, resample_counts, split_seed, weighted_mean
 
 T = TypeVar("T")
@@ -57,6 +57,10 @@ class Split(Subject):
     def of(cls, name: str, rows: list[Row], group: str = "group", **roles: Any) -> Self:
         """With fresh resamples of the rows' groups."""
         return cls(name, rows, resample_counts([row[group] for row in rows], split_seed(name)), **roles)
+
+    def asked(self) -> list[Row]:
+        """The rows; where they are questions with options, each must have some."""
+        return self.with_distractors("multiple_choice", "wrong option") if self.multiple_choice else self.rows
 
     def with_distractors(self, key: str, what: str) -> list[Row]:
         """The rows; a `UserError` names the first without wrong answers, which the manifest's `key` needs."""
@@ -169,3 +173,29 @@ def _measured(split: str, metric: Metric, subject: Subject) -> Iterator[Row]:
 def _unmet(metric: Metric, rows: list[Row]) -> Need | None:
     """The first need of the split as a whole that the rows do not meet."""
     return next((need for need in metric.needs if need.of == "split" and not need.holds(rows)), None)
+
+
+def metric_row(split: str, metric: Metric, result: Interval) -> Row:
+    """One row of metrics.json. An end of the interval beyond the metric's range by rounding is put on it."""
+    return {
+        "split": split,
+        "metric": metric.name,
+        "value": result.value,
+        "ci_low": _rounded(metric, result.low),
+        "ci_high": _rounded(metric, result.high),
+        "n": result.n,
+        "higher_is_better": metric.direction(split),
+    }
+
+
+def _rounded(metric: Metric, end: float | None) -> float | None:
+    if end is None:
+        return None
+    low, high = metric.range
+    nearest = min(max(end, low), high)
+    return nearest if abs(end - nearest) <= 1e-9 * max(1.0, abs(end)) else end
+
+
+def unmet_row(split: str, metric: Metric, need: Need, left_out: int, of: int) -> Row:
+    """In place of a metric, or of some records in it: what it needs (metrics/needs.py) and has not."""
+    return {"split": split, "metric": metric.name, "not_measured": left_out, "of": of, "needs": need.text}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.files import read_object, write_json
-from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import sealed_jsonl, sealed_object
 from pipeline_lib.metrics.scores import score_all
 from pipeline_lib.reporting.made_of import made_of
@@ -14,6 +13,7 @@ from pipeline_lib.reporting.made_of import made_of
 
 def run(
     identity: dict[str, Any],
+    code: str,
     run_path: Path,
     records_path: Path,
     equal_retain_path: Path,
@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`.
 
-    Without such a model (None) nothing is compared with it.
+    Without such a model (None) nothing is compared with it. `code`: hash of this step and of the metrics.
     `equal_retain_path`: the file that the evaluation wrote beside the records. `benchmarks_path` and
     `toxicity_path`: rows of these evaluations, where the study has them; `judge_path`: what was found
     out about the classifier of the latter.
@@ -57,7 +57,7 @@ def run(
         out_path,
         {
             **identity,
-            "made_of": {**made_of(info), "scored_by": source_hash(__name__)},
+            "made_of": {**made_of(info), "scored_by": code},
             "status": info["status"],
             "diverged_step": info["diverged_step"],
             "metrics": metrics,

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from pipeline_lib.core import provenance
+from pipeline_lib.metrics import by_module
 from pipeline_lib.objectives import OBJECTIVES
 
 UNLEARN, SCORE = "pipeline_lib.steps.unlearn", "pipeline_lib.steps.score"
@@ -56,7 +57,7 @@ def test_a_change_in_what_a_step_uses_changes_its_hash(package, file):
 
 
 @pytest.mark.parametrize(
-    "file", ["steps/score.py", "metrics/scores/all.py", "reporting/tables/main.py", "study/models.py"]
+    "file", ["steps/score.py", "metrics/scores.py", "reporting/tables/main.py", "study/models.py"]
 )
 def test_a_change_elsewhere_does_not(package, file):
     before = provenance.source_hash(UNLEARN)
@@ -112,9 +113,9 @@ def third_party(file):
 
 
 def test_scoring_uses_no_file_that_imports_torch():
-    files = provenance._closure((SCORE,))
+    files = provenance._closure((SCORE, *by_module()))
     relative = {file.relative_to(provenance.PACKAGE).as_posix() for file in files}
-    assert {"steps/score.py", "metrics/scores/all.py", "core/files.py", "__init__.py"} <= relative
+    assert {"steps/score.py", "metrics/scores.py", "core/files.py", "__init__.py"} <= relative
     heavy = {"torch", "transformers", "safetensors", "tokenizers"}
     assert not {name for name in relative if third_party(provenance.PACKAGE / name) & heavy}
 

@@ -43,6 +43,7 @@ from pipeline_lib.operations.plan import (
 )
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
+from pipeline_lib.metrics import by_module, modules_for
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 from pipeline_lib.operations.status import ending_text
@@ -229,6 +230,18 @@ def evaluation_settings(part):
 def evaluation_setting(name):
     """One setting of the evaluation of the run's task."""
     return lambda wildcards: getattr(EVALUATIONS[wildcards.task], name)
+
+
+def code_of_reporting(module):
+    """Hash of a part of reporting and of every metric's file: it reads labels and ranges there."""
+    return source_hash(f"pipeline_lib.reporting.{module}", *by_module())
+
+
+def code_of_scores(wildcards):
+    """Hash of the step and of the files of the metrics that a run of this task can have."""
+    settings = EVALUATIONS[wildcards.task].model_dump()
+    splits = SUITE.tasks[wildcards.task].evaluated_splits()
+    return source_hash("pipeline_lib.steps.score", *modules_for(settings, splits))
 
 
 def toxicity_setting(name):

@@ -144,6 +144,6 @@ rule score:
         **small(),
     params:
         identity=identity,
-        code=source_hash("pipeline_lib.steps.score"),
+        code=code_of_scores,
     script:
         "../scripts/score.py"

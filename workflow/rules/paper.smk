@@ -56,9 +56,7 @@ rule paper_table:
         **small(reads_all_runs=True),
     params:
         tasks=lambda wildcards: PAPER_TASKS[wildcards.table],
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{PAPER_TABLES[wildcards.table].module}"
-        ),
+        code=lambda wildcards: code_of_reporting(PAPER_TABLES[wildcards.table].module),
     script:
         "../scripts/table.py"
 
@@ -85,8 +83,6 @@ rule paper_figure:
         **small(reads_all_runs=True),
     params:
         tasks=lambda wildcards: PAPER_TASKS[wildcards.figure],
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{PAPER_FIGURES[wildcards.figure].module}"
-        ),
+        code=lambda wildcards: code_of_reporting(PAPER_FIGURES[wildcards.figure].module),
     script:
         "../scripts/figure.py"

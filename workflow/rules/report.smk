@@ -17,7 +17,7 @@ rule collect:
     resources:
         **small(reads_all_runs=True),
     params:
-        code=source_hash("pipeline_lib.reporting.collect"),
+        code=code_of_reporting("collect"),
     script:
         "../scripts/collect.py"
 
@@ -40,7 +40,7 @@ rule merge:
     resources:
         **small(reads_all_runs=True),
     params:
-        code=source_hash("pipeline_lib.reporting.collect"),
+        code=code_of_reporting("collect"),
     script:
         "../scripts/merge.py"
 
@@ -67,9 +67,7 @@ rule table:
     resources:
         **small(reads_all_runs=True),
     params:
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{TABLES[wildcards.table].module}"
-        ),
+        code=lambda wildcards: code_of_reporting(TABLES[wildcards.table].module),
     script:
         "../scripts/table.py"
 
@@ -95,9 +93,7 @@ rule figure:
     resources:
         **small(reads_all_runs=True),
     params:
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{FIGURES[wildcards.figure].module}"
-        ),
+        code=lambda wildcards: code_of_reporting(FIGURES[wildcards.figure].module),
     script:
         "../scripts/figure.py"
 
@@ -123,7 +119,7 @@ rule html_report:
         **small(reads_all_runs=True),
     params:
         code=[
-            source_hash(f"pipeline_lib.reporting.{module}")
+            code_of_reporting(module)
             for module in (
                 "html",
                 *(item.module for item in (TABLES | FIGURES).values()),

@@ -13,6 +13,7 @@ with job(snakemake):
 
     score.run(
         identity=snakemake.params.identity,
+        code=snakemake.params.code,
         run_path=Path(snakemake.input.run),
         records_path=Path(snakemake.input.records),
         equal_retain_path=Path(snakemake.input.equal_retain),
