@@ -148,6 +148,7 @@ def estimated(case: str, source: Path) -> dict[str, Any]:
 def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     """The step of the case, ready to run; what it reads is made first, in processes of their own."""
     from pipeline_lib.steps import evaluate, finetune, unlearn
+    from pipeline_lib.steps.job import Job
     from pipeline_lib.steps.prepare_data import prepare_task
     from pipeline_lib.study import parse_suite
     from pipeline_lib.study.table import run_index
@@ -160,19 +161,18 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     in_a_child(lambda: prepare_task(task, data))
     key = next(k for k, run in run_index(suite).items() if (run is None) == (kind != "unlearn"))
     identity = dict(zip(("task", "model", "method", "optimizer", "seed"), key, strict=True))
-    common: dict[str, Any] = {"device": "auto", "threads": 1, "data_dir": data}
+    inputs: dict[str, Path | list[Path] | None] = {"manifest": data / "manifest.json"}
+    parent = place / "original" / "model"
 
-    def folders(name: str) -> dict[str, Path]:
-        return {f"{what}_dir": place / name / what for what in ("model", "training", "checkpoint")}
+    def trained(who: dict[str, Any], name: str, **given: Any) -> Job:
+        outputs = {"model": place / name / "model", "run": place / name / "training" / "run.json"}
+        work = place / name / "checkpoint"
+        return Job(given, {**inputs, "parent": parent}, outputs, work, {"suite": "memory", **who})
 
     def make(tuning: dict[str, Any], name: str) -> None:
-        finetune.run(
-            {"suite": "memory", **identity, "method": "original", "optimizer": "none"},
-            model_settings=settings.model_dump(exclude={"shape"}),
-            finetune=tuning,
-            **common,
-            **folders(name),
-        )
+        model = settings.model_dump(exclude={"shape"})
+        who = {**identity, "method": "original", "optimizer": "none"}
+        finetune.run(trained(who, name, model=model, finetune=tuning, inputs={}))
 
     tuning = suite.finetune_of("authors").model_dump()
     if kind == "finetune":
@@ -182,30 +182,16 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
         asked = suite.evaluation_of("authors").model_dump(
             exclude={"equal_retain", "embedder", "benchmarks", "toxicity"}
         )
-        return lambda: evaluate.run(
-            evaluation=asked,
-            embedder=None,
-            equal_retain=None,
-            max_length=settings.max_length,
-            model_dir=place / "original" / "model",
-            original_dir=None,
-            records_path=place / "records.jsonl",
-            equal_retain_path=place / "equal.json",
-            work_dir=place / "work",
-            **common,
-        )
+        given = {"evaluation": asked, "embedder": None, "equal_retain": None}
+        outputs = {"records": place / "records.jsonl", "equal_retain": place / "equal.json"}
+        given["max_length"] = settings.max_length
+        job = Job(given, {**inputs, "model": parent}, outputs, place / "work")
+        return lambda: evaluate.run(job)
     run = run_index(suite)[key]
     assert run is not None
-    return lambda: unlearn.run(
-        {"suite": "memory", **identity},
-        objective=run.objective,
-        optimizer=run.optimizer_settings,
-        unlearn=run.unlearn,
-        max_length=settings.max_length,
-        parent_dir=place / "original" / "model",
-        **common,
-        **folders("unlearned"),
-    )
+    given = {"objective": run.objective, "optimizer": run.optimizer_settings, "unlearn": run.unlearn}
+    given["max_length"] = settings.max_length
+    return lambda: unlearn.run(trained(identity, "unlearned", **given))
 
 
 def in_a_child(work: Callable[[], object]) -> int:

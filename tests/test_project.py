@@ -233,6 +233,7 @@ TORCH_FREE = (
     "peers",
     "reporting",
     "steps.choose",
+    "steps.job",
     "steps.score",
     "study",
     "tasks",

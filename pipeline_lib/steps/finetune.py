@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +34,7 @@ from pipeline_lib.steps.common import (
     training_settings,
     write_training_folder,
 )
+from pipeline_lib.steps.job import Job
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, train
 from pipeline_lib.training.sampling import derived_seed
@@ -43,29 +43,18 @@ CODE = source_hash(__name__)  # of what runs: the checkout may move on before th
 _ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
 
 
-def run(
-    identity: dict[str, Any],
-    model_settings: dict[str, Any],
-    finetune: dict[str, Any],
-    device: str,
-    threads: int,
-    data_dir: Path,
-    model_dir: Path,
-    training_dir: Path,
-    checkpoint_dir: Path,
-    inputs: dict[str, str] | None = None,
-) -> None:
-    """Train on the splits that the manifest names for `identity["method"]` and write the model folder.
+def run(job: Job) -> None:
+    """Train on the splits that the manifest names for the method ("original" or "retrained").
 
-    Where it names none, the model is written as it was loaded. `identity`: suite, task, model, method
-    ("original" or "retrained"), optimizer ("none"), seed. `inputs`: the identity of a base model of this
-    machine (study/contents_read.py).
-    Fine-tuning that diverges is an error: no study can stand on such a model.
+    Where it names none, the model is written as it was loaded. Settings: `model`, `finetune`, and `inputs`,
+    the identity of a base model of this machine (study/contents_read.py). Outputs: the folder `model`, and
+    `run` with steps.jsonl beside it. Fine-tuning that diverges is an error: no study can stand on such a
+    model.
     """
-    started = time.monotonic()
-    group = current()
-    place = start(device, threads)
-    seed = identity["seed"]
+    identity, seed, data_dir, checkpoint_dir = job.identity, job.identity["seed"], job.data, job.workplace
+    model_settings, finetune, inputs = (job.settings[name] for name in ("model", "finetune", "inputs"))
+    started, group = time.monotonic(), current()
+    place = start(job.device, job.threads)
     manifest = read_object(data_dir / "manifest.json")
     names = manifest["finetune"][_ROLES[identity["method"]]]
     readable = {*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]}
@@ -153,7 +142,7 @@ def run(
         training=schedule,
         model_settings=model_settings,
         origin=origin,
-        inputs=inputs or {},
+        inputs=inputs,
         parameters=sum(p.numel() for p in model.parameters()),
         trained_parameters=learning,
         **reduced,
@@ -164,8 +153,8 @@ def run(
     )
     if not group.writes:
         return
-    run_info = save_model_folder(model_dir, model, tokenizer, prompt_format, facts)
-    write_training_folder(training_dir, run_info, outcome.log)
+    run_info = save_model_folder(job.outputs["model"], model, tokenizer, prompt_format, facts)
+    write_training_folder(job.outputs["run"].parent, run_info, outcome.log)
     shutil.rmtree(checkpoint_dir, ignore_errors=True)
     remove_leftovers(checkpoint_dir)
 

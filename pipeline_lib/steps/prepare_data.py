@@ -12,8 +12,14 @@ from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.records import write_records
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import check_task
+from pipeline_lib.steps.job import Job
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.loading import load_task
+
+
+def run(job: Job) -> None:
+    """Write the folder of the output `manifest` from the settings `task`."""
+    prepare_task(job.settings["task"], job.outputs["manifest"].parent)
 
 
 def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:

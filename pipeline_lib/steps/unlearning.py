@@ -37,6 +37,7 @@ from pipeline_lib.steps.common import (
     start,
     training_settings,
 )
+from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.objective_data import objective_data, with_reference_nll
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
@@ -59,26 +60,25 @@ class Unlearned:
     writes: bool  # False in all processes of a job but the first, which leaves the results
 
 
-def unlearn_model(
-    identity: dict[str, Any],
-    objective: dict[str, Any],
-    optimizer: dict[str, Any],
-    unlearn: dict[str, Any],
-    max_length: int,
-    device: str,
-    threads: int,
-    data_dir: Path,
-    parent_dir: Path,
-    checkpoint_dir: Path,
-) -> Unlearned:
-    """Unlearn the forget split from the model in `parent_dir`.
+def unlearn_model(job: Job) -> Unlearned:
+    """Unlearn the forget split from the model `parent`.
 
-    `objective`, `optimizer`, `unlearn`: resolved settings, with `kind` in the first two; the optimiser of
-    a method that takes no step is {"kind": "none"}. `unlearn["prompt"]`: the format of this run's prompts and
-    of the unlearned model's, where it is another than the parent's. With `unlearn["lora"]` adapters are
-    trained, and merged into the weights at the end. The checkpoint stays; delete it with `remove_checkpoints`
-    once the result is stored. In a job of several processes each calls this, and each has the result.
+    Settings: `objective`, `optimizer`, `unlearn`, resolved, with `kind` in the first two, and `max_length`;
+    the optimiser of a method that takes no step is {"kind": "none"}. `unlearn["prompt"]`: the format of this
+    run's prompts and of the unlearned model's, where it is another than the parent's. With `unlearn["lora"]`
+    adapters are trained, and merged into the weights at the end. The checkpoint stays; delete it with
+    `remove_checkpoints` once the result is stored. In a job of several processes each calls this, and each
+    has the result.
     """
+    identity, parent_dir, data_dir, checkpoint_dir = (
+        job.identity,
+        job.input("parent"),
+        job.data,
+        job.workplace,
+    )
+    objective, optimizer, unlearn, max_length = (
+        job.settings[name] for name in ("objective", "optimizer", "unlearn", "max_length")
+    )
     started = time.monotonic()
     group = current()
     loss = OBJECTIVES.parse(objective)
@@ -87,7 +87,7 @@ def unlearn_model(
     why_not = refusal(loss, optimizer["kind"], optimizer.get("estimator"))
     if group.shards and why_not:
         raise UserError(why_not)
-    place = start(device, threads)
+    place = start(job.device, job.threads)
     model, tokenizer, prompt_format, parent = load_model_folder(parent_dir)
     if unlearn.get("prompt"):
         prompt_format = PromptFormat.from_dict(unlearn["prompt"])

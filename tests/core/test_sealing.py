@@ -13,6 +13,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.sealing import seal_file, seal_path, sealed_jsonl, sealed_object, write_sealed_jsonl
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.steps import choose, score, trial
+from pipeline_lib.steps.job import Job
 from tests.reporting.study import Study
 
 ROWS = [{"split": "retain", "id": "a", "answer_nll": 1.0, "answer_tokens": 2}, {"split": "forget", "id": "b"}]
@@ -100,15 +101,9 @@ def test_score_choose_and_trial_refuse_edited_records(path: Path, tmp_path: Path
     edit(path)
     for own, reference in ((path, whole), (whole, path)):
         with pytest.raises(UserError, match=f"{path}: is not what its job wrote"):
-            score.run(
-                {},
-                run_path=tmp_path / "run.json",
-                records_path=own,
-                equal_retain_path=tmp_path / "equal_retain.json",
-                reference_path=reference,
-                manifest_path=tmp_path / "manifest.json",
-                out_path=tmp_path / "metrics.json",
-            )
+            files = {name: tmp_path / f"{name}.json" for name in ("run", "equal_retain", "manifest")}
+            files |= {"records": own, "reference": reference}
+            score.run(Job({}, files, {"metrics": tmp_path / "metrics.json"}))
     with pytest.raises(UserError, match="is not what its job wrote"):
         choose._retain_probability(path, "retain", 1)
     with pytest.raises(UserError, match="is not what its job wrote"):

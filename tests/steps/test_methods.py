@@ -18,7 +18,7 @@ from pipeline_lib.steps import unlearn, unlearning
 from pipeline_lib.steps.objective_data import objective_data, summed_nlls
 from tests.methods import make_objective
 from tests.prepared import put_split
-from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, folders, identity, run_finetune, run_unlearn
+from tests.steps.study import OBJECTIVES, OPTIMIZERS, identity, run_finetune, run_unlearn
 from tests.tiny import flat
 from tests.training.every import settings_of
 
@@ -34,18 +34,9 @@ def go(root, data, parent, kind, optimizer="adamw", rate=1e-3, unlearn_changes=N
     stepper = (
         {**OPTIMIZERS[optimizer], "learning_rate": rate, "weight_decay": 0.0} if optimizer != "none" else {}
     )
-    unlearn.run(
-        identity(kind, optimizer),
-        objective=settings_of(kind, **changes),
-        optimizer={"kind": optimizer, **stepper},
-        unlearn={**TRAINING, "weights": "fp32", "lora": None, **(unlearn_changes or {})},
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        **folders(root),
-    )
+    who, stepper = identity(kind, optimizer), {"kind": optimizer, **stepper}
+    objective, changed = settings_of(kind, **changes), unlearn_changes or {}
+    unlearn.run(unlearning(root, data, parent, who, objective, stepper, **changed))
     return root / "model"
 
 

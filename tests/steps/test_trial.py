@@ -25,10 +25,11 @@ from tests.steps.study import (
     OBJECTIVES,
     OPTIMIZERS,
     TRAINING,
-    folders,
     identity,
+    job,
     run_finetune,
     run_unlearn,
+    unlearning,
 )
 
 EVALUATION = {"max_records": {"retain": 3}, "max_tokens_per_batch": 512}
@@ -47,23 +48,20 @@ def run_trial(
 ) -> dict[str, Any]:
     settings = {**OPTIMIZERS[optimizer], "learning_rate": rate, "weight_decay": 0.1}
     trial.run(
-        identity("GradDiff", optimizer),
-        trial=number,
-        tuned={"optimizer": {"learning_rate": rate}, "objective": {}},
-        objective=OBJECTIVES["GradDiff"],
-        optimizer=settings,
-        unlearn=UNLEARN,
-        evaluation=EVALUATION,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        reference_path=reference,
-        checkpoint_dir=root / "checkpoint",
-        out_path=root / f"trial{number}.json",
+        job(
+            root,
+            {"manifest": data / "manifest.json", "parent": parent, "reference": reference},
+            {"trial": f"trial{number}.json"},
+            {**identity("GradDiff", optimizer), "trial": number},
+            tuned={"optimizer": {"learning_rate": rate}, "objective": {}},
+            objective=OBJECTIVES["GradDiff"],
+            optimizer=settings,
+            unlearn=UNLEARN,
+            evaluation=EVALUATION,
+            max_length=160,
+        )
     )
-    assert not (root / "checkpoint").exists()
+    assert not (root / "work").exists()
     return read_json(root / f"trial{number}.json")
 
 
@@ -89,19 +87,9 @@ def records_of(root: Path, data: Path, folder: Path) -> Path:
 
 def run_chosen(root: Path, data: Path, parent: Path, **learning_rate: float) -> dict[str, Any]:
     """run.json of the run that takes its other settings from chosen.json."""
-    unlearn.run(
-        identity("GradDiff", "adamw"),
-        objective=OBJECTIVES["GradDiff"],
-        optimizer={**OPTIMIZERS["adamw"], "weight_decay": 0.1, **learning_rate},
-        unlearn=UNLEARN,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        chosen_path=root / "chosen.json",
-        **folders(root),
-    )
+    stepper = {**OPTIMIZERS["adamw"], "weight_decay": 0.1, **learning_rate}
+    run = unlearning(root, data, parent, identity("GradDiff", "adamw"), OBJECTIVES["GradDiff"], stepper)
+    unlearn.run(replace(run, inputs={**run.inputs, "chosen": root / "chosen.json"}))
     return read_json(root / "training" / "run.json")
 
 
@@ -206,8 +194,16 @@ RANGES = {"optimizer": {"learning_rate": {"low": 1e-5, "high": 1e-2, "scale": "l
 
 
 def run_choose(root: Path, records: Path, numbers: list[int], **select: Any) -> dict[str, Any]:
-    paths = [root / f"trial{number}.json" for number in numbers]
-    choose.run(paths, {0: records}, {**SELECT, **select}, RANGES, root / "chosen.json")
+    choose.run(
+        job(
+            root,
+            {"trials": [root / f"trial{number}.json" for number in numbers], "original": [records]},
+            {"chosen": "chosen.json"},
+            seeds=[0],
+            select={**SELECT, **select},
+            ranges=RANGES,
+        )
+    )
     return read_json(root / "chosen.json")
 
 
