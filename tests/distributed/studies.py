@@ -38,14 +38,14 @@ def run(root: Path, data: Path, parent: Path, name: str) -> None:
     adapters = lora and {"dropout": 0.0, "target": "all-linear", **lora}
     who, objective = study.identity(given["kind"], label), settings_of(given.pop("kind"), **given)
     changes = {**TRAINING, "weights": weights, "lora": adapters, **saving}
-    unlearn.run(study.unlearning(root, data, parent, who, objective, optimizer, **changes))
+    unlearn.run(study.unlearning_job(root, data, parent, who, objective, optimizer, **changes))
 
 
 def run_trial(root: Path, data: Path, parent: Path) -> None:
     """A trial of the tuning, which the first process judges."""
     optimizer = {**study.OPTIMIZERS["adamw"], "learning_rate": 1e-3, "weight_decay": 0.1}
     who = {**study.identity("NPO", "adamw"), "trial": 0}
-    run = study.unlearning(root, data, parent, who, study.OBJECTIVES["NPO"], optimizer, **TRAINING)
+    run = study.unlearning_job(root, data, parent, who, study.OBJECTIVES["NPO"], optimizer, **TRAINING)
     asked = {"tuned": {}, "evaluation": {"max_records": {}, "max_tokens_per_batch": 512}}
     trial.run(replace(run, settings={**run.settings, **asked}, outputs={"trial": root / "trial.json"}))
 

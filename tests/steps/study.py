@@ -139,12 +139,14 @@ def run_unlearn(
     if optimizer != "influence":
         stepper["weight_decay"] = 0.1
     unlearn.run(
-        unlearning(root, data, parent, identity(method, optimizer), OBJECTIVES[method], stepper, **changes)
+        unlearning_job(
+            root, data, parent, identity(method, optimizer), OBJECTIVES[method], stepper, **changes
+        )
     )
     return root / "model"
 
 
-def unlearning(
+def unlearning_job(
     root: Path,
     data: Path,
     parent: Path,

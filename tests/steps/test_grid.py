@@ -12,7 +12,7 @@ from pipeline_lib.data.records import read_records
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps.unlearning import unlearn_model
 from tests.prepared import put_split
-from tests.steps.study import OPTIMIZERS, identity, unlearning
+from tests.steps.study import OPTIMIZERS, identity, unlearning_job
 from tests.tiny import flat
 from tests.training.every import TRAINED, settings_of
 
@@ -46,7 +46,7 @@ def unlearned(kind, optimizer, task, original, root, seed=0, **changes):
     who = {**identity(kind, optimizer), "seed": seed}
     place = root / f"{kind}-{optimizer}"
     done = unlearn_model(
-        unlearning(place, task, original, who, settings_of(kind), stepper, **training, **changes)
+        unlearning_job(place, task, original, who, settings_of(kind), stepper, **training, **changes)
     )
     return flat(list(done.model.parameters())), done
 

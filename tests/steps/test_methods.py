@@ -18,7 +18,7 @@ from pipeline_lib.steps import unlearn, unlearning
 from pipeline_lib.steps.objective_data import objective_data, summed_nlls
 from tests.methods import make_objective
 from tests.prepared import put_split
-from tests.steps.study import OBJECTIVES, OPTIMIZERS, identity, run_finetune, run_unlearn
+from tests.steps.study import OBJECTIVES, OPTIMIZERS, identity, run_finetune, run_unlearn, unlearning_job
 from tests.tiny import flat
 from tests.training.every import settings_of
 
@@ -36,7 +36,7 @@ def go(root, data, parent, kind, optimizer="adamw", rate=1e-3, unlearn_changes=N
     )
     who, stepper = identity(kind, optimizer), {"kind": optimizer, **stepper}
     objective, changed = settings_of(kind, **changes), unlearn_changes or {}
-    unlearn.run(unlearning(root, data, parent, who, objective, stepper, **changed))
+    unlearn.run(unlearning_job(root, data, parent, who, objective, stepper, **changed))
     return root / "model"
 
 

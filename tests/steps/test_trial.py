@@ -29,7 +29,7 @@ from tests.steps.study import (
     job,
     run_finetune,
     run_unlearn,
-    unlearning,
+    unlearning_job,
 )
 
 EVALUATION = {"max_records": {"retain": 3}, "max_tokens_per_batch": 512}
@@ -88,7 +88,7 @@ def records_of(root: Path, data: Path, folder: Path) -> Path:
 def run_chosen(root: Path, data: Path, parent: Path, **learning_rate: float) -> dict[str, Any]:
     """run.json of the run that takes its other settings from chosen.json."""
     stepper = {**OPTIMIZERS["adamw"], "weight_decay": 0.1, **learning_rate}
-    run = unlearning(root, data, parent, identity("GradDiff", "adamw"), OBJECTIVES["GradDiff"], stepper)
+    run = unlearning_job(root, data, parent, identity("GradDiff", "adamw"), OBJECTIVES["GradDiff"], stepper)
     unlearn.run(replace(run, inputs={**run.inputs, "chosen": root / "chosen.json"}))
     return read_json(root / "training" / "run.json")
 
