@@ -75,7 +75,7 @@ def test_kill_9_and_again_gives_the_bytes_of_an_undisturbed_run(original, data, 
 ASKED = """
 import sys, time
 from pathlib import Path
-from pipeline_lib import stopping
+from pipeline_lib.core import stopping
 from pipeline_lib.training import loop
 from tests.steps.study import run_unlearn
 root, data, parent, method, optimizer = sys.argv[1:6]
