@@ -56,7 +56,7 @@ def test_resources_say_how_many_processes_and_they_share_the_threads(
         "step": "unlearn",
         "identity": {"seed": 0},
         "device": "cpu",
-        "settings": {"rate": 0.1},
+        "settings": {"rate": 0.1, "code": "1"},
         "inputs": {"model": Path("a"), "chosen": None, "trials": [Path("b")]},
         "outputs": {"model": Path("c")},
         "work": Path("kept"),
