@@ -16,6 +16,7 @@ from importlib import import_module
 from itertools import chain
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics.definition import Metric
 
 
@@ -36,7 +37,12 @@ def by_module() -> dict[str, list[Metric]]:
 @cache
 def declared() -> dict[str, Metric]:
     """Every metric by its name in metrics.csv, in the order of its rows there."""
-    return {metric.name: metric for metric in _ordered(chain(*by_module().values()))}
+    found: dict[str, Metric] = {}
+    for metric in _ordered(chain(*by_module().values())):
+        if metric.name in found:
+            raise UserError(f"two metrics are called {metric.name!r}; give one of them another name")
+        found[metric.name] = metric
+    return found
 
 
 @cache
