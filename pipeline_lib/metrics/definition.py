@@ -22,11 +22,7 @@ PRESENTATION = frozenset(
 
 
 class NotMeasured(Exception):
-    """Raised by a metric's `compute` in place of a number: what the `n` records lack."""
-
-    def __init__(self, need: Need, n: int) -> None:
-        super().__init__(need.text)
-        self.need, self.n = need, n
+    """Raised by a metric's `compute` in place of a number: the need that is not met, and n of the records."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ class Metric:
         return self.on == "run" or self.of == "pair"
 
 
-def at_equal_retain(metric: Metric, order: float, short_label: str = "", **changes: Any) -> Metric:
+def at_equal_retain(metric: Metric, order: float, **changes: Any) -> Metric:
     """The same metric of the model moved to the point where it retains as much as all others."""
     return replace(
         metric,

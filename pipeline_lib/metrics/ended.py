@@ -8,13 +8,6 @@ Traps: both depend on the limit of new tokens. Running text has no end, and neit
 from __future__ import annotations
 
 from pipeline_lib.metrics.definition import INF, Metric
-from pipeline_lib.metrics.statistics import Interval
-from pipeline_lib.metrics.subjects import Split
-
-
-def _truncated(split: Split) -> Interval:
-    return split.count([not row["generation_ended"] for row in split.rows])
-
 
 METRICS = [
     Metric(
@@ -45,7 +38,7 @@ METRICS = [
         family="Signs of collapse",
         fields=("generation", "generation_ended"),
         of="split",
-        compute=_truncated,
+        compute=lambda split: split.count([not row["generation_ended"] for row in split.rows]),
         order=120,
     ),
 ]

@@ -8,13 +8,7 @@ Traps: found by a search, so it has no interval.
 from __future__ import annotations
 
 from pipeline_lib.metrics.definition import EQUAL_RETENTION, EQUAL_RETENTION_SOURCE, RUN_SPLIT, Metric
-from pipeline_lib.metrics.statistics import Interval, without_interval
-from pipeline_lib.metrics.subjects import Run
-
-
-def _mix(run: Run) -> Interval | None:
-    return None if run.mix is None else without_interval(run.mix["mix"], len(run.mix["retain"]))
-
+from pipeline_lib.metrics.statistics import without_interval
 
 METRICS = [
     Metric(
@@ -33,7 +27,7 @@ METRICS = [
         no_interval="found by a search",
         on="run",
         split=RUN_SPLIT,
-        compute=_mix,
+        compute=lambda run: run.mix and without_interval(run.mix["mix"], len(run.mix["retain"])),
         order=730,
         only_with=("equal_retain",),
     )

@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.metrics.needs import ENGLISH, LATIN_LETTERS
-from pipeline_lib.metrics.subjects import Split
 from pipeline_lib.metrics.words import words
 
 REFUSAL_PHRASES = (
@@ -125,11 +124,6 @@ def _key(text: str) -> str:
     return " ".join(words(text))
 
 
-def _refusals(split: Split) -> list[float]:
-    taught = refusals()
-    return [is_refusal(row["generation"], taught) for row in split.rows]
-
-
 METRICS = [
     Metric(
         name="refusal_rate",
@@ -145,8 +139,7 @@ METRICS = [
         tables={"collapse": 30, "preference": 20},
         needs=(LATIN_LETTERS, ENGLISH),
         fields=("generation",),
-        of="column",
-        compute=_refusals,
+        compute=lambda row: is_refusal(row["generation"], refusals()),
         order=60,
     )
 ]

@@ -9,13 +9,6 @@ cannot write.
 from __future__ import annotations
 
 from pipeline_lib.metrics.definition import INF, Metric
-from pipeline_lib.metrics.statistics import Interval
-from pipeline_lib.metrics.subjects import Split
-
-
-def _failures(split: Split) -> Interval:
-    return split.count([not row["round_trips"] for row in split.rows])
-
 
 METRICS = [
     Metric(
@@ -30,7 +23,7 @@ METRICS = [
         family="Signs of collapse",
         fields=("round_trips",),
         of="split",
-        compute=_failures,
+        compute=lambda split: split.count([not row["round_trips"] for row in split.rows]),
         order=121,
     )
 ]

@@ -22,7 +22,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import measures
 from pipeline_lib.metrics.asked import benchmark_splits, toxicity_split
 from pipeline_lib.metrics.definition import FORGET_SPLIT
-from pipeline_lib.metrics.rows import Row, by_split, check_row
+from pipeline_lib.metrics.rows import Row, by_split, check_row, matched
 from pipeline_lib.metrics.subjects import Asked, Pair, Run, Split, Subject
 from pipeline_lib.metrics.words import words
 
@@ -97,4 +97,4 @@ def _mixed(run: Run, mix: Row) -> Split:
 def _pairs(splits: Sequence[Subject], reference_rows: list[Row] | None) -> Iterator[Pair]:
     for split in splits:
         if isinstance(split, Split) and split.name == FORGET_SPLIT and reference_rows is not None:
-            yield Pair.of(split, reference_rows)
+            yield Pair(split, matched(split.rows, reference_rows, split.name, "forget question"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics.definition import Metric, Need, NotMeasured
-from pipeline_lib.metrics.rows import Row, in_all, matched
+from pipeline_lib.metrics.rows import Row, in_all
 from pipeline_lib.metrics.statistics import Interval, interval, resample_counts, split_seed, weighted_mean
 
 T = TypeVar("T")
@@ -133,10 +133,6 @@ class Pair(Subject):
     split: Split
     reference: list[Row]
 
-    @classmethod
-    def of(cls, split: Split, reference_rows: list[Row]) -> Pair:
-        return cls(split, matched(split.rows, reference_rows, split.name, "forget question"))
-
     def measure(self, metric: Metric) -> Iterator[Row]:
         need = _unmet(metric, self.split.rows) or _unmet(metric, self.reference)
         if need is not None:
@@ -164,7 +160,8 @@ def _measured(split: str, metric: Metric, subject: Subject) -> Iterator[Row]:
     try:
         found = metric.compute(subject)
     except NotMeasured as lack:
-        yield unmet_row(split, metric, lack.need, lack.n, lack.n)
+        need, n = lack.args
+        yield unmet_row(split, metric, need, n, n)
     else:
         if found is not None:
             yield metric_row(split, metric, found)

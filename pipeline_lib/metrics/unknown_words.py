@@ -19,7 +19,6 @@ from collections.abc import Collection, Sequence
 
 from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.metrics.needs import SPACED_WORDS
-from pipeline_lib.metrics.subjects import Split
 from pipeline_lib.metrics.words import words
 
 
@@ -28,10 +27,6 @@ def unknown_share(said: Sequence[str], vocabulary: Collection[str]) -> float:
     if not said:
         return 0.0
     return sum(word not in vocabulary for word in said) / len(said)
-
-
-def _shares(split: Split) -> list[float]:
-    return [unknown_share(words(row["generation"]), split.vocabulary) for row in split.rows]
 
 
 METRICS = [
@@ -50,7 +45,9 @@ METRICS = [
         needs=(SPACED_WORDS,),
         fields=("generation",),
         of="column",
-        compute=_shares,
+        compute=lambda split: [
+            unknown_share(words(row["generation"]), split.vocabulary) for row in split.rows
+        ],
         order=62,
     )
 ]

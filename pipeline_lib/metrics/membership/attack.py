@@ -8,9 +8,10 @@ lack the held-out records are an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from pipeline_lib.metrics.membership.roc import auc, auc_draws, tpr_at_fpr, tpr_
 from pipeline_lib.metrics.needs import NONMEMBERS
 from pipeline_lib.metrics.rows import Row, in_all, matched
 from pipeline_lib.metrics.statistics import Interval, interval, varies
-from pipeline_lib.metrics.subjects import Run, Split
+from pipeline_lib.metrics.subjects import Run
 
 FPR = 0.01
 HOLDOUT = "holdout"
@@ -31,28 +32,38 @@ FAMILY = "Membership inference"
 class Attack:
     """`score(row, row of retrained)`: higher = more likely a member. `fields`: what rows must have for it.
 
-    `compares`: the score needs the row of `retrained`, which is None otherwise.
+    `compares`: it looks at the row of `retrained`; without such a model there is none of it.
     """
 
     name: str
-    score: Callable[[Row, Any], float]
+    score: Callable[[Row, Row], float]
     fields: tuple[str, ...] = ()
     compares: bool = False
 
 
-class Scores(NamedTuple):
-    """Scores of members (M,) and of non-members (N,)."""
+class Sides(NamedTuple):
+    """Members and non-members: their rows, those of `retrained` (None: there is none), and the resamples."""
 
-    members: np.ndarray
-    nonmembers: np.ndarray
+    rows: list[list[Row]]
+    reference: list[list[Row]] | None
+    counts: tuple[np.ndarray, np.ndarray]
+
+
+class Found(NamedTuple):
+    """Scores of members (M,) and non-members (N,), the AUC with its draws (R,); the same of `retrained`."""
+
+    scores: tuple[np.ndarray, np.ndarray]
+    auc: float
+    draws: np.ndarray
+    retrained: Found | None = None
 
     @property
     def n(self) -> int:
-        return len(self.members) + len(self.nonmembers)
+        return sum(map(len, self.scores))
 
 
-def sides(run: Run) -> tuple[Split, Split]:
-    """Members and non-members."""
+def sides(run: Run) -> Sides:
+    """What both sides of the run hold."""
     roles = run.manifest["membership"]
     for role, name in roles.items():
         if name not in run.splits:
@@ -60,39 +71,34 @@ def sides(run: Run) -> tuple[Split, Split]:
                 f"membership inference takes its {role} from split {name!r}, which is not evaluated. "
                 "Prepare the task again and evaluate the model again."
             )
-    return run.splits[roles["members"]], run.splits[roles["nonmembers"]]
+    both = [run.splits[roles[role]] for role in ("members", "nonmembers")]
+    counts = both[0].counts, both[1].counts
+    if not varies(*counts):  # one side has a single group: what the other adds is not the whole error
+        counts = np.ones_like(counts[0]), np.ones_like(counts[1])
+    reference = None
+    if run.reference_rows is not None:
+        reference = [matched(s.rows, run.reference_rows, s.name, f"{s.name} question") for s in both]
+    return Sides([side.rows for side in both], reference, counts)
 
 
-def _of_retrained(run: Run) -> list[list[Row]] | None:
-    """The rows of `retrained` for both sides."""
-    if run.reference_rows is None:
+def found_by(run: Run, attack: Attack) -> Found | None:
+    """None where the task holds no records out, or the rows have not what the attack needs."""
+    if not run.manifest.get("membership"):
         return None
-    return [matched(side.rows, run.reference_rows, side.name, f"{side.name} question") for side in sides(run)]
-
-
-def scores(run: Run, attack: Attack) -> Scores | None:
-    """What the attack says of the model's records; None where they have not what it needs."""
-    references = run.once(_of_retrained)
-    if attack.compares and references is None:
-        return None
-    return _scores([side.rows for side in run.once(sides)], references, attack)
-
-
-def scores_of_retrained(run: Run, attack: Attack) -> Scores | None:
-    """The same of the records of `retrained`; None where there is no such model."""
-    references = run.once(_of_retrained)
-    if references is None:
-        return None
-    found = _scores(references, references, attack)
-    if found is None:
+    there = run.once(sides)
+    mine = None if attack.compares and there.reference is None else _found(there.rows, there, attack)
+    if mine is None or there.reference is None:
+        return mine
+    other = _found(there.reference, there, attack)
+    if other is None:
         raise UserError(
             f"the records of `retrained` lack what the attack `{attack.name}` needs, those of this model "
             "have it. Evaluate `retrained` again with the same settings."
         )
-    return found
+    return mine._replace(retrained=other)
 
 
-def _scores(rows: list[list[Row]], references: list[list[Row]] | None, attack: Attack) -> Scores | None:
+def _found(rows: list[list[Row]], there: Sides, attack: Attack) -> Found | None:
     able = [all(in_all(side, name) for name in attack.fields) for side in rows]
     if able[0] != able[1]:
         raise UserError(
@@ -101,138 +107,98 @@ def _scores(rows: list[list[Row]], references: list[list[Row]] | None, attack: A
         )
     if not able[0]:
         return None
-    others = references or [[{}] * len(side) for side in rows]
-    return Scores(
-        *(
-            np.array([attack.score(row, other) for row, other in zip(side, there, strict=True)])
-            for side, there in zip(rows, others, strict=True)
-        )
+    members, nonmembers = (
+        np.array([attack.score(row, other) for row, other in zip(side, reference, strict=True)])
+        for side, reference in zip(rows, there.reference or rows, strict=True)
     )
-
-
-def _counts(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    members, nonmembers = (side.counts for side in run.once(sides))
-    if varies(members, nonmembers):
-        return members, nonmembers
-    # one side has a single group: what the other adds is not the whole error
-    return np.ones_like(members), np.ones_like(nonmembers)
-
-
-class Found(NamedTuple):
-    """AUC of the model and of `retrained` (None: there is none), each with its draws (R,)."""
-
-    scores: Scores
-    auc: float
-    draws: np.ndarray
-    auc_retrained: float | None = None
-    draws_retrained: np.ndarray | None = None
-
-
-def found_by(run: Run, attack: Attack) -> Found | None:
-    """None where the task holds no records out, or the rows have not what the attack needs."""
-    if not run.manifest.get("membership"):
-        return None
-    mine = scores(run, attack)
-    if mine is None:
-        return None
-    counts = run.once(_counts)
-    found = Found(mine, auc(*mine), auc_draws(*counts, *mine))
-    other = scores_of_retrained(run, attack)
-    if other is None:
-        return found
-    return found._replace(auc_retrained=auc(*other), draws_retrained=auc_draws(*counts, *other))
+    pair = members, nonmembers
+    return Found(pair, auc(*pair), auc_draws(*there.counts, *pair))
 
 
 def _auc(attack: Attack, run: Run) -> Interval | None:
     found = run.once(found_by, attack)
-    return None if found is None else interval(found.auc, found.draws, found.scores.n)
+    return found and interval(found.auc, found.draws, found.n)
 
 
 def _tpr(attack: Attack, run: Run) -> Interval | None:
     found = run.once(found_by, attack)
     if found is None:
         return None
-    pair = found.scores
-    NONMEMBERS.demand(len(pair.nonmembers), pair.n)
-    draws = tpr_draws(*run.once(_counts), *pair, FPR)
-    return interval(tpr_at_fpr(*pair, FPR), draws, pair.n, shifts=True)
+    NONMEMBERS.demand(len(found.scores[1]), found.n)
+    draws = tpr_draws(*run.once(sides).counts, *found.scores, FPR)
+    return interval(tpr_at_fpr(*found.scores, FPR), draws, found.n, shifts=True)
 
 
 def _gap(attack: Attack, run: Run) -> Interval | None:
     found = run.once(found_by, attack)
-    if found is None or found.draws_retrained is None or found.auc_retrained is None:
+    other = found and found.retrained
+    if found is None or other is None:
         return None
-    draws = abs(found.draws - found.draws_retrained)
-    return interval(abs(found.auc - found.auc_retrained), draws, found.scores.n, shifts=True)
+    return interval(abs(found.auc - other.auc), abs(found.draws - other.draws), found.n, shifts=True)
 
 
 def metrics_of(
     attack: Attack,
     *,
     label: str,
+    short_label: str = "",
     source: str,
     formula: str,
     order: float,
     trap: str = "0.5 is chance; far below 0.5 is a trace too: judge the gap to `retrained`",
-    tables: Mapping[str, int] | None = None,
+    tables: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     only_with: tuple[str, ...] = (),
 ) -> list[Metric]:
     """AUC, TPR at 1 % FPR and the distance of the AUC from that of `retrained`.
 
-    `formula` and `trap` are of the score; `tables`: which of the three stand in the table, "auc" or another
-    end of a name -> place of its column; `order`: place of the AUC in metrics.csv, the others follow.
+    `formula` and `trap` are of the score; `tables`: end of a name, "auc" or another, -> the tables that
+    it stands in; `order`: place of the AUC in metrics.csv, the others follow.
     """
-    places = tables or {}
-    short = label[:1].upper() + label[1:] if attack.compares else label
-
-    def metric(end: str, compute: Callable[[Attack, Run], Interval | None], **words: Any) -> Metric:
-        return Metric(
-            name=f"mia_{attack.name}_{end}",
-            family=FAMILY,
-            range=(0, 1),
-            tables={"membership": places[end]} if end in places else {},
-            on="run",
-            compute=partial(compute, attack),
-            only_with=(HOLDOUT, *only_with),
-            **words,
-        )
-
-    return [
-        metric(
-            "auc",
-            _auc,
-            label=f"MIA {label}: AUC",
-            short_label=f"{short} AUC",
-            higher_is_better=None,
-            higher_is_better_on_forget=None,
-            source=source,
-            formula=f"P(score of a member > of a non-member) + half of the ties; score = {formula}",
-            trap=trap,
-            order=order,
-        ),
-        metric(
-            "tpr_at_1_fpr",
-            _tpr,
-            label=f"MIA {label}: TPR at 1 % FPR",
-            short_label=f"{short} TPR at 1 % FPR",
-            higher_is_better=False,
-            higher_is_better_on_forget=False,
-            source=f"{source}; Carlini et al. 2022, arXiv 2112.03570",
-            formula="share of members above the lowest threshold that at most 1 % of the non-members reach",
-            trap="near the lowest rate that the number of non-members can show: coarse",
-            needs=(NONMEMBERS,),
-            order=order + 1,
-        ),
-        metric(
-            "auc_gap",
-            _gap,
-            label=f"MIA {label}: AUC gap to retrained",
-            short_label=f"{short} gap to retrained",
-            higher_is_better=False,
-            higher_is_better_on_forget=False,
-            source=f"{source}; compared with `retrained` as in MUSE, arXiv 2407.06460",
-            formula="|AUC - AUC of `retrained`| on the same records",
-            trap="needs `retrained`; resampling noise makes the interval lie above 0",
-            order=order + 2,
-        ),
-    ]
+    short = short_label or label
+    found = Metric(
+        name=f"mia_{attack.name}_auc",
+        label=f"MIA {label}: AUC",
+        short_label=f"{short} AUC",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        range=(0, 1),
+        source=source,
+        formula=f"P(score of a member > of a non-member) + half of the ties; score = {formula}",
+        trap=trap,
+        family=FAMILY,
+        tables=tables.get("auc", {}),
+        on="run",
+        compute=partial(_auc, attack),
+        order=order,
+        only_with=(HOLDOUT, *only_with),
+    )
+    caught = replace(
+        found,
+        name=f"mia_{attack.name}_tpr_at_1_fpr",
+        label=f"MIA {label}: TPR at 1 % FPR",
+        short_label=f"{short} TPR at 1 % FPR",
+        higher_is_better=False,
+        higher_is_better_on_forget=False,
+        source=f"{source}; Carlini et al. 2022, arXiv 2112.03570",
+        formula="share of members above the lowest threshold that at most 1 % of the non-members reach",
+        trap="near the lowest rate that the number of non-members can show: coarse",
+        tables=tables.get("tpr_at_1_fpr", {}),
+        needs=(NONMEMBERS,),
+        compute=partial(_tpr, attack),
+        order=order + 1,
+    )
+    gap = replace(
+        found,
+        name=f"mia_{attack.name}_auc_gap",
+        label=f"MIA {label}: AUC gap to retrained",
+        short_label=f"{short} gap to retrained",
+        higher_is_better=False,
+        higher_is_better_on_forget=False,
+        source=f"{source}; compared with `retrained` as in MUSE, arXiv 2407.06460",
+        formula="|AUC - AUC of `retrained`| on the same records",
+        trap="needs `retrained`; resampling noise makes the interval lie above 0",
+        tables=tables.get("auc_gap", {}),
+        compute=partial(_gap, attack),
+        order=order + 2,
+    )
+    return [found, caught, gap]

@@ -25,7 +25,7 @@ METRICS = metrics_of(
     source="arXiv 2402.17012",
     formula="-L2 norm over all parameters of the gradient of the answer's mean NLL",
     trap="one backward pass a record; OpenUnlearning averages the norms of the single tensors instead",
-    tables={"auc": 60},
+    tables={"auc": {"membership": 60}},
     only_with=("grad_norm",),
     order=381,
 )

@@ -21,6 +21,6 @@ METRICS = metrics_of(
     label="LOSS",
     source="Yeom et al. 2018, arXiv 1709.01604",
     formula="-NLL / tokens",
-    tables={"auc": 10, "tpr_at_1_fpr": 70},
+    tables={"auc": {"membership": 10}, "tpr_at_1_fpr": {"membership": 70}},
     order=311,
 )

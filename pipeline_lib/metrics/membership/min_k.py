@@ -11,10 +11,12 @@ The end token counts as a token here; OpenUnlearning leaves it out. SOUL's code 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from pipeline_lib.metrics.membership.attack import Attack, metrics_of
+from pipeline_lib.metrics.rows import Row
 
 
 def min_k_score(log_probabilities: Sequence[float], percent: float) -> float:
@@ -27,14 +29,17 @@ def min_k_score(log_probabilities: Sequence[float], percent: float) -> float:
     return float(np.sort(np.asarray(log_probabilities, dtype=float))[:kept].mean())
 
 
-def _attack(percent: int) -> Attack:
-    return Attack(f"min_k_{percent}", lambda row, _: min_k_score([-nll for nll in row["token_nll"]], percent))
+def _score(row: Row, _: Row, percent: int) -> float:
+    return min_k_score([-nll for nll in row["token_nll"]], percent)
 
 
-MIN_K = {percent: _attack(percent) for percent in (20, 40)}
+MIN_K = {percent: Attack(f"min_k_{percent}", partial(_score, percent=percent)) for percent in (20, 40)}
 METRICS = [
     metric
-    for percent, order, tables in ((20, 331, {}), (40, 341, {"auc": 30, "auc_gap": 80}))
+    for percent, order, tables in (
+        (20, 331, {}),
+        (40, 341, {"auc": {"membership": 30}, "auc_gap": {"membership": 80}}),
+    )
     for metric in metrics_of(
         MIN_K[percent],
         label=f"Min-{percent} %",

@@ -11,6 +11,7 @@ OpenUnlearning), so that such tokens do not become infinite. A memorised token h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def min_k_plus_plus_score(
     return min_k_score(list(centred / np.maximum(np.asarray(std, dtype=float), SMALLEST_SD)), percent)
 
 
-def _score(row: Row, percent: int) -> float:
+def _score(row: Row, _: Row, percent: int) -> float:
     if not len(row["token_nll"]) == len(row["token_mean"]) == len(row["token_std"]):
         raise UserError(
             f"{where(row)} has not one `token_mean` and `token_std` for each token of its "
@@ -44,16 +45,11 @@ def _score(row: Row, percent: int) -> float:
     return min_k_plus_plus_score(found, row["token_mean"], row["token_std"], percent)
 
 
-def _attack(percent: int) -> Attack:
-    name, fields = f"min_k_plus_plus_{percent}", ("token_mean", "token_std")
-    return Attack(name, lambda row, _: _score(row, percent), fields)
-
-
 METRICS = [
     metric
-    for percent, order, tables in ((20, 351, {}), (40, 361, {"auc": 40}))
+    for percent, order, tables in ((20, 351, {}), (40, 361, {"auc": {"membership": 40}}))
     for metric in metrics_of(
-        _attack(percent),
+        Attack(f"min_k_plus_plus_{percent}", partial(_score, percent=percent), ("token_mean", "token_std")),
         label=f"Min-{percent} %++",
         source="Min-K%++, arXiv 2404.02936, section 4",
         formula=f"mean of the {percent} % lowest (log p - mean) / SD of the next-token distribution",

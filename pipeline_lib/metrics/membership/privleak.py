@@ -34,13 +34,14 @@ def privleak(auc: ArrayLike, auc_retrained: ArrayLike, pairs: int) -> np.ndarray
 
 def _privleak(run: Run) -> Interval | None:
     found = run.once(found_by, MIN_K[40])
-    if found is None or found.auc_retrained is None or found.draws_retrained is None:
+    other = found and found.retrained
+    if found is None or other is None:
         return None
-    RETRAINED_ERRS.demand(found.auc_retrained, found.scores.n)
-    pairs = len(found.scores.members) * len(found.scores.nonmembers)
-    value = float(privleak(found.auc, found.auc_retrained, pairs))
-    draws = privleak(found.draws, found.draws_retrained, pairs)
-    return interval(value, draws, found.scores.n, shifts=True)
+    RETRAINED_ERRS.demand(other.auc, found.n)
+    members, nonmembers = map(len, found.scores)
+    value = float(privleak(found.auc, other.auc, members * nonmembers))
+    draws = privleak(found.draws, other.draws, members * nonmembers)
+    return interval(value, draws, found.n, shifts=True)
 
 
 METRICS = [

@@ -26,9 +26,10 @@ METRICS = metrics_of(
         compares=True,
     ),
     label="reference",
+    short_label="Reference",
     source="Carlini et al. 2021, arXiv 2012.07805, section 5.2; calibration of arXiv 2111.08440",
     formula="NLL / tokens under `retrained` minus NLL / tokens",
     trap="needs `retrained`, which an attacker would not have: an upper limit",
-    tables={"auc": 50},
+    tables={"auc": {"membership": 50}},
     order=371,
 )

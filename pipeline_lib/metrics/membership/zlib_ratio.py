@@ -26,6 +26,6 @@ METRICS = metrics_of(
     source="Carlini et al. 2021, arXiv 2012.07805, section 5.2",
     formula="-(NLL / tokens) / bytes of the zlib-compressed answer",
     trap="the compressed length of a short answer is mostly header: for short texts it measures length",
-    tables={"auc": 20},
+    tables={"auc": {"membership": 20}},
     order=321,
 )

@@ -7,13 +7,6 @@ Range: 0 to 1. Direction: higher is better. Trap: it depends on the limit of new
 from __future__ import annotations
 
 from pipeline_lib.metrics.sampled import number_of_samples, sampled
-from pipeline_lib.metrics.subjects import Split
-
-
-def _shares(split: Split) -> list[float]:
-    n = split.once(number_of_samples)
-    return [sum(row["samples_ended"]) / n for row in split.rows]
-
 
 METRICS = [
     sampled(
@@ -26,7 +19,9 @@ METRICS = [
         formula="share of samples that came to their end token within the limit",
         trap="depends on the limit of new tokens",
         tables={"samples": 70},
-        compute=_shares,
+        compute=lambda split: [
+            sum(row["samples_ended"]) / split.once(number_of_samples) for row in split.rows
+        ],
         order=87,
     )
 ]
