@@ -34,7 +34,8 @@ from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.objectives.finetuning import FineTuning
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers.adamw import AdamW
+from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.tasks.fictitious.generate import generate
 from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
 
@@ -140,9 +141,7 @@ def _prepared(arguments: argparse.Namespace) -> Path:
     else:
         model, tokenizer = load_folder(arguments.model)
     examples = encode_records(records, tokenizer, SOUL_PROMPT, max_length=512, learn=True)
-    optimizer = make_optimizer(
-        model=model, kind="adamw", learning_rate=rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0
-    )
+    optimizer = make_optimizer(AdamW(kind="adamw", learning_rate=rate), model)
     settings = TrainingSettings(**{**asdict(TRAINING), "epochs": epochs})
     data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.eos_token_id)
     started = time.process_time()

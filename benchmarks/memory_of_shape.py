@@ -36,6 +36,7 @@ from pipeline_lib.operations.plan.shape import _of_config
 from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import phases_of
+from pipeline_lib.optimizers import OPTIMIZERS
 
 LAYERS = 32
 ALLOCATED = 512  # bytes: a GPU's tensors take multiples of it
@@ -175,7 +176,7 @@ def job_of(case: dict[str, Any], layers: int) -> Training:
         forget=lengths(case["forget"]),
         retain=lengths(case["retain"]),
         objective=FineTuning() if case["forget"] is None else OBJECTIVES.parse(case["objective"]),
-        optimizer=case["optimizer"],
+        optimizer=OPTIMIZERS.parse(case["optimizer"]),
         weights=case["weights"],
         lora=case["lora"],
         batch_size=case["batch_size"],

@@ -7,28 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
+from pipeline_lib.core.blocks import Fault
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.objectives import Objective
+from pipeline_lib.core.families import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.data.batching import Batch
+    from pipeline_lib.distributed.group import Group
+    from pipeline_lib.objectives import Objective
 
 
-class Estimator:
+class Estimator(Method):
     """Base of all estimators of a diagonal of curvature, for Sophia and its relatives.
 
     Class attributes say what the numbers mean and what they cost.
     """
 
-    name: ClassVar[str]  # as in a suite
     matrix: ClassVar[str]  # whose diagonal is estimated
     loss: ClassVar[str]  # of which loss
     backward_passes: ClassVar[int]  # of one estimate, over the chosen data
     double_backward: ClassVar[bool] = False  # differentiates the gradient once more
     at_hand: ClassVar[bool] = False  # made from the gradient of the step, where the caller has it
+
+    def faults(self, data: str, examples: int | None) -> Iterator[Fault]:
+        """What it cannot serve of a suite's `curvature_data` and `curvature_examples`."""
+        return iter(())
 
     def estimate(
         self,
@@ -40,7 +47,7 @@ class Estimator:
         parameters: Sequence[torch.Tensor],
         generator: torch.Generator,
         gradient: Sequence[torch.Tensor | None] | None = None,
-        group: Group = ALONE,
+        group: Group | None = None,
     ) -> list[torch.Tensor]:
         """One estimate: a tensor a parameter, in their shapes; zeros where a parameter has no influence.
 
@@ -51,9 +58,9 @@ class Estimator:
         estimators that are made of it. The parameters' `.grad` stay as they are. Raises `UserError`
         where the chosen data hold no answer token.
 
-        `group`: the processes that share the work. Each gives the micro-batches of the whole step and an
-        equal `generator`; what is drawn does not depend on how many they are. All get the same estimate
-        (where parameters are sharded, its part for the process's own coordinates).
+        `group`: the processes that share the work; None = this one alone. Each gives the micro-batches of the
+        whole step and an equal `generator`; what is drawn does not depend on how many they are. All get the
+        same estimate (where parameters are sharded, its part for the process's own coordinates).
         """
         raise TypeError(f"{type(self).__name__} does not define an estimate")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.distributed.group import ALONE
-from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.models.forward import answer_logits
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.data.batching import Batch
 
 
 class GaussNewtonBartlett(Estimator):
@@ -25,15 +25,23 @@ class GaussNewtonBartlett(Estimator):
     Costs one forward and one backward pass over the chosen data.
     """
 
-    name = "gauss_newton_bartlett"
-    matrix = "generalised Gauss-Newton (= Fisher)"
-    loss = "mean NLL per answer token, labels drawn from the model"
-    backward_passes = 1
+    kind: Literal["gauss_newton_bartlett"]
+
+    matrix: ClassVar[str] = "generalised Gauss-Newton (= Fisher)"
+    loss: ClassVar[str] = "mean NLL per answer token, labels drawn from the model"
+    backward_passes: ClassVar[int] = 1
 
     def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
     ):
-        batches, tokens = chosen(self.name, forget, retain, data)
+        import torch
+
+        from pipeline_lib.distributed.group import ALONE
+        from pipeline_lib.distributed.pieces import pieces
+        from pipeline_lib.models.forward import answer_logits
+
+        group = group or ALONE
+        batches, tokens = chosen(self.kind, forget, retain, data)
         drawn = [chances(batch, generator) for batch in batches]  # by every process, of the whole step
         with own_gradients(group.leaves(parameters)):
             for piece in pieces(batches, group):
@@ -55,6 +63,8 @@ class GaussNewtonBartlett(Estimator):
 
 def chances(batch: Batch, generator: torch.Generator) -> torch.Tensor:
     """A number uniform in [0, 1) for each answer token of the batch, (N, 1)."""
+    import torch
+
     size = (batch.answer_tokens, 1)
     return torch.rand(size, generator=generator, device=generator.device)
 
@@ -67,6 +77,8 @@ def draw_labels(probabilities: torch.Tensor, place: torch.Tensor) -> torch.Tenso
     arbitrary, and the estimate is not finite, which its user looks for. Cumulative sums in fp32 round
     each probability to 2^-24.
     """
+    import torch
+
     cumulative = probabilities.cumsum(-1)  # (N, V)
     labels = torch.searchsorted(cumulative, place * cumulative[:, -1:], right=True)[:, 0]
     return labels.clamp_(max=probabilities.shape[-1] - 1)

@@ -7,15 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett, chances
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.influence.solvers import Operator, Report, check_settings, report_on
-from pipeline_lib.influence.vectors import parts, zeros
+from pipeline_lib.influence.solvers import Report, Solver, System, check_settings, report_on
 from pipeline_lib.objectives.finetuning import FineTuning
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.data.batching import Batch
+    from pipeline_lib.distributed.group import Group
+    from pipeline_lib.influence.solvers import Operator
+
+
+class Diagonal(Solver):
+    """The exact inverse of the diagonal of G, sampled; the report holds the residual of the whole system."""
+
+    kind: Literal["diagonal"]
+
+    vectors: ClassVar[float] = 4.0
+
+    def solve(self, system: System, right: torch.Tensor) -> tuple[torch.Tensor, Report]:
+        diagonal = sampled_diagonal(
+            system.model, system.batches, system.parameters, system.generator, system.group
+        )
+        return solve_diagonal(system.operator, right, system.damping, system.tolerance, diagonal)
 
 
 def solve_diagonal(
@@ -32,7 +49,7 @@ def sampled_diagonal(
     batches: Sequence[Batch],
     parameters: Sequence[torch.Tensor],
     generator: torch.Generator,
-    group: Group = ALONE,
+    group: Group | None = None,
 ) -> torch.Tensor:
     """Estimate of the diagonal of G (P,): the mean of Gauss-Newton-Bartlett draws, one for each example.
 
@@ -41,6 +58,10 @@ def sampled_diagonal(
     and it costs the same one forward and backward pass over the data as a single draw from one large batch.
     Two vectors of memory. The processes of `group` share the examples.
     """
+    from pipeline_lib.distributed.group import ALONE
+    from pipeline_lib.influence.vectors import parts, zeros
+
+    group = group or ALONE
     total = zeros(parameters)
     singles = [_row(batch, row) for batch in batches for row in range(len(batch.index))]
     tokens = sum(single.answer_tokens for single in singles)
@@ -48,7 +69,7 @@ def sampled_diagonal(
         if place % group.size != group.rank:
             chances(single, generator)  # so that what is drawn for the others is the same in every process
         elif single.answer_tokens:
-            draw = GaussNewtonBartlett().estimate(
+            draw = GaussNewtonBartlett(kind="gauss_newton_bartlett").estimate(
                 model, FineTuning(), [single], [], "forget", parameters, generator
             )
             for part, value in zip(parts(total, parameters), draw, strict=True):

@@ -1,7 +1,5 @@
 """What every objective is: settings, what it needs from training and planning, and a loss.
 
-Torch is imported where it is used: a suite is read and planned without it.
-
 Shapes: B examples, T tokens, N answer tokens. Losses divide by the counts of the whole accumulated
 step, so micro-batch losses add up to the loss of one large batch.
 """
@@ -13,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pipeline_lib.core.blocks import Block
+from pipeline_lib.core.families import Method
 
 if TYPE_CHECKING:
     import torch
@@ -48,14 +46,12 @@ class Reinforcing:
     learning_rate: float  # of AdamW
 
 
-class Objective(Block):
+class Objective(Method):
     """Base of all objectives: `objective(model, forget, retain) -> Losses`.
 
     Fields are the settings of a suite. The other attributes say what the training side prepares, and what
     the planner counts; where they follow from the settings they are properties, so read them from the object.
     """
-
-    kind: str
 
     trained: ClassVar[bool] = True  # False: no step is taken, `prompts` is all that changes
     forget_answers: ClassVar[ForgetAnswers] = "answer"  # what the forget batch's labels hold; "both": the
@@ -64,8 +60,6 @@ class Objective(Block):
     uses_retain: ClassVar[bool] = True
     needs_reference_nll: ClassVar[bool] = False  # `Batch.reference_nll` of the forget batch, its alternative
     needs_original_weights: ClassVar[bool] = False  # `finish` gets the weights before training
-    in_parts: ClassVar[str | None] = None  # why it cannot be trained where each process holds a part of the
-    # weights; None: it can
 
     _reference_model: ReferenceModel | None = None
 

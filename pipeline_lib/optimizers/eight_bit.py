@@ -1,4 +1,4 @@
-"""AdamW with 8-bit states, from the optional package bitsandbytes."""
+"""The torch optimiser of `adamw_8bit`."""
 
 from __future__ import annotations
 

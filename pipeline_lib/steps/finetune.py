@@ -24,7 +24,8 @@ from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.source import load_source
 from pipeline_lib.objectives.finetuning import FineTuning
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers.adamw import AdamW
+from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
@@ -75,14 +76,9 @@ def run(job: Job) -> None:
         model, tokenizer, origin = load_source(model_settings)
     prompt_format = _checked_format(model_settings["prompt"], tokenizer, model)
     place_for_training(model, place)
-    optimizer_settings = {
-        "kind": "adamw",
-        "learning_rate": finetune["learning_rate"],
-        "beta1": 0.9,
-        "beta2": 0.999,
-        "eps": 1e-8,
-        "weight_decay": finetune["weight_decay"],
-    }
+    stepper = AdamW(
+        kind="adamw", learning_rate=finetune["learning_rate"], weight_decay=finetune["weight_decay"]
+    )
     schedule = {k: v for k, v in finetune.items() if k not in ("learning_rate", "weight_decay")}
     hashes = data_hashes(data_dir)
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
@@ -104,11 +100,7 @@ def run(job: Job) -> None:
         again = activations_again(model, finetune.get("checkpointing", False))
         with again, in_parts(model, group) as (working, together):
             optimizer = make_optimizer(
-                model=working,
-                group=together,
-                stochastic_rounding=weights == "bf16_stochastic",
-                offload=finetune.get("offload", False),
-                **optimizer_settings,
+                stepper, working, weights == "bf16_stochastic", finetune.get("offload", False), together
             )
             outcome = train(
                 working,
@@ -138,7 +130,7 @@ def run(job: Job) -> None:
         place,
         started,
         objective={"kind": "FineTuning"},
-        optimizer_settings=optimizer_settings,
+        optimizer_settings=stepper.model_dump(),
         training=schedule,
         model_settings=model_settings,
         origin=origin,

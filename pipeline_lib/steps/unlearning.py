@@ -16,7 +16,6 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import remove_leftovers
 from pipeline_lib.core.provenance import source_hash
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import ALONE, Group, current
 from pipeline_lib.distributed.refusal import refusal
@@ -28,7 +27,8 @@ from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import base_facts, hold_reduced
 from pipeline_lib.objectives import OBJECTIVES, Objective
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
+from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
@@ -43,7 +43,6 @@ from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
 from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.one_shot import one_shot
-from pipeline_lib.training.refresh import Curvature
 from pipeline_lib.training.sampling import derived_seed
 
 
@@ -82,9 +81,11 @@ def unlearn_model(job: Job) -> Unlearned:
     started = time.monotonic()
     group = current()
     loss = OBJECTIVES.parse(objective)
+    stepper = None if optimizer["kind"] == "none" else OPTIMIZERS.parse(optimizer)
+    methods = [loss] if stepper is None else [loss, stepper]
     # of what runs, read now: the checkout may move on before the job ends
-    code = source_hash(__name__, OBJECTIVES.module_of(loss.kind))
-    why_not = refusal(loss, optimizer["kind"], optimizer.get("estimator"))
+    code = source_hash(__name__, *(module for method in methods for module in method.modules()))
+    why_not = refusal(*methods)
     if group.shards and why_not:
         raise UserError(why_not)
     place = start(job.device, job.threads)
@@ -92,15 +93,16 @@ def unlearn_model(job: Job) -> Unlearned:
     if unlearn.get("prompt"):
         prompt_format = PromptFormat.from_dict(unlearn["prompt"])
     base = parent.get("base")
-    hold_reduced(model, base, unlearn, optimizer["kind"])  # before it goes to a GPU: 8 bits are smaller
+    if stepper is not None:  # before it goes to a GPU: 8 bits are smaller
+        hold_reduced(model, base, unlearn, stepper.kind, stepper.moves_zeros)
     place_for_training(model, place)
     hashes = data_hashes(data_dir)
-    if (optimizer["kind"] == "none") == loss.trained:
+    if (stepper is None) == loss.trained:
         raise UserError(
             f"{identity['method']} with the optimizer {identity['optimizer']}: in-context unlearning goes "
             "with the optimizer none, which takes no step, and no other method does"
         )
-    if not loss.trained:
+    if stepper is None:
         prompt_format = loss.prompts(prompt_format)
         check_prompt(tokenizer, prompt_format)  # not every chat template knows a system message
         outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
@@ -124,7 +126,7 @@ def unlearn_model(job: Job) -> Unlearned:
                 model,
                 loss,
                 data,
-                optimizer,
+                stepper,
                 unlearn,
                 identity["seed"],
                 parent_dir,
@@ -168,7 +170,7 @@ def _trained(
     model: Any,
     loss: Objective,
     data: TrainingData,
-    optimizer: dict[str, Any],
+    optimizer: Optimizer,
     unlearn: dict[str, Any],
     seed: int,
     parent_dir: Path,
@@ -182,7 +184,7 @@ def _trained(
     """
     settings, lora = training_settings(unlearn), unlearn["lora"]
     if loss.needs_reference_nll:
-        data = with_reference_nll(model, data, settings, optimizer["kind"] == "influence", seed)
+        data = with_reference_nll(model, data, settings, optimizer.one_shot, seed)
     before = 0.0
     if loss.needs_generic_labels:
         folder = _first_phase(checkpoint_dir)
@@ -243,7 +245,7 @@ def _run(
     model: torch.nn.Module,
     loss: Objective,
     data: TrainingData,
-    optimizer: dict[str, Any],
+    optimizer: Optimizer,
     schedule: TrainingSettings,
     weights: str,
     offload: bool,
@@ -252,22 +254,10 @@ def _run(
     mark: str,
     group: Group,
 ) -> Outcome:
-    """Train with the optimiser, or take the one step of influence unlearning."""
-    settings = dict(optimizer)
-    if settings["kind"] == "influence":
-        del settings["kind"]
+    """Train with the optimiser, or take its one step."""
+    if optimizer.one_shot:
+        settings = optimizer.model_dump(exclude={"kind"})
         return one_shot(model, loss, data, schedule.batch_size, schedule.compute, seed, settings, group)
-    curvature = None
-    if "estimator" in settings:
-        curvature = Curvature(
-            ESTIMATORS[settings.pop("estimator")],
-            settings.pop("update_every"),
-            settings.pop("drift_target"),
-            settings.pop("curvature_data"),
-            settings.pop("curvature_examples"),
-        )
     rounding = weights == "bf16_stochastic"
-    stepper = make_optimizer(
-        model=model, stochastic_rounding=rounding, offload=offload, group=group, **settings
-    )
-    return train(model, loss, stepper, data, schedule, seed, curvature, checkpoint_dir, mark, group)
+    stepper = make_optimizer(optimizer, model, rounding, offload, group)
+    return train(model, loss, stepper, data, schedule, seed, optimizer.curvature, checkpoint_dir, mark, group)

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from pipeline_lib.core.blocks import Block, Fault, Name, suggestion
 from pipeline_lib.core.blocks.messages import show
-from pipeline_lib.objectives import Objective
-from pipeline_lib.study.methods import SECOND_ORDER
+from pipeline_lib.core.families import Method
+from pipeline_lib.objectives import OBJECTIVES, Objective
+from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
 from pipeline_lib.study.overrides import changed
 
 NO_OPTIMIZER = "none"  # the label of methods that take no step
@@ -44,10 +45,16 @@ class Run:
 
     @property
     def order(self) -> str:
-        """FO = first-order, SO = second-order optimiser, "none" = no step is taken."""
+        """Of the optimiser: FO = first, SO = second; "none" = no step is taken."""
         if self.optimizer == NO_OPTIMIZER:
             return "none"
-        return "SO" if self.optimizer_settings["kind"] in SECOND_ORDER else "FO"
+        return OPTIMIZERS.kinds()[self.optimizer_settings["kind"]].order
+
+
+def methods_of(objective: Mapping[str, Any], optimizer: Mapping[str, Any]) -> list[Method]:
+    """The objective and, where steps are taken, the optimiser of a run with these settings."""
+    loss: Method = OBJECTIVES.parse(objective)
+    return [loss] if optimizer["kind"] == NO_OPTIMIZER else [loss, OPTIMIZERS.parse(optimizer)]
 
 
 def expand(
@@ -55,7 +62,7 @@ def expand(
     tasks: Collection[str],
     models: Collection[str],
     objectives: Mapping[str, Objective],
-    optimizers: Mapping[str, Block],
+    optimizers: Mapping[str, Optimizer],
     unlearn: Block,
 ) -> tuple[list[Run], list[Fault]]:
     """Every run of the blocks on their tasks and models, with seed 0, and what is wrong with the blocks.
@@ -89,9 +96,10 @@ def expand(
         for first, words in dict.fromkeys(_twice(pairs, places, described, where)):
             cure = "a variant needs its own label under `objectives` or `optimizers`"
             faults.append((where, f"{words} stands there twice{first}; {cure}"))
-        for optimizer, stepper in steppers.items():
-            if stepper.get("kind") == "influence" and training.get("weights", "fp32") != "fp32":
-                cure = "it solves a linear system, which needs `weights: fp32`"
+        for optimizer in dict.fromkeys(label for label in block.optimizers if label in optimizers):
+            reason = optimizers[optimizer].needs_fp32
+            if reason is not None and training.get("weights", "fp32") != "fp32":
+                cure = f"{reason}, which needs `weights: fp32`"
                 message = f"{optimizer}: found `weights: {training['weights']}`; {cure}"
                 faults.append((f"{where}.optimizers", message))
         for task, model in places:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from pipeline_lib.core.blocks import choices
-from pipeline_lib.study.methods import ObjectiveSettings, OptimizerSettings
+from pipeline_lib.core.blocks import Block
 from pipeline_lib.study.presets import PRESETS
-from pipeline_lib.study.suite import Suite
+from pipeline_lib.study.suite import FAMILIES, Suite
 
 
 def suite_schema() -> dict[str, Any]:
@@ -23,8 +23,8 @@ def suite_schema() -> dict[str, Any]:
     always = sorted(set(schema["required"]) - given)
     schema["anyOf"] = [{"required": sorted(schema["required"])}, {"required": ["preset"]}]
     schema["required"] = always
-    for family, annotation in (("objectives", ObjectiveSettings), ("optimizers", OptimizerSettings)):
-        _kind_from_label(properties[family], definitions, annotation)
+    for family, methods in FAMILIES.items():
+        _kind_from_label(properties[family], definitions, methods.kinds())
     return schema
 
 
@@ -33,10 +33,12 @@ def schema_text() -> str:
     return json.dumps(suite_schema(), indent=2, sort_keys=True) + "\n"
 
 
-def _kind_from_label(family: dict[str, Any], definitions: dict[str, Any], annotation: Any) -> None:
+def _kind_from_label(
+    family: dict[str, Any], definitions: dict[str, Any], kinds: Mapping[str, type[Block]]
+) -> None:
     """A label that is a kind has the settings of this kind; any other label must name its kind."""
     labels = {}
-    for kind, block in choices(annotation).items():
+    for kind, block in kinds.items():
         definition = definitions[block.__name__]
         definition["required"] = [key for key in definition["required"] if key != "kind"]
         reference = {"$ref": f"#/$defs/{block.__name__}"}

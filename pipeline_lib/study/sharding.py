@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.distributed.refusal import refusal
-from pipeline_lib.objectives import OBJECTIVES
-from pipeline_lib.study.runs import Run
+from pipeline_lib.study.runs import Run, methods_of
 from pipeline_lib.study.training import Resources
 
 
@@ -16,8 +15,7 @@ def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault
     if resources.sharding == "none":
         return
     for run in runs:
-        estimator = run.optimizer_settings.get("estimator")
-        message = refusal(OBJECTIVES.parse(run.objective), run.optimizer_settings["kind"], estimator)
+        message = refusal(*methods_of(run.objective, run.optimizer_settings))
         if message is not None:
             yield "resources.sharding", message
         if run.unlearn.get("offload"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -17,15 +17,12 @@ from pipeline_lib.core.blocks import (
     Name,
     tag,
 )
+from pipeline_lib.core.families import Family
 from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.asked_splits import fitting, own_prompt_faults, split_faults
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.evaluation import Evaluation
-from pipeline_lib.study.methods import (
-    OPTIMIZER_KINDS,
-    ObjectiveSettings,
-    OptimizerSettings,
-)
 from pipeline_lib.study.models import ModelSettings, ScratchModel
 from pipeline_lib.study.overrides import changed
 from pipeline_lib.study.runs import Run, RunBlock, expand
@@ -35,8 +32,14 @@ from pipeline_lib.study.tracking import Tracking
 from pipeline_lib.study.training import FineTune, Resources, Unlearn
 from pipeline_lib.study.tune import Tune, tune_faults
 
+if TYPE_CHECKING:
+    from pipeline_lib.objectives import Objective
+    from pipeline_lib.optimizers import Optimizer
+else:
+    Objective, Optimizer = OBJECTIVES.union(), OPTIMIZERS.union()
+
 B = TypeVar("B", Evaluation, FineTune)
-KINDS = {"objectives": tuple(OBJECTIVES.kinds()), "optimizers": OPTIMIZER_KINDS}
+FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTIMIZERS}
 
 # family or field -> names that have a meaning of their own among the results
 RESERVED = {
@@ -55,8 +58,8 @@ class Suite(Block):
     tasks: dict[Name, TaskSettings] = Field(min_length=1)
     finetune: FineTune = FineTune()
     unlearn: Unlearn = Unlearn()
-    objectives: dict[Name, ObjectiveSettings] = Field(min_length=1)
-    optimizers: dict[Name, OptimizerSettings] = Field(min_length=1)
+    objectives: dict[Name, Objective] = Field(min_length=1)
+    optimizers: dict[Name, Optimizer] = Field(min_length=1)
     runs: Annotated[list[RunBlock], Field(min_length=1)] | None = Field(
         None, description="Default: every objective with every optimiser"
     )
@@ -76,9 +79,9 @@ class Suite(Block):
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        for family, kinds in KINDS.items():
+        for family, methods in FAMILIES.items():
             if isinstance(value.get(family), dict):
-                value[family] = {k: _with_kind(k, v, kinds) for k, v in value[family].items()}
+                value[family] = {k: _with_kind(k, v, methods.kinds()) for k, v in value[family].items()}
         return value
 
     @model_validator(mode="after")
@@ -175,7 +178,7 @@ class Suite(Block):
                 if lower in spelled:
                     yield where, f"differs from {spelled[lower]!r} in case alone, and some disks mix these up"
                 spelled[lower] = label
-                if label in KINDS.get(family, ()) and settings.kind != label:
+                if family in FAMILIES and label in FAMILIES[family].kinds() and settings.kind != label:
                     yield where, f"names a kind, but is of kind {settings.kind!r}; choose another label"
 
     def evaluation_of(self, task: str) -> Evaluation:
@@ -223,7 +226,7 @@ class Suite(Block):
                 yield f"{of}.toxicity.classifier.kind", fault
 
 
-def _with_kind(label: Any, block: Any, kinds: tuple[str, ...]) -> Any:
+def _with_kind(label: Any, block: Any, kinds: Collection[str]) -> Any:
     block = {} if block is None else block
     if isinstance(block, dict) and "kind" not in block and label in kinds:
         return {"kind": label, **block}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.tune import Trial, ranges_of, trials_of
@@ -88,13 +89,11 @@ def run_labels(suite: Suite) -> list[dict[str, Any]]:
     return labels
 
 
-_DISPLAY = {"adamw": "AdamW", "signum": "Signum", "sgd": "SGD", "lion": "Lion"}
-
-
 def display_name(optimizer: str) -> str:
     """How an optimiser's label is shown: `sophia_as_released` becomes `Sophia (as released)`."""
-    if optimizer in _DISPLAY:
-        return _DISPLAY[optimizer]
+    names = {kind: method.display for kind, method in OPTIMIZERS.kinds().items()}
+    if optimizer in names:
+        return names[optimizer]
     head, _, rest = optimizer.partition("_")
-    name = _DISPLAY.get(head, head.capitalize() if head.islower() else head)
+    name = names.get(head, head.capitalize() if head.islower() else head)
     return f"{name} ({rest.replace('_', ' ')})" if rest else name

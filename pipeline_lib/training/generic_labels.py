@@ -19,7 +19,8 @@ from pipeline_lib.models import adapters
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.finetuning import FineTuning
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers.adamw import AdamW
+from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.sampling import derived_seed
@@ -58,16 +59,8 @@ def generic_labels(
     if lora:
         adapters.attach(model, **lora, seed=derived_seed(seed, "adapters of the reinforced model"))
     with in_parts(reinforced, group) as (working, together):
-        optimizer = make_optimizer(
-            "adamw",
-            working,
-            learning_rate=reinforcing.learning_rate,
-            weight_decay=0.0,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            group=together,
-        )
+        stepper = AdamW(kind="adamw", learning_rate=reinforcing.learning_rate)
+        optimizer = make_optimizer(stepper, working, group=together)
         outcome = train(
             working,
             FineTuning(),

@@ -16,7 +16,8 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.pieces import pieces, weightless
-from pipeline_lib.influence import newton_direction
+from pipeline_lib.influence import SOLVERS
+from pipeline_lib.influence.newton import newton_direction
 from pipeline_lib.influence.vectors import gradients_into, norm, parts, zeros
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
@@ -86,7 +87,7 @@ def one_shot(
                 batches,
                 parameters,
                 gradient,
-                settings["solver"],
+                SOLVERS.parse({"kind": settings["solver"]}),
                 settings["damping"],
                 settings["max_iterations"],
                 settings["tolerance"],

@@ -14,10 +14,10 @@ import torch
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.models import adapters
 from pipeline_lib.models.recompute import activations_again
-from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training import loop
 from tests.device.accelerator import BACKEND
 from tests.device.both import assert_close, on_both, weights_of
+from tests.methods import estimator, make_optimizer
 from tests.optimizers.kinds import SETTINGS
 from tests.tiny import in_float64, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
@@ -81,11 +81,11 @@ def test_every_optimizer(kind, tmp_path):
 
 
 @in_float64()
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("name", sorted(ESTIMATORS.kinds()))
 def test_every_estimator_at_its_own_pace(name, tmp_path):
     """`update_every: auto` and `gamma: auto`; labels, probes and examples are the device's own draws."""
-    chosen = {"estimator": ESTIMATORS[name], "update_every": "auto", "drift_target": 9.0}
-    chosen["examples"] = None if ESTIMATORS[name].at_hand else 1
+    chosen = {"estimator": estimator(name), "update_every": "auto", "drift_target": 9.0}
+    chosen["examples"] = None if estimator(name).at_hand else 1
     on_cpu, on_device = on_both(lambda *place: trained(*place, "NPO", curvature=chosen), tmp_path)
     assert_close(on_cpu, on_device)
     assert on_device[1][1]["curvature_mean"] is not None and on_device[1][1]["update_every"] == 2

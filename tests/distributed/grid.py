@@ -24,11 +24,11 @@ from pipeline_lib.influence import SOLVERS
 from pipeline_lib.models import adapters
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.optimizers.base import Curvature
 from pipeline_lib.training import loop
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, TrainingSettings, train
 from pipeline_lib.training.one_shot import one_shot
-from pipeline_lib.training.refresh import Curvature
 from tests.optimizers.kinds import optimizer_of
 from tests.tiny import VOCAB, in_float64, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
@@ -36,10 +36,11 @@ from tests.training.runs import data, settings, timeless
 
 KINDS = [
     kind
-    for kind in OPTIMIZERS
+    for kind, method in OPTIMIZERS.kinds().items()
+    if not method.one_shot
     if kind != "adamw_8bit" or importlib.util.find_spec("bitsandbytes") is not None
 ]
-ESTIMATED = [name for name in ESTIMATORS if name != "gauss_newton_bartlett"]
+ESTIMATED = [name for name in ESTIMATORS.kinds() if name != "gauss_newton_bartlett"]
 STEP = {"batch_size": 3, "accumulation": 1}  # cut into rows, unevenly
 SHARED = {"batch_size": 2, "accumulation": 2}  # whole micro-batches for each of two
 THREE = {"batch_size": 1, "accumulation": 3}  # three micro-batches of one row: cut, and one rank has nothing
@@ -55,7 +56,11 @@ def names() -> list[str]:
         "GradDiff sophia:hutchinson_gaussian/3 shared",
         "NPO sophia:gauss_newton_bartlett/1",
         *(f"{objective} influence:diagonal" for objective in TRAINED),
-        *(f"GradDiff influence:{solver}" for solver in SOLVERS if solver not in ("diagonal", "ekfac")),
+        *(
+            f"GradDiff influence:{solver}"
+            for solver in SOLVERS.kinds()
+            if solver not in ("diagonal", "ekfac")
+        ),
         *(f"{objective} adamw shared" for objective in ("GradDiff", "DPO")),
         *(f"{objective} sophia three" for objective in ("GradDiff", "PDU")),
         *(f"{objective} sophia lora" for objective in ("NPO", "KL")),
@@ -135,7 +140,7 @@ def _trained(
         if not (objective.uses_forget and objective.uses_retain):
             used = "forget" if objective.uses_forget else "retain"
         estimator, _, drawn = part.partition("/")  # and of how many examples
-        chosen = ESTIMATORS[estimator or "gauss_newton_bartlett"]
+        chosen = estimator(estimator or "gauss_newton_bartlett")
         curvature = Curvature(chosen, 2, None, used, int(drawn) if drawn else None)
     optimizer = optimizer_of(label, model, group=group)
     return train(model, objective, optimizer, with_all, schedule, 3, curvature, folder / "c", "grid", group)

@@ -7,7 +7,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
-from pipeline_lib.influence import GaussNewton
+from pipeline_lib.influence.gauss_newton import GaussNewton
 from tests.influence.cases import (
     Untraceable,
     dense_gauss_newton,

@@ -7,22 +7,15 @@ import inspect
 from importlib import import_module
 from typing import get_args
 
-import pytest
-import torch
-
 from pipeline_lib.benchmarks.readers import MOST_SHOTS
 from pipeline_lib.benchmarks.tasks import TASKS
 from pipeline_lib.core.blocks import choices
-from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine.settings import SAMPLES, EvaluationSettings
 from pipeline_lib.engine.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
-from pipeline_lib.optimizers import OPTIMIZERS, make_optimizer
 from pipeline_lib.steps.standard_benchmarks import ENGINES
-from pipeline_lib.study import parse_suite
 from pipeline_lib.study.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
-from pipeline_lib.study.methods import OPTIMIZER_KINDS, SECOND_ORDER
 from pipeline_lib.study.models import (
     HubModel,
     ScratchModel,
@@ -36,24 +29,6 @@ from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
 from pipeline_lib.tasks.fictitious.generate import COUNTRY_COUNT
 from pipeline_lib.training.loop import TrainingSettings
 from tests.study.suites import COMMIT, errors, small
-
-
-def test_every_optimizer_can_be_chosen() -> None:
-    assert set(OPTIMIZER_KINDS) == set(OPTIMIZERS) | {"influence"}  # a single step, not an optimiser
-    assert set(OPTIMIZER_KINDS) > SECOND_ORDER
-
-
-@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
-def test_optimizers_take_their_settings(kind: str) -> None:
-    settings = parse_suite(small(optimizers={kind: {"learning_rate": 1e-3}})).optimizers[kind].model_dump()
-    for of_curvature in ("estimator", "update_every", "drift_target", "curvature_data", "curvature_examples"):
-        settings.pop(of_curvature, None)  # taken by the training loop
-    try:
-        make_optimizer(model=torch.nn.Linear(2, 2), **settings)
-    except UserError as error:  # an optional package is not there, or torch is too old
-        if kind not in ("adamw_8bit", "muon"):
-            raise
-        pytest.skip(str(error))
 
 
 def test_the_training_loop_takes_its_settings() -> None:

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Example
 from pipeline_lib.objectives import Objective
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers.base import Curvature
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, TrainingSettings, train
-from pipeline_lib.training.refresh import Curvature
-from tests.methods import make_objective
+from tests.methods import estimator, make_objective, make_optimizer
 from tests.tiny import PAD, random_examples
 
 OPTIMIZER_SETTINGS: dict[str, dict[str, float | None]] = {
@@ -61,7 +59,7 @@ def optimizer_of(kind: str, model, learning_rate: float = 1e-2) -> torch.optim.O
 def curvature_of(kind: str, **changes: Any) -> Curvature | None:
     """Gauss-Newton-Bartlett at every second step, or as changed; None for first-order optimisers."""
     plain = {
-        "estimator": ESTIMATORS["gauss_newton_bartlett"],
+        "estimator": estimator("gauss_newton_bartlett"),
         "update_every": 2,
         "drift_target": None,
         "data": "both",

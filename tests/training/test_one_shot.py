@@ -11,7 +11,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
-from pipeline_lib.influence import GaussNewton
+from pipeline_lib.influence.gauss_newton import GaussNewton
 from pipeline_lib.training import one_shot as one_shot_module
 from pipeline_lib.training.one_shot import one_shot
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model

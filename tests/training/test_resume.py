@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from pipeline_lib.optimizers import make_optimizer
 from pipeline_lib.training import checkpoint, loop
+from tests.methods import make_optimizer
 from tests.tiny import flat, tiny_model
 from tests.training.every import data_for, freeze, objective_of
 from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, settings, timeless

@@ -23,6 +23,7 @@ except ImportError as error:
     raise WorkflowError(missing_package(error)) from None
 
 from pipeline_lib.study import check_suite_file, dump_suite, parse_suite
+from pipeline_lib.study.runs import methods_of
 from pipeline_lib.study.table import (
     ANCHORS,
     anchors_of,
@@ -44,7 +45,6 @@ from pipeline_lib.operations.plan import (
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.metrics import by_module, modules_for
-from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 from pipeline_lib.operations.status import ending_text
 from pipeline_lib.operations.tracking import start_tracking
@@ -99,11 +99,26 @@ def run_of(wildcards):
     ]
 
 
-def code_of(step, objective):
-    """The code that one unlearning run depends on: that of its step, and of its objective."""
-    return source_hash(
-        f"pipeline_lib.steps.{step}", OBJECTIVES.module_of(objective["kind"])
+def code_of(step, *runs):
+    """The code of a step that unlearns: its own, and that of the methods of these runs or trials."""
+    methods = [method for run in runs for method in methods_of(*run)]
+    modules = {module for method in methods for module in method.modules()}
+    return source_hash(f"pipeline_lib.steps.{step}", *sorted(modules))
+
+
+def code_of_run(wildcards):
+    """The code of an unlearning run: of all that is tried for it, where its settings are tuned."""
+    row, run = tuned_row(wildcards), run_of(wildcards)
+    if row is None:
+        return code_of("unlearn", (run.objective, run.optimizer_settings))
+    return code_of(
+        "unlearn", *((t.objective, t.optimizer) for t in row.trials.values())
     )
+
+
+def code_of_trial(wildcards):
+    trial = trial_of(wildcards)
+    return code_of("trial", (trial.objective, trial.optimizer))
 
 
 def tuned_row(wildcards):

@@ -60,6 +60,6 @@ rule unlearn:
         max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
         device=DEVICE,
         checkpoint=lambda wildcards: str(OUT / "checkpoints" / RUN).format(**wildcards),
-        code=lambda wildcards: code_of("unlearn", run_of(wildcards).objective),
+        code=code_of_run,
     script:
         "../scripts/unlearn.py"

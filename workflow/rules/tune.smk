@@ -37,7 +37,7 @@ rule trial:
         checkpoint=lambda wildcards: str(
             OUT / "checkpoints/tuning" / TRIAL / "seed{seed}"
         ).format(**wildcards),
-        code=lambda wildcards: code_of("trial", trial_of(wildcards).objective),
+        code=code_of_trial,
     script:
         "../scripts/trial.py"
 

@@ -40,7 +40,7 @@ def _changes(work: Work) -> Sequence[Callable[[Any], Iterator[Step]]]:
     """Those first that leave the result as it is."""
     if not isinstance(work, Training):
         return [_smaller_evaluation_batch]
-    if work.optimizer["kind"] == "influence":
+    if work.optimizer is not None and work.optimizer.one_shot:
         return [_smaller_batch, _checkpointing]
     offload = [_offload] if work.device.kind == "cuda" else []  # a CPU's states lie there already
     return [_smaller_batch, _checkpointing, *offload, _bf16_compute, _bf16_weights, _adapters]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.models.base_rules import base_fault
+from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.table import run_index
 
@@ -14,8 +15,9 @@ def base_faults(suite: Suite) -> Iterator[Fault]:
     """(path of the setting, message) of each method and optimiser that a model cannot have."""
     for run in run_index(suite).values():
         base = None if run is None else suite.models[run.model].base
-        if run is None or base is None:
+        if run is None or base is None or run.order == "none":
             continue
-        fault = base_fault(base.kind, run.unlearn, run.optimizer_settings["kind"])
+        kind = run.optimizer_settings["kind"]
+        fault = base_fault(base.kind, run.unlearn, kind, OPTIMIZERS.kinds()[kind].moves_zeros)
         if fault is not None:
             yield f"models.{run.model}.base", f"{run.method} with {run.optimizer}: {fault}"

@@ -21,6 +21,8 @@ from pipeline_lib.operations.plan.sizes import Lengths, lengths_of, together
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import Memory, training_memory
 from pipeline_lib.operations.plan.training_time import training_seconds
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.study.evaluation import Evaluation
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.suite import Suite
@@ -100,7 +102,7 @@ def _finetune(suite: Suite, key: Key, shape: Shape | None) -> Training | None:
         None,
         together(splits),
         FineTuning(),
-        {"kind": "adamw"},
+        AdamW(kind="adamw", learning_rate=settings.learning_rate),
         settings.weights,
         None if settings.lora is None else settings.lora.model_dump(),
         settings.batch_size,
@@ -125,7 +127,7 @@ def _unlearn(suite: Suite, run: Run, shape: Shape | None) -> Training | None:
         lengths["forget"],
         lengths.get("retain"),
         OBJECTIVES.parse(run.objective),
-        run.optimizer_settings,
+        None if run.order == "none" else OPTIMIZERS.parse(run.optimizer_settings),
         run.unlearn["weights"],
         run.unlearn.get("lora"),
         run.unlearn["batch_size"],

@@ -24,7 +24,6 @@ from functools import cached_property
 from pipeline_lib.operations.plan.jobs import jobs_of, memory_of, seconds_of
 from pipeline_lib.operations.plan.measuring import CLASSIFIER, Measuring
 from pipeline_lib.operations.plan.training import Training, offloaded_bytes
-from pipeline_lib.operations.plan.traits import state_bytes
 from pipeline_lib.study.suite import Suite
 
 MEBIBYTE = 2.0**20
@@ -145,6 +144,5 @@ def machine_memory(work: Work, processes: int = 1) -> float:
     weights = 4.0 * work.shape.parameters
     if not isinstance(work, Training):
         return GPU_HOST + weights + 4.0 * CLASSIFIER
-    state = state_bytes(work.optimizer["kind"], work.trained, work.shape.embedding, work.width)
-    saved = max(2 * weights, work.width * work.trained + state)
+    saved = max(2 * weights, work.width * work.trained + work.state_bytes(work.width))
     return processes * GPU_HOST + max(processes * weights, saved) + offloaded_bytes(work)

@@ -10,24 +10,23 @@ from pipeline_lib.objectives import Objective
 from pipeline_lib.operations.plan.device import Device
 from pipeline_lib.operations.plan.shape import Shape
 from pipeline_lib.operations.plan.sizes import Lengths
-from pipeline_lib.operations.plan.traits import state_bytes
+from pipeline_lib.optimizers import Optimizer
 
-COMPILED_FROM = 1 << 24  # trained parameters from which an optimiser's step is compiled, and by what:
-ELEMENTWISE = frozenset({"sgd", "signum", "lion", "sophia", "sophia_as_released"})
+COMPILED_FROM = 1 << 24  # trained parameters from which an elementwise optimiser's step is compiled
 ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
 COMPILER = 0.7e8  # bytes it holds, on a CPU
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training job. `forget` is None when fine-tuning; `optimizer`: settings with `kind`."""
+    """One training job. `forget` is None when fine-tuning, `optimizer` where no step is taken."""
 
     shape: Shape
     device: Device
     forget: Lengths | None
     retain: Lengths | None
     objective: Objective
-    optimizer: dict[str, Any]
+    optimizer: Optimizer | None
     weights: str
     lora: dict[str, Any] | None
     batch_size: int
@@ -53,9 +52,9 @@ class Training:
     def steps(self) -> int:
         """Optimiser steps, as training/loop.step_count counts them."""
         main = self.forget or self.retain
-        if main is None or self.optimizer["kind"] == "none":
+        if main is None or self.optimizer is None:
             return 0
-        if self.optimizer["kind"] == "influence":
+        if self.optimizer.one_shot:
             return 1
         size = self.batch_size * self.accumulation
         return max(1, round(self.epochs * math.ceil(main.records / size)))
@@ -72,6 +71,12 @@ class Training:
         if self.stops_early:  # what lies above has no gradient
             return float(shape.embedding + shape.body * self.layers_run / shape.layers)
         return float(shape.parameters)
+
+    def state_bytes(self, width: int) -> float:
+        """Bytes of the optimiser's state, at so many bytes a number."""
+        if self.optimizer is None:
+            return 0.0
+        return self.optimizer.state_bytes(self.trained, self.shape.embedding, width)
 
     @property
     def stops_early(self) -> bool:
@@ -108,10 +113,8 @@ def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
 def held_bytes(job: Training) -> dict[str, float]:
     """What stays through the whole run."""
     shape = job.shape
-    state = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, job.width)
-    held = {"weights": weight_bytes(job), "optimiser": state}
-    if job.weights == "bf16_stochastic":
-        held["optimiser"] = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, 4)
+    width = 4 if job.weights == "bf16_stochastic" else job.width
+    held = {"weights": weight_bytes(job), "optimiser": job.state_bytes(width)}
     if job.offload:
         held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
     if job.lora is not None:
@@ -119,7 +122,8 @@ def held_bytes(job: Training) -> dict[str, float]:
     elif job.objective.needs_reference_model:
         reads = shape.parameters - shape.body * (1 - job.layers_run / shape.layers)
         held["reference model"] = job.width * reads
-    if job.device.kind == "cpu" and job.trained >= COMPILED_FROM and job.optimizer["kind"] in ELEMENTWISE:
+    compiled = job.optimizer is not None and job.optimizer.elementwise and job.trained >= COMPILED_FROM
+    if job.device.kind == "cpu" and compiled:
         held["compiler"] = COMPILER
     return held
 
@@ -138,8 +142,7 @@ def offloaded_bytes(job: Training) -> float:
     if not job.offload:
         return 0.0
     width = 4 if job.weights == "bf16_stochastic" else job.width
-    states = state_bytes(job.optimizer["kind"], job.trained, job.shape.embedding, width)
-    return states + job.width * job.trained + of_the_step(job)
+    return job.state_bytes(width) + job.width * job.trained + of_the_step(job)
 
 
 def of_the_step(job: Training) -> float:

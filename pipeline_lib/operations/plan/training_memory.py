@@ -22,10 +22,11 @@ from dataclasses import dataclass
 
 from pipeline_lib.operations.plan.device import CPU_HEAP, CPU_HEAP_FORWARD, Device
 from pipeline_lib.operations.plan.training import Training, held_bytes, of_the_step, rounding_bytes
-from pipeline_lib.operations.plan.traits import SOLVER_VECTORS, curvature_of
+from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.optimizers.base import Curvature
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
-GRAPH_OF_GRADIENT = 2.6  # what both graphs of Hutchinson's products hold, against a plain one
+GRAPH_OF_GRADIENT = 2.6  # what both graphs hold where a gradient is differentiated again, against a plain one
 LOGITS_AT_ONCE = 1 << 24  # as models/forward.py has it: more are computed in pieces
 
 
@@ -52,8 +53,9 @@ def training_memory(job: Training) -> Memory:
 def phases_of(job: Training) -> dict[str, dict[str, float]]:
     """Bytes by part of each phase, of what the job holds itself."""
     phases = {"saving": _saving(job)}
-    if job.steps:
-        phases |= _influence_phases(job) if job.optimizer["kind"] == "influence" else _phases(job)
+    if job.steps and job.optimizer is not None:
+        of_work = _one_shot_phases if job.optimizer.one_shot else _phases
+        phases |= of_work(job, job.optimizer)
     return phases
 
 
@@ -175,7 +177,7 @@ def _casts(job: Training, graphs: int) -> float:
     return 2.0 * (job.shape.body * share + job.shape.head) * (graphs if job.lora is not None else 1)
 
 
-def _phases(job: Training) -> dict[str, dict[str, float]]:
+def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
     held, graphs = held_bytes(job), _graphs(job)
     gradients = float(job.width * job.trained)
     so_far = gradients if job.accumulation > 1 else 0.0
@@ -213,10 +215,9 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
         "logits": max(last_logits - again, 0.0),
     }
     phases["end of backward"] = {**held, "gradients": gradients + tied, **casts}
-    estimated = curvature_of(job.optimizer)
-    if estimated is not None:
-        of_gradient = gradients if estimated[0] == "empirical_fisher" else 0.0
-        for name, parts in _curvature(job, estimated[0], graphs, gradients, tied).items():
+    if optimizer.curvature is not None:
+        of_gradient = gradients if optimizer.curvature.estimator.at_hand else 0.0
+        for name, parts in _curvature(job, optimizer.curvature, graphs, gradients, tied).items():
             phases[name] = {**held, "gradients": of_gradient, **parts}
     phases["step"] = {**held, "gradients": gradients}
     if not job.offload:
@@ -243,16 +244,16 @@ def _phases(job: Training) -> dict[str, dict[str, float]]:
 
 
 def _curvature(
-    job: Training, estimator: str, graphs: list[dict[str, float]], gradients: float, tied: float
+    job: Training, curvature: Curvature, graphs: list[dict[str, float]], gradients: float, tied: float
 ) -> dict[str, dict[str, float]]:
     """What the phases of an estimate add: a list of its own, and the graph of one set at a time."""
-    examples = job.optimizer.get("curvature_examples") or job.batch_size
+    examples = curvature.examples or job.batch_size
     share = min(1.0, examples / job.batch_size)
     widest = max(graphs, key=lambda graph: graph["activations"] + 4 * graph["all logits"])
     widest = {part: share * size for part, size in widest.items()}
-    if estimator == "empirical_fisher":
+    if curvature.estimator.at_hand:
         return {"curvature": {"curvature": gradients}}
-    if estimator.startswith("hutchinson"):
+    if curvature.estimator.double_backward:
 
         def products(lists: float, graphs: float) -> dict[str, float]:
             """What was computed again stays, because the second pass goes through it."""
@@ -278,7 +279,7 @@ def _curvature(
     }
 
 
-def _influence_phases(job: Training) -> dict[str, dict[str, float]]:
+def _one_shot_phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
     """One damped Newton step: the gradient, the solver's vectors, and products with the curvature."""
     graphs = _graphs(job)
     vector = 4.0 * job.trained
@@ -291,7 +292,7 @@ def _influence_phases(job: Training) -> dict[str, dict[str, float]]:
         "solver": {
             **held,
             "gradients": vector,
-            "solver": SOLVER_VECTORS[job.optimizer["solver"]] * vector,
+            "solver": optimizer.solver_vectors * vector,
             "activations": 2 * widest,
             "logits": 4 * logits,
         },

@@ -7,9 +7,8 @@ import math
 from pipeline_lib.operations.plan.device import DISK_BANDWIDTH, HOST_BANDWIDTH, START_SECONDS
 from pipeline_lib.operations.plan.sizes import PADDING, Lengths
 from pipeline_lib.operations.plan.training import Training, held_bytes, offloaded_bytes
-from pipeline_lib.operations.plan.traits import curvature_of
 
-DOUBLE_BACKWARD = 3.0  # work of Hutchinson's products against a plain gradient's
+DOUBLE_BACKWARD = 3.0  # work of a gradient that is differentiated again, against a plain one's
 
 
 def training_seconds(job: Training) -> float:
@@ -17,14 +16,15 @@ def training_seconds(job: Training) -> float:
 
     Operations: 2 a parameter and token forward, 4 backward (2 where nothing learns but adapters), of the
     layers for every padded token and of the output projection for answer tokens; attention on top. An
-    estimate of the curvature costs a forward and a backward pass every k steps, Hutchinson's three times as
-    much; a reference model one forward pass a step. An optimiser step reads and writes all it holds.
+    estimate of the curvature costs a forward and a backward pass every k steps, three times as much where it
+    differentiates twice, nothing where it is made of the step's gradient; a reference model one forward pass
+    a step. An optimiser step reads and writes all it holds.
     """
     shape, device = job.shape, job.device
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
-    if job.steps == 0:
+    if job.steps == 0 or job.optimizer is None:
         return loading
-    objective = job.objective
+    objective, optimizer = job.objective, job.optimizer
     back = (2.0 if job.lora is not None else 4.0) + (2.0 if job.checkpointing else 0.0)
     rows = job.batch_size * job.accumulation
 
@@ -55,19 +55,17 @@ def training_seconds(job: Training) -> float:
     if objective.reinforcing is not None:
         whole += once(job.forget, 6.0) * epoch * objective.reinforcing.epochs
         whole += 2 * once(job.forget, 2.0) * epoch
-    if job.optimizer["kind"] == "influence":
+    if optimizer.one_shot:
         # The whole gradient, then products with the curvature, each about three gradients of its examples.
         sweeps = max(epoch, 1.0 if job.retain is None else job.retain.records / rows)
-        products = job.optimizer["max_iterations"] * job.optimizer["curvature_examples"] / rows
+        products = optimizer.solver_examples / rows
         return loading + sweeps * step + 3 * products * once(job.retain or job.forget, 6.0)
-    estimated = curvature_of(job.optimizer)
-    if estimated is not None:
-        estimator, every = estimated
-        chosen = {"forget": [job.forget], "retain": [job.retain]}.get(job.optimizer["curvature_data"], sets)
-        factor = {"empirical_fisher": 0.0}.get(estimator, 6.0)
-        factor *= DOUBLE_BACKWARD if estimator.startswith("hutchinson") else 1
-        measured = min(rows, job.optimizer.get("curvature_examples") or rows)
-        step += sum(once(lengths, factor, measured) for lengths in chosen) / every
+    curvature = optimizer.curvature
+    if curvature is not None and not curvature.estimator.at_hand:
+        chosen = {"forget": [job.forget], "retain": [job.retain]}.get(curvature.data, sets)
+        factor = 6.0 * (DOUBLE_BACKWARD if curvature.estimator.double_backward else 1)
+        measured = min(rows, curvature.examples or rows)
+        step += sum(once(lengths, factor, measured) for lengths in chosen) / curvature.steps_between
     held = held_bytes(job)
     moved = 2 * (held["optimiser"] + 2 * job.width * job.trained)
     step += device.seconds(0.0, moved, 0.0, "fp32")

@@ -22,11 +22,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.models.recompute import activations_again, decoder_layers
-from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.training.refresh import Curvature, Refresher
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.optimizers.make import make_optimizer
+from pipeline_lib.training.refresh import Refresher
 from tests.methods import make_objective
 
 STEPS = 2
@@ -96,20 +96,12 @@ class Marks:
 def steps_of(
     case: dict[str, Any], model: Any, loss: Any, steps: list[dict[str, list[Batch]]], marks: Marks
 ) -> None:
-    settings = dict(case["optimizer"])
-    curvature = None
-    if "estimator" in settings:
-        names = ("update_every", "drift_target", "curvature_data", "curvature_examples")
-        curvature = Curvature(ESTIMATORS[settings.pop("estimator")], *(settings.pop(name) for name in names))
+    method = OPTIMIZERS.parse(case["optimizer"])
     stochastic = case["weights"] == "bf16_stochastic"
     parameters = [p for p in model.parameters() if p.requires_grad]
     on_host = case.get("offload", False)  # its states and its step take nothing of the device
-    optimizer = (
-        torch.optim.SGD(parameters)
-        if on_host
-        else make_optimizer(model=model, stochastic_rounding=stochastic, **settings)
-    )
-    refresher = None if curvature is None else Refresher(curvature, optimizer)
+    optimizer = torch.optim.SGD(parameters) if on_host else make_optimizer(method, model, stochastic)
+    refresher = None if method.curvature is None else Refresher(method.curvature, optimizer)
     for step, sets in enumerate(steps):
         autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=case["compute"] == "bf16")
         if refresher is not None and not refresher.of_gradient:

@@ -17,6 +17,7 @@ from pipeline_lib.operations.plan.shape import _of_config
 from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import LOGITS_AT_ONCE, phases_of
+from pipeline_lib.optimizers import OPTIMIZERS
 from tests.methods import make_objective
 from tests.paths import REPO
 
@@ -142,7 +143,7 @@ def estimated(case: dict[str, Any]) -> float:
         lengths(case["forget"]),
         lengths(case["retain"]),
         make_objective(**case["objective"]),
-        case["optimizer"],
+        OPTIMIZERS.parse(case["optimizer"]),
         case["weights"],
         case["lora"],
         case["batch_size"],
