@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline_lib.core.blocks import NonNegative, Positive, Share
-from pipeline_lib.optimizers.base import Groups, Optimizer
+from pipeline_lib.optimizers.base import Optimizer
+from pipeline_lib.optimizers.update import Groups
 
 if TYPE_CHECKING:
     import torch

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline_lib.core.blocks import Positive
 from pipeline_lib.core.families import Method
 from pipeline_lib.curvature import Estimator
+from pipeline_lib.optimizers.update import Groups, Twin, Update
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline_lib.distributed.group import Group
 
-# (theta, gradient, *states, *coefficients) -> quantities that are summed over all coordinates: tensors.
-# Changes theta and the states in place, never the gradient. Coefficients are 0-dimensional tensors.
-Update = Callable[..., tuple[Any, ...]]
-Groups = Sequence[dict[str, Any]]  # parameter groups, as torch's optimisers take them
 CurvatureData = Literal["forget", "retain", "both"]
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
 
@@ -88,17 +85,6 @@ class Optimizer(Method):
         `parts`: the processes whose parts of the parameters it works on.
         """
         raise TypeError(f"{self.kind} does not define a step")
-
-
-@dataclass(frozen=True)
-class Twin:
-    """What there is to know of an update's kernel in `triton_updates`; both are tried against each other."""
-
-    kernel: str  # its name there
-    states: int
-    changed: int  # the first so many states are written back
-    sums: int
-    probe: tuple[float, ...]  # coefficients with which the kernel is tried: each of them matters
 
 
 class Elementwise(Optimizer):

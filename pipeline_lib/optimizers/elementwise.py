@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from pipeline_lib.optimizers import multi_tensor
-from pipeline_lib.optimizers.base import Elementwise, Groups, Twin, Update
+from pipeline_lib.optimizers.update import Groups, Twin, Update, Updating
 
 CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^17 on a CPU
 COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
@@ -39,7 +39,7 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Groups, method: Elementwise, over_parts: Callable[[Sequence[float]], list[float]]
+        self, params: Groups, method: Updating, over_parts: Callable[[Sequence[float]], list[float]]
     ):
         super().__init__(params, method.settings())
         self.method, self._over_parts = method, over_parts
@@ -63,6 +63,7 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
 
         For a step that is taken part by part; `conclude` then ends it.
         """
+        update, twin = self.method.update, self.method.twin
         size = sum(p.numel() for group in self.param_groups for p in group["params"])
         sums, coordinates = [], 0
         for group in self.param_groups:
@@ -74,7 +75,7 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
                 coordinates += sum(parameter.numel() for parameter in held)
                 compiling = size >= COMPILE_FROM
                 coefficients = self.method.coefficients(group)
-                sums.append(run(self.method, rows, coefficients, compiling, self._checked))
+                sums.append(run(update, twin, rows, coefficients, compiling, self._checked))
         return (torch.stack(sums).sum(0) if sums else None), coordinates
 
     def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> None:
@@ -97,17 +98,17 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
 
 
 def run(
-    method: Elementwise | type[Elementwise],
+    update: Update,
+    twin: Twin | None,
     rows: Iterable[Row],
     coefficients: tuple[float, ...],
     compiling: bool,
     checked: multi_tensor.Memory | None = None,
 ) -> torch.Tensor:
-    """Apply the method's update to each row in place; returns its sums over all rows, in fp64.
+    """Apply `update` to each row in place; returns its sums over all rows, in fp64.
 
     `checked` is what `multi_tensor` knows of these rows from one step to the next.
     """
-    update, twin = method.update, method.twin
     kinds: dict[tuple[torch.dtype, torch.device], list[Row]] = {}
     for row in rows:
         kinds.setdefault((row[0].dtype, row[0].device), []).append(row)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline_lib.optimizers.base import Twin
+from pipeline_lib.optimizers.update import Twin
 
 BLOCK = 1024  # elements of a program of 128 threads: two 128-bit loads a thread and tensor in fp32
 WARPS = 4

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative, Positive, Share
-from pipeline_lib.optimizers.base import Groups, Optimizer
+from pipeline_lib.optimizers.base import Optimizer
+from pipeline_lib.optimizers.update import Groups
 
 if TYPE_CHECKING:
     import torch
@@ -35,4 +36,7 @@ class Muon(Optimizer):
     def build(self, groups: Groups, parts: Group) -> torch.optim.Optimizer:
         from pipeline_lib.optimizers.muon_with_adamw import MuonWithAdamW
 
-        return MuonWithAdamW(groups, self, parts)
+        betas = (self.beta1, self.beta2)
+        return MuonWithAdamW(
+            groups, self.learning_rate, self.momentum, betas, self.eps, self.weight_decay, parts
+        )

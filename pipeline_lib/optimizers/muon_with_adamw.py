@@ -8,8 +8,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.distributed.group import Group
-from pipeline_lib.optimizers.base import Groups
-from pipeline_lib.optimizers.muon import Muon
+from pipeline_lib.optimizers.update import Groups
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -24,7 +23,16 @@ class MuonWithAdamW(torch.optim.Optimizer):
     gathers one matrix after the other and takes its part of the same step.
     """
 
-    def __init__(self, params: Groups, settings: Muon, parts: Group):
+    def __init__(
+        self,
+        params: Groups,
+        lr: float,
+        momentum: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        parts: Group,
+    ):
         if not hasattr(torch.optim, "Muon"):
             raise UserError(
                 f"optimiser muon needs torch 2.9 or newer, found {torch.__version__}; "
@@ -32,12 +40,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
             )
         matrices, *rest = params
         self._parts = parts
-        lr, decay = settings.learning_rate, settings.weight_decay
         self._muon = torch.optim.Muon(
-            [matrices], lr, decay, settings.momentum, adjust_lr_fn="match_rms_adamw"
+            [matrices], lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         )
         self._adamw = torch.optim.AdamW(
-            rest, lr, (settings.beta1, settings.beta2), settings.eps, decay, fused=True
+            rest, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True
         )
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
         self._share()

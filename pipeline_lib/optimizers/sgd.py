@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from pipeline_lib.core.blocks import NonNegative, Share
-from pipeline_lib.optimizers.base import Elementwise, Twin, Update
+from pipeline_lib.optimizers.base import Elementwise
+from pipeline_lib.optimizers.update import Twin, Update
 
 
 def sgd_update(theta, gradient, momentum, decay, lr, keep):

@@ -22,7 +22,8 @@ from pipeline_lib.core.blocks import (
     Share,
 )
 from pipeline_lib.curvature import ESTIMATORS
-from pipeline_lib.optimizers.base import Curvature, CurvatureData, Elementwise, Groups, Twin, Update
+from pipeline_lib.optimizers.base import Curvature, CurvatureData, Elementwise
+from pipeline_lib.optimizers.update import Groups, Twin, Update
 
 if TYPE_CHECKING:
     EstimatorName = str

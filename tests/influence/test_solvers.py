@@ -91,7 +91,7 @@ def test_the_diagonal_of_a_language_model_is_sampled_and_its_miss_is_reported():
         batches,
         parameters,
         gradient,
-        "diagonal",
+        solver("diagonal"),
         0.1,
         1,
         0.5,

@@ -95,12 +95,9 @@ def test_only_cuda_tensors_of_known_types():
 
 
 def test_an_update_without_a_twin_is_stepped_as_torch_does(offered):
-    class Plain(METHODS["signum"]):
-        twin = None
-
     offered(None)
     rows = [row_of(5)]
-    elementwise.run(Plain, rows, (0.0, 1.0, 0.5), compiling=True)
+    elementwise.run(UPDATES["signum"], None, rows, (0.0, 1.0, 0.5), compiling=True)
     assert rows[0][0].eq(0).all() and not elementwise.COMPILED
 
 
@@ -274,10 +271,10 @@ def test_what_is_left_out_is_stepped_too(offered):
         return [tuple(tensor[:1001] for tensor in row), tuple(tensor[1001:] for tensor in row)]
 
     plain, both = rows(), rows()
-    expected = elementwise.run(METHODS["sophia"], plain, scalars, compiling=False)
+    expected = elementwise.run(UPDATES["sophia"], METHODS["sophia"].twin, plain, scalars, compiling=False)
     stand_in = StandIn()
     offered(stand_in)
-    sums = elementwise.run(METHODS["sophia"], both, scalars, compiling=True)
+    sums = elementwise.run(UPDATES["sophia"], METHODS["sophia"].twin, both, scalars, compiling=True)
     assert [len(table) for table in stand_in.tables[2:]] == [1]
     assert sums[0].item() == pytest.approx(expected[0].item(), rel=1e-6) and 100 < sums[1] == expected[1]
     for row, other in zip(both, plain, strict=True):
@@ -293,10 +290,10 @@ def test_the_first_elements_go_ahead_of_the_rest(launches, offered, monkeypatch,
         return [row_of(4), row_of(2, 3), row_of(5), row_of(7)]
 
     scalars, plain, both = (0.5, 0.25, 0.75), rows(), rows()
-    (expected,) = elementwise.run(METHODS["signum"], plain, scalars, compiling=False)
+    (expected,) = elementwise.run(UPDATES["signum"], METHODS["signum"].twin, plain, scalars, compiling=False)
     stand_in = StandIn("no launch", launches)
     offered(stand_in)
-    (sums,) = elementwise.run(METHODS["signum"], both, scalars, compiling=True)
+    (sums,) = elementwise.run(UPDATES["signum"], METHODS["signum"].twin, both, scalars, compiling=True)
     assert [len(table) for table in stand_in.tables[2:]] == [2, 2][: launches - 2]
     assert sums == expected == 22 * 0.25**2
     for row, other in zip(both, plain, strict=True):
