@@ -16,7 +16,8 @@ SHARDED = Resources(gpus=2, sharding="full")
 
 def run_of(objective: str, optimizer: str, **settings: str) -> Run:
     values = dict.fromkeys(Run.__dataclass_fields__)
-    kinds = {"objective": {"kind": objective}, "optimizer_settings": {"kind": optimizer, **settings}}
+    optimizer_settings = {"kind": optimizer, "learning_rate": 1.0, **settings}
+    kinds = {"objective": {"kind": objective}, "optimizer_settings": optimizer_settings}
     return Run(**{**values, **kinds, "unlearn": {}})  # type: ignore[arg-type]
 
 

@@ -356,15 +356,13 @@ def test_an_estimate_that_is_not_finite_is_skipped_and_counted(bad, tmp_path):
 
 
 def test_one_bad_element_is_enough(tmp_path):
-    curvature = told(1.0, update_every=3)
-    original = curvature.estimator.estimate
+    class Spoiled(Told):
+        def estimate(self, *arguments, **options):
+            values = super().estimate(*arguments, **options)
+            values[-1].view(-1)[-1] = math.nan
+            return values
 
-    def spoiled(*arguments, **options):
-        values = original(*arguments, **options)
-        values[-1].view(-1)[-1] = math.nan
-        return values
-
-    curvature.estimator.estimate = spoiled
+    curvature = curvature_of("sophia", estimator=Spoiled(levels=(1.0,)), update_every=3)
     outcome = run(tiny_model(), tmp_path / "c", "sophia", curvature=curvature)
     assert column(outcome, "curvature_skipped") == [1, 1, 1, 2, 2, 2]
 
