@@ -9,8 +9,11 @@ import subprocess
 import pytest
 
 from pipeline_lib.core import provenance
+from pipeline_lib.curvature import ESTIMATORS
+from pipeline_lib.influence import SOLVERS
 from pipeline_lib.metrics import by_module
 from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS
 
 UNLEARN, SCORE = "pipeline_lib.steps.unlearn", "pipeline_lib.steps.score"
 
@@ -80,6 +83,15 @@ def test_the_code_of_an_objective_counts_for_the_runs_that_use_it(package):
     assert changed("objectives/npo.py") == [False, True, False]
     assert changed("objectives/retain.py") == [False, True, True]
     assert changed("objectives/base.py") == changed("models/forward.py") == [True, True, True]
+
+
+def test_a_step_holds_no_method_that_it_does_not_name():
+    """AdamW makes the reinforced model of generic labels; every other method is the run's choice."""
+    closure = {path.relative_to(provenance.PACKAGE).as_posix() for path in provenance._closure((UNLEARN,))}
+    families = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS)
+    modules = {family.module_of(kind) for family in families for kind in family.kinds()}
+    files = {module.removeprefix("pipeline_lib.").replace(".", "/") + ".py" for module in modules}
+    assert closure & files == {"optimizers/adamw.py"}
 
 
 def test_a_template_counts_for_the_steps_whose_package_holds_it(package):
