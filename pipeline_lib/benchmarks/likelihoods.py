@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline_lib.benchmarks.encoding import Pair
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example
-from pipeline_lib.engine.forward_pass import TextScore
-from pipeline_lib.engine.scoring import score_groups
+from pipeline_lib.engine.forward_pass import TextLikelihood
+from pipeline_lib.engine.likelihoods import group_likelihoods
 
 SMALL_TREE = 512  # tokens; a tree may always grow to this size
 
@@ -27,19 +27,19 @@ def score_pairs(
     max_tokens_per_batch: int,
     pad_id: int,
     on_progress: Callable[[int], object] = lambda pairs: None,
-) -> list[TextScore]:
+) -> list[TextLikelihood]:
     """The score of each pair's continuation, in order. `names` say in errors which pair it is."""
     groups = merge(pairs, max_tokens_per_batch)
     sequences = [[_example(*pairs[i]) for i in group] for group in groups]
     shares = _shares(len(groups), len(pairs))
-    results = score_groups(
+    results = group_likelihoods(
         model,
         sequences,
         max_tokens_per_batch=max_tokens_per_batch,
         pad_id=pad_id,
         on_progress=lambda count: on_progress(sum(next(shares) for _ in range(count))),
     )
-    scores: list[TextScore | None] = [None] * len(pairs)
+    scores: list[TextLikelihood | None] = [None] * len(pairs)
     for group, group_scores in zip(groups, results, strict=True):
         for i, score in zip(group, group_scores, strict=True):
             if not math.isfinite(score.nll):

@@ -32,8 +32,8 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
+from pipeline_lib.engine.likelihoods import record_likelihoods
 from pipeline_lib.engine.rows import likelihood_row
-from pipeline_lib.engine.scoring import score_records
 from pipeline_lib.engine.settings import EvaluationSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.probability import probability
@@ -61,7 +61,7 @@ def retain_split(evaluated: Sequence[str]) -> str:
     )
 
 
-def score_at_equal_retain(
+def rows_at_equal_retain(
     load_unlearned: Callable[[], Any],
     original,
     tokenizer,
@@ -90,7 +90,7 @@ def score_at_equal_retain(
     forget = resolved.records_of(FORGET_SPLIT, splits[FORGET_SPLIT])
 
     def rows_of(model, split: str, records: list[Record]) -> list[Row]:
-        scores = score_records(
+        likelihoods = record_likelihoods(
             model.eval(),
             tokenizer,
             prompt_format,
@@ -100,7 +100,9 @@ def score_at_equal_retain(
             max_tokens_per_batch=resolved.max_tokens_per_batch,
             pad_id=pad_token(tokenizer),
         )
-        return [likelihood_row(split, record, texts) for record, texts in zip(records, scores, strict=True)]
+        return [
+            likelihood_row(split, record, texts) for record, texts in zip(records, likelihoods, strict=True)
+        ]
 
     def retained(model, share: float) -> float:
         rows = rows_of(model, name, retain)

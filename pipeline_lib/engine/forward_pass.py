@@ -1,4 +1,4 @@
-"""One forward pass over several trees of texts: scores of every text, and the states of what is read on.
+"""One forward pass over several trees of texts: likelihoods of every text, and the states of what is read on.
 
 Weights run in the model's own dtype, the log-softmax in fp32 (of fp64 weights in fp64). One pass gives all
 that is read from the next-token distribution: the likelihood, the argmax and, where asked for, mean and
@@ -30,7 +30,7 @@ LOWEST = -1e4  # nats; a forbidden token has -inf, which times its probability 0
 
 
 @dataclass(frozen=True)
-class TextScore:
+class TextLikelihood:
     """One text after its prompt, a number for each of its tokens.
 
     `token_nll`: nats. `argmax_correct`: 1 where the token is the most likely one; `argmax` is that one.
@@ -53,22 +53,22 @@ class TextScore:
         return len(self.token_nll)
 
 
-def tree_scores(model, trees: Sequence[PrefixTree], pad_id: int) -> list[list[TextScore]]:
-    """For each tree the scores of its sequences."""
-    return [scores for scores, _ in scores_and_states(model, trees, pad_id)]
+def tree_likelihoods(model, trees: Sequence[PrefixTree], pad_id: int) -> list[list[TextLikelihood]]:
+    """For each tree the likelihoods of its sequences."""
+    return [likelihoods for likelihoods, _ in tree_likelihoods_and_states(model, trees, pad_id)]
 
 
 @torch.inference_mode()
-def scores_and_states(
+def tree_likelihoods_and_states(
     model,
     trees: Sequence[PrefixTree],
     pad_id: int,
-    wanted: Callable[[int, list[TextScore]], Sequence[int]] | None = None,
-) -> list[tuple[list[TextScore], States | None]]:
-    """For each tree the scores of its sequences, and keys and values of the tokens that are `wanted`.
+    wanted: Callable[[int, list[TextLikelihood]], Sequence[int]] | None = None,
+) -> list[tuple[list[TextLikelihood], States | None]]:
+    """For each tree the likelihoods of its sequences, and keys and values of the tokens that are `wanted`.
 
-    `wanted` is given a tree's place and scores and returns the first tokens of one of its sequences. Without
-    it, or where the model's layers keep no plain keys and values, there are none.
+    `wanted` is given a tree's place and likelihoods and returns the first tokens of one of its sequences.
+    Without it, or where the model's layers keep no plain keys and values, there are none.
     """
     embedding = model.get_input_embeddings().weight
     device = embedding.device
@@ -91,17 +91,17 @@ def scores_and_states(
             rows += [nodes.setdefault(b * hidden.shape[1] + node, len(nodes)) for node in predictors]
             described += [tree.distribution and number == 0] * len(targets)
     predicting = hidden.flatten(0, 1)[torch.tensor(list(nodes), device=device)]  # (N, D)
-    columns = _score_labels(output_head(model), predicting, rows, labels, described)
-    scores = _cut(columns, trees)
+    columns = _of_labels(output_head(model), predicting, rows, labels, described)
+    likelihoods = _cut(columns, trees)
     if cache is None or wanted is None:
-        return [(own, None) for own in scores]
+        return [(own, None) for own in likelihoods]
     return [
         (own, states_of(cache, place, nodes_of(tree, wanted(place, own))))
-        for place, (tree, own) in enumerate(zip(trees, scores, strict=True))
+        for place, (tree, own) in enumerate(zip(trees, likelihoods, strict=True))
     ]
 
 
-def _score_labels(
+def _of_labels(
     head: Head,
     hidden: torch.Tensor,
     rows: list[int],
@@ -147,9 +147,9 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
 def _cut(
     columns: tuple[list[float], list[int], list[float], list[float]],
     trees: Sequence[PrefixTree],
-) -> list[list[TextScore]]:
+) -> list[list[TextLikelihood]]:
     """Give the flat numbers back to the trees and sequences they belong to."""
-    results: list[list[TextScore]] = []
+    results: list[list[TextLikelihood]] = []
     start = 0
     for tree in trees:
         results.append([])
@@ -160,11 +160,13 @@ def _cut(
             spread = (
                 [column[start:end] for column in columns[2:]] if tree.distribution and number == 0 else []
             )
-            results[-1].append(TextScore(nll, correct, argmax, *spread))
+            results[-1].append(TextLikelihood(nll, correct, argmax, *spread))
             start = end
     return results
 
 
-def plain_scores(model, examples: Sequence[Example], pad_id: int) -> list[TextScore]:
+def plain_likelihoods(model, examples: Sequence[Example], pad_id: int) -> list[TextLikelihood]:
     """One forward pass over B separate, right-padded sequences, with the model's own causal attention."""
-    return [scores[0] for scores in tree_scores(model, [build_tree([e]) for e in examples], pad_id)]
+    return [
+        likelihoods[0] for likelihoods in tree_likelihoods(model, [build_tree([e]) for e in examples], pad_id)
+    ]

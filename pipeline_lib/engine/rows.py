@@ -1,4 +1,4 @@
-"""The rows of records.jsonl, from scores and answers; no model here."""
+"""The rows of records.jsonl, from likelihoods and answers; no model here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.forward_pass import TextScore
+from pipeline_lib.engine.forward_pass import TextLikelihood
 
 if TYPE_CHECKING:
     from pipeline_lib.engine.generation import Generation
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def likelihood_row(split: str, record: Record, texts: Sequence[TextScore]) -> Row:
+def likelihood_row(split: str, record: Record, texts: Sequence[TextLikelihood]) -> Row:
     """What a row says without the model's own answer.
 
-    `texts` are the scores of the answer, the paraphrase if there is one, and the distractors; NLL in nats,
+    `texts`: likelihoods of the answer, the paraphrase if there is one, and the distractors; NLL in nats,
     the end token counted as a token of the text.
     """
     has_paraphrase = record.paraphrased_answer is not None
@@ -35,8 +35,8 @@ def likelihood_row(split: str, record: Record, texts: Sequence[TextScore]) -> Ro
         "answer_tokens": true.tokens,
         "paraphrase_nll": paraphrase.nll,
         "paraphrase_tokens": paraphrase.tokens,
-        "distractor_nll": [score.nll for score in distractors],
-        "distractor_tokens": [score.tokens for score in distractors],
+        "distractor_nll": [text.nll for text in distractors],
+        "distractor_tokens": [text.tokens for text in distractors],
         "token_nll": true.token_nll,
         "argmax_correct": true.argmax_correct,
     }
@@ -67,9 +67,9 @@ def continuation_fields(generation: Generation, text: str, reference: str) -> Ro
 
 
 def released_fields(
-    texts: Sequence[TextScore],
-    answer: TextScore,
-    whole: TextScore,
+    texts: Sequence[TextLikelihood],
+    answer: TextLikelihood,
+    whole: TextLikelihood,
     before: Sequence[float] = (),
     before_answer: Sequence[float] = (),
 ) -> Row:
@@ -77,12 +77,12 @@ def released_fields(
 
     Source: `compute_prob` and `infernece` in `src/metrics/Tofu.py` of SOUL (arXiv 2404.18239). Its texts have
     no end token, so the last token of each is left out here, but in `answer_token_nll`, where the end token
-    is last as in `token_nll`. `texts` are the scores of the paraphrased answer and the distractors after the
+    is last as in `token_nll`. `texts`: likelihoods of the paraphrased answer and the distractors after the
     paraphrased prompt, `answer` that of the answer after the original one; `whole` is that of prompt and
     answer as one text, from its second token on, asked with the original prompt as its membership test does.
     `before`, `before_answer`: NLL of the prompt's token that the code scores too (`Question.prompt_token`).
     """
-    paraphrase, *distractors = ([*before, *score.token_nll[:-1]] for score in texts)
+    paraphrase, *distractors = ([*before, *text.token_nll[:-1]] for text in texts)
     return {
         "paraphrase_nll": math.fsum(paraphrase),
         "paraphrase_tokens": len(paraphrase),

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.forward_pass import TextScore
+from pipeline_lib.engine.forward_pass import TextLikelihood
 from pipeline_lib.engine.generation import Generation, continue_greedily, sample
 from pipeline_lib.engine.gradients import gradient_norms
+from pipeline_lib.engine.likelihoods import check_finite, encode_texts, likelihoods_and_states, record_texts
 from pipeline_lib.engine.progress import Progress, Work
 from pipeline_lib.engine.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
 from pipeline_lib.engine.rows import (
@@ -33,7 +34,6 @@ from pipeline_lib.engine.rows import (
     likelihood_row,
     released_fields,
 )
-from pipeline_lib.engine.scoring import check_finite, encode_texts, record_texts, score_and_keep
 from pipeline_lib.engine.settings import EvaluationSettings
 from pipeline_lib.engine.trees import build_tree, greedy_beginning
 from pipeline_lib.models.ends import answer_ends
@@ -143,9 +143,9 @@ class SplitRun:
         return Work(items, tokens)
 
     def rows(self, bar: Progress) -> list[Row]:
-        scores, answers = self._ask(bar)
+        likelihoods, answers = self._ask(bar)
         rows = []
-        for question, groups in zip(self.questions, scores, strict=True):
+        for question, groups in zip(self.questions, likelihoods, strict=True):
             record, texts = question.record, groups[0][: len(question.texts)]
             row = likelihood_row(self.split, record, texts)
             row["round_trips"] = self._decode(question, question.answer) == record.answer
@@ -175,25 +175,25 @@ class SplitRun:
                 row["grad_norm"] = norm
         return rows
 
-    def _ask(self, bar: Progress) -> tuple[list[list[list[TextScore]]], list[list[Generation]]]:
-        """Scores of each question's groups, and a greedy answer after each group's prompt.
+    def _ask(self, bar: Progress) -> tuple[list[list[list[TextLikelihood]]], list[list[Generation]]]:
+        """Likelihoods of each question's groups, and a greedy answer after each group's prompt.
 
         Answers go on from the keys and values of the scored texts, so that prompts are read once. These take
         room: as many groups are scored and answered in turn as make one batch of answers.
         """
         asked = [(question, texts) for question in self.questions for texts in question.groups]
-        scores: dict[int, list[TextScore]] = {}
+        likelihoods: dict[int, list[TextLikelihood]] = {}
         answers: dict[int, Generation] = {}
         for part in self._parts(asked):
-            own, known, states = self._score([asked[i] for i in part], bar)
-            scores.update(zip(part, own, strict=True))
+            own, known, states = self._likelihoods([asked[i] for i in part], bar)
+            likelihoods.update(zip(part, own, strict=True))
             if self.settings.generates(self.split):
                 found = self._answer([asked[i] for i in part], known, states, bar)
                 answers.update(zip(part, found, strict=True))
         following = iter(range(len(asked)))
         numbers = [[next(following) for _ in question.groups] for question in self.questions]
         return (
-            [[scores[i] for i in own] for own in numbers],
+            [[likelihoods[i] for i in own] for own in numbers],
             [[answers[i] for i in own if i in answers] for own in numbers],
         )
 
@@ -212,22 +212,22 @@ class SplitRun:
 
     @property
     def _continues(self) -> bool:
-        """Whether answers begin with what the scores show; bf16's arithmetic is other than that of scores."""
+        """Whether answers begin with what the likelihoods show; the arithmetic of bf16 is another one."""
         return self.settings.generates(self.split) and self.settings.compute == "fp32"
 
-    def _score(
+    def _likelihoods(
         self, asked: Sequence[Asked], bar: Progress
-    ) -> tuple[list[list[TextScore]], list[list[int]], list[States | None]]:
-        """Of each group: its scores, the known beginning of the greedy answer, and the states up to there."""
+    ) -> tuple[list[list[TextLikelihood]], list[list[int]], list[States | None]]:
+        """Of each group: likelihoods, known beginning of the greedy answer, and the states up to there."""
         bar.begin("scoring", self.split)
         known: dict[int, list[int]] = {}
 
-        def wanted(number: int, scores: list[TextScore]) -> list[int]:
+        def wanted(number: int, likelihoods: list[TextLikelihood]) -> list[int]:
             texts = asked[number][1]
-            known[number] = self._known(texts, scores)
+            known[number] = self._known(texts, likelihoods)
             return [*texts[0].tokens[: texts[0].prompt_length], *known[number]][:-1]
 
-        scores, states = score_and_keep(
+        likelihoods, states = likelihoods_and_states(
             self.model,
             [texts for _, texts in asked],
             wanted if self._continues else None,
@@ -236,11 +236,11 @@ class SplitRun:
             distribution=self.split in self.settings.distribution_splits,
             on_progress=bar.done,
         )
-        for number, ((question, texts), own) in enumerate(zip(asked, scores, strict=True)):
+        for number, ((question, texts), own) in enumerate(zip(asked, likelihoods, strict=True)):
             check_finite(f"split {self.split!r}, record {question.record.id!r}", own)
             if number not in known:
                 known[number] = self._known(texts, own) if self._continues else []
-        return scores, [known[number] for number in range(len(asked))], states
+        return likelihoods, [known[number] for number in range(len(asked))], states
 
     def _answer(
         self,
@@ -282,13 +282,13 @@ class SplitRun:
         if self.embedder is not None:
             self._compare(rows)
 
-    def _known(self, texts: Sequence[Example], scores: Sequence[TextScore]) -> list[int]:
+    def _known(self, texts: Sequence[Example], likelihoods: Sequence[TextLikelihood]) -> list[int]:
         """The beginning of the greedy answer, as the scored texts after this prompt show it."""
         length = texts[0].prompt_length
         prompt = texts[0].tokens[:length]
         pairs = [
-            (text.tokens[length:], score.argmax)
-            for text, score in zip(texts, scores, strict=True)
+            (text.tokens[length:], likelihood.argmax)
+            for text, likelihood in zip(texts, likelihoods, strict=True)
             if text.prompt_length == length and text.tokens[:length] == prompt
         ]
         return greedy_beginning(

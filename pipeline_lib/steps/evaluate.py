@@ -13,7 +13,7 @@ from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
-from pipeline_lib.engine.equal_retain import score_at_equal_retain
+from pipeline_lib.engine.equal_retain import rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
@@ -66,7 +66,7 @@ def run(job: Job) -> None:
         del model  # loaded anew for every mixture
         matched = {
             "status": "ok",
-            **score_at_equal_retain(
+            **rows_at_equal_retain(
                 lambda: place_for_evaluation(load_model_folder(model_dir)[0], place),
                 place_for_evaluation(load_model_folder(original_dir)[0], place),
                 tokenizer,

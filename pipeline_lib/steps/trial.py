@@ -14,9 +14,9 @@ from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.data.batching import token_budget_batches
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.engine.forward_pass import plain_scores
+from pipeline_lib.engine.forward_pass import plain_likelihoods
+from pipeline_lib.engine.likelihoods import encode_texts, record_likelihoods, record_texts
 from pipeline_lib.engine.rows import likelihood_row
-from pipeline_lib.engine.scoring import encode_texts, record_texts, score_records
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.forget_quality import forget_quality
@@ -114,7 +114,7 @@ def _scored(
     done: Unlearned, split: str, records: Sequence[Record], settings: ScoringSettings
 ) -> list[dict[str, Any]]:
     """Rows as the evaluation writes them, without generated answers."""
-    scores = score_records(
+    scores = record_likelihoods(
         done.model,
         done.tokenizer,
         done.prompt_format,
@@ -134,7 +134,7 @@ def _gives_numbers(done: Unlearned, split: str, records: Sequence[Record], setti
             done.tokenizer, done.prompt_format, split, record, record_texts(record), settings.max_length
         )
         for batch in token_budget_batches(examples, settings.max_tokens_per_batch):
-            scores = plain_scores(done.model, batch, done.tokenizer.pad_token_id)
+            scores = plain_likelihoods(done.model, batch, done.tokenizer.pad_token_id)
             if not all(math.isfinite(score.nll) for score in scores):
                 return False
     return True

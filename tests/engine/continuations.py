@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.data.batching import Example
-from pipeline_lib.engine.forward_pass import TextScore
-from pipeline_lib.engine.scoring import score_groups
+from pipeline_lib.engine.forward_pass import TextLikelihood
+from pipeline_lib.engine.likelihoods import group_likelihoods
 
 
-def score_continuations(
+def continuation_likelihoods(
     model: Any, requests: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], **options: Any
-) -> list[list[TextScore]]:
+) -> list[list[TextLikelihood]]:
     """Scores of each request's continuations after its context."""
     groups = [
         [Example((*context, *text), len(context), number) for text in texts]
         for number, (context, texts) in enumerate(requests)
     ]
-    return score_groups(model, groups, **options)
+    return group_likelihoods(model, groups, **options)

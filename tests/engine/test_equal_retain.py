@@ -11,9 +11,9 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
-from pipeline_lib.engine.equal_retain import STEP, mixed, retain_split, score_at_equal_retain
+from pipeline_lib.engine.equal_retain import STEP, mixed, retain_split, rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.scoring import score_records
+from pipeline_lib.engine.likelihoods import record_likelihoods
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.models.forward import summed_nll
 from tests.engine.conftest import SETTINGS
@@ -55,14 +55,14 @@ def splits(records):
 
 
 def at_equal_retain(tiny, load, original, splits, bound=BOUND, **changes):
-    return score_at_equal_retain(load, original, *tiny[1:], splits, {**LIMITS, **changes}, bound)
+    return rows_at_equal_retain(load, original, *tiny[1:], splits, {**LIMITS, **changes}, bound)
 
 
 def retained(tiny, model, records) -> float:
     """Mean probability of the answers, each text scored in a batch of its own."""
     alone = [replace(record, paraphrased_answer=None, distractors=()) for record in records]
     scores = [
-        score_records(
+        record_likelihoods(
             model, *tiny[1:], [record], split="retain", max_length=200, max_tokens_per_batch=1, pad_id=0
         )[0][0]
         for record in alone

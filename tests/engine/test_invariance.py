@@ -17,7 +17,7 @@ from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.models.forward import position_ids
 from tests.engine.conftest import SETTINGS, make_records
-from tests.engine.continuations import score_continuations
+from tests.engine.continuations import continuation_likelihoods
 
 TOLERANCE = 1e-4  # nats
 
@@ -109,7 +109,9 @@ def test_padding_side(case):
         (prompt_format.encode_prompt(tokenizer, r.prompt), prompt_format.encode_answer(tokenizer, r.answer))
         for r in records
     ]
-    ours = score_continuations(model, [(p, [a]) for p, a in pairs], max_tokens_per_batch=4096, pad_id=pad)
+    ours = continuation_likelihoods(
+        model, [(p, [a]) for p, a in pairs], max_tokens_per_batch=4096, pad_id=pad
+    )
     width = max(len(p) + len(a) for p, a in pairs) + 3  # also the longest is padded
     ids, mask = torch.full((len(pairs), width), pad), torch.zeros((len(pairs), width), dtype=torch.long)
     for row, (prompt, answer) in enumerate(pairs):
@@ -149,7 +151,9 @@ def test_one_pass_for_all_answers_equals_one_for_each(case):
     for record in records[:3]:
         prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
         answers = [prompt_format.encode_answer(tokenizer, t) for t in (record.answer, *record.distractors)]
-        together = score_continuations(model, [(prompt, answers)], max_tokens_per_batch=4096, pad_id=0)[0]
+        together = continuation_likelihoods(model, [(prompt, answers)], max_tokens_per_batch=4096, pad_id=0)[
+            0
+        ]
         for answer, scores in zip(answers, together, strict=True):
-            alone = score_continuations(model, [(prompt, [answer])], max_tokens_per_batch=4096, pad_id=0)
+            alone = continuation_likelihoods(model, [(prompt, [answer])], max_tokens_per_batch=4096, pad_id=0)
             assert scores.token_nll == pytest.approx(alone[0][0].token_nll, abs=TOLERANCE, rel=0)

@@ -15,7 +15,7 @@ from pipeline_lib.data.batching import collate
 from pipeline_lib.engine import generation
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
-from pipeline_lib.engine.scoring import encode_texts, record_texts
+from pipeline_lib.engine.likelihoods import encode_texts, record_texts
 from pipeline_lib.engine.trees import build_tree
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat

@@ -13,7 +13,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.texts import chunks
-from pipeline_lib.engine.equal_retain import score_at_equal_retain
+from pipeline_lib.engine.equal_retain import rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.models.encoding import encode_records
@@ -213,7 +213,7 @@ def test_at_equal_retention(tiny, learned, splits, tmp_path):
     """The model that learned the passages, carried back to the one that did not."""
     settings = {**SETTINGS, "max_new_tokens": 5, "likelihood_only": ["holdout"]}
     asked = {name: splits[name] for name in ("forget", "retain")}
-    content = score_at_equal_retain(
+    content = rows_at_equal_retain(
         lambda: copy.deepcopy(tiny[0]), learned[0], *tiny[1:], asked, settings, bound=0.2
     )
     rows = evaluate(tiny, splits, tmp_path, likelihood_only=["holdout"])

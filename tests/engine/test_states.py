@@ -8,7 +8,7 @@ import torch
 from pipeline_lib.data.batching import Example
 from pipeline_lib.engine import split_run
 from pipeline_lib.engine.cache import keeping_cache
-from pipeline_lib.engine.forward_pass import scores_and_states
+from pipeline_lib.engine.forward_pass import tree_likelihoods_and_states
 from pipeline_lib.engine.generation import continue_greedily, generate
 from pipeline_lib.engine.trees import build_tree, nodes_of
 from tests.engine.conftest import SETTINGS
@@ -24,7 +24,10 @@ def test_kept_states_are_those_of_the_tokens_alone(tiny):
         for prompt, texts in zip(PROMPTS, TEXTS, strict=True)
     ]
     asked = [[*PROMPTS[0], 20, 25], [*PROMPTS[1], 20], PROMPTS[2]]
-    kept = [states for _, states in scores_and_states(model, trees, 0, lambda place, scores: asked[place])]
+    kept = [
+        states
+        for _, states in tree_likelihoods_and_states(model, trees, 0, lambda place, scores: asked[place])
+    ]
     for tokens, states in zip(asked, kept, strict=True):
         with torch.no_grad():
             alone = model(input_ids=torch.tensor([tokens]), use_cache=True).past_key_values
@@ -44,7 +47,10 @@ def test_answers_from_states_are_those_from_prompts(tiny):
         for prompt, start in zip(PROMPTS, known, strict=True)
     ]
     asked = [[*prompt, *start][:-1] for prompt, start in zip(PROMPTS, known, strict=True)]
-    states = [states for _, states in scores_and_states(model, trees, 0, lambda place, scores: asked[place])]
+    states = [
+        states
+        for _, states in tree_likelihoods_and_states(model, trees, 0, lambda place, scores: asked[place])
+    ]
     widths = []
     handle = model.register_forward_pre_hook(
         lambda module, arguments, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
@@ -67,13 +73,13 @@ def test_an_evaluation_is_the_same_with_and_without(tiny, records, tmp_path, mon
 
     settings = {**SETTINGS, "max_tokens_per_batch": budget, "max_new_tokens": 10, "as_released": True}
     found = evaluate_model(*tiny, {"forget": records}, settings, tmp_path / "a", "w", progress=False)
-    score = split_run.score_and_keep
+    score = split_run.likelihoods_and_states
 
     def forgetful(*arguments, **options):
         scores, states = score(*arguments, **options)
         return scores, [None] * len(states)
 
-    monkeypatch.setattr(split_run, "score_and_keep", forgetful)
+    monkeypatch.setattr(split_run, "likelihoods_and_states", forgetful)
     expected = evaluate_model(*tiny, {"forget": records}, settings, tmp_path / "b", "w", progress=False)
     assert [row["generation"] for row in found] == [row["generation"] for row in expected]
     released = [[row["as_released"]["generation"] for row in rows] for rows in (found, expected)]

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 import pipeline_lib
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
 from pipeline_lib.engine.generation import generate
-from pipeline_lib.engine.scoring import score_groups
+from pipeline_lib.engine.likelihoods import group_likelihoods
 from pipeline_lib.models.adapters import attach, detach
 from pipeline_lib.models.forward import (
     answer_logits,
@@ -72,7 +72,7 @@ def test_likelihoods(family: tuple[str, Any]) -> None:
     groups = [
         [Example(tuple(own), 2, i) for own in pair] for i, pair in enumerate(zip(texts, forks, strict=True))
     ]
-    scores = score_groups(model, groups, max_tokens_per_batch=512, pad_id=PAD)
+    scores = group_likelihoods(model, groups, max_tokens_per_batch=512, pad_id=PAD)
     with torch.no_grad():
         batched = summed_nll(model, collate([group[0] for group in groups], PAD))
         for i, pair in enumerate(zip(texts, forks, strict=True)):

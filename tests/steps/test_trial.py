@@ -134,10 +134,10 @@ def test_a_trial_scores_as_the_run_and_its_evaluation_do(optimizer, original, da
 def test_without_a_reference_only_answers_are_scored(original, data, retrained, tmp_path, monkeypatch):
     with_options = run_trial(tmp_path, data, original, retrained)
     scored: list[int] = []
-    once = trial.score_records
+    once = trial.record_likelihoods
     monkeypatch.setattr(
         trial,
-        "score_records",
+        "record_likelihoods",
         lambda *a, **k: scored.extend(len(r.distractors) for r in a[3]) or once(*a, **k),
     )
     plain = run_trial(tmp_path, data, original)
@@ -173,7 +173,7 @@ def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, m
     def refuse(*arguments: Any, **settings: Any) -> None:
         raise UserError("no memory")
 
-    monkeypatch.setattr(trial, "score_records", refuse)
+    monkeypatch.setattr(trial, "record_likelihoods", refuse)
     with pytest.raises(UserError, match="no memory"):
         run_trial(tmp_path, data, original)
     assert not (tmp_path / "trial1.json").exists()

@@ -13,8 +13,8 @@ from pipeline_lib.operations.plan.shape import Shape
 from pipeline_lib.operations.plan.sizes import PADDING, Lengths
 from pipeline_lib.operations.plan.training_memory import Memory, largest
 
-CPU_SCORED_AT_ONCE = 1024.0  # tokens, after which a batch of engine/scoring.py ends
-LOGIT_ROWS = {"cpu": 128, "cuda": 512}  # positions whose logits are computed at once, engine/scoring.py
+CPU_SCORED_AT_ONCE = 1024.0  # tokens, after which a batch of engine/likelihoods.py ends
+LOGIT_ROWS = {"cpu": 128, "cuda": 512}  # positions whose logits are computed at once, engine/likelihoods.py
 PACKED_BYTES = 1 << 30  # of weights kept in another order, models/products.py
 SCORED_TOKENS = 1024  # of a batch: more are taken only where lengths are alike
 ANSWER_SLACK = 1.5  # a model's answer against the true one, in tokens

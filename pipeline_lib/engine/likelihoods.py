@@ -1,8 +1,8 @@
 """Log-likelihoods of the answer, paraphrase and wrong answers of every record.
 
-The texts that follow one prompt are scored in one pass, as a tree (see trees.py): for TOFU's seven answers a
+The texts that follow one prompt are read in one pass, as a tree (see trees.py): for TOFU's seven answers a
 question this is 2.4 times fewer tokens than one sequence an answer. Models for which a quick check shows a
-difference (attention that ignores a given mask) are scored the plain way, one sequence a text.
+difference (attention that ignores a given mask) are read the plain way, one sequence a text.
 
 Shapes: B trees or sequences, T tokens.
 """
@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example, token_budget_batches
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.forward_pass import TextScore, plain_scores, scores_and_states, tree_scores
+from pipeline_lib.engine.forward_pass import (
+    TextLikelihood,
+    plain_likelihoods,
+    tree_likelihoods,
+    tree_likelihoods_and_states,
+)
 from pipeline_lib.engine.trees import PrefixTree, build_tree
 from pipeline_lib.models.attention import attends_to_all, takes_positions
 from pipeline_lib.models.encoding import encode_records
@@ -36,11 +41,11 @@ ENOUGH_TOKENS = 256
 ENOUGH_TOKENS_GPU = 1024
 FULL = 4  # times that is the end of a CPU's batch
 
-Key = tuple[int, int]  # number of a group, and the place of a sequence in it that is scored alone, or
+Key = tuple[int, int]  # number of a group, and the place of a sequence in it that is read alone, or
 WHOLE = -1
 
 
-def score_records(
+def record_likelihoods(
     model,
     tokenizer,
     prompt_format: PromptFormat,
@@ -51,8 +56,8 @@ def score_records(
     max_tokens_per_batch: int,
     pad_id: int,
     on_progress: Callable[[int], object] = lambda records: None,
-) -> list[list[TextScore]]:
-    """Scores of each record's texts: answer, paraphrase (if it has one), then its distractors.
+) -> list[list[TextLikelihood]]:
+    """Likelihoods of each record's texts: answer, paraphrase (if it has one), then its distractors.
 
     `max_tokens_per_batch` limits B * T of a batch; results do not depend on it beyond rounding.
     """
@@ -60,12 +65,12 @@ def score_records(
         encode_texts(tokenizer, prompt_format, split, record, record_texts(record), max_length)
         for record in records
     ]
-    scores = score_groups(
+    likelihoods = group_likelihoods(
         model, sequences, max_tokens_per_batch=max_tokens_per_batch, pad_id=pad_id, on_progress=on_progress
     )
-    for record, texts_scores in zip(records, scores, strict=True):
-        check_finite(f"split {split!r}, record {record.id!r}", texts_scores)
-    return scores
+    for record, of_texts in zip(records, likelihoods, strict=True):
+        check_finite(f"split {split!r}, record {record.id!r}", of_texts)
+    return likelihoods
 
 
 def encode_texts(
@@ -84,7 +89,7 @@ def encode_texts(
         raise UserError(f"split {split!r}, {error}") from None
 
 
-def score_groups(
+def group_likelihoods(
     model,
     groups: Sequence[Sequence[Example]],
     *,
@@ -92,12 +97,12 @@ def score_groups(
     pad_id: int,
     distribution: bool = False,
     on_progress: Callable[[int], object] = lambda groups: None,
-) -> list[list[TextScore]]:
-    """Scores of the sequences of each group; the sequences of one group begin alike.
+) -> list[list[TextLikelihood]]:
+    """Likelihoods of the sequences of each group; the sequences of one group begin alike.
 
     With `distribution` the first sequence of each group gets `token_mean` and `token_std`.
     """
-    return score_and_keep(
+    return likelihoods_and_states(
         model,
         groups,
         None,
@@ -108,27 +113,27 @@ def score_groups(
     )[0]
 
 
-def score_and_keep(
+def likelihoods_and_states(
     model,
     groups: Sequence[Sequence[Example]],
-    wanted: Callable[[int, list[TextScore]], Sequence[int]] | None,
+    wanted: Callable[[int, list[TextLikelihood]], Sequence[int]] | None,
     *,
     max_tokens_per_batch: int,
     pad_id: int,
     distribution: bool,
     on_progress: Callable[[int], object],
-) -> tuple[list[list[TextScore]], list[States | None]]:
-    """`score_groups`, and of each group keys and values of the tokens that are `wanted`.
+) -> tuple[list[list[TextLikelihood]], list[States | None]]:
+    """`group_likelihoods`, and of each group keys and values of the tokens that are `wanted`.
 
-    `wanted` is given a group's number and scores and returns tokens with which one of its sequences begins.
-    None where a group was not scored as one tree, or the model's layers keep no plain keys and values.
+    `wanted` is given a group's number and likelihoods, and returns tokens with which a sequence of it begins.
+    None where a group was not read as one tree, or the model's layers keep no plain keys and values.
     """
     trees = [build_tree(group, distribution) for group in groups]
     exact = _trees_are_exact(
         model, [g for g, tree in zip(groups, trees, strict=True) if not tree.is_chain], pad_id
     )
     # Chains take the model's own attention, which is faster. A tree above the budget would need a large
-    # attention mask: its texts are scored apart.
+    # attention mask: its texts are read apart.
     parts: dict[bool, dict[Key, PrefixTree]] = {True: {}, False: {}}  # is it a chain?
     for number, (group, tree) in enumerate(zip(groups, trees, strict=True)):
         if tree.is_chain or (exact and len(tree.tokens) <= max_tokens_per_batch):
@@ -136,22 +141,22 @@ def score_and_keep(
         else:
             for place, sequence in enumerate(group):
                 parts[True][number, place] = build_tree([sequence], distribution and place == 0)
-    by_key: dict[Key, tuple[list[TextScore], States | None]] = {}
+    by_key: dict[Key, tuple[list[TextLikelihood], States | None]] = {}
     for part in (parts[False], parts[True]):
-        by_key |= _score_trees(model, part, wanted, max_tokens_per_batch, pad_id, on_progress)
-    results: list[list[TextScore]] = [[] for _ in groups]
+        by_key |= _of_trees(model, part, wanted, max_tokens_per_batch, pad_id, on_progress)
+    results: list[list[TextLikelihood]] = [[] for _ in groups]
     states: list[States | None] = [None] * len(groups)
     for number, place in sorted(by_key):
-        scores, kept = by_key[number, place]
-        results[number] += scores
+        likelihoods, kept = by_key[number, place]
+        results[number] += likelihoods
         if place == WHOLE:
             states[number] = kept
     return results, states
 
 
-def check_finite(where: str, scores: Sequence[TextScore]) -> None:
+def check_finite(where: str, likelihoods: Sequence[TextLikelihood]) -> None:
     """Raise a `UserError` that begins with `where` if a log-probability is not a finite number."""
-    if not all(math.isfinite(score.nll) for score in scores):
+    if not all(math.isfinite(likelihood.nll) for likelihood in likelihoods):
         raise UserError(
             f"{where}: the model gives a log-probability that is not a finite number. Its weights are broken "
             "(a diverged run, or an overflow in half precision): train it again with a lower learning rate "
@@ -160,13 +165,13 @@ def check_finite(where: str, scores: Sequence[TextScore]) -> None:
 
 
 def record_texts(record: Record) -> list[str]:
-    """The texts scored after the record's prompt, in the order of their scores."""
+    """The texts read after the record's prompt, in the order of their likelihoods."""
     paraphrase = [] if record.paraphrased_answer is None else [record.paraphrased_answer]
     return [record.answer, *paraphrase, *record.distractors]
 
 
 def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) -> bool:
-    """Does this model score sequences that begin alike the same as a tree and apart?
+    """Does this model read sequences that begin alike the same as a tree and apart?
 
     Tried on two sequences of the group with the shortest, cut a few tokens after they part, since all that
     can differ is seen there.
@@ -187,13 +192,13 @@ def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) ->
         replace(
             sequence,
             tokens=sequence.tokens[: common + 8],
-            prompt_length=max(1, min(sequence.prompt_length, common)),  # some is scored after they part
+            prompt_length=max(1, min(sequence.prompt_length, common)),  # some is read after they part
         )
         for sequence in pair
     ]
-    apart = plain_scores(model, short, pad_id)
+    apart = plain_likelihoods(model, short, pad_id)
     try:
-        as_tree = tree_scores(model, [build_tree(short)], pad_id)[0]
+        as_tree = tree_likelihoods(model, [build_tree(short)], pad_id)[0]
     except (IndexError, TypeError, ValueError):  # Falcon with ALiBi counts tokens in the mask it is given
         return False
     return all(
@@ -203,32 +208,32 @@ def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) ->
     )
 
 
-def _score_trees(
+def _of_trees(
     model,
     trees: dict[Key, PrefixTree],
-    wanted: Callable[[int, list[TextScore]], Sequence[int]] | None,
+    wanted: Callable[[int, list[TextLikelihood]], Sequence[int]] | None,
     max_tokens: int,
     pad_id: int,
     on_progress: Callable[[int], object],
-) -> dict[Key, tuple[list[TextScore], States | None]]:
-    """Scores and states of each tree; progress counts the trees that are first in their group."""
+) -> dict[Key, tuple[list[TextLikelihood], States | None]]:
+    """Likelihoods and states of each tree; progress counts the trees that are first in their group."""
     keys = list(trees)
     lengths = [Example(tuple(trees[key].tokens), 0, i) for i, key in enumerate(keys)]
-    results: dict[Key, tuple[list[TextScore], States | None]] = {}
+    results: dict[Key, tuple[list[TextLikelihood], States | None]] = {}
 
-    def scored(here: Sequence[Key]) -> list[tuple[list[TextScore], States | None]]:
-        def of_tree(place: int, scores: list[TextScore]) -> Sequence[int]:
+    def read(here: Sequence[Key]) -> list[tuple[list[TextLikelihood], States | None]]:
+        def of_tree(place: int, likelihoods: list[TextLikelihood]) -> Sequence[int]:
             number, part = here[place]
-            return wanted(number, scores) if wanted is not None and part == WHOLE else []
+            return wanted(number, likelihoods) if wanted is not None and part == WHOLE else []
 
         asked = None if wanted is None else of_tree
-        return scores_and_states(model, [trees[key] for key in here], pad_id, asked)
+        return tree_likelihoods_and_states(model, [trees[key] for key in here], pad_id, asked)
 
     on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
     enough, most = (ENOUGH_TOKENS, FULL * ENOUGH_TOKENS) if on_cpu else (ENOUGH_TOKENS_GPU, max_tokens)
     for batch in _little_padding(token_budget_batches(lengths, max_tokens), enough, most):
         here = [keys[example.index] for example in batch]
-        results.update(zip(here, halve_on_out_of_memory(here, scored), strict=True))
+        results.update(zip(here, halve_on_out_of_memory(here, read), strict=True))
         on_progress(sum(place in (WHOLE, 0) for _, place in here))
     return results
 

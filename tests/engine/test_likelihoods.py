@@ -11,20 +11,20 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine import forward_pass, scoring
-from pipeline_lib.engine.scoring import (
+from pipeline_lib.engine import forward_pass, likelihoods
+from pipeline_lib.engine.likelihoods import (
     encode_texts,
+    group_likelihoods,
+    record_likelihoods,
     record_texts,
-    score_groups,
-    score_records,
 )
-from tests.engine.continuations import score_continuations
+from tests.engine.continuations import continuation_likelihoods
 from tests.questions import encode
 
 
 def score(setup, records, budget=4096, max_length=256):
     model, tokenizer, prompt_format = setup
-    return score_records(
+    return record_likelihoods(
         model,
         tokenizer,
         prompt_format,
@@ -68,7 +68,7 @@ def test_scores_equal_the_models_own_logits(tiny, records):
 
 def test_tree_equals_separate_sequences(tiny, records, monkeypatch):
     in_trees = score(tiny, records)
-    monkeypatch.setattr(scoring, "_trees_are_exact", lambda *arguments: False)
+    monkeypatch.setattr(likelihoods, "_trees_are_exact", lambda *arguments: False)
     assert_same(in_trees, score(tiny, records), 1e-5)
 
 
@@ -88,15 +88,15 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
         pad_token_id=tokenizer.pad_token_id,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
-    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
+    monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 10_000)
     used = []
-    original = scoring.scores_and_states
+    original = likelihoods.tree_likelihoods_and_states
 
     def counted(*arguments):
         used.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(scoring, "scores_and_states", counted)
+    monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", counted)
     for record, scores in zip(records, score((model, tokenizer, prompt_format), records), strict=True):
         for found, (nll, _) in zip(scores, alone((model, tokenizer, prompt_format), record), strict=True):
             assert found.token_nll == pytest.approx(nll, abs=1e-5)
@@ -182,9 +182,9 @@ def test_broken_weights_are_an_error_that_names_the_record(tiny, records):
 
 
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
-    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
+    monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 10_000)
     expected = score(tiny, records)
-    original = scoring.scores_and_states
+    original = likelihoods.tree_likelihoods_and_states
     sizes = []
 
     def at_most_two(model, trees, pad_id, wanted):
@@ -193,7 +193,7 @@ def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(model, trees, pad_id, wanted)
 
-    monkeypatch.setattr(scoring, "scores_and_states", at_most_two)
+    monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", at_most_two)
     assert_same(score(tiny, records), expected, 1e-4)
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
 
@@ -211,7 +211,7 @@ def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch
     ]
     in_trees = score(smollm2, records)
     assert_same(score(smollm2, records, budget=1), in_trees, 1e-4)
-    monkeypatch.setattr(scoring, "_trees_are_exact", lambda *arguments: False)
+    monkeypatch.setattr(likelihoods, "_trees_are_exact", lambda *arguments: False)
     assert_same(score(smollm2, records), in_trees, 1e-4)
 
 
@@ -225,7 +225,7 @@ REQUESTS = [
 def test_continuations_equal_the_models_own_logits(tiny):
     model = tiny[0]
     for (context, texts), scores in zip(
-        REQUESTS, score_continuations(model, REQUESTS, max_tokens_per_batch=30, pad_id=0), strict=True
+        REQUESTS, continuation_likelihoods(model, REQUESTS, max_tokens_per_batch=30, pad_id=0), strict=True
     ):
         for text, found in zip(texts, scores, strict=True):
             with torch.no_grad():
@@ -244,7 +244,7 @@ def test_mean_and_spread_of_the_next_token_distribution(tiny, records, monkeypat
         encode_texts(tokenizer, prompt_format, "forget", record, record_texts(record), 256)
         for record in records
     ]
-    found = score_groups(model, groups, max_tokens_per_batch=300, pad_id=0, distribution=True)
+    found = group_likelihoods(model, groups, max_tokens_per_batch=300, pad_id=0, distribution=True)
     for group, scores in zip(groups, found, strict=True):
         tokens = torch.tensor([group[0].tokens])
         with torch.no_grad():
@@ -264,7 +264,7 @@ def test_a_forbidden_token_does_not_spoil_the_spread():
             return hidden
 
     logits = torch.tensor([[0.25, 0.75, 0.0]]).log()
-    nll, argmax, mean, std = forward_pass._score_labels(Head(), logits, [0], [1], [True])
+    nll, argmax, mean, std = forward_pass._of_labels(Head(), logits, [0], [1], [True])
     assert (nll, argmax) == (pytest.approx([math.log(4 / 3)]), [1])
     assert mean == pytest.approx([0.25 * math.log(0.25) + 0.75 * math.log(0.75)])
     assert std == pytest.approx([math.sqrt(3) / 4 * math.log(3)])
@@ -288,26 +288,26 @@ def test_no_logits_beyond_the_limit_are_ever_held(tiny, records, monkeypatch):
 
 
 def test_no_request_at_all(tiny):
-    assert score_continuations(tiny[0], [], max_tokens_per_batch=30, pad_id=0) == []
+    assert continuation_likelihoods(tiny[0], [], max_tokens_per_batch=30, pad_id=0) == []
 
 
 def test_large_batches_hold_little_padding(tiny, monkeypatch):
-    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 100)
+    monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 100)
     lengths = [60, 59, 58, 50, 49, 20, 19, 18, 17, 16, 15, 3]
     requests = [([4] * (n - 1), [[5, 6]]) for n in lengths]
     widths = []
-    original = scoring.scores_and_states
+    original = likelihoods.tree_likelihoods_and_states
 
     def noting(model, trees, pad_id, wanted):
         widths.append([len(tree.tokens) for tree in trees])
         return original(model, trees, pad_id, wanted)
 
-    monkeypatch.setattr(scoring, "scores_and_states", noting)
-    found = score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0)
+    monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", noting)
+    found = continuation_likelihoods(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0)
     # 3 x 60 and 2 x 50 are enough; 5 x 20 are, and 15 is less than nine tenths of 20
     assert widths == [[60, 59, 58], [50, 49], [20, 19, 18, 17, 16], [15, 3]]
     widths.clear()
-    score_continuations(tiny[0], [([4] * 49, [[5, 6]])] * 12, max_tokens_per_batch=1000, pad_id=0)
+    continuation_likelihoods(tiny[0], [([4] * 49, [[5, 6]])] * 12, max_tokens_per_batch=1000, pad_id=0)
     assert [len(batch) for batch in widths] == [8, 4], "on a CPU four times what is enough, and no more"
-    monkeypatch.setattr(scoring, "ENOUGH_TOKENS", 10_000)
-    assert_same(score_continuations(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0), found, 1e-4)
+    monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 10_000)
+    assert_same(continuation_likelihoods(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0), found, 1e-4)
