@@ -1,157 +1,208 @@
-"""lm-evaluation-harness on our engine: its own task definitions, our data and our scoring.
+"""Benchmarks: tasks of lm-evaluation-harness, asked with our engine on our data; one row a question.
 
-The package is optional (`pip install "unlearning-pipeline[lm-eval]"`) and imported only here and in
-harness_model.py. `run_harness` gives the same rows as the built-in evaluation, `harness_model` an `LM` of
-lm-eval for any other of its tasks:
-
-    lm_eval.simple_evaluate(model=harness_model(model, tokenizer, ...), tasks=["lambada_openai"])
+Every finished task is kept in a work folder: a killed job continues after it and returns the same rows.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
+import lm_eval
 import numpy as np
 
-from pipeline_lib.benchmarks.documents import Document
-from pipeline_lib.benchmarks.encoding import fit, longest_input, text_tokens
-from pipeline_lib.benchmarks.evaluate import Row, part_name, question_pairs
-from pipeline_lib.benchmarks.prompts import Choices, Passage
-from pipeline_lib.benchmarks.readers import load_benchmark, load_documents
-from pipeline_lib.benchmarks.tasks import benchmark
+from pipeline_lib.benchmarks.data import Asked, examples, local_splits, questions, spread
+from pipeline_lib.benchmarks.definitions import check_source, definition, manager
+from pipeline_lib.benchmarks.harness_model import EngineLM
+from pipeline_lib.benchmarks.tasks import CLOSED_BOOK, TASKS, Row
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, write_jsonl
+from pipeline_lib.data.table_files import read_table
 
-INSTALL = 'pip install "lm-eval>=0.4.13"'
-
-
-def require_lm_eval():
-    """The package `lm_eval`, or an error with the command that installs it."""
-    try:
-        import lm_eval
-    except ImportError as error:
-        raise UserError(
-            f"lm-evaluation-harness is not installed ({error}); install it with: {INSTALL}. "
-            "The built-in evaluation (engine: builtin) does not need it."
-        ) from None
-    return lm_eval
+PART_FORMAT = 2  # raise it when rows change their meaning, so that old parts are not reused
 
 
-def harness_model(
-    model, tokenizer, *, max_tokens_per_batch: int, pad_id: int, max_length: int | None = None, progress=True
-) -> Any:
-    """Our engine as a model of lm-eval. `max_length`: tokens read at once; None: what the model can."""
-    require_lm_eval()
-    from pipeline_lib.benchmarks.harness_model import EngineLM
+@dataclass(frozen=True)
+class Member:
+    """One task of lm-eval with its questions. MMLU has one for each subject.
 
-    return EngineLM(
-        model,
-        tokenizer,
-        max_tokens_per_batch=max_tokens_per_batch,
-        pad_id=pad_id,
-        max_length=longest_input(model, tokenizer) if max_length is None else max_length,
-        progress=progress,
-    )
-
-
-def run_harness(
-    model,
-    tokenizer,
-    tasks: Sequence[str],
-    *,
-    limit: int | None,
-    mmlu_shots: int,
-    folder: str | None,
-    max_tokens_per_batch: int,
-    pad_id: int,
-    work_dir: Path,
-    fingerprint: str,
-    progress: bool = True,
-) -> list[Row]:
-    """The rows of `evaluate_benchmarks`, with questions asked and judged by lm-eval's task definitions.
-
-    The data come through our readers, so lm-eval downloads nothing.
+    `numbers[i]` is the number of document i in the benchmark's file; `chosen`: the documents that are asked.
     """
-    require_lm_eval()
-    lm = harness_model(
-        model.eval(), tokenizer, max_tokens_per_batch=max_tokens_per_batch, pad_id=pad_id, progress=progress
-    )
+
+    task: Any
+    numbers: Sequence[int]
+    chosen: Sequence[int]
+
+
+def evaluate_benchmarks(lm: EngineLM, asked: Asked, work_dir: Path, fingerprint: str) -> list[Row]:
+    """Rows of all tasks, in their order and that of their questions.
+
+    Raises `UserError` where one cannot be asked, before the first is. `fingerprint` names the model (the hash
+    of its weights); `work_dir` receives a file for each finished task, which the caller may delete once the
+    rows are stored.
+
+    Rows of multiple choice: `correct` and `correct_norm` (null where the task does not report it) and
+    `choice_nll`, the NLL in nats of each choice. `truthfulqa_mc2`: `score`, the share of probability on the
+    right choices, and `choice_nll`. Written answers: `correct` and `answer`. Perplexity: `nll` in nats,
+    `tokens`, `words`, `bytes`. Flags, only where true: `truncated`, the context was cut from the left;
+    `duplicate_choice`, a choice that counts as wrong has the words of a right one.
+    """
+    found = {name: members(name, asked) for name in (*asked.tasks, *asked.lm_eval)}
     rows: list[Row] = []
-    for name in tasks:
-        shots = 0 if benchmark(name).shots is None else mmlu_shots
-        asked = load_benchmark(name, folder=folder, limit=limit, shots=shots)
-        part = Path(work_dir) / part_name("lm_eval", name, asked, lm.max_length, fingerprint)
+    for name, own in found.items():
+        part = Path(work_dir) / _part_name(name, own, lm.max_length, fingerprint)
         if not part.is_file():
-            documents, examples = load_documents(name, folder=folder, limit=limit, shots=shots)
-            judged = harness_results(lm, name, documents, examples, shots)
-            write_jsonl(
-                part,
-                [
-                    harness_row(name, question, judged[question.id], tokenizer, lm.max_length)
-                    for question in asked
-                ],
-            )
+            write_jsonl(part, ask(lm, name, own))
         rows += read_jsonl(part)
     return rows
 
 
-def harness_results(
-    lm,
-    name: str,
-    documents: Sequence[Document],
-    examples: dict[str, list[Document]],
-    shots: int,
-) -> dict[str, Row]:
-    """lm-eval's log of each document of a task, by the document's id. `lm`: any of lm-eval's models."""
-    lm_eval = require_lm_eval()
-    from pipeline_lib.benchmarks.harness_tasks import task_specs
+def members(name: str, asked: Asked) -> list[Member]:
+    """The lm-eval tasks of a benchmark, those without a chosen question left out."""
+    given = _own(name, asked) if name in TASKS else _further(name, asked)
+    # As the only member of a group: lm-eval merges it with the definition of that name, and takes what stands
+    # alone as a new task.
+    try:
+        loaded = [
+            (*manager(one["task"]).load([{"group": "asked", "task": [one]}])["tasks"].values(), numbers)
+            for one, numbers in given
+        ]
+        tasks = [(task, range(len(task.eval_docs)) if of is None else of) for task, of in loaded]
+    except UserError:
+        raise
+    except Exception as error:  # of the hub, of the data, of a task's own functions
+        raise UserError(f"benchmark {name}: lm-evaluation-harness cannot load it: {error}") from error
+    places = [(number, i) for number, (_, numbers) in enumerate(tasks) for i in range(len(numbers))]
+    chosen: dict[int, list[int]] = {}
+    for place in spread(len(places), asked.limit):
+        chosen.setdefault(places[place][0], []).append(places[place][1])
+    return [Member(*tasks[number], own) for number, own in chosen.items()]
 
-    results: dict[str, Row] = {}
-    specs = task_specs(name, documents, examples, shots)
+
+def _own(name: str, asked: Asked) -> list[tuple[Row, Sequence[int]]]:
+    """What changes in lm-eval's definitions of a task of `TASKS`, and the numbers of its rows."""
+    rows = questions(name, asked.folder)
+    if name != "mmlu":
+        changes: Row = {"task": name, "num_fewshot": 0}
+        if name == CLOSED_BOOK:  # lm-eval has no such task: its boolq, asked without the passage
+            changes |= {"task": "boolq", "doc_to_text": "Question: {{question}}?\nAnswer:"}
+        return [(changes | {"custom_dataset": _data(rows)}, range(len(rows)))]
+    subjects: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        subjects.setdefault(row["subject"], []).append(number)
+    shots = examples(name, asked.folder, asked.mmlu_shots, set(subjects))
+    return [
+        (
+            {
+                "task": f"mmlu_{subject}",
+                "num_fewshot": asked.mmlu_shots,
+                "custom_dataset": _data([rows[number] for number in numbers], shots.get(subject)),
+            },
+            numbers,
+        )
+        for subject, numbers in subjects.items()
+    ]
+
+
+def _data(rows: list[Row], shown: list[Row] | None = None) -> Any:
+    """Whatever split the definition judges; a training split holds nothing of it but examples."""
+    judged = datasets.Dataset.from_list(rows)
+    of_examples = datasets.Dataset.from_list(shown or rows[:1])
+    splits = {"train": of_examples, "dev": of_examples, "validation": judged, "test": judged}
+    return lambda **_: datasets.DatasetDict(splits)
+
+
+def _further(name: str, asked: Asked) -> list[tuple[Row, None]]:
+    """What changes in the definition of any other task: where its data come from."""
+    judged, *others = check_source(name, asked.lm_eval[name], asked.folder)
+    files = local_splits(name, asked.folder)
+    if not files:
+        options = definition(name).get("dataset_kwargs") or {}
+        return [({"task": name, "dataset_kwargs": options | {"revision": asked.lm_eval[name]}}, None)]
+    splits = {
+        split: datasets.Dataset.from_list([row.fields for row in read_table(path)])
+        for split, path in files.items()
+    }
+    for split in others:  # lm-eval opens it, and takes nothing of it
+        splits.setdefault(split, splits[judged].select(range(1)))
+    return [({"task": name, "custom_dataset": lambda **_: datasets.DatasetDict(splits)}, None)]
+
+
+def _part_name(name: str, own: Sequence[Member], max_length: int, fingerprint: str) -> str:
+    """A task's file name: equal only if the model and all that it is asked are equal."""
+    depends_on: list[Any] = [PART_FORMAT, lm_eval.__version__, fingerprint, max_length]
+    for member in own:
+        shots = member.task.config.num_fewshot
+        depends_on += [shots, [dict(document) for document in member.task.fewshot_docs()] if shots else []]
+        documents = member.task.eval_docs  # a definition may make them anew at each look
+        depends_on.append([dict(documents[i]) for i in member.chosen])
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{name}-{digest[:16]}.jsonl"
+
+
+def ask(lm: EngineLM, name: str, own: Sequence[Member]) -> list[Row]:
+    """Rows of one benchmark."""
     logged = lm_eval.simple_evaluate(
         model=lm,
-        tasks=[spec for spec, _ in specs],
-        task_manager=_task_manager(),
+        tasks=[member.task for member in own],
+        task_manager=manager(own[0].task.task_name),
+        samples={
+            member.task.task_name: list(member.chosen)
+            for member in own
+            if len(member.chosen) < len(member.numbers)
+        },
         log_samples=True,
         bootstrap_iters=0,
         random_seed=None,  # the caller's random state is not lm-eval's to set
         numpy_random_seed=None,
         torch_random_seed=None,
     )["samples"]
-    for (_, own), samples in zip(specs, logged.values(), strict=True):
+    rows = []
+    for member in own:
+        samples = logged[member.task.task_name]
         for sample in samples:
-            results[own[sample["doc_id"]].id] = sample
-    return results
+            if sample["filter"] == samples[0]["filter"]:  # a task may read its answers in several ways
+                rows.append(_row(lm, name, member.numbers[sample["doc_id"]], sample))
+    return rows
 
 
-@cache
-def _task_manager():
-    """lm-eval's index of its thousands of task files; it takes seconds to build."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager()
-
-
-def harness_row(name: str, question: Choices | Passage, sample: Row, tokenizer, max_length: int) -> Row:
-    """A row as the built-in evaluation writes it, from one entry of lm-eval's log."""
-    row: Row = {"task": name, "group": question.group, "id": question.id}
-    # a response is (log-likelihood, greedy) or, of running text, the log-likelihood alone
-    nll = [-float(np.ravel(response[0])[0]) for response in sample["resps"]]
-    cut = False
-    if isinstance(question, Passage):
-        tokens = len(text_tokens(tokenizer, question.text))
+def _row(lm: EngineLM, name: str, number: int, sample: Row) -> Row:
+    """The row of one question, from lm-eval's log of it."""
+    id = f"{name}-{number:05d}"
+    row: Row = {"task": name, "group": sample["doc"]["subject"] if name == "mmlu" else id, "id": id}
+    question = TASKS[name].question(sample["doc"]) if name in TASKS else None
+    answers = [response[0] for response in sample["resps"]]
+    texts = [tuple(text for text in arguments if isinstance(text, str)) for arguments in sample["arguments"]]
+    if "word_perplexity" in sample["metrics"]:
         words, size = sample["word_perplexity"][1], sample["byte_perplexity"][1]
-        row |= {"nll": nll[0], "tokens": tokens, "words": words, "bytes": size}
-    elif benchmark(name).metric == "mass":
-        row |= {"score": float(sample["acc"]), "choice_nll": nll}
+        tokens = len(lm.tokens(texts[0][0]))
+        row |= {"nll": -float(np.ravel(answers[0])[0]), "tokens": tokens, "words": words, "bytes": size}
+    elif isinstance(answers[0], str):
+        row |= {"correct": _number(sample["exact_match"]), "correct_norm": None, "answer": answers[0]}
     else:
-        normalised = None if question.lengths is None else int(sample["acc_norm"])
-        row |= {"correct": int(sample["acc"]), "correct_norm": normalised, "choice_nll": nll}
-    if isinstance(question, Choices):
-        pairs = question_pairs(tokenizer, question, max_length)
-        cut = any(fit(pair, max_length, question.id)[1] for pair in pairs)
-        row |= {"duplicate_choice": True} if question.duplicate else {}
-    return row | ({"truncated": True} if cut else {})
+        nll = [-float(loglikelihood) for loglikelihood, _ in answers]
+        if name == "truthfulqa_mc2" and question is not None:
+            row |= {"score": mass(nll, question.labels), "choice_nll": nll}
+        else:
+            norm = _number(sample["acc_norm"]) if "acc_norm" in sample else None
+            row |= {"correct": _number(sample["acc"]), "correct_norm": norm, "choice_nll": nll}
+    row |= {"duplicate_choice": True} if question is not None and question.has_duplicate else {}
+    return row | ({"truncated": True} if any(text in lm.cut for text in texts) else {})
+
+
+def _number(value: Any) -> int | float:
+    return int(value) if int(value) == value else float(value)
+
+
+def mass(nll: Sequence[float], labels: Sequence[int]) -> float:
+    """Share of probability on the right choices (TruthfulQA's MC2): sum of exp(-nll) over them / over all.
+
+    lm-eval's own has no number where all choices together have a probability that underflows.
+    """
+    p = np.exp(min(nll) - np.asarray(nll))
+    return float(p[np.asarray(labels) == 1].sum() / p.sum())

@@ -1,116 +1,108 @@
-"""Our engine as a model of lm-evaluation-harness. Import it through harness.py, which checks the package."""
+"""Our engine as a model of lm-evaluation-harness: what its `simple_evaluate` takes as `model`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Any
 
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM
+from tqdm import tqdm
 
 from pipeline_lib.benchmarks.encoding import (
+    Pair,
     encode_pair,
     first_token,
     fit,
+    longest_input,
     rolling_pairs,
     text_tokens,
 )
-from pipeline_lib.benchmarks.evaluate import progress_bar
-from pipeline_lib.benchmarks.generation_settings import GENERATED, Wanted, cut, wanted
+from pipeline_lib.benchmarks.generation_settings import Wanted, cut, wanted
 from pipeline_lib.benchmarks.likelihoods import score_pairs
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.engine.forward_pass import TextLikelihood
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.models.ends import answer_ends
+from pipeline_lib.models.forward import pad_token
 
 FIRST_TRY = 32  # new tokens before stop strings are looked for; doubled for answers that go on
 
 
-class EngineLM(TemplateLM):
+class EngineLM(LM):
     """loglikelihood, loglikelihood_rolling and greedy generate_until for one causal language model.
 
-    `truncated` counts the requests whose context was cut from the left since the model was made.
+    `max_length`: tokens read at once; None: what the model can. `cut`: the texts of requests whose context
+    was cut from the left since this was made.
     """
 
     def __init__(
-        self, model, tokenizer, *, max_tokens_per_batch: int, pad_id: int, max_length: int, progress: bool
+        self,
+        model,
+        tokenizer,
+        *,
+        max_tokens_per_batch: int,
+        max_length: int | None = None,
+        progress: bool = True,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model = model.eval()
         self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.truncated = 0
+        self.max_length = longest_input(model, tokenizer) if max_length is None else max_length
+        self.cut: set[tuple[str, ...]] = set()
         self._max_tokens_per_batch = max_tokens_per_batch
-        self._pad_id = pad_id
+        self._pad_id = pad_token(tokenizer)
         self._ends = answer_ends(tokenizer)
         self._progress = progress
-        self._device = model.get_input_embeddings().weight.device
-
-    @property
-    def eot_token_id(self) -> int:
-        return self.tokenizer.eos_token_id
-
-    @property
-    def prefix_token_id(self) -> int:
-        return first_token(self.tokenizer)
-
-    @property
-    def max_gen_toks(self) -> int:
-        return GENERATED
-
-    @property
-    def tokenizer_name(self) -> str:
-        return self.tokenizer.name_or_path.replace("/", "__")
-
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        return text_tokens(self.tokenizer, string, add_special_tokens)
 
     def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        texts = [request.args for request in requests]
-        coded = [(pair, *encode_pair(self.tokenizer, *pair)) for pair in texts]
-        return self._loglikelihood_tokens(coded, disable_tqdm=disable_tqdm)
-
-    def _loglikelihood_tokens(
-        self, requests, disable_tqdm: bool = False, **_: Any
-    ) -> list[tuple[float, bool]]:
         pairs = []
-        names = []
-        for texts, context, continuation in requests:
-            names.append(f"lm-eval request {str(texts)[:100]!r}")
-            pair, cut = fit((context, continuation), self.max_length, names[-1])
-            self.truncated += cut
-            pairs.append(pair)
-        answers = []
-        for (texts, _, _), score in zip(requests, self._scores(pairs, names, disable_tqdm), strict=True):
-            answers.append((-score.nll, all(score.argmax_correct)))
-            if texts is not None:
-                self.cache_hook.add_partial("loglikelihood", texts, answers[-1])
-        return answers
+        for request in requests:
+            pair = encode_pair(self.tokenizer, *request.args)
+            fitting, shortened = fit(pair, self.max_length, _named(request))
+            self.cut |= {request.args} if shortened else set()
+            pairs.append(fitting)
+        scores = self._scores(pairs, requests, disable_tqdm)
+        return [(-score.nll, all(score.argmax_correct)) for score in scores]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
         pairs = []
         owners = []
         for number, request in enumerate(requests):
             tokens = text_tokens(self.tokenizer, request.args[0])
-            own = rolling_pairs(tokens, self.prefix_token_id, self.max_length)
+            own = rolling_pairs(tokens, first_token(self.tokenizer), self.max_length)
             pairs += own
             owners += [number] * len(own)
-        names = [f"lm-eval request {requests[owner].args[0][:100]!r}" for owner in owners]
         totals = [0.0] * len(requests)
-        for owner, score in zip(owners, self._scores(pairs, names, disable_tqdm), strict=True):
+        scores = self._scores(pairs, [requests[owner] for owner in owners], disable_tqdm)
+        for owner, score in zip(owners, scores, strict=True):
             totals[owner] -= score.nll
-        for request, total in zip(requests, totals, strict=True):
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
 
-    def _scores(self, pairs, names, disable_tqdm):
-        with progress_bar("lm-eval", len(pairs), self._progress and not disable_tqdm) as bar:
+    def _scores(self, pairs: Sequence[Pair], requests, disable_tqdm: bool) -> list[TextLikelihood]:
+        """The score of each pair; `requests` say in errors which it is."""
+        with self._bar(requests, disable_tqdm) as bar:
             return score_pairs(
                 self.model,
                 pairs,
-                names,
+                [_named(request) for request in requests],
                 max_tokens_per_batch=self._max_tokens_per_batch,
                 pad_id=self._pad_id,
                 on_progress=bar.update,
             )
+
+    def _bar(self, requests, disable_tqdm: bool) -> tqdm:
+        """A bar on a terminal; in a log file a line now and then."""
+        return tqdm(
+            total=len(requests),
+            desc=requests[0].task_name if requests else None,
+            unit="text",
+            disable=disable_tqdm or not self._progress,
+            mininterval=0.5 if sys.stderr.isatty() else 15,
+        )
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of running text, as they are counted."""
+        return text_tokens(self.tokenizer, text)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -120,9 +112,8 @@ class EngineLM(TemplateLM):
 
         `UserError`, before anything is computed, where a request asks for what is not greedy decoding.
         """
-        answers: list[str] = []
         asked = [wanted(request.args[1]) for request in requests]
-        with progress_bar("lm-eval", len(requests), self._progress and not disable_tqdm) as bar:
+        with self._bar(requests, disable_tqdm) as bar:
             by_limit: dict[int, list[int]] = {}
             for number, settings in enumerate(asked):
                 by_limit.setdefault(settings.limit, []).append(number)
@@ -132,10 +123,7 @@ class EngineLM(TemplateLM):
                     {number: requests[number].args[0] for number in numbers}, asked, limit
                 )
                 bar.update(len(numbers))
-        for number, request in enumerate(requests):
-            answers.append(found[number])
-            self.cache_hook.add_partial("generate_until", request.args, found[number])
-        return answers
+        return [found[number] for number in range(len(requests))]
 
     def _generate(self, contexts: dict[int, str], asked: Sequence[Wanted], limit: int) -> dict[int, str]:
         """Answers by number. Stop strings are looked for after 32, 64, ... new tokens."""
@@ -146,11 +134,11 @@ class EngineLM(TemplateLM):
                 "Lower max_gen_toks of the task."
             )
         prompts = {}
-        end = self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)
+        end = self.tokenizer.decode([self.tokenizer.eos_token_id], skip_special_tokens=False)
         for number, context in contexts.items():
             tokens = text_tokens(self.tokenizer, context)
-            self.truncated += len(tokens) > room
-            prompts[number] = tokens[-room:] or [self.prefix_token_id]
+            self.cut |= {(context,)} if len(tokens) > room else set()
+            prompts[number] = tokens[-room:] or [first_token(self.tokenizer)]
         tokens_of: dict[int, list[int]] = {number: [] for number in prompts}
         answers: dict[int, str] = {}
         made_so_far, step = 0, min(FIRST_TRY, limit)
@@ -172,3 +160,7 @@ class EngineLM(TemplateLM):
             made_so_far += step
             step = min(made_so_far, limit - made_so_far)
         return answers
+
+
+def _named(request) -> str:
+    return f"benchmark {request.task_name}, the text that ends in {request.args[0][-100:]!r}"

@@ -148,14 +148,8 @@ def _name(separator: str) -> str:
 
 
 def _parquet(path: Path, content: bytes) -> Iterator[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            f"{path}: is Parquet, which needs the package pyarrow: pip install pyarrow. Or save the table as "
-            "JSON lines."
-        ) from None
+    import pyarrow.parquet  # takes long to import
+
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
         rows = table.to_pylist()

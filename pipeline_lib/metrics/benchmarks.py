@@ -21,8 +21,9 @@ _ACCURACY = Metric(
     higher_is_better=True,
     higher_is_better_on_forget=None,
     range=(0, 1),
-    source="lm-evaluation-harness, acc",
-    formula="share of questions whose right option has the highest summed log-probability",
+    source="lm-evaluation-harness, acc (of written answers exact_match)",
+    formula="share of questions whose right option has the highest summed log-probability, or whose written "
+    "answer is right",
     trap="prefers short options; MMLU over all is the mean over questions, so large subjects weigh more",
     family="Benchmarks",
     tables={"benchmarks": 10},

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 
-from pipeline_lib.benchmarks.evaluate import evaluate_benchmarks
-from pipeline_lib.benchmarks.harness import run_harness
+from pipeline_lib.benchmarks.data import Asked
+from pipeline_lib.benchmarks.harness import evaluate_benchmarks
+from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.core.files import read_object
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.models.forward import pad_token
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
 from pipeline_lib.steps.job import Job
-
-ENGINES = {"builtin": evaluate_benchmarks, "lm_eval": run_harness}
 
 
 def run(job: Job) -> None:
@@ -31,17 +29,8 @@ def run(job: Job) -> None:
     place = start(job.device, job.threads)
     model, tokenizer, _, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
-    rows = ENGINES[benchmarks["engine"]](
-        model,
-        tokenizer,
-        benchmarks["tasks"],
-        limit=benchmarks["limit"],
-        mmlu_shots=benchmarks["mmlu_shots"],
-        folder=benchmarks["folder"],
-        max_tokens_per_batch=job.settings["batch"],
-        pad_id=pad_token(tokenizer),
-        work_dir=job.workplace,
-        fingerprint=fingerprint(info["weights_sha256"], source_hash(__name__)),
-    )
+    lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
+    weights = fingerprint(info["weights_sha256"], source_hash(__name__))
+    rows = evaluate_benchmarks(lm, Asked(**benchmarks), job.workplace, weights)
     write_sealed_jsonl(job.outputs["rows"], rows)
     shutil.rmtree(job.workplace, ignore_errors=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.benchmarks.readers import files_at_hand
+from pipeline_lib.benchmarks.data import Asked, files_at_hand
 from pipeline_lib.core.blocks import Block, InsideFolder, OnThisMachine, marks_of
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
@@ -95,7 +95,7 @@ def _told_by(block: Block) -> Files | None:
     """The files of a block whose fields alone do not name them; None of any other."""
     fields = dict(block)
     if isinstance(block, Benchmarks):
-        return files_at_hand(block.tasks, block.folder, block.mmlu_shots)
+        return files_at_hand(Asked(**fields))
     if isinstance(block, HubPrompts):
         return _present(stand_in(block.id))
     if fields.get("id") is not None and fields.get("revision") is not None:

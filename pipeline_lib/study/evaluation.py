@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -172,15 +172,26 @@ class Toxicity(Block):
 class Benchmarks(Block):
     """Standard benchmarks of general ability."""
 
-    tasks: Annotated[list[BenchmarkName], Field(min_length=1)]
-    engine: Literal["builtin", "lm_eval"] = Field(
-        "builtin", description="lm_eval runs lm-evaluation-harness's own task definitions on our engine"
+    tasks: list[BenchmarkName] = Field([], description="Benchmarks of docs/benchmarks.md")
+    lm_eval: dict[Name, Revision | None] = Field(
+        {},
+        description="Further tasks of lm-evaluation-harness -> commit of the task's data set on the hub; "
+        "null: local files in the folder lm_eval/TASK (docs/benchmarks.md)",
     )
     limit: Count | None = Field(None, description="At most this many questions a task, spread evenly")
     mmlu_shots: Annotated[CountOrZero, Field(le=5)] = 5
     folder: PathText | None = Field(
         None, description="Local files instead of the hub; `$VARIABLES` are expanded"
     )
+
+    @model_validator(mode="after")
+    def _asks_something_once(self) -> Benchmarks:
+        if not self.tasks and not self.lm_eval:
+            raise Faults([("tasks", "found an empty list; name a benchmark")])
+        twice = [name for name in self.lm_eval if name in get_args(BenchmarkName)]
+        if twice:
+            raise Faults([("lm_eval", f"found {twice[0]!r}, which has its place in `tasks`")])
+        return self
 
 
 class Evaluation(Block):

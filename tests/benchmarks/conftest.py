@@ -7,10 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.tasks import TASKS
 from tests.engine.conftest import records, tiny
 
 __all__ = ["data_folder", "records", "tiny"]
+
+
+def asking(folder, *tasks: str, **changes) -> Asked:
+    """These tasks from a local folder, every question of them."""
+    settings = {
+        "tasks": tasks,
+        "lm_eval": {},
+        "limit": None,
+        "mmlu_shots": 0,
+        "folder": folder and str(folder),
+    }
+    return Asked(**settings | changes)
+
 
 SUBJECTS = ("anatomy", "high_school_physics")
 PAGE = (

@@ -1,16 +1,33 @@
-"""The very words of each prompt, written out."""
+"""The very words of each prompt, written out: those of published numbers of lm-evaluation-harness.
+
+A new version of lm-evaluation-harness that asks otherwise fails here.
+"""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from pipeline_lib.benchmarks.prompts import detokenised
-from pipeline_lib.benchmarks.readers import load_benchmark
-from tests.benchmarks.conftest import PAGE
+from pipeline_lib.benchmarks.harness import members
+from tests.benchmarks.conftest import PAGE, asking
 
 
 def asked(data_folder, name, number=0, shots=0):
-    return load_benchmark(name, folder=str(data_folder), shots=shots)[number]
+    """What lm-eval asks a model in question `number`."""
+    documents = []
+    for member in members(name, asking(data_folder, mmlu_shots=shots)):
+        member.task.build_all_requests()
+        for i, document in enumerate(member.task.eval_docs):
+            own = sorted((one for one in member.task.instances if one.doc_id == i), key=lambda one: one.idx)
+            documents.append((document, own))
+    document, requests = documents[number]
+    arguments = [one.args for one in requests]
+    return SimpleNamespace(
+        doc=document,
+        contexts=tuple(given[0] for given in arguments),
+        continuations=tuple(given[1] for given in arguments if len(given) > 1),
+    )
 
 
 @pytest.mark.parametrize("name", ["arc_easy", "piqa"])
@@ -20,7 +37,6 @@ def test_question_and_answer(data_folder, name):
     assert set(question.contexts) == {f"Question: What lies at place {number}?\nAnswer:"}
     first = "a small stone" if name == "arc_easy" else "use glue"
     assert question.continuations[0] == f" {first}"
-    assert question.lengths[0] == len(first)
 
 
 def test_openbookqa_asks_the_bare_question(data_folder):
@@ -31,8 +47,6 @@ def test_hellaswag_loses_the_marks_of_wikihow(data_folder):
     question = asked(data_folder, "hellaswag")
     assert question.contexts[0] == "Running: A man runs. Then number 0"
     assert question.continuations[0] == " falls down."
-    assert question.lengths == (11, 5, 13, 6)
-    assert question.labels == (0, 0, 0, 1)
 
 
 def test_mmlu(data_folder):
@@ -47,16 +61,12 @@ def test_mmlu(data_folder):
         * 4
     )
     assert question.continuations == (" A", " B", " C", " D")
-    assert question.labels == (0, 1, 0, 0)
-    assert question.lengths is None
 
 
 def test_winogrande_judges_what_follows(data_folder):
     question = asked(data_folder, "winogrande")
     assert question.contexts == ("Ada helped Bo because Ada", "Ada helped Bo because Bo")
     assert question.continuations == (" was tired.", " was tired.")
-    assert question.labels == (0, 1)
-    assert question.lengths is None
 
 
 def test_truthfulqa(data_folder):
@@ -66,18 +76,19 @@ def test_truthfulqa(data_folder):
     assert one.contexts[0].startswith("Q: What is human life expectancy in the United States?\nA: Human life")
     assert one.contexts[0].endswith("in Barcelona, Spain.\n\nQ: Is it true 0?\nA:")
     assert one.contexts[0].count("\n\nQ: ") == 6
-    assert (one.labels, many.labels) == ((1, 0, 0), (1, 1, 0, 0))
+    assert (len(one.continuations), len(many.continuations)) == (3, 4)
 
 
-def test_wikitext(data_folder):
-    page = asked(data_folder, "wikitext")
-    assert page.text == detokenised(PAGE + " ")
-    assert page.bytes == len(PAGE + " ")
-    assert page.words == len(PAGE.split()) + 2  # the spaces at both ends count as lm-eval splits them
+def test_boolq_with_and_without_the_passage(data_folder):
+    question = "Question: is ice water?\nAnswer:"
+    assert asked(data_folder, "boolq").contexts[0] == f"Ice is frozen water.\n{question}"
+    assert asked(data_folder, "boolq").continuations == (" no", " yes")
+    assert asked(data_folder, "boolq_closed_book").contexts[0] == question
 
 
-def test_detokenised():
-    assert detokenised(PAGE) == (
+def test_wikitext_is_detokenised(data_folder):
+    page = asked(data_folder, "wikitext").contexts[0]
+    assert page == (
         ' = Lake = \n\nThe lake, 3,000 years old, is "deep".\n\n== Shore ==\n\nIt\'s flat (mostly).\n'
     ).replace(" = Lake = \n", " = Lake =\n")
-    assert detokenised("a 1 @.@ 5 @-@ fold [ x ] N the dogs ' tails") == "a 1.5-fold [x] 1 the dogs' tails"
+    assert len(page) < len(PAGE)

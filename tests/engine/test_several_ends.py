@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import continue_greedily, generate
 from pipeline_lib.engine.toxicity import evaluate_toxicity
@@ -99,15 +100,12 @@ def test_toxic_continuations(tiny, stopping, tmp_path) -> None:
 
 
 def test_lm_evals_generation(tiny, stopping) -> None:
-    pytest.importorskip("lm_eval")
-    from pipeline_lib.benchmarks.harness import harness_model
-
     texts = ["Who wrote the book about the river?", "The author", "Book"]
-    requests = [SimpleNamespace(args=(text, {"until": [], "max_gen_toks": 20})) for text in texts]
+    requests = [
+        SimpleNamespace(args=(text, {"until": [], "max_gen_toks": 20}), task_name="t") for text in texts
+    ]
     found = [
-        harness_model(
-            model, tokenizer, max_tokens_per_batch=4096, pad_id=tokenizer.pad_token_id, progress=False
-        ).generate_until(requests, disable_tqdm=True)
+        EngineLM(model, tokenizer, max_tokens_per_batch=4096, progress=False).generate_until(requests)
         for model, tokenizer, _ in (tiny, stopping)
     ]
     assert found[0] != found[1]

@@ -19,7 +19,7 @@ QUESTIONS = [
     {"question": f"What is number {i}?", "choices": [f"the {i}", "a tree", "no"], "answer": 0}
     for i in range(4)
 ]
-BENCHMARKS = {"tasks": ["arc_easy"], "engine": "builtin", "limit": 3, "mmlu_shots": 0}
+BENCHMARKS = {"tasks": ["arc_easy"], "lm_eval": {}, "limit": 3, "mmlu_shots": 0}
 TOXICITY = {
     "n_prompts": 2,
     "samples": 3,

@@ -83,7 +83,7 @@ KEYS = st.one_of(
 
 WORDS = (
     "fp32", "bf16", "bf16_stochastic", "constant", "linear", "cosine", "auto", "cpu", "cuda", "forget",
-    "retain", "both", "facts", "holdout", "records", "refusals", "builtin", "lm_eval", "arc_easy", "mmlu",
+    "retain", "both", "facts", "holdout", "records", "refusals", "arc_easy", "mmlu",
     "wikitext", "template", "chat", "diagonal", "ekfac", "hutchinson_gaussian", "empirical_fisher",
     "halton", "grid", "log", "ks_statistic", "generated",
 )  # fmt: skip

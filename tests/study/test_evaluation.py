@@ -48,6 +48,11 @@ def test_samples_are_of_splits_with_answers() -> None:
             "evaluation.benchmarks.tasks.0: found 'mmul'; did you mean 'mmlu'?",
         ),
         ({"benchmarks": {"tasks": []}}, "evaluation.benchmarks.tasks: found an empty list"),
+        ({"benchmarks": {"lm_eval": {"gsm8k": "main"}}}, "evaluation.benchmarks.lm_eval.gsm8k: found 'main'"),
+        (
+            {"benchmarks": {"lm_eval": {"arc_easy": None}}},
+            "evaluation.benchmarks.lm_eval: found 'arc_easy', which has its place in `tasks`",
+        ),
         ({"benchmarks": {"tasks": ["mmlu"], "mmlu_shots": 6}}, "evaluation.benchmarks.mmlu_shots: found 6"),
         ({"embedder": {"source": "hub", "id": "a/b"}}, "evaluation.embedder.revision: is missing"),
         ({"embedder": {"path": "x"}}, "evaluation.embedder: needs the key `source`; allowed: folder, hub"),

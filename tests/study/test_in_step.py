@@ -7,14 +7,13 @@ import inspect
 from importlib import import_module
 from typing import get_args
 
-from pipeline_lib.benchmarks.readers import MOST_SHOTS
+from pipeline_lib.benchmarks.data import MOST_SHOTS, Asked
 from pipeline_lib.benchmarks.tasks import TASKS
 from pipeline_lib.core.blocks import choices
 from pipeline_lib.engine.settings import SAMPLES, EvaluationSettings
 from pipeline_lib.engine.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
-from pipeline_lib.steps.standard_benchmarks import ENGINES
 from pipeline_lib.study.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
 from pipeline_lib.study.models import (
     HubModel,
@@ -52,8 +51,8 @@ def test_every_benchmark_can_be_chosen() -> None:
     assert line.endswith(f"must be at most {MOST_SHOTS}")
 
 
-def test_every_engine_of_benchmarks_can_be_chosen() -> None:
-    assert set(get_args(Benchmarks.model_fields["engine"].annotation)) == set(ENGINES)
+def test_benchmarks_take_their_settings() -> None:
+    assert set(Benchmarks.model_fields) == {field.name for field in dataclasses.fields(Asked)}
 
 
 def test_the_evaluation_takes_its_settings() -> None:

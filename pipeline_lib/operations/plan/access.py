@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from pipeline_lib.benchmarks.data import local_splits
+from pipeline_lib.benchmarks.definitions import definition
 from pipeline_lib.benchmarks.tasks import TASKS
 from pipeline_lib.core.blocks import Block
 from pipeline_lib.core.errors import UserError
@@ -94,6 +96,9 @@ def _named(block: Block) -> Iterator[Repository]:
             yield Repository(kind, fields["id"], revision)
     if "mmlu_shots" in fields and not elsewhere:
         yield from _benchmark_data(fields["tasks"])
+    for name, commit in (fields.get("lm_eval") or {}).items():
+        if commit is not None and not local_splits(name, fields["folder"]):
+            yield Repository("dataset", definition(name)["dataset_path"], commit)
     for value in fields.values():
         if isinstance(value, Block):
             yield from _named(value)

@@ -182,7 +182,7 @@ def _benchmarks(suite: Suite, evaluation: Evaluation, shape: Shape | None) -> Be
     return Benchmarking(
         shape,
         device_of(suite.resources),
-        tuple(asked.tasks),
+        (*asked.tasks, *asked.lm_eval),
         asked.limit,
         asked.mmlu_shots,
         evaluation.max_tokens_per_batch,

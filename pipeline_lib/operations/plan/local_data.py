@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.benchmarks.data import Asked
+from pipeline_lib.benchmarks.definitions import check_data
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import NotAtHand, nothing_downloaded
 from pipeline_lib.core.system_errors import explained
@@ -32,12 +34,14 @@ MOST_RECORDS = 100_000  # of a task that are read before the start; more take mi
 class Look:
     """What a look at a suite's inputs found.
 
-    `faults`: (setting, message); `unseen`: what was not looked at, and why; `tasks`: the data that are whole.
+    `faults`: (setting, message); `unseen`: what was not looked at, and why; `tasks`: the data that are whole;
+    `benchmarks`: those that were looked at, with their settings.
     """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
+    benchmarks: set[tuple[str, str]] = field(default_factory=set)
 
     def attempt(self, where: str, what: str, read: Callable[..., Any], *given: Any) -> tuple[bool, Any]:
         """(True, what `read` gives); (False, None) where it failed, a fault, or where it cannot be done."""
@@ -111,7 +115,15 @@ def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, 
 
 
 def look_at_evaluation(look: Look, suite: Suite, name: str) -> None:
-    """Read the prompts and labelled texts that one task's evaluation names on this machine."""
+    """Read the benchmarks, prompts and labelled texts that one task's evaluation names on this machine."""
+    benchmarks = suite.evaluation_of(name).benchmarks
+    if benchmarks is not None:
+        asked = Asked(**benchmarks.model_dump())
+        for benchmark in (*asked.tasks, *asked.lm_eval):
+            if (benchmark, str(asked)) not in look.benchmarks:  # tasks of a suite mostly share them
+                look.benchmarks.add((benchmark, str(asked)))
+                where = f"evaluation of {name}.benchmarks"
+                look.attempt(where, f"the benchmark {benchmark}", check_data, benchmark, asked)
     toxicity = suite.evaluation_of(name).toxicity
     if toxicity is None:
         return

@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, tuple[int, int, int, int]] = {
     "wikitext": (62, 1, 1, 5000),
     "winogrande": (1267, 2, 12, 12),
 }
+OTHER_BENCHMARK = (1500, 4, 200, 20)  # a guess, of further tasks of lm-eval
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _evaluating_seconds(job: Evaluating) -> float:
 
 
 def _benchmark_seconds(job: Benchmarking, name: str) -> float:
-    questions, choices, prompt, choice = BENCHMARKS[name]
+    questions, choices, prompt, choice = BENCHMARKS.get(name, OTHER_BENCHMARK)
     count = questions if job.limit is None else min(questions, job.limit)
     prompt *= job.mmlu_shots + 1 if name == "mmlu" else 1
     scored = choices * choice

@@ -54,6 +54,27 @@ def faults(made: Any, **options: Any) -> list[str]:
     return [line.strip() for line in lines]
 
 
+def test_benchmarks_are_read_before_any_job(tmp_path, monkeypatch):
+    task = data(tmp_path / "own", [record(n) for n in range(4)])
+    monkeypatch.delenv("PIPELINE_DATA", raising=False)
+    asked = {"benchmarks": {"tasks": ["piqa", "arc_easy"], "folder": str(tmp_path)}}
+    (tmp_path / "commonsense").mkdir()
+    (tmp_path / "commonsense/arc_easy_test.jsonl").write_text('{"question": "Why?", "answer": 0}')
+    piqa, arc = faults(suite(task, evaluation=asked))
+    assert piqa.startswith(
+        "evaluation of own.benchmarks: benchmark piqa: expected commonsense/piqa_validation"
+    )
+    assert "row 1: no field 'choices' as benchmark arc_easy needs" in arc
+    unknown = {"benchmarks": {"lm_eval": {"lambada_opena": None, "lambada_openai": None}}}
+    one, other = faults(suite(task, evaluation=unknown))
+    assert "did you mean 'lambada_openai'?" in one
+    assert (
+        "expected lm_eval/lambada_openai/test.jsonl (or .parquet) in the folder of data, or a commit" in other
+    )
+    (line,) = check_inputs(suite(task, evaluation={"benchmarks": {"tasks": ["piqa"]}}))
+    assert "the benchmark piqa (data set baber/piqa is on the hub)" in line
+
+
 def test_whole_data_pass_and_nothing_is_left_to_say(tmp_path):
     assert check_inputs(suite(data(tmp_path, [record(n) for n in range(4)]))) == []
 

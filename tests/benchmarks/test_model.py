@@ -1,47 +1,29 @@
-"""lm-evaluation-harness on our engine: equal to its own model and to the built-in evaluation."""
+"""Our engine as a model of lm-evaluation-harness: equal to its own model (`HFLM`)."""
 
 from __future__ import annotations
 
 import copy
-import sys
 from types import SimpleNamespace
 
 import pytest
+from lm_eval.models.huggingface import HFLM
 
-from pipeline_lib.benchmarks import harness
-from pipeline_lib.benchmarks.evaluate import evaluate_benchmarks
+from pipeline_lib.benchmarks.encoding import first_token
 from pipeline_lib.benchmarks.generation_settings import cut
-from pipeline_lib.benchmarks.harness import harness_model, harness_results, run_harness
-from pipeline_lib.benchmarks.readers import load_documents
-from pipeline_lib.benchmarks.tasks import TASKS
+from pipeline_lib.benchmarks.harness import ask, members
+from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.core.errors import UserError
-
-
-def settings_of(data_folder, work_dir, tokenizer):
-    return {
-        "limit": None,
-        "mmlu_shots": 2,
-        "folder": str(data_folder),
-        "max_tokens_per_batch": 4096,
-        "pad_id": tokenizer.pad_token_id,
-        "work_dir": work_dir,
-        "fingerprint": "weights",
-        "progress": False,
-    }
+from tests.benchmarks.conftest import asking
 
 
 @pytest.fixture(scope="module")
 def models(tiny):
     """(ours, lm-eval's own) around the same weights, which read 256 tokens."""
-    pytest.importorskip("lm_eval")
-    from lm_eval.models.huggingface import HFLM
-
     model, tokenizer, _ = tiny
-    ours = harness_model(
-        model, tokenizer, max_tokens_per_batch=4096, pad_id=tokenizer.pad_token_id, progress=False
-    )
+    ours = EngineLM(model, tokenizer, max_tokens_per_batch=4096, progress=False)
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, device="cpu")
-    assert (ours.max_length, ours.prefix_token_id) == (theirs.max_length, theirs.prefix_token_id)
+    theirs.cut, theirs.tokens = ours.cut, ours.tokens  # what rows are made of beside its answers
+    assert (ours.max_length, first_token(tokenizer)) == (theirs.max_length, theirs.prefix_token_id)
     return ours, theirs
 
 
@@ -49,39 +31,18 @@ def asked(*arguments):
     return SimpleNamespace(args=arguments, task_name="t")
 
 
-def test_rows_equal_those_of_the_built_in_evaluation(tiny, data_folder, tmp_path):
-    pytest.importorskip("lm_eval")
-    model, tokenizer, _ = tiny
-    settings = settings_of(data_folder, tmp_path, tokenizer)
-    builtin = evaluate_benchmarks(model, tokenizer, list(TASKS), **settings)
-    through = run_harness(model, tokenizer, list(TASKS), **settings)
-    assert len(through) == len(builtin)
-    for one, other in zip(through, builtin, strict=True):
-        assert set(one) == set(other)
-        for key, value in other.items():
-            exact = isinstance(value, str | bool | int) or value is None
-            assert one[key] == (value if exact else pytest.approx(value, abs=1e-4)), (other["id"], key)
-    again = run_harness(model, tokenizer, list(TASKS), **settings)
-    assert again == through
-
-
 @pytest.mark.parametrize("name", ["arc_easy", "mmlu", "winogrande", "wikitext"])
 def test_scores_equal_those_of_the_harness_own_model(models, data_folder, name):
     shots = 5 if name == "mmlu" else 0  # with 5 the questions are longer than the model reads
-    documents, examples = load_documents(name, folder=str(data_folder), shots=shots)
-    ours, theirs = (harness_results(model, name, documents, examples, shots) for model in models)
-    assert set(ours) == {document.id for document in documents}
-    for key, sample in theirs.items():
-        for metric in ("acc", "acc_norm"):
-            assert ours[key].get(metric) == sample.get(metric)
-        for (mine,), (other,) in zip(ours[key]["resps"], sample["resps"], strict=True):
-            if name == "wikitext":
-                assert mine == pytest.approx(other, rel=1e-6)
-            else:
-                assert mine[0] == pytest.approx(other[0], abs=1e-4)
-                assert mine[1] == other[1]
+    own = members(name, asking(data_folder, name, mmlu_shots=shots))
+    ours, theirs = (ask(model, name, own) for model in models)
+    for row, other in zip(ours, theirs, strict=True):
+        assert set(row) == set(other)
+        for key, value in other.items():
+            exact = isinstance(value, str | int) or value is None
+            assert row[key] == (value if exact else pytest.approx(value, abs=1e-4, rel=1e-6))
     if name == "mmlu":
-        assert models[0].truncated > 0
+        assert all(row["truncated"] for row in ours)
 
 
 def test_likelihoods_of_texts_without_context_and_with_spaces(models):
@@ -202,9 +163,3 @@ def test_what_is_not_greedy_decoding_is_refused_before_anything_is_computed(mode
 def test_nothing_to_score_is_an_error(models):
     with pytest.raises(UserError, match="nothing is left to score"):
         models[0].loglikelihood([asked("The cat", "")], disable_tqdm=True)
-
-
-def test_without_the_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(UserError, match=r'pip install "lm-eval>=0.4.13"'):
-        harness.require_lm_eval()
