@@ -8,6 +8,7 @@ the plan read the declarations.
 
 from __future__ import annotations
 
+import hashlib
 import pkgutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics.definition import Metric
+from pipeline_lib.metrics.definition import READ_BY_REPORTING, Metric
 
 
 @cache
@@ -70,6 +71,15 @@ def modules_for(evaluation: Mapping[str, Any], splits: Collection[str]) -> tuple
         for name, metrics in by_module().items()
         if any(all(evaluation.get(what) or what in splits for what in m.only_with) for m in metrics)
     )
+
+
+def shown() -> str:
+    """Hash of all that reporting reads of the declarations: its jobs depend on this and not on the files."""
+    read = [
+        [getattr(metric, name) for name in READ_BY_REPORTING] + [need.text for need in metric.needs]
+        for metric in declared().values()
+    ]
+    return hashlib.sha256(repr(read).encode()).hexdigest()[:16]
 
 
 def _ordered(metrics: Iterable[Metric]) -> list[Metric]:

@@ -19,6 +19,20 @@ INF = float("inf")
 PRESENTATION = frozenset(
     {"label", "short_label", "formula", "trap", "texts", "source", "family", "tables", "decimals", "by_words"}
 )
+# Fields of a Metric on which tables, figures and the report depend, with what the metric needs.
+READ_BY_REPORTING = (
+    "name",
+    "short",
+    "range",
+    "tables",
+    "decimals",
+    "by_words",
+    "no_interval",
+    "on",
+    "of",
+    "split",
+    "only_with",
+)
 
 
 class NotMeasured(Exception):
@@ -111,6 +125,11 @@ class Metric:
         return self.higher_is_better_on_forget if to_forget else self.higher_is_better
 
     @property
+    def short(self) -> str:
+        """The name in tables and figures."""
+        return self.short_label or self.label
+
+    @property
     def of_one_split(self) -> bool:
         """Whether it is measured on one split only, so that its name needs no split before it."""
         return self.on == "run" or self.of == "pair"
@@ -122,7 +141,7 @@ def at_equal_retain(metric: Metric, order: float, **changes: Any) -> Metric:
         metric,
         name=metric.name + AT_EQUAL_RETAIN,
         label=f"{metric.label} at equal retention",
-        short_label=f"{metric.short_label or metric.label} at equal retention",
+        short_label=f"{metric.short} at equal retention",
         source=f"{metric.source}; {EQUAL_RETENTION_SOURCE}",
         formula=f"`{metric.name}` of the model moved to equal retention",
         trap="about another model than the one that was trained: read equal_retain_mix beside it",

@@ -123,8 +123,7 @@ def optimizer_label(row: Row) -> str:
 
 def metric_label(metric: str) -> str:
     """Name of a metric for people."""
-    found = declared()[metric]
-    return found.short_label or found.label
+    return declared()[metric].short
 
 
 def in_table(table: str) -> list[Metric]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import pytest
 
 from pipeline_lib.core import provenance
-from pipeline_lib.metrics import by_module, modules_for
+from pipeline_lib.metrics import by_module, declared, modules_for, shown
+from pipeline_lib.metrics.definition import PRESENTATION, Metric
 from pipeline_lib.study.evaluation import Evaluation
 
 PLAIN = Evaluation().model_dump()
@@ -70,6 +72,34 @@ def test_the_scoring_step_names_no_metric():
     alone = provenance._closure(("pipeline_lib.steps.score",))
     names = {name.removeprefix("pipeline_lib.").replace(".", "/") for name in by_module()}
     assert not {path.relative_to(provenance.PACKAGE).with_suffix("").as_posix() for path in alone} & names
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"compute": lambda row: 0.0}, True),
+        ({"trap": "another"}, True),
+        ({"order": 7.5}, True),
+        ({"label": "another"}, True),  # its tables have a shorter one
+        ({"short_label": "another"}, False),
+        ({"tables": {"collapse": 3}}, False),
+        ({"decimals": 5}, False),
+        ({"range": (0, 2)}, False),
+        ({"needs": ()}, False),
+    ],
+)
+def test_reporting_depends_on_what_it_shows(changes, same, monkeypatch):
+    name = "refusal_rate"
+    before = shown()
+    metric = replace(declared()[name], **changes)
+    monkeypatch.setattr("pipeline_lib.metrics.declared", lambda: {**declared(), name: metric})
+    assert (shown() == before) is same
+
+
+def test_what_is_for_people_is_declared_by_keywords_of_these_names():
+    assert PRESENTATION - {field.name for field in fields(Metric)} == {"texts"}
+    assert {"short_label", "tables", "decimals", "by_words"} <= PRESENTATION
+    assert not PRESENTATION & {"name", "range", "compute", "order", "needs"}
 
 
 def test_declarations_are_read_without_what_computes():

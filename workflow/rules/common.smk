@@ -44,7 +44,7 @@ from pipeline_lib.operations.plan import (
 )
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
-from pipeline_lib.metrics import by_module, modules_for
+from pipeline_lib.metrics import modules_for, shown
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, tables_of
 from pipeline_lib.operations.status import ending_text
 from pipeline_lib.operations.tracking import start_tracking
@@ -248,8 +248,8 @@ def evaluation_setting(name):
 
 
 def code_of_reporting(module):
-    """Hash of a part of reporting and of every metric's file: it reads labels and ranges there."""
-    return source_hash(f"pipeline_lib.reporting.{module}", *by_module())
+    """Hashes of a part of reporting and of what it reads of the metrics: labels, ranges, columns."""
+    return [source_hash(f"pipeline_lib.reporting.{module}"), shown()]
 
 
 def code_of_scores(wildcards):
