@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.families import Method
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Generator, Tensor
 
     from pipeline_lib.data.batching import Batch
     from pipeline_lib.distributed.group import Group
     from pipeline_lib.objectives import Objective
+else:  # for annotations, here and in the estimators: they are read without torch
+    Batch = Generator = Group = Objective = Tensor = Any
 
 
 class Estimator(Method):
@@ -39,16 +41,16 @@ class Estimator(Method):
 
     def estimate(
         self,
-        model: torch.nn.Module,
+        model: Any,
         objective: Objective,
         forget: Sequence[Batch],
         retain: Sequence[Batch],
         data: str,
-        parameters: Sequence[torch.Tensor],
-        generator: torch.Generator,
-        gradient: Sequence[torch.Tensor | None] | None = None,
+        parameters: Sequence[Tensor],
+        generator: Generator,
+        gradient: Sequence[Tensor | None] | None = None,
         group: Group | None = None,
-    ) -> list[torch.Tensor]:
+    ) -> list[Tensor]:
         """One estimate: a tensor a parameter, in their shapes; zeros where a parameter has no influence.
 
         `forget`, `retain`: the micro-batches of one step, which give what one large batch gives; `data`
@@ -79,7 +81,7 @@ def chosen(name: str, forget: Sequence[Batch], retain: Sequence[Batch], data: st
 
 
 @contextmanager
-def own_gradients(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+def own_gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, `.grad` of the parameters starts empty; afterwards it is what it was.
 
     Backward passes can then add up in place, one parameter after the other, and no second list of

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-
-if TYPE_CHECKING:
-    import torch
+from pipeline_lib.curvature.base import Estimator, Tensor, chosen, own_gradients
 
 
 class EmpiricalFisher(Estimator):
@@ -62,7 +59,7 @@ class EmpiricalFisher(Estimator):
         ]
 
 
-def _gradient(model, objective, forget, retain, parameters, group) -> list[torch.Tensor]:
+def _gradient(model, objective, forget, retain, parameters, group) -> list[Tensor]:
     from pipeline_lib.distributed.pieces import pieces
 
     forget, retain = ([piece.batch for piece in pieces(batches, group)] for batches in (forget, retain))

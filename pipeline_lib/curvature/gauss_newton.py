@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.curvature.base import Batch, Estimator, Generator, Tensor, chosen, own_gradients
 
 
 class GaussNewtonBartlett(Estimator):
@@ -61,7 +56,7 @@ class GaussNewtonBartlett(Estimator):
         return total
 
 
-def chances(batch: Batch, generator: torch.Generator) -> torch.Tensor:
+def chances(batch: Batch, generator: Generator) -> Tensor:
     """A number uniform in [0, 1) for each answer token of the batch, (N, 1)."""
     import torch
 
@@ -69,7 +64,7 @@ def chances(batch: Batch, generator: torch.Generator) -> torch.Tensor:
     return torch.rand(size, generator=generator, device=generator.device)
 
 
-def draw_labels(probabilities: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+def draw_labels(probabilities: Tensor, place: Tensor) -> Tensor:
     """One label a row (N,) from `probabilities` (N, V), by inverting the distribution function at `place`.
 
     `torch.multinomial` draws V random numbers a row for one label (about 20 times slower at V = 8192 on

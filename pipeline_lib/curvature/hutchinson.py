@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-
-if TYPE_CHECKING:
-    import torch
+from pipeline_lib.curvature.base import Estimator, Generator, Tensor, chosen, own_gradients
 
 # What torch says where a forward pass has no second derivative.
 _NO_SECOND_DERIVATIVE = re.compile(
@@ -67,7 +64,7 @@ class Hutchinson(Estimator):
             value.mul_(probe)
         return total
 
-    def _probe(self, parameter: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _probe(self, parameter: Tensor, generator: Generator) -> Tensor:
         import torch
 
         probe = torch.empty_like(parameter)

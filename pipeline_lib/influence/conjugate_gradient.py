@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pipeline_lib.influence.solvers import Report, Solver, System, check_settings, report_on
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.influence.solvers import Operator
+from pipeline_lib.influence.solvers import Operator, Report, Solver, System, Tensor, check_settings, report_on
 
 
 class ConjugateGradient(Solver):
@@ -20,7 +15,7 @@ class ConjugateGradient(Solver):
 
     vectors: ClassVar[float] = 4.0
 
-    def solve(self, system: System, right: torch.Tensor) -> tuple[torch.Tensor, Report]:
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
         return conjugate_gradient(
             system.operator, right, system.damping, system.max_iterations, system.tolerance
         )
@@ -28,11 +23,11 @@ class ConjugateGradient(Solver):
 
 def conjugate_gradient(
     operator: Operator,
-    right: torch.Tensor,
+    right: Tensor,
     damping: float,
     max_iterations: int,
     tolerance: float,
-) -> tuple[torch.Tensor, Report]:
+) -> tuple[Tensor, Report]:
     """Conjugate gradients from x = 0 (Hestenes & Stiefel 1952; for deep networks Martens 2010).
 
     One product an iteration, and one more to check the residual where the recurrence says that it is done: if

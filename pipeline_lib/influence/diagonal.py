@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett, chances
-from pipeline_lib.influence.solvers import Report, Solver, System, check_settings, report_on
+from pipeline_lib.influence.solvers import (
+    Batch,
+    Generator,
+    Group,
+    Operator,
+    Report,
+    Solver,
+    System,
+    Tensor,
+    check_settings,
+    report_on,
+)
 from pipeline_lib.objectives.finetuning import FineTuning
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
-    from pipeline_lib.distributed.group import Group
-    from pipeline_lib.influence.solvers import Operator
 
 
 class Diagonal(Solver):
@@ -28,7 +32,7 @@ class Diagonal(Solver):
 
     vectors: ClassVar[float] = 4.0
 
-    def solve(self, system: System, right: torch.Tensor) -> tuple[torch.Tensor, Report]:
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
         diagonal = sampled_diagonal(
             system.model, system.batches, system.parameters, system.generator, system.group
         )
@@ -36,8 +40,8 @@ class Diagonal(Solver):
 
 
 def solve_diagonal(
-    operator: Operator, gradient: torch.Tensor, damping: float, tolerance: float, diagonal: torch.Tensor
-) -> tuple[torch.Tensor, Report]:
+    operator: Operator, gradient: Tensor, damping: float, tolerance: float, diagonal: Tensor
+) -> tuple[Tensor, Report]:
     """x = gradient / (diagonal + damping), exact where G is diagonal."""
     check_settings(damping, 1, tolerance)
     x = gradient / (diagonal + damping)
@@ -45,12 +49,12 @@ def solve_diagonal(
 
 
 def sampled_diagonal(
-    model: torch.nn.Module,
+    model: Any,
     batches: Sequence[Batch],
-    parameters: Sequence[torch.Tensor],
-    generator: torch.Generator,
+    parameters: Sequence[Tensor],
+    generator: Generator,
     group: Group | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Estimate of the diagonal of G (P,): the mean of Gauss-Newton-Bartlett draws, one for each example.
 
     Each is unbiased for its own example; weighted by answer tokens their mean is unbiased for G. One draw

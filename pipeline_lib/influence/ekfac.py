@@ -8,16 +8,11 @@ from __future__ import annotations
 import importlib
 from collections import Counter, UserDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.influence.diagonal import sampled_diagonal
-from pipeline_lib.influence.solvers import Report, Solver, System, report_on
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.influence.solvers import Batch, Generator, Report, Solver, System, Tensor, report_on
 
 
 class EKFAC(Solver):
@@ -27,7 +22,7 @@ class EKFAC(Solver):
 
     vectors: ClassVar[float] = 5.0
 
-    def solve(self, system: System, right: torch.Tensor) -> tuple[torch.Tensor, Report]:
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
         x = ekfac_direction(
             system.model, system.batches, system.parameters, right, system.damping, system.generator
         )
@@ -37,13 +32,13 @@ class EKFAC(Solver):
 
 
 def ekfac_direction(
-    model: torch.nn.Module,
+    model: Any,
     batches: Sequence[Batch],
-    parameters: Sequence[torch.Tensor],
-    gradient: torch.Tensor,
+    parameters: Sequence[Tensor],
+    gradient: Tensor,
     damping: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
+    generator: Generator,
+) -> Tensor:
     """(E + damping I)^-1 `gradient`, (P,), with E the EK-FAC approximation of G.
 
     Source: George et al. 2018, arXiv 1806.03884; for influence Grosse et al. 2023, arXiv 2308.03296,
@@ -99,7 +94,7 @@ def ekfac_direction(
     return result
 
 
-def _in_linear_layers(model: Any, parameters: Sequence[torch.Tensor]) -> list[bool]:
+def _in_linear_layers(model: Any, parameters: Sequence[Tensor]) -> list[bool]:
     """For each parameter, whether it belongs to one linear layer alone that is not the output embedding."""
     import torch
 
@@ -116,7 +111,7 @@ def _in_linear_layers(model: Any, parameters: Sequence[torch.Tensor]) -> list[bo
     return [id(p) in inside for p in parameters]
 
 
-def _pair(batch: Batch) -> tuple[UserDict[str, Batch], torch.Tensor]:
+def _pair(batch: Batch) -> tuple[UserDict[str, Batch], Tensor]:
     """Inputs and labels of the answer positions, as curvlinops takes them."""
     from pipeline_lib.data.batching import IGNORED
 
@@ -124,7 +119,7 @@ def _pair(batch: Batch) -> tuple[UserDict[str, Batch], torch.Tensor]:
     return UserDict(batch=batch), targets[targets != IGNORED]
 
 
-def _as_module(model: torch.nn.Module) -> torch.nn.Module:
+def _as_module(model: Any) -> Any:
     """`answer_logits` as a module, which is what curvlinops differentiates."""
     import torch
 
@@ -135,7 +130,7 @@ def _as_module(model: torch.nn.Module) -> torch.nn.Module:
             super().__init__()
             self.model = model
 
-        def forward(self, inputs: UserDict[str, Batch]) -> torch.Tensor:
+        def forward(self, inputs: UserDict[str, Batch]) -> Tensor:
             return answer_logits(self.model, inputs["batch"])[0]
 
     return Answers()

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pipeline_lib.influence.solvers import Report, Solver, System, check_settings, report_on
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.influence.solvers import Operator
+from pipeline_lib.influence.solvers import Operator, Report, Solver, System, Tensor, check_settings, report_on
 
 _POWER_ITERATIONS = 20
 
@@ -22,13 +17,13 @@ class LiSSA(Solver):
 
     vectors: ClassVar[float] = 3.0
 
-    def solve(self, system: System, right: torch.Tensor) -> tuple[torch.Tensor, Report]:
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
         return lissa(system.operator, right, system.damping, system.max_iterations, system.tolerance)
 
 
 def lissa(
-    operator: Operator, right: torch.Tensor, damping: float, max_iterations: int, tolerance: float
-) -> tuple[torch.Tensor, Report]:
+    operator: Operator, right: Tensor, damping: float, max_iterations: int, tolerance: float
+) -> tuple[Tensor, Report]:
     """LiSSA: the Neumann series x <- x + (b - (G + damping I) x) / s, from x = b / s.
 
     Source: Agarwal et al. 2017, arXiv 1602.03943, section 3; as used by Koh & Liang 2017, arXiv 1703.04730,
@@ -69,7 +64,7 @@ def lissa(
     return x, Report(max_iterations, before, False, f"stopped at max_iterations = {max_iterations}")
 
 
-def largest_eigenvalue(operator: Operator, start: torch.Tensor) -> float:
+def largest_eigenvalue(operator: Operator, start: Tensor) -> float:
     """Largest eigenvalue of G among the directions that `start` reaches, by power iteration, from below.
 
     A series that starts from `start` never leaves the space of start, G start, G^2 start, ..., so other

@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline_lib.core.families import Method
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Generator, Tensor
 
     from pipeline_lib.data.batching import Batch
     from pipeline_lib.distributed.group import Group
+else:  # for annotations, here and in the solvers: they are read without torch
+    Batch = Generator = Group = Tensor = Any
 
-    Operator = Callable[[torch.Tensor], torch.Tensor]  # (P,) -> (P,): v -> G v
+Operator = Callable[[Tensor], Tensor]  # (P,) -> (P,): v -> G v
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class System:
     data.
     """
 
-    model: torch.nn.Module
+    model: Any
     batches: Sequence[Batch]
-    parameters: Sequence[torch.Tensor]
+    parameters: Sequence[Tensor]
     operator: Operator
     damping: float
     max_iterations: int
     tolerance: float
-    generator: torch.Generator
+    generator: Generator
     group: Group
 
 
@@ -61,15 +63,15 @@ class Solver(Method):
 
     vectors: ClassVar[float]  # of size P, in fp32, that it keeps beside b
 
-    def solve(self, system: System, right: torch.Tensor) -> tuple[torch.Tensor, Report]:
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
         """x (P,) for b = `right` (P,), and how well it solves the system."""
         raise TypeError(f"{self.kind} does not define a solution")
 
 
 def report_on(
     operator: Operator,
-    right: torch.Tensor,
-    x: torch.Tensor,
+    right: Tensor,
+    x: Tensor,
     damping: float,
     tolerance: float,
     iterations: int,

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pipeline_lib.core.families import Method
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
     from pipeline_lib.data.batching import Batch
     from pipeline_lib.models.prompt import PromptFormat
+else:  # for annotations, here and in the objectives: they are read without torch
+    Batch = PromptFormat = Tensor = Any
 
 ForgetAnswers = Literal["answer", "alternative", "both"]
 Alternatives = Literal["refusals", "records", "random_labels"]
@@ -33,9 +35,9 @@ class Losses:
     are for the log and carry no gradient. None = the objective makes no prediction on that set.
     """
 
-    total: torch.Tensor
-    forget: torch.Tensor | None
-    retain: torch.Tensor | None
+    total: Tensor
+    forget: Tensor | None
+    retain: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Objective(Method):
         copy._reference_model = reference
         return copy
 
-    def generic_logits(self, base: torch.Tensor, reinforced: torch.Tensor) -> torch.Tensor:
+    def generic_logits(self, base: Tensor, reinforced: Tensor) -> Tensor:
         """Logits (N, V) whose argmax are the generic labels, from those of both models (N, V)."""
         raise TypeError(f"{self.kind} has no generic labels")
 
@@ -123,7 +125,7 @@ class Objective(Method):
         """The prompts of the unlearned model, from those of the model before."""
         return before
 
-    def trainable(self, model: torch.nn.Module) -> list[str] | None:
+    def trainable(self, model: Any) -> list[str] | None:
         """Names of the parameters that learn; None = all. The others are frozen, none is unfrozen."""
         return None
 
@@ -137,7 +139,7 @@ class Objective(Method):
     def restore(self, state: dict[str, float]) -> None:
         """Continue from what `state` gave."""
 
-    def finish(self, model: torch.nn.Module, original: dict[str, torch.Tensor]) -> None:
+    def finish(self, model: Any, original: dict[str, Tensor]) -> None:
         """Change the trained model in place before it is saved; `original`: its weights before training."""
 
     def _reference(self) -> AbstractContextManager[Any]:
@@ -146,14 +148,14 @@ class Objective(Method):
         return self._reference_model()
 
 
-def reference_nll(objective: Objective, batch: Batch) -> torch.Tensor:
+def reference_nll(objective: Objective, batch: Batch) -> Tensor:
     """The (B,) summed NLL under the model before unlearning that the caller must have put in."""
     if batch.reference_nll is None:
         raise ValueError(f"{objective.kind} needs `Batch.reference_nll` of the forget batch")
     return batch.reference_nll
 
 
-def mean_nll(model: Any, batch: Batch) -> torch.Tensor:
+def mean_nll(model: Any, batch: Batch) -> Tensor:
     """Mean NLL per answer token of the whole step, in nats: this batch's share of it (scalar)."""
     from pipeline_lib.models.forward import answer_nll
 

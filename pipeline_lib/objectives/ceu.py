@@ -6,15 +6,12 @@ Shapes: N positions that count, V vocabulary.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import Switch
-from pipeline_lib.objectives.base import Losses, Objective
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.objectives.base import Batch, Losses, Objective
 
 
 class CEU(Objective):

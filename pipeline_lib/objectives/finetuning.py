@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.objectives.base import Batch, Losses, Objective, mean_nll
 
 
 class FineTuning(Objective):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative
-from pipeline_lib.objectives.base import Losses, mean_nll
+from pipeline_lib.objectives.base import Batch, Losses, mean_nll
 from pipeline_lib.objectives.retain import RETAIN, TwoTerms
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.batching import Batch
 
 
 class GradDiff(TwoTerms):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline_lib.objectives.base import Objective
-
-if TYPE_CHECKING:
-    from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.objectives.base import Objective, PromptFormat
 
 
 class InContext(Objective):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll, share_of_step
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.objectives.base import Batch, Losses, Objective, mean_nll, share_of_step
 
 
 class L1Sparse(Objective):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import CountOrZero, NonNegative
-from pipeline_lib.objectives.base import Losses, share_of_step
+from pipeline_lib.objectives.base import Batch, Losses, Tensor, share_of_step
 from pipeline_lib.objectives.retain import POSITIONS, TwoTerms, option
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
 
 
 class PDU(TwoTerms):
@@ -62,7 +57,7 @@ class PDU(TwoTerms):
         excess = kept - self.retain_bound * share_of_step(retain)
         return Losses(self.forget_weight * spread + self._dual * excess, forget_loss, kept.detach())
 
-    def _spread(self, model, forget: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _spread(self, model, forget: Batch) -> tuple[Tensor, Tensor]:
         """This batch's share of the mean spread, and of the mean NLL (scalars)."""
         import torch
         import torch.nn.functional as F

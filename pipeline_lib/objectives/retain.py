@@ -5,17 +5,12 @@ Shapes: N answer tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import Positive
-from pipeline_lib.objectives.base import Objective, mean_nll
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.objectives.base import Batch, Objective, Tensor, mean_nll
 
 RETAIN = "Weight of the retain loss"
 REFERENCE = "KL: the divergence from the model before unlearning, in place of the NLL"
@@ -51,14 +46,14 @@ class Retaining(Objective):
     def distributions(self) -> int:
         return 3 if self.term == "KL" else 0
 
-    def retain_term(self, model: Any, retain: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def retain_term(self, model: Any, retain: Batch) -> tuple[Tensor, Tensor]:
         """This batch's share of the retain term, and of the mean NLL, which is for the log (scalars)."""
         if self.term == "KL":
             return self._divergence(model, retain)
         loss = mean_nll(model, retain)
         return loss, loss.detach()
 
-    def _divergence(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _divergence(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         import torch
         import torch.nn.functional as F
 

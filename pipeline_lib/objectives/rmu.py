@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import CountOrAll, CountOrZero, NonNegative, Positive
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.objectives.base import Losses
+from pipeline_lib.objectives.base import Batch, Losses, Tensor
 from pipeline_lib.objectives.retain import POSITIONS, REFERENCE, Retaining, option
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
 
 # The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-J, GPT-NeoX and GPT-2.
 MLP_OUTPUTS = {"down_proj", "fc2", "fc_out", "dense_4h_to_h", "c_proj"}
@@ -93,10 +88,10 @@ class RMU(Retaining):
             drift = (held - kept).square().mean(-1).sum() / retain.tokens_in_step
         return Losses(self.forget_weight * misdirection + self.alpha * drift, None, retain_loss)
 
-    def _states(self, model: Any, batch: Batch) -> torch.Tensor:
+    def _states(self, model: Any, batch: Batch) -> Tensor:
         return hidden_states(model, batch, self.layer, self.positions).float()
 
-    def direction(self, size: int) -> torch.Tensor:
+    def direction(self, size: int) -> Tensor:
         """The unit vector u (size,), in fp64 on the CPU."""
         import torch
 
@@ -129,11 +124,11 @@ class RMU(Retaining):
 class _Reached(Exception):
     """Carries the hidden states out of a forward pass that has gone far enough."""
 
-    def __init__(self, hidden: torch.Tensor):
+    def __init__(self, hidden: Tensor):
         self.hidden = hidden
 
 
-def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predicting") -> torch.Tensor:
+def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predicting") -> Tensor:
     """What `layer` (from 0) gives at these positions of the answers, (N, D); later layers do not run."""
     from pipeline_lib.data.batching import IGNORED
     from pipeline_lib.models.forward import position_ids
@@ -153,7 +148,7 @@ def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predic
 
 
 @contextmanager
-def _stop_after(module: torch.nn.Module) -> Iterator[None]:
+def _stop_after(module: Any) -> Iterator[None]:
     def leave(_module, _inputs, output):
         raise _Reached(output[0] if isinstance(output, tuple) else output)
 
@@ -164,7 +159,7 @@ def _stop_after(module: torch.nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _layers(model: Any, layer: int) -> torch.nn.ModuleList:
+def _layers(model: Any, layer: int) -> Any:
     """The decoder's list of layers, checked to have `layer`."""
     decoder = model.get_decoder()
     names = ("layers", "h", "blocks")  # Llama and most; GPT-2, BLOOM; MPT

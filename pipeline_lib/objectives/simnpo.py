@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative, Positive
-from pipeline_lib.objectives.base import Losses
+from pipeline_lib.objectives.base import Batch, Losses
 from pipeline_lib.objectives.retain import RETAIN, TwoTerms
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.batching import Batch
 
 
 class SimNPO(TwoTerms):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import Positive
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
+from pipeline_lib.objectives.base import Batch, Losses, Objective, Tensor, mean_nll
 
 
 class TaskVector(Objective):
@@ -37,7 +32,7 @@ class TaskVector(Objective):
         loss = mean_nll(model, forget)
         return Losses(loss, loss.detach(), None)
 
-    def finish(self, model: torch.nn.Module, original: dict[str, torch.Tensor]) -> None:
+    def finish(self, model: Any, original: dict[str, Tensor]) -> None:
         import torch
 
         with torch.no_grad():

@@ -5,18 +5,13 @@ p_t: probability of answer token t; nll_t = -log p_t in nats; weights carry no g
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative
-from pipeline_lib.objectives.base import Losses
+from pipeline_lib.objectives.base import Batch, Losses, Tensor
 from pipeline_lib.objectives.retain import RETAIN, TwoTerms
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
 
 
 class _WeightedAscent(TwoTerms):
@@ -24,7 +19,7 @@ class _WeightedAscent(TwoTerms):
 
     alpha: NonNegative = Field(1.0, description=RETAIN)
 
-    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+    def weights(self, nll: Tensor) -> Tensor:
         """(N,) weights of tokens with these NLL (N,)."""
         raise TypeError(f"{self.kind} does not define weights")
 
@@ -49,7 +44,7 @@ class WGA(_WeightedAscent):
     kind: Literal["WGA"]
     beta: NonNegative = 1.0
 
-    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+    def weights(self, nll: Tensor) -> Tensor:
         return (-self.beta * nll).exp()
 
 
@@ -65,7 +60,7 @@ class SatImp(_WeightedAscent):
     beta2: NonNegative = Field(1.0, description="Exponent of 1 - p: importance")
     alpha: NonNegative = Field(0.1, description=RETAIN)
 
-    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+    def weights(self, nll: Tensor) -> Tensor:
         import torch
 
         return (-self.beta1 * nll).exp() * (-torch.expm1(-nll)) ** self.beta2

@@ -5,16 +5,13 @@ Shapes: B examples, T tokens, N positions that count, D hidden size, V vocabular
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative
-from pipeline_lib.objectives.base import Losses
+from pipeline_lib.objectives.base import Batch, Losses
 from pipeline_lib.objectives.retain import RETAIN, TwoTerms, option
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.batching import Batch
 
 
 class UNDIAL(TwoTerms):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative, Positive
-from pipeline_lib.objectives.base import Losses, Reinforcing, mean_nll
+from pipeline_lib.objectives.base import Batch, Losses, Reinforcing, Tensor, mean_nll
 from pipeline_lib.objectives.retain import RETAIN, TwoTerms
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.data.batching import Batch
 
 
 class WHP(TwoTerms):
@@ -53,6 +48,6 @@ class WHP(TwoTerms):
         total = self.forget_weight * generic_loss + self.gamma * kept
         return Losses(total, generic_loss.detach(), retain_loss)
 
-    def generic_logits(self, base: torch.Tensor, reinforced: torch.Tensor) -> torch.Tensor:
+    def generic_logits(self, base: Tensor, reinforced: Tensor) -> Tensor:
         """v_base - alpha relu(v_reinforced - v_base), elementwise on logits (N, V)."""
         return base - self.alpha * (reinforced - base).relu()

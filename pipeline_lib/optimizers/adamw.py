@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pipeline_lib.core.blocks import NonNegative, Positive, Share
 from pipeline_lib.optimizers.base import Optimizer
-from pipeline_lib.optimizers.update import Groups
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.distributed.group import Group
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer
 
 
 class AdamW(Optimizer):
@@ -28,7 +23,7 @@ class AdamW(Optimizer):
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         return 2.0 * trained * width
 
-    def build(self, groups: Groups, parts: Group) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         import torch
 
         return torch.optim.AdamW(

@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline_lib.core.blocks import Positive
 from pipeline_lib.core.families import Method
 from pipeline_lib.curvature import Estimator
-from pipeline_lib.optimizers.update import Groups, Twin, Update
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.distributed.group import Group
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update
 
 CurvatureData = Literal["forget", "retain", "both"]
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
@@ -79,7 +74,7 @@ class Optimizer(Method):
         """
         raise TypeError(f"{self.kind} does not say what it keeps")
 
-    def build(self, groups: Groups, parts: Group) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         """The torch optimiser over these parameter groups, each with a `weight_decay` of its own.
 
         `parts`: the processes whose parts of the parameters it works on.
@@ -114,7 +109,7 @@ class Elementwise(Optimizer):
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         return len(self.states) * trained * width
 
-    def build(self, groups: Groups, parts: Group) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
         return ElementwiseOptimizer(groups, self, parts.over_parts)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from pipeline_lib.optimizers import multi_tensor
-from pipeline_lib.optimizers.update import Groups, Twin, Update, Updating
+from pipeline_lib.optimizers.update import Groups, Twin, Update
 
 CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^17 on a CPU
 COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
@@ -32,15 +32,13 @@ Row = tuple[torch.Tensor, ...]  # theta, gradient, states: tensors of one shape
 
 
 class ElementwiseOptimizer(torch.optim.Optimizer):
-    """The torch optimiser of a `method` that is an `update` of single coordinates.
+    """The torch optimiser of a `method` that is an `update` of single coordinates: see `base.Elementwise`.
 
     `statistics` holds facts of the last step: "update_norm", the L2 norm of the step without weight
     decay, and what the method adds. `over_parts`: see `distributed.group.Group`.
     """
 
-    def __init__(
-        self, params: Groups, method: Updating, over_parts: Callable[[Sequence[float]], list[float]]
-    ):
+    def __init__(self, params: Groups, method: Any, over_parts: Callable[[Sequence[float]], list[float]]):
         super().__init__(params, method.settings())
         self.method, self._over_parts = method, over_parts
         self.statistics: dict[str, float] = {}

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative, Positive, Share
 from pipeline_lib.optimizers.base import Optimizer
-from pipeline_lib.optimizers.update import Groups
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline_lib.distributed.group import Group
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer
 
 
 class Muon(Optimizer):
@@ -33,7 +28,7 @@ class Muon(Optimizer):
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         return (trained + min(embedding, trained)) * width  # AdamW's second average for embeddings alone
 
-    def build(self, groups: Groups, parts: Group) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         from pipeline_lib.optimizers.muon_with_adamw import MuonWithAdamW
 
         betas = (self.beta1, self.beta2)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer as TorchOptimizer
+
+    from pipeline_lib.distributed.group import Group
+else:  # for annotations: optimisers are read without torch
+    Group = TorchOptimizer = Any
 
 # (theta, gradient, *states, *coefficients) -> quantities that are summed over all coordinates: tensors.
 # Changes theta and the states in place, never the gradient. Coefficients are 0-dimensional tensors.
@@ -22,15 +29,3 @@ class Twin:
     changed: int  # the first so many states are written back
     sums: int
     probe: tuple[float, ...]  # coefficients with which the kernel is tried: each of them matters
-
-
-class Updating(Protocol):
-    """A method that is an update; see `base.Elementwise`."""
-
-    states: ClassVar[tuple[str, ...]]
-    update: ClassVar[Update]
-    twin: ClassVar[Twin | None]
-
-    def settings(self) -> dict[str, Any]: ...
-    def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]: ...
-    def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]: ...
