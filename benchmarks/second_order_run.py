@@ -22,14 +22,19 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from pipeline_lib.data.batching import Example
+from pipeline_lib.distributed.group import ALONE
 
 # MAKE
 from pipeline_lib.objectives.grad_diff import GradDiff
 from pipeline_lib.optimizers import Optimizer
 from pipeline_lib.optimizers.adamw import AdamW
-from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
-from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.data import TrainingData
+from pipeline_lib.training.loop import train
+from pipeline_lib.training.settings import Training
+from pipeline_lib.training.updates import gradient_update
 
 STEPS, EXAMPLES, TOKENS, PROMPT, VOCABULARY = 10, 8, 64, 16, 8192
 ROUNDS = 3
@@ -78,8 +83,7 @@ def build() -> torch.nn.Module:
 def run(method: Optimizer, data: TrainingData) -> tuple[float, float, float]:
     """Wall and processor time of the loop, and the wall time of its one estimate, in seconds."""
     model = build()
-    optimizer = make_optimizer(method, model)
-    plan = TrainingSettings(
+    plan = Training(
         epochs=1,
         batch_size=EXAMPLES,
         accumulation=1,
@@ -92,7 +96,9 @@ def run(method: Optimizer, data: TrainingData) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         started = time.process_time()
         objective = GradDiff(kind="GradDiff")
-        outcome = train(model, objective, optimizer, data, plan, 0, method.curvature, Path(folder) / "c", "")
+        update = gradient_update(method, model, plan.max_grad_norm, ALONE)
+        kept = Kept(Path(folder) / "c", "")
+        outcome = train(model, objective, update, MiniBatches(data, plan, 0), kept)
         used = time.process_time() - started
     assert outcome.status == "ok" and outcome.steps == STEPS
     return outcome.train_time_s, used, outcome.log[0].get("curvature_s") or 0.0

@@ -6,13 +6,28 @@ Shapes: P elements of all parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.influence import SOLVERS
 from pipeline_lib.influence.gauss_newton import GaussNewton
-from pipeline_lib.influence.solvers import Report, Solver, System, check_settings
+from pipeline_lib.influence.solvers import Report, System, check_settings
+
+
+class NewtonSettings(Protocol):
+    """Which solver of the system it is, and when it stops."""
+
+    @property
+    def solver(self) -> str: ...
+    @property
+    def damping(self) -> float: ...
+    @property
+    def max_iterations(self) -> int: ...
+    @property
+    def tolerance(self) -> float: ...
 
 
 def newton_direction(
@@ -20,10 +35,7 @@ def newton_direction(
     batches: Sequence[Batch],
     parameters: Sequence[torch.Tensor],
     gradient: torch.Tensor,
-    solver: Solver,
-    damping: float,
-    max_iterations: int,
-    tolerance: float,
+    settings: NewtonSettings,
     generator: torch.Generator,
     watch: Callable[[], object],
     group: Group = ALONE,
@@ -35,7 +47,8 @@ def newton_direction(
     damping that is not positive, `UserError` where the model or the installation lacks something. `group`:
     processes that share the passes over the data, but for those of ekfac's own factors, which each makes.
     """
-    check_settings(damping, max_iterations, tolerance)
+    limits = (settings.damping, settings.max_iterations, settings.tolerance)
+    check_settings(*limits)
     product = GaussNewton(model, batches, parameters, group)
 
     def operator(vector: torch.Tensor) -> torch.Tensor:
@@ -43,7 +56,5 @@ def newton_direction(
         watch()
         return result
 
-    system = System(
-        model, batches, parameters, operator, damping, max_iterations, tolerance, generator, group
-    )
-    return solver.solve(system, gradient)
+    system = System(model, batches, parameters, operator, *limits, generator, group)
+    return SOLVERS.parse({"kind": settings.solver}).solve(system, gradient)

@@ -11,8 +11,9 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, remove_leftovers
 from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.distributed.group import current
+from pipeline_lib.distributed.group import Group, current
 from pipeline_lib.distributed.sharding import in_parts
 from pipeline_lib.models import adapters
 from pipeline_lib.models.folder import save_model_folder
@@ -25,20 +26,22 @@ from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.source import load_source
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.optimizers.adamw import AdamW
-from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
     place_for_training,
     run_facts,
     start,
-    training_settings,
     write_training_folder,
 )
 from pipeline_lib.steps.job import Job
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, train
 from pipeline_lib.training.sampling import derived_seed
+from pipeline_lib.training.settings import FineTune
+from pipeline_lib.training.updates import gradient_update
 
 CODE = source_hash(__name__)  # of what runs: the checkout may move on before the job ends
 _ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
@@ -52,78 +55,36 @@ def run(job: Job) -> None:
     `run` with steps.jsonl beside it. Fine-tuning that diverges is an error: no study can stand on such a
     model.
     """
-    identity, seed, data_dir, checkpoint_dir = job.identity, job.identity["seed"], job.data, job.workplace
-    model_settings, finetune, inputs = (job.settings[name] for name in ("model", "finetune", "inputs"))
+    identity, seed = job.identity, job.identity["seed"]
+    model_settings, inputs = job.settings["model"], job.settings["inputs"]
+    finetune = FineTune.model_validate(job.settings["finetune"])
     started, group = time.monotonic(), current()
     place = start(job.device, job.threads)
-    manifest = read_object(data_dir / "manifest.json")
+    manifest = read_object(job.data / "manifest.json")
     names = manifest["finetune"][_ROLES[identity["method"]]]
     readable = {*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]}
-    splits = load_splits(data_dir, sorted(readable))
+    splits = load_splits(job.data, sorted(readable))
     records = [record for name in names for record in splits[name]]
-
-    if model_settings["source"] == "scratch":
-        if not records:
-            raise UserError(
-                f"{identity['task']} takes the model as it is, without fine-tuning, but {identity['model']} "
-                "is made from scratch and knows nothing yet; use a pretrained model, or let the task teach it"
-            )
-        holdout = next(iter(manifest["likelihood_only"]), None)
-        texts = texts_of(splits, manifest["finetune"], holdout)
-        model, tokenizer = build_scratch(model_settings, texts, seed)
-        origin: dict[str, Any] = {"kind": "scratch"}
-    else:
-        model, tokenizer, origin = load_source(model_settings)
-    prompt_format = _checked_format(model_settings["prompt"], tokenizer, model)
+    model, tokenizer, origin = _source(job, manifest, splits, bool(records))
+    prompt_format = PromptFormat.from_dict(model_settings["prompt"])
+    check_prompt(tokenizer, prompt_format, rows=model.get_input_embeddings().num_embeddings)
     place_for_training(model, place)
-    stepper = AdamW(
-        kind="adamw", learning_rate=finetune["learning_rate"], weight_decay=finetune["weight_decay"]
-    )
-    schedule = {k: v for k, v in finetune.items() if k not in ("learning_rate", "weight_decay")}
-    hashes = data_hashes(data_dir)
+    stepper = AdamW(kind="adamw", learning_rate=finetune.learning_rate, weight_decay=finetune.weight_decay)
+    hashes = data_hashes(job.data)
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
-        examples = encode_answers(
-            finetune.get("encoding", "exact"),
-            records,
-            tokenizer,
-            prompt_format,
-            model_settings["max_length"],
-            learn=True,
-        )
-        mark = fingerprint(identity, model_settings, finetune, hashes, origin, inputs, CODE)
-        lora, weights = finetune.get("lora"), finetune.get("weights", "fp32")
-        if lora:
-            adapters.attach(model, **lora, seed=derived_seed(seed, "adapters"))
-        if weights != "fp32":
-            model.to(torch.bfloat16)
-        again = activations_again(model, finetune.get("checkpointing", False))
-        with again, in_parts(model, group) as (working, together):
-            optimizer = make_optimizer(
-                stepper, working, weights == "bf16_stochastic", finetune.get("offload", False), together
-            )
-            outcome = train(
-                working,
-                FineTuning(),
-                optimizer,
-                TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id),
-                training_settings(finetune),
-                seed,
-                None,
-                checkpoint_dir,
-                mark,
-                together,
-            )
-        learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        if lora:
-            adapters.detach(model.float(), merge=outcome.status == "ok")
+        mark = fingerprint(identity, model_settings, finetune.model_dump(), hashes, origin, inputs, CODE)
+        length = model_settings["max_length"]
+        examples = encode_answers(finetune.encoding, records, tokenizer, prompt_format, length, learn=True)
+        data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id)
+        course = MiniBatches(data, finetune, seed)
+        outcome, learning = _trained(model, stepper, finetune, course, Kept(job.workplace, mark), group)
     if outcome.status != "ok":
         raise UserError(
             f"fine-tuning {identity['model']} on {identity['task']} (seed {seed}) diverged at step "
-            f"{outcome.diverged_step}: lower finetune.learning_rate ({finetune['learning_rate']})"
+            f"{outcome.diverged_step}: lower finetune.learning_rate ({finetune.learning_rate})"
         )
-    base = model_settings.get("base")
-    reduced = reduce_model(model, base)
+    reduced = reduce_model(model, model_settings.get("base"))
     facts = run_facts(
         identity,
         outcome,
@@ -131,7 +92,7 @@ def run(job: Job) -> None:
         started,
         objective={"kind": "FineTuning"},
         optimizer_settings=stepper.model_dump(),
-        training=schedule,
+        training=finetune.model_dump(exclude={"learning_rate", "weight_decay"}),
         model_settings=model_settings,
         origin=origin,
         inputs=inputs,
@@ -147,11 +108,44 @@ def run(job: Job) -> None:
         return
     run_info = save_model_folder(job.outputs["model"], model, tokenizer, prompt_format, facts)
     write_training_folder(job.outputs["run"].parent, run_info, outcome.log)
-    shutil.rmtree(checkpoint_dir, ignore_errors=True)
-    remove_leftovers(checkpoint_dir)
+    shutil.rmtree(job.workplace, ignore_errors=True)
+    remove_leftovers(job.workplace)
 
 
-def _checked_format(settings: dict[str, Any], tokenizer, model) -> PromptFormat:
-    prompt_format = PromptFormat.from_dict(settings)
-    check_prompt(tokenizer, prompt_format, rows=model.get_input_embeddings().num_embeddings)
-    return prompt_format
+def _source(
+    job: Job, manifest: dict[str, Any], splits: dict[str, list[Record]], taught: bool
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The model before fine-tuning, its tokenizer, and where they come from; `taught`: it will be trained."""
+    settings = job.settings["model"]
+    if settings["source"] != "scratch":
+        return load_source(settings)
+    if not taught:
+        raise UserError(
+            f"{job.identity['task']} takes the model as it is, without fine-tuning, but "
+            f"{job.identity['model']} is made from scratch and knows nothing yet; use a pretrained model, or "
+            "let the task teach it"
+        )
+    holdout = next(iter(manifest["likelihood_only"]), None)
+    texts = texts_of(splits, manifest["finetune"], holdout)
+    return *build_scratch(settings, texts, job.identity["seed"]), {"kind": "scratch"}
+
+
+def _trained(
+    model: Any, stepper: AdamW, finetune: FineTune, course: MiniBatches, kept: Kept, group: Group
+) -> tuple[Outcome, int]:
+    """Fine-tune, in place; the outcome, and how many parameters were trained."""
+    if finetune.lora:
+        seed = derived_seed(course.seed, "adapters")
+        adapters.attach(model, **finetune.lora.model_dump(), seed=seed)
+    if finetune.weights != "fp32":
+        model.to(torch.bfloat16)
+    with activations_again(model, finetune.checkpointing), in_parts(model, group) as (working, together):
+        rounding = finetune.weights == "bf16_stochastic"
+        update = gradient_update(
+            stepper, working, finetune.max_grad_norm, together, rounding, finetune.offload
+        )
+        outcome = train(working, FineTuning(), update, course, kept, together)
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if finetune.lora:
+        adapters.detach(model.float(), merge=outcome.status == "ok")
+    return outcome, learning

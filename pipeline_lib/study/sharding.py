@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.distributed.refusal import refusal
+from pipeline_lib.study.resources import Resources
 from pipeline_lib.study.runs import Run, methods_of
-from pipeline_lib.study.training import Resources
 
 
 def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault]:

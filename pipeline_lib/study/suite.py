@@ -25,12 +25,13 @@ from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.evaluation import Evaluation
 from pipeline_lib.study.models import ModelSettings, ScratchModel
 from pipeline_lib.study.overrides import changed
+from pipeline_lib.study.resources import Resources
 from pipeline_lib.study.runs import Run, RunBlock, expand
 from pipeline_lib.study.sharding import sharding_faults
 from pipeline_lib.study.tasks import TaskSettings
 from pipeline_lib.study.tracking import Tracking
-from pipeline_lib.study.training import FineTune, Resources, Unlearn
 from pipeline_lib.study.tune import Tune, tune_faults
+from pipeline_lib.training.settings import FineTune, Unlearn
 
 if TYPE_CHECKING:
     from pipeline_lib.objectives import Objective

@@ -18,15 +18,6 @@ from pipeline_lib.optimizers.elementwise import chunks
 MOST_STEPS = 100  # between two estimates, with `update_every` "auto"
 PATIENCE = 3  # estimates in a row that are not finite end the run
 
-# What a step's row of the log says about curvature; None where there is nothing to say.
-NO_CURVATURE: dict[str, float | None] = {
-    "curvature_mean": None,
-    "curvature_drift": None,
-    "curvature_s": None,
-    "update_every": None,
-    "curvature_skipped": None,
-}
-
 
 class Refresher:
     """Hands estimates to an optimiser that averages them into its curvature h, as Sophia does.

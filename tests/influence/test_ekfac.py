@@ -13,7 +13,6 @@ from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence.diagonal import sampled_diagonal
 from pipeline_lib.influence.newton import newton_direction
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
-from tests.methods import solver
 from tests.tiny import PAD, in_float64
 
 
@@ -23,10 +22,7 @@ def direction(model, examples, gradient, kind, damping=0.05):
         micro_batches(examples, 4, PAD),
         list(model.parameters()),
         gradient,
-        solver(kind),
-        damping,
-        1,
-        0.5,
+        SimpleNamespace(solver=kind, damping=damping, max_iterations=1, tolerance=0.5),
         torch.Generator().manual_seed(0),
         lambda: None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence.newton import newton_direction
 from pipeline_lib.objectives.base import mean_nll
 from tests.influence.cases import Regression, dense_gauss_newton
-from tests.methods import solver
 from tests.tiny import in_float64
 
 N, REMOVED, RIDGE = 60, 6, 0.05
@@ -69,10 +69,9 @@ def test_newton_step_equals_retraining_to_second_order(kind):
             micro_batches(examples, 16, 0),
             [model.head.weight],
             gradient,
-            solver(kind),
-            RIDGE,  # the regulariser's Hessian is the damping
-            1000,
-            1e-10,
+            SimpleNamespace(
+                solver=kind, damping=RIDGE, max_iterations=1000, tolerance=1e-10
+            ),  # the regulariser's Hessian is the damping
             torch.Generator(),
             lambda: None,
         )

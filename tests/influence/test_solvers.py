@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,10 +55,7 @@ def test_the_direction_of_a_language_model_equals_the_dense_solution(kind, dampi
         micro_batches(examples, 3, PAD),
         parameters,
         gradient,
-        solver(kind),
-        damping,
-        iterations,
-        tolerance,
+        SimpleNamespace(solver=kind, damping=damping, max_iterations=iterations, tolerance=tolerance),
         torch.Generator(),
         lambda: products.append(1),
     )
@@ -91,10 +89,7 @@ def test_the_diagonal_of_a_language_model_is_sampled_and_its_miss_is_reported():
         batches,
         parameters,
         gradient,
-        solver("diagonal"),
-        0.1,
-        1,
-        0.5,
+        SimpleNamespace(solver="diagonal", damping=0.1, max_iterations=1, tolerance=0.5),
         torch.Generator().manual_seed(0),
         lambda: None,
     )
@@ -265,10 +260,7 @@ def test_the_diagonal_is_shared_out_and_draws_what_one_process_draws(processes, 
             batches,
             parameters,
             gradient,
-            solver("diagonal"),
-            1.0,
-            1,
-            0.5,
+            SimpleNamespace(solver="diagonal", damping=1.0, max_iterations=1, tolerance=0.5),
             generator,
             list,
             Member(rank, size),

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
-from pipeline_lib.study.training import FineTune, Training
-from pipeline_lib.training.loop import TrainingSettings
 from tests.methods import make_optimizer
 from tests.tiny import Bigram
 
@@ -29,9 +25,3 @@ def test_resolved_settings_make_the_optimizer(kind):
     stepper = make_optimizer(model=Bigram([[0.5, 0.5]] * 2), **settings)
     assert stepper.param_groups[0]["lr"] == 0.5
     assert stepper.param_groups[0]["weight_decay"] == 0.25
-
-
-def test_training_settings_are_the_blocks_of_the_suite():
-    names = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert names < set(Training.model_fields) < set(FineTune.model_fields)
-    assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(TrainingSettings))

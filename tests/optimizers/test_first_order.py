@@ -69,12 +69,13 @@ def test_a_run_from_a_checkpoint_has_the_same_bits(kind, weights, tmp_path):
         return model, optimizer_of(kind, model, stochastic_rounding=weights == "bf16_stochastic")
 
     whole, optimizer = start()
+    kept = checkpoint.Kept(tmp_path / "c", "mark")
     for step in range(6):
         take_step(optimizer, whole, step)
         if step == 2:
-            checkpoint.save(tmp_path / "c", whole, optimizer, 3, [], "mark", {})
+            checkpoint.save(kept, whole, optimizer, checkpoint.Progress(3))
     resumed, optimizer_after = start()
-    assert checkpoint.load(tmp_path / "c", resumed, optimizer_after, "mark")[0] == 3
+    assert checkpoint.load(kept, resumed, optimizer_after).step == 3
     for step in range(3, 6):
         take_step(optimizer_after, resumed, step)
     assert torch.equal(flat(list(resumed.parameters())), flat(list(whole.parameters())))

@@ -257,7 +257,7 @@ def test_the_run_takes_the_chosen_settings_and_says_so(original, data, original_
 
 
 def test_if_every_trial_diverged_the_run_says_diverged(original, data, original_records, tmp_path):
-    for number, rate in enumerate((1e30, 1e31), start=1):
+    for number, rate in enumerate((1e29, 1e30), start=1):
         run_trial(tmp_path, data, original, rate=rate, number=number)
     chosen = run_choose(tmp_path, original_records, [1, 2])
     assert (chosen["trial"], chosen["status"], chosen["bound_met"]) == (1, "every trial diverged", False)

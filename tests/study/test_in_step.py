@@ -20,22 +20,12 @@ from pipeline_lib.study.models import (
     ScratchModel,
 )
 from pipeline_lib.study.tasks import TaskSettings
-from pipeline_lib.study.training import FineTune, Training
 from pipeline_lib.tasks import sources
 from pipeline_lib.tasks.fictitious import words
 from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS
 from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
 from pipeline_lib.tasks.fictitious.generate import COUNTRY_COUNT
-from pipeline_lib.training.loop import TrainingSettings
 from tests.study.suites import COMMIT, errors, small
-
-
-def test_the_training_loop_takes_its_settings() -> None:
-    taken = {field.name for field in dataclasses.fields(TrainingSettings)}
-    of_model_and_optimizer = {"checkpointing", "offload"}
-    assert set(Training.model_fields) == taken | of_model_and_optimizer
-    own = {"learning_rate", "weight_decay", "weights", "lora", "encoding"}
-    assert set(FineTune.model_fields) == taken | of_model_and_optimizer | own
 
 
 def test_tasks_take_their_settings() -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from pipeline_lib.study.resources import Resources
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.sharding import sharding_faults
-from pipeline_lib.study.training import Resources
 
 SHARDED = Resources(gpus=2, sharding="full")
 

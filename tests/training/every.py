@@ -11,8 +11,9 @@ import torch
 
 from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.steps.objective_data import with_reference_nll
+from pipeline_lib.training.batches import MiniBatches, WholeSets
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import TrainingSettings
+from pipeline_lib.training.settings import Training
 from tests.methods import make_objective
 from tests.tiny import VOCAB, make_examples, tiny_model
 
@@ -56,7 +57,7 @@ def data_for(
     objective: Objective,
     model: torch.nn.Module,
     plain: TrainingData,
-    settings: TrainingSettings | None = None,
+    settings: Training | None = None,
     seed: int = 3,
 ) -> TrainingData:
     """`plain` with two and three alternatives a row, numbers of `model`, and labels, as the objective wants.
@@ -69,7 +70,9 @@ def data_for(
         options = [tuple(column)[: 2 + i % 2] for i, column in enumerate(zip(*drawn, strict=True))]
         plain = replace(plain, forget_alternatives=options, paired=objective.forget_answers == "both")
     if objective.needs_reference_nll:
-        plain = with_reference_nll(model, plain, settings, settings is None, seed)  # type: ignore[arg-type]
+        whole = WholeSets(plain, Training(), seed, objective)
+        course = whole if settings is None else MiniBatches(plain, settings, seed)
+        plain = with_reference_nll(model, plain, course)
     if objective.needs_generic_labels:
         labels = [[(7 * token) % VOCAB for token in e.tokens[e.prompt_length :]] for e in plain.forget]
         plain = replace(plain, forget_labels=labels)

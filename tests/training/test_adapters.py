@@ -12,14 +12,21 @@ from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models.adapters import adapters_off, attach
 from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.training import loop
 from pipeline_lib.training.checkpoint import load_file
-from pipeline_lib.training.one_shot import one_shot
 from tests.curvature.cases import agrees
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
 from tests.methods import estimator, make_objective
 from tests.tiny import PAD, flat, in_float64, tiny_model
-from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, timeless
+from tests.training.runs import (
+    OPTIMIZER_SETTINGS,
+    Stopped,
+    data,
+    one_shot,
+    optimizer_of,
+    run,
+    stop_before,
+    timeless,
+)
 
 SETTINGS = {"rank": 1, "alpha": 2.0, "dropout": 0.0, "target": "all-linear", "seed": 5}
 
@@ -35,10 +42,6 @@ def split(model):
     return [flat([p for p in model.parameters() if p.requires_grad is learns]) for learns in (True, False)]
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", OPTIMIZER_SETTINGS)
 def test_stopped_and_continued_equals_undisturbed(kind, tmp_path, monkeypatch):
     """With the reference model of KL being the same model; the checkpoint holds adapters only."""
@@ -49,14 +52,7 @@ def test_stopped_and_continued_equals_undisturbed(kind, tmp_path, monkeypatch):
         optimizer = optimizer_of(kind, model)
         with monkeypatch.context() as patch:
             if stop:
-                original = loop.step_batches
-
-                def stopping(plan, settings, step, seed, original=original):
-                    if step == 3:
-                        raise Stopped
-                    return original(plan, settings, step, seed)
-
-                patch.setattr(loop, "step_batches", stopping)
+                stop_before(3, patch)
                 with pytest.raises(Stopped):
                     run(model, tmp_path / folder, kind, optimizer=optimizer, objective=objective,
                         checkpoint_seconds=0)  # fmt: skip

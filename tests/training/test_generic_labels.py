@@ -11,8 +11,11 @@ from pipeline_lib.data.batching import collate
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.training import generic_labels as module
-from pipeline_lib.training import loop
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
+from pipeline_lib.training.settings import LoRA
 from tests.methods import make_objective
 from tests.tiny import PAD, flat, random_examples, tiny_model
 from tests.training.runs import data, run, settings
@@ -42,7 +45,8 @@ def knowing(tmp_path_factory):
 def labels_of(folder, model=None, lora=None, whp=None, seed=3, mark="here"):
     model = model or tiny_model()
     cut = settings(checkpoint_seconds=0)
-    return generic_labels(model, whp or objective(), FORGET, PAD, cut, lora, seed, folder, mark)
+    sets, lora = TrainingData(forget=FORGET, retain=[], pad_id=PAD), lora and LoRA(**lora)
+    return generic_labels(model, whp or objective(), sets, cut, lora, seed, Kept(folder, mark))
 
 
 def test_logits_that_rose_are_held_down_and_no_others():
@@ -95,15 +99,15 @@ class Stopped(Exception):
 
 def test_a_killed_first_phase_goes_on_and_a_finished_one_is_not_repeated(tmp_path, monkeypatch):
     whole, _ = labels_of(tmp_path / "a")
-    steps, original = [], loop.step_batches
+    steps, original = [], MiniBatches.batches
 
-    def watched(plan, cut, step, seed):
+    def watched(self, step):
         steps.append(step)
         if steps == [0, 1, 2]:
             raise Stopped
-        return original(plan, cut, step, seed)
+        return original(self, step)
 
-    monkeypatch.setattr(loop, "step_batches", watched)
+    monkeypatch.setattr(MiniBatches, "batches", watched)
     with pytest.raises(Stopped):
         labels_of(tmp_path / "b")
     steps.append("killed")

@@ -12,12 +12,20 @@ import torch
 from pydantic import PrivateAttr
 
 from pipeline_lib.curvature import ESTIMATORS, Estimator
-from pipeline_lib.training import loop
 from pipeline_lib.training.refresh import Refresher
 from pipeline_lib.training.sampling import derived_seed
 from tests.methods import estimator, make_objective, stepper
 from tests.tiny import flat, tiny_model
-from tests.training.runs import OPTIMIZER_SETTINGS, curvature_of, data, optimizer_of, run, timeless
+from tests.training.runs import (
+    OPTIMIZER_SETTINGS,
+    Stopped,
+    curvature_of,
+    data,
+    optimizer_of,
+    run,
+    stop_before,
+    timeless,
+)
 
 
 class Told(Estimator):
@@ -285,9 +293,6 @@ def test_noise_alone_keeps_auto_at_every_step():
 def test_a_stopped_run_goes_on_as_it_would_have(stop, tmp_path, monkeypatch):
     """The schedule, the counts and the optimiser's own adaptive values are in the checkpoint."""
 
-    class Stopped(Exception):
-        pass
-
     def whole(folder):
         model = tiny_model()
         optimizer = optimizer_of("sophia", model)
@@ -316,15 +321,8 @@ def test_a_stopped_run_goes_on_as_it_would_have(stop, tmp_path, monkeypatch):
     assert estimated_at(outcome) == [1, 2, 3, 4, 6, 8, 12]  # the fifth was not finite
     assert outcome.log[-1]["update_every"] == 8 and outcome.log[-1]["curvature_skipped"] == 1
 
-    original = loop.step_batches
     with monkeypatch.context() as patch:
-
-        def stopping(*arguments):
-            if arguments[2] == stop:
-                raise Stopped
-            return original(*arguments)
-
-        patch.setattr(loop, "step_batches", stopping)
+        stop_before(stop, patch)
         with pytest.raises(Stopped):
             whole(tmp_path / "b")
     again, again_optimizer, continued = whole(tmp_path / "b")

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline_lib.operations.plan.jobs import memory_of
 from pipeline_lib.operations.plan.measuring import Measuring
 from pipeline_lib.operations.plan.training import Training
-from pipeline_lib.study.training import LoRA
+from pipeline_lib.training.settings import LoRA
 
 Work = Training | Measuring
 Step = tuple[str, Work]  # the setting in words, the job with it and all before it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline_lib.study.training import Resources
+from pipeline_lib.study.resources import Resources
 
 # Peaks in 1e12 operations a second: of a GPU in the class of an A100 (its data sheet: 312 in bf16, 19.5 in
 # fp32), and of one thread of a server's CPU with matrix instructions for bf16.
