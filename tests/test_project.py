@@ -325,6 +325,28 @@ def test_contributing_names_every_part_on_its_floor() -> None:
     )
 
 
+ARCHITECTURE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_the_floors_has_every_room_above_those_that_it_may_use() -> None:
+    """A line in the frame is `│  rooms    what is there  │`; rules part the floors."""
+    drawn = [
+        room
+        for rooms in re.findall(r"^│ {2}(\w+(?: {2}\w+)*) {3,}", ARCHITECTURE, re.MULTILINE)
+        for room in rooms.split()
+    ]
+    assert sorted(drawn) == sorted(FLOORS)
+    floors = [FLOORS[room] for room in drawn]
+    assert floors == sorted(floors, reverse=True), f"redraw docs/architecture.md: {drawn}"
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    named = set(re.findall(r"`([\w/]+/(?:\w+\.py)?)`", ARCHITECTURE))
+    assert len(named) > 30
+    missing = [n for n in named if not any((REPO / top / n).exists() for top in ("", "pipeline_lib"))]
+    assert not missing, f"docs/architecture.md names what is not there: {sorted(missing)}"
+
+
 def test_imports_look_down_only() -> None:
     for module, imported in IMPORTS.items():
         for target in imported & set(MODULES):
