@@ -329,7 +329,7 @@ ARCHITECTURE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_the_picture_of_the_floors_has_every_room_above_those_that_it_may_use() -> None:
-    """A line in the frame is `│  rooms    what is there  │`; rules part the floors."""
+    """A line in the frame is `│  rooms    what is there  │`, the highest floor first."""
     drawn = [
         room
         for rooms in re.findall(r"^│ {2}(\w+(?: {2}\w+)*) {3,}", ARCHITECTURE, re.MULTILINE)
