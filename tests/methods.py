@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pipeline_lib.curvature import ESTIMATORS, Estimator
-from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.influence import SOLVERS, Solver
 from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.objectives.base import ReferenceModel
@@ -31,11 +31,16 @@ def changed(objective: Objective, **settings: Any) -> Objective:
 
 
 def make_optimizer(
-    kind: str, model: torch.nn.Module, stochastic_rounding: bool = False, group: Any = ALONE, **settings: Any
+    kind: str,
+    model: torch.nn.Module,
+    stochastic_rounding: bool = False,
+    offload: bool = False,
+    group: Group = ALONE,
+    **settings: Any,
 ) -> Any:
     """The torch optimiser of a model."""
     method = OPTIMIZERS.parse({"kind": kind, **settings})
-    return make.make_optimizer(method, model, stochastic_rounding, group=group)
+    return make.make_optimizer(method, model, stochastic_rounding, offload, group)
 
 
 def stepper(kind: str, params: Iterable[torch.Tensor], lr: float, **settings: Any) -> Any:

@@ -56,7 +56,7 @@ def test_states_of_the_optimizer_are_made_on_the_cpu(device, tmp_path, monkeypat
     def on_cpu(optimizer, parameter):
         state = optimizer.state[parameter]
         if not state:
-            state.update({name: torch.zeros(parameter.shape) for name in optimizer.states})
+            state.update({name: torch.zeros(parameter.shape) for name in optimizer.method.states})
         return state
 
     monkeypatch.setattr(ElementwiseOptimizer, "state_of", on_cpu)
