@@ -133,12 +133,13 @@ def make_model(folder: Path) -> None:
 
 def estimated(case: str, source: Path) -> dict[str, Any]:
     """What the plan says of the case's job, without libraries: bytes by part, and the phase."""
-    from pipeline_lib.operations.plan.jobs import jobs_of, memory_of
+    from pipeline_lib.operations.plan.jobs import memory_of, planned_jobs
     from pipeline_lib.study import parse_suite
 
     kind = CASES[case][0]
-    jobs = [job for job in jobs_of(parse_suite(suite_of(case, source))) if job.kind == kind]
-    work = next(job.work for job in jobs if job.key[2] == METHOD.get(kind, job.key[2]))
+    suite = parse_suite(suite_of(case, source))
+    works = {job.run: work for job, work in planned_jobs(suite) if job.rule == kind and job.run}
+    work = next(work for key, work in works.items() if key.method == METHOD.get(kind, key.method))
     assert work is not None
     memory = memory_of(work)
     parts = {name: size for name, size in memory.parts.items() if name != "runtime"}
@@ -151,7 +152,7 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     from pipeline_lib.steps.job import Job
     from pipeline_lib.steps.prepare_data import prepare_task
     from pipeline_lib.study import parse_suite
-    from pipeline_lib.study.table import run_index
+    from pipeline_lib.study.table import models_of
 
     kind = CASES[case][0]
     suite = parse_suite(suite_of(case, source))
@@ -159,7 +160,7 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     data = place / "data"
     task = {"source": "fictitious", **TASK}
     in_a_child(lambda: prepare_task(task, data))
-    key = next(k for k, run in run_index(suite).items() if (run is None) == (kind != "unlearn"))
+    key = next(k for k, run in models_of(suite).items() if (run is None) == (kind != "unlearn"))
     identity = dict(zip(("task", "model", "method", "optimizer", "seed"), key, strict=True))
     inputs: dict[str, Path | list[Path] | None] = {"manifest": data / "manifest.json"}
     parent = place / "original" / "model"
@@ -187,7 +188,7 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
         given["max_length"] = settings.max_length
         job = Job(given, {**inputs, "model": parent}, outputs, place / "work")
         return lambda: evaluate.run(job)
-    run = run_index(suite)[key]
+    run = models_of(suite)[key]
     assert run is not None
     given = {"objective": run.objective, "optimizer": run.optimizer_settings, "unlearn": run.unlearn}
     given["max_length"] = settings.max_length

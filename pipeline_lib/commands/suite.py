@@ -28,7 +28,7 @@ def add(commands) -> None:
 def _validate(files: Sequence[Path]) -> int:
     from pipeline_lib.operations.plan import check_inputs
     from pipeline_lib.study import load_suite
-    from pipeline_lib.study.table import run_index
+    from pipeline_lib.study.table import models_of
 
     status = 0
     for path in files:
@@ -42,7 +42,7 @@ def _validate(files: Sequence[Path]) -> int:
             print(error, file=sys.stderr)
             status = 1
         else:
-            index = run_index(suite)
+            index = models_of(suite)
             anchors = sum(run is None for run in index.values())
             print(f"{path}: OK, {len(index) - anchors} unlearning runs and {anchors} models to compare with")
             for line in unseen:

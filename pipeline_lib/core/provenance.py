@@ -9,40 +9,86 @@ import os
 import platform
 import subprocess
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# Keywords of a metric's declaration, as metrics/definition.py has them.
+SHOWN = frozenset(
+    {"label", "short_label", "formula", "trap", "texts", "source", "family", "tables", "decimals", "by_words"}
+)
 
 
 @cache
 def source_hash(*modules: str) -> str:
-    """Hash of modules of this library and of every library module they import, directly or not.
+    """Hash of these modules of this library and of every library module that they import, directly or not.
 
-    Each is dotted, e.g. "pipeline_lib.steps.unlearn". Rules take it as a parameter, so that a
-    change in the code that a step uses reruns that step and no other. Texts and templates that lie
-    in a package of these modules count as its code.
+    They are dotted, e.g. "pipeline_lib.steps.unlearn": a job's step, and what it chooses by name, such as an
+    objective, a task or a table, which the step imports nowhere. Rules take the hash as a parameter, so that
+    a change in the code that a job uses reruns that job and no other. It knows no place and no clock.
+
+    Files beside a module count as its code where the module names them in READS. Words that only readers see
+    (SHOWN) do not count: a renamed metric is measured by the same code as before.
     """
     digest = hashlib.sha256()
-    closure = _closure(modules)
-    packages = {file.parent for file in closure if file.name == "__init__.py"} - {PACKAGE}
-    for package in packages:
-        closure |= {file for file in package.rglob("*") if file.suffix in (".txt", ".html", ".css")}
-    for file in sorted(closure):
+    closure: set[Path] = set().union(*map(_closure, modules))
+    for file in sorted(closure | {read for module in closure for read in _reads(module)}):
         inside = file.is_relative_to(PACKAGE)
         digest.update((file.relative_to(PACKAGE).as_posix() if inside else file.name).encode())
-        digest.update(file.read_bytes())
+        digest.update(_unlabelled(file) if file.suffix == ".py" else file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _closure(modules: tuple[str, ...]) -> set[Path]:
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _reads(module: Path) -> tuple[Path, ...]:
+    """Files that the module names in `READS = (...)`, or all in a folder that it names there."""
+    found: list[Path] = []
+    for node in _tree(module).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["READS"]:
+            for name in ast.literal_eval(node.value):
+                place = module.parent / name
+                found += [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+    return tuple(found)
+
+
+@cache
+def _unlabelled(file: Path) -> bytes:
+    """The source without the words of SHOWN in files of metrics, and without a class's `display`."""
+    lines = file.read_bytes().splitlines(keepends=True)
+    spans = []
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, ast.Call) and PACKAGE / "metrics" in file.parents:
+            spans += [keyword.value for keyword in node.keywords if keyword.arg in SHOWN]
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            spans += [node.value for target in targets if ast.unparse(target) == "display"]
+    starts = [0, *accumulate(map(len, lines))]
+    text = b"".join(lines)
+    for span in sorted(spans, key=lambda node: (node.lineno, node.col_offset), reverse=True):
+        assert span.end_lineno is not None and span.end_col_offset is not None
+        first, last = (
+            starts[span.lineno - 1] + span.col_offset,
+            starts[span.end_lineno - 1] + span.end_col_offset,
+        )
+        text = text[:first] + text[last:]
+    return text
+
+
+@cache
+def _closure(module: str) -> frozenset[Path]:
     found: set[Path] = set()
-    waiting = list(modules)
+    waiting = [module]
     while waiting:
         for file in _files(waiting.pop()):
             if file not in found:
                 found.add(file)
                 waiting.extend(_imports(file))
-    return found
+    return frozenset(found)
 
 
 def _files(module: str) -> list[Path]:
@@ -65,7 +111,7 @@ def task_places() -> list[Path]:
 @cache
 def _imports(file: Path) -> tuple[str, ...]:
     names: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+READS = ("refusals.txt",)
+
 
 @cache
 def refusals() -> tuple[str, ...]:

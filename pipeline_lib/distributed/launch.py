@@ -183,7 +183,8 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> Excep
         return RuntimeError(f"{where} failed: {first['message']} (its traceback is in the log)")
     if asked() or -signal.SIGTERM in deaths.values():
         return Stopped(f"asked to end by a signal (SIGTERM); the last checkpoint is kept, and {CONTINUES}")
-    rank, code = min(silent.items(), default=(-1, 1))
+    # One that lost the others may end with status 1 before it can say so: not the cause where another is.
+    rank, code = min(silent.items(), key=lambda death: (death[1] == 1, death[0]), default=(-1, 1))
     who = f"process {rank} (from 0)" if rank >= 0 else "one"
     return UserError(f"{who} of {processes.total} processes {_end(code)}. The others were stopped. {AGAIN}")
 

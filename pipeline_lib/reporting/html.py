@@ -25,6 +25,8 @@ from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
 
+READS = ("template",)
+
 
 @dataclass(frozen=True)
 class _Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline_lib.metrics import declared
@@ -85,15 +85,20 @@ class Mark:
 
 
 def marks(rows: list[Row]) -> dict[str, Mark]:
-    """Optimiser label -> mark, in the order of the suite; the same in every figure of a study."""
+    """Name of a mark -> mark, in the order of the suite; the same in every figure of a study.
+
+    Models after a stage have the hollow mark of the optimiser that unlearned them.
+    """
     result: dict[str, Mark] = {}
     counts = {"FO": 0, "SO": 0}
     for row in rows:
-        optimizer = row.key.optimizer
+        optimizer = mark_name(row)
         if row.untrained:
             several = optimizer in result and result[optimizer].label != optimizer_label(row)
             label = "without training" if several else optimizer_label(row)
-            result[optimizer] = Mark(label, *UNTRAINED, order=row.order, hollow=False)
+            result[optimizer] = Mark(label, *UNTRAINED, order=row.order, hollow=bool(row.key.after))
+        elif row.key.after and row.key.optimizer in result:
+            result[optimizer] = replace(result[row.key.optimizer], label=optimizer_label(row), hollow=True)
         elif row.order in counts and optimizer not in result:
             choices = _MARKS[row.order]
             index = counts[row.order]
@@ -107,6 +112,11 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
     return result
 
 
+def mark_name(row: Row) -> str:
+    """The name of a row's mark: its optimiser, and what was done afterwards."""
+    return f"{row.key.optimizer}/{row.key.after}" if row.key.after else row.key.optimizer
+
+
 def order_colour(row: Row) -> str:
     """One colour for all optimisers of an order."""
     if row.anchor:
@@ -117,7 +127,7 @@ def order_colour(row: Row) -> str:
 def optimizer_label(row: Row) -> str:
     """Name of an optimiser in a figure: the `display` of a row ("NPO + AdamW") without its method."""
     if row.untrained:
-        return row.key.method
+        return row.display if row.key.after else row.key.method
     return row.display.removeprefix(row.key.method).lstrip(" +") or row.key.optimizer
 
 

@@ -115,7 +115,7 @@ class Summary:
             if seed not in found and not _never_has(row, metric):
                 raise UserError(
                     f"{self.inputs.place('metrics.csv')}: no {metric} of split {split} for "
-                    f"{'/'.join(row.key)}, seed {seed}. Give the same snakemake command "
+                    f"{row.key}, seed {seed}. Give the same snakemake command "
                     "with `--forcerun score`."
                 )
         return {seed: float(found[seed]["value"]) for seed in sorted(found)}
@@ -129,7 +129,7 @@ class Summary:
         counts = {int(line["n"]) for line in lines}
         if len(counts) > 1:
             raise UserError(
-                f"{metric} of split {split} for {'/'.join(row.key)}: the seeds have different n "
+                f"{metric} of split {split} for {row.key}: the seeds have different n "
                 f"({', '.join(map(str, sorted(counts)))}). They were judged on different data: give the "
                 "same snakemake command with `--forcerun evaluate`."
             )
@@ -214,7 +214,7 @@ def _never_has(row: Row, metric: str) -> bool:
     """What is mixed with `original` is an unlearned model, and `retrained` is not held against itself."""
     if row.order == "none" and (metric.endswith(AT_EQUAL_RETAIN) or metric == MIX):
         return True
-    return row.key.method == "retrained" and metric in AGAINST_RETRAINED
+    return row.anchor and row.key.method == "retrained" and metric in AGAINST_RETRAINED
 
 
 def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimate:
@@ -246,7 +246,7 @@ def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
 
     Of the whole run, not of a step: one-shot methods take one long step.
     """
-    references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw"]
+    references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw" and not r.key.after]
     if row.order == "none" or not references:
         return {}
     own, base = (cost_by_seed(inputs, r, "train_time_s") for r in (row, references[0]))

@@ -40,7 +40,7 @@ def run(job: Job) -> None:
         for trial in choice.pop("trials")
     ]
     write_json(
-        job.outputs["chosen"],
+        job.output("chosen"),
         {
             **{part: chosen[part] for part in PARTS},
             **choice,

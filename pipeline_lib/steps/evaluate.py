@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.files import read_object, write_text
-from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
@@ -32,7 +31,7 @@ def run(job: Job) -> None:
     """
     model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
     equal_retain, embedder = job.settings["equal_retain"], job.settings["embedder"]
-    records_path, equal_retain_path = job.outputs["records"], job.outputs["equal_retain"]
+    records_path, equal_retain_path = job.output("records"), job.output("equal_retain")
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
     info = read_object(model_dir / "run.json")
@@ -54,7 +53,7 @@ def run(job: Job) -> None:
         splits,
         settings,
         job.workplace,
-        fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
+        fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], job.code),
         embed=embed,
     )
     if embed is not None and embed.truncated:

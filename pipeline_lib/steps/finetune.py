@@ -6,25 +6,18 @@ import shutil
 import time
 from typing import Any
 
-import torch
-
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, remove_leftovers
-from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.distributed.group import Group, current
-from pipeline_lib.distributed.sharding import in_parts
-from pipeline_lib.models import adapters
+from pipeline_lib.distributed.group import current
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
-from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import reduce_model
 from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.source import load_source
-from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.steps.common import (
     data_hashes,
@@ -38,12 +31,10 @@ from pipeline_lib.steps.job import Job
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import Outcome, train
-from pipeline_lib.training.sampling import derived_seed
+from pipeline_lib.training.fine_tuning import fine_tuned
+from pipeline_lib.training.loop import Outcome
 from pipeline_lib.training.settings import FineTune
-from pipeline_lib.training.updates import gradient_update
 
-CODE = source_hash(__name__)  # of what runs: the checkout may move on before the job ends
 _ROLES = {"original": "target", "retrained": "retrained"}  # method -> key of manifest["finetune"]
 
 
@@ -73,12 +64,12 @@ def run(job: Job) -> None:
     hashes = data_hashes(job.data)
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
-        mark = fingerprint(identity, model_settings, finetune.model_dump(), hashes, origin, inputs, CODE)
+        mark = fingerprint(identity, model_settings, finetune.model_dump(), hashes, origin, inputs, job.code)
         length = model_settings["max_length"]
         examples = encode_answers(finetune.encoding, records, tokenizer, prompt_format, length, learn=True)
         data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id)
         course = MiniBatches(data, finetune, seed)
-        outcome, learning = _trained(model, stepper, finetune, course, Kept(job.workplace, mark), group)
+        outcome, learning = fine_tuned(model, stepper, finetune, course, Kept(job.workplace, mark), group)
     if outcome.status != "ok":
         raise UserError(
             f"fine-tuning {identity['model']} on {identity['task']} (seed {seed}) diverged at step "
@@ -102,12 +93,12 @@ def run(job: Job) -> None:
         data={name: hashes[name] for name in names},
         parent=None,
         processes=group.size,
-        code=CODE,
+        code=job.code,
     )
     if not group.writes:
         return
-    run_info = save_model_folder(job.outputs["model"], model, tokenizer, prompt_format, facts)
-    write_training_folder(job.outputs["run"].parent, run_info, outcome.log)
+    run_info = save_model_folder(job.output("model"), model, tokenizer, prompt_format, facts)
+    write_training_folder(job.output("run").parent, run_info, outcome.log)
     shutil.rmtree(job.workplace, ignore_errors=True)
     remove_leftovers(job.workplace)
 
@@ -128,24 +119,3 @@ def _source(
     holdout = next(iter(manifest["likelihood_only"]), None)
     texts = texts_of(splits, manifest["finetune"], holdout)
     return *build_scratch(settings, texts, job.identity["seed"]), {"kind": "scratch"}
-
-
-def _trained(
-    model: Any, stepper: AdamW, finetune: FineTune, course: MiniBatches, kept: Kept, group: Group
-) -> tuple[Outcome, int]:
-    """Fine-tune, in place; the outcome, and how many parameters were trained."""
-    if finetune.lora:
-        seed = derived_seed(course.seed, "adapters")
-        adapters.attach(model, **finetune.lora.model_dump(), seed=seed)
-    if finetune.weights != "fp32":
-        model.to(torch.bfloat16)
-    with activations_again(model, finetune.checkpointing), in_parts(model, group) as (working, together):
-        rounding = finetune.weights == "bf16_stochastic"
-        update = gradient_update(
-            stepper, working, finetune.max_grad_norm, together, rounding, finetune.offload
-        )
-        outcome = train(working, FineTuning(), update, course, kept, together)
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if finetune.lora:
-        adapters.detach(model.float(), merge=outcome.status == "ok")
-    return outcome, learning

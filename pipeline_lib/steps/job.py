@@ -16,16 +16,18 @@ class Job:
     `settings`: plain values, as the rule's params hold them. `inputs` and `outputs`: files and folders by
     their names in the rule; an input that this study does not have is None. `work`: the folder of checkpoints
     or of partial results, deleted when the job is done. `identity`: suite, task, model, method, optimizer,
-    seed, and what else names the model. `device`: "auto", "cpu" or "cuda".
+    seed, and what else names the model. `code`: the hash of what runs, by which a result is known to be of
+    this code. `device`: "auto", "cpu" or "cuda".
     """
 
     settings: Mapping[str, Any]
     inputs: Mapping[str, Path | list[Path] | None]
-    outputs: Mapping[str, Path]
+    outputs: Mapping[str, Path | list[Path]]
     work: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     threads: int = 1
+    code: str = ""
 
     def input(self, name: str) -> Path:
         """The one file or folder of this name."""
@@ -43,6 +45,12 @@ class Job:
         assert isinstance(paths, list), f"input {name}: expected a list of paths, found {paths}"
         return paths
 
+    def output(self, name: str) -> Path:
+        """The one file or folder that is written under this name."""
+        path = self.outputs[name]
+        assert isinstance(path, Path), f"output {name}: expected one path, found {path}"
+        return path
+
     @property
     def data(self) -> Path:
         """Folder of the prepared task."""
@@ -56,5 +64,5 @@ class Job:
 
 
 def run_step(step: str, **given: Any) -> None:
-    """Run `pipeline_lib.steps.<step>` on the job with these fields; several processes can be told so much."""
-    importlib.import_module(f"pipeline_lib.steps.{step}").run(Job(**given))
+    """Run the step, a dotted module, on the job that has these fields: what several processes can be told."""
+    importlib.import_module(step).run(Job(**given))

@@ -34,7 +34,7 @@ def run(job: Job) -> None:
         file=sys.stderr,
     )
     write_json(
-        job.outputs["judge"],
+        job.output("judge"),
         {
             "classifier": judge.name,
             "kind": texts.kind,

@@ -19,7 +19,7 @@ from pipeline_lib.tasks.loading import load_task
 
 def run(job: Job) -> None:
     """Write the folder of the output `manifest` from the settings `task`."""
-    prepare_task(job.settings["task"], job.outputs["manifest"].parent)
+    prepare_task(job.settings["task"], job.output("manifest").parent)
 
 
 def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:

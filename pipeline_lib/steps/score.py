@@ -14,8 +14,7 @@ def run(job: Job) -> None:
 
     Without such a model (None) nothing is compared with it. The other inputs are the task's `manifest`, the
     run's `run`, and what its evaluations wrote: `records`, `equal_retain`, and where the study has them
-    `benchmarks`, `toxicity` and `judge`, what was found out about the classifier of the latter. Setting
-    `code`: hash of this step and of the metrics.
+    `benchmarks`, `toxicity` and `judge`, what was found out about the classifier of the latter.
     """
     info = read_object(job.input("run"), "status", "diverged_step")
     reference, benchmarks, toxicity, judge = map(
@@ -42,10 +41,10 @@ def run(job: Job) -> None:
         )
         print(f"{lack['metric']} of split {lack['split']}: not measured{which}, needs {lack['needs']}")
     write_json(
-        job.outputs["metrics"],
+        job.output("metrics"),
         {
             **job.identity,
-            "made_of": {**made_of(info), "scored_by": job.settings["code"]},
+            "made_of": {**made_of(info), "scored_by": job.code},
             "status": info["status"],
             "diverged_step": info["diverged_step"],
             "metrics": metrics,

@@ -8,7 +8,6 @@ from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.harness import evaluate_benchmarks
 from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.core.files import read_object
-from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
@@ -24,13 +23,13 @@ def run(job: Job) -> None:
     model_dir, benchmarks = job.input("model"), job.settings["benchmarks"]
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_sealed_jsonl(job.outputs["rows"], [])
+        write_sealed_jsonl(job.output("rows"), [])
         return
     place = start(job.device, job.threads)
     model, tokenizer, _, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
     lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
-    weights = fingerprint(info["weights_sha256"], source_hash(__name__))
+    weights = fingerprint(info["weights_sha256"], job.code)
     rows = evaluate_benchmarks(lm, Asked(**benchmarks), job.workplace, weights)
-    write_sealed_jsonl(job.outputs["rows"], rows)
+    write_sealed_jsonl(job.output("rows"), rows)
     shutil.rmtree(job.workplace, ignore_errors=True)

@@ -6,7 +6,6 @@ import shutil
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, run_again
-from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
 from pipeline_lib.engine.classifiers import load_classifier
@@ -27,7 +26,7 @@ def run(job: Job) -> None:
     model_dir, judge_path, toxicity = job.input("model"), job.input("judge"), job.settings["toxicity"]
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_sealed_jsonl(job.outputs["rows"], [])
+        write_sealed_jsonl(job.output("rows"), [])
         return
     place = start(job.device, job.threads)
     asked = toxicity["prompts"]
@@ -62,8 +61,8 @@ def run(job: Job) -> None:
             "compute": job.settings["compute"],
         },
         job.workplace,
-        fingerprint(info["weights_sha256"], source_hash(__name__)),
+        fingerprint(info["weights_sha256"], job.code),
         warning=judge["warning"],
     )
-    write_sealed_jsonl(job.outputs["rows"], rows)
+    write_sealed_jsonl(job.output("rows"), rows)
     shutil.rmtree(job.workplace, ignore_errors=True)

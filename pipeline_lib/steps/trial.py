@@ -67,7 +67,7 @@ def run(job: Job) -> None:
         "peak_memory_mb": done.facts["peak_memory_mb"],
         "git_commit": done.facts["git_commit"],
     }
-    write_json(job.outputs["trial"], result)
+    write_json(job.output("trial"), result)
     remove_checkpoints(job.workplace)
 
 

@@ -28,6 +28,6 @@ def run(job: Job) -> None:
     # How the settings were found goes with them; what each trial gave stays in chosen.json.
     tuned = None if chosen is None else {k: v for k, v in chosen.items() if k != "trials"}
     run_facts = {**done.facts, "tuned": tuned}
-    facts = save_model_folder(job.outputs["model"], done.model, done.tokenizer, done.prompt_format, run_facts)
-    write_training_folder(job.outputs["run"].parent, facts, done.outcome.log)
+    facts = save_model_folder(job.output("model"), done.model, done.tokenizer, done.prompt_format, run_facts)
+    write_training_folder(job.output("run").parent, facts, done.outcome.log)
     remove_checkpoints(job.workplace)

@@ -16,7 +16,6 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.files import remove_leftovers
-from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import Group, current
 from pipeline_lib.distributed.refusal import refusal
@@ -111,8 +110,6 @@ def unlearn_model(job: Job) -> Unlearned:
     has the result.
     """
     started, group, run = time.monotonic(), current(), _Run.of(job)
-    # of what runs, read now: the checkout may move on before the job ends
-    code = source_hash(__name__, *(module for method in run.methods for module in method.modules()))
     run.check(job.identity, group)
     place = start(job.device, job.threads)
     model, tokenizer, prompt_format, parent = load_model_folder(run.parent)
@@ -130,7 +127,7 @@ def unlearn_model(job: Job) -> Unlearned:
     else:
         # A checkpoint of other settings or other code is not continued.
         given = [job.settings[name] for name in ("objective", "optimizer", "unlearn", "max_length")]
-        mark = fingerprint(job.identity, given, hashes, parent["weights_sha256"], code)
+        mark = fingerprint(job.identity, given, hashes, parent["weights_sha256"], job.code)
         encoder = Encoder(tokenizer, prompt_format, job.settings["max_length"], run.training.encoding)
         splits = load_splits(job.data, ["forget", "retain"])
         data = objective_data(run.objective, splits, job.data, encoder, run.seed)
@@ -152,7 +149,7 @@ def unlearn_model(job: Job) -> Unlearned:
         processes=group.size,
         data={name: hashes[name] for name in ("forget", "retain")},
         parent=parent["weights_sha256"],
-        code=code,
+        code=job.code,
     )
     return Unlearned(model, tokenizer, prompt_format, outcome, facts, place, group.writes)
 

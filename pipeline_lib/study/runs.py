@@ -11,11 +11,10 @@ from pydantic import Field
 from pipeline_lib.core.blocks import Block, Fault, Name, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Method
+from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
 from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
 from pipeline_lib.study.overrides import changed
-
-NO_OPTIMIZER = "none"  # the label of methods that take no step
 
 
 class RunBlock(Block):
@@ -42,6 +41,10 @@ class Run:
     objective: dict[str, Any]
     optimizer_settings: dict[str, Any]
     unlearn: dict[str, Any]
+
+    @property
+    def row(self) -> RowKey:
+        return RowKey(self.task, self.model, self.method, self.optimizer)
 
     @property
     def order(self) -> str:

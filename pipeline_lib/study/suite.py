@@ -15,9 +15,12 @@ from pipeline_lib.core.blocks import (
     Fault,
     Faults,
     Name,
+    suggestion,
     tag,
 )
+from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Family
+from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.asked_splits import fitting, own_prompt_faults, split_faults
@@ -28,6 +31,7 @@ from pipeline_lib.study.overrides import changed
 from pipeline_lib.study.resources import Resources
 from pipeline_lib.study.runs import Run, RunBlock, expand
 from pipeline_lib.study.sharding import sharding_faults
+from pipeline_lib.study.stages import StageSettings, applied
 from pipeline_lib.study.tasks import TaskSettings
 from pipeline_lib.study.tracking import Tracking
 from pipeline_lib.study.tune import Tune, tune_faults
@@ -65,6 +69,11 @@ class Suite(Block):
         None, description="Default: every objective with every optimiser"
     )
     tune: Tune | None = Field(None, description="Default: settings are as written")
+    stages: dict[Name, StageSettings] = Field(
+        {},
+        description="What is done to models afterwards, by label; each makes new models",
+        exclude_if=lambda stages: not stages,
+    )
     evaluation: Evaluation = Evaluation()
     comparisons: Annotated[list[Comparison], Field(min_length=1)] | None = Field(
         None, description="Default: every second-order with every first-order optimiser"
@@ -98,6 +107,7 @@ class Suite(Block):
             *self._alternative_faults(),
             *self._comparison_faults(),
             *self._tune_faults(),
+            *self._stage_faults(),
             *sharding_faults(self.resources, self._expanded()[0]),
         ]
         if faults:
@@ -112,6 +122,20 @@ class Suite(Block):
     def run_table(self) -> list[Run]:
         """All unlearning runs in the suite's order: block, task, model, method, optimizer, seed."""
         return [replace(run, seed=seed) for run in self._expanded()[0] for seed in self.seeds]
+
+    def rows(self) -> list[RowKey]:
+        """What is trained, but for its seeds: the anchors of every task and model in use, then the runs."""
+        runs = self._expanded()[0]
+        used = {(run.task, run.model) for run in runs}
+        places = [(task, model) for task in self.tasks for model in self.models if (task, model) in used]
+        anchors = [
+            RowKey(*place, anchor, NO_OPTIMIZER) for place in places for anchor in self.anchors(place[0])
+        ]
+        return [*anchors, *dict.fromkeys(run.row for run in runs)]
+
+    def anchors(self, task: str) -> tuple[str, ...]:
+        """The models that unlearned ones are held against; not every task can have a `retrained`."""
+        return ANCHORS if self.tasks[task].has_retrained() else ANCHORS[:1]
 
     def _expanded(self) -> tuple[list[Run], list[Fault]]:
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
@@ -161,6 +185,21 @@ class Suite(Block):
             cure = "has no `retrained` to be compared with; select by probability"
             found += [("tune.select.forget", f"the task {task!r} {cure}") for task in alone]
         return found
+
+    def _stage_faults(self) -> Iterator[Fault]:
+        if self._expanded()[1]:
+            return
+        yield from applied(self.stages, self.rows()).faults
+        for label, stage in self.stages.items():
+            for task in dict.fromkeys(map(stage.data_of, stage.tasks or self.tasks)):
+                if task not in self.tasks:
+                    yield f"stages.{label}.task", f"found {show(task)}; {suggestion(task, self.tasks)}"
+                    continue
+                known = {*self.tasks[task].evaluated_splits(), *(self.tasks[task].size_hint() or ())}
+                for split in stage.splits():
+                    if split not in known:
+                        message = f"found {show(split)}; {suggestion(split, known)} (splits of {task})"
+                        yield f"stages.{label}.split", message
 
     def _seed_faults(self) -> Iterator[Fault]:
         for seed, times in Counter(self.seeds).items():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline_lib.core.runs import RowKey, RunKey
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.runs import Run
+from pipeline_lib.study.stages import StagedRow, applied
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.tune import Trial, ranges_of, trials_of
-
-ANCHORS = ("original", "retrained")
-Key = tuple[str, str, str, str, int]  # task, model, method, optimizer, seed
-RowKey = tuple[str, str, str, str]  # all seeds of a key
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,16 @@ class TunedRow:
     trials: dict[int, Trial]
 
 
-def run_index(suite: Suite) -> dict[Key, Run | None]:
-    """Every model of the study, `None` for the anchors, which come first: those of pairs that have runs."""
-    index: dict[Key, Run | None] = {}
-    runs = suite.run_table()
-    used = {(run.task, run.model) for run in runs}
-    for task in suite.tasks:
-        for model in suite.models:
-            for method in anchors_of(suite, task) if (task, model) in used else ():
-                for seed in suite.seeds:
-                    index[task, model, method, "none", seed] = None
-    for run in runs:
-        index[run.task, run.model, run.method, run.optimizer, run.seed] = run
-    return index
-
-
-def anchors_of(suite: Suite, task: str) -> tuple[str, ...]:
-    """The models that unlearned ones are held against; not every task can have a `retrained`."""
-    return ANCHORS if suite.tasks[task].has_retrained() else ANCHORS[:1]
+def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
+    """Every model that is judged: anchors (None), unlearned ones, and what stages make of these."""
+    made: dict[RowKey, Run | StagedRow | None] = dict.fromkeys(suite.rows())
+    made |= {run.row: run for run in suite.run_table()}
+    made |= {row.key: row for row in applied(suite.stages, suite.rows()).rows}
+    return {
+        row.seeded(seed): replace(found, seed=seed) if isinstance(found, Run) else found
+        for row, found in made.items()
+        for seed in suite.seeds
+    }
 
 
 def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
@@ -56,7 +47,7 @@ def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
         return {}
     index = {}
     for run in suite.run_table():
-        key = (run.task, run.model, run.method, run.optimizer)
+        key = run.row
         if key not in index and run.order != "none":
             ranges = ranges_of(suite.tune, run)
             index[key] = TunedRow(
@@ -69,24 +60,33 @@ def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
     return index
 
 
-def run_labels(suite: Suite) -> list[dict[str, Any]]:
-    """What the report needs to know of every row: kinds, order and the name to show."""
-    labels = []
-    for (task, model, method, optimizer, seed), run in run_index(suite).items():
-        labels.append(
-            {
-                "task": task,
-                "model": model,
-                "method": method,
-                "optimizer": optimizer,
-                "seed": seed,
-                "objective_kind": run.objective["kind"] if run else "none",
-                "optimizer_kind": run.optimizer_settings["kind"] if run else "none",
-                "order": run.order if run else "none",
-                "display": f"{method} + {display_name(optimizer)}" if run and run.order != "none" else method,
-            }
-        )
-    return labels
+def run_labels(models: Mapping[RunKey, Run | StagedRow | None]) -> list[dict[str, Any]]:
+    """What the report needs to know of every model: kinds, order and the name to show."""
+    labels: dict[RowKey, dict[str, Any]] = {}
+    for key, made in models.items():
+        if key.row not in labels:
+            labels[key.row] = (
+                _of_parents(key, made, labels) if isinstance(made, StagedRow) else _label(key, made)
+            )
+    return [{**key._asdict(), **labels[key.row]} for key in models]
+
+
+def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
+    optimised = run is not None and run.order != "none"
+    return {
+        "objective_kind": run.objective["kind"] if run else "none",
+        "optimizer_kind": run.optimizer_settings["kind"] if run else "none",
+        "order": run.order if run else "none",
+        "display": f"{key.method} + {display_name(key.optimizer)}" if optimised else key.method,
+    }
+
+
+def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, Any]]) -> dict[str, Any]:
+    """A model of one parent is shown as that parent, and then what was done; one of several by its label."""
+    parent = labels[made.parents[0]]
+    if not made.stage.several:
+        return {**parent, "display": f"{parent['display']}, then {made.label}"}
+    return {"objective_kind": "none", "optimizer_kind": "none", "order": "none", "display": key.method}
 
 
 def display_name(optimizer: str) -> str:

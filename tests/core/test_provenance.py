@@ -12,6 +12,7 @@ from pipeline_lib.core import provenance
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.influence import SOLVERS
 from pipeline_lib.metrics import by_module
+from pipeline_lib.metrics.definition import PRESENTATION
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 
@@ -30,8 +31,9 @@ def package(tmp_path, monkeypatch):
 
 
 def forget():
-    provenance.source_hash.cache_clear()
-    provenance._imports.cache_clear()
+    for value in vars(provenance).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
 
 
 def edit(path):
@@ -87,20 +89,54 @@ def test_the_code_of_an_objective_counts_for_the_runs_that_use_it(package):
 
 def test_a_step_holds_no_method_that_it_does_not_name():
     """AdamW makes the reinforced model of generic labels; every other method is the run's choice."""
-    closure = {path.relative_to(provenance.PACKAGE).as_posix() for path in provenance._closure((UNLEARN,))}
+    closure = {path.relative_to(provenance.PACKAGE).as_posix() for path in provenance._closure(UNLEARN)}
     families = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS)
     modules = {family.module_of(kind) for family in families for kind in family.kinds()}
     files = {module.removeprefix("pipeline_lib.").replace(".", "/") + ".py" for module in modules}
     assert closure & files == {"optimizers/adamw.py"}
 
 
-def test_a_template_counts_for_the_steps_whose_package_holds_it(package):
-    report = "pipeline_lib.reporting.html"
-    before = provenance.source_hash(report), provenance.source_hash(UNLEARN)
-    (package / "reporting" / "added.css").write_text("body {}\n")
-    forget()
-    assert provenance.source_hash(report) != before[0]
-    assert provenance.source_hash(UNLEARN) == before[1]
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [("reporting/template/report.css", "reporting.html"), ("data/refusals.txt", "data.refusals")],
+)
+def test_a_file_counts_for_the_module_that_reads_it(package, file, module):
+    used, other = f"pipeline_lib.{module}", "pipeline_lib.reporting.tables.main"
+    before = provenance.source_hash(used), provenance.source_hash(other)
+    edit(package / file)
+    assert provenance.source_hash(used) != before[0]
+    assert provenance.source_hash(other) == before[1]
+
+
+def test_every_file_beside_the_code_is_named_by_a_module():
+    """A file that no module names in READS would change nothing when it is edited."""
+    beside = {path for path in provenance.PACKAGE.rglob("*") if path.suffix in (".txt", ".css", ".html")}
+    assert beside == {
+        file for module in provenance.PACKAGE.rglob("*.py") for file in provenance._reads(module)
+    }
+
+
+def test_words_for_readers_do_not_count(package):
+    """A metric's label and an optimiser's shown name; the function and the range do."""
+    assert provenance.SHOWN == PRESENTATION
+    metric, optimizer = "pipeline_lib.metrics.repetition", "pipeline_lib.optimizers.lion"
+
+    def changed(module, old, new):
+        path = package / f"{module.removeprefix('pipeline_lib.').replace('.', '/')}.py"
+        text = path.read_text()
+        assert old in text
+        before = provenance.source_hash(module)
+        path.write_text(text.replace(old, new, 1))
+        forget()
+        after = provenance.source_hash(module)
+        path.write_text(text)
+        forget()
+        return after != before
+
+    assert not changed(metric, 'label="', 'label="Other ')
+    assert changed(metric, "range=(0", "range=(-1")
+    assert not changed(optimizer, '] = "Lion"', '] = "Leo"')
+    assert changed(optimizer, "momentum", "other")
 
 
 def test_a_copy_elsewhere_has_the_same_hash(tmp_path, monkeypatch):
@@ -125,7 +161,7 @@ def third_party(file):
 
 
 def test_scoring_uses_no_file_that_imports_torch():
-    files = provenance._closure((SCORE, *by_module()))
+    files = set().union(*map(provenance._closure, (SCORE, *by_module())))
     relative = {file.relative_to(provenance.PACKAGE).as_posix() for file in files}
     assert {"steps/score.py", "metrics/scores.py", "core/files.py", "__init__.py"} <= relative
     heavy = {"torch", "transformers", "safetensors", "tokenizers"}

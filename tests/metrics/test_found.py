@@ -69,7 +69,7 @@ def test_every_setting_and_split_that_a_metric_asks_for_exists():
 
 def test_the_scoring_step_names_no_metric():
     """Or else a change of any metric would score the runs of every task again."""
-    alone = provenance._closure(("pipeline_lib.steps.score",))
+    alone = provenance._closure("pipeline_lib.steps.score")
     names = {name.removeprefix("pipeline_lib.").replace(".", "/") for name in by_module()}
     assert not {path.relative_to(provenance.PACKAGE).with_suffix("").as_posix() for path in alone} & names
 

@@ -96,11 +96,12 @@ def job(
     /,
     device: str = "cpu",
     work: str = "work",
+    code: str = "",
     **settings: Any,
 ) -> Job:
     """A job that writes into `root`, by the names of its files there, and works in a folder of it."""
     places = {name: root / place for name, place in outputs.items()}
-    return Job(settings, inputs, places, root / work, who or {}, device, 1)
+    return Job(settings, inputs, places, root / work, who or {}, device, 1, code)
 
 
 TRAINED = {"model": "model", "run": "training/run.json"}
@@ -132,7 +133,14 @@ def run_finetune(
 
 
 def run_unlearn(
-    root: Path, data: Path, parent: Path, method: str, optimizer: str, rate: float = 1e-3, **changes: Any
+    root: Path,
+    data: Path,
+    parent: Path,
+    method: str,
+    optimizer: str,
+    rate: float = 1e-3,
+    code: str = "",
+    **changes: Any,
 ) -> Path:
     """Unlearn into `root` and return the model folder."""
     stepper = {**OPTIMIZERS[optimizer], "learning_rate": rate}
@@ -140,7 +148,7 @@ def run_unlearn(
         stepper["weight_decay"] = 0.1
     unlearn.run(
         unlearning_job(
-            root, data, parent, identity(method, optimizer), OBJECTIVES[method], stepper, **changes
+            root, data, parent, identity(method, optimizer), OBJECTIVES[method], stepper, code, **changes
         )
     )
     return root / "model"
@@ -153,6 +161,7 @@ def unlearning_job(
     who: dict[str, Any],
     objective: dict[str, Any],
     optimizer: dict[str, Any],
+    code: str = "",
     **changes: Any,
 ) -> Job:
     """The job of an unlearning run; `changes`: of how it is trained."""
@@ -162,6 +171,7 @@ def unlearning_job(
         TRAINED,
         who,
         work="checkpoint",
+        code=code,
         objective=objective,
         optimizer=optimizer,
         unlearn={**TRAINING, "weights": "fp32", "lora": None, **changes},

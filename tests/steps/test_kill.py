@@ -12,7 +12,6 @@ import time
 import pytest
 
 from pipeline_lib.core.files import read_json, read_jsonl
-from pipeline_lib.steps import unlearning
 from pipeline_lib.training import checkpoint
 from tests.paths import REPO
 from tests.steps.study import run_unlearn
@@ -166,9 +165,8 @@ def test_a_checkpoint_of_other_settings_is_left_alone(change, interrupted, origi
     assert (changed / "model.safetensors").read_bytes() == (fresh / "model.safetensors").read_bytes()
 
 
-def test_a_checkpoint_of_other_code_is_left_alone(interrupted, original, data, monkeypatch, capfd):
-    monkeypatch.setattr(unlearning, "source_hash", lambda *modules: "edited")
-    run_unlearn(interrupted, data, original, "GradDiff", "signum")
+def test_a_checkpoint_of_other_code_is_left_alone(interrupted, original, data, capfd):
+    run_unlearn(interrupted, data, original, "GradDiff", "signum", code="edited")
     assert "checkpoint of other settings" in capfd.readouterr().err
 
 

@@ -8,8 +8,8 @@ import json
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from snakemake.api import SnakemakeApi
 from snakemake.exceptions import WorkflowError
@@ -31,12 +31,23 @@ from tests.paths import REPO
 SAFE_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
+class Planned(NamedTuple):
+    """One job as Snakemake would run it, its files below the results folder."""
+
+    rule: str
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+    log: str
+    benchmark: str
+
+
 @dataclass
 class DryRun:
     """What came of it. `refused`: the workflow's one message, or None where the DAG was built."""
 
     refused: str | None
     jobs: int = 0
+    planned: tuple[Planned, ...] = ()
 
 
 def dry_run(suite: Any, folder: Path) -> DryRun:
@@ -55,7 +66,17 @@ def dry_run(suite: Any, folder: Path) -> DryRun:
             logging.getLogger("snakemake").handlers.clear()
     for job in jobs:
         _check(job)
-    return DryRun(None, len(jobs))
+    return DryRun(None, len(jobs), tuple(_planned(job) for job in jobs if job.rule.name != "all"))
+
+
+def _planned(job: Any) -> Planned:
+    inputs, outputs = ({_below(file) for file in files} for files in (job.input, job.output))
+    (log,) = job.log
+    return Planned(job.rule.name, frozenset(inputs), frozenset(outputs), _below(log), _below(job.benchmark))
+
+
+def _below(file: Any) -> str:
+    return str(PurePath(str(file)).relative_to(*PurePath(str(file)).parts[:2]))
 
 
 def _jobs(suite: Any, folder: Path) -> list[Any]:

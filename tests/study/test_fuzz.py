@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.study import Suite, dump_suite, load_suite, parse_suite
-from pipeline_lib.study.table import run_labels
+from pipeline_lib.study.table import models_of, run_labels
 from tests.paths import REPO
 from tests.study.suites import small
 
@@ -86,7 +86,7 @@ def test_a_changed_suite_is_read_or_refused(raw: Any) -> None:
     except UserError as error:
         str(error).encode("utf-8")  # can be printed, half characters or not
         return
-    assert run_labels(suite)
+    assert run_labels(models_of(suite))
     assert parse_suite(yaml.safe_load(dump_suite(suite))).resolved() == suite.resolved()
 
 

@@ -17,7 +17,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.operations.plan import check_access, check_fits, check_inputs, finished, plan_text
 from pipeline_lib.reporting.catalog import tables_of
 from pipeline_lib.study import Suite, dump_suite, parse_suite
-from pipeline_lib.study.table import run_index, run_labels, tuned_index
+from pipeline_lib.study.table import models_of, run_labels, tuned_index
 from tests.paths import REPO
 from tests.study.dry_run import dry_run
 from tests.study.mutations import mutants
@@ -83,11 +83,11 @@ def test_a_spoiled_suite_is_planned_and_dry_runs_or_is_refused(
         return
     assert repr(raw) == repr(before), "reading a suite changed it"
     COUNTS["valid"] += 1
-    if len(run_index(suite)) + sum(len(row.trials) for row in tuned_index(suite).values()) <= DRY_RUN_JOBS:
+    if len(models_of(suite)) + sum(len(row.trials) for row in tuned_index(suite).values()) <= DRY_RUN_JOBS:
         folder = tmp_path_factory.mktemp("dry")
         planned_jobs = dry_run(raw, folder)
         assert planned_jobs.refused is None, planned_jobs.refused
-        assert planned_jobs.jobs > len(run_index(suite))
+        assert planned_jobs.jobs > len(models_of(suite))
         assert not (folder / "results").exists() and not list(Path.cwd().rglob("pwned*"))
         COUNTS["dry runs"] += 1
 
@@ -120,7 +120,7 @@ def planned(raw: Any) -> Suite:
     assert plan_text(suite, finished("results/none")).startswith(f"Plan of {suite.suite!r}")
     check_access(suite)
     assert tables_of(suite.resolved())
-    json.dumps(run_labels(suite), allow_nan=False)
+    json.dumps(run_labels(models_of(suite)), allow_nan=False)
     for row in tuned_index(suite).values():
         json.dumps([trial.tuned for trial in row.trials.values()], allow_nan=False)
     assert parse_suite(yaml.safe_load(dump_suite(suite))).resolved() == suite.resolved()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.runs import RowKey
 from pipeline_lib.study import parse_suite
-from pipeline_lib.study.table import display_name, run_index, run_labels
+from pipeline_lib.study.table import display_name, models_of, run_labels
 from tests.study.suites import error, errors, small
 
 
@@ -67,10 +68,10 @@ def test_overrides_hold_for_their_block_only() -> None:
 
 
 def test_a_change_of_one_method_leaves_the_other_rows_alone() -> None:
-    before = run_index(parse_suite(small()))
+    before = models_of(parse_suite(small()))
     raw = small()
     raw["optimizers"]["adamw"]["learning_rate"] = 3e-4
-    after = run_index(parse_suite(raw))
+    after = models_of(parse_suite(raw))
     assert list(after) == list(before)
     assert {key[3] for key in before if before[key] != after[key]} == {"adamw"}
 
@@ -126,31 +127,34 @@ def test_a_run_is_described_once() -> None:
 
 
 def test_the_index_begins_with_the_anchors() -> None:
-    index = run_index(parse_suite(small()))
-    anchors = [("authors", "tiny", m, "none", seed) for m in ("original", "retrained") for seed in (0, 1)]
+    index = models_of(parse_suite(small()))
+    rows = [RowKey("authors", "tiny", method, "none") for method in ("original", "retrained")]
+    anchors = [row.seeded(seed) for row in rows for seed in (0, 1)]
     assert list(index)[:4] == anchors
     assert [key for key, run in index.items() if run is None] == anchors
     assert len(index) == 4 + 3 * 3 * 2
     for key, run in index.items():
-        assert run is None or key == (run.task, run.model, run.method, run.optimizer, run.seed)
+        assert run is None or key == run.row.seeded(run.seed)
 
 
 def test_more_seeds_keep_the_rows_that_were_there() -> None:
-    before = run_index(parse_suite(small(seeds=[0, 1])))
-    after = run_index(parse_suite(small(seeds=[0, 1, 2])))
+    before = models_of(parse_suite(small(seeds=[0, 1])))
+    after = models_of(parse_suite(small(seeds=[0, 1, 2])))
     assert set(before) < set(after)
     assert all(after[key] == before[key] for key in before)
     assert {key[4] for key in set(after) - set(before)} == {2}
 
 
 def test_labels_for_the_report() -> None:
-    labels = run_labels(parse_suite(small(seeds=[7])))
+    labels = run_labels(models_of(parse_suite(small(seeds=[7]))))
     assert labels[0] == {
         "task": "authors",
         "model": "tiny",
         "method": "original",
         "optimizer": "none",
         "seed": 7,
+        "request": 0,
+        "after": "",
         "objective_kind": "none",
         "optimizer_kind": "none",
         "order": "none",
@@ -162,6 +166,8 @@ def test_labels_for_the_report() -> None:
         "method": "NPO",
         "optimizer": "published",
         "seed": 7,
+        "request": 0,
+        "after": "",
         "objective_kind": "NPO",
         "optimizer_kind": "sophia",
         "order": "SO",
@@ -217,7 +223,7 @@ def test_only_pairs_with_runs_have_anchors_and_nothing_stands_idle() -> None:
     block = {"methods": ["NPO"], "optimizers": ["adamw"]}
     models = {"x": {"source": "scratch"}, "y": {"source": "scratch", "layers": 2}}
     pairs = [{**block, "tasks": ["a"], "models": ["x"]}, {**block, "tasks": ["b"], "models": ["y"]}]
-    index = run_index(parse_suite(two_tasks(models=models, runs=pairs)))
+    index = models_of(parse_suite(two_tasks(models=models, runs=pairs)))
     assert {key[:3] for key in index} == {
         (*place, method) for place in (("a", "x"), ("b", "y")) for method in ("original", "retrained", "NPO")
     }

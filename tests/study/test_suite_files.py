@@ -10,7 +10,7 @@ import yaml
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.study import dump_suite, load_suite, parse_suite
 from pipeline_lib.study.presets import PRESETS
-from pipeline_lib.study.table import run_index
+from pipeline_lib.study.table import models_of
 from tests.paths import REPO
 from tests.study.suites import small
 
@@ -34,7 +34,7 @@ unlearn: {{epochs: 2}}
 def test_shipped_suites_are_valid_and_named_after_their_file(path: Path) -> None:
     suite = load_suite(path)
     assert suite.suite == ("demo" if path.name == "config.yaml" else path.stem)
-    assert len({key[2] for key in run_index(suite)}) > 2, "no unlearning run"
+    assert len({key[2] for key in models_of(suite)}) > 2, "no unlearning run"
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

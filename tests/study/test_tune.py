@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import RowKey
 from pipeline_lib.study import dump_suite, parse_suite
-from pipeline_lib.study.table import run_index, run_labels, tuned_index
+from pipeline_lib.study.table import models_of, run_labels, tuned_index
 from tests.study.suites import error, errors, small
 from tests.study.test_fuzz import changed
 
@@ -42,14 +43,14 @@ def with_adamw(**settings: Any) -> dict[str, Any]:
 def test_every_row_has_the_same_number_of_trials() -> None:
     suite = parse_suite(tuned())
     index = tuned_index(suite)
-    assert list(index) == list(dict.fromkeys(key[:4] for key, run in run_index(suite).items() if run))
+    assert list(index) == list(dict.fromkeys(key.row for key, run in models_of(suite).items() if run))
     assert {len(row.trials) for row in index.values()} == {4}
     assert {tuple(row.trials) for row in index.values()} == {(1, 2, 3, 4)}
 
 
 def test_a_trial_has_every_setting_resolved() -> None:
     row = tuned_index(parse_suite(tuned(objectives={"NPO": {"beta": [0.05, 0.1]}})))[
-        "authors", "tiny", "NPO", "sophia"
+        RowKey("authors", "tiny", "NPO", "sophia")
     ]
     for trial in row.trials.values():
         assert trial.optimizer["kind"] == "sophia" and trial.optimizer["beta1"] == 0.96
@@ -76,14 +77,14 @@ def test_overrides_of_a_block_reach_its_trials() -> None:
 
 def test_tuning_seeds_are_not_in_the_run_table() -> None:
     suite = parse_suite(tuned(seeds=[100, 101]))
-    assert {key[4] for key in run_index(suite)} == {0, 1}
-    assert {label["seed"] for label in run_labels(suite)} == {0, 1}
+    assert {key[4] for key in models_of(suite)} == {0, 1}
+    assert {label["seed"] for label in run_labels(models_of(suite))} == {0, 1}
 
 
 def test_every_task_and_model_tries_the_same() -> None:
     tasks = {"a": {"source": "fictitious"}, "b": {"source": "fictitious", "seed": 1}}
     index = tuned_index(parse_suite(small(tune=TUNE, tasks=tasks)))
-    assert index["a", "tiny", "NPO", "adamw"] == index["b", "tiny", "NPO", "adamw"]
+    assert index[RowKey("a", "tiny", "NPO", "adamw")] == index[RowKey("b", "tiny", "NPO", "adamw")]
 
 
 def test_what_changes_with_a_change_of_the_block() -> None:
@@ -114,7 +115,7 @@ def test_the_resolved_suite_can_be_read_again() -> None:
 def test_settings_that_belong_together_may_be_tuned_together() -> None:
     automatic = {"gamma": ["auto"], "clipped_target": [0.3, 0.6]}
     suite = parse_suite(tuned(optimizers={**TUNE["optimizers"], "published": automatic}))
-    row = tuned_index(suite)["authors", "tiny", "NPO", "published"]
+    row = tuned_index(suite)[RowKey("authors", "tiny", "NPO", "published")]
     assert {trial.optimizer["gamma"] for trial in row.trials.values()} == {"auto"}
     assert {trial.optimizer["clipped_target"] for trial in row.trials.values()} == {0.3, 0.6}
 
@@ -225,7 +226,10 @@ def test_a_grid_has_exactly_as_many_points_as_trials() -> None:
     )
     lists["adamw"]["learning_rate"] = [1e-4, 2e-4, 3e-4, 4e-4]
     index = tuned_index(parse_suite(small(tune={**tune, "trials": 4}, **only)))
-    points = [trial.tuned["optimizer"] for trial in index["authors", "tiny", "NPO", "sophia"].trials.values()]
+    points = [
+        trial.tuned["optimizer"]
+        for trial in index[RowKey("authors", "tiny", "NPO", "sophia")].trials.values()
+    ]
     assert points == [{"learning_rate": r, "update_every": k} for r in (1e-4, 2e-4) for k in (1, 5)]
     assert "tune.optimizers.adamw.learning_rate: is a range; `sampler: grid` takes lists of values" in errors(
         tuned(sampler="grid")

@@ -1,6 +1,6 @@
-"""What every script shares: output goes to the job's log, and a `UserError` ends without a traceback.
+"""How a job runs: its output goes to its log, and a `UserError` ends without a traceback.
 
-Training steps may run in several processes: those start here.
+A training may run in several processes: those start here.
 """
 
 from __future__ import annotations
@@ -72,36 +72,8 @@ def _say(text: str, *streams: TextIO) -> None:
             print(visible(text), file=stream, flush=True)
 
 
-def step(snakemake: Any, name: str, output: str | None = None) -> None:
-    """Run the step of this name, in this process; `output`: name of the rule's one output without a name."""
-    from pipeline_lib.steps.job import run_step
-
-    run_step(name, **_fields(snakemake, output), threads=snakemake.threads)
-
-
-def _fields(snakemake: Any, output: str | None) -> dict[str, Any]:
-    """Fields of a `Job` but its threads; params that are no settings have fields of their own."""
-    params = dict(snakemake.params.items())
-    work = params.pop("work", None) or params.pop("checkpoint", None)
-    outputs = {} if output is None else {output: snakemake.output[0]}
-    outputs |= {key: value for key, value in snakemake.output.items() if isinstance(value, str)}
-    return {
-        "identity": params.pop("identity", {}),
-        "device": params.pop("device", "auto"),
-        "settings": params,
-        "inputs": {key: _paths(value) for key, value in snakemake.input.items()},
-        "outputs": {key: Path(value) for key, value in outputs.items()},
-        "work": None if work is None else Path(work),
-    }
-
-
-def _paths(value: Any) -> Path | list[Path] | None:
-    """None for an input that this study does not have."""
-    return Path(value) if isinstance(value, str) else [Path(path) for path in value] or None
-
-
-def shared(snakemake: Any, name: str, output: str | None = None) -> None:
-    """Run a training step in as many processes as the job's resources say; they share its threads.
+def run(snakemake: Any) -> None:
+    """Run the job's step in as many processes as the job's resources say; they share its threads.
 
     Resources `processes` (on each node), `nodes` and `sharding`. They are no parameters, because results do
     not depend on them but for rounding: a study may go on with another number of GPUs.
@@ -114,6 +86,17 @@ def shared(snakemake: Any, name: str, output: str | None = None) -> None:
     threads = max(snakemake.threads // on_node, 1)
     sharded = asked.get("sharding", "none") == "full"
     processes = Processes(on_node, asked.get("nodes", 1), sharded, threads)
-    given = {"step": name, **_fields(snakemake, output), "threads": threads}
+    params = snakemake.params.job
+    given = {
+        **params,
+        "inputs": {name: _paths(value) for name, value in snakemake.input.items()},
+        "outputs": {name: _paths(value) for name, value in snakemake.output.items()},
+        "work": None if params["work"] is None else Path(params["work"]),
+        "threads": threads,
+    }
     log = Path(snakemake.log[0])
     call(run_step, given, processes, log.with_name(f"{log.name}.processes"), log)
+
+
+def _paths(value: Any) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(path) for path in value]

@@ -1,18 +1,34 @@
-"""Classifiers of text behind one interface; which of them may judge what is in `validation.py`."""
+"""Classifiers of text behind one interface; which of them may judge what is in `validation.py`.
+
+Nothing here imports torch before a classifier is loaded.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
-from pipeline_lib.engine.classifiers.hub import load_hub_classifier
-from pipeline_lib.engine.classifiers.profanity_check import ProfanityCheck
-from pipeline_lib.engine.classifiers.rude_words import RudeWords
 
-__all__ = ["TextClassifier", "Verdict", "load_classifier"]
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.engine.classifiers.base import TextClassifier
+
+# Kind -> the module of this package whose `load(settings, device)` gives the classifier.
+_MODULES = {
+    "hub": "hub",
+    "folder": "hub",
+    "profanity_check": "profanity_check",
+    "rude_words": "rude_words",
+}
+
+
+def module_of(kind: str) -> str:
+    """The dotted module of a kind of classifier, by which a job's code is known."""
+    if kind not in _MODULES:
+        raise UserError(f"classifier kind must be one of {', '.join(_MODULES)}, found {kind!r}")
+    return f"{__name__}.{_MODULES[kind]}"
 
 
 def load_classifier(settings: dict[str, Any], device: torch.device | str) -> TextClassifier:
@@ -22,13 +38,4 @@ def load_classifier(settings: dict[str, Any], device: torch.device | str) -> Tex
     {"kind": "profanity_check"} or {"kind": "rude_words"}. `label` names the class whose probability is the
     score.
     """
-    kind = settings["kind"]
-    if kind in ("hub", "folder"):
-        return load_hub_classifier(settings, device)
-    if kind == "profanity_check":
-        return ProfanityCheck()
-    if kind == "rude_words":
-        return RudeWords()
-    raise UserError(
-        f"classifier kind must be 'hub', 'folder', 'profanity_check' or 'rude_words', found {kind!r}"
-    )
+    return import_module(module_of(settings["kind"])).load(settings, device)

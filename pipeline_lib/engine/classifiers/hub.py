@@ -59,7 +59,7 @@ class HubClassifier(TextClassifier):
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
-def load_hub_classifier(settings: dict[str, Any], device: torch.device | str) -> HubClassifier:
+def load(settings: dict[str, Any], device: torch.device | str) -> HubClassifier:
     """{"kind": "hub", "id", "revision", "label"} or {"kind": "folder", "path", "label"}."""
     source = {**settings, "source": settings["kind"]}
     encoder = load_encoder(source, "AutoModelForSequenceClassification", device)

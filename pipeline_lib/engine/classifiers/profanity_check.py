@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
@@ -34,3 +35,8 @@ class ProfanityCheck(TextClassifier):
         if not texts:
             return []
         return [Verdict(float(p), float(p), False) for p in self._package.predict_prob(list(texts))]
+
+
+def load(settings: Mapping[str, Any], device: object) -> ProfanityCheck:
+    """It has no settings, and runs on the CPU."""
+    return ProfanityCheck()

@@ -10,7 +10,8 @@ harmless uses; check_fit therefore refuses it for any other data. A model that w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 
@@ -52,3 +53,8 @@ class RudeWords(TextClassifier):
     def classify(self, texts: Sequence[str]) -> list[Verdict]:
         scores = [1 - 0.5 ** len(_PHRASE.findall(text)) for text in texts]
         return [Verdict(score, score, False) for score in scores]
+
+
+def load(settings: Mapping[str, Any], device: object) -> RudeWords:
+    """It has no settings, and runs on the CPU."""
+    return RudeWords()

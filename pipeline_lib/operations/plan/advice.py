@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline_lib.operations.plan.jobs import memory_of
-from pipeline_lib.operations.plan.measuring import Measuring
+from pipeline_lib.operations.plan.jobs import Work, memory_of
+from pipeline_lib.operations.plan.measuring import Combining
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.training.settings import LoRA
 
-Work = Training | Measuring
 Step = tuple[str, Work]  # the setting in words, the job with it and all before it
 
 
@@ -39,7 +38,7 @@ def advice(work: Work) -> str | None:
 def _changes(work: Work) -> Sequence[Callable[[Any], Iterator[Step]]]:
     """Those first that leave the result as it is."""
     if not isinstance(work, Training):
-        return [_smaller_evaluation_batch]
+        return [] if isinstance(work, Combining) else [_smaller_evaluation_batch]
     if work.optimizer is not None and work.optimizer.one_shot:
         return [_smaller_batch, _checkpointing]
     offload = [_offload] if work.device.kind == "cuda" else []  # a CPU's states lie there already
@@ -80,7 +79,7 @@ def _adapters(work: Training) -> Iterator[Step]:
     yield f"{_block(work)}.lora: {{rank: {lora['rank']}}}", replace(work, lora=lora)
 
 
-def _smaller_evaluation_batch(work: Measuring) -> Iterator[Step]:
+def _smaller_evaluation_batch(work: Any) -> Iterator[Step]:
     for size in (2048, 1024, 512, 256):
         smaller = min(size, work.max_tokens_per_batch)
         yield f"evaluation.max_tokens_per_batch: {smaller}", replace(work, max_tokens_per_batch=smaller)

@@ -8,14 +8,13 @@ from pipeline_lib.core.blocks import Fault
 from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.study.table import run_index
 
 
 def base_faults(suite: Suite) -> Iterator[Fault]:
     """(path of the setting, message) of each method and optimiser that a model cannot have."""
-    for run in run_index(suite).values():
-        base = None if run is None else suite.models[run.model].base
-        if run is None or base is None or run.order == "none":
+    for run in suite.run_table():
+        base = suite.models[run.model].base
+        if base is None or run.order == "none":
             continue
         kind = run.optimizer_settings["kind"]
         fault = base_fault(base.kind, run.unlearn, kind, OPTIMIZERS.kinds()[kind].moves_zeros)

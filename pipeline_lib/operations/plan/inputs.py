@@ -16,7 +16,7 @@ from pipeline_lib.operations.plan.context import context_faults
 from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
 from pipeline_lib.operations.plan.local_files import missing_files
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
-from pipeline_lib.study.table import run_index
+from pipeline_lib.study.graph import Graph
 
 if TYPE_CHECKING:
     from pipeline_lib.operations.plan.table import Done
@@ -48,25 +48,25 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
     """See `check_inputs`; the faults as a list."""
     look = Look()
     look.faults += [*context_faults(suite), *base_faults(suite)]
-    index = run_index(suite)
-    used = dict.fromkeys(key[:2] for key in index)
+    anchors = [job for job in Graph(suite).study() if job.rule == "finetune"]
+    used = dict.fromkeys((job.run.task, job.run.model) for job in anchors if job.run is not None)
     asked = [pair for pair in used if pairs is None or pair in pairs]
     missing = missing_files(suite, done, asked)
     look.faults += missing
     absent = {where for where, _ in missing}
 
-    def unmade(kind: str, name: str, place: int) -> bool:
-        """Whether a model of this task (place 0) or from this source (place 1) must still be made."""
-        keys = [key for key in index if key[:2] in asked and key[place] == name and index[key] is None]
-        return done is None or not all(done(kind, key, None) for key in keys)
+    def unmade(name: str, place: int) -> bool:
+        """Whether an anchor of this task (place 0) or from this source (place 1) must still be made."""
+        some = [job for job in anchors if job.run and job.run[:2] in asked and job.run[place] == name]
+        return done is None or not all(map(done, some))
 
     for task in dict.fromkeys(task for task, _ in asked):
-        if not any(where.startswith(f"tasks.{task}.") for where in absent) and unmade("finetune", task, 0):
+        if not any(where.startswith(f"tasks.{task}.") for where in absent) and unmade(task, 0):
             look_at_task(look, suite, task)
         if not any(where.startswith(f"evaluation of {task}.") for where in absent):
             look_at_evaluation(look, suite, task)
     for model in dict.fromkeys(model for _, model in asked):
-        if f"models.{model}.path" not in absent and unmade("finetune", model, 1):
+        if f"models.{model}.path" not in absent and unmade(model, 1):
             told = len(look.unseen) + len(look.faults)
             tokenizer = look_at_model(look, suite, model)
             if len(look.unseen) + len(look.faults) > told:

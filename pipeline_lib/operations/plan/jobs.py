@@ -1,15 +1,17 @@
-"""Every job of a study that takes memory and time, with what it will need."""
+"""What the jobs of a study with a model do, as far as memory and time depend on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from pipeline_lib.core.runs import RunKey
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
 from pipeline_lib.operations.plan.measuring import (
     Benchmarking,
+    Combining,
     Continuing,
     Evaluating,
     Measuring,
@@ -24,78 +26,70 @@ from pipeline_lib.operations.plan.training_time import training_seconds
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.study.evaluation import Evaluation
+from pipeline_lib.study.graph import Graph
+from pipeline_lib.study.jobs import Job
 from pipeline_lib.study.runs import Run
+from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.study.table import Key, run_index, tuned_index
 from pipeline_lib.tasks.base import HOLDOUT, TaskSettings
+from pipeline_lib.training.settings import FineTune
 
 PROMPT_TOKENS = 15.0  # of a toxicity prompt
 
-
-@dataclass(frozen=True)
-class Job:
-    """`kind`: the workflow's rule. `key`: task, model, method, optimizer, seed. `trial`: None, or its number.
-
-    `work` is None where the model's sizes are unknown.
-    """
-
-    kind: str
-    key: Key
-    trial: int | None
-    work: Training | Measuring | None
+Work = Training | Measuring
 
 
-def memory_of(work: Training | Measuring) -> Memory:
+def memory_of(work: Work) -> Memory:
     """What the job holds at its peak, part by part."""
     return training_memory(work) if isinstance(work, Training) else measuring_memory(work)
 
 
-def seconds_of(work: Training | Measuring) -> float:
+def seconds_of(work: Work) -> float:
     """How long the job takes."""
     return training_seconds(work) if isinstance(work, Training) else measuring_seconds(work)
 
 
-def jobs_of(suite: Suite) -> Iterator[Job]:
-    """All jobs, in the order of the study's models: how each is made, then what is measured on it."""
+def planned_jobs(suite: Suite) -> Iterator[tuple[Job, Work | None]]:
+    """The jobs of a study with a model, each with what it does; None where the model's sizes are unknown."""
     shapes = {label: shape_of(settings) for label, settings in suite.models.items()}
-    index = run_index(suite)
-    tuned = tuned_index(suite)
-    seeds = [] if suite.tune is None else suite.tune.seeds
-    places = {key[:2] for key in index}
-    for task, model in dict.fromkeys(key[:2] for key in index):
-        if seeds and (task, model) in places:
-            for key in [(task, model, "original", "none", seed) for seed in seeds]:
-                yield Job("finetune", key, None, _finetune(suite, key, shapes[model]))
-                yield Job("evaluate", key, None, _evaluate(suite, key, shapes[model]))
-    for key, run in index.items():
-        task, model, method, optimizer, seed = key
-        shape = shapes[model]
-        if run is None:
-            yield Job("finetune", key, None, _finetune(suite, key, shape))
-        else:
-            row = tuned.get(key[:4])
-            if row is not None and seed == suite.seeds[0]:
-                for tuning_seed in seeds:
-                    for number in row.trials:
-                        where = (task, model, method, optimizer, tuning_seed)
-                        yield Job("trial", where, number, _unlearn(suite, run, shape))
-            yield Job("unlearn", key, None, _unlearn(suite, run, shape))
-        yield Job("evaluate", key, None, _evaluate(suite, key, shape))
-        evaluation = suite.evaluation_of(task)
-        if evaluation.benchmarks is not None:
-            yield Job("standard_benchmarks", key, None, _benchmarks(suite, evaluation, shape))
-        if evaluation.toxicity is not None:
-            yield Job("toxicity", key, None, _toxicity(suite, key, evaluation, shape))
+    graph = Graph(suite)
+    rows = {key.row: made for key, made in graph.models.items()}
+    for job in graph.study():
+        if job.needs in ("training", "model") and job.run is not None:
+            shape = shapes[job.run.model]
+            yield job, None if shape is None else _work(suite, job, rows.get(job.run.row), shape)
 
 
-def _finetune(suite: Suite, key: Key, shape: Shape | None) -> Training | None:
-    if shape is None:
-        return None
-    task, model, method = key[:3]
-    learned = {"both", "target"} if method == "original" else {"both"}
-    lengths = lengths_of(suite.tasks[task], suite.models[model])[0]
+def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) -> Work:
+    assert job.run is not None
+    key, evaluation = job.run, suite.evaluation_of(job.run.task)
+    if job.rule == "evaluate":
+        return _evaluate(suite, key, shape)
+    if job.rule == "standard_benchmarks":
+        return _benchmarks(suite, evaluation, shape)
+    if job.rule == "toxicity":
+        return _toxicity(suite, key, evaluation, shape)
+    if isinstance(made, StagedRow):
+        return _stage(suite, key, made, shape)
+    return _finetune(suite, key, shape) if made is None else _unlearn(suite, made, shape)
+
+
+def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
+    settings = made.stage.training()
+    if settings is None:
+        return Combining(shape, device_of(suite.resources), len(made.parents))
+    lengths = lengths_of(suite.tasks[made.stage.data_of(key.task)], suite.models[key.model])[0]
+    return _plain_training(suite, settings, list(lengths.values())[:1], shape)
+
+
+def _finetune(suite: Suite, key: RunKey, shape: Shape) -> Training:
+    learned = {"both", "target"} if key.method == "original" else {"both"}
+    lengths = lengths_of(suite.tasks[key.task], suite.models[key.model])[0]
     splits = [split for split in lengths.values() if split.learned_by in learned]
-    settings = suite.finetune_of(task)
+    return _plain_training(suite, suite.finetune_of(key.task), splits, shape)
+
+
+def _plain_training(suite: Suite, settings: FineTune, splits: Sequence[Lengths], shape: Shape) -> Training:
     return Training(
         shape,
         device_of(suite.resources),
@@ -116,9 +110,7 @@ def _finetune(suite: Suite, key: Key, shape: Shape | None) -> Training | None:
     )
 
 
-def _unlearn(suite: Suite, run: Run, shape: Shape | None) -> Training | None:
-    if shape is None:
-        return None
+def _unlearn(suite: Suite, run: Run, shape: Shape) -> Training:
     model = suite.models[run.model]
     lengths = lengths_of(suite.tasks[run.task], model)[0]
     return Training(
@@ -152,12 +144,9 @@ def _evaluated(task: TaskSettings, model: object, evaluation: Evaluation) -> dic
     return found
 
 
-def _evaluate(suite: Suite, key: Key, shape: Shape | None) -> Evaluating | None:
-    if shape is None:
-        return None
-    task, model, method = key[:3]
-    evaluation = suite.evaluation_of(task)
-    splits = _evaluated(suite.tasks[task], suite.models[model], evaluation)
+def _evaluate(suite: Suite, key: RunKey, shape: Shape) -> Evaluating:
+    evaluation = suite.evaluation_of(key.task)
+    splits = _evaluated(suite.tasks[key.task], suite.models[key.model], evaluation)
     samples = evaluation.samples
     return Evaluating(
         shape,
@@ -170,15 +159,14 @@ def _evaluate(suite: Suite, key: Key, shape: Shape | None) -> Evaluating | None:
         {} if samples is None else dict.fromkeys(samples.splits, samples.n),
         evaluation.as_released,
         evaluation.grad_norm,
-        evaluation.equal_retain is not None and method not in ("original", "retrained"),
+        evaluation.equal_retain is not None and not key.row.anchor,
         evaluation.embedder is not None,
     )
 
 
-def _benchmarks(suite: Suite, evaluation: Evaluation, shape: Shape | None) -> Benchmarking | None:
-    if shape is None or evaluation.benchmarks is None:
-        return None
+def _benchmarks(suite: Suite, evaluation: Evaluation, shape: Shape) -> Benchmarking:
     asked = evaluation.benchmarks
+    assert asked is not None
     return Benchmarking(
         shape,
         device_of(suite.resources),
@@ -189,13 +177,12 @@ def _benchmarks(suite: Suite, evaluation: Evaluation, shape: Shape | None) -> Be
     )
 
 
-def _toxicity(suite: Suite, key: Key, evaluation: Evaluation, shape: Shape | None) -> Continuing | None:
-    if shape is None or evaluation.toxicity is None:
-        return None
+def _toxicity(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -> Continuing:
     asked, prompt = evaluation.toxicity, PROMPT_TOKENS
+    assert asked is not None
     count = asked.n_prompts
     if asked.prompts.source == "task":
-        lengths = lengths_of(suite.tasks[key[0]], suite.models[key[1]])[0].get(asked.prompts.split)
+        lengths = lengths_of(suite.tasks[key.task], suite.models[key.model])[0].get(asked.prompts.split)
         if lengths is not None:
             count, prompt = min(count, lengths.records), lengths.prompt
     return Continuing(

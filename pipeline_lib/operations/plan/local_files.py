@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.blocks import Block, OnThisMachine, marks_of
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
-from pipeline_lib.operations.plan.jobs import jobs_of
+from pipeline_lib.operations.plan.jobs import planned_jobs
 
 if TYPE_CHECKING:
     from pipeline_lib.operations.plan.table import Done
@@ -24,16 +24,16 @@ def missing_files(
     tasks and models that are looked at; None means all.
     """
     blocks: dict[str, Block] = {}
-    for job in jobs_of(suite):
-        if pairs is not None and job.key[:2] not in pairs:
+    for job, _ in planned_jobs(suite):
+        assert job.run is not None
+        task, model = job.run.task, job.run.model
+        if (pairs is not None and (task, model) not in pairs) or (done is not None and done(job)):
             continue
-        if done is None or not done(job.kind, job.key, job.trial):
-            task, model = job.key[:2]
-            if job.kind == "finetune":
-                blocks[f"models.{model}"] = suite.models[model]
-                blocks[f"tasks.{task}"] = suite.tasks[task]
-            else:
-                blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
+        if job.rule == "finetune":
+            blocks[f"models.{model}"] = suite.models[model]
+            blocks[f"tasks.{task}"] = suite.tasks[task]
+        else:
+            blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
     return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
 
 

@@ -84,14 +84,25 @@ class Continuing:
     compute: str
 
 
-Measuring = Evaluating | Benchmarking | Continuing
+@dataclass(frozen=True)
+class Combining:
+    """A new model computed from the weights of so many others, one of them after another."""
+
+    shape: Shape
+    device: Device
+    models: int
+
+
+Measuring = Evaluating | Benchmarking | Continuing | Combining
 
 
 def measuring_memory(job: Measuring) -> Memory:
     """The largest phase: scoring known texts, or generating new ones."""
     shape, phases = job.shape, {}
     weights = 4.0 * shape.parameters
-    packed = _packed(job)
+    packed = {} if isinstance(job, Combining) else _packed(job)
+    if isinstance(job, Combining):
+        phases["combining"] = {"weights": weights, "weights of the next": weights}
     if isinstance(job, Evaluating):
         phases["scoring"] = {"weights": weights, **packed, **_scoring(job, _scored_at_once(job))}
         phases["generating"] = _generating(job, *_answering(job), bool(job.sampled))
@@ -178,6 +189,8 @@ def _answering(job: Evaluating) -> tuple[int, float]:
 def measuring_seconds(job: Measuring) -> float:
     """Time of one job: 2 operations a parameter and token; generation reads all weights for every token."""
     loading = START_SECONDS + 4.0 * job.shape.parameters / DISK_BANDWIDTH
+    if isinstance(job, Combining):
+        return job.models * loading
     if isinstance(job, Evaluating):
         return loading + _evaluating_seconds(job)
     if isinstance(job, Benchmarking):

@@ -1,4 +1,4 @@
-"""A results folder that another study fills: two suites of one name would mix there."""
+"""A results folder that another study fills, or that a former version of this project wrote."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object
 
 if TYPE_CHECKING:
     from pipeline_lib.study.suite import Suite
@@ -22,8 +23,17 @@ def check_same_study(suite: Suite, out: Path) -> None:
     holds nothing that could be mixed.
     """
     there = _read(out / "suite.yaml")
-    if there is None or not any(out.glob("training/*/*/*/*/seed*/run.json")):
+    run = next(out.glob("training/*/*/*/*/seed*/run.json"), None)
+    if there is None or run is None:
         return
+    if "request" not in read_object(run):
+        raise UserError(
+            f"{out} was made by a former version of this project, which names models and records settings in "
+            "another way, so that every job would run again into files of the other version. Keep it under "
+            f"another name (mv {out} {out}-before): its report, tables and metrics.csv stay readable, and "
+            "this version then makes the study anew. To go on with the old results, use the commit that is "
+            f"named in {run}."
+        )
     here = suite.resolved()
     lines = []
     for family in ("tasks", "models"):

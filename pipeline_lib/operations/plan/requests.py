@@ -18,12 +18,13 @@ evaluation then continue from what they saved).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import cached_property
 
-from pipeline_lib.operations.plan.jobs import jobs_of, memory_of, seconds_of
-from pipeline_lib.operations.plan.measuring import CLASSIFIER, Measuring
+from pipeline_lib.core.runs import RowKey
+from pipeline_lib.operations.plan.jobs import Work, memory_of, planned_jobs, seconds_of
+from pipeline_lib.operations.plan.measuring import CLASSIFIER
 from pipeline_lib.operations.plan.training import Training, offloaded_bytes
+from pipeline_lib.study.jobs import Job
 from pipeline_lib.study.suite import Suite
 
 MEBIBYTE = 2.0**20
@@ -47,8 +48,8 @@ SMALL_MEMORY, SMALL_MINUTES = 500.0, 15.0
 CLASSIFYING = 1000.0 + 3 * 4 * CLASSIFIER / MEBIBYTE  # MiB more: torch, a text classifier and its work
 READ_MEMORY, READ_MINUTES = 1.0, 0.005
 
-Work = Training | Measuring
-Row = tuple[str, str, str, str, str]  # kind of job (the workflow's rule), task, model, method, optimizer
+Row = tuple[str, RowKey]  # rule
+MODELS = ("training", "model")  # what a job with a model needs: see study/jobs.py
 
 
 class Requests:
@@ -63,52 +64,36 @@ class Requests:
         self._runs = runs
         self._needs: dict[Row, tuple[float, float]] = {}
 
-    def memory_mb(self, kind: str, wildcards: Mapping[str, str], attempt: int) -> int:
-        """MiB that a job of the rule `kind` asks for at its try number `attempt`, counted from 1.
-
-        `wildcards` name its task, model, method and optimizer (anchors have no optimizer).
-        """
-        if "memory_mb" in self._resources.model_fields_set:
+    def memory_mb(self, job: Job, attempt: int) -> int:
+        """MiB that a job asks for at its try number `attempt`, counted from 1."""
+        if job.needs not in MODELS:
+            first = SMALL_MEMORY + SNAKEMAKE_RUN * self._runs
+            first += READ_MEMORY * self._runs if job.needs == "study" else 0.0
+            first += CLASSIFYING if job.needs == "classifier" else 0.0
+        elif "memory_mb" in self._resources.model_fields_set:
             first = float(self._resources.memory_mb)
         else:
-            first = self._needed(kind, wildcards)[0]
+            first = self._needed(job)[0]
         return self._try(first, attempt, self._resources.memory_limit_mb)
 
-    def minutes(self, kind: str, wildcards: Mapping[str, str], attempt: int) -> int:
+    def minutes(self, job: Job, attempt: int) -> int:
         """Minutes that it asks for, likewise."""
-        if "minutes" in self._resources.model_fields_set:
+        if job.needs not in MODELS:
+            first = SMALL_MINUTES + (READ_MINUTES * self._runs if job.needs == "study" else 0.0)
+        elif "minutes" in self._resources.model_fields_set:
             first = float(self._resources.minutes)
         else:
-            first = self._needed(kind, wildcards)[1]
-        return self._try(first, attempt, self._resources.minutes_limit)
-
-    def small_memory_mb(self, attempt: int, whole_study: bool = False, classifier: bool = False) -> int:
-        """MiB of a job that has no model: it reads the results of one run, or of the whole study.
-
-        `classifier`: it runs a classifier of texts.
-        """
-        first = SMALL_MEMORY + SNAKEMAKE_RUN * self._runs + (READ_MEMORY * self._runs if whole_study else 0.0)
-        first += CLASSIFYING if classifier else 0.0
-        return self._try(first, attempt, self._resources.memory_limit_mb)
-
-    def small_minutes(self, attempt: int, whole_study: bool = False) -> int:
-        """Minutes of such a job."""
-        first = SMALL_MINUTES + (READ_MINUTES * self._runs if whole_study else 0.0)
+            first = self._needed(job)[1]
         return self._try(first, attempt, self._resources.minutes_limit)
 
     def _try(self, first: float, attempt: int, limit: int | None) -> int:
         asked = math.ceil(first * self._resources.retry_factor ** (attempt - 1))
         return asked if limit is None else min(asked, limit)
 
-    def _needed(self, kind: str, wildcards: Mapping[str, str]) -> tuple[float, float]:
+    def _needed(self, job: Job) -> tuple[float, float]:
         """MiB and minutes of the first try. Snakemake asks for every job, so each row is worked out once."""
-        row = (
-            kind,
-            wildcards["task"],
-            wildcards["model"],
-            wildcards["method"],
-            wildcards.get("optimizer", "none"),
-        )
+        assert job.run is not None
+        row = job.rule, job.run.row
         if row not in self._needs:
             work, resources = self._works[row], self._resources
             memory, minutes = UNKNOWN_MEMORY, UNKNOWN_MINUTES
@@ -128,8 +113,8 @@ class Requests:
         changes: dict[str, object] = {"seeds": suite.seeds[:1]}
         if suite.tune is not None:
             changes["tune"] = suite.tune.model_copy(update={"seeds": suite.tune.seeds[:1]})
-        jobs = jobs_of(suite.model_copy(update=changes))
-        return {(job.kind, *job.key[:4]): job.work for job in jobs}
+        jobs = planned_jobs(suite.model_copy(update=changes))
+        return {(job.rule, job.run.row): work for job, work in jobs if job.run is not None}
 
 
 def machine_memory(work: Work, processes: int = 1) -> float:

@@ -8,29 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import RunKey
 from pipeline_lib.operations.plan.advice import advice
 from pipeline_lib.operations.plan.device import UTILISATION, Device, device_of
-from pipeline_lib.operations.plan.jobs import Job, jobs_of, memory_of, seconds_of
+from pipeline_lib.operations.plan.jobs import Work, memory_of, planned_jobs, seconds_of
 from pipeline_lib.operations.plan.shape import shape_of
 from pipeline_lib.operations.plan.training_memory import Memory
+from pipeline_lib.study.jobs import RULES, Job
+from pipeline_lib.study.stages import name_of
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.study.table import Key
 
-Done = Callable[[str, Key, int | None], bool]  # rule, key, trial -> whether its results are there
+Done = Callable[[Job], bool]  # whether its results are there
 HEADER = ("job", "task", "model", "methods", "jobs", "memory", "minutes each", "total")
 NAMES_WIDTH = 40
 ERROR = 1.15  # an estimate may be so many times too large: only what is above is refused
 TIGHT = 0.9  # of the memory there is: estimates are off by more than the rest
-
-# The rules of the workflow, and the file below the results folder by which each is known to have run.
-RESULTS = {
-    "finetune": "training/{run}/run.json",
-    "unlearn": "training/{run}/run.json",
-    "evaluate": "evaluations/{run}/records.jsonl",
-    "standard_benchmarks": "evaluations/{run}/benchmarks.jsonl",
-    "toxicity": "evaluations/{run}/toxicity.jsonl",
-    "trial": "tuning/{row}/trial{trial}/seed{seed}.json",
-}
 
 
 @dataclass(frozen=True)
@@ -55,13 +47,7 @@ def finished(out: Path | str) -> Done:
     A result that is there may still be made again, where code or settings changed since.
     """
 
-    def done(kind: str, key: Key, trial: int | None) -> bool:
-        task, model, method, optimizer, seed = key
-        row = f"{task}/{model}/{method}/{optimizer}"
-        place = RESULTS[kind].format(run=f"{row}/seed{seed}", row=row, trial=trial, seed=seed)
-        return (Path(out) / place).is_file()
-
-    return done
+    return lambda job: (Path(out) / job.result).is_file()
 
 
 def plan_text(suite: Suite, done: Done | None = None) -> str:
@@ -126,21 +112,24 @@ def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
     Of a kind those that need most come first.
     """
     needs: dict[str, tuple[Memory | None, float, str | None]] = {}
-    found: dict[tuple[object, ...], list[Job]] = {}
-    for job in jobs_of(suite):
-        memory, seconds, cure = needs.setdefault(repr(job.work), _needs(job))
+    found: dict[tuple[object, ...], list[tuple[Job, RunKey, str]]] = {}
+    for job, work in planned_jobs(suite):
+        assert job.run is not None
+        memory, seconds, cure = needs.setdefault(repr(work), _needs(work))
         about = None if memory is None else (round(20 * math.log(memory.total)), round(4 * math.log(seconds)))
-        found.setdefault((job.kind, *job.key[:2], about, cure), []).append(job)
+        place = (job.rule, job.run.task, job.run.model, about, cure)
+        found.setdefault(place, []).append((job, job.run, repr(work)))
     groups = []
-    for jobs in found.values():
-        needed = [needs[repr(job.work)] for job in jobs]
-        left = [done is None or not done(job.kind, job.key, job.trial) for job in jobs]
+    for (rule, task, model, *_), jobs in found.items():
+        needed = [needs[work] for _, _, work in jobs]
+        left = [done is None or not done(job) for job, _, _ in jobs]
         memories = [memory for memory, _, _ in needed if memory is not None]
         groups.append(
             Group(
-                jobs[0].kind,
-                *jobs[0].key[:2],
-                tuple(dict.fromkeys(_method(job.key) for job in jobs)),
+                str(rule),
+                str(task),
+                str(model),
+                tuple(dict.fromkeys(name_of(key.row) for _, key, _ in jobs)),
                 len(jobs),
                 sum(left),
                 max(memories, key=lambda memory: memory.total, default=None),
@@ -150,22 +139,16 @@ def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
             )
         )
     order = list(dict.fromkeys((group.task, group.model) for group in groups))
-    kinds = list(RESULTS)
+    kinds = list(RULES)
     return sorted(groups, key=lambda g: (order.index((g.task, g.model)), kinds.index(g.kind), -_most(g)))
 
 
-def _needs(job: Job) -> tuple[Memory | None, float, str | None]:
-    if job.work is None:
-        return None, 0.0, None
-    return memory_of(job.work), seconds_of(job.work), advice(job.work)
+def _needs(work: Work | None) -> tuple[Memory | None, float, str | None]:
+    return (None, 0.0, None) if work is None else (memory_of(work), seconds_of(work), advice(work))
 
 
 def _most(group: Group) -> float:
     return 0.0 if group.memory is None else group.memory.total
-
-
-def _method(key: Key) -> str:
-    return key[2] if key[3] == "none" else f"{key[2]}+{key[3]}"
 
 
 def _row(group: Group, device: Device) -> tuple[str, ...]:

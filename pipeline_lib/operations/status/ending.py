@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline_lib.operations.status.logs import headline, slurm_log
 from pipeline_lib.operations.status.states import DIVERGED, FAILED, OVER, State, states_of
-from pipeline_lib.operations.status.study import jobs_of_study
+from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.suite import Suite
 
 NAMED = 3  # jobs that failed in the same way and are named
@@ -19,7 +19,7 @@ def ending_text(suite: Suite, out: Path, since: float = 0.0) -> str:
     `since`: when the run began, in seconds since 1970; older logs are not of this run and not spoken of.
     The main process still lives here, but none of its jobs.
     """
-    states = list(states_of(jobs_of_study(suite), out, main=None))
+    states = list(states_of(Graph(suite).study(), out, main=None))
     this_run = [state for state in states if state.log is not None and state.log.changed >= since]
     over = sum(state.state in OVER for state in states)
     diverged = [state.job.title for state in states if state.state == DIVERGED]

@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline_lib.operations.plan.jobs import jobs_of, seconds_of
+from pipeline_lib.operations.plan.jobs import planned_jobs, seconds_of
 from pipeline_lib.operations.status.states import OVER, RUNNING, Main, State
 from pipeline_lib.study.suite import Suite
 
 KNOWN = 2.0  # the largest doubt of the time left with which it is told
 SURE, GUESSED = 1.25, 4.0  # the doubt of a measured row, and of a plan that nothing was held against
 READ = 400  # measurements read of each rule, evenly over its jobs
-Kind = tuple[str, ...]  # a rule, or a rule and the task, model, method and optimizer of a row
+Kind = tuple[str | int, ...]  # a rule, or a rule and the names of a row
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def _planned(suite: Suite) -> dict[Kind, float]:
     """The planner's seconds for a job of each row; they do not depend on the seed."""
     one_seed = suite.model_copy(update={"seeds": suite.seeds[:1]})
     return {
-        (job.kind, *job.key[:4]): seconds_of(job.work) for job in jobs_of(one_seed) if job.work is not None
+        (job.rule, *job.run.row): seconds_of(work)
+        for job, work in planned_jobs(one_seed)
+        if work is not None and job.run is not None
     }
 
 
@@ -127,7 +129,7 @@ def read_seconds(path: Path) -> float | None:
 
 
 def _kind(state: State) -> Kind:
-    return (state.job.rule, *(state.job.row or ()))
+    return (state.job.rule, *(() if state.job.run is None else state.job.run.row))
 
 
 class _Needs:
@@ -138,7 +140,7 @@ class _Needs:
         self.means = {kind: sum(values) / len(values) for kind, values in measured.items()}
         # rule, task and model; rule; everything -> measured by planned seconds of each row
         ratios: dict[Kind, list[float]] = defaultdict(list)
-        rules: dict[str, list[float]] = defaultdict(list)
+        rules: dict[str | int, list[float]] = defaultdict(list)
         for kind, values in measured.items():
             rules[kind[0]] += values
             if planned.get(kind, 0.0) > 0 and self.means[kind] > 0:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.status.remaining import Remaining, remaining
 from pipeline_lib.operations.status.states import (
     DIVERGED,
@@ -23,9 +24,8 @@ from pipeline_lib.operations.status.states import (
     main_process,
     states_of,
 )
-from pipeline_lib.operations.status.study import jobs_of_study
 from pipeline_lib.study import Suite, load_suite
-from pipeline_lib.study.table import RowKey
+from pipeline_lib.study.graph import Graph
 
 WORST_FIRST = (FAILED, RUNNING, STOPPED, WAITING, DIVERGED, DONE)
 BEGUN = "begun"  # of a run: some of its jobs are done, and others wait
@@ -71,7 +71,7 @@ def find_study(given: Path) -> tuple[Suite, Path]:
 def report_of(suite: Suite, out: Path) -> Report:
     """The status of a study, from its files alone."""
     main = main_process(out)
-    states = list(states_of(jobs_of_study(suite), out, main))
+    states = list(states_of(Graph(suite).study(), out, main))
     return Report(
         suite.suite, out, time.time(), main, states, _rows(states), remaining(suite, states, out, main)
     )
@@ -85,8 +85,8 @@ def _rows(states: Iterable[State]) -> dict[RowKey, dict[int, str]]:
     runs: dict[RowKey, dict[int, set[str]]] = {}
     for state in states:
         job = state.job
-        if job.row is not None and job.seed is not None and job.rule != "trial":
-            runs.setdefault(job.row, {}).setdefault(job.seed, set()).add(state.state)
+        if job.run is not None and job.rule not in ("trial", "choose"):
+            runs.setdefault(job.run.row, {}).setdefault(job.run.seed, set()).add(state.state)
     return {row: {seed: _worst(found) for seed, found in seeds.items()} for row, seeds in runs.items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
 from pipeline_lib.operations.status.logs import Log, read_log
-from pipeline_lib.operations.status.study import StudyJob
+from pipeline_lib.study.jobs import Job
 
 DONE, DIVERGED, RUNNING, FAILED, STOPPED, WAITING = STATES = (
     "done",
@@ -25,7 +25,7 @@ DONE, DIVERGED, RUNNING, FAILED, STOPPED, WAITING = STATES = (
 )
 OVER = (DONE, DIVERGED)
 FRESH = 120.0  # seconds since the last sign of life of a job whose process cannot be asked
-MAY_DIVERGE = ("unlearn", "trial")
+MAY_DIVERGE = ("unlearn", "stage", "trial")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Main:
 class State:
     """`log`: what its log says, where that was asked. `finished`: when its result was written."""
 
-    job: StudyJob
+    job: Job
     state: str
     log: Log | None = None
     finished: float | None = None
@@ -63,7 +63,7 @@ def main_process(out: Path) -> Main | None:
     return None
 
 
-def states_of(jobs: Iterable[StudyJob], out: Path, main: Main | None) -> Iterator[State]:
+def states_of(jobs: Iterable[Job], out: Path, main: Main | None) -> Iterator[State]:
     """The state of each job, in the same order."""
     now = time.time()
     for job in jobs:
@@ -83,14 +83,14 @@ def _diverged(path: Path) -> bool:
         return False
 
 
-def _unfinished(job: StudyJob, out: Path, main: Main | None, now: float) -> State:
+def _unfinished(job: Job, out: Path, main: Main | None, now: float) -> State:
     log = read_log(out / job.log)
     if log is None:
         return State(job, WAITING)
     return State(job, RUNNING if _alive(job, log, out, main, now) else FAILED if log.error else STOPPED, log)
 
 
-def _alive(job: StudyJob, log: Log, out: Path, main: Main | None, now: float) -> bool:
+def _alive(job: Job, log: Log, out: Path, main: Main | None, now: float) -> bool:
     """Whether the process that writes this log still runs.
 
     A process of this machine can be asked. Of any other job there are only signs: a log or a checkpoint of
@@ -102,13 +102,13 @@ def _alive(job: StudyJob, log: Log, out: Path, main: Main | None, now: float) ->
         return False
     if main is not None and log.changed >= main.since:
         return True
-    return now - max(log.changed, _changed(out, job.checkpoint)) < FRESH
+    return now - max(log.changed, _changed(out, job.work)) < FRESH
 
 
 def quiet_seconds(state: State, out: Path, now: float) -> float:
     """How long a job has given no sign of life."""
     changed = 0.0 if state.log is None else state.log.changed
-    return now - max(changed, _changed(out, state.job.checkpoint))
+    return now - max(changed, _changed(out, state.job.work))
 
 
 def _changed(out: Path, place: str | None) -> float:

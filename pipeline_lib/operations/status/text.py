@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline_lib.core.durations import duration
+from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.status.ending import lines_of_failures
 from pipeline_lib.operations.status.logs import slurm_log
 from pipeline_lib.operations.status.report import BEGUN, Report, is_over
@@ -23,7 +24,6 @@ from pipeline_lib.operations.status.states import (
     State,
     quiet_seconds,
 )
-from pipeline_lib.study.table import RowKey
 
 ROWS = 30  # rows of the study that are shown, unless all are asked for
 JOBS = 20  # jobs of a kind that are named
@@ -87,12 +87,17 @@ def _rows(report: Report, everything: bool) -> Iterator[str]:
             quiet[next(iter(counts))] += 1
     if shown:
         order = [state for state in (*STATES, BEGUN) if any(counts[state] for _, counts in shown)]
-        table = [("task", "model", "method", "optimizer", "seeds", *order)]
+        after = ("after",) if any(row.after for row, _ in shown) else ()
+        table = [("task", "model", "method", "optimizer", *after, "seeds", *order)]
         table += [
-            (*row, str(sum(counts.values())), *(str(counts[state] or "") for state in order))
+            (
+                *(row.task, row.model, row.method, row.optimizer, *([row.after] if after else [])),
+                str(sum(counts.values())),
+                *(str(counts[state] or "") for state in order),
+            )
             for row, counts in (shown if everything else shown[:ROWS])
         ]
-        yield from _aligned(table, words=4)
+        yield from _aligned(table, words=4 + len(after))
     more = len(shown) - (len(shown) if everything else min(len(shown), ROWS))
     rest = [f"{more} more like these"] if more else []
     rest += [f"{count} with all seeds {state}" for state, count in quiet.items()]
@@ -193,10 +198,7 @@ def as_values(report: Report) -> dict[str, Any]:
         "rules": {
             rule: {state: found[state] for state in STATES} for rule, found in report.by_rule().items()
         },
-        "rows": [
-            {**dict(zip(("task", "model", "method", "optimizer"), row, strict=True)), "seeds": seeds}
-            for row, seeds in report.rows.items()
-        ],
+        "rows": [{**row._asdict(), "seeds": seeds} for row, seeds in report.rows.items()],
         "unfinished": [
             {
                 "job": state.job.title,

@@ -15,7 +15,7 @@ from pipeline_lib.core.locking import hold_lock
 from pipeline_lib.operations.tracking.points import changed, curves, final_metrics, settings_of, steps_so_far
 from pipeline_lib.operations.tracking.tensorboard import append, new_file
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.study.table import run_index
+from pipeline_lib.study.table import models_of
 from pipeline_lib.study.tracking import Tracking
 
 FOLDER = "tracking"  # below the results folder
@@ -88,8 +88,7 @@ def track(suite: Suite, out: Path) -> int:
 
 
 def _runs(suite: Suite) -> Iterable[str]:
-    for task, model, method, optimizer, seed in run_index(suite):
-        yield f"{task}/{model}/{method}/{optimizer}/seed{seed}"
+    return [key.folder for key in models_of(suite)]
 
 
 def _track_run(out: Path, run: str, state: dict[str, Any], marks: list[int]) -> dict[str, Any]:

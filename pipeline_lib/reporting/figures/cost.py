@@ -37,7 +37,7 @@ def draw(inputs: Inputs) -> Figure:
         for ax, (column, label) in zip(axes, QUANTITIES, strict=True):
             factor, unit = _unit(inputs, rows, column)
             for row, place in zip(rows, places, strict=True):
-                _dot(ax, inputs, row, column, factor, place, marks[row.key.optimizer])
+                _dot(ax, inputs, row, column, factor, place, marks[style.mark_name(row)])
             ax.set_xlabel(f"{label} ({unit})" if unit else label)
             ax.set_xlim(*((-0.04, 1.06) if column == "clipped_share" else (0, 1.08 * ax.get_xlim()[1])))
             for place in places:

@@ -56,9 +56,9 @@ def test_nothing_is_said_where_all_is_there(tmp_path, monkeypatch):
 
 def test_jobs_that_are_done_read_nothing():
     """With the models before unlearning made, only what is measured is still looked for."""
-    ((where, _),) = missing_files(suite(), lambda kind, key, trial: kind == "finetune")
+    ((where, _),) = missing_files(suite(), lambda job: job.rule == "finetune")
     assert where.endswith("prompts.path")
-    assert missing_files(suite(), lambda kind, key, trial: True) == []
+    assert missing_files(suite(), lambda job: True) == []
 
 
 def test_a_generated_book_and_names_within_a_folder_are_no_paths(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / suite().suite
     run = folder / "training/authors/tiny/original/none/seed0/run.json"
     run.parent.mkdir(parents=True)
-    run.write_text("{}")
+    run.write_text('{"request": 0}')
     (folder / "suite.yaml").write_text(dump_suite(suite()))
     return folder
 
@@ -66,3 +66,12 @@ def test_where_nothing_is_trained_there_is_nothing_to_mix(out):
     check_same_study(suite(BOOK), out / "nothing")
     (out / "suite.yaml").write_text("tasks: [")
     check_same_study(suite(BOOK), out)
+
+
+def test_a_folder_of_the_former_layout_is_told_of_before_any_job(out):
+    """Without columns and names for requests and stages, all of it would silently be made again."""
+    (run,) = out.glob("training/*/*/*/*/seed*/run.json")
+    run.write_text("{}")
+    with pytest.raises(UserError, match="made by a former version") as caught:
+        check_same_study(suite(), out)
+    assert f"(mv {out} {out}-before)" in str(caught.value) and str(run) in str(caught.value)

@@ -15,10 +15,10 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.operations.plan import check_fits, check_inputs, finished, groups_of, plan_text
 from pipeline_lib.operations.plan.advice import advice
 from pipeline_lib.operations.plan.bases import base_faults
-from pipeline_lib.operations.plan.jobs import jobs_of, memory_of, seconds_of
+from pipeline_lib.operations.plan.jobs import memory_of, planned_jobs, seconds_of
 from pipeline_lib.operations.plan.training import Training, weight_bytes
 from pipeline_lib.study import dump_suite, load_suite, parse_suite
-from pipeline_lib.study.table import run_index
+from pipeline_lib.study.table import models_of
 from tests.paths import REPO
 from tests.study.suites import COMMIT, small
 
@@ -59,27 +59,27 @@ def seven(**changes: Any) -> Any:
 
 
 def unlearning(suite: Any) -> Training:
-    return next(job.work for job in jobs_of(suite) if job.kind == "unlearn")
+    return next(work for job, work in planned_jobs(suite) if job.rule == "unlearn")
 
 
 def test_every_model_of_the_study_is_made_and_measured_once() -> None:
     suite = load_suite(REPO / "config.yaml")
-    jobs = list(jobs_of(suite))
-    index = run_index(suite)
-    assert [job.key for job in jobs if job.kind in ("finetune", "unlearn")] == list(index)
-    assert [job.key for job in jobs if job.kind == "evaluate"] == list(index)
+    jobs = [job for job, _ in planned_jobs(suite)]
+    index = models_of(suite)
+    assert [job.run for job in jobs if job.rule in ("finetune", "unlearn")] == list(index)
+    assert [job.run for job in jobs if job.rule == "evaluate"] == list(index)
     assert sum(group.jobs for group in groups_of(suite)) == len(jobs)
 
 
 def test_tuning_adds_its_trials_and_the_originals_of_its_seeds() -> None:
     suite = load_suite(REPO / "config" / "core.yaml")
     assert suite.tune is not None
-    jobs = list(jobs_of(suite))
-    rows = len({job.key[:4] for job in jobs if job.kind == "unlearn"})
-    trials = [job for job in jobs if job.kind == "trial"]
-    assert len({(job.key, job.trial) for job in trials}) == len(trials)
+    jobs = [job for job, _ in planned_jobs(suite)]
+    rows = len({job.run.row for job in jobs if job.rule == "unlearn"})
+    trials = [job for job in jobs if job.rule == "trial"]
+    assert len({(job.run, job.trial) for job in trials}) == len(trials)
     assert len(trials) == rows * suite.tune.trials * len(suite.tune.seeds)
-    originals = {job.key[4] for job in jobs if job.kind == "finetune" and job.key[2] == "original"}
+    originals = {job.run.seed for job in jobs if job.rule == "finetune" and job.run.method == "original"}
     assert originals == {*suite.seeds, *suite.tune.seeds}
 
 
@@ -200,7 +200,7 @@ def test_settings_that_save_memory_save_what_the_plan_says() -> None:
     narrow = unlearning(seven(models=base, unlearn=lora))
     assert weight_bytes(narrow) < 0.3 * 4 * parameters < wide.parts["weights"]
     tuned = seven(finetune={"weights": "bf16", "lora": {"rank": 8}})
-    work = next(job.work for job in jobs_of(tuned) if job.kind == "finetune")
+    work = next(work for job, work in planned_jobs(tuned) if job.rule == "finetune")
     assert work is not None and memory_of(work).total < 35e9
 
 
@@ -256,7 +256,7 @@ def test_what_is_done_is_left_out(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     (place / "run.json").write_text("{}")
     text, whole = plan_text(suite, finished(tmp_path)), plan_text(suite)
-    jobs = len(list(jobs_of(suite)))
+    jobs = len(list(planned_jobs(suite)))
     assert f"Whole study: {jobs} jobs, " in whole
     assert f"Whole study: {jobs - 1} jobs, " in text
     assert "without the 1 that are done" in text

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.joblog import start_line
-from pipeline_lib.operations.status.study import StudyJob, jobs_of_study
 from pipeline_lib.study import Suite, parse_suite
+from pipeline_lib.study.graph import Graph
+from pipeline_lib.study.jobs import Job
 from tests.workflow.study import SUITE
 
 ELSEWHERE = "started 2026-01-02 03:04:05 UTC on another-machine, process 1\n"
@@ -20,7 +21,7 @@ DEAD = 2**22 + 1  # no process has this number: it is above the largest that Lin
 
 def small_suite(**changes: Any) -> Suite:
     """The suite of the workflow's tests: five rows of one seed, beside original and retrained."""
-    return parse_suite({**copy.deepcopy(SUITE), **changes})
+    return parse_suite({**copy.deepcopy(SUITE), "stages": {}, **changes})
 
 
 class Files:
@@ -28,7 +29,7 @@ class Files:
 
     def __init__(self, out: Path, suite: Suite) -> None:
         self.out, self.suite = out, suite
-        self.jobs = {job.title: job for job in jobs_of_study(suite)}
+        self.jobs = {job.title: job for job in Graph(suite).study()}
 
     def write(self, place: str, text: str, age: float = 0.0) -> Path:
         path = self.out / place
@@ -38,7 +39,7 @@ class Files:
         os.utime(path, (moment, moment))
         return path
 
-    def done(self, title: str, seconds: float = 10.0, status: str = "ok", age: float = 0.0) -> StudyJob:
+    def done(self, title: str, seconds: float = 10.0, status: str = "ok", age: float = 0.0) -> Job:
         job = self.jobs[title]
         self.write(job.result, json.dumps({"status": status}), age)
         self.write(job.benchmark, f"s\th:m:s\tmax_rss\n{seconds}\t0:00:10\t463.8\n", age)

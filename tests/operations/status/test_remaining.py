@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.operations.plan.jobs import jobs_of, seconds_of
+from pipeline_lib.operations.plan.jobs import planned_jobs, seconds_of
 from pipeline_lib.operations.status.remaining import Remaining, remaining
 from pipeline_lib.operations.status.states import Main, states_of
-from pipeline_lib.operations.status.study import jobs_of_study
 from pipeline_lib.study import Suite, load_suite
+from pipeline_lib.study.graph import Graph
 from tests.operations.status.study import Files, small_suite
 from tests.paths import REPO
 
@@ -33,10 +33,10 @@ def left(files: Files, *titles: str, main: Main | None = None) -> Remaining:
 def planned(files: Files, title: str) -> float:
     job = files.jobs[title]
     return next(
-        seconds_of(found.work)
-        for found in jobs_of(files.suite)
-        if (found.kind, *found.key[:4]) == (job.rule, *job.row)  # type: ignore[misc]
-        and found.work is not None
+        seconds_of(work)
+        for found, work in planned_jobs(files.suite)
+        if (found.rule, found.run and found.run.row) == (job.rule, job.run and job.run.row)
+        and work is not None
     )
 
 
@@ -111,9 +111,9 @@ def recorded(suite: Suite) -> dict[str, float]:
             for row in csv.DictReader(handle)
         }
     seconds = {}
-    for job in jobs_of_study(suite):
+    for job in Graph(suite).study():
         source = random.Random(job.title)
-        key = (*(job.row or ()), str(job.seed))
+        key = tuple(map(str, job.run[:5])) if job.run else ()
         if job.rule in ("finetune", "unlearn") and key in trained:
             seconds[job.title] = trained[key] + 4
         else:

@@ -77,7 +77,7 @@ def test_elsewhere_signs_of_life_count(files: Files) -> None:
     assert state(files) == "running"
     files.log(UNLEARN, PROGRESS, age=1000)
     assert state(files) == "stopped"
-    checkpoint = files.out / str(files.jobs[UNLEARN].checkpoint)
+    checkpoint = files.out / str(files.jobs[UNLEARN].work)
     checkpoint.mkdir(parents=True)
     assert state(files) == "running", "a checkpoint of this moment"
 

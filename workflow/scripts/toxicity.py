@@ -1,4 +1,0 @@
-from job import job, step
-
-with job(snakemake):
-    step(snakemake, "toxicity", output="rows")

@@ -1,5 +1,0 @@
-from job import job, shared
-
-with job(snakemake):
-    snakemake.params.identity["trial"] = int(snakemake.wildcards.trial)
-    shared(snakemake, "trial", output="trial")

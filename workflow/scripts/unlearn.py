@@ -1,4 +1,0 @@
-from job import job, shared
-
-with job(snakemake):
-    shared(snakemake, "unlearn")
