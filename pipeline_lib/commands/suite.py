@@ -28,6 +28,7 @@ def add(commands) -> None:
 def _validate(files: Sequence[Path]) -> int:
     from pipeline_lib.operations.plan import check_inputs
     from pipeline_lib.study import load_suite
+    from pipeline_lib.study.stages import StagedRow
     from pipeline_lib.study.table import models_of
 
     status = 0
@@ -43,8 +44,11 @@ def _validate(files: Sequence[Path]) -> int:
             status = 1
         else:
             index = models_of(suite)
-            anchors = sum(run is None for run in index.values())
-            print(f"{path}: OK, {len(index) - anchors} unlearning runs and {anchors} models to compare with")
+            anchors = sum(made is None for made in index.values())
+            staged = sum(isinstance(made, StagedRow) for made in index.values())
+            also = f", {staged} models of stages" if staged else ""
+            runs = len(index) - anchors - staged
+            print(f"{path}: OK, {runs} unlearning runs{also} and {anchors} models to compare with")
             for line in unseen:
                 print(f"  {line}")
     return status

@@ -91,7 +91,7 @@ def test_an_edit_runs_exactly_the_jobs_that_use_it(edited: Study, name: str) -> 
 
 def test_a_renamed_label_runs_what_shows_it_alone(edited: Study) -> None:
     name = "metrics/repetition.py"
-    planned = planned_with(edited, name, lambda text: text.replace('label="', 'label="An other ', 1))
+    planned = planned_with(edited, name, lambda text: text.replace('short_label="', 'short_label="other ', 1))
     assert planned == expected(of_rules("table", "figure", "html_report"))
 
 
