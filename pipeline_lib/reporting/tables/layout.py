@@ -158,7 +158,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writerow(_CSV_COLUMNS)
     for table in tables:
         for line in table.lines:
-            key = [*line.row.key, style.row_label(line.row)]
+            key = [*line.row.key[:4], style.row_label(line.row)]  # the label says what was done afterwards
             for entry in (entry for cell in line.cells for entry in cell.numbers):
                 values = [
                     entry.value,
