@@ -266,10 +266,10 @@ class Inputs:
         known = set(keys)
         for key in self.run_keys:
             if key not in known:
-                raise UserError(f"{path}: nothing about the run {'/'.join(map(str, key))} of runs.json")
+                raise UserError(f"{path}: nothing about the run {key} of runs.json")
         extra = [key for key in keys if key not in self.run_keys]
         if extra:
-            raise UserError(f"{path}: the run {'/'.join(map(str, extra[0]))} is not in runs.json")
+            raise UserError(f"{path}: the run {extra[0]} is not in runs.json")
         return frame
 
     def place(self, name: str) -> str:

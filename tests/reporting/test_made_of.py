@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import RunKey
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
 from pipeline_lib.reporting.made_of import Made, check_alike, made_of
 
@@ -148,7 +149,7 @@ def test_an_unlearned_model_of_an_original_that_is_no_more(runs):
     runs["original", 1]["weights_sha256"] = "other weights"
     lines, files = refused(runs)
     (line,) = lines
-    assert line.startswith("t/m/GradDiff/adamw/seed1: unlearned from weights")
+    assert line.startswith("t/m/GradDiff/adamw/seed1: made from weights")
     assert files == [training("GradDiff", 1)]
 
 
@@ -178,7 +179,9 @@ def test_rows_of_other_tasks_and_models_may_differ(runs):
             facts = made_of({**run, "code": f"{number}", "origin": {"sha256": {"w": f"{number}"}}})
             if "task" in change:
                 facts["data"] = {"retain": "other", "forget": "other"}
-            key = (change.get("task", "t"), change.get("model", "m"), run["method"], run["optimizer"], seed)
+            key = RunKey(
+                change.get("task", "t"), change.get("model", "m"), run["method"], run["optimizer"], seed
+            )
             made.append(Made(key, facts, Path("run.json")))
     check_alike(made)
 

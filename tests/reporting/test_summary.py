@@ -22,7 +22,7 @@ def _load(study: Study) -> tuple[Inputs, Summary]:
 
 
 def _row(inputs: Inputs, method: str, optimizer: str) -> Row:
-    return next(row for row in inputs.rows if row.key[2:] == (method, optimizer))
+    return next(row for row in inputs.rows if row.key[2:4] == (method, optimizer))
 
 
 def test_forget_quality_is_averaged_as_a_logarithm(root: Path) -> None:
@@ -135,7 +135,7 @@ def test_metrics_must_hold_exactly_the_runs_of_the_suite(root: Path) -> None:
     study.collect()
     runs = json.loads((root / "runs.json").read_text())
     (root / "runs.json").write_text(json.dumps([run for run in runs if run["optimizer"] != "sophia"]))
-    with pytest.raises(UserError, match=r"sophia/1 is not in runs.json"):
+    with pytest.raises(UserError, match=r"sophia/seed1 is not in runs.json"):
         _load(study)
 
 
@@ -153,6 +153,6 @@ def test_seeds_judged_on_different_data_are_refused(root: Path) -> None:
 
 def test_a_file_tells_whose_it_is_by_its_place() -> None:
     key = key_from_path("results/demo/training/tofu/tiny/NPO/adamw/seed12/steps.jsonl")
-    assert key == ("tofu", "tiny", "NPO", "adamw", 12)
+    assert key == ("tofu", "tiny", "NPO", "adamw", 12, 0, "")
     with pytest.raises(UserError, match="seed<N>"):
         key_from_path("results/demo/steps.jsonl")
