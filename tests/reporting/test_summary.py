@@ -130,7 +130,7 @@ def test_retrained_need_not_be_compared_with_itself(root: Path) -> None:
 def test_metrics_must_hold_exactly_the_runs_of_the_suite(root: Path) -> None:
     study = Study(root).write()
     _edit_csv(root / "metrics.csv", "NPO,adamw,2,")
-    with pytest.raises(UserError, match="nothing about the run fictitious/tiny/NPO/adamw/2"):
+    with pytest.raises(UserError, match="nothing about the run fictitious/tiny/NPO/adamw/seed2"):
         _load(study)
     study.collect()
     runs = json.loads((root / "runs.json").read_text())
