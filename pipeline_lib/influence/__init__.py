@@ -1,13 +1,9 @@
-"""Influence unlearning: the linear systems behind one damped Newton step. See docs/influence.md.
-
-A new solver is one module here that is made from `Solver`; it is found.
-"""
+"""Influence unlearning: one damped Newton step, and the linear systems behind it. See docs/influence.md."""
 
 from __future__ import annotations
 
-from pipeline_lib.core.families import Family
-from pipeline_lib.influence.solvers import Report, Solver
+from pipeline_lib.influence.gauss_newton import GaussNewton
+from pipeline_lib.influence.newton import SOLVERS, newton_direction
+from pipeline_lib.influence.solvers import Report
 
-SOLVERS = Family(__name__, Solver)
-
-__all__ = ["SOLVERS", "Report", "Solver"]
+__all__ = ["SOLVERS", "GaussNewton", "Report", "newton_direction"]

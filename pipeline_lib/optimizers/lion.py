@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Any
 
-from pipeline_lib.core.blocks import NonNegative, Share
-from pipeline_lib.optimizers.base import Elementwise
-from pipeline_lib.optimizers.update import Twin, Update
+from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
 
 def lion_update(theta, gradient, momentum, decay, lr, newest, weight):
@@ -16,21 +15,17 @@ def lion_update(theta, gradient, momentum, decay, lr, newest, weight):
     return (movement.square(),)
 
 
-class Lion(Elementwise):
+class Lion(ElementwiseOptimizer):
     """theta = (1 - lr wd) theta - lr sign(b1 m + (1 - b1) g); then m = b2 m + (1 - b2) g.
 
     Source: Chen et al. 2023, arXiv 2302.06675, algorithm 2.
     """
 
-    kind: Literal["lion"]
-    beta1: Share = 0.9
-    beta2: Share = 0.99
-    weight_decay: NonNegative = 0.0
+    states = ("momentum",)
+    update = staticmethod(lion_update)
 
-    display: ClassVar[str] = "Lion"
-    states: ClassVar[tuple[str, ...]] = ("momentum",)
-    update: ClassVar[Update] = staticmethod(lion_update)
-    twin: ClassVar[Twin | None] = Twin("lion_update", 1, 1, 1, (0.1, 0.5, 0.7063, 0.2937))
+    def __init__(self, params: Iterable[Any], lr: float, beta1: float, beta2: float, weight_decay: float):
+        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay)
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         return group["lr"] * group["weight_decay"], group["lr"], 1 - group["beta1"], 1 - group["beta2"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Any
 
-from pipeline_lib.core.blocks import NonNegative, Share
-from pipeline_lib.optimizers.base import Elementwise
-from pipeline_lib.optimizers.update import Twin, Update
+from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 
 
 def signum_update(theta, gradient, momentum, decay, lr, weight):
@@ -16,21 +15,18 @@ def signum_update(theta, gradient, momentum, decay, lr, weight):
     return (movement.square(),)
 
 
-class Signum(Elementwise):
+class Signum(ElementwiseOptimizer):
     """m = b m + (1 - b) g; theta = (1 - lr wd) theta - lr sign(m).
 
     Source: Bernstein et al. 2018, arXiv 1802.04434, algorithm 2.
     A Sophia step in which every coordinate is clipped is exactly this.
     """
 
-    kind: Literal["signum"]
-    momentum: Share = 0.9
-    weight_decay: NonNegative = 0.0
+    states = ("momentum",)
+    update = staticmethod(signum_update)
 
-    display: ClassVar[str] = "Signum"
-    states: ClassVar[tuple[str, ...]] = ("momentum",)
-    update: ClassVar[Update] = staticmethod(signum_update)
-    twin: ClassVar[Twin | None] = Twin("signum_update", 1, 1, 1, (0.1, 0.5, 0.2937))
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float):
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         return group["lr"] * group["weight_decay"], group["lr"], 1 - group["momentum"]

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.texts import (
     Passage,
     chunks,
@@ -19,6 +18,7 @@ from pipeline_lib.data.texts import (
     read_text,
     unit_ends,
 )
+from pipeline_lib.errors import UserError
 from tests.data.tokenizers import TEXT, byte_level, metaspace
 from tests.paths import shared_data
 

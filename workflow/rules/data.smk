@@ -3,63 +3,42 @@ localrules:
 
 
 rule describe_suite:
-    input:
-        unpack(STUDY.inputs("describe_suite", ancient)),
     output:
-        **STUDY.outputs("describe_suite"),
+        suite=OUT / "suite.yaml",
+        runs=OUT / "runs.json",
     log:
-        STUDY.log("describe_suite"),
+        OUT / "logs/describe_suite.log",
     benchmark:
-        STUDY.benchmark("describe_suite")
+        OUT / "benchmarks/describe_suite.tsv"
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("describe_suite"),
+        mem_mb=200,
+        runtime=5,
     params:
-        job=STUDY.params("describe_suite"),
+        suite=lambda wildcards: dump_suite(SUITE),
+        runs=lambda wildcards: json.dumps(run_labels(SUITE), indent=2),
     script:
-        "../scripts/step.py"
+        "../scripts/describe_suite.py"
 
 
 rule prepare_data:
-    input:
-        unpack(STUDY.inputs("prepare_data", ancient)),
     output:
-        **STUDY.outputs("prepare_data"),
+        manifest=OUT / "data/{task}/manifest.json",
     log:
-        STUDY.log("prepare_data"),
+        OUT / "logs/prepare_data/{task}.log",
     benchmark:
-        STUDY.benchmark("prepare_data")
-    wildcard_constraints:
-        **STUDY.patterns("prepare_data"),
+        OUT / "benchmarks/prepare_data/{task}.tsv"
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("prepare_data"),
+        **small(),
     params:
-        job=STUDY.params("prepare_data"),
+        task=lambda wildcards: SUITE.tasks[wildcards.task].data_settings(),
+        inputs=own_data,
+        code=lambda wildcards: [
+            source_hash("pipeline_lib.steps.prepare_data"),
+            source_hash(f"pipeline_lib.tasks.{SUITE.tasks[wildcards.task].source}"),
+        ],
     script:
-        "../scripts/step.py"
-
-
-# Which classifier may judge is known before the first model is there.
-rule judge:
-    input:
-        unpack(STUDY.inputs("judge", ancient)),
-    output:
-        **STUDY.outputs("judge"),
-    log:
-        STUDY.log("judge"),
-    benchmark:
-        STUDY.benchmark("judge")
-    wildcard_constraints:
-        **STUDY.patterns("judge"),
-    conda:
-        "../../environment.yml"
-    threads: SUITE.resources.threads
-    resources:
-        **STUDY.resources("judge"),
-    params:
-        job=STUDY.params("judge"),
-    script:
-        "../scripts/step.py"
+        "../scripts/prepare_data.py"

@@ -1,65 +1,65 @@
-# A model is made from data, from another model, or from several.
 rule finetune:
     input:
-        unpack(STUDY.inputs("finetune", ancient)),
+        manifest=OUT / "data/{task}/manifest.json",
     output:
-        **STUDY.outputs("finetune", model=directory),
+        model=directory(OUT / "models" / ANCHOR),
+        steps=OUT / "training" / ANCHOR / "steps.jsonl",
+        run=OUT / "training" / ANCHOR / "run.json",
     log:
-        STUDY.log("finetune"),
+        OUT / f"logs/finetune/{ANCHOR}.log",
     benchmark:
-        STUDY.benchmark("finetune")
+        OUT / f"benchmarks/finetune/{ANCHOR}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("finetune"),
+        method="|".join(ANCHORS),
     conda:
         "../../environment.yml"
-    threads: SUITE.resources.threads
+    threads: RESOURCES.threads
     resources:
-        **STUDY.resources("finetune"),
+        **asked("finetune"),
     params:
-        job=STUDY.params("finetune"),
+        identity=identity,
+        model=lambda wildcards: SUITE.models[wildcards.model].model_dump(
+            exclude={"shape"}
+        ),
+        inputs=own_model,
+        finetune=lambda wildcards: SUITE.finetune_of(wildcards.task).model_dump(),
+        device=DEVICE,
+        checkpoint=lambda wildcards: str(OUT / "checkpoints" / ANCHOR).format(
+            **wildcards
+        ),
+        code=source_hash("pipeline_lib.steps.finetune"),
     script:
-        "../scripts/step.py"
+        "../scripts/finetune.py"
 
 
 rule unlearn:
     input:
-        unpack(STUDY.inputs("unlearn", ancient)),
+        manifest=OUT / "data/{task}/manifest.json",
+        parent=OUT / "models/{task}/{model}/original/none/seed{seed}",
+        chosen=chosen_settings,
     output:
-        **STUDY.outputs("unlearn", model=model_folder),
+        model=unlearned_model(OUT / "models" / RUN),
+        steps=OUT / "training" / RUN / "steps.jsonl",
+        run=OUT / "training" / RUN / "run.json",
     log:
-        STUDY.log("unlearn"),
+        OUT / f"logs/unlearn/{RUN}.log",
     benchmark:
-        STUDY.benchmark("unlearn")
+        OUT / f"benchmarks/unlearn/{RUN}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("unlearn"),
+        method="|".join(map(re.escape, SUITE.objectives)),
     conda:
         "../../environment.yml"
-    threads: SUITE.resources.threads
+    threads: RESOURCES.threads
     resources:
-        **STUDY.resources("unlearn"),
+        **asked("unlearn"),
     params:
-        job=STUDY.params("unlearn"),
+        identity=identity,
+        objective=lambda wildcards: given(wildcards, "objective"),
+        optimizer=lambda wildcards: given(wildcards, "optimizer"),
+        unlearn=lambda wildcards: run_of(wildcards).unlearn,
+        max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
+        device=DEVICE,
+        checkpoint=lambda wildcards: str(OUT / "checkpoints" / RUN).format(**wildcards),
+        code=source_hash("pipeline_lib.steps.unlearn"),
     script:
-        "../scripts/step.py"
-
-
-rule stage:
-    input:
-        unpack(STUDY.inputs("stage", ancient)),
-    output:
-        **STUDY.outputs("stage", model=model_folder),
-    log:
-        STUDY.log("stage"),
-    benchmark:
-        STUDY.benchmark("stage")
-    wildcard_constraints:
-        **STUDY.patterns("stage"),
-    conda:
-        "../../environment.yml"
-    threads: SUITE.resources.threads
-    resources:
-        **STUDY.resources("stage"),
-    params:
-        job=STUDY.params("stage"),
-    script:
-        "../scripts/step.py"
+        "../scripts/unlearn.py"

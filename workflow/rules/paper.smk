@@ -10,66 +10,83 @@ localrules:
 
 rule paper_table_tofu:
     input:
-        lambda wildcards: STUDY.paper("table_tofu"),
+        paper_outputs("table_tofu", TABLE_FORMS),
 
 
 rule paper_table_copyright:
     input:
-        lambda wildcards: STUDY.paper("table_copyright"),
+        paper_outputs("table_copyright", TABLE_FORMS),
 
 
 rule paper_table_detox:
     input:
-        lambda wildcards: STUDY.paper("table_detox"),
+        paper_outputs("table_detox", TABLE_FORMS),
 
 
 rule paper_table_time:
     input:
-        lambda wildcards: STUDY.paper("table_time"),
+        paper_outputs("table_time", TABLE_FORMS),
 
 
 rule paper_figure_highlight:
     input:
-        lambda wildcards: STUDY.paper("figure_highlight"),
+        paper_outputs("figure_highlight", FIGURE_FORMS),
 
 
 rule paper_table:
     input:
-        unpack(STUDY.inputs("paper_table", ancient)),
+        lambda wildcards: paper_files(wildcards.table),
     output:
-        **STUDY.outputs("paper_table", **shown("csv", "table", "Paper")),
+        report(
+            OUT / "paper/{table}.csv",
+            caption="../report/table.rst",
+            category="Paper",
+        ),
+        OUT / "paper/{table}.md",
+        OUT / "paper/{table}.tex",
     log:
-        STUDY.log("paper_table"),
+        OUT / "logs/paper_table/{table}.log",
     benchmark:
-        STUDY.benchmark("paper_table")
+        OUT / "benchmarks/paper_table/{table}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("paper_table"),
+        table="|".join(PAPER_TABLES),
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("paper_table"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("paper_table"),
+        tasks=lambda wildcards: PAPER_TASKS[wildcards.table],
+        code=lambda wildcards: source_hash(
+            f"pipeline_lib.reporting.{PAPER_TABLES[wildcards.table].module}"
+        ),
     script:
-        "../scripts/step.py"
+        "../scripts/table.py"
 
 
 rule paper_figure:
     input:
-        unpack(STUDY.inputs("paper_figure", ancient)),
+        lambda wildcards: paper_files(wildcards.figure),
     output:
-        **STUDY.outputs("paper_figure", **shown("svg", "figure", "Paper")),
+        report(
+            OUT / "paper/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Paper",
+        ),
+        OUT / "paper/{figure}.png",
     log:
-        STUDY.log("paper_figure"),
+        OUT / "logs/paper_figure/{figure}.log",
     benchmark:
-        STUDY.benchmark("paper_figure")
+        OUT / "benchmarks/paper_figure/{figure}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("paper_figure"),
+        figure="|".join(PAPER_FIGURES),
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("paper_figure"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("paper_figure"),
+        tasks=lambda wildcards: PAPER_TASKS[wildcards.figure],
+        code=lambda wildcards: source_hash(
+            f"pipeline_lib.reporting.{PAPER_FIGURES[wildcards.figure].module}"
+        ),
     script:
-        "../scripts/step.py"
+        "../scripts/figure.py"

@@ -1,102 +1,133 @@
-# A task's own tables are gathered first, so that what shows one task needs its runs alone.
+include: "shown.smk"
+
+
 rule collect:
     input:
-        unpack(STUDY.inputs("collect", ancient)),
+        collected_from,
     output:
-        **STUDY.outputs("collect"),
+        OUT / "collected/{task}/{collected}.csv",
     log:
-        STUDY.log("collect"),
+        OUT / "logs/collect/{task}/{collected}.log",
     benchmark:
-        STUDY.benchmark("collect")
+        OUT / "benchmarks/collect/{task}/{collected}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("collect"),
+        collected="metrics|costs",
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("collect"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("collect"),
+        code=source_hash("pipeline_lib.reporting.collect"),
     script:
-        "../scripts/step.py"
+        "../scripts/collect.py"
 
 
 rule merge:
     input:
-        unpack(STUDY.inputs("merge", ancient)),
+        expand(OUT / "collected/{task}/{{collected}}.csv", task=SUITE.tasks),
     output:
-        **STUDY.outputs("merge", **shown("table", "metrics", "Tables")),
+        report(
+            OUT / "{collected}.csv", caption="../report/metrics.rst", category="Tables"
+        ),
     log:
-        STUDY.log("merge"),
+        OUT / "logs/merge/{collected}.log",
     benchmark:
-        STUDY.benchmark("merge")
+        OUT / "benchmarks/merge/{collected}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("merge"),
+        collected="metrics|costs",
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("merge"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("merge"),
+        code=source_hash("pipeline_lib.reporting.collect"),
     script:
-        "../scripts/step.py"
+        "../scripts/merge.py"
 
 
 rule table:
     input:
-        unpack(STUDY.inputs("table", ancient)),
+        lambda wildcards: files_named(TABLES[wildcards.table].needs),
     output:
-        **STUDY.outputs("table", **shown("csv", "table", "Tables")),
+        report(
+            OUT / "tables/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+        ),
+        OUT / "tables/{table}.md",
+        OUT / "tables/{table}.tex",
     log:
-        STUDY.log("table"),
+        OUT / "logs/table/{table}.log",
     benchmark:
-        STUDY.benchmark("table")
+        OUT / "benchmarks/table/{table}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("table"),
+        table="|".join(TABLES),
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("table"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("table"),
+        code=lambda wildcards: source_hash(
+            f"pipeline_lib.reporting.{TABLES[wildcards.table].module}"
+        ),
     script:
-        "../scripts/step.py"
+        "../scripts/table.py"
 
 
 rule figure:
     input:
-        unpack(STUDY.inputs("figure", ancient)),
+        lambda wildcards: files_named(FIGURES[wildcards.figure].needs),
     output:
-        **STUDY.outputs("figure", **shown("svg", "figure", "Figures")),
+        svg=report(
+            OUT / "figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+        png=OUT / "figures/{figure}.png",
     log:
-        STUDY.log("figure"),
+        OUT / "logs/figure/{figure}.log",
     benchmark:
-        STUDY.benchmark("figure")
+        OUT / "benchmarks/figure/{figure}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("figure"),
+        figure="|".join(FIGURES),
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("figure"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("figure"),
+        code=lambda wildcards: source_hash(
+            f"pipeline_lib.reporting.{FIGURES[wildcards.figure].module}"
+        ),
     script:
-        "../scripts/step.py"
+        "../scripts/figure.py"
 
 
 rule html_report:
     input:
-        unpack(STUDY.inputs("html_report", ancient)),
+        files_named(REPORT_NEEDS),
+        expand(OUT / "tables/{table}.{form}", table=TABLES, form=TABLE_FORMS),
+        expand(OUT / "figures/{figure}.{form}", figure=FIGURES, form=FIGURE_FORMS),
     output:
-        **STUDY.outputs("html_report", **shown("report", "report", "Report")),
+        report(
+            OUT / "report/index.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
     log:
-        STUDY.log("html_report"),
+        OUT / "logs/html_report.log",
     benchmark:
-        STUDY.benchmark("html_report")
+        OUT / "benchmarks/html_report.tsv"
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("html_report"),
+        **small(reads_all_runs=True),
     params:
-        job=STUDY.params("html_report"),
+        code=[
+            source_hash(f"pipeline_lib.reporting.{module}")
+            for module in (
+                "html",
+                *(item.module for item in (TABLES | FIGURES).values()),
+            )
+        ],
     script:
-        "../scripts/step.py"
+        "../scripts/html_report.py"

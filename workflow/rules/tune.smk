@@ -6,42 +6,62 @@ localrules:
 
 rule trial:
     input:
-        unpack(STUDY.inputs("trial", ancient)),
+        manifest=OUT / "data/{task}/manifest.json",
+        parent=OUT / "models/{task}/{model}/original/none/seed{seed}",
+        reference=trial_reference,
     output:
-        **STUDY.outputs("trial"),
+        OUT / "tuning" / TRIAL / "seed{seed}.json",
     log:
-        STUDY.log("trial"),
+        OUT / f"logs/trial/{TRIAL}/seed{{seed}}.log",
     benchmark:
-        STUDY.benchmark("trial")
+        OUT / f"benchmarks/trial/{TRIAL}/seed{{seed}}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("trial"),
+        method="|".join(map(re.escape, SUITE.objectives)),
+        trial="[0-9]+",
     conda:
         "../../environment.yml"
-    threads: SUITE.resources.threads
+    threads: RESOURCES.threads
     resources:
-        **STUDY.resources("trial"),
+        **asked("trial"),
     params:
-        job=STUDY.params("trial"),
+        identity=identity,
+        tuned=lambda wildcards: trial_of(wildcards).tuned,
+        objective=lambda wildcards: trial_of(wildcards).objective,
+        optimizer=lambda wildcards: trial_of(wildcards).optimizer,
+        unlearn=lambda wildcards: tuned_row(wildcards).unlearn,
+        evaluation=lambda wildcards: EVALUATIONS[wildcards.task].model_dump(
+            include={"max_records", "max_tokens_per_batch"}
+        ),
+        max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
+        device=DEVICE,
+        checkpoint=lambda wildcards: str(
+            OUT / "checkpoints/tuning" / TRIAL / "seed{seed}"
+        ).format(**wildcards),
+        code=source_hash("pipeline_lib.steps.trial"),
     script:
-        "../scripts/step.py"
+        "../scripts/trial.py"
 
 
 rule choose:
     input:
-        unpack(STUDY.inputs("choose", ancient)),
+        trials=trials_of_row,
+        original=tuning_originals,
     output:
-        **STUDY.outputs("choose"),
+        OUT / "tuning" / ROW / "chosen.json",
     log:
-        STUDY.log("choose"),
+        OUT / f"logs/choose/{ROW}.log",
     benchmark:
-        STUDY.benchmark("choose")
+        OUT / f"benchmarks/choose/{ROW}.tsv"
     wildcard_constraints:
-        **STUDY.patterns("choose"),
+        method="|".join(map(re.escape, SUITE.objectives)),
     conda:
         "../../environment.yml"
     resources:
-        **STUDY.resources("choose"),
+        **small(),
     params:
-        job=STUDY.params("choose"),
+        seeds=lambda wildcards: SUITE.tune.seeds,
+        select=lambda wildcards: SUITE.tune.select.model_dump(),
+        ranges=lambda wildcards: tuned_row(wildcards).ranges,
+        code=source_hash("pipeline_lib.steps.choose"),
     script:
-        "../scripts/step.py"
+        "../scripts/choose.py"

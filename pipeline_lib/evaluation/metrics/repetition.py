@@ -1,0 +1,21 @@
+"""Repetition: the share of an answer's word sequences that it has said before.
+
+Source: Welleck et al. 2020 (arXiv 1908.04319), seq-rep-n.
+Formula: 1 - distinct n-grams / n-grams of the answer.
+Range: 0 (no n-gram twice) to just below 1 (one n-gram over and over). Direction: lower is better.
+Traps: over words here (characters in scripts without spaces, pipeline_lib/words.py), over tokens in the
+paper. An answer of at most n words has at most one n-gram and
+scores 0, so a model that falls silent looks fine: see the share of empty answers. Longer answers repeat more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def seq_rep(words: Sequence[str], n: int = 4) -> float:
+    """seq-rep-n of one answer's words."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,1 @@
+"""Probabilistic evaluation: what several sampled answers to one question give away, and bounds."""

@@ -1,0 +1,62 @@
+"""A results folder that another study fills: two suites of one name would mix there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipeline_lib.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.suite import Suite
+
+
+def check_same_study(suite: Suite, out: Path) -> None:
+    """Raise `UserError` where `out` holds models of a suite that shares no task or no model with this one.
+
+    A task or model is shared that has the same label and the same kind of `source`. Every other change is
+    one of the same study, of which what depends on it is made again. A folder without a finished model
+    holds nothing that could be mixed.
+    """
+    there = _read(out / "suite.yaml")
+    if there is None or not any(out.glob("training/*/*/*/*/seed*/run.json")):
+        return
+    here = suite.resolved()
+    lines = []
+    for family in ("tasks", "models"):
+        old, new = _kinds(there.get(family)), _kinds(here[family])
+        if old and not old & new:
+            lines.append(f"  {family}: found {_listed(old)} in the folder, and {_listed(new)} in this suite")
+    if lines:
+        told = "\n".join(lines)
+        raise UserError(
+            f"{out} belongs to another study, which has the same name:\n{told}\n"
+            f"Give this suite a name of its own (`suite: {suite.suite}-2`), or keep the other's results "
+            f"under another name first (mv {out} {out}-before)."
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # none yet, or being written
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _kinds(blocks: Any) -> set[tuple[str, str]]:
+    if not isinstance(blocks, Mapping):
+        return set()
+    return {
+        (str(label), str(block.get("source")))
+        for label, block in blocks.items()
+        if isinstance(block, Mapping)
+    }
+
+
+def _listed(found: set[tuple[str, str]]) -> str:
+    shown = [f"{label} ({source})" for label, source in sorted(found)]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

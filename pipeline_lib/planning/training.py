@@ -1,0 +1,159 @@
+"""One job of fine-tuning or unlearning: what it does, and what of it lies in memory all along (bytes)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline_lib.planning.device import Device
+from pipeline_lib.planning.shape import Shape
+from pipeline_lib.planning.sizes import Lengths
+from pipeline_lib.planning.traits import state_bytes, traits_of
+
+COMPILED_FROM = 1 << 24  # trained parameters from which an optimiser's step is compiled, and by what:
+ELEMENTWISE = frozenset({"sgd", "signum", "lion", "sophia", "sophia_as_released"})
+ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
+COMPILER = 0.7e8  # bytes it holds, on a CPU
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training job. `forget` is None when fine-tuning; `objective`, `optimizer`: settings with `kind`."""
+
+    shape: Shape
+    device: Device
+    forget: Lengths | None
+    retain: Lengths | None
+    objective: dict[str, Any]
+    optimizer: dict[str, Any]
+    weights: str
+    lora: dict[str, Any] | None
+    batch_size: int
+    accumulation: int
+    epochs: float
+    compute: str
+    checkpoint_seconds: float
+    checkpointing: bool
+    offload: bool
+    base: str | None  # "pruned" or "int8"
+
+    @property
+    def width(self) -> int:
+        """Bytes of a weight."""
+        return 4 if self.weights == "fp32" else 2
+
+    @property
+    def matrices(self) -> float:
+        """Parameters that a forward pass multiplies by, the output projection among them."""
+        return self.shape.body + self.shape.head
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps, as training/loop.step_count counts them."""
+        main = self.forget or self.retain
+        if main is None or self.optimizer["kind"] == "none":
+            return 0
+        if self.optimizer["kind"] == "influence":
+            return 1
+        size = self.batch_size * self.accumulation
+        return max(1, round(self.epochs * math.ceil(main.records / size)))
+
+    @property
+    def trained(self) -> float:
+        """Parameters that learn."""
+        shape = self.shape
+        if self.lora is not None:
+            return adapter_parameters(shape, self.lora)
+        if self.objective["kind"] == "RMU" and self.objective["update_layers"] != "all":
+            layers = min(self.objective["update_layers"], self.objective["layer"] + 1, shape.layers)
+            return float(layers * shape.hidden * shape.intermediate)
+        if self.stops_early:  # what lies above has no gradient
+            return float(shape.embedding + shape.body * self.layers_run / shape.layers)
+        return float(shape.parameters)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether no forward pass goes through the whole model: RMU's go up to its layer."""
+        other = self.objective.get("retain_loss_type", "EMBED_DIFF") != "EMBED_DIFF"
+        return self.objective["kind"] == "RMU" and not other
+
+    @property
+    def layers_run(self) -> int:
+        """Layers of a forward pass."""
+        if self.stops_early:
+            return min(self.objective["layer"] + 1, self.shape.layers)
+        return self.shape.layers
+
+
+def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
+    """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that gets one."""
+    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    hidden, inner = shape.hidden, shape.intermediate
+    matrices = {
+        "q_proj": hidden + queries,
+        "k_proj": hidden + keys,
+        "v_proj": hidden + keys,
+        "o_proj": queries + hidden,
+        "gate_proj": hidden + inner if shape.gated else 0,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    target = lora["target"]
+    wanted = matrices if target == "all-linear" else [name for name in target if name in matrices]
+    ends: float = sum(matrices[name] for name in wanted)
+    if target != "all-linear":  # names of other families: an average matrix each
+        ends += (len(target) - len(wanted)) * sum(matrices.values()) / len(matrices)
+    return float(lora["rank"] * ends * shape.layers)
+
+
+def held_bytes(job: Training) -> dict[str, float]:
+    """What stays through the whole run."""
+    shape, traits = job.shape, traits_of(job.objective)
+    state = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, job.width)
+    held = {"weights": weight_bytes(job), "optimiser": state}
+    if job.weights == "bf16_stochastic":
+        held["optimiser"] = state_bytes(job.optimizer["kind"], job.trained, shape.embedding, 4)
+    if job.offload:
+        held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
+    if job.lora is not None:
+        held["weights"] += job.width * job.trained
+    elif traits.reference is not None:
+        reads = shape.parameters - shape.body * (1 - job.layers_run / shape.layers)
+        held["reference model"] = job.width * reads
+    if job.device.kind == "cpu" and job.trained >= COMPILED_FROM and job.optimizer["kind"] in ELEMENTWISE:
+        held["compiler"] = COMPILER
+    return held
+
+
+def weight_bytes(job: Training) -> float:
+    """Bytes of the weights in training; of an 8-bit base its linear layers, and the rest in fp32."""
+    if job.base == "int8" and job.lora is not None:
+        return job.shape.body + 4.0 * (job.shape.parameters - job.shape.body)
+    return float(job.width * job.shape.parameters)
+
+
+def offloaded_bytes(job: Training) -> float:
+    """Bytes in the machine's memory of an optimiser that steps there: states, and copies of weights and
+    gradients; 0 where it does not.
+    """
+    if not job.offload:
+        return 0.0
+    width = 4 if job.weights == "bf16_stochastic" else job.width
+    states = state_bytes(job.optimizer["kind"], job.trained, job.shape.embedding, width)
+    return states + job.width * job.trained + of_the_step(job)
+
+
+def of_the_step(job: Training) -> float:
+    """What of `offloaded_bytes` is there only during the step: copies of the gradients, and rounding."""
+    return job.width * job.trained + rounding_bytes(job)
+
+
+def rounding_bytes(job: Training) -> float:
+    """What a step rounded at random takes for a while: fp32 copies of a block's weights and gradients, and
+    of its largest tensor the noise and the rounded weights; 0 where steps are not.
+    """
+    if job.weights != "bf16_stochastic":
+        return 0.0
+    largest = min(job.shape.embedding, job.trained)
+    return 8.0 * min(job.trained, max(ROUNDED_AT_ONCE, largest)) + 12.0 * largest

@@ -1,4 +1,0 @@
-from job import job, run
-
-with job(snakemake):
-    run(snakemake)
