@@ -74,9 +74,8 @@ def test_a_spoiled_suite_is_planned_and_dry_runs_or_is_refused(
         if tenth and "suite" in raw and snakemake_can_write(raw):
             folder = tmp_path_factory.mktemp("dry")
             refused = dry_run(raw, folder).refused
-            expected = str(error).replace(
-                str(Path.cwd()), str(folder)
-            )  # a path of the suite starts where it runs
+            # A path of the suite starts where it runs.
+            expected = str(error).replace(str(Path.cwd()), str(folder))
             later = not str(error).startswith("the suite has")  # told when jobs are about to start
             assert expected in refused if refused else later, refused
             COUNTS["refused by snakemake"] += refused is not None
