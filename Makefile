@@ -1,8 +1,8 @@
 # One command for each job. `make` alone prints what there is.
-# The environment is rebuilt when requirements.lock changes, and only then: its checksum names the stamp.
+# The environment is rebuilt when requirements.lock or pyproject.toml changes, and only then: their checksum names the stamp.
 
 VENV ?= .venv
-STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | tr ' ' '-')
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 IN_VENV := . $(VENV)/bin/activate &&
 
 # A Python is tried, not only found: version managers leave commands that run nothing.
@@ -50,7 +50,7 @@ check: $(STAMP) ## check format, lint, types, the suite's JSON schema and the wo
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) mypy
-	@$(IN_VENV) python -m pipeline_lib schema --check
+	@$(IN_VENV) unlearning schema --check
 	@$(IN_VENV) snakefmt --check workflow
 	@$(IN_VENV) snakemake --lint
 	@$(IN_VENV) python .ci/audit.py

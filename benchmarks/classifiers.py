@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_texts
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.classifiers.validation import VALIDATED, auc_interval
-from pipeline_lib.evaluation.metrics.toxicity import BLIND_BELOW
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers.validation import VALIDATED, auc_interval
+from pipeline_lib.metrics.toxicity import BLIND_BELOW
 from pipeline_lib.tasks.manners.generate import labelled_answers
 
 HELD_OUT_SEED = 1000  # of the generated answers; studies count their seeds from 0

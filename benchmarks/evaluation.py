@@ -26,17 +26,23 @@ from typing import Any
 import torch
 from tofu_ways import SOUL_PROMPT, openunlearning, ours, plain, soul
 
-from pipeline_lib.data.encoding import encode_records
+from pipeline_lib.core.files import read_jsonl
 from pipeline_lib.data.records import Record, read_records, write_records
-from pipeline_lib.files import read_jsonl
-from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_folder
-from pipeline_lib.objectives import FineTuning
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.objectives.finetuning import FineTuning
+from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.tasks.fictitious.generate import generate
-from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.data import TrainingData
+from pipeline_lib.training.loop import train
+from pipeline_lib.training.settings import Training
+from pipeline_lib.training.updates import gradient_update
 
 CACHE = Path("results/benchmark_evaluation")
 SMALL = {
@@ -48,7 +54,7 @@ SMALL = {
     "kv_heads": 2,
     "max_length": 512,
 }
-TRAINING = TrainingSettings(
+TRAINING = Training(
     epochs=1,
     batch_size=8,
     accumulation=1,
@@ -140,15 +146,12 @@ def _prepared(arguments: argparse.Namespace) -> Path:
     else:
         model, tokenizer = load_folder(arguments.model)
     examples = encode_records(records, tokenizer, SOUL_PROMPT, max_length=512, learn=True)
-    optimizer = make_optimizer(
-        model=model, kind="adamw", learning_rate=rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0
-    )
-    settings = TrainingSettings(**{**asdict(TRAINING), "epochs": epochs})
+    settings = TRAINING.model_copy(update={"epochs": epochs})
+    update = gradient_update(AdamW(kind="adamw", learning_rate=rate), model, settings.max_grad_norm, ALONE)
     data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.eos_token_id)
     started = time.process_time()
-    outcome = train(
-        model, FineTuning(), optimizer, data, settings, 0, None, folder / "checkpoint", "benchmark"
-    )
+    kept = Kept(folder / "checkpoint", "benchmark")
+    outcome = train(model, FineTuning(), update, MiniBatches(data, settings, 0), kept)
     write_records(folder / "records.jsonl", records)
     save_model_folder(folder / "model", model, tokenizer, SOUL_PROMPT, {"status": outcome.status})
     print(f"learned {len(records)} questions in {time.process_time() - started:.0f} CPU seconds: {folder}")

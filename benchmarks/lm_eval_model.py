@@ -1,7 +1,7 @@
 """Standard benchmarks on our engine against lm-evaluation-harness's own model, row by row.
 
-The same weights, questions and task definitions; CPU seconds of the log-likelihoods alone. Needs the package
-lm-eval, a model folder and the data of docs/benchmarks.md:
+The same weights, questions and task definitions; CPU seconds of the log-likelihoods alone. Needs a model
+folder and the data of docs/benchmarks.md:
 
     python benchmarks/lm_eval_model.py --model FOLDER --data FOLDER [--limit 100] [TASK ...]
 
@@ -19,18 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lm_eval.models.huggingface import HFLM
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.benchmarks.evaluate import Row
-from pipeline_lib.evaluation.benchmarks.harness import (
-    harness_model,
-    harness_results,
-    harness_row,
-    require_lm_eval,
-)
-from pipeline_lib.evaluation.benchmarks.readers import load_benchmark, load_documents
-from pipeline_lib.evaluation.benchmarks.tasks import TASKS
-from pipeline_lib.models.forward import pad_token
+from pipeline_lib.benchmarks.data import Asked
+from pipeline_lib.benchmarks.harness import ask, members
+from pipeline_lib.benchmarks.harness_model import EngineLM
+from pipeline_lib.benchmarks.tasks import TASKS, Row
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.source import load_folder
 
@@ -49,11 +43,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="of lm-eval's model")
     parser.add_argument("tasks", nargs="*", default=[name for name in TASKS if name != "boolq"])
     given = parser.parse_args()
-    try:
-        require_lm_eval()
-    except UserError as error:
-        print(error)
-        return
     if given.model is None or given.data is None:
         print("nothing to compare: name a model and a folder of questions with --model and --data")
         return
@@ -61,32 +50,26 @@ def main() -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from lm_eval.models.huggingface import HFLM
-
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     data, dtype = str(given.data), getattr(torch, given.dtype)
     model, tokenizer = load_folder(given.model, dtype)
-    ours = harness_model(
-        use_fast_products(load_folder(given.model, dtype)[0]),
-        tokenizer,
-        max_tokens_per_batch=4096,
-        pad_id=pad_token(tokenizer),
-        progress=False,
-    )
-    theirs = HFLM(
+    fast = use_fast_products(load_folder(given.model, dtype)[0])
+    ours = EngineLM(fast, tokenizer, max_tokens_per_batch=4096, progress=False)
+    theirs: Any = HFLM(
         pretrained=model,
         tokenizer=tokenizer,
         batch_size=given.batch_size,
         device="cpu",
         softmax_dtype=torch.float64,
     )
+    theirs.cut, theirs.tokens = ours.cut, ours.tokens  # what rows are made of beside its answers
     head = f"{'task':<20}{'rows':>6}{'right':>8}{'judged otherwise':>18}"
     print(f"{head}{'d NLL':>10}{'d row':>10}{'d task':>10}{'theirs / ours':>15}")
     for name in given.tasks:
-        asked = (name, data, given.limit, given.shots if name == "mmlu" else 0, tokenizer, ours.max_length)
-        rows, seconds = _rows(ours, *asked)
-        others, their_seconds = _rows(theirs, *asked)
+        asked = Asked([name], {}, given.limit, given.shots, data)
+        rows, seconds = _rows(ours, name, asked)
+        others, their_seconds = _rows(theirs, name, asked)
         pairs = list(zip(rows, others, strict=True))
         otherwise = sum(a.get(key) != b.get(key) for a, b in pairs for key in ("correct", "correct_norm"))
         nll = max(abs(x - y) for a, b in pairs for x, y in zip(_nll(a), _nll(b), strict=True))
@@ -101,9 +84,7 @@ def _compare(given: argparse.Namespace) -> None:
         )
 
 
-def _rows(
-    lm: Any, name: str, data: str, limit: int, shots: int, tokenizer: Any, max_length: int
-) -> tuple[list[Row], float]:
+def _rows(lm: Any, name: str, asked: Asked) -> tuple[list[Row], float]:
     """Rows of one task and the CPU seconds that `lm` took for them."""
     spent = [0.0]
 
@@ -118,12 +99,9 @@ def _rows(
 
     for request in REQUESTS:
         setattr(lm, request, timed(getattr(lm, request)))
-    documents, examples = load_documents(name, folder=data, limit=limit, shots=shots)
-    judged = harness_results(lm, name, documents, examples, shots)
+    rows = ask(lm, name, members(name, asked))
     for request in REQUESTS:
         delattr(lm, request)  # the class's own again
-    asked = load_benchmark(name, folder=data, limit=limit, shots=shots)
-    rows = [harness_row(name, question, judged[question.id], tokenizer, max_length) for question in asked]
     return rows, spent[0]
 
 

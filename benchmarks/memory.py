@@ -133,12 +133,13 @@ def make_model(folder: Path) -> None:
 
 def estimated(case: str, source: Path) -> dict[str, Any]:
     """What the plan says of the case's job, without libraries: bytes by part, and the phase."""
-    from pipeline_lib.config import parse_suite
-    from pipeline_lib.planning.jobs import jobs_of, memory_of
+    from pipeline_lib.operations.plan.jobs import memory_of, planned_jobs
+    from pipeline_lib.study import parse_suite
 
     kind = CASES[case][0]
-    jobs = [job for job in jobs_of(parse_suite(suite_of(case, source))) if job.kind == kind]
-    work = next(job.work for job in jobs if job.key[2] == METHOD.get(kind, job.key[2]))
+    suite = parse_suite(suite_of(case, source))
+    works = {job.run: work for job, work in planned_jobs(suite) if job.rule == kind and job.run}
+    work = next(work for key, work in works.items() if key.method == METHOD.get(kind, key.method))
     assert work is not None
     memory = memory_of(work)
     parts = {name: size for name, size in memory.parts.items() if name != "runtime"}
@@ -147,10 +148,11 @@ def estimated(case: str, source: Path) -> dict[str, Any]:
 
 def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     """The step of the case, ready to run; what it reads is made first, in processes of their own."""
-    from pipeline_lib.config import parse_suite
-    from pipeline_lib.config.table import run_index
     from pipeline_lib.steps import evaluate, finetune, unlearn
+    from pipeline_lib.steps.job import Job
     from pipeline_lib.steps.prepare_data import prepare_task
+    from pipeline_lib.study import parse_suite
+    from pipeline_lib.study.table import models_of
 
     kind = CASES[case][0]
     suite = parse_suite(suite_of(case, source))
@@ -158,21 +160,20 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     data = place / "data"
     task = {"source": "fictitious", **TASK}
     in_a_child(lambda: prepare_task(task, data))
-    key = next(k for k, run in run_index(suite).items() if (run is None) == (kind != "unlearn"))
+    key = next(k for k, run in models_of(suite).items() if (run is None) == (kind != "unlearn"))
     identity = dict(zip(("task", "model", "method", "optimizer", "seed"), key, strict=True))
-    common: dict[str, Any] = {"device": "auto", "threads": 1, "data_dir": data}
+    inputs: dict[str, Path | list[Path] | None] = {"manifest": data / "manifest.json"}
+    parent = place / "original" / "model"
 
-    def folders(name: str) -> dict[str, Path]:
-        return {f"{what}_dir": place / name / what for what in ("model", "training", "checkpoint")}
+    def trained(who: dict[str, Any], name: str, **given: Any) -> Job:
+        outputs = {"model": place / name / "model", "run": place / name / "training" / "run.json"}
+        work = place / name / "checkpoint"
+        return Job(given, {**inputs, "parent": parent}, outputs, work, {"suite": "memory", **who})
 
     def make(tuning: dict[str, Any], name: str) -> None:
-        finetune.run(
-            {"suite": "memory", **identity, "method": "original", "optimizer": "none"},
-            model_settings=settings.model_dump(exclude={"shape"}),
-            finetune=tuning,
-            **common,
-            **folders(name),
-        )
+        model = settings.model_dump(exclude={"shape"})
+        who = {**identity, "method": "original", "optimizer": "none"}
+        finetune.run(trained(who, name, model=model, finetune=tuning, inputs={}))
 
     tuning = suite.finetune_of("authors").model_dump()
     if kind == "finetune":
@@ -182,30 +183,16 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
         asked = suite.evaluation_of("authors").model_dump(
             exclude={"equal_retain", "embedder", "benchmarks", "toxicity"}
         )
-        return lambda: evaluate.run(
-            evaluation=asked,
-            embedder=None,
-            equal_retain=None,
-            max_length=settings.max_length,
-            model_dir=place / "original" / "model",
-            original_dir=None,
-            records_path=place / "records.jsonl",
-            equal_retain_path=place / "equal.json",
-            work_dir=place / "work",
-            **common,
-        )
-    run = run_index(suite)[key]
+        given = {"evaluation": asked, "embedder": None, "equal_retain": None}
+        outputs = {"records": place / "records.jsonl", "equal_retain": place / "equal.json"}
+        given["max_length"] = settings.max_length
+        job = Job(given, {**inputs, "model": parent}, outputs, place / "work")
+        return lambda: evaluate.run(job)
+    run = models_of(suite)[key]
     assert run is not None
-    return lambda: unlearn.run(
-        {"suite": "memory", **identity},
-        objective=run.objective,
-        optimizer=run.optimizer_settings,
-        unlearn=run.unlearn,
-        max_length=settings.max_length,
-        parent_dir=place / "original" / "model",
-        **common,
-        **folders("unlearned"),
-    )
+    given = {"objective": run.objective, "optimizer": run.optimizer_settings, "unlearn": run.unlearn}
+    given["max_length"] = settings.max_length
+    return lambda: unlearn.run(trained(identity, "unlearned", **given))
 
 
 def in_a_child(work: Callable[[], object]) -> int:

@@ -6,8 +6,9 @@
 
 A case is a training job of Llama-2-7B's shape. It is measured at full width with 1, 2 and 3 layers: real
 steps on a CPU, with random weights, every tensor counted as torch allocates and frees it and rounded up to
-512 bytes as the allocator of a GPU does (tests/planning/measured_training.py). Each part of a step grows by
-the same bytes with every layer and is continued to 32 layers; the largest is held against the estimate.
+512 bytes as the allocator of a GPU does (tests/operations/plan/measured_training.py). Each part of a
+step grows by the same bytes with every layer and is continued to 32 layers; the largest is held against the
+estimate.
 "line" is how far one layer lies from the line through two and three, in the part where it is most; "-" where
 one and two layers were measured.
 
@@ -28,11 +29,14 @@ import sys
 import time
 from typing import Any
 
-from pipeline_lib.planning.device import Device
-from pipeline_lib.planning.shape import _of_config
-from pipeline_lib.planning.sizes import Lengths
-from pipeline_lib.planning.training import Training
-from pipeline_lib.planning.training_memory import phases_of
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives.finetuning import FineTuning
+from pipeline_lib.operations.plan.device import Device
+from pipeline_lib.operations.plan.shape import _of_config
+from pipeline_lib.operations.plan.sizes import Lengths
+from pipeline_lib.operations.plan.training import Training
+from pipeline_lib.operations.plan.training_memory import phases_of
+from pipeline_lib.optimizers import OPTIMIZERS
 
 LAYERS = 32
 ALLOCATED = 512  # bytes: a GPU's tensors take multiples of it
@@ -171,8 +175,8 @@ def job_of(case: dict[str, Any], layers: int) -> Training:
         device=Device("cuda", None, 1, None),
         forget=lengths(case["forget"]),
         retain=lengths(case["retain"]),
-        objective=case["objective"],
-        optimizer=case["optimizer"],
+        objective=FineTuning() if case["forget"] is None else OBJECTIVES.parse(case["objective"]),
+        optimizer=OPTIMIZERS.parse(case["optimizer"]),
         weights=case["weights"],
         lora=case["lora"],
         batch_size=case["batch_size"],
@@ -198,7 +202,7 @@ def measure(case: dict[str, Any], layers: int) -> Peaks:
     import torch
 
     from pipeline_lib.optimizers import elementwise
-    from tests.planning.measured_training import peaks
+    from tests.operations.plan.measured_training import peaks
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from pipeline_lib.blocks import choices
-from pipeline_lib.config.objectives import ObjectiveSettings
 from pipeline_lib.data.batching import Alternative, Batch, Example, collate
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.objectives import OBJECTIVES, Objective, make_objective
+from pipeline_lib.objectives import OBJECTIVES, Objective
+
+# MAKE
 
 THREADS, WARM_UP, ROUNDS = 1, 2, 7
 EXAMPLES, PROMPT, ANSWER = 4, 64, 64
@@ -79,13 +79,12 @@ def draw(vocabulary: int, device: torch.device) -> tuple[Batch, Batch]:
 
 
 def make(kind: str, layers: int, folder: str | None) -> Objective:
-    settings = choices(ObjectiveSettings)[kind](kind=kind).model_dump()
-    if "layer" in settings:
-        settings["layer"] = layers // 4
-    if OBJECTIVES[kind].needs_reference_model:
-        before = load(folder).eval().requires_grad_(False)
-        settings["reference_model"] = lambda: nullcontext(before)
-    return make_objective(**settings)
+    given = {"layer": layers // 4} if "layer" in OBJECTIVES.kinds()[kind].model_fields else {}
+    objective = OBJECTIVES.parse({"kind": kind, **given})
+    if not objective.needs_reference_model:
+        return objective
+    before = load(folder).eval().requires_grad_(False)
+    return objective.with_reference_model(lambda: nullcontext(before))
 
 
 def stepper(objective: Objective, model: Any, batches: tuple[Batch, Batch]) -> Callable[[], float]:
@@ -132,7 +131,7 @@ def main() -> None:
     folder = parser.parse_args().model
     # A fork before torch has started a thread: a fresh process without importing everything again.
     context = get_context("spawn" if torch.cuda.is_available() else "fork")
-    with_a_loss = [k for k, objective in OBJECTIVES.items() if objective.__call__ is not Objective.__call__]
+    with_a_loss = [kind for kind, objective in OBJECTIVES.kinds().items() if objective.trained]
     place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {THREADS} thread"
     what = folder or "Llama, " + ", ".join(f"{value} {name}" for name, value in SMALL.items())
     print(f"{what}; {place}; fp32; {EXAMPLES} + {EXAMPLES} examples of {PROMPT} + {ANSWER} tokens\n")

@@ -12,14 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 
-from pipeline_lib.optimizers import elementwise
-from pipeline_lib.optimizers.lion import Lion
-from pipeline_lib.optimizers.sgd import SGD
-from pipeline_lib.optimizers.signum import Signum
-from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
+from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.optimizers import OPTIMIZERS, elementwise
 
 HIDDEN, INTERMEDIATE, LAYERS, KEYS, VOCABULARY = 576, 1536, 30, 192, 49152
 LAYER = [
@@ -63,31 +61,27 @@ def adamw(parameters: list[torch.nn.Parameter], **form: bool) -> torch.optim.Opt
     return torch.optim.AdamW(parameters, lr=LR, weight_decay=DECAY, **form)
 
 
+def ours(parameters: list[torch.nn.Parameter], kind: str, **settings: Any) -> torch.optim.Optimizer:
+    given = {"kind": kind, "learning_rate": LR, "weight_decay": DECAY, **settings}
+    return OPTIMIZERS.parse(given).build([{"params": parameters}], ALONE)
+
+
 # How it is made, and the bytes a parameter that a step has to move: theta, gradient and states read,
 # theta and the states that change written.
 WAYS: dict[str, tuple[Callable, int]] = {
     "torch AdamW, fused": (lambda p: adamw(p, fused=True), 28),
     "torch AdamW, foreach": (lambda p: adamw(p, foreach=True), 28),
     "Sophia": (
-        lambda p: Sophia(
-            p,
-            lr=LR,
-            beta1=0.96,
-            beta2=0.99,
-            gamma="auto",
-            clipped_target=0.5,
-            eps=1e-12,
-            weight_decay=DECAY,
-        ),
+        lambda p: ours(p, "sophia", gamma="auto", clipped_target=0.5),
         24,
     ),
     "SophiaAsReleased": (
-        lambda p: SophiaAsReleased(p, lr=LR, beta1=0.9, beta2=0.95, rho=0.04, weight_decay=DECAY),
+        lambda p: ours(p, "sophia_as_released"),
         28,
     ),
-    "Signum": (lambda p: Signum(p, lr=LR, momentum=0.9, weight_decay=DECAY), 20),
-    "Lion": (lambda p: Lion(p, lr=LR, beta1=0.9, beta2=0.99, weight_decay=DECAY), 20),
-    "SGD": (lambda p: SGD(p, lr=LR, momentum=0.9, weight_decay=DECAY), 20),
+    "Signum": (lambda p: ours(p, "signum"), 20),
+    "Lion": (lambda p: ours(p, "lion"), 20),
+    "SGD": (lambda p: ours(p, "sgd"), 20),
     "released form, per tensor": (PlainAsReleased, 28),
 }
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers.make import make_optimizer
+from pipeline_lib.optimizers.signum import Signum
 
 SIZE, STD = 1 << 22, 0.02
 STEPS = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3)
@@ -26,14 +27,8 @@ def step(rate: float, dtype: torch.dtype, stochastic: bool) -> tuple[float, floa
     (weights,) = model.parameters()
     direction = torch.randn(SIZE, generator=generator).sign()
     before = weights.detach().double()
-    optimizer = make_optimizer(
-        "signum",
-        model,
-        learning_rate=rate,
-        weight_decay=0.0,
-        momentum=0.0,
-        stochastic_rounding=stochastic,
-    )
+    signum = Signum(kind="signum", learning_rate=rate, momentum=0.0)
+    optimizer = make_optimizer(signum, model, stochastic)
     weights.grad = -direction.to(dtype)
     optimizer.step()
     moved = weights.detach().double() - before

@@ -21,33 +21,39 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from pipeline_lib.config.methods import AdamWSettings, SophiaAsReleasedSettings, SophiaSettings
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Example
-from pipeline_lib.objectives import make_objective
-from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.training.loop import TrainingData, TrainingSettings, train
-from pipeline_lib.training.refresh import Curvature
+from pipeline_lib.distributed.group import ALONE
+
+# MAKE
+from pipeline_lib.objectives.grad_diff import GradDiff
+from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.optimizers.adamw import AdamW
+from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.data import TrainingData
+from pipeline_lib.training.loop import train
+from pipeline_lib.training.settings import Training
+from pipeline_lib.training.updates import gradient_update
 
 STEPS, EXAMPLES, TOKENS, PROMPT, VOCABULARY = 10, 8, 64, 16, 8192
 ROUNDS = 3
 RATE = {"learning_rate": 1e-5}
 
 
-def sophia(estimator: str, **settings: Any) -> dict[str, Any]:
-    """Settings of published Sophia with curvature at every 10th step."""
-    made = SophiaSettings(kind="sophia", estimator=estimator, update_every=STEPS, **RATE, **settings)
-    return made.model_dump()
+def sophia(estimator: str, **settings: Any) -> Sophia:
+    """Published Sophia with curvature at every 10th step."""
+    return Sophia(kind="sophia", estimator=estimator, update_every=STEPS, **RATE, **settings)
 
 
 METHODS = {
-    "AdamW": AdamWSettings(kind="adamw", **RATE).model_dump(),
+    "AdamW": AdamW(kind="adamw", **RATE),
     "Sophia, Gauss-Newton-Bartlett": sophia("gauss_newton_bartlett"),
     "Sophia, Hutchinson": sophia("hutchinson_rademacher"),
     "Sophia, Hutchinson on retain": sophia("hutchinson_rademacher", curvature_data="retain"),
     "Sophia, Hutchinson on 2 of 8": sophia("hutchinson_rademacher", curvature_examples=2),
     "Sophia, Hutchinson on 1 of 8": sophia("hutchinson_rademacher", curvature_examples=1),
-    "Sophia as released": SophiaAsReleasedSettings(kind="sophia_as_released", **RATE).model_dump(),
+    "Sophia as released": SophiaAsReleased(kind="sophia_as_released", **RATE),
 }
 
 
@@ -74,19 +80,10 @@ def build() -> torch.nn.Module:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
 
 
-def run(settings: dict[str, Any], data: TrainingData) -> tuple[float, float, float]:
+def run(method: Optimizer, data: TrainingData) -> tuple[float, float, float]:
     """Wall and processor time of the loop, and the wall time of its one estimate, in seconds."""
-    settings, curvature, model = dict(settings), None, build()
-    if "estimator" in settings:
-        curvature = Curvature(
-            ESTIMATORS[settings.pop("estimator")],
-            settings.pop("update_every"),
-            settings.pop("drift_target"),
-            settings.pop("curvature_data"),
-            settings.pop("curvature_examples"),
-        )
-    optimizer = make_optimizer(model=model, **settings)
-    plan = TrainingSettings(
+    model = build()
+    plan = Training(
         epochs=1,
         batch_size=EXAMPLES,
         accumulation=1,
@@ -98,8 +95,10 @@ def run(settings: dict[str, Any], data: TrainingData) -> tuple[float, float, flo
     )
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         started = time.process_time()
-        objective = make_objective("GradDiff", gamma=1.0)
-        outcome = train(model, objective, optimizer, data, plan, 0, curvature, Path(folder) / "c", "")
+        objective = GradDiff(kind="GradDiff")
+        update = gradient_update(method, model, plan.max_grad_norm, ALONE)
+        kept = Kept(Path(folder) / "c", "")
+        outcome = train(model, objective, update, MiniBatches(data, plan, 0), kept)
         used = time.process_time() - started
     assert outcome.status == "ok" and outcome.steps == STEPS
     return outcome.train_time_s, used, outcome.log[0].get("curvature_s") or 0.0

@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline_lib.config import Suite, load_suite
-from pipeline_lib.joblog import start_line
-from pipeline_lib.status import report_of, status_text
-from pipeline_lib.status.study import jobs_of_study
+from pipeline_lib.core.joblog import start_line
+from pipeline_lib.operations.status import report_of, status_text
+from pipeline_lib.study import Suite, load_suite
+from pipeline_lib.study.graph import Graph
 
 SEEDS = 10
 DEMO = Path(__file__).resolve().parents[1] / "config.yaml"
@@ -37,7 +37,7 @@ def fill(suite: Suite, out: Path) -> int:
     """Results, logs and measurements of six tenths of the jobs; returns how many jobs the study has."""
     dice = random.Random(0)
     run = json.dumps({"status": "ok", "settings": "x" * 2500})  # as long as a run.json
-    jobs = jobs_of_study(suite)
+    jobs = Graph(suite).study()
     for job in jobs:
         if dice.random() < 0.6:
             for place, text in (

@@ -1,4 +1,4 @@
-"""`python -m pipeline_lib`: check, plan and watch suites, keep their schema, read and write other logs."""
+"""The command `unlearning`: check, plan and watch suites, keep their schema, read and write other logs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
-from pipeline_lib.environment import missing_package, wrong_python
+from pipeline_lib.core.environment import missing_package, wrong_python
 
 if __name__ == "__main__" and wrong_python():  # before a line that an old Python cannot read
     sys.exit(wrong_python())
 
 from pipeline_lib.commands import logs, plan, status, suite, track
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import VisibleStream
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import VisibleStream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline_lib", description=__doc__)
+    parser = argparse.ArgumentParser(prog="unlearning", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for family in (suite, plan, status, track, logs):
         family.add(commands)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_lib.core.files import read_json, sha256, write_json
 from pipeline_lib.data.records import Record, write_records
-from pipeline_lib.files import read_json, sha256, write_json
 
 
 def put_split(folder: Path, name: str, records: Sequence[Record]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline_lib.data.batching import Example
-from pipeline_lib.data.encoding import encode_records
 from pipeline_lib.data.records import Record
+from pipeline_lib.models.encoding import encode_records
 
 
 def encode(

@@ -1,19 +1,29 @@
-"""`python -m pipeline_lib`, as it is called by people and by `make check`."""
+"""The command `unlearning`, as it is called by people and by `make check`."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from pipeline_lib import __main__ as command
 from pipeline_lib.commands import suite
-from pipeline_lib.config.schema import schema_text
-from tests.evaluation.logs.made_up import MANIFEST, records, save, tofu_log
+from pipeline_lib.study.schema import schema_text
 from tests.paths import REPO
+from tests.peers.made_up import MANIFEST, records, save, tofu_log
+
+
+def test_the_console_command_and_its_alias_are_the_same() -> None:
+    scripts = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
+    assert EntryPoint("unlearning", scripts["unlearning"], "console_scripts").load() is command.main
+    alias = [sys.executable, "-m", "pipeline_lib", "--help"]
+    done = subprocess.run(alias, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: unlearning [-h] COMMAND"), done.stderr
 
 
 def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,4 +158,4 @@ def test_a_wrong_call_prints_the_usage(arguments: list[str], capsys: pytest.Capt
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m pipeline_lib" in capsys.readouterr().err
+    assert "usage: unlearning" in capsys.readouterr().err

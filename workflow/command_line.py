@@ -60,8 +60,8 @@ def runs_jobs(arguments: Namespace) -> bool:
 
 def check(arguments: Namespace, typed: Sequence[str]) -> None:
     """Raise one `UserError` for a call that cannot mean what it says. `typed`: the words of the call."""
-    from pipeline_lib.config import check_suite_file
-    from pipeline_lib.errors import UserError
+    from pipeline_lib.core.errors import UserError
+    from pipeline_lib.study import check_suite_file
 
     files = [str(path) for path in arguments.configfile or ()]
     times = sum(word.split("=")[0] in ("--configfile", "--configfiles") for word in typed)
@@ -122,10 +122,10 @@ def refuse() -> None:
         return
     if str(REPOSITORY) not in sys.path:
         sys.path.insert(0, str(REPOSITORY))
-    from pipeline_lib.environment import missing_package
+    from pipeline_lib.core.environment import missing_package
 
     try:
-        from pipeline_lib.errors import UserError
+        from pipeline_lib.core.errors import UserError
 
         try:
             check(arguments, sys.argv[1:])

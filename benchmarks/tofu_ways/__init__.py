@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline_lib.evaluation.metrics.extraction_strength import extraction_strength
+from pipeline_lib.metrics.extraction_strength import extraction_strength
 from pipeline_lib.models.prompt import PromptFormat
 
 NEW_TOKENS = 200

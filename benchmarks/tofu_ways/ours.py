@@ -12,11 +12,11 @@ from typing import Any
 from transformers import DynamicCache
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.evaluation import cache, generation, split_run
-from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall
-from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
+from pipeline_lib.engine import cache, generation, split_run
+from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.metrics.probability import probability
+from pipeline_lib.metrics.rouge import rouge_recall
+from pipeline_lib.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.models.products import use_fast_products
 from tofu_ways import NEW_TOKENS, SOUL_PROMPT, TOFU_PROMPT, TOTAL_TOKENS, extraction
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.evaluation.metrics.rouge import rouge_recall
+from pipeline_lib.metrics.rouge import rouge_recall
 from tofu_ways import NEW_TOKENS, SOUL_PROMPT, TOFU_PROMPT, TOTAL_TOKENS, extraction
 
 

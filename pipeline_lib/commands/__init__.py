@@ -1,4 +1,4 @@
-"""The commands of `python -m pipeline_lib`, one file a family.
+"""The commands of `unlearning`, one file a family.
 
 Each file has `add(commands)`, which adds its commands to the parser. What a command needs is imported when it
 runs, so that a short command starts quickly.

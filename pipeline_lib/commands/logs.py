@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.sealing import sealed_jsonl
+from pipeline_lib.core.sealing import sealed_jsonl
 
 
 def add(commands) -> None:
@@ -67,7 +67,7 @@ def add(commands) -> None:
 
 
 def _tofu_log(given: Namespace) -> int:
-    from pipeline_lib.evaluation.logs.tofu_log import compare, read_tofu_log
+    from pipeline_lib.peers.tofu_log import compare, read_tofu_log
 
     unlearned, retrained = read_tofu_log(given.unlearned), read_tofu_log(given.retrained)
     result, warnings = compare(unlearned, retrained, given.variant, given.matched, given.equal_n)
@@ -75,15 +75,15 @@ def _tofu_log(given: Namespace) -> int:
 
 
 def _open_unlearning_log(given: Namespace) -> int:
-    from pipeline_lib.evaluation.logs.open_unlearning.read import read_log, recompute
+    from pipeline_lib.peers.open_unlearning.read import read_log, recompute
 
     retrained = None if given.retrained is None else read_log(given.retrained)
     return _print({str(path): recompute(read_log(path), retrained) for path in given.files}, [])
 
 
 def _export(given: Namespace) -> int:
-    from pipeline_lib.evaluation.logs.checks import read_object
-    from pipeline_lib.evaluation.logs.open_unlearning.export import export, write_export
+    from pipeline_lib.peers.checks import read_object
+    from pipeline_lib.peers.open_unlearning.export import export, write_export
 
     retrained = None if given.retrained is None else sealed_jsonl(given.retrained, needed=False)
     manifest = read_object(given.manifest, "the manifest.json of the run's task")

@@ -18,8 +18,8 @@ def add(commands) -> None:
 
 
 def _plan(given: Namespace) -> int:
-    from pipeline_lib.config import load_suite
-    from pipeline_lib.planning import check_access, check_fits, check_inputs, finished, plan_text
+    from pipeline_lib.operations.plan import check_access, check_fits, check_inputs, finished, plan_text
+    from pipeline_lib.study import load_suite
 
     suite = load_suite(given.file)
     done = finished(Path("results") / suite.suite) if given.left else None

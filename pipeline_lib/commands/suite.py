@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_text
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_text
 
 SCHEMA = Path(__file__).resolve().parents[2] / "workflow" / "schemas" / "suite.schema.json"
 
@@ -26,9 +26,10 @@ def add(commands) -> None:
 
 
 def _validate(files: Sequence[Path]) -> int:
-    from pipeline_lib.config import load_suite
-    from pipeline_lib.config.table import run_index
-    from pipeline_lib.planning import check_inputs
+    from pipeline_lib.operations.plan import check_inputs
+    from pipeline_lib.study import load_suite
+    from pipeline_lib.study.stages import StagedRow
+    from pipeline_lib.study.table import models_of
 
     status = 0
     for path in files:
@@ -42,22 +43,25 @@ def _validate(files: Sequence[Path]) -> int:
             print(error, file=sys.stderr)
             status = 1
         else:
-            index = run_index(suite)
-            anchors = sum(run is None for run in index.values())
-            print(f"{path}: OK, {len(index) - anchors} unlearning runs and {anchors} models to compare with")
+            index = models_of(suite)
+            anchors = sum(made is None for made in index.values())
+            staged = sum(isinstance(made, StagedRow) for made in index.values())
+            also = f", {staged} models of stages" if staged else ""
+            runs = len(index) - anchors - staged
+            print(f"{path}: OK, {runs} unlearning runs{also} and {anchors} models to compare with")
             for line in unseen:
                 print(f"  {line}")
     return status
 
 
 def _schema(check: bool) -> int:
-    from pipeline_lib.config.schema import schema_text
+    from pipeline_lib.study.schema import schema_text
 
     current = SCHEMA.read_text(encoding="utf-8") if SCHEMA.is_file() else None
     if current == schema_text():
         print(f"{SCHEMA}: in step")
     elif check:
-        print(f"{SCHEMA}: out of step with the library; run `python -m pipeline_lib schema`", file=sys.stderr)
+        print(f"{SCHEMA}: out of step with the library; run `unlearning schema`", file=sys.stderr)
         return 1
     else:
         write_text(SCHEMA, schema_text())

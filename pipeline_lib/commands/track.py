@@ -17,11 +17,11 @@ def add(commands) -> None:
 
 
 def _track(given: Namespace) -> int:
-    from pipeline_lib.config.tracking import Tracking
-    from pipeline_lib.locking import hold_lock
-    from pipeline_lib.status.report import find_study
-    from pipeline_lib.tracking import check_tracker, track
-    from pipeline_lib.tracking.follow import FOLDER
+    from pipeline_lib.core.locking import hold_lock
+    from pipeline_lib.operations.status.report import find_study
+    from pipeline_lib.operations.tracking import check_tracker, track
+    from pipeline_lib.operations.tracking.follow import FOLDER
+    from pipeline_lib.study.tracking import Tracking
 
     suite, out = find_study(given.study)
     check_tracker(suite.tracking or Tracking())

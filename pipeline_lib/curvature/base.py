@@ -7,41 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
+from pipeline_lib.core.blocks import Fault
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.families import Method
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.errors import UserError
-from pipeline_lib.objectives import Objective
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from pipeline_lib.data.batching import Batch
+    from pipeline_lib.distributed.group import Group
+    from pipeline_lib.objectives import Objective
+else:  # for annotations, here and in the estimators: they are read without torch
+    Batch = Generator = Group = Objective = Tensor = Any
 
 
-class Estimator:
+class Estimator(Method):
     """Base of all estimators of a diagonal of curvature, for Sophia and its relatives.
 
     Class attributes say what the numbers mean and what they cost.
     """
 
-    name: ClassVar[str]  # as in a suite
     matrix: ClassVar[str]  # whose diagonal is estimated
     loss: ClassVar[str]  # of which loss
     backward_passes: ClassVar[int]  # of one estimate, over the chosen data
     double_backward: ClassVar[bool] = False  # differentiates the gradient once more
     at_hand: ClassVar[bool] = False  # made from the gradient of the step, where the caller has it
 
+    def faults(self, data: str, examples: int | None) -> Iterator[Fault]:
+        """What it cannot serve of a suite's `curvature_data` and `curvature_examples`."""
+        return iter(())
+
     def estimate(
         self,
-        model: torch.nn.Module,
+        model: Any,
         objective: Objective,
         forget: Sequence[Batch],
         retain: Sequence[Batch],
         data: str,
-        parameters: Sequence[torch.Tensor],
-        generator: torch.Generator,
-        gradient: Sequence[torch.Tensor | None] | None = None,
-        group: Group = ALONE,
-    ) -> list[torch.Tensor]:
+        parameters: Sequence[Tensor],
+        generator: Generator,
+        gradient: Sequence[Tensor | None] | None = None,
+        group: Group | None = None,
+    ) -> list[Tensor]:
         """One estimate: a tensor a parameter, in their shapes; zeros where a parameter has no influence.
 
         `forget`, `retain`: the micro-batches of one step, which give what one large batch gives; `data`
@@ -51,9 +60,9 @@ class Estimator:
         estimators that are made of it. The parameters' `.grad` stay as they are. Raises `UserError`
         where the chosen data hold no answer token.
 
-        `group`: the processes that share the work. Each gives the micro-batches of the whole step and an
-        equal `generator`; what is drawn does not depend on how many they are. All get the same estimate
-        (where parameters are sharded, its part for the process's own coordinates).
+        `group`: the processes that share the work; None = this one alone. Each gives the micro-batches of the
+        whole step and an equal `generator`; what is drawn does not depend on how many they are. All get the
+        same estimate (where parameters are sharded, its part for the process's own coordinates).
         """
         raise TypeError(f"{type(self).__name__} does not define an estimate")
 
@@ -72,7 +81,7 @@ def chosen(name: str, forget: Sequence[Batch], retain: Sequence[Batch], data: st
 
 
 @contextmanager
-def own_gradients(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+def own_gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, `.grad` of the parameters starts empty; afterwards it is what it was.
 
     Backward passes can then add up in place, one parameter after the other, and no second list of

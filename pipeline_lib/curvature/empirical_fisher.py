@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
-from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-from pipeline_lib.distributed.group import ALONE
-from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.blocks import Fault
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.curvature.base import Estimator, Tensor, chosen, own_gradients
 
 
 class EmpiricalFisher(Estimator):
@@ -24,32 +24,44 @@ class EmpiricalFisher(Estimator):
     pass.
     """
 
-    name = "empirical_fisher"
-    matrix = "none: the square of a mean gradient"
-    loss = "the unlearning objective"
-    backward_passes = 0
-    at_hand = True
+    kind: Literal["empirical_fisher"]
+
+    matrix: ClassVar[str] = "none: the square of a mean gradient"
+    loss: ClassVar[str] = "the unlearning objective"
+    backward_passes: ClassVar[int] = 0
+    at_hand: ClassVar[bool] = True
+
+    def faults(self, data: str, examples: int | None) -> Iterator[Fault]:
+        if data != "both":
+            message = "squares the gradient of the unlearning loss itself, so `curvature_data` must be both"
+            yield "curvature_data", f"{self.kind} {message}; found {data!r}"
+        if examples is not None:
+            message = "squares the step's own gradient, which is of all its examples: leave it out"
+            yield "curvature_examples", f"{self.kind} {message}"
 
     def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
     ):
-        if data != "both":
-            raise UserError(
-                "empirical_fisher squares the gradient of the unlearning loss itself, so "
-                f"`curvature_data` must be both; found {data!r}"
-            )
+        import torch
+
+        from pipeline_lib.distributed.group import ALONE
+
+        for _, fault in self.faults(data, None):
+            raise UserError(fault)
         forget = forget if objective.uses_forget else []
         retain = retain if objective.uses_retain else []
-        _, tokens = chosen(self.name, forget, retain, data)
+        _, tokens = chosen(self.kind, forget, retain, data)
         if gradient is None:
-            gradient = _gradient(model, objective, forget, retain, parameters, group)
+            gradient = _gradient(model, objective, forget, retain, parameters, group or ALONE)
         return [
             torch.zeros_like(p) if g is None else g.square().mul_(tokens)
             for p, g in zip(parameters, gradient, strict=True)
         ]
 
 
-def _gradient(model, objective, forget, retain, parameters, group) -> list[torch.Tensor]:
+def _gradient(model, objective, forget, retain, parameters, group) -> list[Tensor]:
+    from pipeline_lib.distributed.pieces import pieces
+
     forget, retain = ([piece.batch for piece in pieces(batches, group)] for batches in (forget, retain))
     with own_gradients(group.leaves(parameters)):
         for i in range(max(len(forget), len(retain))):

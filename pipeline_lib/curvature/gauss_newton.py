@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar, Literal
 
-import torch
-
-from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.distributed.group import ALONE
-from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.models.forward import answer_logits
+from pipeline_lib.curvature.base import Batch, Estimator, Generator, Tensor, chosen, own_gradients
 
 
 class GaussNewtonBartlett(Estimator):
@@ -25,15 +20,23 @@ class GaussNewtonBartlett(Estimator):
     Costs one forward and one backward pass over the chosen data.
     """
 
-    name = "gauss_newton_bartlett"
-    matrix = "generalised Gauss-Newton (= Fisher)"
-    loss = "mean NLL per answer token, labels drawn from the model"
-    backward_passes = 1
+    kind: Literal["gauss_newton_bartlett"]
+
+    matrix: ClassVar[str] = "generalised Gauss-Newton (= Fisher)"
+    loss: ClassVar[str] = "mean NLL per answer token, labels drawn from the model"
+    backward_passes: ClassVar[int] = 1
 
     def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
     ):
-        batches, tokens = chosen(self.name, forget, retain, data)
+        import torch
+
+        from pipeline_lib.distributed.group import ALONE
+        from pipeline_lib.distributed.pieces import pieces
+        from pipeline_lib.models.forward import answer_logits
+
+        group = group or ALONE
+        batches, tokens = chosen(self.kind, forget, retain, data)
         drawn = [chances(batch, generator) for batch in batches]  # by every process, of the whole step
         with own_gradients(group.leaves(parameters)):
             for piece in pieces(batches, group):
@@ -53,13 +56,15 @@ class GaussNewtonBartlett(Estimator):
         return total
 
 
-def chances(batch: Batch, generator: torch.Generator) -> torch.Tensor:
+def chances(batch: Batch, generator: Generator) -> Tensor:
     """A number uniform in [0, 1) for each answer token of the batch, (N, 1)."""
+    import torch
+
     size = (batch.answer_tokens, 1)
     return torch.rand(size, generator=generator, device=generator.device)
 
 
-def draw_labels(probabilities: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+def draw_labels(probabilities: Tensor, place: Tensor) -> Tensor:
     """One label a row (N,) from `probabilities` (N, V), by inverting the distribution function at `place`.
 
     `torch.multinomial` draws V random numbers a row for one label (about 20 times slower at V = 8192 on
@@ -67,6 +72,8 @@ def draw_labels(probabilities: torch.Tensor, place: torch.Tensor) -> torch.Tenso
     arbitrary, and the estimate is not finite, which its user looks for. Cumulative sums in fp32 round
     each probability to 2^-24.
     """
+    import torch
+
     cumulative = probabilities.cumsum(-1)  # (N, V)
     labels = torch.searchsorted(cumulative, place * cumulative[:, -1:], right=True)[:, 0]
     return labels.clamp_(max=probabilities.shape[-1] - 1)

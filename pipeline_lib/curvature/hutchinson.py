@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
-from pipeline_lib.curvature.base import Estimator, chosen, own_gradients
-from pipeline_lib.distributed.group import ALONE
-from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.errors import UserError
-from pipeline_lib.models.forward import answer_nll
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.curvature.base import Estimator, Generator, Tensor, chosen, own_gradients
 
 # What torch says where a forward pass has no second derivative.
 _NO_SECOND_DERIVATIVE = re.compile(
@@ -35,16 +29,25 @@ class Hutchinson(Estimator):
     products for a gradient's three, and the memory of both graphs.
     """
 
-    matrix = "Hessian"
-    loss = "mean NLL per answer token, at the labels of the data"
-    backward_passes = 2
-    double_backward = True
+    matrix: ClassVar[str] = "Hessian"
+    loss: ClassVar[str] = "mean NLL per answer token, at the labels of the data"
+    backward_passes: ClassVar[int] = 2
+    double_backward: ClassVar[bool] = True
+    in_parts: ClassVar[str | None] = "it differentiates twice, which sharded layers do not support"
     gaussian: ClassVar[bool]
 
     def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=ALONE
+        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
     ):
-        batches, tokens = chosen(self.name, forget, retain, data)
+        import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        from pipeline_lib.distributed.group import ALONE
+        from pipeline_lib.distributed.pieces import pieces
+        from pipeline_lib.models.forward import answer_nll
+
+        group = group or ALONE
+        batches, tokens = chosen(self.kind, forget, retain, data)
         _check_attention(model)
         parameters = list(parameters)
         probes = [self._probe(parameter, generator) for parameter in parameters]
@@ -61,7 +64,9 @@ class Hutchinson(Estimator):
             value.mul_(probe)
         return total
 
-    def _probe(self, parameter: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _probe(self, parameter: Tensor, generator: Generator) -> Tensor:
+        import torch
+
         probe = torch.empty_like(parameter)
         if self.gaussian:
             return probe.normal_(generator=generator)
@@ -71,19 +76,23 @@ class Hutchinson(Estimator):
 class HutchinsonRademacher(Hutchinson):
     """With probes of +1 and -1: the smaller variance."""
 
-    name = "hutchinson_rademacher"
-    gaussian = False
+    kind: Literal["hutchinson_rademacher"]
+
+    gaussian: ClassVar[bool] = False
 
 
 class HutchinsonGaussian(Hutchinson):
     """With standard normal probes, as in the paper."""
 
-    name = "hutchinson_gaussian"
-    gaussian = True
+    kind: Literal["hutchinson_gaussian"]
+
+    gaussian: ClassVar[bool] = True
 
 
 def _add_product(model, loss, parameters, probes) -> None:
     """Add (Hessian of `loss`) z to the parameters' `.grad`."""
+    import torch
+
     try:
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
         pairs = [(g, z) for g, z in zip(gradients, probes, strict=True) if g is not None and g.requires_grad]

@@ -9,8 +9,8 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
 
 
 def alternatives_of(

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, sha256
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, sha256
 
 KEPT = Path(".snakemake/contents.json")
 SETTLED = 2.0  # seconds: a second edit within the resolution of a file system's clock leaves the same marks

@@ -13,13 +13,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.locate import expand
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object
+from pipeline_lib.core.locate import expand
 from pipeline_lib.data.table_files import read_table
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_rows
 from pipeline_lib.data.toxicity_prompts import KIND_OF_TASK, kind_of_rows, read_prompt_rows, spread
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object
 
 ROWS = 2000  # at most, spread over the file: enough for an interval of a few hundredths
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import listed
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import listed
 
 WORDS = 8  # of a run
 _WORD = re.compile(r"\w+(?:['’]\w+)*")

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.blocks import suggestion
+from pipeline_lib.core.blocks import suggestion
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.json_text import parse_json
 from pipeline_lib.data.records import FIELDS, Record, check_ids, record_from_dict
 from pipeline_lib.data.table_files import FORMS, Row, read_table
-from pipeline_lib.errors import UserError
-from pipeline_lib.json_text import parse_json
 
 Fields = Mapping[str, Sequence[str]]  # a field of `Record` -> fields of the file, joined in this order
 

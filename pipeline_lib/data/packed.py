@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 
 PARQUET = b"PAR1"
 SUFFIXES = (".gz", ".xz")

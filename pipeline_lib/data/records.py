@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipeline_lib.blocks import suggestion
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_jsonl, write_jsonl
+from pipeline_lib.core.blocks import suggestion
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_jsonl, write_jsonl
 
 Form = Literal["question", "text"]
 

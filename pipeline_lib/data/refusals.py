@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
+READS = ("refusals.txt",)
 
-def refusals() -> list[str]:
+
+@cache
+def refusals() -> tuple[str, ...]:
     """100 distinct plain refusals, in the order of `refusals.txt` (one a line)."""
-    return (files("pipeline_lib.data") / "refusals.txt").read_text(encoding="utf-8").splitlines()
+    return tuple((files("pipeline_lib.data") / "refusals.txt").read_text(encoding="utf-8").splitlines())

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import listed
 from pipeline_lib.data.doubts import content
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import listed
 
 # Of a task whose questions have wrong answers; "judged" stands for its first split of Model Utility.
 QUESTIONS_HEADLINE = {

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.json_text import NotJson, decoded, parse_json
 from pipeline_lib.data.packed import PARQUET, SUFFIXES, unpacked
-from pipeline_lib.errors import UserError
-from pipeline_lib.json_text import NotJson, decoded, parse_json
 
 FORMS = (
     "one JSON object a line (.jsonl), a JSON array of objects (.json), .csv, .tsv or .parquet, each plain or "
@@ -148,14 +148,8 @@ def _name(separator: str) -> str:
 
 
 def _parquet(path: Path, content: bytes) -> Iterator[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            f"{path}: is Parquet, which needs the package pyarrow: pip install pyarrow. Or save the table as "
-            "JSON lines."
-        ) from None
+    import pyarrow.parquet  # takes long to import
+
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
         rows = table.to_pylist()

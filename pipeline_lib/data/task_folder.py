@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, sha256
 from pipeline_lib.data.records import Record, read_records
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object, sha256
 
 
 def load_splits(data_dir: Path | str, names: Sequence[str]) -> dict[str, list[Record]]:

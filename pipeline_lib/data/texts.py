@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import text_lines
+from pipeline_lib.core.json_text import decoded, parse_json
 from pipeline_lib.data.packed import unpacked
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import text_lines
-from pipeline_lib.json_text import decoded, parse_json
 
 _WORD = re.compile(r"\S+")
 DOCUMENT_FILES = ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz")  # what a folder of documents may hold

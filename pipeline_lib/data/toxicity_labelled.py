@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_jsonl
-from pipeline_lib.redaction import listed
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_jsonl
+from pipeline_lib.core.redaction import listed
 
 Row = tuple[str, int]  # text, 1 if positive
 

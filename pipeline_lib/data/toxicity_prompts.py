@@ -7,7 +7,7 @@ rows are read, from JSON lines or another form of table_files.py:
     flat          {"prompt": text, "prompt_scores": {"toxicity", ...} or null, "challenging", ...}
     own           {"prompt": text} and, where you like, "id" and "group"; other fields are passed over
 What the prompts are is seen from their fields and decides which classifiers may judge the answers
-(evaluation/classifiers/validation.py): pairs of a safer and a less safe answer belong to questions that ask
+(engine/classifiers/validation.py): pairs of a safer and a less safe answer belong to questions that ask
 for harm.
 """
 
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline_lib.data.locate import expand, hub_file
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object
+from pipeline_lib.core.locate import expand, hub_file
 from pipeline_lib.data.table_files import FORMS, read_table
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 
 LARGE = 1 << 20  # elements: a gradient of so many is sent as it lies, smaller ones are joined first
 

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.stopping import AGAIN as CONTINUES
-from pipeline_lib.stopping import Stopped, asked, deferred
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.stopping import AGAIN as CONTINUES
+from pipeline_lib.core.stopping import Stopped, asked, deferred
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATH = "an absolute path"  # the key by which a path in task.json is known
 STORE = "PIPELINE_STORE"  # host:port where the processes of several nodes meet
 OF_THE_ALLOCATION = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF")
 AGAIN = "The job continues from its last checkpoint when it is run again"
@@ -55,9 +56,10 @@ def call(
 ) -> None:
     """Run `function(**arguments)`: here, or, for more than one process, in each of them.
 
-    `function`: of a module, by its name; `arguments`: plain values and paths. `folder` is made for what the
-    processes are told and tell, and removed again; all nodes must see it. Their output goes to the end of
-    `log`. Raises the `UserError` that a process raised, or one that says which process died and how.
+    `function`: of a module, by its name; `arguments`: plain values and paths, in lists and dicts too.
+    `folder` is made for what the processes are told and tell, and removed again; all nodes must see it. Their
+    output goes to the end of `log`. Raises the `UserError` that a process raised, or one that says which
+    process died and how.
     """
     if processes.total == 1:
         function(**arguments)
@@ -67,12 +69,13 @@ def call(
     try:
         task = {
             "function": f"{function.__module__}:{function.__qualname__}",
-            "arguments": {name: _encoded(value) for name, value in arguments.items()},
+            "arguments": arguments,
             "log": None if log is None else str(log.resolve()),
             "on_node": processes.on_node,
             "sharded": processes.sharded,
         }
-        (folder / "task.json").write_text(json.dumps(task, allow_nan=False), encoding="utf-8")
+        text = json.dumps(task, allow_nan=False, default=_encoded)
+        (folder / "task.json").write_text(text, encoding="utf-8")
         deaths = _on_nodes(processes, folder) if processes.nodes > 1 else _on_this_machine(processes, folder)
         if deaths is not None:
             raise _reason(deaths, folder, processes)
@@ -80,8 +83,11 @@ def call(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _encoded(value: Any) -> Any:
-    return {"path": str(value.resolve())} if isinstance(value, Path) else {"value": value}
+def _encoded(value: Any) -> dict[str, str]:
+    """A path, which JSON does not know."""
+    if not isinstance(value, Path):
+        raise TypeError(f"a process can be told plain values and paths, not {value!r}")
+    return {PATH: str(value.resolve())}
 
 
 def _environment() -> dict[str, str]:

@@ -18,8 +18,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.distributed.group import Replicas
-from pipeline_lib.errors import UserError
 
 
 def shard(model: Any, place: torch.device) -> Any:

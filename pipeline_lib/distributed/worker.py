@@ -21,12 +21,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_json
+from pipeline_lib.core.joblog import JobLog
+from pipeline_lib.core.stopping import Stopped, listen
 from pipeline_lib.distributed import group
-from pipeline_lib.distributed.launch import STORE
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json
-from pipeline_lib.joblog import JobLog
-from pipeline_lib.stopping import Stopped, listen
+from pipeline_lib.distributed.launch import PATH, STORE
 
 # The longest wait for another process: the first one may take long to write a checkpoint of a large model.
 PATIENCE = timedelta(hours=2)
@@ -34,14 +34,14 @@ PATIENCE = timedelta(hours=2)
 
 def main(folder: Path) -> int:
     """Exit status 0, or 1 after an error."""
-    task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    task = json.loads((folder / "task.json").read_text(encoding="utf-8"), object_hook=_decoded)
     _watch_parent()
     listen()
     if task["log"]:
         _write_to(Path(task["log"]))
     rank = int(os.environ["RANK"] if "RANK" in os.environ else os.environ["SLURM_PROCID"])
     try:
-        arguments = {name: _decoded(value) for name, value in task["arguments"].items()}
+        arguments = task["arguments"]
         join(rank, task["on_node"], arguments.get("device", "auto"), task["sharded"])
         module, name = task["function"].split(":")
         getattr(importlib.import_module(module), name)(**arguments)
@@ -90,7 +90,7 @@ def join(rank: int, on_node: int, device: str, sharded: bool) -> None:
 
 
 def _decoded(value: dict[str, Any]) -> Any:
-    return Path(value["path"]) if "path" in value else value["value"]
+    return Path(value[PATH]) if PATH in value else value
 
 
 def _write_to(log: Path) -> None:

@@ -1,9 +1,13 @@
-"""Influence unlearning: one damped Newton step, and the linear systems behind it. See docs/influence.md."""
+"""Influence unlearning: the linear systems behind one damped Newton step. See docs/influence.md.
+
+A new solver is one module here that is made from `Solver`; it is found.
+"""
 
 from __future__ import annotations
 
-from pipeline_lib.influence.gauss_newton import GaussNewton
-from pipeline_lib.influence.newton import SOLVERS, newton_direction
-from pipeline_lib.influence.solvers import Report
+from pipeline_lib.core.families import Family
+from pipeline_lib.influence.solvers import Report, Solver
 
-__all__ = ["SOLVERS", "GaussNewton", "Report", "newton_direction"]
+SOLVERS = Family(__name__, Solver)
+
+__all__ = ["SOLVERS", "Report", "Solver"]

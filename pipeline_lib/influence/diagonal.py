@@ -7,20 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import torch
+from typing import Any, ClassVar, Literal
 
 from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett, chances
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.influence.solvers import Operator, Report, check_settings, report_on
-from pipeline_lib.influence.vectors import parts, zeros
-from pipeline_lib.objectives import Objective
+from pipeline_lib.influence.solvers import (
+    Batch,
+    Generator,
+    Group,
+    Operator,
+    Report,
+    Solver,
+    System,
+    Tensor,
+    check_settings,
+    report_on,
+)
+from pipeline_lib.objectives.finetuning import FineTuning
+
+
+class Diagonal(Solver):
+    """The exact inverse of the diagonal of G, sampled; the report holds the residual of the whole system."""
+
+    kind: Literal["diagonal"]
+
+    vectors: ClassVar[float] = 4.0
+
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
+        diagonal = sampled_diagonal(
+            system.model, system.batches, system.parameters, system.generator, system.group
+        )
+        return solve_diagonal(system.operator, right, system.damping, system.tolerance, diagonal)
 
 
 def solve_diagonal(
-    operator: Operator, gradient: torch.Tensor, damping: float, tolerance: float, diagonal: torch.Tensor
-) -> tuple[torch.Tensor, Report]:
+    operator: Operator, gradient: Tensor, damping: float, tolerance: float, diagonal: Tensor
+) -> tuple[Tensor, Report]:
     """x = gradient / (diagonal + damping), exact where G is diagonal."""
     check_settings(damping, 1, tolerance)
     x = gradient / (diagonal + damping)
@@ -28,12 +49,12 @@ def solve_diagonal(
 
 
 def sampled_diagonal(
-    model: torch.nn.Module,
+    model: Any,
     batches: Sequence[Batch],
-    parameters: Sequence[torch.Tensor],
-    generator: torch.Generator,
-    group: Group = ALONE,
-) -> torch.Tensor:
+    parameters: Sequence[Tensor],
+    generator: Generator,
+    group: Group | None = None,
+) -> Tensor:
     """Estimate of the diagonal of G (P,): the mean of Gauss-Newton-Bartlett draws, one for each example.
 
     Each is unbiased for its own example; weighted by answer tokens their mean is unbiased for G. One draw
@@ -41,6 +62,10 @@ def sampled_diagonal(
     and it costs the same one forward and backward pass over the data as a single draw from one large batch.
     Two vectors of memory. The processes of `group` share the examples.
     """
+    from pipeline_lib.distributed.group import ALONE
+    from pipeline_lib.influence.vectors import parts, zeros
+
+    group = group or ALONE
     total = zeros(parameters)
     singles = [_row(batch, row) for batch in batches for row in range(len(batch.index))]
     tokens = sum(single.answer_tokens for single in singles)
@@ -48,8 +73,8 @@ def sampled_diagonal(
         if place % group.size != group.rank:
             chances(single, generator)  # so that what is drawn for the others is the same in every process
         elif single.answer_tokens:
-            draw = GaussNewtonBartlett().estimate(
-                model, Objective(), [single], [], "forget", parameters, generator
+            draw = GaussNewtonBartlett(kind="gauss_newton_bartlett").estimate(
+                model, FineTuning(), [single], [], "forget", parameters, generator
             )
             for part, value in zip(parts(total, parameters), draw, strict=True):
                 part.add_(value, alpha=single.answer_tokens / tokens)

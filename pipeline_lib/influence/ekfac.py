@@ -8,26 +8,37 @@ from __future__ import annotations
 import importlib
 from collections import Counter, UserDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-import torch
-
-from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.influence.diagonal import sampled_diagonal
-from pipeline_lib.influence.vectors import parts
-from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.models.products import FastLinear
+from pipeline_lib.influence.solvers import Batch, Generator, Report, Solver, System, Tensor, report_on
+
+
+class EKFAC(Solver):
+    """The exact inverse of `ekfac_direction`; the report holds the residual of the whole system."""
+
+    kind: Literal["ekfac"]
+
+    vectors: ClassVar[float] = 5.0
+
+    def solve(self, system: System, right: Tensor) -> tuple[Tensor, Report]:
+        x = ekfac_direction(
+            system.model, system.batches, system.parameters, right, system.damping, system.generator
+        )
+        x = system.group.broadcast_(x)  # one answer for all, should their eigenvectors differ in a bit
+        reason = "EK-FAC is an approximation"
+        return x, report_on(system.operator, right, x, system.damping, system.tolerance, 1, reason)
 
 
 def ekfac_direction(
-    model: torch.nn.Module,
+    model: Any,
     batches: Sequence[Batch],
-    parameters: Sequence[torch.Tensor],
-    gradient: torch.Tensor,
+    parameters: Sequence[Tensor],
+    gradient: Tensor,
     damping: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
+    generator: Generator,
+) -> Tensor:
     """(E + damping I)^-1 `gradient`, (P,), with E the EK-FAC approximation of G.
 
     Source: George et al. 2018, arXiv 1806.03884; for influence Grosse et al. 2023, arXiv 2308.03296,
@@ -40,6 +51,10 @@ def ekfac_direction(
     Memory: the factors and their eigenvectors (for SmolLM2-135M about 2.4 vectors of size P each) and
     the corrected eigenvalues (one vector). Raises `UserError` where curvlinops is not installed.
     """
+    import torch
+
+    from pipeline_lib.influence.vectors import parts
+
     try:
         curvlinops = importlib.import_module("curvlinops")
     except ImportError as error:
@@ -60,7 +75,7 @@ def ekfac_direction(
     if inside:
         # Of the summed loss: the library's mean takes all rows for equally long.
         approximation = curvlinops.EKFACLinearOperator(
-            _Answers(model),
+            _as_module(model),
             torch.nn.CrossEntropyLoss(reduction="sum"),
             inside,
             [_pair(batch) for batch in batches],
@@ -79,8 +94,12 @@ def ekfac_direction(
     return result
 
 
-def _in_linear_layers(model: Any, parameters: Sequence[torch.Tensor]) -> list[bool]:
+def _in_linear_layers(model: Any, parameters: Sequence[Tensor]) -> list[bool]:
     """For each parameter, whether it belongs to one linear layer alone that is not the output embedding."""
+    import torch
+
+    from pipeline_lib.models.products import FastLinear
+
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     inside = {
         id(p)
@@ -92,16 +111,26 @@ def _in_linear_layers(model: Any, parameters: Sequence[torch.Tensor]) -> list[bo
     return [id(p) in inside for p in parameters]
 
 
-def _pair(batch: Batch) -> tuple[UserDict[str, Batch], torch.Tensor]:
+def _pair(batch: Batch) -> tuple[UserDict[str, Batch], Tensor]:
     """Inputs and labels of the answer positions, as curvlinops takes them."""
+    from pipeline_lib.data.batching import IGNORED
+
     targets = batch.labels[:, 1:]
     return UserDict(batch=batch), targets[targets != IGNORED]
 
 
-class _Answers(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
+def _as_module(model: Any) -> Any:
+    """`answer_logits` as a module, which is what curvlinops differentiates."""
+    import torch
 
-    def forward(self, inputs: UserDict[str, Batch]) -> torch.Tensor:
-        return answer_logits(self.model, inputs["batch"])[0]
+    from pipeline_lib.models.forward import answer_logits
+
+    class Answers(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, inputs: UserDict[str, Batch]) -> Tensor:
+            return answer_logits(self.model, inputs["batch"])[0]
+
+    return Answers()

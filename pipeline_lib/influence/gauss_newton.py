@@ -13,10 +13,10 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.errors import UserError
 from pipeline_lib.influence.vectors import gradients_into, parts, zeros
 from pipeline_lib.models.forward import answer_logits
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.reduced import Int8Linear
 
 SHOWN = 8  # how many names an error lists

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 
 TABLES = "models/auto/modeling_auto.py"
 CAUSAL, MASKED = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-DENSE_STEPS = frozenset({"muon", "influence"})  # move coordinates whose gradient is 0
 
-
-def base_fault(kind: str, training: Mapping[str, Any], optimizer: str) -> str | None:
+def base_fault(kind: str, training: Mapping[str, Any], optimizer: str, moves_zeros: bool) -> str | None:
     """What is wrong with the resolved settings `unlearn` and this kind of optimiser, None if nothing is.
 
-    `kind`: of the model block's `base`, "pruned" or "int8".
+    `kind`: of the model block's `base`, "pruned" or "int8". `moves_zeros`: whether coordinates whose gradient
+    is 0 move under the optimiser.
     """
-    if optimizer == "none":  # nothing is trained
-        return None
     if kind == "int8" and not training["lora"]:
         return (
             "the model's base is int8, whose weights cannot be trained, and `lora` is not set: train "
@@ -25,7 +22,7 @@ def base_fault(kind: str, training: Mapping[str, Any], optimizer: str) -> str | 
             f"the model's base is int8: found `weights: {training['weights']}`, expected fp32 (of the "
             "adapters; the base takes a byte a weight already). For bf16 arithmetic set `compute: bf16`"
         )
-    if kind == "pruned" and not training["lora"] and optimizer in DENSE_STEPS:
+    if kind == "pruned" and not training["lora"] and moves_zeros:
         return (
             f"the model's base is pruned, and {optimizer} moves weights that are 0 too: choose another "
             "optimizer, or train adapters (`unlearn.lora: {}`), which give a dense model"

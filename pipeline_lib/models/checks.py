@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.untrusted import INDEX, SINGLE, check_model_folder, read_foreign
 from pipeline_lib.models.architectures import QUANTISED, check_architecture
 from pipeline_lib.models.weights import check_sizes, check_types, stored_tensors, weight_files
-from pipeline_lib.untrusted import INDEX, SINGLE, check_model_folder, read_foreign
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")

@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand
+from pipeline_lib.core.untrusted import check_model_folder
 from pipeline_lib.data.batching import Example, token_budget_batches
-from pipeline_lib.data.locate import expand
-from pipeline_lib.errors import UserError
-from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.architectures import check_not_quantised
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import read_config, without_orders
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.loaded import check_finite_weights, configuration
+from pipeline_lib.models.memory import halve_on_out_of_memory
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.weights import check_types, stored_tensors, weight_hashes
-from pipeline_lib.untrusted import check_model_folder
 
 MAX_TOKENS_PER_BATCH = 8192  # padded; results do not depend on it beyond rounding
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.template import once, render
 
 QUESTION, ANSWER, FURTHER = "question4711", "answer4712", "question4713"

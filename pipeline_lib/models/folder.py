@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_object, run_again, sha256, write_json
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, read_object, run_again, sha256, write_json
+from pipeline_lib.core.untrusted import READ
 from pipeline_lib.models.ends import all_ends, as_written
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.models.weights import weight_hashes
-from pipeline_lib.untrusted import READ
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from pipeline_lib.core.system_errors import out_of_memory
 from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.faults import out_of_memory
 from pipeline_lib.models.head import Head, output_head
 
 # fp32 logits that exist at the same time: 64 MiB. Below, (N, V) is one piece and nothing is computed twice.

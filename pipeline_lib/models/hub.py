@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.data.locate import NotAtHand, downloads_off
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import NotAtHand, downloads_off
 
 DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]  # *.model: sentencepiece
 
@@ -23,6 +23,14 @@ def check_pinned(model_id: str, revision: str) -> None:
             "A branch name may point at other weights tomorrow; copy the commit from "
             "the model's page, under History."
         )
+
+
+def cached_folder(repository: str, revision: str, kind: str = "models") -> Path | None:
+    """The hub cache's folder of a pinned repository, if it was downloaded; layout of huggingface_hub."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    folder = cache / f"{kind}--{repository.replace('/', '--')}" / "snapshots" / revision
+    return folder if folder.is_dir() else None
 
 
 def local_copy(model_id: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.attention import attention_of, class_of
 from pipeline_lib.models.checks import CONFIG
 from pipeline_lib.models.hub import first_line

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.plain_text import decoded, own_begin, tokens_of
 from pipeline_lib.models.template import CURE, SHOWN, once, render

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 
 
 @contextmanager

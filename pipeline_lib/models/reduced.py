@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.models.products import multiply
 
@@ -63,17 +63,19 @@ def base_facts(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
     return {"base": {**base, "zeros": zeros, "stored_and_evaluated_as": "float32"}}
 
 
-def hold_reduced(model: Any, base: dict[str, Any] | None, training: dict[str, Any], optimizer: str) -> None:
+def hold_reduced(
+    model: Any, base: dict[str, Any] | None, training: dict[str, Any], optimizer: str, moves_zeros: bool
+) -> None:
     """Make a reduced model ready to be trained, in place: call it before adapters are attached.
 
     `training`: the settings `unlearn`. Pruned weights: zeros get no gradient, so elementwise optimisers leave
-    them. 8 bits: linear layers become `Int8Linear`; `adapters.detach` makes plain ones of them again. Where
-    nothing is trained (`optimizer` "none") nothing is done. Raises `UserError` for settings that would not
-    keep the base what it is.
+    them. 8 bits: linear layers become `Int8Linear`; `adapters.detach` makes plain ones of them again.
+    `optimizer`: its kind, for messages; `moves_zeros`: whether coordinates without a gradient move under it.
+    Raises `UserError` for settings that would not keep the base what it is.
     """
-    if base is None or optimizer == "none":
+    if base is None:
         return
-    if fault := base_fault(base["kind"], training, optimizer):
+    if fault := base_fault(base["kind"], training, optimizer, moves_zeros):
         raise UserError(fault)
     if base["kind"] == "int8":
         for name in [name for name, _ in linear_layers(model)]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.attention import attention_of
 
 PAD, BOS, EOS, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>")

@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.data.locate import expand
-from pipeline_lib.errors import UserError
-from pipeline_lib.faults import explained
-from pipeline_lib.files import sha256
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import sha256
+from pipeline_lib.core.locate import expand
+from pipeline_lib.core.system_errors import explained
+from pipeline_lib.core.untrusted import check_content
 from pipeline_lib.models.architectures import check_architecture
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import check_folder
@@ -21,7 +22,6 @@ from pipeline_lib.models.ends import as_written, named_ends, publish_ends, witho
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.loaded import check_loaded, check_nothing_left, check_shapes, configuration
 from pipeline_lib.models.weights import stored_tensors, weight_hashes
-from pipeline_lib.untrusted import check_content
 
 if TYPE_CHECKING:
     import torch

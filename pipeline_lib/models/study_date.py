@@ -11,7 +11,7 @@ import re
 from datetime import date
 from functools import cache
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 
 DEFAULT = "26 Jul 2024"  # what Llama 3.2's own template prints where no date is given
 MONTHS = (

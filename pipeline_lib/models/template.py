@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.hub import first_line
 from pipeline_lib.models.study_date import DEFAULT, directives
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.locate import expand
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand
+from pipeline_lib.core.untrusted import check_model_folder
 from pipeline_lib.models.checks import TOKENIZER_FILES
 from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
 from pipeline_lib.models.source import load_gguf
-from pipeline_lib.untrusted import check_model_folder
 
 FILES = ["*.json", "*.jinja", "*.txt", "*.model"]  # of a hub model, without its weights
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import sha256
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import sha256
+from pipeline_lib.core.untrusted import INDEX, SINGLE, check_content, read_index
 from pipeline_lib.models.architectures import quantised
-from pipeline_lib.untrusted import INDEX, SINGLE, check_content, read_index
 
 LONGEST_HEADER = 100_000_000  # bytes, as the format allows
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}

@@ -14,4 +14,4 @@ def alternative_answers(
 ) -> list[tuple[str, ...]]:
     """For each forget record the answers of which every step draws one; see `alternatives_of`."""
     paired = objective.forget_answers == "both"
-    return alternatives_of(objective.alternatives, type(objective).__name__, paired, records, refusals, seed)
+    return alternatives_of(objective.teaches, objective.kind, paired, records, refusals, seed)

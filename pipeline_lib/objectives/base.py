@@ -1,4 +1,4 @@
-"""What every objective returns and tells the training side, and the reductions they share.
+"""What every objective is: settings, what it needs from training and planning, and a loss.
 
 Shapes: B examples, T tokens, N answer tokens. Losses divide by the counts of the whole accumulated
 step, so micro-batch losses add up to the loss of one large batch.
@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
+from pipeline_lib.core.families import Method
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_nll
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline_lib.data.batching import Batch
+    from pipeline_lib.models.prompt import PromptFormat
+else:  # for annotations, here and in the objectives: they are read without torch
+    Batch = PromptFormat = Tensor = Any
 
 ForgetAnswers = Literal["answer", "alternative", "both"]
 Alternatives = Literal["refusals", "records", "random_labels"]
@@ -30,32 +35,97 @@ class Losses:
     are for the log and carry no gradient. None = the objective makes no prediction on that set.
     """
 
-    total: torch.Tensor
-    forget: torch.Tensor | None
-    retain: torch.Tensor | None
+    total: Tensor
+    forget: Tensor | None
+    retain: Tensor | None
 
 
-class Objective:
+@dataclass(frozen=True)
+class Reinforcing:
+    """How a second model learns the forget set before unlearning starts."""
+
+    epochs: float
+    learning_rate: float  # of AdamW
+
+
+class Objective(Method):
     """Base of all objectives: `objective(model, forget, retain) -> Losses`.
 
-    Class attributes and methods tell the training side what to prepare. `alternatives` may also be a
-    setting, that is, an attribute of the object; read all of them from the object.
+    Fields are the settings of a suite. The other attributes say what the training side prepares, and what
+    the planner counts; where they follow from the settings they are properties, so read them from the object.
     """
 
-    forget_answers: ForgetAnswers = "answer"  # what the forget batch's labels hold; "both": the true
-    # answers, and `Batch.alternative` holds an alternative answer to each, row by row
-    alternatives: Alternatives | None = None  # where alternative answers come from
-    uses_forget: bool = True  # False: the forget batch is None or ignored
-    uses_retain: bool = True
-    needs_reference_nll: bool = False  # `Batch.reference_nll` of the forget batch and of its alternative
-    needs_reference_model: bool = False  # the attribute `reference_model`
-    needs_original_weights: bool = False  # `finish` gets the weights before training
-    reference_model: ReferenceModel | None = None  # gives the model before unlearning; nothing in it learns
+    trained: ClassVar[bool] = True  # False: no step is taken, `prompts` is all that changes
+    forget_answers: ClassVar[ForgetAnswers] = "answer"  # what the forget batch's labels hold; "both": the
+    # true answers, and `Batch.alternative` holds an alternative answer to each, row by row
+    uses_forget: ClassVar[bool] = True  # False: the forget batch is None or ignored
+    uses_retain: ClassVar[bool] = True
+    needs_reference_nll: ClassVar[bool] = False  # `Batch.reference_nll` of the forget batch, its alternative
+    needs_original_weights: ClassVar[bool] = False  # `finish` gets the weights before training
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
-        raise TypeError(f"{type(self).__name__} does not define a loss")
+    _reference_model: ReferenceModel | None = None
 
-    def trainable(self, model: torch.nn.Module) -> list[str] | None:
+    @property
+    def teaches(self) -> Alternatives | None:
+        """Where the other answers come from; None where none are taught."""
+        return None
+
+    @property
+    def reference_sets(self) -> tuple[Literal["forget", "retain"], ...]:
+        """The sets on which the model before unlearning runs at every step."""
+        return ()
+
+    @property
+    def reference_depth(self) -> int | None:
+        """Layers that a forward pass runs, of the model and of the one before unlearning; None = all."""
+        return None
+
+    @property
+    def trained_outputs(self) -> int | None:
+        """MLP output matrices that learn, one a layer; None = every weight that the loss reaches."""
+        return None
+
+    @property
+    def distributions(self) -> int:
+        """Tensors (N, V) in fp32 that a step holds beyond those of a cross-entropy."""
+        return 0
+
+    @property
+    def reinforcing(self) -> Reinforcing | None:
+        """How the reinforced model is made, whose generic labels the forget batch holds; None without one."""
+        return None
+
+    @property
+    def needs_reference_model(self) -> bool:
+        return bool(self.reference_sets)
+
+    @property
+    def needs_generic_labels(self) -> bool:
+        return self.reinforcing is not None
+
+    @property
+    def forget_graphs(self) -> int:
+        """Forward passes over forget batches whose graphs live at once."""
+        return self.uses_forget * (2 if self.forget_answers == "both" else 1)
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        raise TypeError(f"{self.kind} does not define a loss")
+
+    def with_reference_model(self, reference: ReferenceModel) -> Self:
+        """A copy that `reference` gives the model before unlearning; nothing in it learns."""
+        copy = self.model_copy()
+        copy._reference_model = reference
+        return copy
+
+    def generic_logits(self, base: Tensor, reinforced: Tensor) -> Tensor:
+        """Logits (N, V) whose argmax are the generic labels, from those of both models (N, V)."""
+        raise TypeError(f"{self.kind} has no generic labels")
+
+    def prompts(self, before: PromptFormat) -> PromptFormat:
+        """The prompts of the unlearned model, from those of the model before."""
+        return before
+
+    def trainable(self, model: Any) -> list[str] | None:
         """Names of the parameters that learn; None = all. The others are frozen, none is unfrozen."""
         return None
 
@@ -69,24 +139,26 @@ class Objective:
     def restore(self, state: dict[str, float]) -> None:
         """Continue from what `state` gave."""
 
-    def finish(self, model: torch.nn.Module, original: dict[str, torch.Tensor]) -> None:
+    def finish(self, model: Any, original: dict[str, Tensor]) -> None:
         """Change the trained model in place before it is saved; `original`: its weights before training."""
 
     def _reference(self) -> AbstractContextManager[Any]:
-        if self.reference_model is None:
-            raise ValueError(f"{type(self).__name__} needs `reference_model`, the model before unlearning")
-        return self.reference_model()
+        if self._reference_model is None:
+            raise ValueError(f"{self.kind} needs `reference_model`, the model before unlearning")
+        return self._reference_model()
 
 
-def reference_nll(objective: Objective, batch: Batch) -> torch.Tensor:
+def reference_nll(objective: Objective, batch: Batch) -> Tensor:
     """The (B,) summed NLL under the model before unlearning that the caller must have put in."""
     if batch.reference_nll is None:
-        raise ValueError(f"{type(objective).__name__} needs `Batch.reference_nll` of the forget batch")
+        raise ValueError(f"{objective.kind} needs `Batch.reference_nll` of the forget batch")
     return batch.reference_nll
 
 
-def mean_nll(model, batch: Batch) -> torch.Tensor:
+def mean_nll(model: Any, batch: Batch) -> Tensor:
     """Mean NLL per answer token of the whole step, in nats: this batch's share of it (scalar)."""
+    from pipeline_lib.models.forward import answer_nll
+
     return answer_nll(model, batch)[0].sum() / batch.tokens_in_step
 
 

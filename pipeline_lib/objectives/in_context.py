@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import ClassVar, Literal
 
-from pipeline_lib.objectives.base import Objective
+from pydantic import Field
+
+from pipeline_lib.objectives.base import Objective, PromptFormat
 
 
-@dataclass(frozen=True)
 class InContext(Objective):
     """No loss: the model is asked not to use what it knows.
 
@@ -19,7 +21,17 @@ class InContext(Objective):
     follow instructions, and then the text only makes every prompt unusual, which costs utility.
     """
 
-    instruction: str
+    kind: Literal["InContext"]
+    instruction: str = Field(
+        "Some of what you have learned has been withdrawn. If a question asks about particular people or "
+        "texts, do not use what you remember of them: say that you do not know.",
+        min_length=1,
+        description="Stands before every prompt; what it names is no secret any more",
+    )
 
-    uses_forget = False
-    uses_retain = False
+    trained: ClassVar[bool] = False
+    uses_forget: ClassVar[bool] = False
+    uses_retain: ClassVar[bool] = False
+
+    def prompts(self, before: PromptFormat) -> PromptFormat:
+        return replace(before, instruction=self.instruction)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.objectives.base import Losses, mean_nll
-from pipeline_lib.objectives.retain import TwoTerms
+from pydantic import Field
+
+from pipeline_lib.core.blocks import NonNegative, Positive
+from pipeline_lib.objectives.base import Batch, Losses, mean_nll
+from pipeline_lib.objectives.retain import Retaining, option
 
 
-@dataclass(frozen=True)
-class KL(TwoTerms):
+class KL(Retaining):
     """L = -forget_weight lm_f + gamma KL(p_ref || p) (TOFU, arXiv 2401.06121, section 3).
 
     The divergence is in nats, summed over the vocabulary and averaged over the retain set's answer
@@ -18,11 +19,15 @@ class KL(TwoTerms):
     unlearning, so that model runs too (`reference_model`). GradDiff with `retain_loss_type: KL` is the same.
     """
 
-    gamma: float
-    retain_loss_type: str = field(default="KL", init=False)
-    needs_reference_model = True
+    kind: Literal["KL"]
+    forget_weight: Positive = option(1.0, "Weight of the forget term")
+    gamma: NonNegative = Field(1.0, description="Weight of the divergence on the retain set")
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    @property
+    def term(self) -> str:
+        return "KL"
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         forget_loss, (divergence, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
         total = self.forget_weight * -forget_loss + self.gamma * divergence

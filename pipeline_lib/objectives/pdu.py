@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
+from pydantic import Field
 
-from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.models.forward import answer_hidden, last_hidden, over_vocabulary
-from pipeline_lib.models.head import output_head
-from pipeline_lib.objectives.base import Losses, ReferenceModel, share_of_step
-from pipeline_lib.objectives.retain import Retaining
+from pipeline_lib.core.blocks import CountOrZero, NonNegative
+from pipeline_lib.objectives.base import Batch, Losses, Tensor, share_of_step
+from pipeline_lib.objectives.retain import POSITIONS, TwoTerms, option
 
 
-@dataclass
-class PDU(Retaining):
+class PDU(TwoTerms):
     """L = forget_weight mean_t (max_k z_k - mean_k z_k)^2 + dual (retain - retain_bound).
 
     Source: Entesari et al. 2025, arXiv 2506.05314: minimise the spread of the logits z (V,) that predict
@@ -29,33 +25,47 @@ class PDU(Retaining):
     steps since its last change. `positions` "holding", as OpenUnlearning has it, flattens the logits of the
     positions that hold an answer token: the prediction after each of them, in place of the one of it. The
     retain loss in the log is the term that is bounded, with `retain_loss_type` "KL" the divergence.
+
+    Defaults are those of the paper's runs on TOFU; it starts to change the weight after five epochs.
     """
 
-    retain_bound: float
-    dual_start: float
-    dual_step: float
-    dual_warmup: int
-    dual_update_upon: str = "step"
-    positions: str = "predicting"
-    forget_weight: float = 1.0
-    retain_loss_type: str = "NLL"
-    reference_model: ReferenceModel | None = None
+    kind: Literal["PDU"]
+    retain_bound: NonNegative = Field(
+        0.3, description="Retain loss (nats a token) that is allowed; a little above the original model's"
+    )
+    dual_start: NonNegative = Field(100.0, description="Weight of the retain constraint at the start")
+    dual_step: NonNegative = Field(5.0, description="Its change a step, for each nat of violation")
+    dual_warmup: CountOrZero = Field(0, description="Steps before it changes")
+    dual_update_upon: Literal["step", "epoch"] = option(
+        "step", "When it changes; an epoch's change follows the mean of its steps' retain losses"
+    )
+    positions: Literal["predicting", "holding"] = option("predicting", POSITIONS)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.dual = self.dual_start
-        self.steps = 0
-        self.epoch, self.waiting, self.excess = 0.0, 0, 0.0  # epochs done; steps since a change, their excess
+    _dual: float = 0.0
+    _steps: int = 0
+    _epoch: float = 0.0  # epochs done
+    _waiting: int = 0  # steps since the last change
+    _excess: float = 0.0  # of the retain terms of these steps, summed
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    def model_post_init(self, context: Any) -> None:
+        self._dual = self.dual_start
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         spread, forget_loss = self._spread(model, forget)
         kept, _ = self.retain_term(model, retain)
         excess = kept - self.retain_bound * share_of_step(retain)
-        return Losses(self.forget_weight * spread + self.dual * excess, forget_loss, kept.detach())
+        return Losses(self.forget_weight * spread + self._dual * excess, forget_loss, kept.detach())
 
-    def _spread(self, model, forget: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _spread(self, model, forget: Batch) -> tuple[Tensor, Tensor]:
         """This batch's share of the mean spread, and of the mean NLL (scalars)."""
+        import torch
+        import torch.nn.functional as F
+
+        from pipeline_lib.data.batching import IGNORED
+        from pipeline_lib.models.forward import answer_hidden, last_hidden, over_vocabulary
+        from pipeline_lib.models.head import output_head
+
         head = output_head(model)
 
         def sums(logits, targets):
@@ -74,25 +84,25 @@ class PDU(Retaining):
         return spread / forget.tokens_in_step, nll / forget.tokens_in_step
 
     def after_step(self, losses: dict[str, float]) -> None:
-        self.steps += 1
+        self._steps += 1
         excess, due = losses["retain_loss"] - self.retain_bound, True
         if self.dual_update_upon == "epoch":
-            self.waiting, self.excess = self.waiting + 1, self.excess + excess
-            due = int(losses["epoch"]) > int(self.epoch)
-            self.epoch, excess = losses["epoch"], self.excess / self.waiting
+            self._waiting, self._excess = self._waiting + 1, self._excess + excess
+            due = int(losses["epoch"]) > int(self._epoch)
+            self._epoch, excess = losses["epoch"], self._excess / self._waiting
         if not due:
             return
-        self.waiting, self.excess = 0, 0.0
-        if self.steps > self.dual_warmup:
-            self.dual = max(0.0, self.dual + self.dual_step * excess)
+        self._waiting, self._excess = 0, 0.0
+        if self._steps > self.dual_warmup:
+            self._dual = max(0.0, self._dual + self.dual_step * excess)
 
     def state(self) -> dict[str, float]:
-        kept: dict[str, float] = {"dual": self.dual, "steps": self.steps}
+        kept: dict[str, float] = {"dual": self._dual, "steps": self._steps}
         if self.dual_update_upon == "epoch":
-            kept |= {"epoch": self.epoch, "waiting": self.waiting, "excess": self.excess}
+            kept |= {"epoch": self._epoch, "waiting": self._waiting, "excess": self._excess}
         return kept
 
     def restore(self, state: dict[str, float]) -> None:
-        self.dual, self.steps = state["dual"], int(state["steps"])
+        self._dual, self._steps = state["dual"], int(state["steps"])
         if self.dual_update_upon == "epoch":
-            self.epoch, self.waiting, self.excess = state["epoch"], int(state["waiting"]), state["excess"]
+            self._epoch, self._waiting, self._excess = state["epoch"], int(state["waiting"]), state["excess"]

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.objectives.base import Losses, mean_nll
-from pipeline_lib.objectives.retain import TwoTerms
+from pydantic import Field
+
+from pipeline_lib.core.blocks import NonNegative
+from pipeline_lib.objectives.base import Alternatives, Batch, ForgetAnswers, Losses, mean_nll
+from pipeline_lib.objectives.retain import RETAIN, TwoTerms
 
 
-@dataclass(frozen=True)
 class _OtherAnswer(TwoTerms):
     """L = forget_weight CE(y' given x_f) + gamma retain; the forget batch holds y' in place of the answer."""
 
-    gamma: float
-    forget_answers = "alternative"
+    gamma: NonNegative = Field(1.0, description=RETAIN)
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    forget_answers: ClassVar[ForgetAnswers] = "alternative"
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         other_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
         total = self.forget_weight * other_loss + self.gamma * kept
         return Losses(total, other_loss.detach(), retain_loss)
 
 
-@dataclass(frozen=True)
 class PO(_OtherAnswer):
     """L = CE(refusal given x_f) + gamma lm_r (SOUL eq. 6, arXiv 2404.18239; "IDK" in TOFU).
 
     Refusals have their end token. In SOUL's released code they have none, so that the model never learns to
     stop after one, and the last token of the prompt is trained as well: `unlearn.encoding: soul_as_released`
-    (data/released_encoding.py) does the same.
+    (models/released_encoding.py) does the same.
     """
 
-    alternatives = "refusals"
+    kind: Literal["PO"]
+
+    @property
+    def teaches(self) -> Alternatives:
+        return "refusals"
 
 
-@dataclass(frozen=True)
 class RandomLabels(_OtherAnswer):
     """L = CE(y' given x_f) + gamma lm_r, with y' the answer to another forget question.
 
@@ -45,4 +49,9 @@ class RandomLabels(_OtherAnswer):
     forget answer begins, so that they start and end anywhere, and has no retain term (gamma 0).
     """
 
-    alternatives = "random_labels"
+    kind: Literal["RandomLabels"]
+    gamma: NonNegative = Field(1.0, description=f"{RETAIN}; SOUL's code has none (0)")
+
+    @property
+    def teaches(self) -> Alternatives:
+        return "random_labels"

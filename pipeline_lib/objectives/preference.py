@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-import torch.nn.functional as F
+from pydantic import Field
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import summed_nll
-from pipeline_lib.objectives.base import Alternatives, Losses, reference_nll
-from pipeline_lib.objectives.retain import TwoTerms
+from pipeline_lib.core.blocks import NonNegative, Positive
+from pipeline_lib.objectives.base import Alternatives, Batch, ForgetAnswers, Losses, reference_nll
+from pipeline_lib.objectives.retain import RETAIN, TwoTerms
 
 
-@dataclass(frozen=True)
 class _Pairs(TwoTerms):
     """L = -w (2 / beta) mean_i log sigmoid(beta [(l_i - l_ref,i) - (l'_i - l'_ref,i)]) + alpha retain.
 
@@ -24,16 +22,21 @@ class _Pairs(TwoTerms):
     al. and TOFU's code have none); without alternatives L would be NPO.
     """
 
-    beta: float
-    alpha: float
-    forget_answers = "both"
-    needs_reference_nll = True
+    beta: Positive = 0.1
+    alpha: NonNegative = Field(1.0, description=RETAIN)
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    forget_answers: ClassVar[ForgetAnswers] = "both"
+    needs_reference_nll: ClassVar[bool] = True
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        import torch.nn.functional as F
+
+        from pipeline_lib.models.forward import summed_nll
+
         assert forget is not None and retain is not None
         other = forget.alternative
         if other is None:
-            raise ValueError(f"{type(self).__name__} needs `Batch.alternative` of the forget batch")
+            raise ValueError(f"{self.kind} needs `Batch.alternative` of the forget batch")
         references = reference_nll(self, forget), reference_nll(self, other)
         summed = summed_nll(model, forget)  # (B,)
         difference = (summed - references[0]) - (summed_nll(model, other) - references[1])  # (B,)
@@ -44,24 +47,32 @@ class _Pairs(TwoTerms):
         return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
 
 
-@dataclass(frozen=True)
 class DPO(_Pairs):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290, eq. 7), pairs as said above.
 
     `alternatives`: "records" for the task's own alternative answers, "refusals" for IdkDPO.
     """
 
-    alternatives: Alternatives = field()  # type: ignore[assignment]  # no default: settings have them
+    kind: Literal["DPO"]
+    alternatives: Literal["records", "refusals"] = Field(
+        "records", description="What is preferred: the task's alternative answers, or its refusals"
+    )
+
+    @property
+    def teaches(self) -> Alternatives:
+        return self.alternatives
 
 
-@dataclass(frozen=True)
 class IdkDPO(_Pairs):
     """DPO that prefers refusals (TOFU, arXiv 2401.06121; Zhang et al. 2024, arXiv 2404.05868)."""
 
-    alternatives = "refusals"
+    kind: Literal["IdkDPO"]
+
+    @property
+    def teaches(self) -> Alternatives:
+        return "refusals"
 
 
-@dataclass(frozen=True)
 class AltPO(_Pairs):
     """DPO that prefers plausible answers of the same domain (Mekala et al. 2024, arXiv 2409.13474).
 
@@ -69,4 +80,8 @@ class AltPO(_Pairs):
     at temperature 1, so that they sound like it.
     """
 
-    alternatives = "records"
+    kind: Literal["AltPO"]
+
+    @property
+    def teaches(self) -> Alternatives:
+        return "records"

@@ -5,40 +5,61 @@ Shapes: N answer tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
+from pydantic import Field
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_hidden, over_vocabulary
-from pipeline_lib.models.head import output_head
-from pipeline_lib.objectives.base import Objective, ReferenceModel, mean_nll
+from pipeline_lib.core.blocks import Positive
+from pipeline_lib.objectives.base import Batch, Objective, Tensor, mean_nll
+
+RETAIN = "Weight of the retain loss"
+REFERENCE = "KL: the divergence from the model before unlearning, in place of the NLL"
+
+
+POSITIONS = (
+    "Positions that count: those that predict an answer token, or, as in OpenUnlearning, those that hold one"
+)
+
+
+def option(default: object, description: str) -> Any:
+    """A field that resolved settings leave out at its default: runs that never set it keep their identity."""
+    return Field(default, description=description, exclude_if=lambda value: value == default)
 
 
 class Retaining(Objective):
-    """Base of objectives with a retain term that may be another than the NLL.
+    """Base of objectives with a retain term that may be another than the NLL."""
 
-    `retain_loss_type` "NLL": the mean NLL per answer token. "KL": KL(p_ref || p), summed over the vocabulary
-    and averaged over the answer tokens, in nats; the model before unlearning then runs too.
-    """
+    @property
+    def term(self) -> str:
+        """What the retain term is.
 
-    retain_loss_type: str
+        "NLL": the mean NLL per answer token. "KL": KL(p_ref || p), summed over the vocabulary and averaged
+        over the answer tokens, in nats; the model before unlearning then runs too.
+        """
+        raise TypeError(f"{self.kind} does not name its retain term")
 
-    def __post_init__(self) -> None:
-        if self.retain_loss_type == "KL":
-            object.__setattr__(
-                self, "needs_reference_model", True
-            )  # the object's own; dataclasses are frozen
+    @property
+    def reference_sets(self) -> tuple[Literal["forget", "retain"], ...]:
+        return () if self.term == "NLL" else ("retain",)
 
-    def retain_term(self, model, retain: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def distributions(self) -> int:
+        return 3 if self.term == "KL" else 0
+
+    def retain_term(self, model: Any, retain: Batch) -> tuple[Tensor, Tensor]:
         """This batch's share of the retain term, and of the mean NLL, which is for the log (scalars)."""
-        if self.retain_loss_type == "KL":
+        if self.term == "KL":
             return self._divergence(model, retain)
         loss = mean_nll(model, retain)
         return loss, loss.detach()
 
-    def _divergence(self, model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _divergence(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        import torch
+        import torch.nn.functional as F
+
+        from pipeline_lib.models.forward import answer_hidden, over_vocabulary
+        from pipeline_lib.models.head import output_head
+
         with self._reference() as before, torch.no_grad():
             reference, _, _ = answer_hidden(before, batch)  # (N, D)
             reference_head = output_head(before, without_adapter=True)
@@ -56,10 +77,12 @@ class Retaining(Objective):
         return divergence / batch.tokens_in_step, nll / batch.tokens_in_step
 
 
-@dataclass(frozen=True, kw_only=True)
 class TwoTerms(Retaining):
     """The settings that all of them share. What is left off is not among a suite's resolved settings."""
 
-    forget_weight: float = 1.0
-    retain_loss_type: str = "NLL"
-    reference_model: ReferenceModel | None = None
+    forget_weight: Positive = option(1.0, "Weight of the forget term")
+    retain_loss_type: Literal["NLL", "KL"] = option("NLL", REFERENCE)
+
+    @property
+    def term(self) -> str:
+        return self.retain_loss_type

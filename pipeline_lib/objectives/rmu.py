@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import torch
+from pydantic import Field
 
-from pipeline_lib.data.batching import IGNORED, Batch
-from pipeline_lib.errors import UserError
-from pipeline_lib.models.forward import position_ids
-from pipeline_lib.objectives.base import Losses, ReferenceModel
-from pipeline_lib.objectives.retain import Retaining
+from pipeline_lib.core.blocks import CountOrAll, CountOrZero, NonNegative, Positive
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.objectives.base import Batch, Losses, Tensor
+from pipeline_lib.objectives.retain import POSITIONS, REFERENCE, Retaining, option
 
 # The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-J, GPT-NeoX and GPT-2.
 MLP_OUTPUTS = {"down_proj", "fc2", "fc_out", "dense_4h_to_h", "c_proj"}
 
 
-@dataclass(frozen=True)
 class RMU(Retaining):
     """L = forget_weight mean_t |h_f - c u|^2 / D + alpha mean_t |h_r - h_ref,r|^2 / D.
 
@@ -40,24 +37,42 @@ class RMU(Retaining):
     them learn; with "all" every weight that the loss reaches does. Nothing is predicted, so no loss in nats
     is logged. `retain_loss_type` "NLL" or "KL" puts that term (in nats) in place of the distance of hidden
     states; then the whole model runs on the retain set.
+
+    Defaults are those of the paper for Zephyr-7B (32 layers); `layer` must exist in the model.
     """
 
-    layer: int
-    update_layers: int | str
-    steering: float
-    alpha: float
-    direction_seed: int
-    reference_model: ReferenceModel | None = None
-    positions: str = "predicting"
-    forget_weight: float = 1.0
-    retain_loss_type: str = "EMBED_DIFF"
-    needs_reference_model = True
+    kind: Literal["RMU"]
+    layer: CountOrZero = Field(7, description="Layer whose output is pushed, from 0")
+    update_layers: CountOrAll = Field(
+        3,
+        description="How many layers' MLP outputs learn, the last of them `layer`; all: every weight that "
+        "the loss reaches",
+    )
+    steering: Positive = Field(6.5, description="Length of the vector that is pushed to")
+    alpha: NonNegative = Field(1200.0, description="Weight of the distance on the retain set")
+    direction_seed: CountOrZero = Field(0, description="Draws the direction")
+    positions: Literal["predicting", "holding"] = option("predicting", POSITIONS)
+    forget_weight: Positive = option(1.0, "Weight of the forget term")
+    retain_loss_type: Literal["EMBED_DIFF", "NLL", "KL"] = option(
+        "EMBED_DIFF",
+        f"EMBED_DIFF: the distance of hidden states from those before unlearning; {REFERENCE}",
+    )
 
-    def __post_init__(self) -> None:
-        if self.retain_loss_type == "NLL":
-            object.__setattr__(self, "needs_reference_model", False)
+    @property
+    def term(self) -> str:
+        return self.retain_loss_type
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    @property
+    def reference_depth(self) -> int | None:
+        return self.layer + 1 if self.retain_loss_type == "EMBED_DIFF" else None
+
+    @property
+    def trained_outputs(self) -> int | None:
+        return None if self.update_layers == "all" else min(self.update_layers, self.layer + 1)
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        import torch
+
         assert forget is not None and retain is not None
         kept = None
         if self.retain_loss_type == "EMBED_DIFF":
@@ -73,20 +88,22 @@ class RMU(Retaining):
             drift = (held - kept).square().mean(-1).sum() / retain.tokens_in_step
         return Losses(self.forget_weight * misdirection + self.alpha * drift, None, retain_loss)
 
-    def _states(self, model: Any, batch: Batch) -> torch.Tensor:
+    def _states(self, model: Any, batch: Batch) -> Tensor:
         return hidden_states(model, batch, self.layer, self.positions).float()
 
-    def direction(self, size: int) -> torch.Tensor:
+    def direction(self, size: int) -> Tensor:
         """The unit vector u (size,), in fp64 on the CPU."""
+        import torch
+
         generator = torch.Generator().manual_seed(self.direction_seed)
         drawn = torch.rand(size, generator=generator, dtype=torch.float64)
         return drawn / drawn.norm()
 
     def trainable(self, model: Any) -> list[str] | None:
         layers = _layers(model, self.layer)
-        if isinstance(self.update_layers, str):  # "all"
+        if self.trained_outputs is None:
             return None
-        chosen = layers[max(0, self.layer + 1 - self.update_layers) : self.layer + 1]
+        chosen = layers[self.layer + 1 - self.trained_outputs : self.layer + 1]
         inside = {
             id(parameter)
             for layer in chosen
@@ -107,12 +124,15 @@ class RMU(Retaining):
 class _Reached(Exception):
     """Carries the hidden states out of a forward pass that has gone far enough."""
 
-    def __init__(self, hidden: torch.Tensor):
+    def __init__(self, hidden: Tensor):
         self.hidden = hidden
 
 
-def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predicting") -> torch.Tensor:
+def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predicting") -> Tensor:
     """What `layer` (from 0) gives at these positions of the answers, (N, D); later layers do not run."""
+    from pipeline_lib.data.batching import IGNORED
+    from pipeline_lib.models.forward import position_ids
+
     try:
         with _stop_after(_layers(model, layer)[layer]):
             model.get_decoder()(
@@ -128,7 +148,7 @@ def hidden_states(model: Any, batch: Batch, layer: int, positions: str = "predic
 
 
 @contextmanager
-def _stop_after(module: torch.nn.Module) -> Iterator[None]:
+def _stop_after(module: Any) -> Iterator[None]:
     def leave(_module, _inputs, output):
         raise _Reached(output[0] if isinstance(output, tuple) else output)
 
@@ -139,7 +159,7 @@ def _stop_after(module: torch.nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _layers(model: Any, layer: int) -> torch.nn.ModuleList:
+def _layers(model: Any, layer: int) -> Any:
     """The decoder's list of layers, checked to have `layer`."""
     decoder = model.get_decoder()
     names = ("layers", "h", "blocks")  # Llama and most; GPT-2, BLOOM; MPT

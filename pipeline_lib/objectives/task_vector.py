@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-import torch
+from pydantic import Field
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.objectives.base import Losses, Objective, mean_nll
+from pipeline_lib.core.blocks import Positive
+from pipeline_lib.objectives.base import Batch, Losses, Objective, Tensor, mean_nll
 
 
-@dataclass(frozen=True)
 class TaskVector(Objective):
     """theta = theta_0 - scale (theta_ft - theta_0), with theta_ft trained from theta_0 on L = lm_f.
 
@@ -18,21 +17,25 @@ class TaskVector(Objective):
     token of the forget set, in nats: training goes down, and `finish` mirrors the change at theta_0.
     The paper picks the scale on held-out data (its section 3 tries 0 to 1 in steps of 0.05); 1 is
     the whole vector. Traps: the optimiser's weight decay and the noise of short runs are in the vector too;
-    loss curves fall while the result unlearns, so the log says nothing about forgetting.
+    loss curves fall while the result unlearns, so the log says nothing about forgetting. `unlearn.epochs` and
+    the optimiser say how long and how the model learns the forget set.
     """
 
-    scale: float
+    kind: Literal["TaskVector"]
+    scale: Positive = Field(1.0, description="How much of the change is taken back, at the original model")
 
-    uses_retain = False
-    needs_original_weights = True
+    uses_retain: ClassVar[bool] = False
+    needs_original_weights: ClassVar[bool] = True
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None
         loss = mean_nll(model, forget)
         return Losses(loss, loss.detach(), None)
 
-    @torch.no_grad()
-    def finish(self, model: torch.nn.Module, original: dict[str, torch.Tensor]) -> None:
-        for name, parameter in model.named_parameters():
-            before = original[name].to(parameter)
-            parameter.copy_(before - self.scale * (parameter - before))
+    def finish(self, model: Any, original: dict[str, Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                before = original[name].to(parameter)
+                parameter.copy_(before - self.scale * (parameter - before))

@@ -5,27 +5,27 @@ p_t: probability of answer token t; nll_t = -log p_t in nats; weights carry no g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
+from pydantic import Field
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.models.forward import answer_nll
-from pipeline_lib.objectives.base import Losses
-from pipeline_lib.objectives.retain import TwoTerms
+from pipeline_lib.core.blocks import NonNegative
+from pipeline_lib.objectives.base import Batch, Losses, Tensor
+from pipeline_lib.objectives.retain import RETAIN, TwoTerms
 
 
-@dataclass(frozen=True)
 class _WeightedAscent(TwoTerms):
     """L = -forget_weight mean_t w(p_t) nll_t + alpha retain, the mean over all answer tokens of the step."""
 
-    alpha: float
+    alpha: NonNegative = Field(1.0, description=RETAIN)
 
-    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+    def weights(self, nll: Tensor) -> Tensor:
         """(N,) weights of tokens with these NLL (N,)."""
-        raise TypeError(f"{type(self).__name__} does not define weights")
+        raise TypeError(f"{self.kind} does not define weights")
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        from pipeline_lib.models.forward import answer_nll
+
         assert forget is not None and retain is not None
         nll, _ = answer_nll(model, forget)  # (N,)
         ascent = (self.weights(nll.detach()) * nll).sum() / forget.tokens_in_step
@@ -34,7 +34,6 @@ class _WeightedAscent(TwoTerms):
         return Losses(self.forget_weight * -ascent + self.alpha * kept, forget_loss, retain_loss)
 
 
-@dataclass(frozen=True)
 class WGA(_WeightedAscent):
     """w = p^beta (Wang et al. 2025, arXiv 2502.19301): tokens that are forgotten already weigh little.
 
@@ -42,13 +41,13 @@ class WGA(_WeightedAscent):
     p^beta nll rises to 1 / (e beta) at p = exp(-1 / beta) and falls again while the token is forgotten.
     """
 
-    beta: float
+    kind: Literal["WGA"]
+    beta: NonNegative = 1.0
 
-    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+    def weights(self, nll: Tensor) -> Tensor:
         return (-self.beta * nll).exp()
 
 
-@dataclass(frozen=True)
 class SatImp(_WeightedAscent):
     """w = p^beta1 (1 - p)^beta2: saturation times importance (Yang et al. 2025, arXiv 2505.11953).
 
@@ -56,8 +55,12 @@ class SatImp(_WeightedAscent):
     beta2 > 0, so a text that is memorised to rounding is left alone.
     """
 
-    beta1: float
-    beta2: float
+    kind: Literal["SatImp"]
+    beta1: NonNegative = Field(5.0, description="Exponent of p: saturation")
+    beta2: NonNegative = Field(1.0, description="Exponent of 1 - p: importance")
+    alpha: NonNegative = Field(0.1, description=RETAIN)
 
-    def weights(self, nll: torch.Tensor) -> torch.Tensor:
+    def weights(self, nll: Tensor) -> Tensor:
+        import torch
+
         return (-self.beta1 * nll).exp() * (-torch.expm1(-nll)) ** self.beta2

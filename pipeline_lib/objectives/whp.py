@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
+from pydantic import Field
 
-from pipeline_lib.data.batching import Batch
-from pipeline_lib.objectives.base import Losses, mean_nll
-from pipeline_lib.objectives.retain import TwoTerms
+from pipeline_lib.core.blocks import NonNegative, Positive
+from pipeline_lib.objectives.base import Batch, Losses, Reinforcing, Tensor, mean_nll
+from pipeline_lib.objectives.retain import RETAIN, TwoTerms
 
 
-@dataclass(frozen=True)
 class WHP(TwoTerms):
     """L = forget_weight CE(generic labels on the forget texts) + gamma retain.
 
@@ -29,21 +28,26 @@ class WHP(TwoTerms):
     text (it needs a language model and knowledge of the book; without it names may stay likely where
     reinforcing does not raise them). The paper has no retain term: gamma 0. Some benchmarks leave the
     weights alone and subtract the logits of two models whenever text is generated; such a model cannot be
-    saved as one, costs twice as much to run, and still holds what it hides.
+    saved as one, costs twice as much to run, and still holds what it hides. Defaults are the paper's for a
+    book and Llama-2-7B-chat, but for `gamma`.
     """
 
-    alpha: float
-    gamma: float
-    reinforce_epochs: float
-    reinforce_learning_rate: float
+    kind: Literal["WHP"]
+    alpha: Positive = Field(5.0, description="How far tokens that reinforcing made likelier are held down")
+    gamma: NonNegative = Field(1.0, description=RETAIN)
+    reinforce_epochs: Positive = Field(3.0, description="Of the forget set, by the reinforced model")
+    reinforce_learning_rate: Positive = Field(3e-6, description="Of AdamW, for the reinforced model")
 
-    def __call__(self, model, forget: Batch | None, retain: Batch | None) -> Losses:
+    @property
+    def reinforcing(self) -> Reinforcing:
+        return Reinforcing(self.reinforce_epochs, self.reinforce_learning_rate)
+
+    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         generic_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
         total = self.forget_weight * generic_loss + self.gamma * kept
         return Losses(total, generic_loss.detach(), retain_loss)
 
-
-def generic_logits(base: torch.Tensor, reinforced: torch.Tensor, alpha: float) -> torch.Tensor:
-    """v_base - alpha relu(v_reinforced - v_base), elementwise on logits (N, V)."""
-    return base - alpha * (reinforced - base).relu()
+    def generic_logits(self, base: Tensor, reinforced: Tensor) -> Tensor:
+        """v_base - alpha relu(v_reinforced - v_base), elementwise on logits (N, V)."""
+        return base - self.alpha * (reinforced - base).relu()

@@ -1,4 +1,4 @@
-"""AdamW with 8-bit states, from the optional package bitsandbytes."""
+"""The torch optimiser of `adamw_8bit`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 
 DEVICES = ("cpu", "cuda", "xpu")  # that bitsandbytes 0.50 has 8-bit optimisers for
 INSTALL = 'pip install "bitsandbytes>=0.50"'

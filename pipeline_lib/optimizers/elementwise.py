@@ -1,6 +1,6 @@
 """Run an elementwise update over all parameters with one pass over memory.
 
-Optimisers whose step treats every coordinate alike say only what happens to one: `update`, plain torch
+Optimisers whose step treats every coordinate alike say only what happens to one: `update`, plain tensor
 operations. Run as they stand on whole tensors, each of its ten operations would read and write main
 memory. Here a large model's update is compiled into one loop (torch.compile: C++ on a CPU, Triton on a
 GPU). A small model, or one whose update cannot be compiled, takes pieces that stay in the processor's
@@ -11,57 +11,43 @@ tensors are first offered to `multi_tensor`, which steps all of them with one or
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from pipeline_lib.optimizers import multi_tensor
+from pipeline_lib.optimizers.update import Groups, Twin, Update
 
 CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^17 on a CPU
 COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
 SMALL = 1 << 14  # elements: tensors below share one call, which would cost each more than its arithmetic
 
-# (theta, gradient, *states, *coefficients) -> quantities that are summed over all coordinates.
-# Changes theta and the states in place, never the gradient. Coefficients are 0-dimensional tensors.
-Update = Callable[..., tuple[torch.Tensor, ...]]
 Row = tuple[torch.Tensor, ...]  # theta, gradient, states: tensors of one shape
 
 
 class ElementwiseOptimizer(torch.optim.Optimizer):
-    """An optimiser that is an `update` of single coordinates.
+    """The torch optimiser of a `method` that is an `update` of single coordinates: see `base.Elementwise`.
 
     `statistics` holds facts of the last step: "update_norm", the L2 norm of the step without weight
-    decay, and what a subclass adds.
+    decay, and what the method adds. `over_parts`: see `distributed.group.Group`.
     """
 
-    states: ClassVar[tuple[str, ...]]  # one tensor a parameter under each name, zero at first
-    update: ClassVar[Update]  # its first sum is the squared step without decay
-
-    def __init__(self, params: Iterable[Any], **settings: Any):
-        super().__init__(params, settings)
+    def __init__(self, params: Groups, method: Any, over_parts: Callable[[Sequence[float]], list[float]]):
+        super().__init__(params, method.settings())
+        self.method, self._over_parts = method, over_parts
         self.statistics: dict[str, float] = {}
         self._checked: multi_tensor.Memory = {}
-        self.over_parts: Callable[[Sequence[float]], list[float]] = list  # see `distributed.group.Group`
-
-    def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
-        """What `update` takes after the tensors, from the settings of a parameter group."""
-        raise TypeError(f"{type(self).__name__} does not define its coefficients")
-
-    def summarize(self, sums: list[float], coordinates: int) -> None:
-        """Set `statistics` from the sums over all `coordinates` that took part in the step."""
-        self.statistics = {"update_norm": math.sqrt(sums[0])}
 
     def state_of(self, parameter: torch.Tensor) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
-            state.update({name: torch.zeros_like(parameter) for name in self.states})
+            state.update({name: torch.zeros_like(parameter) for name in self.method.states})
         return state
 
     @torch.no_grad()
@@ -75,18 +61,19 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
 
         For a step that is taken part by part; `conclude` then ends it.
         """
+        update, twin = self.method.update, self.method.twin
         size = sum(p.numel() for group in self.param_groups for p in group["params"])
         sums, coordinates = [], 0
         for group in self.param_groups:
             held = [parameter for parameter in group["params"] if parameter.grad is not None]
             if held:
                 states = [self.state_of(parameter) for parameter in held]
-                columns = [[state[name] for state in states] for name in self.states]
+                columns = [[state[name] for state in states] for name in self.method.states]
                 rows = zip(held, [parameter.grad for parameter in held], *columns, strict=True)
                 coordinates += sum(parameter.numel() for parameter in held)
                 compiling = size >= COMPILE_FROM
-                coefficients = self.coefficients(group)
-                sums.append(run(type(self).update, rows, coefficients, compiling, self._checked))
+                coefficients = self.method.coefficients(group)
+                sums.append(run(update, twin, rows, coefficients, compiling, self._checked))
         return (torch.stack(sums).sum(0) if sums else None), coordinates
 
     def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> None:
@@ -94,12 +81,23 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
         sums = [found for found, _ in parts if found is not None]
         if sums:
             coordinates = sum(count for _, count in parts)
-            *totals, size = self.over_parts([*torch.stack(sums).sum(0).tolist(), coordinates])
-            self.summarize(totals, round(size))
+            *totals, size = self._over_parts([*torch.stack(sums).sum(0).tolist(), coordinates])
+            self.statistics = self.method.statistics(self.param_groups, totals, round(size))
+
+    @torch.no_grad()
+    def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
+        """Average one finite estimate a parameter, in the order of the parameter groups, into `curvature`."""
+        pairs = [(group, parameter) for group in self.param_groups for parameter in group["params"]]
+        for (group, parameter), value in zip(pairs, estimate, strict=True):
+            curvature = self.state_of(parameter)["curvature"]
+            curvature.lerp_(value.to(curvature.dtype), 1 - group["beta2"])
+        for group in self.param_groups:
+            group["estimates"] += 1
 
 
 def run(
     update: Update,
+    twin: Twin | None,
     rows: Iterable[Row],
     coefficients: tuple[float, ...],
     compiling: bool,
@@ -117,10 +115,10 @@ def run(
         # On the device, so that a changed learning rate needs no new compilation.
         precise = torch.float64 if dtype == torch.float64 else torch.float32
         scalars = multi_tensor.to_device(torch.tensor(coefficients, dtype=precise), device)
-        if compiling and multi_tensor.serves(update.__name__, dtype, device):
+        if compiling and twin is not None and multi_tensor.serves(dtype, device):
             offered, members, launched = multi_tensor.in_turn(members), [], []
             for some in offered:
-                left, sums = _all_at_once(update, some, scalars, {} if checked is None else checked)
+                left, sums = _all_at_once(update, twin, some, scalars, {} if checked is None else checked)
                 members += left
                 launched.append(sums)
             parts += [sums.double().sum(1).unbind() for sums in launched if sums is not None]
@@ -192,7 +190,7 @@ COMPILED: dict[tuple[object, ...], Compiled] = {}  # update, dtype, device, and 
 
 
 def _all_at_once(
-    update: Update, rows: list[Row], scalars: torch.Tensor, checked: multi_tensor.Memory
+    update: Update, twin: Twin, rows: list[Row], scalars: torch.Tensor, checked: multi_tensor.Memory
 ) -> multi_tensor.Rest:
     """Step what one launch can step: the rows that are left, and the others' sums program by program."""
     dtype, device = rows[0][0].dtype, rows[0][0].device
@@ -200,7 +198,7 @@ def _all_at_once(
     started = time.perf_counter()
     try:
         if key not in COMPILED:
-            stepper = multi_tensor.Stepper(update.__name__, dtype, device, partial(_apply, update))
+            stepper = multi_tensor.Stepper(twin, dtype, device, partial(_apply, update))
             COMPILED[key] = Compiled(stepper, time.perf_counter() - started)
         function = COMPILED[key].function
         return (rows, None) if function is None else function(rows, scalars, checked)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+from pipeline_lib.core.blocks import NonNegative, Share
+from pipeline_lib.optimizers.base import Elementwise
+from pipeline_lib.optimizers.update import Twin, Update
 
 
 def lion_update(theta, gradient, momentum, decay, lr, newest, weight):
@@ -15,17 +16,21 @@ def lion_update(theta, gradient, momentum, decay, lr, newest, weight):
     return (movement.square(),)
 
 
-class Lion(ElementwiseOptimizer):
+class Lion(Elementwise):
     """theta = (1 - lr wd) theta - lr sign(b1 m + (1 - b1) g); then m = b2 m + (1 - b2) g.
 
     Source: Chen et al. 2023, arXiv 2302.06675, algorithm 2.
     """
 
-    states = ("momentum",)
-    update = staticmethod(lion_update)
+    kind: Literal["lion"]
+    beta1: Share = 0.9
+    beta2: Share = 0.99
+    weight_decay: NonNegative = 0.0
 
-    def __init__(self, params: Iterable[Any], lr: float, beta1: float, beta2: float, weight_decay: float):
-        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay)
+    display: ClassVar[str] = "Lion"
+    states: ClassVar[tuple[str, ...]] = ("momentum",)
+    update: ClassVar[Update] = staticmethod(lion_update)
+    twin: ClassVar[Twin | None] = Twin("lion_update", 1, 1, 1, (0.1, 0.5, 0.7063, 0.2937))
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         return group["lr"] * group["weight_decay"], group["lr"], 1 - group["beta1"], 1 - group["beta2"]

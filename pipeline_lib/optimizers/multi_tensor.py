@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline_lib.optimizers.update import Twin
+
 BLOCK = 1024  # elements of a program of 128 threads: two 128-bit loads a thread and tensor in fp32
 WARPS = 4
 ALIGNMENT = 16  # bytes
@@ -29,24 +31,6 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)  # others may keep their elements els
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}  # half: one last digit,
 ALIKE = 0.99  # of half precision is the same to that digit, which a kernel that cuts off is not
 
-
-@dataclass(frozen=True)
-class Twin:
-    """What there is to know of an update's kernel, which has the name of the update in `triton_updates`."""
-
-    states: int
-    changed: int  # the first so many states are written back
-    sums: int
-    probe: tuple[float, ...]  # coefficients with which the kernel is tried: each of them matters
-
-
-TWINS = {
-    "published_update": Twin(2, 1, 2, (0.1, 0.5, 0.2937, 2.0, 0.1)),
-    "released_update": Twin(2, 2, 2, (0.1, 0.5, 0.7063, 0.9, 0.1, 3.0, 0.1)),
-    "signum_update": Twin(1, 1, 1, (0.1, 0.5, 0.2937)),
-    "lion_update": Twin(1, 1, 1, (0.1, 0.5, 0.7063, 0.2937)),
-    "sgd_update": Twin(1, 1, 1, (0.1, 0.5, 0.9)),
-}
 
 Row = tuple[torch.Tensor, ...]  # theta, gradient, states
 Reference = Callable[..., tuple[torch.Tensor, ...]]  # (coefficients, *row) -> sums: the update in torch
@@ -66,9 +50,9 @@ class Checked:
 Memory = dict[int, Checked]  # by the id of the first parameter, which stays alive in `tensors`
 
 
-def serves(name: str, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether there is a kernel to try."""
-    return device.type == "cuda" and name in TWINS and dtype in TOLERANCES
+def serves(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether kernels may be tried there."""
+    return device.type == "cuda" and dtype in TOLERANCES
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -91,9 +75,9 @@ def in_turn(rows: list[Row]) -> list[list[Row]]:
 class Stepper:
     """One update for tensors of one dtype on one device; raises where its kernel cannot be used."""
 
-    def __init__(self, name: str, dtype: torch.dtype, device: torch.device, reference: Reference):
-        self.twin, self.dtype, self.device = TWINS[name], dtype, device
-        self.launch = kernel_of(name, dtype, device)
+    def __init__(self, twin: Twin, dtype: torch.dtype, device: torch.device, reference: Reference):
+        self.twin, self.dtype, self.device = twin, dtype, device
+        self.launch = kernel_of(twin, dtype, device)
         for wild in (False, True):
             if not self._agrees(reference, wild):
                 raise RuntimeError(f"on {device} its kernel does not do what torch does in {dtype}")
@@ -181,24 +165,24 @@ def programs(sizes: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor
     return owners.int().to(device), blocks.int().to(device), torch.tensor(sizes, device=device)
 
 
-def constants_of(name: str, dtype: torch.dtype) -> dict[str, Any]:
+def constants_of(twin: Twin, dtype: torch.dtype) -> dict[str, Any]:
     """What the kernel is compiled for."""
     from pipeline_lib.optimizers import triton_updates
 
     return {
-        "update": getattr(triton_updates, name),
+        "update": getattr(triton_updates, twin.kernel),
         "element": triton_updates.ELEMENTS[dtype],
-        "states": TWINS[name].states,
-        "changed": TWINS[name].changed,
+        "states": twin.states,
+        "changed": twin.changed,
         "block": BLOCK,
     }
 
 
-def kernel_of(name: str, dtype: torch.dtype, device: torch.device) -> Launch:
+def kernel_of(twin: Twin, dtype: torch.dtype, device: torch.device) -> Launch:
     """The Triton kernel of this update, compiled when it is first launched."""
     from pipeline_lib.optimizers import triton_updates
 
-    constants = constants_of(name, dtype)
+    constants = constants_of(twin, dtype)
 
     def launch(table: torch.Tensor, owners: torch.Tensor, *others: torch.Tensor) -> None:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():

@@ -1,82 +1,37 @@
-"""Muon for the matrices within the layers, AdamW for everything else, as one optimiser."""
+"""Muon for matrices within the layers, AdamW for everything else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar, Literal
 
-import torch
+from pydantic import Field
 
-from pipeline_lib.distributed.group import Group
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.blocks import NonNegative, Positive, Share
+from pipeline_lib.optimizers.base import Optimizer
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer
 
 
-class MuonWithAdamW(torch.optim.Optimizer):
-    """torch.optim.Muon on the first parameter group, torch's fused AdamW on the others.
+class Muon(Optimizer):
+    """Muon for matrices within the layers, AdamW for embeddings and vectors, at one learning rate."""
 
-    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): m = b m + (1 - b) g;
-    theta = (1 - lr wd) theta - 0.2 sqrt(max(rows, columns)) lr O, with O the nearest orthogonal matrix
-    to (1 - b) g + b m by five Newton-Schulz iterations in bf16. The factor (arXiv 2502.16982, equation 4)
-    gives O the root mean square that AdamW's steps have, so that one learning rate serves both parts.
+    kind: Literal["muon"]
+    momentum: Share = 0.95
+    beta1: Share = Field(0.9, description="Of AdamW's part")
+    beta2: Share = Field(0.999, description="Of AdamW's part")
+    eps: Positive = Field(1e-8, description="Of AdamW's part")
+    weight_decay: NonNegative = 0.0
 
-    Both parts share this object's `state` and `param_groups`. Where processes hold parts of matrices, each
-    gathers one matrix after the other and takes its part of the same step: `parts`.
-    """
+    display: ClassVar[str] = "Muon"
+    moves_zeros: ClassVar[bool] = True
+    layers_apart: ClassVar[bool] = True
 
-    parts: Group | None = None
+    def state_bytes(self, trained: float, embedding: float, width: int) -> float:
+        return (trained + min(embedding, trained)) * width  # AdamW's second average for embeddings alone
 
-    def __init__(
-        self,
-        params: Sequence[dict[str, Any]],
-        lr: float,
-        momentum: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-    ):
-        if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"optimiser muon needs torch 2.9 or newer, found {torch.__version__}; "
-                "upgrade torch or choose another optimiser"
-            )
-        matrices, *rest = params
-        self._muon = torch.optim.Muon(
-            [matrices], lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
+        from pipeline_lib.optimizers.muon_with_adamw import MuonWithAdamW
+
+        betas = (self.beta1, self.beta2)
+        return MuonWithAdamW(
+            groups, self.learning_rate, self.momentum, betas, self.eps, self.weight_decay, parts
         )
-        self._adamw = torch.optim.AdamW(
-            rest, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
-        )
-        super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
-        self._share()
-
-    def _share(self) -> None:
-        """Let both parts work on this object's state and groups."""
-        self._muon.param_groups, self._adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
-        self._muon.state = self._adamw.state = self.state
-
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        if self.parts is None:
-            self._muon.step()
-        else:
-            self._step_in_parts(self.parts)
-        self._adamw.step()
-
-    @torch.no_grad()
-    def _step_in_parts(self, parts: Group) -> None:
-        settings = {key: value for key, value in self.param_groups[0].items() if key != "params"}
-        for own in self.param_groups[0]["params"]:
-            if own.grad is None:
-                continue
-            matrix = torch.nn.Parameter(parts.whole(own, own))
-            matrix.grad = parts.whole(own, own.grad)
-            muon = torch.optim.Muon([{**settings, "params": [matrix]}])
-            if self.state[own]:
-                muon.state[matrix] = {k: parts.whole(own, v) for k, v in self.state[own].items()}
-            muon.step()
-            own.copy_(parts.part(own, matrix))
-            self.state[own].update({k: parts.part(own, v) for k, v in muon.state[matrix].items()})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self._share()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 from pipeline_lib.optimizers.on_copies import Groups, OnCopies, Pair
 

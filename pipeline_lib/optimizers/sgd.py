@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+from pipeline_lib.core.blocks import NonNegative, Share
+from pipeline_lib.optimizers.base import Elementwise
+from pipeline_lib.optimizers.update import Twin, Update
 
 
 def sgd_update(theta, gradient, momentum, decay, lr, keep):
@@ -15,7 +16,7 @@ def sgd_update(theta, gradient, momentum, decay, lr, keep):
     return (movement.square(),)
 
 
-class SGD(ElementwiseOptimizer):
+class SGD(Elementwise):
     """m = b m + g; theta = (1 - lr wd) theta - lr m.
 
     torch.optim.SGD without dampening, but with the decoupled weight decay of Loshchilov & Hutter 2019
@@ -23,11 +24,14 @@ class SGD(ElementwiseOptimizer):
     adds it to the gradient, and momentum 0.9 then multiplies it by ten.
     """
 
-    states = ("momentum",)
-    update = staticmethod(sgd_update)
+    kind: Literal["sgd"]
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 0.0
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float):
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    display: ClassVar[str] = "SGD"
+    states: ClassVar[tuple[str, ...]] = ("momentum",)
+    update: ClassVar[Update] = staticmethod(sgd_update)
+    twin: ClassVar[Twin | None] = Twin("sgd_update", 1, 1, 1, (0.1, 0.5, 0.9))
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         return group["lr"] * group["weight_decay"], group["lr"], group["momentum"]

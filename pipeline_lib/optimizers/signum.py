@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+from pipeline_lib.core.blocks import NonNegative, Share
+from pipeline_lib.optimizers.base import Elementwise
+from pipeline_lib.optimizers.update import Twin, Update
 
 
 def signum_update(theta, gradient, momentum, decay, lr, weight):
@@ -15,18 +16,21 @@ def signum_update(theta, gradient, momentum, decay, lr, weight):
     return (movement.square(),)
 
 
-class Signum(ElementwiseOptimizer):
+class Signum(Elementwise):
     """m = b m + (1 - b) g; theta = (1 - lr wd) theta - lr sign(m).
 
     Source: Bernstein et al. 2018, arXiv 1802.04434, algorithm 2.
     A Sophia step in which every coordinate is clipped is exactly this.
     """
 
-    states = ("momentum",)
-    update = staticmethod(signum_update)
+    kind: Literal["signum"]
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 0.0
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float):
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    display: ClassVar[str] = "Signum"
+    states: ClassVar[tuple[str, ...]] = ("momentum",)
+    update: ClassVar[Update] = staticmethod(signum_update)
+    twin: ClassVar[Twin | None] = Twin("signum_update", 1, 1, 1, (0.1, 0.5, 0.2937))
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         return group["lr"] * group["weight_decay"], group["lr"], 1 - group["momentum"]

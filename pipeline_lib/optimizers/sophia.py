@@ -6,13 +6,29 @@ theta parameters, g gradient, m its average, h average of the diagonal curvature
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
+from pydantic import Field, model_validator
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+from pipeline_lib.core.blocks import (
+    Count,
+    CountOrAuto,
+    Faults,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveOrAuto,
+    Share,
+)
+from pipeline_lib.curvature import ESTIMATORS
+from pipeline_lib.optimizers.base import Curvature, CurvatureData, Elementwise
+from pipeline_lib.optimizers.update import Groups, Twin, Update
+
+if TYPE_CHECKING:
+    EstimatorName = str
+else:
+    EstimatorName = ESTIMATORS.names()
 
 GAMMA_START = 0.05  # of `gamma: auto`: the published constant
 GAMMA_RANGE = (1e-12, 1e12)  # far beyond any use: only keeps gamma from 0 and infinity
@@ -28,7 +44,7 @@ def _move(theta, momentum, denominator, decay, lr):
 
 def published_update(theta, gradient, momentum, curvature, decay, lr, weight, gamma, eps):
     momentum.lerp_(gradient, weight)
-    return _move(theta, momentum, torch.maximum(gamma * curvature, eps), decay, lr)
+    return _move(theta, momentum, (gamma * curvature).maximum(eps), decay, lr)
 
 
 def released_update(theta, gradient, momentum, curvature, decay, lr, weight, keep, rest, scale, eps):
@@ -37,14 +53,14 @@ def released_update(theta, gradient, momentum, curvature, decay, lr, weight, kee
     return _move(theta, momentum, scale * curvature + eps, decay, lr)
 
 
-class _ClippedNewton(ElementwiseOptimizer):
+class _ClippedNewton(Elementwise):
     """What both forms share: state m and h, and the exact share of clipped coordinates."""
 
-    states = ("momentum", "curvature")
+    order: ClassVar[Literal["FO", "SO"]] = "SO"
+    states: ClassVar[tuple[str, ...]] = ("momentum", "curvature")
 
-    def summarize(self, sums: list[float], coordinates: int) -> None:
-        super().summarize(sums, coordinates)
-        self.statistics["clipped_share"] = sums[1] / coordinates
+    def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]:
+        return {**super().statistics(groups, sums, coordinates), "clipped_share": sums[1] / coordinates}
 
 
 class Sophia(_ClippedNewton):
@@ -65,60 +81,89 @@ class Sophia(_ClippedNewton):
     thousand times off. The logit makes a share of 0 or 1 an answer like any other. Coordinates without
     gradient (embeddings of unseen tokens) are never clipped, so a target above the share of those that
     have one cannot be reached, and gamma falls until all of these are clipped.
+
+    Defaults are the published constants (section 3.1, Sophia-G).
     """
 
-    update = staticmethod(published_update)
+    kind: Literal["sophia"]
+    beta1: Share = 0.96
+    beta2: Share = 0.99
+    gamma: PositiveOrAuto = Field(
+        0.05, description="Curvature scale; a larger one clips fewer coordinates; auto holds `clipped_target`"
+    )
+    clipped_target: Fraction | None = Field(
+        None, description="Share of coordinates to clip; with `gamma: auto` only"
+    )
+    eps: Positive = 1e-12
+    weight_decay: NonNegative = 0.0
+    estimator: EstimatorName = "gauss_newton_bartlett"
+    update_every: CountOrAuto = Field(
+        10, description="Steps between curvature estimates; auto holds `drift_target`"
+    )
+    drift_target: Fraction | None = Field(
+        None,
+        description="Relative change of the curvature at a refresh; with `update_every: auto` only",
+    )
+    curvature_data: CurvatureData = "both"
+    curvature_examples: Count | None = Field(
+        None,
+        description="Examples of each set of a step on which the curvature is measured, drawn anew for every "
+        "estimate; all of them where left out",
+    )
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float,
-        beta1: float,
-        beta2: float,
-        gamma: float | Literal["auto"],
-        clipped_target: float | None,
-        eps: float,
-        weight_decay: float,
-    ):
-        if (gamma == "auto") != (clipped_target is not None):
-            raise UserError(
-                f"Sophia needs clipped_target with gamma auto, and only then; found gamma {gamma!r} and "
-                f"clipped_target {clipped_target!r}"
-            )
-        super().__init__(
-            params,
-            lr=lr,
-            beta1=beta1,
-            beta2=beta2,
-            gamma=GAMMA_START if gamma == "auto" else gamma,
-            clipped_target=clipped_target,
-            eps=eps,
-            weight_decay=weight_decay,
-            estimates=0,  # taken into h so far
+    display: ClassVar[str] = "Sophia"
+    update: ClassVar[Update] = staticmethod(published_update)
+    twin: ClassVar[Twin | None] = Twin("published_update", 2, 1, 2, (0.1, 0.5, 0.2937, 2.0, 0.1))
+
+    @model_validator(mode="after")
+    def _fits(self) -> Sophia:
+        faults = []
+        for setting, goal in (("gamma", "clipped_target"), ("update_every", "drift_target")):
+            automatic = getattr(self, setting) == "auto"
+            if automatic and getattr(self, goal) is None:
+                faults.append((goal, f"`{setting}: auto` needs it: a number between 0 and 1, such as 0.5"))
+            if not automatic and getattr(self, goal) is not None:
+                faults.append(
+                    (goal, f"goes with `{setting}: auto`, and `{setting}` is {getattr(self, setting)}")
+                )
+        faults += self.curvature.estimator.faults(self.curvature_data, self.curvature_examples)
+        if faults:
+            raise Faults(faults)
+        return self
+
+    @property
+    def curvature(self) -> Curvature:
+        return Curvature(
+            ESTIMATORS.parse({"kind": self.estimator}),
+            self.update_every,
+            self.drift_target,
+            self.curvature_data,
+            self.curvature_examples,
         )
 
-    @torch.no_grad()
-    def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
-        """Average one finite estimate a parameter, in the order of the parameter groups, into h."""
-        pairs = [(group, parameter) for group in self.param_groups for parameter in group["params"]]
-        for (group, parameter), value in zip(pairs, estimate, strict=True):
-            curvature = self.state_of(parameter)["curvature"]
-            curvature.lerp_(value.to(curvature.dtype), 1 - group["beta2"])
-        for group in self.param_groups:
-            group["estimates"] += 1
+    def settings(self) -> dict[str, Any]:
+        return {
+            "lr": self.learning_rate,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "gamma": GAMMA_START if self.gamma == "auto" else self.gamma,
+            "clipped_target": self.clipped_target,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+            "estimates": 0,  # taken into h so far
+        }
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         decay = group["lr"] * group["weight_decay"]
         return decay, group["lr"], 1 - group["beta1"], group["gamma"], group["eps"]
 
-    def summarize(self, sums: list[float], coordinates: int) -> None:
-        super().summarize(sums, coordinates)
-        self.statistics["gamma"] = self.param_groups[0]["gamma"]
-        for group in self.param_groups:
+    def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]:
+        found = {**super().statistics(groups, sums, coordinates), "gamma": groups[0]["gamma"]}
+        for group in groups:
             if group["clipped_target"] is not None and group["estimates"] > 0:
-                group["gamma"] = adapted_gamma(
-                    group["gamma"], self.statistics["clipped_share"], group["clipped_target"]
-                )
+                share, target = found["clipped_share"], group["clipped_target"]
+                group["gamma"] = adapted_gamma(group["gamma"], share, target)
+        return found
 
 
 def adapted_gamma(gamma: float, share: float, target: float) -> float:
@@ -140,22 +185,21 @@ class SophiaAsReleased(_ClippedNewton):
 
     Every step: h = b2 h + (1 - b2) g^2, with g the gradient of the unlearning loss itself, clipped;
     m = b1 m + (1 - b1) g, twice; theta = (1 - lr wd) theta - lr clip(m / (rho * 5120 * h + 1e-15), 1).
-    5120 is a constant there, whatever the batch; labels are never drawn from the model.
+    5120 is a constant there, whatever the batch; labels are never drawn from the model. Defaults are the
+    constants of that code.
     """
 
-    BATCH_CONSTANT = 5120
-    update = staticmethod(released_update)
+    BATCH_CONSTANT: ClassVar[int] = 5120
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float,
-        beta1: float,
-        beta2: float,
-        rho: float,
-        weight_decay: float,
-    ):
-        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, rho=rho, weight_decay=weight_decay)
+    kind: Literal["sophia_as_released"]
+    beta1: Share = 0.9
+    beta2: Share = 0.95
+    rho: Positive = 0.04
+    weight_decay: NonNegative = 0.0
+
+    display: ClassVar[str] = "Sophia (as released)"
+    update: ClassVar[Update] = staticmethod(released_update)
+    twin: ClassVar[Twin | None] = Twin("released_update", 2, 2, 2, (0.1, 0.5, 0.7063, 0.9, 0.1, 3.0, 0.1))
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         decay = group["lr"] * group["weight_decay"]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import ANCHORS, Inputs, RunKey
+from pipeline_lib.reporting.inputs import Inputs
 
 PER_SPLIT = {"forget": 4, "unseen": 2, "retain": 2, "retain_eval": 2}
 LONGEST = 500  # characters of an answer; a model that has lost its way repeats itself to the limit
@@ -30,10 +30,10 @@ def sample_answers(inputs: Inputs, task: str, model: str) -> list[Sample]:
     generations: dict[str, dict[str, str]] = {}
     questions: list[dict[str, Any]] = []
     for row in inputs.rows_of(task, model):
-        found = next((r for seed in row.seeds if (r := inputs.records.get(RunKey(*row.key, seed)))), None)
+        found = next((r for seed in row.seeds if (r := inputs.records.get(row.key.seeded(seed)))), None)
         if found is None:
-            if row.key.method in ANCHORS:
-                raise UserError(f"the report has no records.jsonl of {'/'.join(row.key)}")
+            if row.anchor:
+                raise UserError(f"the report has no records.jsonl of {row.key}")
             continue
         questions = questions or found
         answered = [record for record in found if "generation" in record]  # non-members are not asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.redaction import visible
 
 # What a spreadsheet takes for the beginning of a formula, in full width too.
 _FORMULA = tuple("=+-@\t\r＝＋－＠")

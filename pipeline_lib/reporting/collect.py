@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import METRICS
-from pipeline_lib.files import atomic_path, read_json, read_jsonl, run_again
-from pipeline_lib.made_of import Made, check_alike, made_of
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, read_json, read_jsonl, run_again
+from pipeline_lib.core.runs import ANCHORS, RunKey, key_of
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.cells import csv_cell
-from pipeline_lib.reporting.inputs import ANCHORS, COST_COLUMNS, METRIC_COLUMNS, finite
+from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, finite
+from pipeline_lib.reporting.made_of import Made, check_alike, made_of
 
 ROUNDING = 1e-9  # of numbers that were written to a file and read again
 DIVERGED = "diverged"  # the one row of a run that ended so; its value is a step
@@ -30,25 +31,26 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
     contents = {str(path): read_json(path) for path in paths}
     _check_runs(contents, "metrics.json")
     check_alike(
-        Made(_run(content), content.get("made_of") or {}, _training_of(Path(path)), Path(path))
+        Made(key_of(content), content.get("made_of") or {}, _training_of(Path(path)), Path(path))
         for path, content in contents.items()
     )
     rows: list[list[Any]] = []
     for path in sorted(contents, key=lambda path: _place(contents[path])):
         content = contents[path]
         run = [_required(content, "suite", path), *(content[name] for name in _IDENTITY)]
+        what = [key_of(content).request, key_of(content).after]
         if content["status"] == "diverged":
             step = content.get("diverged_step")
             if not isinstance(step, int):
                 raise UserError(f"{path}: a diverged run must name its diverged_step, found {step!r}")
-            rows.append([*run, "run", DIVERGED, step, None, None, 1, False])
+            rows.append([*run, "run", DIVERGED, step, None, None, 1, False, *what])
             continue
         metrics = content.get("metrics")
         if not isinstance(metrics, list) or not metrics:
             raise UserError(f"{path}: no metrics, though the run is `ok`. {run_again(path)}")
         seen = set()
         for number, metric in enumerate(metrics, start=1):
-            rows.append([*run, *_metric(metric, path, number)])
+            rows.append([*run, *_metric(metric, path, number), *what])
             name = (metric["split"], metric["metric"])
             if name in seen:
                 raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
@@ -64,7 +66,7 @@ def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> N
     contents = {str(folder): read_json(Path(folder) / "run.json") for folder in training_dirs}
     _check_runs(contents, "run.json")
     check_alike(
-        Made(_run(content), made_of(content), Path(folder) / "run.json")
+        Made(key_of(content), made_of(content), Path(folder) / "run.json")
         for folder, content in contents.items()
     )
     rows = []
@@ -91,6 +93,8 @@ def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> N
                 content["peak_memory_mb"],
                 sum(shares) / len(shares) if shares else None,
                 content["status"],
+                key_of(content).request,
+                key_of(content).after,
             ]
         )
     _write(out_csv, COST_COLUMNS, rows)
@@ -129,7 +133,7 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
     """Each file is a dict with the names of its run, and no run is there twice."""
     if not contents:
         raise UserError(f"no {name} given: there is nothing to collect")
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[RunKey, str] = {}
     for path, content in contents.items():
         if not isinstance(content, dict):
             raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -137,14 +141,10 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
             _required(content, field, path)
         if content.get("status") not in ("ok", "diverged"):
             raise UserError(f"{path}: status must be ok or diverged, found {content.get('status')!r}")
-        run = tuple(content[field] for field in _IDENTITY)
+        run = key_of(content)
         if run in seen:
-            raise UserError(f"{path} and {seen[run]} are both about the run {'/'.join(map(str, run))}")
+            raise UserError(f"{path} and {seen[run]} are both about the run {run}")
         seen[run] = path
-
-
-def _run(content: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(content[name] for name in _IDENTITY)
 
 
 def _training_of(path: Path) -> Path:
@@ -178,9 +178,9 @@ def _metric(metric: Any, path: str, number: int) -> list[Any]:
 
 def _check_possible(where: str, name: str, value: float, low: float | None, high: float | None) -> None:
     """A number outside its own interval or its metric's range is a fault of ours, or of whoever edited it."""
-    if name not in METRICS:
+    if name not in declared():
         raise UserError(f"{where}: no metric is called so (docs/metrics.md lists them). {_CURE}")
-    least, most = METRICS[name].range
+    least, most = declared()[name].range
     for field, number in (("value", value), ("ci_low", low), ("ci_high", high)):
         if number is not None and not _within(number, least, most):
             raise UserError(
@@ -206,7 +206,7 @@ def _check_lines(path: Path, head: list[str], rows: list[list[str]]) -> None:
             raise UserError(f"{path}, line {line}: expected {len(head)} cells, found {len(cells)}")
         row = dict(zip(head, cells, strict=True))
         where = f"{path}, line {line}, {row['metric']} of split {row['split']}"
-        key = tuple(row[name] for name in (*_IDENTITY, "split", "metric"))
+        key = tuple(row[name] for name in (*_IDENTITY, "split", "metric", "request", "after"))
         if key in seen:
             raise UserError(f"{where}: stands in line {seen[key]} too. {_CURE}")
         seen[key] = line
@@ -242,9 +242,9 @@ def _required(content: dict[str, Any], name: str, where: str) -> Any:
 
 
 def _place(content: dict[str, Any]) -> tuple[Any, ...]:
-    method = content["method"]
-    rank = ANCHORS.index(method) if method in ANCHORS else len(ANCHORS)
-    return content["task"], content["model"], rank, method, content["optimizer"], content["seed"]
+    key = key_of(content)
+    rank = ANCHORS.index(key.method) if key.row.anchor else len(ANCHORS)
+    return key.task, key.model, rank, key.method, key.optimizer, key.request, key.after, key.seed
 
 
 def _write(out_csv: Path | str, columns: list[str], rows: list[list[Any]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.summary import Summary
 
@@ -24,7 +25,7 @@ class Measure(NamedTuple):
     def label(self) -> str:
         """For people: the metric's name, after its split unless it has one split only."""
         name = style.metric_label(self.metric)
-        if self.metric in style.OWN_NAME:
+        if declared()[self.metric].of_one_split:
             return name
         split = style.split_label(self.split.removesuffix("_eval")).capitalize()  # the part that was asked
         return f"{split} {style.within(name)}"

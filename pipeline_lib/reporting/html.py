@@ -14,9 +14,9 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_text
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_text
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.answers import sample_answers
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
@@ -24,6 +24,8 @@ from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
+
+READS = ("template",)
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,20 @@ Files of a single run say whose they are by their place:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, read_object, run_again
-from pipeline_lib.json_text import decoded
-from pipeline_lib.sealing import sealed_jsonl
-
-ANCHORS = ("original", "retrained")  # rows without which no unlearning number means anything
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, read_object, run_again
+from pipeline_lib.core.json_text import decoded
+from pipeline_lib.core.runs import ANCHORS, RowKey, RunKey, key_from_path, key_of
+from pipeline_lib.core.sealing import sealed_jsonl
 
 METRIC_COLUMNS = [
     "suite",
@@ -39,6 +37,8 @@ METRIC_COLUMNS = [
     "ci_high",
     "n",
     "higher_is_better",
+    "request",
+    "after",
 ]
 COST_COLUMNS = [
     "task",
@@ -52,30 +52,12 @@ COST_COLUMNS = [
     "peak_memory_mb",
     "clipped_share",
     "status",
+    "request",
+    "after",
 ]
 
 
-class RowKey(NamedTuple):
-    """One row of a table: all seeds of one method with one optimiser."""
-
-    task: str
-    model: str
-    method: str
-    optimizer: str
-
-
-class RunKey(NamedTuple):
-    """One run."""
-
-    task: str
-    model: str
-    method: str
-    optimizer: str
-    seed: int
-
-    @property
-    def row(self) -> RowKey:
-        return RowKey(*self[:4])
+LATER = {"request": "0", "after": ""}  # columns that tables of former versions do not have
 
 
 @dataclass(frozen=True)
@@ -94,21 +76,12 @@ class Row:
     @property
     def anchor(self) -> bool:
         """Whether this is a model to compare with, not an unlearned one."""
-        return self.key.method in ANCHORS
+        return self.key.anchor
 
     @property
     def untrained(self) -> bool:
         """Whether this is a method that takes no step."""
         return self.order == "none" and not self.anchor
-
-
-def key_from_path(path: Path | str) -> RunKey:
-    """Whose file this is, read from its folder."""
-    parts = Path(path).absolute().parts[:-1]
-    match = re.fullmatch(r"seed(\d+)", parts[-1]) if len(parts) >= 5 else None
-    if match is None:
-        raise UserError(f"{path}: expected a place like <task>/<model>/<method>/<optimizer>/seed<N>/<file>")
-    return RunKey(parts[-5], parts[-4], parts[-3], parts[-2], int(match[1]))
 
 
 def finite(value: Any) -> bool:
@@ -178,7 +151,7 @@ class Inputs:
                 raise UserError(
                     f"{path}, run {number}: order must be FO, SO or none, found {entry['order']!r}"
                 )
-            key = RowKey(*(str(entry[name]) for name in RowKey._fields))
+            key = key_of(entry).row
             if self.tasks is None or key.task in self.tasks:
                 first.setdefault(key, entry)
                 seeds.setdefault(key, []).append(int(entry["seed"]))
@@ -187,12 +160,12 @@ class Inputs:
         studies = list(dict.fromkeys((key.task, key.model) for key in first))
 
         def place(key: RowKey) -> tuple[int, int]:
-            rank = ANCHORS.index(key.method) if key.method in ANCHORS else len(ANCHORS)
+            rank = ANCHORS.index(key.method) if key.anchor else len(ANCHORS)
             return studies.index((key.task, key.model)), rank
 
         for task, model in studies:
             for anchor in self._anchors_of(task):
-                if not any(key[:3] == (task, model, anchor) for key in first):
+                if not any(key[:3] == (task, model, anchor) and key.anchor for key in first):
                     raise UserError(
                         f"{path}: no `{anchor}` run for task {task}, model {model}. Without `original`, and "
                         "`retrained` where the task can have one, no unlearning number means anything. "
@@ -216,7 +189,7 @@ class Inputs:
 
     @cached_property
     def run_keys(self) -> dict[RunKey, None]:
-        return {RunKey(*row.key, seed): None for row in self.rows for seed in row.seeds}
+        return {row.key.seeded(seed): None for row in self.rows for seed in row.seeds}
 
     @cached_property
     def studies(self) -> list[tuple[str, str]]:
@@ -273,7 +246,7 @@ class Inputs:
     def costs(self) -> pd.DataFrame:
         """costs.csv, read and checked as metrics.csv is."""
         frame = self._table("costs.csv", COST_COLUMNS)
-        for name in COST_COLUMNS[5:-1]:
+        for name in COST_COLUMNS[5:-3]:
             frame[name] = pd.to_numeric(frame[name].replace("", None))
         return frame
 
@@ -284,16 +257,19 @@ class Inputs:
             raise UserError(f"expected a {name}, found none")
         frame = pd.concat(parts, ignore_index=True)
         path = self.place(name)
-        frame["seed"] = frame["seed"].astype(int)
+        for column, value in LATER.items():
+            if column not in frame:
+                frame[column] = value
+        frame = frame.astype({"seed": int, "request": int})
         keys = [RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)]
         frame["run"] = keys
         known = set(keys)
         for key in self.run_keys:
             if key not in known:
-                raise UserError(f"{path}: nothing about the run {'/'.join(map(str, key))} of runs.json")
+                raise UserError(f"{path}: nothing about the run {key} of runs.json")
         extra = [key for key in keys if key not in self.run_keys]
         if extra:
-            raise UserError(f"{path}: the run {'/'.join(map(str, extra[0]))} is not in runs.json")
+            raise UserError(f"{path}: the run {extra[0]} is not in runs.json")
         return frame
 
     def place(self, name: str) -> str:
@@ -309,7 +285,8 @@ class Inputs:
             raise UserError(f"{path}: no such file") from None
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not a table ({error}). {run_again(path)}") from None
-        if list(frame.columns) != columns:
+        former = [name for name in columns if name not in LATER]
+        if list(frame.columns) not in (columns, former):
             raise UserError(
                 f"{path}: expected the columns {','.join(columns)}, found {','.join(frame.columns)}"
             )

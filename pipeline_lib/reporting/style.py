@@ -2,89 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.metrics import declared
+from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.reporting.inputs import Row
 
-METRIC_LABELS = {
-    "probability": "Probability",
-    "rouge_l_recall": "ROUGE-L",
-    "truth_ratio": "Truth ratio",
-    "truth_ratio_arithmetic": "Truth ratio (arithmetic)",
-    "extraction_strength": "Extraction strength",
-    "exact_memorization": "Exact memorization",
-    "multiple_choice_accuracy": "Accuracy",
-    "forget_quality": "Forget quality p",
-    "forget_quality_log10": "Forget quality log10 p",
-    "ks_statistic": "KS D",
-    "forget_quality_likelihood_log10": "Forget quality of likelihoods log10 p",
-    "ks_statistic_likelihood": "KS D of likelihoods",
-    "model_utility": "Model utility",
-    "model_utility_arithmetic": "Model utility (arithmetic)",
-    "probability_at_equal_retain": "Probability at equal retention",
-    "ks_statistic_at_equal_retain": "KS D at equal retention",
-    "ks_statistic_likelihood_at_equal_retain": "KS D of likelihoods at equal retention",
-    "equal_retain_mix": "Length of the unlearning there (1 = as trained)",
-    "repetition_4": "repetition",
-    "unknown_words": "unknown words",
-    "refusal_rate": "refusals",
-    "empty_answers": "empty answers",
-    "ended": "ended",
-    "longest_match": "longest match (words)",
-    "extraction_rate": "extraction rate",
-    "bleu": "BLEU",
-    "safe_preference": "preference for safe answers",
-    "answer_accuracy": "accuracy",
-    "token_perplexity": "token perplexity",
-    "mia_loss_auc": "LOSS AUC",
-    "mia_zlib_auc": "zlib AUC",
-    "mia_min_k_20_auc": "Min-20 % AUC",
-    "mia_min_k_40_auc": "Min-40 % AUC",
-    "mia_min_k_plus_plus_40_auc": "Min-40 %++ AUC",
-    "mia_reference_auc": "Reference AUC",
-    "mia_grad_norm_auc": "GradNorm AUC",
-    "mia_loss_tpr_at_1_fpr": "LOSS TPR at 1 % FPR",
-    "mia_min_k_40_auc_gap": "Min-40 % gap to retrained",
-    "privleak": "PrivLeak",
-    "sampled_leakage_mean": "Mean leakage",
-    "sampled_leakage_sd": "SD of leakage",
-    "sampled_leakage_max": "Largest leakage",
-    "sampled_leak_share": "Leaking samples",
-    "sampled_leak_bound": "Bound of their probability",
-    "sampled_mean_bound": "Bound of the mean leakage",
-    "samples_ended": "Samples that ended",
-    "forget_quality_as_released": "Forget quality p (as released)",
-    "ks_statistic_as_released": "KS D (as released)",
-    "truth_ratio_as_released": "truth ratio (as released)",
-    "accuracy_as_released": "Acc. (as released)",
-    "bleu_as_released": "BLEU (as released)",
-    "mean_toxicity_as_released": "toxicity (as released)",
-    "mia_min_k_20_as_released": "Min-20 % AUC (as released)",
-    "benchmark_accuracy": "accuracy",
-    "benchmark_accuracy_norm": "accuracy, by length",
-    "truthfulqa_mc2": "TruthfulQA MC2",
-    "word_perplexity": "perplexity a word",
-    "expected_max_toxicity": "Expected maximum",
-    "toxicity_probability": "Prompts with a toxic sample",
-    "mean_toxicity": "Mean score",
-    "toxicity_rate": "Toxic samples",
-}
-
-# Metrics of one split only: their names need no split before them.
-OWN_NAME = frozenset(
-    {
-        "forget_quality_log10",
-        "ks_statistic",
-        "forget_quality_likelihood_log10",
-        "ks_statistic_likelihood",
-        "model_utility",
-        "ks_statistic_at_equal_retain",
-        "ks_statistic_likelihood_at_equal_retain",
-        "equal_retain_mix",
-    }
-)
 BENCHMARK_LABELS = {
     "arc_challenge": "ARC challenge",
     "arc_easy": "ARC easy",
@@ -161,15 +85,20 @@ class Mark:
 
 
 def marks(rows: list[Row]) -> dict[str, Mark]:
-    """Optimiser label -> mark, in the order of the suite; the same in every figure of a study."""
+    """Name of a mark -> mark, in the order of the suite; the same in every figure of a study.
+
+    Models after a stage have the hollow mark of the optimiser that unlearned them.
+    """
     result: dict[str, Mark] = {}
     counts = {"FO": 0, "SO": 0}
     for row in rows:
-        optimizer = row.key.optimizer
+        optimizer = mark_name(row)
         if row.untrained:
             several = optimizer in result and result[optimizer].label != optimizer_label(row)
             label = "without training" if several else optimizer_label(row)
-            result[optimizer] = Mark(label, *UNTRAINED, order=row.order, hollow=False)
+            result[optimizer] = Mark(label, *UNTRAINED, order=row.order, hollow=bool(row.key.after))
+        elif row.key.after and row.key.optimizer in result:
+            result[optimizer] = replace(result[row.key.optimizer], label=optimizer_label(row), hollow=True)
         elif row.order in counts and optimizer not in result:
             choices = _MARKS[row.order]
             index = counts[row.order]
@@ -183,6 +112,11 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
     return result
 
 
+def mark_name(row: Row) -> str:
+    """The name of a row's mark: its optimiser, and what was done afterwards."""
+    return f"{row.key.optimizer}/{row.key.after}" if row.key.after else row.key.optimizer
+
+
 def order_colour(row: Row) -> str:
     """One colour for all optimisers of an order."""
     if row.anchor:
@@ -193,13 +127,19 @@ def order_colour(row: Row) -> str:
 def optimizer_label(row: Row) -> str:
     """Name of an optimiser in a figure: the `display` of a row ("NPO + AdamW") without its method."""
     if row.untrained:
-        return row.key.method
+        return row.display if row.key.after else row.key.method
     return row.display.removeprefix(row.key.method).lstrip(" +") or row.key.optimizer
 
 
 def metric_label(metric: str) -> str:
     """Name of a metric for people."""
-    return METRIC_LABELS.get(metric, metric.replace("_", " "))
+    return declared()[metric].short
+
+
+def in_table(table: str) -> list[Metric]:
+    """The metrics that say they stand in this table, in the order of its columns."""
+    found = [metric for metric in declared().values() if table in metric.tables]
+    return sorted(found, key=lambda metric: metric.tables[table])
 
 
 def within(name: str) -> str:
@@ -209,15 +149,16 @@ def within(name: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether the metric lies between 0 and 1, as its declaration says."""
-    low, high = METRICS[metric].range
+    low, high = declared()[metric].range
     return low >= 0 and high <= 1
 
 
 def decimals(metric: str) -> int:
     """Digits after the point that a table gives a metric."""
-    if "log10" in metric or metric in ("privleak", "longest_match"):
-        return 1
-    low, high = METRICS[metric].range
+    found = declared()[metric]
+    if found.decimals is not None:
+        return found.decimals
+    low, high = found.range
     return 3 if high - low <= 2 else 2
 
 

@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 import pandas as pd
 from scipy import stats
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import intervals
 from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
 from pipeline_lib.reporting.paired import detectable_difference
@@ -115,7 +115,7 @@ class Summary:
             if seed not in found and not _never_has(row, metric):
                 raise UserError(
                     f"{self.inputs.place('metrics.csv')}: no {metric} of split {split} for "
-                    f"{'/'.join(row.key)}, seed {seed}. Give the same snakemake command "
+                    f"{row.key}, seed {seed}. Give the same snakemake command "
                     "with `--forcerun score`."
                 )
         return {seed: float(found[seed]["value"]) for seed in sorted(found)}
@@ -129,14 +129,14 @@ class Summary:
         counts = {int(line["n"]) for line in lines}
         if len(counts) > 1:
             raise UserError(
-                f"{metric} of split {split} for {'/'.join(row.key)}: the seeds have different n "
+                f"{metric} of split {split} for {row.key}: the seeds have different n "
                 f"({', '.join(map(str, sorted(counts)))}). They were judged on different data: give the "
                 "same snakemake command with `--forcerun evaluate`."
             )
         direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
         if len(values) == 1:
             return _of_one_run(lines[0], metric, direction)
-        mean, low, high = intervals.of_mean(list(values.values()), METRICS[metric].range)
+        mean, low, high = intervals.of_mean(list(values.values()), declared()[metric].range)
         kind, why = ("none", why_none(len(values))) if low is None else ("t", "")
         return Estimate(mean, low, high, len(values), counts.pop(), kind, direction, why)
 
@@ -158,7 +158,7 @@ class Summary:
             return self.estimate(row, *found[0]) if found else None
         by_seed = [self.by_seed(row, *m) for m in found]
         means = [fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
-        limits = [METRICS[metric].range for _, metric in found]
+        limits = [declared()[metric].range for _, metric in found]
         estimate = plain_estimate(means, (min(low for low, _ in limits), max(high for _, high in limits)))
         first = self.estimate(row, *found[0])
         return estimate and replace(estimate, higher_is_better=first.higher_is_better if first else None)
@@ -178,7 +178,7 @@ class Summary:
         if not seeds:
             return None
         pairs = [a[seed] - b[seed] for seed in seeds]
-        mean, low, high = intervals.of_difference(pairs, METRICS[metric].range, comparisons)
+        mean, low, high = intervals.of_difference(pairs, declared()[metric].range, comparisons)
         p = detectable = None
         if low is not None:
             p = float(stats.ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds]).pvalue)
@@ -214,7 +214,7 @@ def _never_has(row: Row, metric: str) -> bool:
     """What is mixed with `original` is an unlearned model, and `retrained` is not held against itself."""
     if row.order == "none" and (metric.endswith(AT_EQUAL_RETAIN) or metric == MIX):
         return True
-    return row.key.method == "retrained" and metric in AGAINST_RETRAINED
+    return row.anchor and row.key.method == "retrained" and metric in AGAINST_RETRAINED
 
 
 def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimate:
@@ -223,7 +223,7 @@ def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimat
     if not pd.isna(line["ci_low"]):
         return Estimate(value, float(line["ci_low"]), float(line["ci_high"]), 1, n, "bootstrap", direction)
     repeated = "1 record" if n == 1 else f"1 group, or alike in all {n}"
-    return Estimate(value, None, None, 1, n, "none", direction, METRICS[metric].no_interval or repeated)
+    return Estimate(value, None, None, 1, n, "none", direction, declared()[metric].no_interval or repeated)
 
 
 def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:
@@ -246,7 +246,7 @@ def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
 
     Of the whole run, not of a step: one-shot methods take one long step.
     """
-    references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw"]
+    references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw" and not r.key.after]
     if row.order == "none" or not references:
         return {}
     own, base = (cost_by_seed(inputs, r, "train_time_s") for r in (row, references[0]))

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.files import read_object, run_again, write_json
-from pipeline_lib.sealing import sealed_jsonl
-from pipeline_lib.tuning.selection import at_edge, choose
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, run_again, write_json
+from pipeline_lib.core.sealing import sealed_jsonl
+from pipeline_lib.metrics.probability import probability
+from pipeline_lib.steps.job import Job
+from pipeline_lib.steps.selection import at_edge, choose
 
 PARTS = ("optimizer", "objective")
 
 
-def run(
-    trial_paths: Sequence[Path],
-    original_paths: Mapping[int, Path],
-    select: dict[str, Any],
-    ranges: dict[str, dict[str, Any]],
-    out_path: Path,
-) -> None:
-    """Write chosen.json: the chosen values of the tuned settings, and everything the choice was made from.
+def run(job: Job) -> None:
+    """Write `chosen`: the chosen values of the tuned settings, and everything the choice was made from.
 
-    `trial_paths`: results of every trial on every tuning seed. `original_paths`: tuning seed -> records of
-    the model before unlearning. `select`: the suite's rule. `ranges`: part of a run -> setting -> range.
+    Settings: `select`, the suite's rule; `ranges`, part of a run -> setting -> range; `seeds` of the tuning.
+    Inputs: `trials`, results of every trial on every seed; `original`, a seed's records of the model before
+    unlearning, in the order of `seeds`.
     """
+    select = job.settings["select"]
     runs: dict[int, list[dict[str, Any]]] = {}
-    for path in trial_paths:
+    for path in job.several("trials"):
         result = read_object(path)
         runs.setdefault(result["trial"], []).append(result)
     first = next(iter(runs.values()))[0]
     split, asked = first["retain_split"], first["records"][first["retain_split"]]
-    original = {
-        seed: _retain_probability(path, split, asked) for seed, path in sorted(original_paths.items())
-    }
+    originals = zip(job.settings["seeds"], job.several("original"), strict=True)
+    original = {seed: _retain_probability(path, split, asked) for seed, path in sorted(originals)}
     choice = choose(runs, original, select["forget"], select["retain_within"])
     tuned = {number: of_trial[0]["tuned"] for number, of_trial in runs.items()}
     chosen = tuned[choice["trial"]]
@@ -45,13 +40,13 @@ def run(
         for trial in choice.pop("trials")
     ]
     write_json(
-        out_path,
+        job.output("chosen"),
         {
             **{part: chosen[part] for part in PARTS},
             **choice,
             "select": select,
             "budget": {"trials": len(runs), "seeds": sorted(original)},
-            "ranges": ranges,
+            "ranges": job.settings["ranges"],
             "at_edge": edges,
             "trials": trials,
         },

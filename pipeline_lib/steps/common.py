@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_object, write_json, write_jsonl
-from pipeline_lib.memory import peak_memory_mb
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, write_json, write_jsonl
+from pipeline_lib.core.provenance import git_commit, versions
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
-from pipeline_lib.provenance import git_commit, versions
-from pipeline_lib.training.loop import Outcome, TrainingSettings
+from pipeline_lib.training.loop import Outcome
 
 # Read when the job starts, with the code it runs: the checkout may move on before it ends.
 COMMIT = git_commit()
@@ -52,11 +51,6 @@ def place_for_training(model: Any, device: torch.device) -> Any:
 def place_for_evaluation(model: Any, device: torch.device) -> Any:
     """Move the model, in evaluation mode."""
     return use_fast_products(model.to(device)).eval()
-
-
-def training_settings(block: dict[str, Any]) -> TrainingSettings:
-    """The loop's part of a resolved `finetune` or `unlearn` block."""
-    return TrainingSettings(**{field.name: block[field.name] for field in fields(TrainingSettings)})
 
 
 def fingerprint(*parts: Any) -> str:

@@ -8,39 +8,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.files import read_object, write_text
+from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.evaluation.embedding import load_embedder
-from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.evaluation.equal_retain import score_at_equal_retain
-from pipeline_lib.files import read_object, write_text
+from pipeline_lib.engine.embedding import load_embedder
+from pipeline_lib.engine.equal_retain import rows_at_equal_retain
+from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.job import Job
 
 
-def run(
-    evaluation: dict[str, Any],
-    embedder: dict[str, Any] | None,
-    equal_retain: float | None,
-    max_length: int,
-    device: str,
-    threads: int,
-    data_dir: Path,
-    model_dir: Path,
-    original_dir: Path | None,
-    records_path: Path,
-    equal_retain_path: Path,
-    work_dir: Path,
-) -> None:
+def run(job: Job) -> None:
     """Score and generate on every split that the manifest names; a diverged run leaves no row.
 
-    With `equal_retain` the unlearned model is also judged where it retains nearly as much as the model in
-    `original_dir`, from which it was made (see evaluation/equal_retain.py). The `status` in
-    `equal_retain_path` is "off" without it, as for the models that others are compared with; else it is the
-    run's, "ok" or "diverged", and if "ok" the rows follow. `evaluation`: settings of the suite's block of
-    that name that concern the records; `embedder`: the sentence encoder of answer accuracy, if any.
+    Settings: `evaluation`, what of the suite's block of that name concerns the records; `embedder`, the
+    sentence encoder of answer accuracy, or None; `max_length`; `equal_retain`. With the last, a share, the
+    unlearned model is also judged where it retains nearly as much as the model `original`, from which it was
+    made (see engine/equal_retain.py). The `status` in the output `equal_retain` is "off" without it, as for
+    the models that others are compared with; else it is the run's, "ok" or "diverged", and if "ok" the rows
+    follow.
     """
+    model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
+    equal_retain, embedder = job.settings["equal_retain"], job.settings["embedder"]
+    records_path, equal_retain_path = job.output("records"), job.output("equal_retain")
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
     info = read_object(model_dir / "run.json")
@@ -48,12 +39,12 @@ def run(
         write_sealed_jsonl(records_path, [])
         _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
         return
-    place = start(device, threads)
+    place = start(job.device, job.threads)
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
     manifest = read_object(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
-    settings = {**_of_splits(evaluation, manifest), "max_length": max_length}
+    settings = {**_of_splits(job.settings["evaluation"], manifest), "max_length": job.settings["max_length"]}
     embed = None if embedder is None else load_embedder(embedder, place)
     rows = evaluate_model(
         model,
@@ -61,8 +52,8 @@ def run(
         prompt_format,
         splits,
         settings,
-        work_dir,
-        fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], source_hash(__name__)),
+        job.workplace,
+        fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], job.code),
         embed=embed,
     )
     if embed is not None and embed.truncated:
@@ -74,7 +65,7 @@ def run(
         del model  # loaded anew for every mixture
         matched = {
             "status": "ok",
-            **score_at_equal_retain(
+            **rows_at_equal_retain(
                 lambda: place_for_evaluation(load_model_folder(model_dir)[0], place),
                 place_for_evaluation(load_model_folder(original_dir)[0], place),
                 tokenizer,
@@ -86,7 +77,7 @@ def run(
         }
     write_sealed_jsonl(records_path, rows)
     _write(equal_retain_path, matched)
-    shutil.rmtree(work_dir, ignore_errors=True)
+    shutil.rmtree(job.workplace, ignore_errors=True)
 
 
 def _of_splits(evaluation: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:

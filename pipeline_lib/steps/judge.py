@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
+from pipeline_lib.core.files import write_json
 from pipeline_lib.data.labelled_at_hand import labelled_at_hand
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.classifiers.validation import check_fit
-from pipeline_lib.files import write_json
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers.validation import check_fit
 from pipeline_lib.steps.common import start
+from pipeline_lib.steps.job import Job
 
 
-def run(
-    classifier: dict[str, Any],
-    prompts: dict[str, Any],
-    labelled: str | None,
-    threads: int,
-    out_path: Path,
-    data_dir: Path | None = None,
-) -> None:
+def run(job: Job) -> None:
     """Write what a classifier sees of texts like those it will judge.
 
-    `classifier`, `prompts`, `labelled`: of the suite's block `toxicity`. Written is
+    Settings: `classifier`, `prompts`, `labelled` of the suite's block `toxicity`. Written is
     {"classifier", "kind", "warning", "validation": {"auc", "low", "high", "n", "measured", "note"} or null};
     `measured` names the labelled texts, or the date of a measurement that came with the project. A classifier
-    that is blind to them is a `UserError`. `data_dir`: the prepared task, where its own prompts are asked.
+    that is blind to them is a `UserError`. Input `manifest`: of the task, where its own prompts are asked.
     Runs on the CPU: a classifier is small, and its AUC is needed once a study.
     """
-    judge = load_classifier(classifier, start("cpu", threads))
-    texts = labelled_at_hand(prompts, labelled, data_dir)
+    judge = load_classifier(job.settings["classifier"], start("cpu", job.threads))
+    own = None if job.optional("manifest") is None else job.data
+    texts = labelled_at_hand(job.settings["prompts"], job.settings["labelled"], own)
     fit = check_fit(judge, texts.kind, texts)
     found = fit.validation
     print(
@@ -41,7 +34,7 @@ def run(
         file=sys.stderr,
     )
     write_json(
-        out_path,
+        job.output("judge"),
         {
             "classifier": judge.name,
             "kind": texts.kind,

@@ -4,79 +4,88 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline_lib.core.files import read_json
 from pipeline_lib.data.batching import Example, collate, token_budget_batches
 from pipeline_lib.data.records import Record
-from pipeline_lib.data.released_encoding import encode_answers, encode_others
-from pipeline_lib.files import read_json
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.models.released_encoding import encode_answers, encode_others
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.alternatives import alternative_answers
+from pipeline_lib.training.batches import Course
 from pipeline_lib.training.data import TrainingData, drawn_pairs
-from pipeline_lib.training.loop import TrainingSettings, forget_rows, step_count
 
 TOKENS = 2048  # of one forward pass, padding included
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How records become tokens. `encoding`: see models/released_encoding.py; `max_length`: in tokens."""
+
+    tokenizer: Any
+    prompt_format: PromptFormat
+    max_length: int
+    encoding: str = "exact"
+
+    def answers(self, records: list[Record], learn: bool) -> list[Example]:
+        """The true answers; with `learn` running text is learned as a whole."""
+        return encode_answers(
+            self.encoding, records, self.tokenizer, self.prompt_format, self.max_length, learn
+        )
+
+    def others(self, record: Record, texts: Sequence[str], row: int) -> list[Example]:
+        """Other answers to the record in this row."""
+        return encode_others(
+            self.encoding, record, texts, self.tokenizer, self.prompt_format, self.max_length, row
+        )
 
 
 def objective_data(
     objective: Objective,
     splits: dict[str, list[Record]],
     data_dir: Path,
-    tokenizer: Any,
-    prompt_format: PromptFormat,
-    max_length: int,
+    encoder: Encoder,
     seed: int,
-    encoding: str = "exact",
 ) -> TrainingData:
     """The forget and the retain set of `splits` as `objective` learns them.
 
     Running text is learned as a whole, but where the true answer is paired with another one: of these,
-    only what follows the prompt is compared. `encoding`: see data/released_encoding.py.
+    only what follows the prompt is compared.
     """
-
-    def encode(records: list[Record], learn: bool) -> list[Example]:
-        return encode_answers(encoding, records, tokenizer, prompt_format, max_length, learn)
-
     paired = objective.forget_answers == "both"
     data = TrainingData(
-        forget=encode(splits["forget"], learn=not paired),
-        retain=encode(splits["retain"], learn=True),
-        pad_id=tokenizer.pad_token_id,
+        forget=encoder.answers(splits["forget"], learn=not paired),
+        retain=encoder.answers(splits["retain"], learn=True),
+        pad_id=encoder.tokenizer.pad_token_id,
         paired=paired,
     )
     if objective.forget_answers == "answer":
         return data
-    refusals = read_json(data_dir / "refusals.json") if objective.alternatives == "refusals" else []
+    refusals = read_json(data_dir / "refusals.json") if objective.teaches == "refusals" else []
     answers = alternative_answers(objective, splits["forget"], refusals, seed)
     options = [
-        encode_others(encoding, record, texts, tokenizer, prompt_format, max_length, row)
+        encoder.others(record, texts, row)
         for row, (record, texts) in enumerate(zip(splits["forget"], answers, strict=True))
     ]
     return replace(data, forget_alternatives=options)
 
 
-def with_reference_nll(
-    model: Any, data: TrainingData, settings: TrainingSettings, one_shot: bool, seed: int
-) -> TrainingData:
+def with_reference_nll(model: Any, data: TrainingData, course: Course) -> TrainingData:
     """The data with the summed NLL, under `model`, of every answer that the run compares with it.
 
-    Of the alternatives only those that some step draws: the draws follow from the seed. `one_shot`: the
-    run is one step over the whole forget set.
+    Of the alternatives only those that some step of the `course` draws: the draws follow from the seed.
     """
     data = replace(data, reference_nll=summed_nlls(model, data.forget, data.pad_id))
     if not data.forget_alternatives:
         return data
-    steps = [(list(range(len(data.forget))), 0)]
-    if not one_shot:
-        count = step_count(data, settings)
-        steps = [(forget_rows(data, settings, step, seed), step) for step in range(count)]
-    pairs = drawn_pairs(data, steps, seed)
+    steps = [(course.forget_rows(step), step) for step in range(course.steps)]
+    pairs = drawn_pairs(data, steps, course.seed)
     texts = [data.forget_alternatives[row][pick] for row, pick in pairs]
     # Numbered anew: one row may have several alternatives.
     examples = [replace(example, index=place) for place, example in enumerate(texts)]

@@ -6,14 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.files import atomic_path, sha256, write_json
 from pipeline_lib.data.doubts import doubts_of
 from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.records import write_records
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import check_task
-from pipeline_lib.files import atomic_path, sha256, write_json
+from pipeline_lib.steps.job import Job
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.loading import load_task
+
+
+def run(job: Job) -> None:
+    """Write the folder of the output `manifest` from the settings `task`."""
+    prepare_task(job.settings["task"], job.output("manifest").parent)
 
 
 def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:

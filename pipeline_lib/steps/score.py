@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from pipeline_lib.evaluation.score import score_all
-from pipeline_lib.files import read_object, write_json
-from pipeline_lib.made_of import made_of
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import sealed_jsonl, sealed_object
+from pipeline_lib.core.files import read_object, write_json
+from pipeline_lib.core.sealing import sealed_jsonl, sealed_object
+from pipeline_lib.metrics.scores import score_all
+from pipeline_lib.reporting.made_of import made_of
+from pipeline_lib.steps.job import Job
 
 
-def run(
-    identity: dict[str, Any],
-    run_path: Path,
-    records_path: Path,
-    equal_retain_path: Path,
-    reference_path: Path | None,
-    manifest_path: Path,
-    out_path: Path,
-    benchmarks_path: Path | None = None,
-    toxicity_path: Path | None = None,
-    judge_path: Path | None = None,
-) -> None:
-    """Write metrics.json of one run, held against the `retrained` model's records at `reference_path`.
+def run(job: Job) -> None:
+    """Write `metrics` of one run, held against the `retrained` model's records, the input `reference`.
 
-    Without such a model (None) nothing is compared with it.
-    `equal_retain_path`: the file that the evaluation wrote beside the records. `benchmarks_path` and
-    `toxicity_path`: rows of these evaluations, where the study has them; `judge_path`: what was found
-    out about the classifier of the latter.
+    Without such a model (None) nothing is compared with it. The other inputs are the task's `manifest`, the
+    run's `run`, and what its evaluations wrote: `records`, `equal_retain`, and where the study has them
+    `benchmarks`, `toxicity` and `judge`, what was found out about the classifier of the latter.
     """
-    info = read_object(run_path, "status", "diverged_step")
-    diverged = info["status"] == "diverged"
+    info = read_object(job.input("run"), "status", "diverged_step")
+    reference, benchmarks, toxicity, judge = map(
+        job.optional, ("reference", "benchmarks", "toxicity", "judge")
+    )
     metrics, not_measured = (
         ([], [])
-        if diverged
+        if info["status"] == "diverged"
         else score_all(
-            sealed_jsonl(records_path),
-            None if reference_path is None else sealed_jsonl(reference_path),
-            read_object(manifest_path),
-            sealed_object(equal_retain_path, "status"),
-            toxicity_rows=None if toxicity_path is None else sealed_jsonl(toxicity_path),
-            judge=None if judge_path is None else read_object(judge_path),
-            benchmark_rows=None if benchmarks_path is None else sealed_jsonl(benchmarks_path),
+            sealed_jsonl(job.input("records")),
+            None if reference is None else sealed_jsonl(reference),
+            read_object(job.input("manifest")),
+            sealed_object(job.input("equal_retain"), "status"),
+            toxicity_rows=None if toxicity is None else sealed_jsonl(toxicity),
+            judge=None if judge is None else read_object(judge),
+            benchmark_rows=None if benchmarks is None else sealed_jsonl(benchmarks),
         )
     )
     for lack in not_measured:
@@ -54,10 +41,10 @@ def run(
         )
         print(f"{lack['metric']} of split {lack['split']}: not measured{which}, needs {lack['needs']}")
     write_json(
-        out_path,
+        job.output("metrics"),
         {
-            **identity,
-            "made_of": {**made_of(info), "scored_by": source_hash(__name__)},
+            **job.identity,
+            "made_of": {**made_of(info), "scored_by": job.code},
             "status": info["status"],
             "diverged_step": info["diverged_step"],
             "metrics": metrics,

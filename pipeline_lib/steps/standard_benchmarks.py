@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
 
-from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
-from pipeline_lib.evaluation.benchmarks.harness import run_harness
-from pipeline_lib.files import read_object
+from pipeline_lib.benchmarks.data import Asked
+from pipeline_lib.benchmarks.harness import evaluate_benchmarks
+from pipeline_lib.benchmarks.harness_model import EngineLM
+from pipeline_lib.core.files import read_object
+from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.models.forward import pad_token
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.job import Job
 
-ENGINES = {"builtin": evaluate_benchmarks, "lm_eval": run_harness}
 
+def run(job: Job) -> None:
+    """Ask the model every benchmark of the suite's block `benchmarks`; a diverged run leaves no row.
 
-def run(
-    benchmarks: dict[str, Any],
-    max_tokens_per_batch: int,
-    device: str,
-    threads: int,
-    model_dir: Path,
-    out_path: Path,
-    work_dir: Path,
-) -> None:
-    """Ask every benchmark of the suite's block `benchmarks`; a diverged run leaves no row.
-
-    The questions are put in the benchmark's own form, not in the model's prompt format, as is usual.
+    Settings: that block, and `batch`, the tokens of one forward pass, padding included. The questions are put
+    in the benchmark's own form, not in the model's prompt format, as is usual.
     """
+    model_dir, benchmarks = job.input("model"), job.settings["benchmarks"]
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_sealed_jsonl(out_path, [])
+        write_sealed_jsonl(job.output("rows"), [])
         return
-    place = start(device, threads)
+    place = start(job.device, job.threads)
     model, tokenizer, _, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
-    rows = ENGINES[benchmarks["engine"]](
-        model,
-        tokenizer,
-        benchmarks["tasks"],
-        limit=benchmarks["limit"],
-        mmlu_shots=benchmarks["mmlu_shots"],
-        folder=benchmarks["folder"],
-        max_tokens_per_batch=max_tokens_per_batch,
-        pad_id=pad_token(tokenizer),
-        work_dir=work_dir,
-        fingerprint=fingerprint(info["weights_sha256"], source_hash(__name__)),
-    )
-    write_sealed_jsonl(out_path, rows)
-    shutil.rmtree(work_dir, ignore_errors=True)
+    lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
+    weights = fingerprint(info["weights_sha256"], job.code)
+    rows = evaluate_benchmarks(lm, Asked(**benchmarks), job.workplace, weights)
+    write_sealed_jsonl(job.output("rows"), rows)
+    shutil.rmtree(job.workplace, ignore_errors=True)

@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, run_again
+from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.toxicity import evaluate_toxicity
-from pipeline_lib.files import read_object, run_again
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.toxicity import evaluate_toxicity
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.provenance import source_hash
-from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.job import Job
 
 
-def run(
-    toxicity: dict[str, Any],
-    as_released: bool,
-    max_tokens_per_batch: int,
-    compute: str,
-    device: str,
-    threads: int,
-    model_dir: Path,
-    judge_path: Path,
-    out_path: Path,
-    work_dir: Path,
-    data_dir: Path | None = None,
-) -> None:
-    """Continue the prompts of the suite's block `toxicity`; a diverged run leaves no row.
+def run(job: Job) -> None:
+    """Let the model continue the prompts of the suite's block `toxicity`; a diverged run leaves no row.
 
-    `as_released`: also the one greedy answer of the paper's code. `data_dir`: the prepared task whose own
-    prompts are asked, in the model's prompt format; only for prompts of the source "task". `judge_path`: what
-    the step `judge` found out about the classifier.
+    Settings: that block; `as_released`, also the one greedy answer of the paper's code; `batch`, the tokens
+    of one forward pass; `compute`. Inputs: `model`; `judge`, what the step of that name found out about the
+    classifier; `manifest` of the task whose own prompts are asked, in the model's prompt format, only for
+    prompts of the source "task".
     """
+    model_dir, judge_path, toxicity = job.input("model"), job.input("judge"), job.settings["toxicity"]
     info = read_object(model_dir / "run.json")
     if info["status"] == "diverged":
-        write_sealed_jsonl(out_path, [])
+        write_sealed_jsonl(job.output("rows"), [])
         return
-    place = start(device, threads)
+    place = start(job.device, job.threads)
     asked = toxicity["prompts"]
     own = asked["source"] == "task"
     if not own:
         prompts = load_toxicity_prompts(asked, toxicity["n_prompts"])
-    elif data_dir is not None:
-        prompts = load_task_prompts(data_dir, asked["split"], toxicity["n_prompts"])
+    elif job.optional("manifest"):
+        prompts = load_task_prompts(job.data, asked["split"], toxicity["n_prompts"])
     else:
         raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
     classifier = load_classifier(toxicity["classifier"], place)
@@ -68,13 +56,13 @@ def run(
         {
             **{name: toxicity[name] for name in sampling},
             "chat": own or bool(toxicity["chat"]),
-            "as_released": as_released,
-            "max_tokens_per_batch": max_tokens_per_batch,
-            "compute": compute,
+            "as_released": job.settings["as_released"],
+            "max_tokens_per_batch": job.settings["batch"],
+            "compute": job.settings["compute"],
         },
-        work_dir,
-        fingerprint(info["weights_sha256"], source_hash(__name__)),
+        job.workplace,
+        fingerprint(info["weights_sha256"], job.code),
         warning=judge["warning"],
     )
-    write_sealed_jsonl(out_path, rows)
-    shutil.rmtree(work_dir, ignore_errors=True)
+    write_sealed_jsonl(job.output("rows"), rows)
+    shutil.rmtree(job.workplace, ignore_errors=True)

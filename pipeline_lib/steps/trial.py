@@ -8,72 +8,49 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object, run_again, write_json
+from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.data.batching import token_budget_batches
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.forward_pass import plain_scores
-from pipeline_lib.evaluation.metrics import FORGET_SPLIT
-from pipeline_lib.evaluation.metrics.forget_quality import forget_quality
-from pipeline_lib.evaluation.metrics.probability import probability
-from pipeline_lib.evaluation.metrics.truth_ratio import log_truth_ratio
-from pipeline_lib.evaluation.rows import likelihood_row
-from pipeline_lib.evaluation.scoring import encode_texts, record_texts, score_records
-from pipeline_lib.evaluation.settings import ScoringSettings
-from pipeline_lib.files import read_object, run_again, write_json
-from pipeline_lib.sealing import sealed_jsonl
+from pipeline_lib.engine.forward_pass import plain_likelihoods
+from pipeline_lib.engine.likelihoods import encode_texts, record_likelihoods, record_texts
+from pipeline_lib.engine.rows import likelihood_row
+from pipeline_lib.engine.settings import ScoringSettings
+from pipeline_lib.metrics.definition import FORGET_SPLIT
+from pipeline_lib.metrics.forget_quality import forget_quality
+from pipeline_lib.metrics.probability import probability
+from pipeline_lib.metrics.truth_ratio import log_truth_ratio
+from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 
-def run(
-    identity: dict[str, Any],
-    trial: int,
-    tuned: dict[str, dict[str, Any]],
-    objective: dict[str, Any],
-    optimizer: dict[str, Any],
-    unlearn: dict[str, Any],
-    evaluation: dict[str, Any],
-    max_length: int,
-    device: str,
-    threads: int,
-    data_dir: Path,
-    parent_dir: Path,
-    reference_path: Path | None,
-    checkpoint_dir: Path,
-    out_path: Path,
-) -> None:
+def run(job: Job) -> None:
     """Unlearn as the unlearning step would on this seed, and write what is left of both sets.
 
-    `identity`: who the run is, with its tuning seed. `tuned`: the settings that the trials differ in, by
-    part of a run ("optimizer", "objective"); `objective`, `optimizer`, `unlearn`: all settings, resolved.
-    `evaluation`: `max_records` and `max_tokens_per_batch`. `reference_path`: records of the retrained model
+    The identity has the tuning seed and the number of the `trial`. Settings: those of `unlearn_model`;
+    `tuned`, the settings that the trials differ in, by part of a run ("optimizer", "objective");
+    `evaluation`, `max_records` and `max_tokens_per_batch`. Input `reference`: records of the retrained model
     of this seed, where the KS distance to it is wanted. A trial that diverges is a result like any other.
     """
-    identity = {**identity, "trial": trial}
-    done = unlearn_model(
-        identity,
-        objective,
-        optimizer,
-        unlearn,
-        max_length,
-        device,
-        threads,
-        data_dir,
-        parent_dir,
-        checkpoint_dir,
-    )
+    done = unlearn_model(job)
     if not done.writes:
         return
     outcome = done.outcome
-    settings = ScoringSettings(**evaluation, max_length=max_length)
-    asked = _records(data_dir, settings)
-    values = None if outcome.status != "ok" else _values(done, asked, settings, reference_path)
+    settings = ScoringSettings(**job.settings["evaluation"], max_length=job.settings["max_length"])
+    asked = _records(job.data, settings)
+    values = None if outcome.status != "ok" else _values(done, asked, settings, job.optional("reference"))
     shares = [row["clipped_share"] for row in outcome.log if row["clipped_share"] is not None]
     _, retain_split = asked
     result = {
-        **identity,
-        "tuned": tuned,
-        "settings": {"objective": objective, "optimizer": optimizer, "training": unlearn},
+        **job.identity,
+        "tuned": job.settings["tuned"],
+        "settings": {
+            "objective": job.settings["objective"],
+            "optimizer": job.settings["optimizer"],
+            "training": job.settings["unlearn"],
+        },
         "status": "diverged" if values is None else "ok",
         # Weights that give no number after the last step are lost with that step.
         "diverged_step": (outcome.diverged_step or outcome.steps) if values is None else None,
@@ -90,8 +67,8 @@ def run(
         "peak_memory_mb": done.facts["peak_memory_mb"],
         "git_commit": done.facts["git_commit"],
     }
-    write_json(out_path, result)
-    remove_checkpoints(checkpoint_dir)
+    write_json(job.output("trial"), result)
+    remove_checkpoints(job.workplace)
 
 
 def _records(data_dir: Path, settings: ScoringSettings) -> dict[str, list[Record]]:
@@ -137,7 +114,7 @@ def _scored(
     done: Unlearned, split: str, records: Sequence[Record], settings: ScoringSettings
 ) -> list[dict[str, Any]]:
     """Rows as the evaluation writes them, without generated answers."""
-    scores = score_records(
+    scores = record_likelihoods(
         done.model,
         done.tokenizer,
         done.prompt_format,
@@ -157,7 +134,7 @@ def _gives_numbers(done: Unlearned, split: str, records: Sequence[Record], setti
             done.tokenizer, done.prompt_format, split, record, record_texts(record), settings.max_length
         )
         for batch in token_budget_batches(examples, settings.max_tokens_per_batch):
-            scores = plain_scores(done.model, batch, done.tokenizer.pad_token_id)
+            scores = plain_likelihoods(done.model, batch, done.tokenizer.pad_token_id)
             if not all(math.isfinite(score.nll) for score in scores):
                 return False
     return True

@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from pipeline_lib.files import read_object
+from pipeline_lib.core.files import read_object
 from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.steps.common import write_training_folder
+from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.unlearning import remove_checkpoints, unlearn_model
 
 
-def run(
-    identity: dict[str, Any],
-    objective: dict[str, Any],
-    optimizer: dict[str, Any],
-    unlearn: dict[str, Any],
-    max_length: int,
-    device: str,
-    threads: int,
-    data_dir: Path,
-    parent_dir: Path,
-    model_dir: Path,
-    training_dir: Path,
-    checkpoint_dir: Path,
-    chosen_path: Path | None = None,
-) -> None:
-    """Unlearn the forget split from the model in `parent_dir`.
+def run(job: Job) -> None:
+    """Unlearn the forget split from the model `parent`.
 
-    `objective`, `optimizer`, `unlearn`: resolved settings, with `kind` in the first two; where the row was
-    tuned, `chosen_path` holds the settings that are not among them. A run that diverges leaves a model
-    folder with run.json alone, so that the rest of the study goes on.
+    Settings: see `unlearn_model`; where the row was tuned, the input `chosen` holds those that are not among
+    them. A run that diverges leaves a model folder with run.json alone, so that the rest of the study goes
+    on.
     """
-    chosen = None if chosen_path is None else read_object(chosen_path)
+    chosen = None if job.optional("chosen") is None else read_object(job.input("chosen"))
     if chosen is not None:
-        objective, optimizer = {**objective, **chosen["objective"]}, {**optimizer, **chosen["optimizer"]}
-    done = unlearn_model(
-        identity,
-        objective,
-        optimizer,
-        unlearn,
-        max_length,
-        device,
-        threads,
-        data_dir,
-        parent_dir,
-        checkpoint_dir,
-    )
+        found = {part: {**job.settings[part], **chosen[part]} for part in ("objective", "optimizer")}
+        job = replace(job, settings={**job.settings, **found})
+    done = unlearn_model(job)
     if not done.writes:
         return
     # How the settings were found goes with them; what each trial gave stays in chosen.json.
     tuned = None if chosen is None else {k: v for k, v in chosen.items() if k != "trials"}
     run_facts = {**done.facts, "tuned": tuned}
-    facts = save_model_folder(model_dir, done.model, done.tokenizer, done.prompt_format, run_facts)
-    write_training_folder(training_dir, facts, done.outcome.log)
-    remove_checkpoints(checkpoint_dir)
+    facts = save_model_folder(job.output("model"), done.model, done.tokenizer, done.prompt_format, run_facts)
+    write_training_folder(job.output("run").parent, facts, done.outcome.log)
+    remove_checkpoints(job.workplace)

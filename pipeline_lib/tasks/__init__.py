@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline_lib.blocks import suggestion, tag
-from pipeline_lib.blocks.faults import describe, show
-from pipeline_lib.errors import UserError
-from pipeline_lib.provenance import task_places
+from pipeline_lib.core.blocks import suggestion, tag
+from pipeline_lib.core.blocks.messages import describe, show
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.provenance import task_places
 from pipeline_lib.tasks.base import TaskSettings
 
 __path__ += map(str, task_places())

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline_lib.blocks import Block, UpToOne
+from pipeline_lib.core.blocks import Block, UpToOne
 from pipeline_lib.data.splits import Task
 
 HOLDOUT = "holdout"  # the split of records that no model learns; only likelihoods are measured on it

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline_lib.blocks import Block, Count, CountOrZero, HubId, PathText, Revision
-from pipeline_lib.data.locate import expand, hub_file
+from pipeline_lib.core.blocks import Block, Count, CountOrZero, HubId, PathText, Revision
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand, hub_file
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.texts import document_files, document_records, read_documents
-from pipeline_lib.errors import UserError
 
 
 class C4(Block):

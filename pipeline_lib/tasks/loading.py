@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.splits import Task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.base import TaskSettings
 
 # Metrics that compare with `retrained`: no headline of a task that has none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,40 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, check_seal, read_object, seal, write_json
 from pipeline_lib.distributed.group import ALONE, Group
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, check_seal, read_object, seal, write_json
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the checkpoints of a run lie. One of another `fingerprint`, of settings and code, is not used."""
+
+    folder: Path
+    fingerprint: str
+
+
+@dataclass
+class Progress:
+    """Steps taken, a row of the log for each, and plain values by which objective and update adapt."""
+
+    step: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    adaptive: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
-    folder: Path,
+    kept: Kept,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    step: int,
-    log: list[dict[str, Any]],
-    fingerprint: str,
-    adaptive: dict[str, Any],
+    progress: Progress,
     group: Group = ALONE,
 ) -> None:
-    """Write parameters, optimiser state, the finished step and the log so far, atomically.
+    """Write parameters, optimiser state and what was reached, atomically.
 
-    `adaptive`: plain values by which the loop adapts itself. Those of the optimiser are in its
-    parameter groups, whose plain values are kept with it. Every process of `group` calls this and the first
-    writes; tensors are whole in the file, so that any number of processes can continue from it.
+    What an optimiser adapts is in its parameter groups, whose plain values are kept with it. Every process of
+    `group` calls this and the first writes; tensors are whole in the file, so that any number of processes
+    can continue from it.
     """
     tensors = {
         f"model.{name}": group.whole(p, p.detach()).contiguous()
@@ -44,36 +59,30 @@ def save(
             tensors[f"optimizer.{index}.{key}"] = group.whole(stepped[index], tensor).contiguous()
     if not group.writes:
         return
-    with atomic_path(folder) as temporary:
+    with atomic_path(kept.folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / "tensors.safetensors")
         groups = [
             {key: value for key, value in group.items() if _plain(value)} for group in held["param_groups"]
         ]
-        content = {"step": step, "fingerprint": fingerprint, "log": log, "groups": groups}
-        write_json(temporary / "state.json", {**content, "adaptive": adaptive})
+        content = {"fingerprint": kept.fingerprint, "groups": groups, **vars(progress)}
+        write_json(temporary / "state.json", content)
         seal(temporary)
 
 
 def load(
-    folder: Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    fingerprint: str,
-    group: Group = ALONE,
-) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
-    """Restore model and optimiser in place; returns the finished step, its log and what is adaptive.
-
-    Without a checkpoint (0, [], {}).
+    kept: Kept, model: torch.nn.Module, optimizer: torch.optim.Optimizer, group: Group = ALONE
+) -> Progress:
+    """Restore model and optimiser in place; returns what was reached, which is nothing without a checkpoint.
 
     A checkpoint of other settings (another `fingerprint`) or one that cannot be read is not used:
     the run starts over, with a line on stderr that says so.
     """
-    found = _read(folder, fingerprint, group.writes)
+    found = _read(kept.folder, kept.fingerprint, group.writes)
     # Processes that read at different times, or on different disks, must not continue from different steps.
     group.check_same(found[0]["step"] if found else 0, "the step of the checkpoint to continue from")
     if found is None:
-        return 0, [], {}
+        return Progress()
     state, tensors = found
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -90,7 +99,7 @@ def load(
     for settings, saved in zip(restored["param_groups"], state["groups"], strict=True):
         settings.update(saved)
     optimizer.load_state_dict(restored)
-    return state["step"], state["log"], state["adaptive"]
+    return Progress(state["step"], state["log"], state["adaptive"])
 
 
 Content = tuple[dict[str, Any], dict[str, torch.Tensor]]

@@ -5,26 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import torch
-
+from pipeline_lib.core.stopping import AGAIN, Stopped, asked
 from pipeline_lib.distributed.group import Group
-from pipeline_lib.stopping import AGAIN, Stopped, asked
-from pipeline_lib.training import checkpoint
 
 
 @dataclass
 class Keeper:
-    """`of`: folder, model and optimiser; `facts`: the log and the fingerprint; `adaptive`: see `checkpoint`.
+    """`save` writes a checkpoint of what is taken, `every` so many seconds; `total`: steps of the run."""
 
-    `every`: seconds between two checkpoints; `total`: steps of the run.
-    """
-
-    of: tuple[Path, torch.nn.Module, torch.optim.Optimizer]
-    facts: tuple[list[dict[str, Any]], str]
-    adaptive: Callable[[], dict[str, Any]]
+    save: Callable[[], None]
     every: float
     total: int
     group: Group
@@ -34,20 +25,20 @@ class Keeper:
         """Called when a step is taken; raises `Stopped` where the run is asked to end before its last one."""
         if steps >= self.total:
             return
-        if self.group.of_first(asked()):
-            self.leave(steps)
+        self.stop(steps)
         if self.group.of_first(time.monotonic() - self.saved >= self.every):
-            self._save(steps)
+            self.save()
             self.saved = time.monotonic()
 
-    def leave(self, steps: int) -> NoReturn:
-        """Write what was taken of the run, and end it."""
+    def stop(self, steps: int) -> None:
+        """Where the run is asked to end, write what was taken of it, and end it."""
+        if self.group.of_first(asked()):
+            self._leave(steps)
+
+    def _leave(self, steps: int) -> NoReturn:
         if steps:
-            self._save(steps)
+            self.save()
         kept = (
             f"a checkpoint of step {steps} of {self.total} is written" if steps else "no step was taken yet"
         )
         raise Stopped(f"asked to end by a signal (SIGTERM); {kept}, and {AGAIN}")
-
-    def _save(self, steps: int) -> None:
-        checkpoint.save(*self.of, steps, *self.facts, self.adaptive(), self.group)

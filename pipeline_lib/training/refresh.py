@@ -5,43 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from pipeline_lib.curvature import Estimator
 from pipeline_lib.data.batching import Batch, draw_examples
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.objectives import Objective
+from pipeline_lib.optimizers.base import Curvature
 from pipeline_lib.optimizers.elementwise import chunks
 
 MOST_STEPS = 100  # between two estimates, with `update_every` "auto"
 PATIENCE = 3  # estimates in a row that are not finite end the run
 
-# What a step's row of the log says about curvature; None where there is nothing to say.
-NO_CURVATURE: dict[str, float | None] = {
-    "curvature_mean": None,
-    "curvature_drift": None,
-    "curvature_s": None,
-    "update_every": None,
-    "curvature_skipped": None,
-}
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """The settings of a run's curvature; `drift_target` goes with `update_every` "auto" and is None else."""
-
-    estimator: Estimator
-    update_every: int | Literal["auto"]  # steps
-    drift_target: float | None
-    data: str  # "forget", "retain" or "both"
-    examples: int | None  # of each set of a step; None = all
-
 
 class Refresher:
-    """Hands estimates to an optimiser that averages them into its curvature h: `optimizers.sophia.Sophia`.
+    """Hands estimates to an optimiser that averages them into its curvature h, as Sophia does.
 
     With a number of steps k, at every k-th step, the first included. With "auto" k begins at 1; after
     each estimate it is doubled if h drifted by less than the target, halved if by more, within 1 and 100.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline_lib.files import read_json, read_jsonl, sha256
+from pipeline_lib.core.files import read_json, read_jsonl, sha256
 from tests.cluster.cluster import Cluster, ClusterStudy, freeze, mebibytes, missing, started, wait_for
 from tests.paths import REPO
 

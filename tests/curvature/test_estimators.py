@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import IGNORED, Example, collate, micro_batches
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_nll
-from pipeline_lib.objectives import make_objective
 from tests.curvature.cases import small_model
+from tests.methods import estimator, make_objective
 from tests.objectives.cases import CASES, alternatives_to, held, loss_and_gradient
 from tests.tiny import Bigram, flat, in_float64, labels_without_chance, pad_right, random_examples, tiny_model
 
-every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
-drawing = pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "empirical_fisher"])
+every_estimator = pytest.mark.parametrize("name", ESTIMATORS.kinds())
+drawing = pytest.mark.parametrize("name", [name for name in ESTIMATORS.kinds() if name != "empirical_fisher"])
 GRAD_DIFF = make_objective("GradDiff", gamma=0.7)
 
 
@@ -28,7 +28,7 @@ def generator(seed=7):
 def estimated(name, model, forget, retain, data="both", objective=GRAD_DIFF, seed=7, **options):
     parameters = list(model.parameters())
     return flat(
-        ESTIMATORS[name].estimate(
+        estimator(name).estimate(
             model, objective, forget, retain, data, parameters, generator(seed), **options
         )
     )
@@ -41,13 +41,14 @@ def no_chance(monkeypatch):
 
 
 def test_names_and_facts():
-    assert list(ESTIMATORS) == [
-        "gauss_newton_bartlett", "hutchinson_rademacher", "hutchinson_gaussian", "empirical_fisher",
-    ]  # fmt: skip
-    for name, estimator in ESTIMATORS.items():
-        assert estimator.name == name and estimator.matrix and estimator.loss
-    assert [estimator.backward_passes for estimator in ESTIMATORS.values()] == [1, 2, 2, 0]
-    assert [estimator.double_backward for estimator in ESTIMATORS.values()] == [False, True, True, False]
+    kinds = ESTIMATORS.kinds()
+    assert all(kind.matrix and kind.loss for kind in kinds.values())
+    assert {name: (kind.backward_passes, kind.double_backward) for name, kind in kinds.items()} == {
+        "empirical_fisher": (0, False),
+        "gauss_newton_bartlett": (1, False),
+        "hutchinson_rademacher": (2, True),
+        "hutchinson_gaussian": (2, True),
+    }
 
 
 # --- micro-batches, padding, masked positions -----------------------------------------------------
@@ -100,7 +101,7 @@ def test_a_parameter_that_is_not_used_has_no_curvature(name):
     model, unused = tiny_model(), torch.nn.Parameter(torch.ones(3))
     batch = [collate(random_examples(2), 0)]
     parameters = [*model.parameters(), unused]
-    found = ESTIMATORS[name].estimate(model, GRAD_DIFF, batch, batch, "both", parameters, generator())
+    found = estimator(name).estimate(model, GRAD_DIFF, batch, batch, "both", parameters, generator())
     assert found[-1].tolist() == [0, 0, 0]
     assert [value.shape for value in found] == [parameter.shape for parameter in parameters]
 
@@ -140,7 +141,7 @@ def test_the_data_are_those_chosen(name, data, no_chance):
     "name, data",
     [  # the empirical Fisher refuses the other two: tested below
         (name, data)
-        for name in ESTIMATORS
+        for name in ESTIMATORS.kinds()
         for data in ("forget", "retain", "both")
         if data == "both" or name != "empirical_fisher"
     ],
@@ -190,7 +191,7 @@ def test_the_gradient_at_hand_is_not_taken_again():
     never.uses_forget = never.uses_retain = True
     model, batch = small_model(), [collate([Example((3, 4), 1, 0)], 0)]
     gradient = [None if i == 0 else torch.full_like(p, 2.0) for i, p in enumerate(model.parameters())]
-    found = ESTIMATORS["empirical_fisher"].estimate(
+    found = estimator("empirical_fisher").estimate(
         model, never, batch, batch, "both", list(model.parameters()), generator(), gradient=gradient
     )
     assert not found[0].any()

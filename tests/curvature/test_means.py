@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian, hessian_diagonal
 from pipeline_lib.curvature.gauss_newton import draw_labels
 from pipeline_lib.data.batching import Example, collate, micro_batches
 from tests.curvature.cases import agrees, draws, estimate, small_examples, small_model
+from tests.methods import estimator
 from tests.tiny import Bigram, flat, in_float64
 
 HUTCHINSON = ["hutchinson_rademacher", "hutchinson_gaussian"]
@@ -103,14 +103,14 @@ def test_hutchinson_is_the_probe_times_the_exact_product(name, study):
     assert torch.allclose(exact, exact.T, atol=1e-12)
     found = estimate(name, model, micro_batches(examples, 2, 0), parameters, torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
-    probe = flat([ESTIMATORS[name]._probe(parameter, generator) for parameter in parameters])
+    probe = flat([estimator(name)._probe(parameter, generator) for parameter in parameters])
     assert torch.allclose(found, probe * (exact @ probe), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", HUTCHINSON)
 def test_probes_have_mean_0_and_variance_1(name):
     parameter = torch.zeros(400, 250)
-    probe = ESTIMATORS[name]._probe(parameter, torch.Generator().manual_seed(0))
+    probe = estimator(name)._probe(parameter, torch.Generator().manual_seed(0))
     assert probe.shape == parameter.shape and probe.dtype == parameter.dtype
     assert abs(float(probe.mean())) < 3 / 1e5**0.5
     assert float(probe.square().mean()) == pytest.approx(1, abs=3 * (2 / 1e5) ** 0.5)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import (
     IGNORED,
     Alternative,
@@ -16,7 +17,6 @@ from pipeline_lib.data.batching import (
     micro_batches,
     token_budget_batches,
 )
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.prompt import PromptFormat
 from tests.questions import encode
 from tests.tiny import make_examples

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.doubts import content, doubts_of, folded
 from pipeline_lib.data.records import Record, shows
 from pipeline_lib.data.splits import check_disjoint
-from pipeline_lib.errors import UserError
 
 PLAIN = [Record(f"r{i}", f"Question {i}?", f"Answer {i}.", f"g{i}", distractors=("x", "y")) for i in range(4)]
 

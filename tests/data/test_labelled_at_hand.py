@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_jsonl
 from pipeline_lib.data import labelled_at_hand as module
 from pipeline_lib.data.labelled_at_hand import labelled_at_hand
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_jsonl
 from pipeline_lib.steps.prepare_data import prepare_task
 
 SCORES = {"toxicity": 0.1, "severe_toxicity": 0.0}

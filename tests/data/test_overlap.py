@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.overlap import WORDS, check_overlap, measure_overlap
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.tofu.load import load
 from tests.paths import shared_data
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.own_records import read_own_records
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.table_files import read_table
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks import task_settings
 
 ROWS: list[dict[str, Any]] = [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, write_json
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json
 from tests.prepared import put_split
 
 RECORDS = [Record(f"r{i}", f"Question {i}?", f"Answer {i}.", "g") for i in range(3)]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.texts import (
     Passage,
     chunks,
@@ -18,7 +19,6 @@ from pipeline_lib.data.texts import (
     read_text,
     unit_ends,
 )
-from pipeline_lib.errors import UserError
 from tests.data.tokenizers import TEXT, byte_level, metaspace
 from tests.paths import shared_data
 

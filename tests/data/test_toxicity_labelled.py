@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_jsonl
 from pipeline_lib.data.toxicity_labelled import SETS, labelled_texts
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_jsonl
 
 
 def write(tmp_path, kind, rows):

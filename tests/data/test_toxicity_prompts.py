@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_json, write_jsonl
 from pipeline_lib.data import toxicity_prompts
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.toxicity_prompts import ToxicityPrompt, load_task_prompts, load_toxicity_prompts
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json, write_jsonl
 from tests.paths import shared_data
 from tests.prepared import put_split
 

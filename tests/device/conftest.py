@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch.utils import backend_registration
 
-from tests.evaluation.benchmarks.conftest import data_folder
-from tests.evaluation.conftest import records, tiny
+from tests.benchmarks.conftest import data_folder
+from tests.engine.conftest import records, tiny
 from tests.steps.conftest import data
 
 __all__ = ["data", "data_folder", "records", "tiny"]

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.evaluation.benchmarks.evaluate import evaluate_benchmarks
-from pipeline_lib.evaluation.benchmarks.harness import harness_model
-from pipeline_lib.evaluation.benchmarks.tasks import TASKS
-from pipeline_lib.evaluation.choosing import nucleus
-from pipeline_lib.evaluation.classifiers import load_classifier
-from pipeline_lib.evaluation.embedding import load_embedder
-from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.evaluation.generation import generate, sample
-from pipeline_lib.evaluation.gradients import gradient_norms
+from pipeline_lib.benchmarks.harness import evaluate_benchmarks
+from pipeline_lib.benchmarks.harness_model import EngineLM
+from pipeline_lib.benchmarks.tasks import TASKS
+from pipeline_lib.engine.choosing import nucleus
+from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.embedding import load_embedder
+from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.generation import generate, sample
+from pipeline_lib.engine.gradients import gradient_norms
 from pipeline_lib.models.forward import check_selected_logits
+from tests.benchmarks.conftest import asking
 from tests.device.accelerator import BACKEND, SimulatedTensor
 from tests.device.both import assert_close, on_both
-from tests.evaluation.conftest import SETTINGS
-from tests.evaluation.encoders import TEXTS, save_bert, save_classifier
+from tests.engine.conftest import SETTINGS
+from tests.engine.encoders import TEXTS, save_bert, save_classifier
 from tests.tiny import END, PAD, random_examples, tiny_model
 
 CLOSE = 5e-5  # fp32, attention by other kernels
@@ -84,7 +85,7 @@ def test_answers_greedy_and_drawn(tmp_path):
 
 def test_a_nucleus_beyond_the_likely_tokens(monkeypatch, tmp_path):
     p = torch.stack([torch.softmax(torch.linspace(0, 1, 50), 0), torch.tensor([0.951, *[0.001] * 49])])
-    monkeypatch.setattr("pipeline_lib.evaluation.choosing.LIKELY", 4)
+    monkeypatch.setattr("pipeline_lib.engine.choosing.LIKELY", 4)
     on_cpu, on_device = on_both(lambda device, _: nucleus(p.to(device), 0.8).cpu(), tmp_path)
     assert torch.equal(on_cpu, on_device)
 
@@ -127,17 +128,9 @@ def test_classifier_and_embedder(tmp_path):
 def test_benchmarks(tiny, data_folder, tmp_path):
     def work(device, folder):
         model, tokenizer, _ = moved(tiny, device)
-        settings = {
-            "limit": 1,
-            "mmlu_shots": 1,
-            "folder": str(data_folder),
-            "max_tokens_per_batch": 4096,
-            "pad_id": tokenizer.pad_token_id,
-            "work_dir": folder,
-            "fingerprint": "weights",
-            "progress": False,
-        }
-        return evaluate_benchmarks(model, tokenizer, list(TASKS), **settings)
+        lm = EngineLM(model, tokenizer, max_tokens_per_batch=4096, progress=False)
+        asked = asking(data_folder, *TASKS, limit=1, mmlu_shots=1)
+        return evaluate_benchmarks(lm, asked, folder, "weights")
 
     on_cpu, on_device = on_both(work, tmp_path)
     assert {row["task"] for row in on_device} == set(TASKS)
@@ -145,16 +138,12 @@ def test_benchmarks(tiny, data_folder, tmp_path):
 
 
 def test_the_model_that_lm_eval_is_given(tiny, tmp_path):
-    pytest.importorskip("lm_eval")
-
     def asked(*arguments):
-        return SimpleNamespace(args=arguments)
+        return SimpleNamespace(args=arguments, task_name="t")
 
     def work(device, _):
         model, tokenizer, _ = moved(tiny, device)
-        ours = harness_model(
-            model, tokenizer, max_tokens_per_batch=256, pad_id=tokenizer.pad_token_id, progress=False
-        )
+        ours = EngineLM(model, tokenizer, max_tokens_per_batch=256, progress=False)
         return (
             ours.loglikelihood([asked("Ada wrote", " the book"), asked("", "a lake")]),
             ours.loglikelihood_rolling([asked("The river is long.")]),

@@ -9,13 +9,13 @@ from functools import partial
 import pytest
 import torch
 
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Batch
-from pipeline_lib.evaluation.generation import generate
+from pipeline_lib.engine.generation import generate
 from pipeline_lib.objectives.kl import KL
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 from tests.device.accelerator import Generator, MixedDevices, accelerator
 from tests.device.test_training import model_on, trained
+from tests.methods import estimator
 from tests.tiny import END, PAD, tiny_model
 
 
@@ -49,14 +49,14 @@ class OfTheCpu(Generator):
 def test_curvature_is_drawn_by_a_generator_of_the_cpu(name, device, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "Generator", OfTheCpu)
     with pytest.raises(MixedDevices):
-        trained(device, tmp_path, curvature={"estimator": ESTIMATORS[name]})
+        trained(device, tmp_path, curvature={"estimator": estimator(name)})
 
 
 def test_states_of_the_optimizer_are_made_on_the_cpu(device, tmp_path, monkeypatch):
     def on_cpu(optimizer, parameter):
         state = optimizer.state[parameter]
         if not state:
-            state.update({name: torch.zeros(parameter.shape) for name in optimizer.states})
+            state.update({name: torch.zeros(parameter.shape) for name in optimizer.method.states})
         return state
 
     monkeypatch.setattr(ElementwiseOptimizer, "state_of", on_cpu)

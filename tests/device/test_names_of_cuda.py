@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline_lib.memory import halve_on_out_of_memory, peak_memory_mb
+from pipeline_lib.models.memory import halve_on_out_of_memory, peak_memory_mb
 from pipeline_lib.steps.common import place_for_training, run_facts, start
 from pipeline_lib.training.loop import Outcome
 

@@ -7,14 +7,16 @@ import torch
 
 from pipeline_lib.models import adapters
 from pipeline_lib.models.reduced import hold_reduced, reduce_model
+from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
-from pipeline_lib.training.one_shot import one_shot
+from pipeline_lib.training.settings import LoRA
 from tests.device.accelerator import Generator, SimulatedTensor
 from tests.device.both import assert_close, on_both, weights_of
 from tests.device.test_training import LENGTH, model_on, trained
 from tests.tiny import in_float64, random_examples
 from tests.training.every import TRAINED, data_for, freeze, objective_of
-from tests.training.runs import data, settings, timeless
+from tests.training.runs import data, one_shot, settings, timeless
 
 INFLUENCE = {
     "learning_rate": 1e-2,
@@ -80,10 +82,10 @@ def test_labels_of_whp(lora, tmp_path):
 
     def work(device, folder):
         model = model_on(device, tie_word_embeddings=False)
-        forget = random_examples(4, 1)
+        sets = TrainingData(forget=random_examples(4, 1), retain=[], pad_id=0)
         schedule = settings(**LENGTH)
         labels, outcome = generic_labels(
-            model, objective_of("WHP"), forget, 0, schedule, lora, 3, folder, "here"
+            model, objective_of("WHP"), sets, schedule, lora and LoRA(**lora), 3, Kept(folder, "here")
         )
         return labels, outcome.steps, weights_of(model, device)
 
@@ -107,9 +109,9 @@ def test_a_reduced_base(kind, tmp_path):
         facts = reduce_model(model, base)
         unlearn = {"weights": "fp32", "compute": "fp32", "lora": lora}
         if kind == "pruned":
-            hold_reduced(model.to(device), base, unlearn, "adamw")
+            hold_reduced(model.to(device), base, unlearn, "adamw", moves_zeros=False)
         else:
-            hold_reduced(model, base, unlearn, "adamw")
+            hold_reduced(model, base, unlearn, "adamw", moves_zeros=False)
             model.to(device)
         if lora:
             adapters.attach(model, **lora, seed=3)

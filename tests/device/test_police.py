@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_lib.data.batching import collate
-from pipeline_lib.memory import halve_on_out_of_memory
 from pipeline_lib.models.forward import answer_nll
+from pipeline_lib.models.memory import halve_on_out_of_memory
 from tests.device.accelerator import BACKEND, NAME, MixedDevices, accelerator
 from tests.tiny import PAD, random_examples, tiny_model
 

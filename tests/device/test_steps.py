@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.files import read_json, read_jsonl, write_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import evaluate, finetune, judge, standard_benchmarks, toxicity, unlearning
 from tests.device.accelerator import accelerator
 from tests.device.both import assert_close
-from tests.evaluation.encoders import save_classifier
-from tests.steps.study import run_evaluate, run_finetune, run_unlearn
-from tests.steps.test_more_measurements import BENCHMARKS, TOXICITY
+from tests.engine.encoders import save_classifier
+from tests.steps.study import job, run_evaluate, run_finetune, run_unlearn
+from tests.steps.test_more_measurements import TOXICITY, ask_benchmarks
 from tests.steps.test_trial import run_trial
 from tests.tiny import flat
 
@@ -103,13 +103,7 @@ def test_a_trial_of_the_tuning(tmp_path, data, on_cpu, chosen):
 
 
 def test_benchmarks_and_toxicity(tmp_path, data_folder, on_cpu, chosen):
-    common = {"max_tokens_per_batch": 512, "device": "auto", "threads": 1, "model_dir": on_cpu}
-    standard_benchmarks.run(
-        {**BENCHMARKS, "folder": str(data_folder)},
-        out_path=tmp_path / "benchmarks.jsonl",
-        work_dir=tmp_path / "work",
-        **common,
-    )
+    ask_benchmarks(tmp_path, on_cpu, data_folder, device="auto")
     assert len(read_jsonl(tmp_path / "benchmarks.jsonl")) == 3
     write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": f"The town {i}"} for i in range(3)])
     save_classifier(tmp_path / "classifier", ["fine", "toxic"])
@@ -117,15 +111,9 @@ def test_benchmarks_and_toxicity(tmp_path, data_folder, on_cpu, chosen):
         "prompts": {"source": "file", "path": str(tmp_path / "prompts.jsonl")},
         "classifier": {"kind": "folder", "path": str(tmp_path / "classifier"), "label": "toxic"},
     }
-    judge.run(**asked, labelled=None, threads=1, out_path=tmp_path / "judge.json")
-    toxicity.run(
-        {**TOXICITY, **asked},
-        False,
-        compute="bf16",
-        judge_path=tmp_path / "judge.json",
-        out_path=tmp_path / "toxicity.jsonl",
-        work_dir=tmp_path / "work",
-        **common,
-    )
+    judge.run(job(tmp_path, {}, {"judge": "judge.json"}, **asked, labelled=None))
+    settings = {"toxicity": {**TOXICITY, **asked}, "as_released": False, "batch": 512, "compute": "bf16"}
+    inputs = {"model": on_cpu, "judge": tmp_path / "judge.json"}
+    toxicity.run(job(tmp_path, inputs, {"rows": "toxicity.jsonl"}, device="auto", **settings))
     rows = read_jsonl(tmp_path / "toxicity.jsonl")
     assert len(rows) == TOXICITY["n_prompts"]

@@ -14,14 +14,13 @@ import torch
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.models import adapters
 from pipeline_lib.models.recompute import activations_again
-from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.training import loop
 from tests.device.accelerator import BACKEND
 from tests.device.both import assert_close, on_both, weights_of
+from tests.methods import estimator, make_optimizer
 from tests.optimizers.kinds import SETTINGS
 from tests.tiny import in_float64, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
-from tests.training.runs import curvature_of, data, run, settings, timeless
+from tests.training.runs import Stopped, curvature_of, data, run, settings, stop_before, timeless
 
 KINDS = [kind for kind in SETTINGS if kind != "adamw_8bit"]  # bitsandbytes has kernels of its own
 LENGTH = {"batch_size": 1, "accumulation": 2, "epochs": 1}  # two steps
@@ -81,11 +80,11 @@ def test_every_optimizer(kind, tmp_path):
 
 
 @in_float64()
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("name", sorted(ESTIMATORS.kinds()))
 def test_every_estimator_at_its_own_pace(name, tmp_path):
     """`update_every: auto` and `gamma: auto`; labels, probes and examples are the device's own draws."""
-    chosen = {"estimator": ESTIMATORS[name], "update_every": "auto", "drift_target": 9.0}
-    chosen["examples"] = None if ESTIMATORS[name].at_hand else 1
+    chosen = {"estimator": estimator(name), "update_every": "auto", "drift_target": 9.0}
+    chosen["examples"] = None if estimator(name).at_hand else 1
     on_cpu, on_device = on_both(lambda *place: trained(*place, "NPO", curvature=chosen), tmp_path)
     assert_close(on_cpu, on_device)
     assert on_device[1][1]["curvature_mean"] is not None and on_device[1][1]["update_every"] == 2
@@ -126,20 +125,10 @@ def test_adapters(kind, tmp_path):
     assert_close(on_cpu, on_device)
 
 
-class Stopped(Exception):
-    pass
-
-
 @in_float64()
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_continues_to_the_same_bits(kind, tmp_path, monkeypatch):
     """Written from the device and read back to it, with dropout that must be drawn anew the same."""
-    original = loop.step_batches
-
-    def stopping(data, settings, step, seed):
-        if step == 1:
-            raise Stopped
-        return original(data, settings, step, seed)
 
     def work(device, folder):
         def run_once(name):
@@ -148,7 +137,7 @@ def test_a_checkpoint_continues_to_the_same_bits(kind, tmp_path, monkeypatch):
 
         whole = run_once("whole")
         with monkeypatch.context() as patch, pytest.raises(Stopped):
-            patch.setattr(loop, "step_batches", stopping)
+            stop_before(1, patch)
             run_once("stopped")
         return whole, run_once("stopped")
 

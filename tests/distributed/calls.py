@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.distributed.group import current
-from pipeline_lib.errors import UserError
 
 
 def tell(folder: Path, words: list[str], device: str) -> None:

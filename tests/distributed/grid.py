@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -25,22 +25,25 @@ from pipeline_lib.influence import SOLVERS
 from pipeline_lib.models import adapters
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import OPTIMIZERS
-from pipeline_lib.training import loop
+from pipeline_lib.optimizers.base import Curvature
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import Outcome, TrainingSettings, train
-from pipeline_lib.training.one_shot import one_shot
-from pipeline_lib.training.refresh import Curvature
+from pipeline_lib.training.loop import Outcome
+from pipeline_lib.training.settings import Training
+from tests.methods import estimator
 from tests.optimizers.kinds import optimizer_of
 from tests.tiny import VOCAB, in_float64, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
-from tests.training.runs import data, settings, timeless
+from tests.training.runs import Stopped, data, one_shot, settings, stop_before, timeless, trained
 
 KINDS = [
     kind
-    for kind in OPTIMIZERS
+    for kind, method in OPTIMIZERS.kinds().items()
+    if not method.one_shot
     if kind != "adamw_8bit" or importlib.util.find_spec("bitsandbytes") is not None
 ]
-ESTIMATED = [name for name in ESTIMATORS if name != "gauss_newton_bartlett"]
+ESTIMATED = [name for name in ESTIMATORS.kinds() if name != "gauss_newton_bartlett"]
 STEP = {"batch_size": 3, "accumulation": 1}  # cut into rows, unevenly
 SHARED = {"batch_size": 2, "accumulation": 2}  # whole micro-batches for each of two
 THREE = {"batch_size": 1, "accumulation": 3}  # three micro-batches of one row: cut, and one rank has nothing
@@ -56,7 +59,11 @@ def names() -> list[str]:
         "GradDiff sophia:hutchinson_gaussian/3 shared",
         "NPO sophia:gauss_newton_bartlett/1",
         *(f"{objective} influence:diagonal" for objective in TRAINED),
-        *(f"GradDiff influence:{solver}" for solver in SOLVERS if solver not in ("diagonal", "ekfac")),
+        *(
+            f"GradDiff influence:{solver}"
+            for solver in SOLVERS.kinds()
+            if solver not in ("diagonal", "ekfac")
+        ),
         *(f"{objective} adamw shared" for objective in ("GradDiff", "DPO")),
         *(f"{objective} sophia three" for objective in ("GradDiff", "PDU")),
         *(f"{objective} sophia lora" for objective in ("NPO", "KL")),
@@ -107,7 +114,7 @@ def _run(
             shown = partial(adapters.adapters_off, working) if lora else partial(nullcontext, other)
             if not lora:
                 shard_reference(other, together)
-            objective = replace(objective, reference_model=shown)  # type: ignore[type-var]
+            objective = objective.with_reference_model(shown)
         outcome = _trained(working, objective, label, part, with_all, schedule, folder, together)
     return model, outcome
 
@@ -122,7 +129,7 @@ def _trained(
     label: str,
     part: str,
     with_all: TrainingData,
-    schedule: TrainingSettings,
+    schedule: Training,
     folder: Path,
     group: Group,
 ) -> Outcome:
@@ -135,11 +142,12 @@ def _trained(
         used = "both"
         if not (objective.uses_forget and objective.uses_retain):
             used = "forget" if objective.uses_forget else "retain"
-        estimator, _, drawn = part.partition("/")  # and of how many examples
-        chosen = ESTIMATORS[estimator or "gauss_newton_bartlett"]
+        name, _, drawn = part.partition("/")  # and of how many examples
+        chosen = estimator(name or "gauss_newton_bartlett")
         curvature = Curvature(chosen, 2, None, used, int(drawn) if drawn else None)
     optimizer = optimizer_of(label, model, group=group)
-    return train(model, objective, optimizer, with_all, schedule, 3, curvature, folder / "c", "grid", group)
+    course, kept = MiniBatches(with_all, schedule, 3), Kept(folder / "c", "grid")
+    return trained(model, objective, optimizer, course, curvature, kept, group)
 
 
 def all_runs(folder: Path, device: str) -> None:
@@ -165,27 +173,12 @@ LONG = {"epochs": 2.5, "checkpoint_seconds": 0}  # five steps
 STOP = 3
 
 
-class Stopped(Exception):
-    pass
-
-
 def begin(name: str, folder: Path, group: Group = ALONE) -> None:
     """The first steps of a run, which leave a checkpoint."""
-    original = loop.step_batches
-
-    def stopping(data: TrainingData, settings: TrainingSettings, step: int, seed: int) -> Any:
-        if step == STOP:
-            raise Stopped
-        return original(data, settings, step, seed)
-
-    loop.step_batches = stopping
-    try:
+    with pytest.MonkeyPatch.context() as patch, suppress(Stopped):
+        stop_before(STOP, patch)
         run_one(name, folder, group, **LONG)
-    except Stopped:
-        return
-    finally:
-        loop.step_batches = original
-    raise AssertionError("the run was to stop")
+        raise AssertionError("the run was to stop")
 
 
 def write(folder: Path, place: str, rank: int, model: torch.nn.Module, outcome: Outcome) -> None:

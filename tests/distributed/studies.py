@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, write_json
 from pipeline_lib.distributed import group
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json
 from pipeline_lib.steps import trial, unlearn
 from tests.steps import study
 from tests.training.every import settings_of
@@ -35,39 +36,18 @@ def run(root: Path, data: Path, parent: Path, name: str) -> None:
     saving = {"checkpointing": True} if given.pop("checkpointing", False) else {}
     optimizer = {**study.OPTIMIZERS[label], "learning_rate": 1e-3, "weight_decay": 0.1}
     adapters = lora and {"dropout": 0.0, "target": "all-linear", **lora}
-    unlearn.run(
-        study.identity(given["kind"], label),
-        objective=settings_of(given.pop("kind"), **given),
-        optimizer=optimizer,
-        unlearn={**study.TRAINING, **TRAINING, "weights": weights, "lora": adapters, **saving},
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        **study.folders(root),
-    )
+    who, objective = study.identity(given["kind"], label), settings_of(given.pop("kind"), **given)
+    changes = {**TRAINING, "weights": weights, "lora": adapters, **saving}
+    unlearn.run(study.unlearning_job(root, data, parent, who, objective, optimizer, **changes))
 
 
 def run_trial(root: Path, data: Path, parent: Path) -> None:
     """A trial of the tuning, which the first process judges."""
-    trial.run(
-        identity=study.identity("NPO", "adamw"),
-        trial=0,
-        tuned={},
-        objective=study.OBJECTIVES["NPO"],
-        optimizer={**study.OPTIMIZERS["adamw"], "learning_rate": 1e-3, "weight_decay": 0.1},
-        unlearn={**study.TRAINING, **TRAINING, "weights": "fp32", "lora": None},
-        evaluation={"max_records": {}, "max_tokens_per_batch": 512},
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        reference_path=None,
-        checkpoint_dir=root / "checkpoint",
-        out_path=root / "trial.json",
-    )
+    optimizer = {**study.OPTIMIZERS["adamw"], "learning_rate": 1e-3, "weight_decay": 0.1}
+    who = {**study.identity("NPO", "adamw"), "trial": 0}
+    run = study.unlearning_job(root, data, parent, who, study.OBJECTIVES["NPO"], optimizer, **TRAINING)
+    asked = {"tuned": {}, "evaluation": {"max_records": {}, "max_tokens_per_batch": 512}}
+    trial.run(replace(run, settings={**run.settings, **asked}, outputs={"trial": root / "trial.json"}))
 
 
 def all_of(root: Path, data: Path, parent: Path, device: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline_lib.core.files import read_json
 from pipeline_lib.distributed.launch import Processes, call
-from pipeline_lib.files import read_json
 from pipeline_lib.training.loop import Outcome
 from tests.distributed import grid
 from tests.training.runs import timeless

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from snakemake.iocontainers import ResourceList
+from snakemake.iocontainers import InputFiles, OutputFiles, ResourceList
 
 from pipeline_lib.distributed import launch
 from pipeline_lib.distributed.launch import Processes
+from pipeline_lib.steps.job import run_step
 from tests.paths import REPO
 
 
@@ -41,11 +43,26 @@ def test_resources_say_how_many_processes_and_they_share_the_threads(
     seen = []
     monkeypatch.setattr(launch, "call", lambda *given: seen.append(given))
     log = tmp_path / "run.log"
-    rule = SimpleNamespace(resources=ResourceList(fromdict=resources), threads=threads, log=[str(log)])
-    job.shared(rule, len, device="cpu")
-    assert seen == [
-        (len, {"device": "cpu", "threads": processes.threads}, processes, tmp_path / "run.log.processes", log)
-    ]
+    rule = SimpleNamespace(
+        resources=ResourceList(fromdict=resources),
+        threads=threads,
+        log=[str(log)],
+        params={"identity": {"seed": 0}, "rate": 0.1, "device": "cpu", "checkpoint": "kept", "code": "1"},
+        input=InputFiles(fromdict={"model": "a", "chosen": [], "trials": ["b"]}),
+        output=OutputFiles(fromdict={"model": "c", "seals": ["d", "e"]}),
+    )
+    job.shared(rule, "unlearn")
+    given = {
+        "step": "unlearn",
+        "identity": {"seed": 0},
+        "device": "cpu",
+        "settings": {"rate": 0.1, "code": "1"},
+        "inputs": {"model": Path("a"), "chosen": None, "trials": [Path("b")]},
+        "outputs": {"model": Path("c")},
+        "work": Path("kept"),
+        "threads": processes.threads,
+    }
+    assert seen == [(run_step, given, processes, tmp_path / "run.log.processes", log)]
 
 
 def test_what_other_processes_append_to_the_log_stays(job, tmp_path):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.distributed.launch import Processes, _reason, call
-from pipeline_lib.errors import UserError
 from tests.distributed import calls
 from tests.paths import REPO
 

@@ -12,7 +12,7 @@ from pipeline_lib.data.batching import Alternative, micro_batches
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.pieces import pieces, weightless
 from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.objectives import make_objective
+from tests.methods import make_objective
 from tests.tiny import PAD, random_examples, tiny_model
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.distributed.launch import Processes, call
-from pipeline_lib.files import read_json, read_jsonl
 from pipeline_lib.steps.prepare_data import prepare_task
 from tests.distributed import studies
 from tests.distributed.grid import differences

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.faults import explained
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.system_errors import explained
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.evaluation import engine
+from pipeline_lib.engine import evaluate as engine
 from tests.failures import children
 from tests.failures.outcome import CONTINUED, Outcome, short
 from tests.failures.storage import run_to_a_checkpoint

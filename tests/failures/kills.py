@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.files import atomic_path
+from pipeline_lib.core.files import atomic_path
 from pipeline_lib.training import checkpoint
 from tests.failures import children
 from tests.failures.outcome import CONTINUED, Outcome
@@ -73,16 +73,16 @@ def before_every_change(study: Study, step: str, stride: int) -> Outcome:
 def while_a_checkpoint_replaces_another(study: Study) -> Outcome:
     """Kill before every change of a file while a checkpoint is replaced: the old or the new one is there."""
     root = study.fresh("replaced checkpoint")
-    folder, said = root / "checkpoint", root / "said.log"
+    kept, said = checkpoint.Kept(root / "checkpoint", "same"), root / "said.log"
 
     def save(step: int) -> None:
         model = torch.nn.Linear(8, 8)
         torch.nn.init.constant_(model.weight, step)
-        checkpoint.save(folder, model, torch.optim.AdamW(model.parameters()), step, [], "same", {})
+        checkpoint.save(kept, model, torch.optim.AdamW(model.parameters()), checkpoint.Progress(step))
 
     def load() -> None:
         model = torch.nn.Linear(8, 8)
-        step, *_ = checkpoint.load(folder, model, torch.optim.AdamW(model.parameters()), "same")
+        step = checkpoint.load(kept, model, torch.optim.AdamW(model.parameters())).step
         assert step in (1, 2) and bool((model.weight == step).all()), f"loaded step {step}"
 
     changes = _count_changes(lambda: (save(1), save(2)), root)

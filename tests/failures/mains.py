@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline_lib.files import sha256
+from pipeline_lib.core.files import sha256
 from tests.failures.outcome import CONTINUED, Outcome, short
 from tests.workflow.study import SUITE, Study
 

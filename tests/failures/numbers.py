@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.steps import finetune, unlearning
 from pipeline_lib.training import loop
 from tests.failures import children

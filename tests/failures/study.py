@@ -15,7 +15,7 @@ import transformers.safetensors_conversion  # noqa: F401
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.steps.prepare_data import prepare_task
 from tests.failures import children
 from tests.steps.study import TASK, run_evaluate, run_finetune, run_unlearn

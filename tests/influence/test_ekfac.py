@@ -8,24 +8,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example, micro_batches
-from pipeline_lib.errors import UserError
-from pipeline_lib.influence import newton_direction
 from pipeline_lib.influence.diagonal import sampled_diagonal
+from pipeline_lib.influence.newton import newton_direction
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
 from tests.tiny import PAD, in_float64
 
 
-def direction(model, examples, gradient, solver, damping=0.05):
+def direction(model, examples, gradient, kind, damping=0.05):
     return newton_direction(
         model,
         micro_batches(examples, 4, PAD),
         list(model.parameters()),
         gradient,
-        solver,
-        damping,
-        1,
-        0.5,
+        SimpleNamespace(solver=kind, damping=damping, max_iterations=1, tolerance=0.5),
         torch.Generator().manual_seed(0),
         lambda: None,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
-from pipeline_lib.errors import UserError
-from pipeline_lib.influence import GaussNewton
+from pipeline_lib.influence.gauss_newton import GaussNewton
 from tests.influence.cases import (
     Untraceable,
     dense_gauss_newton,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pipeline_lib.data.batching import Example, micro_batches
-from pipeline_lib.influence import newton_direction
+from pipeline_lib.influence.newton import newton_direction
 from pipeline_lib.objectives.base import mean_nll
 from tests.influence.cases import Regression, dense_gauss_newton
 from tests.tiny import in_float64
@@ -51,8 +52,8 @@ def retrain(model: Regression, examples: list[Example], removed: float) -> torch
 
 
 @in_float64()
-@pytest.mark.parametrize("solver", ["conjugate_gradient", "lissa"])
-def test_newton_step_equals_retraining_to_second_order(solver):
+@pytest.mark.parametrize("kind", ["conjugate_gradient", "lissa"])
+def test_newton_step_equals_retraining_to_second_order(kind):
     """Error: a quarter for half the removed weight, far below that of the best step along the gradient."""
     model, examples = task()
     trained = retrain(model, examples, 0.0)
@@ -68,10 +69,9 @@ def test_newton_step_equals_retraining_to_second_order(solver):
             micro_batches(examples, 16, 0),
             [model.head.weight],
             gradient,
-            solver,
-            RIDGE,  # the regulariser's Hessian is the damping
-            1000,
-            1e-10,
+            SimpleNamespace(
+                solver=kind, damping=RIDGE, max_iterations=1000, tolerance=1e-10
+            ),  # the regulariser's Hessian is the damping
             torch.Generator(),
             lambda: None,
         )

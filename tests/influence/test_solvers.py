@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett
 from pipeline_lib.data.batching import micro_batches
 from pipeline_lib.distributed.group import Group
-from pipeline_lib.influence import SOLVERS, newton_direction, solvers
+from pipeline_lib.influence import lissa as lissa_module
+from pipeline_lib.influence.conjugate_gradient import conjugate_gradient
 from pipeline_lib.influence.diagonal import sampled_diagonal, solve_diagonal
-from pipeline_lib.influence.solvers import conjugate_gradient, largest_eigenvalue, lissa
+from pipeline_lib.influence.lissa import largest_eigenvalue, lissa
+from pipeline_lib.influence.newton import newton_direction
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
+from tests.methods import solver
 from tests.tiny import PAD, flat, in_float64
 
 LARGEST = 4.0
@@ -36,10 +41,10 @@ def residual(matrix: torch.Tensor, damping: float, x: torch.Tensor, right: torch
 
 @in_float64()
 @pytest.mark.parametrize(
-    ("solver", "damping", "tolerance", "iterations"),
+    ("kind", "damping", "tolerance", "iterations"),
     [("conjugate_gradient", 0.1, 1e-7, 400), ("lissa", 3.0, 1e-3, 400)],
 )
-def test_the_direction_of_a_language_model_equals_the_dense_solution(solver, damping, tolerance, iterations):
+def test_the_direction_of_a_language_model_equals_the_dense_solution(kind, damping, tolerance, iterations):
     model, examples = small_model(), small_examples(4)
     parameters = list(model.parameters())
     dense = dense_gauss_newton(model, examples, parameters)
@@ -50,10 +55,7 @@ def test_the_direction_of_a_language_model_equals_the_dense_solution(solver, dam
         micro_batches(examples, 3, PAD),
         parameters,
         gradient,
-        solver,
-        damping,
-        iterations,
-        tolerance,
+        SimpleNamespace(solver=kind, damping=damping, max_iterations=iterations, tolerance=tolerance),
         torch.Generator(),
         lambda: products.append(1),
     )
@@ -87,10 +89,7 @@ def test_the_diagonal_of_a_language_model_is_sampled_and_its_miss_is_reported():
         batches,
         parameters,
         gradient,
-        "diagonal",
-        0.1,
-        1,
-        0.5,
+        SimpleNamespace(solver="diagonal", damping=0.1, max_iterations=1, tolerance=0.5),
         torch.Generator().manual_seed(0),
         lambda: None,
     )
@@ -157,7 +156,7 @@ def test_rounding_is_not_taken_for_convergence():
 def test_lissa_recovers_from_a_scale_that_is_too_small(monkeypatch):
     matrix, right = spectrum(0.5, 1, 2, LARGEST), random_vector(4)
     assert math.isclose(largest_eigenvalue(matrix.mv, right), LARGEST, rel_tol=0.02)
-    monkeypatch.setattr(solvers, "largest_eigenvalue", lambda operator, start: LARGEST / 50)
+    monkeypatch.setattr(lissa_module, "largest_eigenvalue", lambda operator, start: LARGEST / 50)
     x, report = lissa(matrix.mv, right, 0.1, 300, 1e-8)
     assert report.converged
     assert torch.allclose(x, torch.linalg.solve(matrix + 0.1 * torch.eye(4), right))
@@ -225,21 +224,8 @@ def test_other_settings_must_make_sense():
         conjugate_gradient(lambda v: v, torch.ones(2), 1.0, 0, 1e-3)
     with pytest.raises(ValueError, match="tolerance must lie between 0 and 1, found"):
         lissa(lambda v: v, torch.ones(2), 1.0, 9, 1.5)
-    assert "newton" not in SOLVERS
-    model, examples = small_model(), small_examples(1)
-    with pytest.raises(ValueError, match=r"solver must be one of diagonal, .*; found 'newton'"):
-        newton_direction(
-            model,
-            micro_batches(examples, 1, PAD),
-            list(model.parameters()),
-            torch.ones(1),
-            "newton",
-            1.0,
-            1,
-            0.5,
-            torch.Generator(),
-            lambda: None,
-        )
+    with pytest.raises(UserError, match=r"found 'newton'; allowed: conjugate_gradient, diagonal, "):
+        solver("newton")
 
 
 @in_float64()
@@ -270,7 +256,14 @@ def test_the_diagonal_is_shared_out_and_draws_what_one_process_draws(processes, 
         batches, generator = micro_batches(examples, 4, PAD), torch.Generator().manual_seed(3)
         parameters = list(model.parameters())
         newton_direction(
-            model, batches, parameters, gradient, "diagonal", 1.0, 1, 0.5, generator, list, Member(rank, size)
+            model,
+            batches,
+            parameters,
+            gradient,
+            SimpleNamespace(solver="diagonal", damping=1.0, max_iterations=1, tolerance=0.5),
+            generator,
+            list,
+            Member(rank, size),
         )
         return shares[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.adapters import adapters_off, attach, detach
 from tests.tiny import flat, in_float64, tiny_model
 

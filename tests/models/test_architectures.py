@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import transformers
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models import architectures
 from pipeline_lib.models.architectures import CAUSAL, RECURRENT, check_architecture
 from pipeline_lib.models.attention import attends_to_all, attention_of

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.generation import generate
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.engine.generation import generate
 from pipeline_lib.models.ends import answer_ends, end_id
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.forward import pad_token

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
 import pipeline_lib
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
-from pipeline_lib.evaluation.generation import generate
-from pipeline_lib.evaluation.scoring import score_groups
+from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.likelihoods import group_likelihoods
 from pipeline_lib.models.adapters import attach, detach
 from pipeline_lib.models.forward import (
     answer_logits,
@@ -27,8 +27,7 @@ from pipeline_lib.models.forward import (
     summed_nll,
 )
 from pipeline_lib.models.head import OwnHead, output_head
-from pipeline_lib.objectives.distributions import CEU
-from pipeline_lib.objectives.rmu import RMU
+from tests.methods import make_objective
 from tests.models.families import FAMILIES, family_model
 from tests.tiny import pad_right
 
@@ -73,7 +72,7 @@ def test_likelihoods(family: tuple[str, Any]) -> None:
     groups = [
         [Example(tuple(own), 2, i) for own in pair] for i, pair in enumerate(zip(texts, forks, strict=True))
     ]
-    scores = score_groups(model, groups, max_tokens_per_batch=512, pad_id=PAD)
+    scores = group_likelihoods(model, groups, max_tokens_per_batch=512, pad_id=PAD)
     with torch.no_grad():
         batched = summed_nll(model, collate([group[0] for group in groups], PAD))
         for i, pair in enumerate(zip(texts, forks, strict=True)):
@@ -129,7 +128,7 @@ def test_objectives_see_the_changed_logits(name: str, monkeypatch: pytest.Monkey
     by_hand = gradients(model, expected)
     for at_once in (1 << 24, 5 * VOCABULARY):
         monkeypatch.setattr("pipeline_lib.models.forward.LOGITS_AT_ONCE", at_once)
-        losses = CEU(skip_first_token=False)(model, batch, None)
+        losses = make_objective("CEU", skip_first_token=False)(model, batch, None)
         assert float(losses.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
         found = gradients(model, losses.total)
         scale = max(float(gradient.abs().max()) for gradient in by_hand.values())
@@ -196,7 +195,8 @@ def test_adapters_merge_into_what_was_trained(name: str) -> None:
 def test_rmu_finds_the_layers_and_what_leads_out_of_their_mlp(name: str) -> None:
     model = family_model(name, VOCABULARY)
     batch = collate([Example(tuple(prompts()[0]), 2, 0)], PAD)
-    rmu = RMU(
+    rmu = make_objective(
+        "RMU",
         layer=1,
         update_layers=1,
         steering=2.0,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models import folder as folder_module
 from pipeline_lib.models.folder import load_model_folder, save_model_folder, weights_sha256
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import sha256
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import sha256
 from pipeline_lib.models import hub
 from pipeline_lib.models.source import load_source
 from tests import hub_server
@@ -71,7 +71,7 @@ def test_model_id_must_look_like_one(model_id):
 LOAD = """
 import json, sys, time
 time.sleep = lambda seconds: None
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.source import load_source
 try:
     model, tokenizer, origin = load_source({"source": "hub", "id": sys.argv[1], "revision": sys.argv[2]})

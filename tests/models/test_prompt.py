@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import IGNORED, collate
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.models.prompt import PromptFormat
 from tests.questions import encode

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import QUESTIONS, check_prompt
 from tests.data.tokenizers import byte_level, metaspace

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.adapters import attach
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.models.recompute import activations_again, decoder_layers

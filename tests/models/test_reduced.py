@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
-from pipeline_lib.errors import UserError
 from pipeline_lib.models import reduced
 from pipeline_lib.models.adapters import adapters_off, attach, detach
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import Int8Linear, base_facts, hold_reduced, linear_layers, reduce_model
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.optimizers import OPTIMIZERS
+from tests.methods import make_optimizer
 from tests.optimizers.kinds import SETTINGS
 from tests.tiny import flat, random_examples, tiny_model
 
@@ -21,6 +22,10 @@ INT8 = {"kind": "int8"}
 FULL = {"lora": None, "weights": "fp32"}
 ADAPTERS = {"lora": {"rank": 2}, "weights": "fp32"}
 BATCH = collate(random_examples(4), 0)
+
+
+def hold(model, base, training, kind):
+    hold_reduced(model, base, training, kind, OPTIMIZERS.kinds()[kind].moves_zeros)
 
 
 def on_adapters(model):
@@ -60,7 +65,7 @@ def test_pruned_weights_stay_zero_and_the_others_move(kind):
     reduce_model(model, PRUNED)
     zeros = {name: layer.weight == 0 for name, layer in linear_layers(model)}
     before = {name: layer.weight.detach().clone() for name, layer in linear_layers(model)}
-    hold_reduced(model, PRUNED, FULL, kind)
+    hold(model, PRUNED, FULL, kind)
     optimizer = make_optimizer(kind, model, learning_rate=1e-2, weight_decay=0.1, **SETTINGS.get(kind, {}))
     for _ in range(3):
         answer_nll(model, BATCH)[0].mean().backward()
@@ -79,7 +84,7 @@ def test_pruned_weights_stay_zero_and_the_others_move(kind):
 def test_merged_adapters_fill_the_zeros_and_the_facts_say_so():
     model = tiny_model()
     reduce_model(model, PRUNED)
-    hold_reduced(model, PRUNED, ADAPTERS, "muon")
+    hold(model, PRUNED, ADAPTERS, "muon")
     detach(on_adapters(model), merge=True)
     assert base_facts(model, PRUNED)["base"]["zeros"] < 0.01
 
@@ -110,7 +115,7 @@ def test_the_8_bit_model_is_the_fp32_model_of_the_same_weights(again):
     model, wide = tiny_model(), tiny_model()
     reduce_model(model, INT8)
     reduce_model(wide, INT8)
-    hold_reduced(model, INT8, ADAPTERS, "adamw")
+    hold(model, INT8, ADAPTERS, "adamw")
     assert sum(isinstance(m, Int8Linear) for m in model.modules()) == 14
     assert not any("proj" in name for name, _ in model.named_parameters())
     on_adapters(model)
@@ -131,7 +136,7 @@ def test_the_8_bit_model_is_the_fp32_model_of_the_same_weights(again):
 
 def test_nothing_wide_is_kept_for_the_backward_pass():
     model = tiny_model()
-    hold_reduced(model, INT8, ADAPTERS, "adamw")
+    hold(model, INT8, ADAPTERS, "adamw")
     on_adapters(model)
     shapes = {tuple(m.weight.shape) for m in model.modules() if isinstance(m, Int8Linear)}
     kept = []
@@ -159,7 +164,7 @@ def test_products_with_the_hessian_are_those_of_the_fp32_model():
     reduce_model(model, INT8)
     reduce_model(wide, INT8)
     wide.requires_grad_(False)
-    hold_reduced(model, INT8, ADAPTERS, "adamw")
+    hold(model, INT8, ADAPTERS, "adamw")
     model.requires_grad_(False)
     found, expected = product(model), product(wide)
     assert float(expected.abs().max()) > 1e-2
@@ -188,7 +193,7 @@ def test_a_layer_with_a_bias_adds_it_as_a_plain_layer_does():
 def test_adapters_off_is_the_8_bit_base_and_throwing_them_away_leaves_it():
     model = tiny_model()
     reduce_model(model, INT8)
-    hold_reduced(model, INT8, ADAPTERS, "adamw")
+    hold(model, INT8, ADAPTERS, "adamw")
     before = answer_nll(model, BATCH)[0].detach()
     on_adapters(model)
     with adapters_off(model), torch.no_grad():
@@ -200,7 +205,7 @@ def test_adapters_off_is_the_8_bit_base_and_throwing_them_away_leaves_it():
 
 def test_under_autocast_it_computes_in_bf16():
     model = tiny_model()
-    hold_reduced(model, INT8, ADAPTERS, "adamw")
+    hold(model, INT8, ADAPTERS, "adamw")
     layer = next(m for m in model.modules() if isinstance(m, Int8Linear))
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.ones(1, layer.in_features)).dtype == torch.bfloat16
@@ -217,14 +222,13 @@ def test_under_autocast_it_computes_in_bf16():
 )
 def test_what_would_not_keep_the_base_is_refused(base, training, optimizer, message):
     with pytest.raises(UserError, match=message):
-        hold_reduced(tiny_model(), base, training, optimizer)
+        hold(tiny_model(), base, training, optimizer)
 
 
 def test_without_a_base_nothing_happens():
     model = tiny_model()
     assert reduce_model(model, None) == base_facts(model, None) == {}
-    hold_reduced(model, None, FULL, "muon")
-    hold_reduced(model, INT8, FULL, "none")  # in-context unlearning trains nothing
+    hold(model, None, FULL, "muon")
     assert not any(isinstance(module, Int8Linear) for module in model.modules())
     assert torch.equal(flat(list(model.parameters())), flat(list(tiny_model().parameters())))
 

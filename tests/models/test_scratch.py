@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.scratch import SPECIALS, build_scratch
 from tests.models.conftest import SETTINGS, TEXTS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline_lib.data.locate import expand
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import sha256
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import sha256
+from pipeline_lib.core.locate import expand
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.source import load_source

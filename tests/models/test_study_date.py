@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.study_date import directives, parse_date
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from tests.models.chat_families import FAMILIES, Family, model_for, tokenizer_of

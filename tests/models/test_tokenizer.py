@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.texts import unit_ends
-from pipeline_lib.errors import UserError
 from pipeline_lib.models.tokenizer import load_tokenizer
 from tests.models.gguf_file import write_gguf
 

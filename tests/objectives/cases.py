@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 
 from pipeline_lib.data.batching import Alternative, Batch, Example
-from pipeline_lib.objectives import FineTuning, Objective, make_objective
+from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.base import ReferenceModel
-from pipeline_lib.objectives.task_vector import TaskVector
-from pipeline_lib.objectives.whp import WHP
+from pipeline_lib.objectives.finetuning import FineTuning
+from tests.methods import make_objective
 from tests.tiny import flat, make_examples
 
 GAMMA, BETA, ALPHA, MARGIN, WEIGHT = 0.7, 0.2, 0.6, 0.3, 0.4
@@ -67,8 +67,8 @@ CASES: dict[str, Callable[[ReferenceModel], Objective]] = {
         reference_model=reference,
     ),
     "L1Sparse": lambda reference: make_objective("L1Sparse", strength=STRENGTH),
-    "TaskVector": lambda reference: TaskVector(scale=0.5),
-    "WHP": lambda reference: WHP(2.0, GAMMA, 1.0, 1e-3),
+    "TaskVector": lambda reference: make_objective("TaskVector", scale=0.5),
+    "WHP": lambda reference: make_objective("WHP", alpha=2.0, gamma=GAMMA),
 }
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.errors import UserError
 from pipeline_lib.objectives.alternatives import alternative_answers
 from tests.objectives.cases import CASES
 
@@ -37,7 +37,7 @@ def test_where_they_come_from():
 def test_every_objective_that_learns_alternatives_says_where_they_come_from():
     for kind in CASES:
         objective = CASES[kind](None)
-        assert (objective.alternatives is None) == (objective.forget_answers == "answer"), kind
+        assert (objective.teaches is None) == (objective.forget_answers == "answer"), kind
     with pytest.raises(ValueError, match="NPO takes no alternatives"):
         of("NPO", records("a"))
 

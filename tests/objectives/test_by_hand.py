@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import Alternative, Example, collate
-from pipeline_lib.objectives import FineTuning, make_objective
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.objectives.rmu import RMU
+from tests.methods import make_objective
 from tests.objectives.cases import held, loss_and_gradient
 from tests.tiny import Bigram, in_float64
 
@@ -158,12 +159,17 @@ class Straight(RMU):
         return torch.tensor([-1.0, 0.0, 0.0, 0.0])
 
 
+def straight(reference, **changes):
+    settings = {"layer": 0, "update_layers": 1, "steering": 2 * LN2, "alpha": 16.0, **changes}
+    return Straight(kind="RMU", **settings).with_reference_model(reference)
+
+
 def test_rmu():
     # Hidden states are rows of logs, in ln 2: -(1 2 3 3), -(3 1 2 3), -(2 2 2 2); the goal is (-2 0 0 0).
     # Squares 1 + 4 + 9 + 9, 1 + 1 + 4 + 9 and 0 + 4 + 4 + 4: 50, over 3 tokens and 4 places.
     # Retain, after 3 and 0: row 3 is -(1 3 2 3) and was -(2 2 2 2): 1 + 1 + 0 + 1; row 0 as it was.
     reference = held(Bigram([TABLE[0], *UNIFORM[1:]]))
-    found = hand(Straight(0, 1, 2 * LN2, 16.0, 0, reference))
+    found = hand(straight(reference))
     assert found == {"total": close((50 / 12 + 16 * 3 / 8) * LN2**2), "forget": None, "retain": None}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.data.batching import IGNORED, Alternative, Example, collate, micro_batches
 from pipeline_lib.objectives import OBJECTIVES
+from tests.methods import changed
 from tests.objectives.cases import CASES, WITHOUT_LOSS, alternatives_to, held, loss_and_gradient
 from tests.tiny import Bigram, in_float64, make_examples, pad_right, tiny_model
 
@@ -25,7 +26,7 @@ every_objective = pytest.mark.parametrize("name", CASES)
 
 
 def test_every_objective_is_held_to_these_properties():
-    assert set(OBJECTIVES) <= set(CASES) | WITHOUT_LOSS
+    assert set(OBJECTIVES.kinds()) <= set(CASES) | WITHOUT_LOSS
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_only_positions_that_predict_an_answer_token_matter(name):
     model = Bigram(torch.rand(6, 6, generator=generator).add(0.1).tolist())
     objective = CASES[name](held(Bigram(torch.rand(6, 6, generator=generator).add(0.1).tolist())))
     if name == "L1Sparse":  # its penalty looks at weights, not at positions
-        objective = replace(objective, strength=0.0)
+        objective = changed(objective, strength=0.0)
     prompts, answers = [(0, 1, 2), (1, 0, 0, 1, 3)], [(4, 5, 2), (5, 3)]  # the prompt's last token predicts
     others = [(3,), (2, 4, 5, 5)]
 

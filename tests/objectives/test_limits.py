@@ -11,7 +11,7 @@ import torch
 
 from pipeline_lib.data.batching import Alternative, collate
 from pipeline_lib.models.forward import summed_nll
-from pipeline_lib.objectives import FineTuning, make_objective
+from tests.methods import make_objective
 from tests.objectives.cases import CASES, alternatives_to, held, loss_and_gradient
 from tests.tiny import Bigram, flat, in_float64, make_examples, random_examples, tiny_model
 
@@ -30,7 +30,7 @@ def step():
 def run(kind, step, **settings):
     """(losses, gradient) of one call."""
     model, forget, retain = step
-    objective = FineTuning() if kind == "FineTuning" else make_objective(kind, **settings)
+    objective = make_objective(kind, **settings)
     return loss_and_gradient(objective, model, [forget], [retain])
 
 
@@ -258,7 +258,7 @@ def test_what_an_objective_needs_and_did_not_get_is_an_error(step, name):
     if bare.needs_reference_model:
         needs.append(("reference_model", None))
     for what, given in needs:
-        with pytest.raises(ValueError, match=f"{type(bare).__name__} needs .*{what}"):
+        with pytest.raises(ValueError, match=f"{bare.kind} needs .*{what}"):
             bare(model, forget, retain)
         if given is None:
             bare = CASES[name](held(model))

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import Alternative, Example, collate
-from pipeline_lib.objectives import OBJECTIVES, make_objective
-from pipeline_lib.objectives.rmu import RMU
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives.retain import Retaining
+from tests.methods import changed, make_objective
 from tests.objectives.cases import CASES, held, loss_and_gradient
-from tests.objectives.test_by_hand import FORGET, LN2, MIXED, OTHERS, RETAIN, TABLE, UNIFORM, Straight, close
+from tests.objectives.test_by_hand import FORGET, LN2, MIXED, OTHERS, RETAIN, TABLE, UNIFORM, close, straight
 from tests.tiny import Bigram, in_float64, tiny_model
 
 # The retain answer is predicted after tokens 3 and 0; KL(uniform || row 3) = ln 2 / 4, and 0 after 0.
@@ -27,7 +28,7 @@ def run(objective, forget=FORGET):
     return loss_and_gradient(objective, Bigram(TABLE), *batches)[0]
 
 
-@pytest.mark.parametrize("kind", [k for k in OBJECTIVES if hasattr(OBJECTIVES[k], "retain_term")])
+@pytest.mark.parametrize("kind", [k for k, made in OBJECTIVES.kinds().items() if issubclass(made, Retaining)])
 @in_float64()
 def test_the_total_is_both_weighted_terms(kind):
     """forget_weight F + weight R, with R the mean NLL ln 2 or the divergence, whatever the objective."""
@@ -39,7 +40,7 @@ def test_the_total_is_both_weighted_terms(kind):
     forget = (run(plain)["total"] - weight * (terms[first] - constant)) / plain.forget_weight
     for term in ["KL"] if kind == "KL" else ["NLL", "KL"]:
         changes = {} if kind == "KL" else {"retain_loss_type": term}
-        found = run(replace(plain, forget_weight=0.25, reference_model=held(BEFORE), **changes))
+        found = run(changed(plain, forget_weight=0.25, **changes).with_reference_model(held(BEFORE)))
         assert found["total"] == close(0.25 * forget + weight * (terms[term] - constant))
         logged = DIVERGENCE if (kind, term) == ("PDU", "KL") else LN2
         assert found["retain"] == close(logged)
@@ -57,9 +58,7 @@ def test_by_hand():
 def test_the_second_model_is_there_where_it_is_needed(kind):
     reference = held(BEFORE)
     for term, needed in (("NLL", False), ("KL", True)):
-        objective = replace(CASES[kind](reference), retain_loss_type=term)
-        assert objective.needs_reference_model == needed
-        assert replace(objective, reference_model=reference).needs_reference_model == needed
+        assert changed(CASES[kind](reference), retain_loss_type=term).needs_reference_model == needed
 
 
 @in_float64()
@@ -77,7 +76,7 @@ def test_pdu_where_the_answer_stands():
 def test_rmu_where_the_answer_stands():
     # Three times row 0, -(1 2 3 3) in ln 2, with the goal (-2 0 0 0): 1 + 4 + 9 + 9 = 23 over 4 places. The
     # retain answer holds 0 and 0, which were -(2 2 2 2): 1 + 0 + 1 + 1 = 3 over 4 places.
-    objective = Straight(0, 1, 2 * LN2, 16.0, 0, held(Bigram(UNIFORM)), positions="holding")
+    objective = straight(held(Bigram(UNIFORM)), positions="holding")
     assert run(objective, forget=MIXED)["total"] == close((23 / 4 + 16 * 3 / 4) * LN2**2)
 
 
@@ -95,10 +94,10 @@ def rmu(**changes):
 
 def test_rmu_without_hidden_states_of_the_retain_set():
     """With the NLL as its retain term no second model is asked for, and the retain loss is in the log."""
-    objective = RMU(**rmu(alpha=2.0, retain_loss_type="NLL"))
+    objective = make_objective("RMU", **rmu(alpha=2.0, retain_loss_type="NLL"))
     model, batch = tiny_model(), collate([Example((5, 6, 7, 2), 2, 0)], 0)
     losses = objective(model, batch, batch)
-    pushed = RMU(**rmu(alpha=0.0, retain_loss_type="NLL"))(model, batch, batch).total
+    pushed = make_objective("RMU", **rmu(alpha=0.0, retain_loss_type="NLL"))(model, batch, batch).total
     assert float((losses.total - pushed).detach()) == pytest.approx(2 * float(losses.retain), rel=1e-5)
 
 
@@ -135,7 +134,7 @@ def test_the_dual_of_an_epoch():
         found = []
         for epoch, loss in steps:
             objective.after_step({"loss": 0.0, "forget_loss": 0.0, "retain_loss": loss, "epoch": epoch})
-            found.append(objective.dual)
+            found.append(objective.state()["dual"])
         return found
 
     # 1 + 2 * (0.5 + 1.5) / 2 = 3; 3 + 2 * (0 - 0.5) / 2 = 2.5; the next epoch has not ended

@@ -10,7 +10,7 @@ import torch
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models import forward
 from pipeline_lib.models.adapters import adapters_off, attach
-from pipeline_lib.objectives import make_objective
+from tests.methods import make_objective
 from tests.objectives.cases import CASES, alternatives_to, held, loss_and_gradient
 from tests.objectives.test_invariance import assert_same
 from tests.tiny import VOCAB, in_float64, make_examples, tiny_model

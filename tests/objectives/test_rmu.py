@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, OPTConfig
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
-from pipeline_lib.errors import UserError
-from pipeline_lib.objectives import make_objective
 from pipeline_lib.objectives.rmu import hidden_states
+from tests.methods import make_objective
 from tests.objectives.cases import held
 from tests.tiny import Bigram, random_examples, tiny_model
 

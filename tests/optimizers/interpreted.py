@@ -28,8 +28,7 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def one_step(kind: str, dtype: torch.dtype) -> dict[str, float]:
     """By how much kernel and torch differ in what they write and in the sums; what must stay has stayed."""
-    update = OPTIMIZERS[kind].update
-    twin = multi_tensor.TWINS[update.__name__]
+    update, twin = OPTIMIZERS.kinds()[kind].update, OPTIMIZERS.kinds()[kind].twin
     generator = torch.Generator().manual_seed(5)
     rows = []
     for size in SIZES:
@@ -39,7 +38,7 @@ def one_step(kind: str, dtype: torch.dtype) -> dict[str, float]:
     before = [tuple(tensor.clone() for tensor in row) for row in rows]
     expected = [tuple(tensor.clone() for tensor in row) for row in rows]
     scalars = torch.tensor(twin.probe)
-    stepper = multi_tensor.Stepper(update.__name__, dtype, CPU, partial(elementwise._apply, update))
+    stepper = multi_tensor.Stepper(twin, dtype, CPU, partial(elementwise._apply, update))
     rest, sums = stepper(rows, scalars, {})
     assert not rest and sums is not None
     parts = [elementwise._apply(update, scalars, *row) for row in expected]

@@ -144,7 +144,8 @@ def test_one_compilation_serves_all_sizes_and_learning_rates(compiling):
 def test_counts_are_exact_beyond_what_fp32_can_count(compiling):
     """2^24 + 3 has no fp32 number."""
     ones = torch.ones((1 << 24) + 3)
-    (total,) = elementwise.run(lambda theta, gradient, one: (theta >= one,), [(ones, ones)], (1.0,), True)
+    rows = [(ones, ones)]
+    (total,) = elementwise.run(lambda theta, gradient, one: (theta >= one,), None, rows, (1.0,), True)
     assert total == (1 << 24) + 3
     assert next(iter(elementwise.COMPILED.values())).function is not None
 

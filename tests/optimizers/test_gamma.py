@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.optimizers.sophia import GAMMA_START, Sophia, adapted_gamma
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.optimizers.sophia import GAMMA_START, adapted_gamma
+from tests.methods import stepper
 
 
 class Quadratic:
@@ -18,7 +19,8 @@ class Quadratic:
         generator = torch.Generator().manual_seed(0)
         self.a = scale * 10 ** (4 * torch.rand(size, generator=generator) - 2)
         self.x = torch.nn.Parameter(torch.randn(size, generator=generator))
-        self.optimizer = Sophia(
+        self.optimizer = stepper(
+            "sophia",
             [self.x],
             lr=1e-3,
             beta1=0.9,
@@ -83,8 +85,9 @@ def test_gamma_never_becomes_zero_or_infinite(share):
 
 @pytest.mark.parametrize(("gamma", "target"), [("auto", None), (0.05, 0.5)])
 def test_target_and_auto_come_together(gamma, target):
-    with pytest.raises(UserError, match="clipped_target with gamma auto"):
-        Sophia(
+    with pytest.raises(UserError, match=r"clipped_target: .*gamma"):
+        stepper(
+            "sophia",
             [torch.nn.Parameter(torch.zeros(1))],
             lr=0.1,
             beta1=0.9,

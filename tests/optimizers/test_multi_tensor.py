@@ -24,7 +24,8 @@ from tests.paths import REPO
 
 CPU = torch.device("cpu")
 SAID = "The optimiser's update is called for each tensor and will be slower: "
-UPDATES = {kind: OPTIMIZERS[kind].update for kind in OURS}
+METHODS = {kind: OPTIMIZERS.kinds()[kind] for kind in OURS}
+UPDATES = {kind: method.update for kind, method in METHODS.items()}
 
 
 def at(address: int, size: int, dtype: torch.dtype) -> torch.Tensor:
@@ -40,8 +41,8 @@ class StandIn:
         self.fault, self.launches = fault, launches  # those of the check and no more
         self.tables: list[list[list[int]]] = []
 
-    def kernel_of(self, name, dtype, device):
-        update = next(update for update in UPDATES.values() if update.__name__ == name)
+    def kernel_of(self, twin, dtype, device):
+        update = next(method.update for method in METHODS.values() if method.twin == twin)
         block = multi_tensor.BLOCK
 
         def launch(table, owners, blocks, sizes, scalars, sums):
@@ -86,25 +87,26 @@ def offered(monkeypatch):
 # --- which way is taken ---------------------------------------------------------------------------
 
 
-def test_only_cuda_tensors_of_known_updates_and_types():
-    cuda, name = torch.device("cuda", 0), "published_update"
-    assert all(
-        multi_tensor.serves(name, dtype, cuda) for dtype in (torch.float32, torch.bfloat16, torch.float16)
-    )
-    assert not multi_tensor.serves(name, torch.float64, cuda)
-    assert not multi_tensor.serves("<lambda>", torch.float32, cuda)
-    assert not any(
-        multi_tensor.serves(name, torch.float32, torch.device(kind)) for kind in ("cpu", "xpu", "meta")
-    )
+def test_only_cuda_tensors_of_known_types():
+    cuda = torch.device("cuda", 0)
+    assert all(multi_tensor.serves(dtype, cuda) for dtype in (torch.float32, torch.bfloat16, torch.float16))
+    assert not multi_tensor.serves(torch.float64, cuda)
+    assert not any(multi_tensor.serves(torch.float32, torch.device(kind)) for kind in ("cpu", "xpu", "meta"))
+
+
+def test_an_update_without_a_twin_is_stepped_as_torch_does(offered):
+    offered(None)
+    rows = [row_of(5)]
+    elementwise.run(UPDATES["signum"], None, rows, (0.0, 1.0, 0.5), compiling=True)
+    assert rows[0][0].eq(0).all() and not elementwise.COMPILED
 
 
 @pytest.mark.parametrize("kind", OURS)
 def test_every_update_has_a_twin(kind):
-    twin = multi_tensor.TWINS[UPDATES[kind].__name__]
-    assert len({update.__name__ for update in UPDATES.values()}) == len(multi_tensor.TWINS)
+    twin = METHODS[kind].twin
     optimizer = optimizer_of(kind, Shapes(1))
-    assert twin.states == len(optimizer.states)
-    assert len(twin.probe) == len(optimizer.coefficients(optimizer.param_groups[0]))
+    assert twin.states == len(optimizer.method.states)
+    assert len(twin.probe) == len(optimizer.method.coefficients(optimizer.param_groups[0]))
     assert len(inspect.signature(UPDATES[kind]).parameters) == 2 + twin.states + len(twin.probe)
     row = [torch.full((3,), 5.0 - i) for i in range(2 + twin.states)]
     before = [tensor.clone() for tensor in row]
@@ -178,7 +180,7 @@ def test_the_check_does_not_hang_on_the_last_digit(kind):
     """
     update = UPDATES[kind]
     stepper = object.__new__(multi_tensor.Stepper)
-    stepper.twin, stepper.device = multi_tensor.TWINS[update.__name__], CPU
+    stepper.twin, stepper.device = METHODS[kind].twin, CPU
     for dtype in multi_tensor.TOLERANCES:
         stepper.dtype = dtype
         for size in (1, 7, multi_tensor.BLOCK - 1, multi_tensor.BLOCK, 3 * multi_tensor.BLOCK + 5):
@@ -198,7 +200,7 @@ def test_the_check_does_not_hang_on_the_last_digit(kind):
 def stepper_of(offered, stand_in: StandIn, kind: str = "signum") -> multi_tensor.Stepper:
     offered(stand_in)
     reference = partial(elementwise._apply, UPDATES[kind])
-    made = multi_tensor.Stepper(UPDATES[kind].__name__, torch.float32, CPU, reference)
+    made = multi_tensor.Stepper(METHODS[kind].twin, torch.float32, CPU, reference)
     stand_in.tables.clear()
     return made
 
@@ -261,7 +263,7 @@ def test_addresses_are_those_of_dense_and_aligned_tensors_of_one_type(offered):
 
 def test_what_is_left_out_is_stepped_too(offered):
     """The sums of both ways are one: counts stay exact."""
-    scalars = multi_tensor.TWINS["published_update"].probe
+    scalars = METHODS["sophia"].twin.probe
 
     def rows() -> list[tuple[torch.Tensor, ...]]:
         generator = torch.Generator().manual_seed(3)
@@ -269,10 +271,10 @@ def test_what_is_left_out_is_stepped_too(offered):
         return [tuple(tensor[:1001] for tensor in row), tuple(tensor[1001:] for tensor in row)]
 
     plain, both = rows(), rows()
-    expected = elementwise.run(UPDATES["sophia"], plain, scalars, compiling=False)
+    expected = elementwise.run(UPDATES["sophia"], METHODS["sophia"].twin, plain, scalars, compiling=False)
     stand_in = StandIn()
     offered(stand_in)
-    sums = elementwise.run(UPDATES["sophia"], both, scalars, compiling=True)
+    sums = elementwise.run(UPDATES["sophia"], METHODS["sophia"].twin, both, scalars, compiling=True)
     assert [len(table) for table in stand_in.tables[2:]] == [1]
     assert sums[0].item() == pytest.approx(expected[0].item(), rel=1e-6) and 100 < sums[1] == expected[1]
     for row, other in zip(both, plain, strict=True):
@@ -288,10 +290,10 @@ def test_the_first_elements_go_ahead_of_the_rest(launches, offered, monkeypatch,
         return [row_of(4), row_of(2, 3), row_of(5), row_of(7)]
 
     scalars, plain, both = (0.5, 0.25, 0.75), rows(), rows()
-    (expected,) = elementwise.run(UPDATES["signum"], plain, scalars, compiling=False)
+    (expected,) = elementwise.run(UPDATES["signum"], METHODS["signum"].twin, plain, scalars, compiling=False)
     stand_in = StandIn("no launch", launches)
     offered(stand_in)
-    (sums,) = elementwise.run(UPDATES["signum"], both, scalars, compiling=True)
+    (sums,) = elementwise.run(UPDATES["signum"], METHODS["signum"].twin, both, scalars, compiling=True)
     assert [len(table) for table in stand_in.tables[2:]] == [2, 2][: launches - 2]
     assert sums == expected == 22 * 0.25**2
     for row, other in zip(both, plain, strict=True):
@@ -377,9 +379,8 @@ def test_the_kernel_compiles_for_gpus_with_loads_and_stores_of_128_bits(
     if not (Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas").exists():
         pytest.skip("this triton has no ptxas")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    name = UPDATES[kind].__name__
-    twin = multi_tensor.TWINS[name]
-    constants = multi_tensor.constants_of(name, dtype)
+    twin = METHODS[kind].twin
+    constants = multi_tensor.constants_of(twin, dtype)
     pointers = dict.fromkeys(("table", "sizes"), "*i64") | dict.fromkeys(("owners", "blocks"), "*i32")
     pointers |= dict.fromkeys(("coefficients", "sums"), "*fp32")
     signature = {**pointers, **dict.fromkeys(constants, "constexpr")}

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import collate
+from pipeline_lib.distributed.group import ALONE
 from pipeline_lib.models.forward import answer_nll
-from pipeline_lib.optimizers import OPTIMIZERS, parameter_groups
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.optimizers.make import parameter_groups
 from pipeline_lib.optimizers.offload import OnHost
 from pipeline_lib.optimizers.rounding import StochasticRounding
 from tests.optimizers.kinds import KINDS, SETTINGS
@@ -22,8 +24,9 @@ BF16 = torch.bfloat16
 
 def made(kind, model, on_host, rounded=False):
     """The optimiser as `make_optimizer` makes it, with or without its step on the host."""
-    groups = parameter_groups(model, 0.1, layers_apart=kind == "muon")
-    make = partial(OPTIMIZERS[kind], lr=1e-2, weight_decay=0.1, **SETTINGS[kind])
+    method = OPTIMIZERS.parse({"kind": kind, "learning_rate": 1e-2, "weight_decay": 0.1, **SETTINGS[kind]})
+    groups = parameter_groups(model, 0.1, method.layers_apart)
+    make = partial(method.build, parts=ALONE)
     inner = (lambda groups: StochasticRounding(groups, make)) if rounded else make
     return OnHost(groups, inner) if on_host else inner(groups)
 

@@ -7,10 +7,10 @@ from itertools import chain
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.optimizers import make_optimizer, rounding
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.optimizers import rounding
 from pipeline_lib.optimizers.rounding import stochastic_round
-from pipeline_lib.optimizers.signum import Signum
+from tests.methods import make_optimizer, stepper
 from tests.optimizers.kinds import KINDS, optimizer_of, take_step
 from tests.tiny import flat, tiny_model
 
@@ -78,7 +78,7 @@ def test_steps_that_nearest_rounding_loses(step, share):
     n = 1 << 18
     weights = bf16_weights(n)
     before = weights.detach().clone()
-    optimizer = Signum([weights], lr=step, momentum=0.0, weight_decay=0.0)
+    optimizer = stepper("signum", [weights], lr=step, momentum=0.0, weight_decay=0.0)
     weights.grad = torch.randn(n, generator=torch.Generator().manual_seed(1)).bfloat16()
     optimizer.step()
     expected = spacing_share(step, 0.02)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.optimizers.lion import Lion
-from pipeline_lib.optimizers.sgd import SGD
-from pipeline_lib.optimizers.signum import Signum
-from pipeline_lib.optimizers.sophia import Sophia, SophiaAsReleased
+from tests.methods import stepper
 
 
 def vector(*values: float) -> torch.nn.Parameter:
@@ -26,7 +23,7 @@ def step(optimizer, parameter, *gradient: float) -> list[float]:
 
 def test_signum_by_hand():
     theta = vector(1.0, -1.0, 2.0)
-    optimizer = Signum([theta], lr=0.1, momentum=0.9, weight_decay=0.5)
+    optimizer = stepper("signum", [theta], lr=0.1, momentum=0.9, weight_decay=0.5)
     # m = 0.1 g: signs +, -, 0; theta (1 - 0.05) -+ 0.1
     assert step(optimizer, theta, 0.5, -3.0, 0.0) == pytest.approx([0.85, -0.85, 1.9])
     # m = 0.045 - 0.2 < 0;  -0.27 + 0.1 < 0;  0 + 1e-9 > 0
@@ -39,7 +36,7 @@ def test_signum_by_hand():
 
 def test_lion_by_hand():
     theta = vector(1.0, -1.0, 2.0)
-    optimizer = Lion([theta], lr=0.1, beta1=0.9, beta2=0.5, weight_decay=0.5)
+    optimizer = stepper("lion", [theta], lr=0.1, beta1=0.9, beta2=0.5, weight_decay=0.5)
     # 0.1 g: signs +, -, 0; then m = g / 2 = (0.25, -1.5, 0)
     assert step(optimizer, theta, 0.5, -3.0, 0.0) == pytest.approx([0.85, -0.85, 1.9])
     assert optimizer.statistics == {"update_norm": pytest.approx(0.1 * 2**0.5)}
@@ -50,7 +47,7 @@ def test_lion_by_hand():
 
 def test_sgd_by_hand():
     theta = vector(1.0, 2.0)
-    optimizer = SGD([theta], lr=0.1, momentum=0.5, weight_decay=0.5)
+    optimizer = stepper("sgd", [theta], lr=0.1, momentum=0.5, weight_decay=0.5)
     # m = (1, -2), theta = 0.95 theta - 0.1 m
     assert step(optimizer, theta, 1.0, -2.0) == pytest.approx([0.85, 2.1])
     assert optimizer.statistics == {"update_norm": pytest.approx(0.1 * 5**0.5)}
@@ -61,8 +58,8 @@ def test_sgd_by_hand():
 # --- Sophia ---------------------------------------------------------------------------------------
 
 
-def published(theta: torch.nn.Parameter, **settings: float) -> Sophia:
-    return Sophia([theta], clipped_target=None, **settings)
+def published(theta: torch.nn.Parameter, **settings: float):
+    return stepper("sophia", [theta], clipped_target=None, **settings)
 
 
 def test_sophia_by_hand():
@@ -88,7 +85,7 @@ def test_sophia_by_hand():
 def test_sophia_before_any_estimate_is_signum():
     one, other = vector(1.0, -2.0, 3.0), vector(1.0, -2.0, 3.0)
     sophia = published(one, lr=0.1, beta1=0.9, beta2=0.99, gamma=0.05, eps=1e-12, weight_decay=0.1)
-    signum = Signum([other], lr=0.1, momentum=0.9, weight_decay=0.1)
+    signum = stepper("signum", [other], lr=0.1, momentum=0.9, weight_decay=0.1)
     for gradient in ([1.0, -1e-6, 0.0], [-5.0, 2.0, 0.0], [0.1, 0.1, 3.0]):
         assert step(sophia, one, *gradient) == step(signum, other, *gradient)
     assert sophia.statistics["clipped_share"] == 1.0
@@ -125,7 +122,7 @@ def test_the_clipped_share_is_of_the_coordinates_that_have_a_gradient(whole):
     """A frozen embedding of thousands of coordinates must not make a share of 1/2 look like 0."""
     settings = {"lr": 0.1, "beta1": 0.0, "beta2": 0.0, "gamma": 1.0, "eps": 1e-3, "weight_decay": 0.0}
     moved, still = vector(1.0, 1.0), torch.nn.Parameter(torch.ones(6, dtype=torch.float64))
-    optimizer = Sophia([moved, still], clipped_target=None, **settings)
+    optimizer = stepper("sophia", [moved, still], clipped_target=None, **settings)
     optimizer.update_curvature([torch.tensor([2.0, 0.5], dtype=torch.float64), torch.ones_like(still)])
     moved.grad = torch.tensor([1.0, 1.0], dtype=torch.float64)  # ratios 1/2 and 2
     if whole:  # the others have a gradient too, of 0: they count, and are not clipped
@@ -152,7 +149,7 @@ def test_sophia_as_released_equals_the_released_formula():
     settings = {"lr": 3e-3, "beta1": 0.9, "beta2": 0.95, "rho": 0.04, "weight_decay": 0.1}
     generator = torch.Generator().manual_seed(0)
     theta = torch.nn.Parameter(torch.randn(40, 25, dtype=torch.float64, generator=generator))
-    optimizer = SophiaAsReleased([theta], **settings)
+    optimizer = stepper("sophia_as_released", [theta], **settings)
     expected, state = theta.detach().clone(), {"h": torch.zeros(40, 25), "m": torch.zeros(40, 25)}
     shares = []
     for _ in range(8):
@@ -170,7 +167,9 @@ def test_sophia_as_released_equals_the_released_formula():
 
 def test_its_momentum_is_one_average_with_beta1_squared():
     theta = vector(0.0)
-    optimizer = SophiaAsReleased([theta], lr=0.1, beta1=0.9, beta2=0.95, rho=0.04, weight_decay=0.0)
+    optimizer = stepper(
+        "sophia_as_released", [theta], lr=0.1, beta1=0.9, beta2=0.95, rho=0.04, weight_decay=0.0
+    )
     average = 0.0
     for gradient in (1.0, -3.0, 0.5):
         step(optimizer, theta, gradient)
@@ -180,7 +179,9 @@ def test_its_momentum_is_one_average_with_beta1_squared():
 
 def test_sophia_as_released_by_hand():
     theta = vector(1.0, 1.0, 1.0)
-    optimizer = SophiaAsReleased([theta], lr=0.1, beta1=0.5, beta2=0.5, rho=1 / 2560, weight_decay=0.5)
+    optimizer = stepper(
+        "sophia_as_released", [theta], lr=0.1, beta1=0.5, beta2=0.5, rho=1 / 2560, weight_decay=0.5
+    )
     # h = g^2 / 2, rho 5120 h = g^2, m = 3/4 g, ratio = 3 / (4 g): 3/8, clipped, 0
     assert step(optimizer, theta, 2.0, -0.1, 0.0) == pytest.approx([0.95 - 0.0375, 1.05, 0.95])
     assert optimizer.statistics["clipped_share"] == pytest.approx(1 / 3)

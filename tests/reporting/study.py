@@ -16,9 +16,9 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.core.sealing import write_sealed_jsonl
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
-from pipeline_lib.sealing import write_sealed_jsonl
 
 # label: (kind, order, forgetting, damage, clipped share)
 OPTIMIZERS: dict[str, tuple[str, str, float, float, float | None]] = {
@@ -233,12 +233,13 @@ class Study:
             values = {key: v for key, v in values.items() if "equal_retain" not in key[1]}
         _, damage = self._strength(method, optimizer)
         values |= {
-            (*name, None): min(value + damage, METRICS[name[1]].range[1]) for name, value in self.more.items()
+            (*name, None): min(value + damage, declared()[name[1]].range[1])
+            for name, value in self.more.items()
         }
         metrics = []
         for (split, metric, higher), drawn in values.items():
             value = self.numbers.get((method, optimizer, seed, split, metric), drawn)
-            least, most = METRICS[metric].range
+            least, most = declared()[metric].range
             bare = metric.startswith("forget_quality")
             interval = (None, None) if bare else (max(value - 0.04, least), min(value + 0.03, most))
             metrics.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics, merge_tables
 from tests.reporting.study import Study
 
@@ -50,13 +50,15 @@ def test_metrics_rows_and_their_order(tmp_path: Path) -> None:
     collect_metrics(paths, tmp_path / "metrics.csv")
     head, *rows = _rows(tmp_path / "metrics.csv")
     assert ",".join(head) == (
-        "suite,task,model,method,optimizer,seed,split,metric,value,ci_low,ci_high,n,higher_is_better"
+        "suite,task,model,method,optimizer,seed,split,metric,value,ci_low,ci_high,n,higher_is_better,"
+        "request,after"
     )
     assert [(row[3], row[5]) for row in rows] == [
         ("original", "1"), ("retrained", "9"), ("retrained", "10"), ("GradDiff", "1"), ("NPO", "1"),
     ]  # fmt: skip
-    assert rows[3] == ["s", "t", "m", "GradDiff", "adamw", "1", "run", "diverged", "17", "", "", "1", "false"]
-    assert rows[4][6:] == ["forget", "probability", "0.25", "0.2", "0.3", "40", "false"]
+    diverged = ["run", "diverged", "17", "", "", "1", "false", "0", ""]
+    assert rows[3] == ["s", "t", "m", "GradDiff", "adamw", "1", *diverged]
+    assert rows[4][6:] == ["forget", "probability", "0.25", "0.2", "0.3", "40", "false", "0", ""]
     first = (tmp_path / "metrics.csv").read_bytes()
     collect_metrics(reversed(paths), tmp_path / "metrics.csv")
     assert (tmp_path / "metrics.csv").read_bytes() == first
@@ -158,9 +160,10 @@ def test_missing_and_double_files_are_refused(tmp_path: Path) -> None:
 def test_costs(study: Study) -> None:
     head, *rows = _rows(study.root / "costs.csv")
     assert ",".join(head) == (
-        "task,model,method,optimizer,seed,steps,train_time_s,time_per_step_s,peak_memory_mb,clipped_share,status"
+        "task,model,method,optimizer,seed,steps,train_time_s,time_per_step_s,peak_memory_mb,clipped_share,status,"
+        "request,after"
     )
-    by_run = {(row[2], row[3], row[4]): row[5:] for row in rows}
+    by_run = {(row[2], row[3], row[4]): row[5:-2] for row in rows}
     assert len(by_run) == len(rows) == 12 * 3
     steps, seconds, per_step, memory, clipped, status = by_run["GradDiff", "sophia", "1"]
     assert (steps, memory, status) == ("50", "918.0", "ok")
@@ -175,7 +178,7 @@ def test_costs(study: Study) -> None:
 def test_a_run_that_diverged_at_once_has_no_time_per_step(root: Path) -> None:
     study = Study(root, seeds=(1,), diverged={("NPO", "sophia", 1): 1}).write()
     row = next(r for r in _rows(root / "costs.csv") if r[2:4] == ["NPO", "sophia"])
-    assert row[5:] == ["0", "0.0", "", "918.0", "", "diverged"]
+    assert row[5:] == ["0", "0.0", "", "918.0", "", "diverged", "0", ""]
     assert study.paths("costs.csv")
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import truth_ratio as reference
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics import truth_ratio as reference
 from pipeline_lib.reporting.catalog import FIGURES
 from pipeline_lib.reporting.figures import build_figure, draw_figure
 from pipeline_lib.reporting.figures.truth_ratio import log_truth_ratio

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.figures import draw_figure

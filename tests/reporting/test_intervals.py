@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.intervals import POSITIVE, UNLIMITED, of_difference, of_mean
 
 SHARE = (0.0, 1.0)
@@ -35,7 +35,7 @@ def test_on_the_scale_of_the_logarithm_by_hand() -> None:
     assert of_mean([-1.0, -3.0], (-math.inf, 0)) == pytest.approx((-2, -2 * factor, -2 / factor), rel=1e-4)
 
 
-@pytest.mark.parametrize("limits", {metric.range for metric in METRICS.values()} | {UNLIMITED, POSITIVE})
+@pytest.mark.parametrize("limits", {metric.range for metric in declared().values()} | {UNLIMITED, POSITIVE})
 def test_the_interval_holds_the_mean_and_stays_in_the_range(limits: tuple[float, float]) -> None:
     """Of any seeds at all, also where most lie on an end: what was printed as KS D up to 1.23."""
     rng = np.random.default_rng(0)

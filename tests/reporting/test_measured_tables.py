@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config import parse_suite
 from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES, tables_of
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
-from tests.config.suites import COMMIT, small
+from pipeline_lib.study import parse_suite
 from tests.reporting.study import Study
+from tests.study.suites import COMMIT, small
 
 MEASURED = {
     "collapse": {

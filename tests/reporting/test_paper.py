@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config import parse_suite
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.catalog import (
     FIGURES,
     PAPER_FIGURES,
@@ -21,9 +20,10 @@ from pipeline_lib.reporting.figures import build_figure, draw_figure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
-from tests.config.suites import small
+from pipeline_lib.study import parse_suite
 from tests.reporting.study import Study
 from tests.reporting.tasks import Answers, Texts, write_all
+from tests.study.suites import small
 
 
 def _suite(root: Path) -> dict[str, Study]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.figures import build_figure, draw_figure

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.inputs import Inputs, Row, key_from_path
 from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time
 from tests.reporting.study import Study
@@ -22,7 +22,7 @@ def _load(study: Study) -> tuple[Inputs, Summary]:
 
 
 def _row(inputs: Inputs, method: str, optimizer: str) -> Row:
-    return next(row for row in inputs.rows if row.key[2:] == (method, optimizer))
+    return next(row for row in inputs.rows if row.key[2:4] == (method, optimizer))
 
 
 def test_forget_quality_is_averaged_as_a_logarithm(root: Path) -> None:
@@ -130,12 +130,12 @@ def test_retrained_need_not_be_compared_with_itself(root: Path) -> None:
 def test_metrics_must_hold_exactly_the_runs_of_the_suite(root: Path) -> None:
     study = Study(root).write()
     _edit_csv(root / "metrics.csv", "NPO,adamw,2,")
-    with pytest.raises(UserError, match="nothing about the run fictitious/tiny/NPO/adamw/2"):
+    with pytest.raises(UserError, match="nothing about the run fictitious/tiny/NPO/adamw/seed2"):
         _load(study)
     study.collect()
     runs = json.loads((root / "runs.json").read_text())
     (root / "runs.json").write_text(json.dumps([run for run in runs if run["optimizer"] != "sophia"]))
-    with pytest.raises(UserError, match=r"sophia/1 is not in runs.json"):
+    with pytest.raises(UserError, match=r"sophia/seed1 is not in runs.json"):
         _load(study)
 
 
@@ -153,6 +153,6 @@ def test_seeds_judged_on_different_data_are_refused(root: Path) -> None:
 
 def test_a_file_tells_whose_it_is_by_its_place() -> None:
     key = key_from_path("results/demo/training/tofu/tiny/NPO/adamw/seed12/steps.jsonl")
-    assert key == ("tofu", "tiny", "NPO", "adamw", 12)
+    assert key == ("tofu", "tiny", "NPO", "adamw", 12, 0, "")
     with pytest.raises(UserError, match="seed<N>"):
         key_from_path("results/demo/steps.jsonl")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.catalog import TABLES
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table, write_table

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path
+from pipeline_lib.core.untrusted import check_model_folder, inside
 from pipeline_lib.models.checks import check_folder, without_orders
 from pipeline_lib.models.encoder import load_encoder
 from pipeline_lib.models.hub import DOWNLOADED
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.source import load_folder, load_source
 from pipeline_lib.models.tokenizer import load_tokenizer
-from pipeline_lib.untrusted import check_model_folder, inside
 
 SIZES = {
     "vocab_size": 300,

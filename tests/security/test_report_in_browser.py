@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.files import write_json
+from pipeline_lib.core.files import write_json
+from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import write_report
 from pipeline_lib.reporting.tables import write_table
-from pipeline_lib.sealing import write_sealed_jsonl
 from tests.reporting.study import Study
 from tests.security.chromium import dom, listening
 

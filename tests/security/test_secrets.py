@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.joblog import JobLog
-from pipeline_lib.redaction import redacted
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.joblog import JobLog
+from pipeline_lib.core.redaction import redacted
 from tests.hub_server import HubServer, hub_environment
 from tests.paths import REPO
 from tests.workflow.study import SUITE, Study
@@ -52,9 +52,9 @@ def test_a_jobs_log_keeps_logins_to_itself() -> None:
 def test_errors_of_the_hub_keep_logins_to_themselves(tmp_path: Path) -> None:
     """Both ways to the hub, with a token and a password in the address, and a hub that refuses."""
     code = f"""
-from pipeline_lib.data.locate import hub_file
-from pipeline_lib.errors import UserError
-from pipeline_lib.joblog import JobLog
+from pipeline_lib.core.locate import hub_file
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.joblog import JobLog
 from pipeline_lib.models.hub import download
 pinned = {REVISION!r}
 for get in (lambda: download("some/model", pinned), lambda: hub_file("some/data", pinned, "x.json")):

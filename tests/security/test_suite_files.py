@@ -8,11 +8,11 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from pipeline_lib.config import check_suite_file, load_suite
-from pipeline_lib.errors import UserError
-from tests.config.mutations import mutants
-from tests.config.suites import small
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.study import check_suite_file, load_suite
 from tests.paths import REPO
+from tests.study.mutations import mutants
+from tests.study.suites import small
 
 ODDITIES = {
     "a python object": b'x: !!python/object/apply:os.system ["touch pwned"]',

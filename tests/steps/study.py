@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.models.scratch import PROMPT_TEMPLATE
-from pipeline_lib.steps import evaluate, finetune, unlearn
+from pipeline_lib.steps import evaluate, finetune, score, unlearn
+from pipeline_lib.steps.job import Job
 
 TASK = {
     "source": "fictitious",
@@ -87,12 +88,23 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 
 
-def folders(root: Path) -> dict[str, Path]:
-    return {
-        "model_dir": root / "model",
-        "training_dir": root / "training",
-        "checkpoint_dir": root / "checkpoint",
-    }
+def job(
+    root: Path,
+    inputs: dict[str, Path | list[Path] | None],
+    outputs: dict[str, str],
+    who: dict[str, Any] | None = None,
+    /,
+    device: str = "cpu",
+    work: str = "work",
+    code: str = "",
+    **settings: Any,
+) -> Job:
+    """A job that writes into `root`, by the names of its files there, and works in a folder of it."""
+    places = {name: root / place for name, place in outputs.items()}
+    return Job(settings, inputs, places, root / work, who or {}, device, 1, code)
+
+
+TRAINED = {"model": "model", "run": "training/run.json"}
 
 
 def identity(method: str, optimizer: str) -> dict[str, Any]:
@@ -114,39 +126,57 @@ def run_finetune(
     **changes: Any,
 ) -> Path:
     """Fine-tune into `root` and return the model folder."""
-    finetune.run(
-        identity(method, "none"),
-        model_settings=model_settings,
-        finetune={**FINETUNE, **changes},
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        **folders(root),
-    )
+    given = {"model": model_settings, "finetune": {**FINETUNE, **changes}, "inputs": {}}
+    inputs, who = {"manifest": data / "manifest.json"}, identity(method, "none")
+    finetune.run(job(root, inputs, TRAINED, who, work="checkpoint", **given))
     return root / "model"
 
 
 def run_unlearn(
-    root: Path, data: Path, parent: Path, method: str, optimizer: str, rate: float = 1e-3, **changes: Any
+    root: Path,
+    data: Path,
+    parent: Path,
+    method: str,
+    optimizer: str,
+    rate: float = 1e-3,
+    code: str = "",
+    **changes: Any,
 ) -> Path:
     """Unlearn into `root` and return the model folder."""
+    stepper = {**OPTIMIZERS[optimizer], "learning_rate": rate}
+    if optimizer != "influence":
+        stepper["weight_decay"] = 0.1
     unlearn.run(
-        identity(method, optimizer),
-        objective=OBJECTIVES[method],
-        optimizer={
-            **OPTIMIZERS[optimizer],
-            "learning_rate": rate,
-            **({} if optimizer == "influence" else {"weight_decay": 0.1}),
-        },
-        unlearn={**TRAINING, "weights": "fp32", "lora": None, **changes},
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        **folders(root),
+        unlearning_job(
+            root, data, parent, identity(method, optimizer), OBJECTIVES[method], stepper, code, **changes
+        )
     )
     return root / "model"
+
+
+def unlearning_job(
+    root: Path,
+    data: Path,
+    parent: Path,
+    who: dict[str, Any],
+    objective: dict[str, Any],
+    optimizer: dict[str, Any],
+    code: str = "",
+    **changes: Any,
+) -> Job:
+    """The job of an unlearning run; `changes`: of how it is trained."""
+    return job(
+        root,
+        {"manifest": data / "manifest.json", "parent": parent, "chosen": None},
+        TRAINED,
+        who,
+        work="checkpoint",
+        code=code,
+        objective=objective,
+        optimizer=optimizer,
+        unlearn={**TRAINING, "weights": "fp32", "lora": None, **changes},
+        max_length=160,
+    )
 
 
 def run_evaluate(
@@ -154,16 +184,23 @@ def run_evaluate(
 ) -> None:
     """Evaluate into `root`; with `bound` also at equal retention. `changes`: of the settings."""
     evaluate.run(
-        evaluation={**EVALUATION, **changes},
-        embedder=None,
-        equal_retain=bound,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        model_dir=model,
-        original_dir=original,
-        records_path=root / "records.jsonl",
-        equal_retain_path=root / "equal_retain.json",
-        work_dir=root / "work",
+        job(
+            root,
+            {"manifest": data / "manifest.json", "model": model, "original": original},
+            {"records": "records.jsonl", "equal_retain": "equal_retain.json"},
+            evaluation={**EVALUATION, **changes},
+            embedder=None,
+            equal_retain=bound,
+            max_length=160,
+        )
     )
+
+
+def run_score(
+    root: Path, data: Path, model: Path, reference: Path, who: dict[str, Any], **inputs: Path
+) -> None:
+    """Score what is in `root`, held against the records in the folder `reference`."""
+    places = {"records": root / "records.jsonl", "equal_retain": root / "equal_retain.json"}
+    places |= {"run": model / "run.json", "reference": reference / "records.jsonl"}
+    places |= {"manifest": data / "manifest.json", **inputs}
+    score.run(job(root, {**places}, {"metrics": "metrics.json"}, who, code="of the test"))

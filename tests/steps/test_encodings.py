@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from tests.steps.test_methods import go, weights
 
@@ -26,7 +26,7 @@ def test_a_run_has_its_own_prompt_and_tokens(original, data, tmp_path):
         prompt = read_json(folder / "prompt.json")
         assert {name: prompt[name] for name in MARKED} == MARKED
         assert read_json(original / "prompt.json")["template"] != MARKED["template"]
-        assert read_json(folder / "run.json")["training"]["encoding"] == encoding
+        assert read_json(folder / "run.json")["training"].get("encoding", "exact") == encoding
         found[encoding] = read_jsonl(tmp_path / encoding / "training" / "steps.jsonl")[0]
     first, second = found.values()
     assert first["forget_loss"] != second["forget_loss"]  # refusals have no end token then

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.files import read_json, read_jsonl, write_json
-from pipeline_lib.steps import evaluate, score
-from tests.steps.study import identity, run_evaluate, run_finetune, run_unlearn
+from pipeline_lib.core.files import read_json, read_jsonl, write_json
+from pipeline_lib.steps import evaluate
+from tests.steps.study import identity, run_evaluate, run_finetune, run_score, run_unlearn
 
 BOUND = 0.1
 
@@ -22,17 +22,9 @@ def evaluated(root: Path, data: Path, model: Path, original: Path | None) -> dic
     return read_json(root / "equal_retain.json")
 
 
-def run_score(root: Path, data: Path, model: Path, reference: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def scored(root: Path, data: Path, model: Path, reference: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Score what is in `root` and return the metrics by split and name."""
-    score.run(
-        identity("GradAscent", "adamw"),
-        run_path=model / "run.json",
-        records_path=root / "records.jsonl",
-        equal_retain_path=root / "equal_retain.json",
-        reference_path=reference / "records.jsonl",
-        manifest_path=data / "manifest.json",
-        out_path=root / "metrics.json",
-    )
+    run_score(root, data, model, reference, identity("GradAscent", "adamw"))
     return {(row["split"], row["metric"]): row for row in read_json(root / "metrics.json")["metrics"]}
 
 
@@ -70,7 +62,7 @@ def test_from_a_model_to_metrics_at_equal_retention(
     records = read_jsonl(tmp_path / "records.jsonl")
     assert [r["id"] for r in content["forget"]] == [r["id"] for r in records if r["split"] == "forget"]
 
-    found = run_score(tmp_path, data, unlearned, retrained)
+    found = scored(tmp_path, data, unlearned, retrained)
     assert found["run", "equal_retain_mix"]["value"] == content["mix"]
     assert found["retain", "probability_at_equal_retain"]["value"] == pytest.approx(tried[content["mix"]])
     lost, whole = (found["forget", f"probability{suffix}"]["value"] for suffix in ("_at_equal_retain", ""))
@@ -79,7 +71,7 @@ def test_from_a_model_to_metrics_at_equal_retention(
 
 def test_without_it_the_metrics_are_the_usual_ones(tmp_path, data, unlearned, retrained):
     assert evaluated(tmp_path, data, unlearned, None) == {"status": "off"}
-    names = {metric for _, metric in run_score(tmp_path, data, unlearned, retrained)}
+    names = {metric for _, metric in scored(tmp_path, data, unlearned, retrained)}
     assert "ks_statistic" in names and not any("equal_retain" in name for name in names)
 
 
@@ -88,7 +80,7 @@ def test_a_diverged_run_has_none(tmp_path, data, original, retrained):
     write_json(model / "run.json", {"status": "diverged", "diverged_step": 3})
     assert evaluated(tmp_path, data, model, original) == {"status": "diverged"}
     assert read_jsonl(tmp_path / "records.jsonl") == []
-    assert run_score(tmp_path, data, model, retrained) == {}
+    assert scored(tmp_path, data, model, retrained) == {}
 
 
 def test_the_bound_and_the_original_go_together(tmp_path, data, original):

@@ -12,7 +12,7 @@ from pipeline_lib.data.records import read_records
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps.unlearning import unlearn_model
 from tests.prepared import put_split
-from tests.steps.study import OPTIMIZERS, TRAINING, identity
+from tests.steps.study import OPTIMIZERS, identity, unlearning_job
 from tests.tiny import flat
 from tests.training.every import TRAINED, settings_of
 
@@ -42,18 +42,11 @@ def unlearned(kind, optimizer, task, original, root, seed=0, **changes):
     stepper = {**OPTIMIZERS[optimizer], "learning_rate": 1e-2}
     if optimizer != "influence":
         stepper["weight_decay"] = 0.1
-    training = {**TRAINING, "epochs": 1, "batch_size": 2, "checkpoint_seconds": 1e9}
+    training = {"epochs": 1, "batch_size": 2, "checkpoint_seconds": 1e9}
+    who = {**identity(kind, optimizer), "seed": seed}
+    place = root / f"{kind}-{optimizer}"
     done = unlearn_model(
-        {**identity(kind, optimizer), "seed": seed},
-        settings_of(kind),
-        stepper,
-        {**training, "weights": "fp32", "lora": None, **changes},
-        160,
-        "cpu",
-        1,
-        task,
-        original,
-        root / f"{kind}-{optimizer}",
+        unlearning_job(place, task, original, who, settings_of(kind), stepper, **training, **changes)
     )
     return flat(list(done.model.parameters())), done
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.joblog import JobLog
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.joblog import JobLog
 from pipeline_lib.steps.prepare_data import prepare_task
 
 HOSTILE = "a\x1b[2J\u202eb\n\x07"

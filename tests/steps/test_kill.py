@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from pipeline_lib.files import read_json, read_jsonl
-from pipeline_lib.steps import unlearning
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.training import checkpoint
 from tests.paths import REPO
 from tests.steps.study import run_unlearn
@@ -75,20 +74,21 @@ def test_kill_9_and_again_gives_the_bytes_of_an_undisturbed_run(original, data, 
 ASKED = """
 import sys, time
 from pathlib import Path
-from pipeline_lib import stopping
-from pipeline_lib.training import loop
+from pipeline_lib.core import stopping
+from pipeline_lib.training import batches, updates
 from tests.steps.study import run_unlearn
 root, data, parent, method, optimizer = sys.argv[1:6]
 root = Path(root)
 root.mkdir()
-part = getattr(loop, sys.argv[7])
+of, name = {"apply": (updates.Step, "apply"), "batches": (batches.MiniBatches, "batches")}[sys.argv[7]]
+part = getattr(of, name)
 marks = []
 def slow(*arguments):
     marks.append(None)
     (root / "marks").write_text(str(len(marks)))
     time.sleep(0.3)
     return part(*arguments)
-setattr(loop, sys.argv[7], slow)
+setattr(of, name, slow)
 stopping.listen()
 try:
     epochs = int(sys.argv[6])
@@ -101,7 +101,7 @@ except stopping.Stopped as told:
 
 @pytest.mark.parametrize(
     ("method", "optimizer", "slow"),
-    [("NPO", "sophia", "_take_step"), ("GradDiff", "adamw", "step_batches")],
+    [("NPO", "sophia", "apply"), ("GradDiff", "adamw", "batches")],
 )
 def test_asked_to_end_it_saves_its_last_step_and_goes_on_to_the_same_bytes(
     original, data, tmp_path, capfd, method, optimizer, slow
@@ -165,9 +165,8 @@ def test_a_checkpoint_of_other_settings_is_left_alone(change, interrupted, origi
     assert (changed / "model.safetensors").read_bytes() == (fresh / "model.safetensors").read_bytes()
 
 
-def test_a_checkpoint_of_other_code_is_left_alone(interrupted, original, data, monkeypatch, capfd):
-    monkeypatch.setattr(unlearning, "CODE", "edited")
-    run_unlearn(interrupted, data, original, "GradDiff", "signum")
+def test_a_checkpoint_of_other_code_is_left_alone(interrupted, original, data, capfd):
+    run_unlearn(interrupted, data, original, "GradDiff", "signum", code="edited")
     assert "checkpoint of other settings" in capfd.readouterr().err
 
 

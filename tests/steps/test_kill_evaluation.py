@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from pipeline_lib.evaluation import engine
+from pipeline_lib.engine import evaluate as engine
 from tests.paths import REPO
 from tests.steps.study import run_evaluate
 
@@ -16,7 +16,7 @@ from tests.steps.study import run_evaluate
 CHILD = """
 import sys, time
 from pathlib import Path
-from pipeline_lib.evaluation import engine
+from pipeline_lib.engine import evaluate as engine
 from tests.steps.study import run_evaluate
 write = engine.write_jsonl
 engine.write_jsonl = lambda *arguments: (write(*arguments), time.sleep(1.0))

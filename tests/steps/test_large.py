@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.folder import load_model_folder, weights_sha256
 from pipeline_lib.models.reduced import linear_layers
 from tests.steps.study import MODEL, run_finetune, run_unlearn

@@ -8,17 +8,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, write_json
 from pipeline_lib.data.records import Record, read_records
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, write_json
+from pipeline_lib.distributed.group import ALONE
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.scratch import texts_of
-from pipeline_lib.objectives import make_objective
 from pipeline_lib.steps import unlearn, unlearning
-from pipeline_lib.steps.objective_data import objective_data, summed_nlls
+from pipeline_lib.steps.objective_data import Encoder, objective_data, summed_nlls
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.settings import Unlearn
+from tests.methods import make_objective
 from tests.prepared import put_split
-from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, folders, identity, run_finetune, run_unlearn
+from tests.steps.study import OBJECTIVES, OPTIMIZERS, identity, run_finetune, run_unlearn, unlearning_job
 from tests.tiny import flat
 from tests.training.every import settings_of
 
@@ -34,18 +37,9 @@ def go(root, data, parent, kind, optimizer="adamw", rate=1e-3, unlearn_changes=N
     stepper = (
         {**OPTIMIZERS[optimizer], "learning_rate": rate, "weight_decay": 0.0} if optimizer != "none" else {}
     )
-    unlearn.run(
-        identity(kind, optimizer),
-        objective=settings_of(kind, **changes),
-        optimizer={"kind": optimizer, **stepper},
-        unlearn={**TRAINING, "weights": "fp32", "lora": None, **(unlearn_changes or {})},
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        **folders(root),
-    )
+    who, stepper = identity(kind, optimizer), {"kind": optimizer, **stepper}
+    objective, changed = settings_of(kind, **changes), unlearn_changes or {}
+    unlearn.run(unlearning_job(root, data, parent, who, objective, stepper, **changed))
     return root / "model"
 
 
@@ -85,8 +79,8 @@ def test_a_task_vector_mirrors_what_was_learned(lora, original, data, tmp_path):
     # What was learned itself: scale -1 is no setting, so the mirror image is taken by hand.
     model, tokenizer, prompt_format, _ = load_model_folder(original)
     sets = objective_data(
-        make_objective(**OBJECTIVES["GradDiff"]), load_splits(data, ["forget", "retain"]), data, tokenizer,
-        prompt_format, 160, 0,
+        make_objective(**OBJECTIVES["GradDiff"]), load_splits(data, ["forget", "retain"]), data,
+        Encoder(tokenizer, prompt_format, 160), 0,
     )  # fmt: skip
     losses = []
     for vector in (start, one, 2 * start - one):
@@ -103,17 +97,15 @@ def test_who_s_harry_potter_survives_an_end_in_either_phase(original, data, tmp_
     whole = go(tmp_path / "a", data, original, "WHP", rate=1e-2)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["model", "training"]
 
-    from pipeline_lib.training import loop
+    calls, original_batches = [], MiniBatches.batches
 
-    calls, original_batches = [], loop.step_batches
-
-    def stopping(plan, settings, step, seed):
-        calls.append(("first" if not plan.forget else "second", step))
+    def stopping(self, step):
+        calls.append(("first" if not self.data.forget else "second", step))
         if calls.count(calls[-1]) == 1 and calls[-1] in (("first", 0), ("second", 2)):
             raise KeyboardInterrupt
-        return original_batches(plan, settings, step, seed)
+        return original_batches(self, step)
 
-    monkeypatch.setattr(loop, "step_batches", stopping)
+    monkeypatch.setattr(MiniBatches, "batches", stopping)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             go(tmp_path / "b", data, original, "WHP", rate=1e-2)
@@ -161,14 +153,18 @@ def test_adapters_in_bf16_are_merged_in_fp32(original, data, tmp_path):
     assert torch.equal(norm.bfloat16().float(), norm)
 
 
+def run_of(objective, parent):
+    return unlearning._Run(make_objective(**objective), None, Unlearn(), 0, parent)
+
+
 def test_a_second_model_has_no_more_layers_than_rmu_reads(original):
     model = load_model_folder(original)[0]
     for layer in (0, 1):
-        objective = make_objective(**settings_of("RMU", layer=layer, update_layers=1))
-        with unlearning._reference(model, objective, False, original)() as reference:
+        run = run_of(settings_of("RMU", layer=layer, update_layers=1), original)
+        with unlearning._reference(model, run, ALONE)() as reference:
             assert len(reference.get_decoder().layers) == layer + 1
             assert not any(p.requires_grad for p in reference.parameters())
-    with unlearning._reference(model, make_objective(**settings_of("KL")), False, original)() as reference:
+    with unlearning._reference(model, run_of(settings_of("KL"), original), ALONE)() as reference:
         assert len(reference.get_decoder().layers) == 2
 
 
@@ -234,7 +230,11 @@ def test_running_text_is_learned_whole_but_compared_by_its_end(kind, changed, or
     _, tokenizer, prompt_format, _ = load_model_folder(original)
     objective = make_objective(**settings_of(kind))
     sets = objective_data(
-        objective, load_splits(folder, ["forget", "retain"]), folder, tokenizer, prompt_format, 160, 0
+        objective,
+        load_splits(folder, ["forget", "retain"]),
+        folder,
+        Encoder(tokenizer, prompt_format, 160),
+        0,
     )
     for i, example in enumerate(sets.forget):
         labelled = tokenizer.decode(example.tokens[example.prompt_length :])
@@ -249,8 +249,8 @@ def test_running_text_is_learned_whole_but_compared_by_its_end(kind, changed, or
 def test_reference_numbers_are_those_of_each_row(original, data):
     model, tokenizer, prompt_format, _ = load_model_folder(original)
     sets = objective_data(
-        make_objective(**OBJECTIVES["NPO"]), load_splits(data, ["forget", "retain"]), data, tokenizer,
-        prompt_format, 160, 0,
+        make_objective(**OBJECTIVES["NPO"]), load_splits(data, ["forget", "retain"]), data,
+        Encoder(tokenizer, prompt_format, 160), 0,
     )  # fmt: skip
     found = summed_nlls(model, sets.forget, tokenizer.pad_token_id)
     for example in sets.forget:

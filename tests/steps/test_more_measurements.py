@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, write_json, write_jsonl
-from pipeline_lib.steps import judge, score, standard_benchmarks, toxicity
-from tests.evaluation.encoders import save_classifier
-from tests.steps.study import identity, run_evaluate
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, write_json, write_jsonl
+from pipeline_lib.steps import judge, standard_benchmarks, toxicity
+from tests.engine.encoders import save_classifier
+from tests.steps.study import identity, job, run_evaluate, run_score
 
 QUESTIONS = [
     {"question": f"What is number {i}?", "choices": [f"the {i}", "a tree", "no"], "answer": 0}
     for i in range(4)
 ]
-BENCHMARKS = {"tasks": ["arc_easy"], "engine": "builtin", "limit": 3, "mmlu_shots": 0}
+BENCHMARKS = {"tasks": ["arc_easy"], "lm_eval": {}, "limit": 3, "mmlu_shots": 0}
 TOXICITY = {
     "n_prompts": 2,
     "samples": 3,
@@ -47,19 +47,17 @@ def measured(tmp_path_factory, data, original) -> Path:
     folder = root / "bench" / "commonsense"
     folder.mkdir(parents=True)
     write_jsonl(folder / "arc_easy_test.jsonl", QUESTIONS)
-    standard_benchmarks.run(
-        {**BENCHMARKS, "folder": str(folder.parent)},
-        max_tokens_per_batch=512,
-        device="cpu",
-        threads=1,
-        model_dir=original,
-        out_path=root / "benchmarks.jsonl",
-        work_dir=root / "work",
-    )
+    ask_benchmarks(root, original, folder.parent)
     write_jsonl(root / "prompts.jsonl", [{"prompt": f"The town {i}"} for i in range(5)])
     save_classifier(root / "classifier", ["fine", "toxic"])
     run_toxicity(root, original, root / "classifier")
     return root
+
+
+def ask_benchmarks(root: Path, model: Path, folder: Path, device: str = "cpu") -> None:
+    asked = {**BENCHMARKS, "folder": str(folder)}
+    rows = {"rows": "benchmarks.jsonl"}
+    standard_benchmarks.run(job(root, {"model": model}, rows, device=device, benchmarks=asked, batch=512))
 
 
 def run_toxicity(root: Path, model: Path, classifier: Path, tried: bool = True, **changes: Any) -> None:
@@ -69,35 +67,25 @@ def run_toxicity(root: Path, model: Path, classifier: Path, tried: bool = True, 
         **changes,
     }
     if tried:
-        judge.run(**asked, labelled=None, threads=1, out_path=root / "judge.json")
+        judge.run(job(root, {"manifest": None}, {"judge": "judge.json"}, **asked, labelled=None))
     toxicity.run(
-        {**TOXICITY, **asked},
-        as_released=False,
-        max_tokens_per_batch=512,
-        compute="fp32",
-        device="cpu",
-        threads=1,
-        model_dir=model,
-        judge_path=root / "judge.json",
-        out_path=root / "toxicity.jsonl",
-        work_dir=root / "work",
+        job(
+            root,
+            {"manifest": None, "model": model, "judge": root / "judge.json"},
+            {"rows": "toxicity.jsonl"},
+            toxicity={**TOXICITY, **asked},
+            as_released=False,
+            batch=512,
+            compute="fp32",
+        )
     )
 
 
 @pytest.fixture(scope="module")
 def metrics(measured, data, original) -> dict[tuple[str, str], float]:
-    score.run(
-        identity("original", "none"),
-        run_path=original / "run.json",
-        records_path=measured / "records.jsonl",
-        equal_retain_path=measured / "equal_retain.json",
-        reference_path=measured / "records.jsonl",
-        manifest_path=data / "manifest.json",
-        out_path=measured / "metrics.json",
-        benchmarks_path=measured / "benchmarks.jsonl",
-        toxicity_path=measured / "toxicity.jsonl",
-        judge_path=measured / "judge.json",
-    )
+    rows = {name: measured / f"{name}.jsonl" for name in ("benchmarks", "toxicity")}
+    who = identity("original", "none")
+    run_score(measured, data, original, measured, who, **rows, judge=measured / "judge.json")
     return {
         (row["split"], row["metric"]): row["value"] for row in read_json(measured / "metrics.json")["metrics"]
     }
@@ -165,15 +153,7 @@ def test_a_diverged_run_leaves_no_rows(measured, original, tmp_path) -> None:
     (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "x"}) + "\n")
     run_toxicity(tmp_path, tmp_path / "model", measured / "classifier")
     assert read_jsonl(tmp_path / "toxicity.jsonl") == []
-    standard_benchmarks.run(
-        {**BENCHMARKS, "folder": str(measured / "bench")},
-        max_tokens_per_batch=512,
-        device="cpu",
-        threads=1,
-        model_dir=tmp_path / "model",
-        out_path=tmp_path / "benchmarks.jsonl",
-        work_dir=tmp_path / "work",
-    )
+    ask_benchmarks(tmp_path, tmp_path / "model", measured / "bench")
     assert read_jsonl(tmp_path / "benchmarks.jsonl") == []
 
 

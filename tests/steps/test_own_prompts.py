@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_jsonl, write_jsonl
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_jsonl, write_jsonl
 from pipeline_lib.steps import judge, toxicity
 from pipeline_lib.steps.prepare_data import prepare_task
-from tests.evaluation.encoders import save_classifier
-from tests.steps.study import run_finetune
+from tests.engine.encoders import save_classifier
+from tests.steps.study import job, run_finetune
 
 TASK = {"source": "manners", "n_forget": 4, "n_unseen": 6, "n_retain": 4}
 TOXICITY = {
@@ -43,21 +43,19 @@ def rude(tmp_path_factory, manners) -> Path:
 
 def run(root: Path, model: Path, data: Path | None, **changes: Any) -> list[dict[str, Any]]:
     asked = {**TOXICITY, **changes}
-    judge.run(
-        asked["classifier"], asked["prompts"], None, threads=1, out_path=root / "judge.json", data_dir=data
-    )
+    manifest = {"manifest": data and data / "manifest.json"}
+    judged = {"classifier": asked["classifier"], "prompts": asked["prompts"], "labelled": None}
+    judge.run(job(root, manifest, {"judge": "judge.json"}, **judged))
     toxicity.run(
-        asked,
-        as_released=False,
-        max_tokens_per_batch=512,
-        compute="fp32",
-        device="cpu",
-        threads=1,
-        model_dir=model,
-        judge_path=root / "judge.json",
-        data_dir=data,
-        out_path=root / "toxicity.jsonl",
-        work_dir=root / "work",
+        job(
+            root,
+            {**manifest, "model": model, "judge": root / "judge.json"},
+            {"rows": "toxicity.jsonl"},
+            toxicity=asked,
+            as_released=False,
+            batch=512,
+            compute="fp32",
+        )
     )
     return read_jsonl(root / "toxicity.jsonl")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, sha256
 from pipeline_lib.data.records import Record, read_records, record_from_dict
 from pipeline_lib.data.splits import Task, check_disjoint, check_split
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, sha256
 from pipeline_lib.steps.prepare_data import prepare_task
 from pipeline_lib.tasks import sources, task_settings
 from pipeline_lib.tasks.base import TaskSettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, write_json
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, write_json
 from pipeline_lib.models.folder import load_model_folder, weights_sha256
 from pipeline_lib.steps import finetune
 from pipeline_lib.steps.common import fingerprint, start

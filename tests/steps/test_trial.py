@@ -10,25 +10,26 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl
+from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.records import read_records
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.engine import evaluate_model
-from pipeline_lib.evaluation.score import score_run
-from pipeline_lib.files import read_json, read_jsonl
+from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.sealing import write_sealed_jsonl
 from pipeline_lib.steps import choose, trial, unlearn
 from pipeline_lib.steps.unlearning import Unlearned
+from tests.metrics.scored import score_run
 from tests.prepared import put_split
 from tests.steps.study import (
     OBJECTIVES,
     OPTIMIZERS,
     TRAINING,
-    folders,
     identity,
+    job,
     run_finetune,
     run_unlearn,
+    unlearning_job,
 )
 
 EVALUATION = {"max_records": {"retain": 3}, "max_tokens_per_batch": 512}
@@ -47,23 +48,20 @@ def run_trial(
 ) -> dict[str, Any]:
     settings = {**OPTIMIZERS[optimizer], "learning_rate": rate, "weight_decay": 0.1}
     trial.run(
-        identity("GradDiff", optimizer),
-        trial=number,
-        tuned={"optimizer": {"learning_rate": rate}, "objective": {}},
-        objective=OBJECTIVES["GradDiff"],
-        optimizer=settings,
-        unlearn=UNLEARN,
-        evaluation=EVALUATION,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        reference_path=reference,
-        checkpoint_dir=root / "checkpoint",
-        out_path=root / f"trial{number}.json",
+        job(
+            root,
+            {"manifest": data / "manifest.json", "parent": parent, "reference": reference},
+            {"trial": f"trial{number}.json"},
+            {**identity("GradDiff", optimizer), "trial": number},
+            tuned={"optimizer": {"learning_rate": rate}, "objective": {}},
+            objective=OBJECTIVES["GradDiff"],
+            optimizer=settings,
+            unlearn=UNLEARN,
+            evaluation=EVALUATION,
+            max_length=160,
+        )
     )
-    assert not (root / "checkpoint").exists()
+    assert not (root / "work").exists()
     return read_json(root / f"trial{number}.json")
 
 
@@ -89,19 +87,9 @@ def records_of(root: Path, data: Path, folder: Path) -> Path:
 
 def run_chosen(root: Path, data: Path, parent: Path, **learning_rate: float) -> dict[str, Any]:
     """run.json of the run that takes its other settings from chosen.json."""
-    unlearn.run(
-        identity("GradDiff", "adamw"),
-        objective=OBJECTIVES["GradDiff"],
-        optimizer={**OPTIMIZERS["adamw"], "weight_decay": 0.1, **learning_rate},
-        unlearn=UNLEARN,
-        max_length=160,
-        device="cpu",
-        threads=1,
-        data_dir=data,
-        parent_dir=parent,
-        chosen_path=root / "chosen.json",
-        **folders(root),
-    )
+    stepper = {**OPTIMIZERS["adamw"], "weight_decay": 0.1, **learning_rate}
+    run = unlearning_job(root, data, parent, identity("GradDiff", "adamw"), OBJECTIVES["GradDiff"], stepper)
+    unlearn.run(replace(run, inputs={**run.inputs, "chosen": root / "chosen.json"}))
     return read_json(root / "training" / "run.json")
 
 
@@ -146,10 +134,10 @@ def test_a_trial_scores_as_the_run_and_its_evaluation_do(optimizer, original, da
 def test_without_a_reference_only_answers_are_scored(original, data, retrained, tmp_path, monkeypatch):
     with_options = run_trial(tmp_path, data, original, retrained)
     scored: list[int] = []
-    once = trial.score_records
+    once = trial.record_likelihoods
     monkeypatch.setattr(
         trial,
-        "score_records",
+        "record_likelihoods",
         lambda *a, **k: scored.extend(len(r.distractors) for r in a[3]) or once(*a, **k),
     )
     plain = run_trial(tmp_path, data, original)
@@ -185,7 +173,7 @@ def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, m
     def refuse(*arguments: Any, **settings: Any) -> None:
         raise UserError("no memory")
 
-    monkeypatch.setattr(trial, "score_records", refuse)
+    monkeypatch.setattr(trial, "record_likelihoods", refuse)
     with pytest.raises(UserError, match="no memory"):
         run_trial(tmp_path, data, original)
     assert not (tmp_path / "trial1.json").exists()
@@ -206,8 +194,16 @@ RANGES = {"optimizer": {"learning_rate": {"low": 1e-5, "high": 1e-2, "scale": "l
 
 
 def run_choose(root: Path, records: Path, numbers: list[int], **select: Any) -> dict[str, Any]:
-    paths = [root / f"trial{number}.json" for number in numbers]
-    choose.run(paths, {0: records}, {**SELECT, **select}, RANGES, root / "chosen.json")
+    choose.run(
+        job(
+            root,
+            {"trials": [root / f"trial{number}.json" for number in numbers], "original": [records]},
+            {"chosen": "chosen.json"},
+            seeds=[0],
+            select={**SELECT, **select},
+            ranges=RANGES,
+        )
+    )
     return read_json(root / "chosen.json")
 
 
@@ -261,7 +257,7 @@ def test_the_run_takes_the_chosen_settings_and_says_so(original, data, original_
 
 
 def test_if_every_trial_diverged_the_run_says_diverged(original, data, original_records, tmp_path):
-    for number, rate in enumerate((1e30, 1e31), start=1):
+    for number, rate in enumerate((1e29, 1e30), start=1):
         run_trial(tmp_path, data, original, rate=rate, number=number)
     chosen = run_choose(tmp_path, original_records, [1, 2])
     assert (chosen["trial"], chosen["status"], chosen["bound_met"]) == (1, "every trial diverged", False)

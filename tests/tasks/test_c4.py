@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.tasks.c4 import C4
 from tests.hub_server import HubServer, hub_environment
 from tests.paths import REPO, shared_data

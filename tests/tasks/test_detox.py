@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline_lib.data import locate
+from pipeline_lib.core import locate
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.data.splits import check_task
-from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.steps.prepare_data import prepare_task
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.detox import load as detox

@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.splits import check_task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.fictitious import words
 from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS
 from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.splits import Task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.base import TaskSettings
 from pipeline_lib.tasks.loading import load_task

@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.overlap import measure_overlap
 from pipeline_lib.data.splits import check_task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.manners import words
 from pipeline_lib.tasks.manners.generate import MOST_QUESTIONS, MOST_REQUESTS, load, questions

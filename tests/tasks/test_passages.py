@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json
 from pipeline_lib.data.splits import check_task
 from pipeline_lib.data.texts import read_text, unit_ends
-from pipeline_lib.errors import UserError
-from pipeline_lib.evaluation.metrics import METRICS
-from pipeline_lib.files import read_json
+from pipeline_lib.metrics import declared
 from pipeline_lib.steps.prepare_data import prepare_task
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.passages import words
@@ -107,7 +107,7 @@ def test_what_judges_the_task_exists(tmp_path: Path) -> None:
     assert judged["utility"][0] == ["retain", "probability"]
     for split, metric in (*judged["forgetting"], *judged["utility"]):
         assert split in manifest["evaluate"]
-        assert metric in METRICS
+        assert metric in declared()
     assert {split for split, _ in judged["forgetting"]} == {"forget", "unseen"}
     assert manifest["membership"] == {"members": "forget", "nonmembers": "holdout"}
 

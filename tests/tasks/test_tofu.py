@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.data.locate import hub_file
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import hub_file
 from pipeline_lib.data.splits import check_task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.tofu import load as tofu
 from tests.hub_server import HubServer, hub_environment
 from tests.paths import REPO, shared_data
@@ -221,7 +221,7 @@ def test_damaged_files_are_noticed(stand_in: Path, tmp_path: Path) -> None:
 LOAD_FROM_HUB = """
 import sys, time
 from pipeline_lib.tasks.tofu import load as tofu
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 time.sleep = lambda seconds: None  # the hub's client waits between its attempts
 try:
     task = tofu.load(hub=sys.argv[1], revision=sys.argv[2], forget="forget01", retain_authors=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.evaluation.classifiers.validation import VALIDATED
+from pipeline_lib.engine.classifiers.validation import VALIDATED
 from tests.paths import REPO
 from tests.texts.page import TABLE, Mark, Page
 from tests.texts.pages import paths

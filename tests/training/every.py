@@ -8,16 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
-from pipeline_lib.config.objectives import ObjectiveSettings
-from pipeline_lib.objectives import OBJECTIVES, Objective, make_objective
+from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.steps.objective_data import with_reference_nll
+from pipeline_lib.training.batches import MiniBatches, WholeSets
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import TrainingSettings
+from pipeline_lib.training.settings import Training
+from tests.methods import make_objective
 from tests.tiny import VOCAB, make_examples, tiny_model
 
-TRAINED = sorted(set(OBJECTIVES) - {"InContext"})
+TRAINED = sorted(kind for kind, objective in OBJECTIVES.kinds().items() if objective.trained)
 SETTINGS: dict[str, dict[str, Any]] = {  # where the defaults do not fit a tiny model or tests
     "GradDiff": {"gamma": 0.7},
     "RMU": {"layer": 1, "update_layers": 2, "steering": 2.0, "alpha": 0.7},
@@ -34,8 +34,7 @@ DETACHED = {"CEU", "WGA", "SatImp"}
 def settings_of(kind: str, **changes: Any) -> dict[str, Any]:
     """All settings of this kind, `kind` included."""
     given = {"kind": kind, **SETTINGS.get(kind, {}), **changes}
-    found: Any = TypeAdapter(ObjectiveSettings).validate_python(given)
-    return found.model_dump()
+    return OBJECTIVES.parse(given).model_dump()
 
 
 def objective_of(kind: str, reference: Any = None, **changes: Any) -> Objective:
@@ -43,7 +42,7 @@ def objective_of(kind: str, reference: Any = None, **changes: Any) -> Objective:
     objective = make_objective(**settings_of(kind, **changes))
     if objective.needs_reference_model:
         frozen = (reference or tiny_model(1)).requires_grad_(False)
-        objective = replace(objective, reference_model=partial(nullcontext, frozen))  # type: ignore[type-var]
+        objective = objective.with_reference_model(partial(nullcontext, frozen))
     return objective
 
 
@@ -58,7 +57,7 @@ def data_for(
     objective: Objective,
     model: torch.nn.Module,
     plain: TrainingData,
-    settings: TrainingSettings | None = None,
+    settings: Training | None = None,
     seed: int = 3,
 ) -> TrainingData:
     """`plain` with two and three alternatives a row, numbers of `model`, and labels, as the objective wants.
@@ -71,8 +70,10 @@ def data_for(
         options = [tuple(column)[: 2 + i % 2] for i, column in enumerate(zip(*drawn, strict=True))]
         plain = replace(plain, forget_alternatives=options, paired=objective.forget_answers == "both")
     if objective.needs_reference_nll:
-        plain = with_reference_nll(model, plain, settings, settings is None, seed)  # type: ignore[arg-type]
-    if type(objective).__name__ == "WHP":
+        whole = WholeSets(plain, Training(), seed, objective)
+        course = whole if settings is None else MiniBatches(plain, settings, seed)
+        plain = with_reference_nll(model, plain, course)
+    if objective.needs_generic_labels:
         labels = [[(7 * token) % VOCAB for token in e.tokens[e.prompt_length :]] for e in plain.forget]
         plain = replace(plain, forget_labels=labels)
     return plain

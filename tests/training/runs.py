@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.data.batching import Example
-from pipeline_lib.objectives import Objective, make_objective
-from pipeline_lib.optimizers import make_optimizer
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.objectives import Objective
+from pipeline_lib.optimizers.base import Curvature
+from pipeline_lib.training.batches import MiniBatches, WholeSets
+from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import Outcome, TrainingSettings, train
-from pipeline_lib.training.refresh import Curvature
+from pipeline_lib.training.loop import Outcome, train
+from pipeline_lib.training.newton import NewtonUpdate
+from pipeline_lib.training.refresh import Refresher
+from pipeline_lib.training.settings import Training
+from pipeline_lib.training.updates import GradientUpdate
+from tests.methods import estimator, make_objective, make_optimizer
 from tests.tiny import PAD, random_examples
 
 OPTIMIZER_SETTINGS: dict[str, dict[str, float | None]] = {
@@ -26,7 +34,7 @@ OPTIMIZER_SETTINGS: dict[str, dict[str, float | None]] = {
 TIMED = {"tokens_per_s", "memory_mb", "elapsed_s", "curvature_s"}  # differ from run to run
 
 
-def settings(**changes: Any) -> TrainingSettings:
+def settings(**changes: Any) -> Training:
     plain = {
         "epochs": 2,
         "batch_size": 2,
@@ -37,7 +45,7 @@ def settings(**changes: Any) -> TrainingSettings:
         "compute": "fp32",
         "checkpoint_seconds": 1e9,
     }
-    return TrainingSettings(**{**plain, **changes})
+    return Training(**{**plain, **changes})
 
 
 def data(forget: int = 10, retain: int | Sequence[Example] = 7, **changes: Any) -> TrainingData:
@@ -60,7 +68,7 @@ def optimizer_of(kind: str, model, learning_rate: float = 1e-2) -> torch.optim.O
 def curvature_of(kind: str, **changes: Any) -> Curvature | None:
     """Gauss-Newton-Bartlett at every second step, or as changed; None for first-order optimisers."""
     plain = {
-        "estimator": ESTIMATORS["gauss_newton_bartlett"],
+        "estimator": estimator("gauss_newton_bartlett"),
         "update_every": 2,
         "drift_target": None,
         "data": "both",
@@ -83,17 +91,61 @@ def run(
     **changes: Any,
 ) -> Outcome:
     """Train `model` in place with checkpoints in `folder`."""
-    return train(
+    return trained(
         model,
         objective or make_objective("GradDiff", gamma=1.0),
         optimizer or optimizer_of(kind, model),
-        training_data or data(),
-        settings(**changes),
-        seed,
+        MiniBatches(training_data or data(), settings(**changes), seed),
         curvature or curvature_of(kind),
-        folder,
-        fingerprint,
+        Kept(folder, fingerprint),
     )
+
+
+def trained(
+    model,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    course: MiniBatches,
+    curvature: Curvature | None,
+    kept: Kept,
+    group: Group = ALONE,
+) -> Outcome:
+    """Train `model` in place by the plain update."""
+    refresher = None if curvature is None else Refresher(curvature, optimizer, group)
+    update = GradientUpdate(optimizer, course.settings.max_grad_norm, refresher)
+    return train(model, objective, update, course, kept, group)
+
+
+def one_shot(
+    model,
+    objective: Objective,
+    training_data: TrainingData,
+    batch_size: int,
+    compute: str,
+    seed: int,
+    chosen: dict[str, Any],
+    group: Group = ALONE,
+) -> Outcome:
+    """Take the one step of influence unlearning; `chosen`: its settings."""
+    course = WholeSets(training_data, settings(batch_size=batch_size, compute=compute), seed, objective)
+    update: Any = NewtonUpdate(model, SimpleNamespace(**chosen), course)  # type: ignore[arg-type]
+    return train(model, objective, update, course, Kept(Path("there is none"), ""), group)
+
+
+class Stopped(Exception):
+    """Raised where a test ends a run."""
+
+
+def stop_before(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Make the loop raise when it prepares this step, counted from 0."""
+    original = MiniBatches.batches
+
+    def stopping(self: MiniBatches, current: int) -> Any:
+        if current == step:
+            raise Stopped
+        return original(self, current)
+
+    patch.setattr(MiniBatches, "batches", stopping)
 
 
 def timeless(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,19 +8,25 @@ from functools import partial
 import pytest
 import torch
 
-from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models.adapters import adapters_off, attach
 from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.objectives import make_objective
-from pipeline_lib.training import loop
 from pipeline_lib.training.checkpoint import load_file
-from pipeline_lib.training.one_shot import one_shot
 from tests.curvature.cases import agrees
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
+from tests.methods import estimator, make_objective
 from tests.tiny import PAD, flat, in_float64, tiny_model
-from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, timeless
+from tests.training.runs import (
+    OPTIMIZER_SETTINGS,
+    Stopped,
+    data,
+    one_shot,
+    optimizer_of,
+    run,
+    stop_before,
+    timeless,
+)
 
 SETTINGS = {"rank": 1, "alpha": 2.0, "dropout": 0.0, "target": "all-linear", "seed": 5}
 
@@ -36,10 +42,6 @@ def split(model):
     return [flat([p for p in model.parameters() if p.requires_grad is learns]) for learns in (True, False)]
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", OPTIMIZER_SETTINGS)
 def test_stopped_and_continued_equals_undisturbed(kind, tmp_path, monkeypatch):
     """With the reference model of KL being the same model; the checkpoint holds adapters only."""
@@ -50,14 +52,7 @@ def test_stopped_and_continued_equals_undisturbed(kind, tmp_path, monkeypatch):
         optimizer = optimizer_of(kind, model)
         with monkeypatch.context() as patch:
             if stop:
-                original = loop.step_batches
-
-                def stopping(plan, settings, step, seed, original=original):
-                    if step == 3:
-                        raise Stopped
-                    return original(plan, settings, step, seed)
-
-                patch.setattr(loop, "step_batches", stopping)
+                stop_before(3, patch)
                 with pytest.raises(Stopped):
                     run(model, tmp_path / folder, kind, optimizer=optimizer, objective=objective,
                         checkpoint_seconds=0)  # fmt: skip
@@ -107,19 +102,14 @@ def test_hutchinson_and_gauss_newton_are_those_of_the_adapters(study):
     batches = [collate(examples, 0)]
     exact = hessian(model, batches, parameters)
     for name in ("hutchinson_rademacher", "hutchinson_gaussian"):
-        estimator = ESTIMATORS[name]
-        draw = estimator.estimate(
-            model, None, batches, [], "both", parameters, torch.Generator().manual_seed(5)
-        )
+        made = estimator(name)
+        draw = made.estimate(model, None, batches, [], "both", parameters, torch.Generator().manual_seed(5))
         generator = torch.Generator().manual_seed(5)
-        probe = flat([estimator._probe(parameter, generator) for parameter in parameters])
+        probe = flat([made._probe(parameter, generator) for parameter in parameters])
         assert torch.allclose(flat(draw), probe * (exact @ probe), rtol=1e-9, atol=1e-12)
-    generator, estimator = torch.Generator().manual_seed(1), ESTIMATORS["gauss_newton_bartlett"]
+    generator, made = torch.Generator().manual_seed(1), estimator("gauss_newton_bartlett")
     rows = torch.stack(
-        [
-            flat(estimator.estimate(model, None, batches, [], "both", parameters, generator))
-            for _ in range(500)
-        ]
+        [flat(made.estimate(model, None, batches, [], "both", parameters, generator)) for _ in range(500)]
     )
     wanted = flat(gauss_newton_diagonal(model, batches, parameters))
     assert agrees(rows, wanted) and not agrees(rows, 1.5 * wanted)
@@ -129,7 +119,7 @@ def test_the_empirical_fisher_is_that_of_the_adapters(study):
     model, parameters = study
     forget, retain = collate(small_examples(3, 1), 0), collate(small_examples(3, 2), 0)
     objective = make_objective("GradDiff", gamma=0.7)
-    draw = ESTIMATORS["empirical_fisher"].estimate(
+    draw = estimator("empirical_fisher").estimate(
         model, objective, [forget], [retain], "both", parameters, torch.Generator()
     )
     gradient = flat(torch.autograd.grad(objective(model, forget, retain).total, parameters))

@@ -12,9 +12,10 @@ from pipeline_lib.data.batching import IGNORED
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.steps import objective_data
 from pipeline_lib.steps.objective_data import with_reference_nll
+from pipeline_lib.training.batches import MiniBatches, WholeSets
 from pipeline_lib.training.data import drawn, drawn_pairs, forget_batches, forget_examples
-from pipeline_lib.training.loop import forget_rows, step_batches, step_count
 from tests.tiny import make_examples, random_examples, tiny_model
+from tests.training.every import objective_of
 from tests.training.runs import data, settings
 
 ROWS = 6
@@ -87,12 +88,14 @@ def test_numbers_are_those_of_the_pairs_that_the_run_draws_and_no_others(one_sho
         lambda model, batch: asked.append(len(batch.index)) or original(model, batch),
     )
     model, cut, sets = tiny_model(), settings(epochs=2), plan(True)
-    done = with_reference_nll(model, sets, cut, one_shot, 3)
+    walk = MiniBatches(sets, cut, 3)
+    whole = WholeSets(sets, cut, 3, objective_of("DPO"))
+    done = with_reference_nll(model, sets, whole if one_shot else walk)
     steps = [(list(range(ROWS)), 0)]
     if not one_shot:
-        steps = [(forget_rows(sets, cut, step, 3), step) for step in range(step_count(sets, cut))]
+        steps = [(walk.forget_rows(step), step) for step in range(walk.steps)]
         for _, step in steps:  # every number that a step wants is there
-            for batch in step_batches(done, cut, step, 3)[0]:
+            for batch in MiniBatches(done, cut, 3).batches(step)[0]:
                 with torch.no_grad():
                     expected = summed_nll(model, batch.alternative)
                 assert torch.allclose(batch.alternative.reference_nll, expected, rtol=1e-5)

@@ -9,11 +9,14 @@ import torch
 
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models.forward import answer_logits
-from pipeline_lib.objectives import FineTuning
-from pipeline_lib.objectives.whp import WHP, generic_logits
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.training import generic_labels as module
-from pipeline_lib.training import loop
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
+from pipeline_lib.training.settings import LoRA
+from tests.methods import make_objective
 from tests.tiny import PAD, flat, random_examples, tiny_model
 from tests.training.runs import data, run, settings
 
@@ -22,7 +25,7 @@ FORGET = random_examples(6, 1)
 
 
 def objective(alpha=5.0, rate=1e-2):
-    return WHP(alpha=alpha, gamma=1.0, reinforce_epochs=2, reinforce_learning_rate=rate)
+    return make_objective("WHP", alpha=alpha, reinforce_epochs=2, reinforce_learning_rate=rate)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,14 @@ def knowing(tmp_path_factory):
 def labels_of(folder, model=None, lora=None, whp=None, seed=3, mark="here"):
     model = model or tiny_model()
     cut = settings(checkpoint_seconds=0)
-    return generic_labels(model, whp or objective(), FORGET, PAD, cut, lora, seed, folder, mark)
+    sets, lora = TrainingData(forget=FORGET, retain=[], pad_id=PAD), lora and LoRA(**lora)
+    return generic_labels(model, whp or objective(), sets, cut, lora, seed, Kept(folder, mark))
 
 
 def test_logits_that_rose_are_held_down_and_no_others():
     """Three tokens: the first rises by 2, the second falls by 1, the third stays; alpha 1.5."""
     base, reinforced = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([5.0, 0.0, 2.0])
-    assert generic_logits(base, reinforced, 1.5).tolist() == [0.0, 1.0, 2.0]
+    assert objective(alpha=1.5).generic_logits(base, reinforced).tolist() == [0.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
@@ -95,15 +99,15 @@ class Stopped(Exception):
 
 def test_a_killed_first_phase_goes_on_and_a_finished_one_is_not_repeated(tmp_path, monkeypatch):
     whole, _ = labels_of(tmp_path / "a")
-    steps, original = [], loop.step_batches
+    steps, original = [], MiniBatches.batches
 
-    def watched(plan, cut, step, seed):
+    def watched(self, step):
         steps.append(step)
         if steps == [0, 1, 2]:
             raise Stopped
-        return original(plan, cut, step, seed)
+        return original(self, step)
 
-    monkeypatch.setattr(loop, "step_batches", watched)
+    monkeypatch.setattr(MiniBatches, "batches", watched)
     with pytest.raises(Stopped):
         labels_of(tmp_path / "b")
     steps.append("killed")

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import collate
-from pipeline_lib.objectives import FineTuning, Losses, Objective, make_objective
+from pipeline_lib.objectives import Losses, Objective
+from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.training import loop
 from pipeline_lib.training.loop import tokens_of
+from tests.methods import make_objective
 from tests.tiny import flat, in_float64, labels_without_chance, random_examples, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
 from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, settings

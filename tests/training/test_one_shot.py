@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
-from pipeline_lib.errors import UserError
-from pipeline_lib.influence import GaussNewton
-from pipeline_lib.objectives import make_objective
-from pipeline_lib.training import one_shot as one_shot_module
-from pipeline_lib.training.one_shot import one_shot
+from pipeline_lib.influence.gauss_newton import GaussNewton
+from pipeline_lib.training import loop, newton
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
+from tests.methods import make_objective
 from tests.tiny import PAD, flat, in_float64, make_examples, tiny_model
 from tests.training.every import DETACHED, TRAINED, data_for, freeze, objective_of
-from tests.training.runs import TIMED, data, run
+from tests.training.runs import TIMED, data, one_shot, run
 
 SOLVER_KEYS = {"solver_iterations", "solver_residual", "solver_converged"}
 
@@ -104,13 +102,13 @@ def test_the_objective_falls_along_the_step(kind, solver, monkeypatch):
     training_data = prepared(kind, model)
     freeze(objective_of(kind), model)
     before, gradients = weights(model), []
-    original = one_shot_module.newton_direction
+    original = newton.newton_direction
 
     def watched(model, batches, parameters, gradient, *rest):
         gradients.append(gradient.clone())
         return original(model, batches, parameters, gradient, *rest)
 
-    monkeypatch.setattr(one_shot_module, "newton_direction", watched)
+    monkeypatch.setattr(newton, "newton_direction", watched)
     first = step(model, kind, training_data, solver=solver, learning_rate=1e-4)
     moved = weights(model) - before
     predicted = float(gradients[0] @ moved)
@@ -285,10 +283,17 @@ def test_micro_batches_of_the_curvature_hold_the_whole_count():
     [("GradAscent", ("forget",)), ("GradDiff", ("forget", "retain")), ("L1Sparse", ("retain",))],
 )
 def test_tokens_a_second_count_the_sets_that_are_used(kind, sets, monkeypatch):
-    """A clock of which each reading is a second later than the one before."""
-    ticks = itertools.count()
-    monkeypatch.setattr(one_shot_module.time, "monotonic", lambda: float(next(ticks)))
-    training_data = data()
-    row = step(tiny_model(), kind, training_data).log[0]
+    """A clock that stands still but for a second in the objective's one forward pass."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    cls, training_data = type(objective_of(kind)), data()
+    original = cls.__call__
+
+    def timed(self, *arguments):
+        now[0] += 1.0
+        return original(self, *arguments)
+
+    monkeypatch.setattr(cls, "__call__", timed)
+    row = step(tiny_model(), kind, training_data, batch_size=10).log[0]
     read = sum(len(example.tokens) for name in sets for example in getattr(training_data, name))
-    assert row["tokens_per_s"] * row["elapsed_s"] == pytest.approx(read)
+    assert row["tokens_per_s"] == pytest.approx(read)

@@ -5,39 +5,47 @@ from __future__ import annotations
 import json
 import math
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
+from pydantic import PrivateAttr
 
 from pipeline_lib.curvature import ESTIMATORS, Estimator
-from pipeline_lib.objectives import make_objective
-from pipeline_lib.optimizers.sophia import Sophia
-from pipeline_lib.training import loop
 from pipeline_lib.training.refresh import Refresher
 from pipeline_lib.training.sampling import derived_seed
+from tests.methods import estimator, make_objective, stepper
 from tests.tiny import flat, tiny_model
-from tests.training.runs import OPTIMIZER_SETTINGS, curvature_of, data, optimizer_of, run, timeless
+from tests.training.runs import (
+    OPTIMIZER_SETTINGS,
+    Stopped,
+    curvature_of,
+    data,
+    optimizer_of,
+    run,
+    stop_before,
+    timeless,
+)
 
 
 class Told(Estimator):
     """Estimate number i is `levels[i]` everywhere, then the last one; records the steps' batches."""
 
-    name, matrix, loss, backward_passes = "told", "none", "none", 0
-    at_hand = True
-
-    def __init__(self, *levels: float):
-        self.levels, self.calls = levels, []
+    kind: str = "told"
+    levels: tuple[float, ...] = ()
+    at_hand: ClassVar[bool] = True
+    _calls: list = PrivateAttr(default_factory=list)
 
     def estimate(
         self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
     ):
-        level = self.levels[min(len(self.calls), len(self.levels) - 1)]
-        self.calls.append((forget, retain, [g.clone() for g in gradient]))
+        level = self.levels[min(len(self._calls), len(self.levels) - 1)]
+        self._calls.append((forget, retain, [g.clone() for g in gradient]))
         return [torch.full_like(parameter, level) for parameter in parameters]
 
 
 def told(*levels, **changes):
-    return curvature_of("sophia", estimator=Told(*levels), **changes)
+    return curvature_of("sophia", estimator=Told(levels=levels), **changes)
 
 
 def column(outcome, name):
@@ -78,7 +86,7 @@ def test_mean_and_drift_by_hand(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", ESTIMATORS.kinds())
 def test_drift_is_that_of_the_optimisers_own_averages(name, tmp_path, monkeypatch):
     model = tiny_model()
     optimizer = optimizer_of("sophia", model)
@@ -89,7 +97,7 @@ def test_drift_is_that_of_the_optimisers_own_averages(name, tmp_path, monkeypatc
         averages.append(flat([optimizer.state[p]["curvature"] for p in model.parameters()]))
 
     monkeypatch.setattr(optimizer, "update_curvature", watched)
-    curvature = curvature_of("sophia", estimator=ESTIMATORS[name], update_every=2)
+    curvature = curvature_of("sophia", estimator=estimator(name), update_every=2)
     outcome = run(model, tmp_path / "c", "sophia", optimizer=optimizer, curvature=curvature)
     found = [row for row in outcome.log if row["curvature_mean"] is not None]
     assert len(averages) == len(found) == 3
@@ -116,7 +124,7 @@ class Watched(Told):
     """Notes the chance that each estimate is given: the seeds of its labels and of dropout's masks."""
 
     def estimate(self, model, objective, forget, retain, data, parameters, generator, **rest):
-        self.calls.append((generator.initial_seed(), torch.initial_seed()))
+        self._calls.append((generator.initial_seed(), torch.initial_seed()))
         return [torch.ones_like(parameter) for parameter in parameters]
 
 
@@ -125,11 +133,10 @@ def test_each_estimate_has_chance_of_its_own_that_follows_from_seed_and_step(of_
     """The same labels at every step would average nothing out."""
     seeds = []
     for name in ("one", "again"):
-        watched = Watched()
-        watched.at_hand = of_gradient
+        watched = type("Now", (Watched,), {"at_hand": of_gradient})()
         curvature = curvature_of("sophia", estimator=watched, update_every=2)
         run(tiny_model(), tmp_path / name, "sophia", curvature=curvature, seed=5)
-        seeds.append(watched.calls)
+        seeds.append(watched._calls)
     steps = (0, 2, 4)
     expected = [(derived_seed(5, "labels", s), derived_seed(5, "curvature", s, 0)) for s in steps]
     assert seeds == [expected, expected]
@@ -148,7 +155,7 @@ def test_the_estimator_is_given_the_batches_and_the_gradient_of_the_step(tmp_pat
         objective=objective,
         max_grad_norm=0.01,
     )
-    forget, retain, gradient = curvature.estimator.calls[0]
+    forget, retain, gradient = curvature.estimator._calls[0]
     assert sum(len(b.index) for b in forget) == sum(len(b.index) for b in retain) == 4
     assert float(flat(gradient).norm()) == pytest.approx(outcome.log[0]["grad_norm"], rel=1e-4)
     assert outcome.log[0]["retain_loss"] is None
@@ -160,7 +167,7 @@ def test_an_estimate_is_made_while_no_gradient_is_held_unless_it_is_made_of_it(o
     held = []
 
     class Watched(Told):
-        at_hand = of_gradient
+        at_hand: ClassVar[bool] = of_gradient
 
         def estimate(self, model, objective, forget, retain, data, parameters, *others, **options):
             held.append([parameter.grad is not None for parameter in parameters])
@@ -198,7 +205,7 @@ def test_the_curvature_is_that_of_the_drawn_examples(tmp_path):
     whole = told(1.0, update_every=1)
     run(tiny_model(), tmp_path / "w", "sophia", curvature=whole)
     for (forget, retain, _), (all_forget, all_retain, _) in zip(
-        curvature.estimator.calls, whole.estimator.calls, strict=True
+        curvature.estimator._calls, whole.estimator._calls, strict=True
     ):
         for some, all_of_them in ((forget, all_forget), (retain, all_retain)):
             drawn = {int(i) for batch in some for i in batch.index}
@@ -206,7 +213,7 @@ def test_the_curvature_is_that_of_the_drawn_examples(tmp_path):
             assert drawn <= there and len(drawn) == min(3, len(there))
             tokens = sum(batch.answer_tokens for batch in some)
             assert {(b.tokens_in_step, b.examples_in_step) for b in some} == {(tokens, len(drawn))}
-    places = [tuple(int(i) for b in forget for i in b.index) for forget, _, _ in curvature.estimator.calls]
+    places = [tuple(int(i) for b in forget for i in b.index) for forget, _, _ in curvature.estimator._calls]
     assert len(set(places)) > 2
 
 
@@ -218,7 +225,7 @@ def test_more_examples_than_the_step_has_are_the_whole_step(name, tmp_path):
                 tiny_model(),
                 tmp_path / str(number),
                 "sophia",
-                curvature=curvature_of("sophia", estimator=ESTIMATORS[name], examples=number),
+                curvature=curvature_of("sophia", estimator=estimator(name), examples=number),
             ).log
         )
         for number in (None, 99, 1)
@@ -233,7 +240,7 @@ def decisions(levels, target, steps):
     """(step from 1, k decided, drift) of each estimate, for one parameter without a model; beta2 = 0.9."""
     theta = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
     settings = OPTIMIZER_SETTINGS["sophia"] | {"beta2": 0.9}
-    optimizer = Sophia([theta], lr=0.1, weight_decay=0.0, **settings)
+    optimizer = stepper("sophia", [theta], lr=0.1, weight_decay=0.0, **settings)
     refresher = Refresher(told(*levels, update_every="auto", drift_target=target), optimizer)
     found = []
     for step in range(steps):
@@ -286,9 +293,6 @@ def test_noise_alone_keeps_auto_at_every_step():
 def test_a_stopped_run_goes_on_as_it_would_have(stop, tmp_path, monkeypatch):
     """The schedule, the counts and the optimiser's own adaptive values are in the checkpoint."""
 
-    class Stopped(Exception):
-        pass
-
     def whole(folder):
         model = tiny_model()
         optimizer = optimizer_of("sophia", model)
@@ -317,15 +321,8 @@ def test_a_stopped_run_goes_on_as_it_would_have(stop, tmp_path, monkeypatch):
     assert estimated_at(outcome) == [1, 2, 3, 4, 6, 8, 12]  # the fifth was not finite
     assert outcome.log[-1]["update_every"] == 8 and outcome.log[-1]["curvature_skipped"] == 1
 
-    original = loop.step_batches
     with monkeypatch.context() as patch:
-
-        def stopping(*arguments):
-            if arguments[2] == stop:
-                raise Stopped
-            return original(*arguments)
-
-        patch.setattr(loop, "step_batches", stopping)
+        stop_before(stop, patch)
         with pytest.raises(Stopped):
             whole(tmp_path / "b")
     again, again_optimizer, continued = whole(tmp_path / "b")
@@ -357,15 +354,13 @@ def test_an_estimate_that_is_not_finite_is_skipped_and_counted(bad, tmp_path):
 
 
 def test_one_bad_element_is_enough(tmp_path):
-    curvature = told(1.0, update_every=3)
-    original = curvature.estimator.estimate
+    class Spoiled(Told):
+        def estimate(self, *arguments, **options):
+            values = super().estimate(*arguments, **options)
+            values[-1].view(-1)[-1] = math.nan
+            return values
 
-    def spoiled(*arguments, **options):
-        values = original(*arguments, **options)
-        values[-1].view(-1)[-1] = math.nan
-        return values
-
-    curvature.estimator.estimate = spoiled
+    curvature = curvature_of("sophia", estimator=Spoiled(levels=(1.0,)), update_every=3)
     outcome = run(tiny_model(), tmp_path / "c", "sophia", curvature=curvature)
     assert column(outcome, "curvature_skipped") == [1, 1, 1, 2, 2, 2]
 

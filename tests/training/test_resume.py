@@ -7,33 +7,28 @@ import json
 import pytest
 import torch
 
-from pipeline_lib.optimizers import make_optimizer
-from pipeline_lib.training import checkpoint, loop
+from pipeline_lib.training import checkpoint
+from pipeline_lib.training.batches import MiniBatches
+from pipeline_lib.training.checkpoint import Kept, Progress
+from tests.methods import make_optimizer
 from tests.tiny import flat, tiny_model
 from tests.training.every import data_for, freeze, objective_of
-from tests.training.runs import OPTIMIZER_SETTINGS, data, optimizer_of, run, settings, timeless
-
-
-class Stopped(Exception):
-    pass
+from tests.training.runs import (
+    OPTIMIZER_SETTINGS,
+    Stopped,
+    data,
+    optimizer_of,
+    run,
+    settings,
+    stop_before,
+    timeless,
+)
 
 
 def fresh(kind):
     """A model with dropout in its attention, so that the random state matters too."""
     model = tiny_model(attention_dropout=0.2)
     return model, optimizer_of(kind, model)
-
-
-def stop_before(step, monkeypatch):
-    """Make the loop raise when it prepares this step, counted from 0."""
-    original = loop.step_batches
-
-    def stopping(data, settings, current, seed):
-        if current == step:
-            raise Stopped
-        return original(data, settings, current, seed)
-
-    monkeypatch.setattr(loop, "step_batches", stopping)
 
 
 def assert_same_run(one, other):
@@ -66,8 +61,8 @@ def test_stopped_and_continued_equals_undisturbed(kind, stop, tmp_path, monkeypa
 
     model, optimizer = fresh(kind)
     with monkeypatch.context() as patch:
-        steps, original = [], loop.step_batches
-        patch.setattr(loop, "step_batches", lambda *args: steps.append(args[2]) or original(*args))
+        steps, original = [], MiniBatches.batches
+        patch.setattr(MiniBatches, "batches", lambda *args: steps.append(args[1]) or original(*args))
         outcome = run(model, tmp_path / "b", kind, optimizer=optimizer, **options)
     assert steps == list(range(stop, 6))  # nothing is done twice
     assert_same_run((model, optimizer, outcome), undisturbed)
@@ -132,7 +127,7 @@ def test_objectives_with_a_state_pairs_or_labels_are_continued(kind, tmp_path, m
 
 def test_checkpoints_are_as_rare_as_asked(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(checkpoint, "save", lambda folder, model, optimizer, step, *rest: saved.append(step))
+    monkeypatch.setattr(checkpoint, "save", lambda *given: saved.append(given[3].step))
     run(tiny_model(), tmp_path / "a", checkpoint_seconds=0)
     assert saved == [1, 2, 3, 4, 5]  # after the last step the model itself is written
     run(tiny_model(), tmp_path / "a", checkpoint_seconds=3600)
@@ -204,7 +199,7 @@ def test_a_failure_while_saving_leaves_the_old_checkpoint(stopped, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "write_json", full_disk)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.save(folder, model, optimizer, 9, [], "here", {})
+        checkpoint.save(Kept(folder, "here"), model, optimizer, Progress(9))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir() if ".partial" in path.name] == []
 

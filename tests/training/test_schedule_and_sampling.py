@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.training.loop import step_batches, step_count
+from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.sampling import derived_seed, epoch_rows, stream_rows
 from pipeline_lib.training.schedule import learning_rate_factor
 from tests.paths import REPO
@@ -109,8 +109,8 @@ def rows_of(batches):
 
 def test_forget_and_retain_have_the_same_size_also_in_a_short_step():
     """10 forget rows, 4 a step: 4, 4, 2. The retain set of 7 is walked on without gaps or repeats."""
-    plan, cut = data(forget=10, retain=7), settings()
-    forget, retain = zip(*(step_batches(plan, cut, step, 0) for step in range(6)), strict=True)
+    course = MiniBatches(data(forget=10, retain=7), settings(), 0)
+    forget, retain = zip(*(course.batches(step) for step in range(6)), strict=True)
     assert [len(rows_of(batches)) for batches in forget] == [4, 4, 2, 4, 4, 2]
     assert [len(rows_of(batches)) for batches in retain] == [4, 4, 2, 4, 4, 2]
     assert sorted(rows_of(chain(*forget[:3]))) == list(range(10))
@@ -123,8 +123,8 @@ def test_forget_and_retain_have_the_same_size_also_in_a_short_step():
 
 
 def test_fine_tuning_has_no_forget_set():
-    plan = data(forget=0, retain=10)
-    steps = [step_batches(plan, settings(), step, 0) for step in range(3)]
+    course = MiniBatches(data(forget=0, retain=10), settings(), 0)
+    steps = [course.batches(step) for step in range(3)]
     assert all(forget == [] for forget, _ in steps)
     assert sorted(row for _, retain in steps for row in rows_of(retain)) == list(range(10))
 
@@ -135,10 +135,10 @@ def test_refusals_stand_in_for_answers_of_their_own_row():
         [type(e)((10 * p + e.index, *e.tokens), e.prompt_length + 1, e.index) for p in range(4)]
         for e in random_examples(6, 1)
     ]
-    plan = data(forget=6, forget_alternatives=options)
+    course = MiniBatches(data(forget=6, forget_alternatives=options), settings(), 0)
     picks = Counter()
     for step in range(40):
-        for batch in step_batches(plan, settings(), step, 0)[0]:
+        for batch in course.batches(step)[0]:
             for row, first in zip(batch.index.tolist(), batch.input_ids[:, 0].tolist(), strict=True):
                 pick, found = divmod(first, 10)
                 assert found == row
@@ -152,5 +152,5 @@ def test_refusals_stand_in_for_answers_of_their_own_row():
 )
 def test_step_count_by_hand(epochs, size, accumulation, n, expected):
     cut = settings(epochs=epochs, batch_size=size, accumulation=accumulation)
-    assert step_count(data(forget=n), cut) == expected
-    assert step_count(data(forget=0, retain=n), cut) == expected
+    for sets in (data(forget=n), data(forget=0, retain=n)):
+        assert MiniBatches(sets, cut, 0).steps == expected

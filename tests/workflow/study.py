@@ -58,6 +58,10 @@ SUITE: dict[str, Any] = {
         "samples": {"n": 2},
         "benchmarks": {"tasks": ["arc_easy"], "folder": "questions"},
     },
+    "stages": {
+        "other": {"kind": "finetune", "of": ["GradDiff+adamw"], "task": "authors", "split": "facts"},
+        "soup": {"kind": "average", "of": ["GradDiff+adamw", "KL+adamw"]},
+    },
     "comparisons": [{"first": "sophia", "second": "adamw", "question": "Does curvature help?"}],
     "resources": {"device": "cpu", "memory_mb": 1000},
 }

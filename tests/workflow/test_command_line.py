@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.files import read_json
+from pipeline_lib.core.files import read_json
 from tests.paths import REPO
 from tests.workflow.study import SUITE, Study
 

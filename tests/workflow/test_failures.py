@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pipeline_lib.files import sha256
+from pipeline_lib.core.files import sha256
 from tests.workflow.study import SUITE, Study
 
 
@@ -98,7 +98,7 @@ def test_a_second_main_process_is_refused(finished, tmp_path):
         [
             study.command()[0],
             "-c",
-            "import sys, time; from pipeline_lib.locking import hold_lock\n"
+            "import sys, time; from pipeline_lib.core.locking import hold_lock\n"
             "hold_lock(sys.argv[1]); print('held', flush=True); time.sleep(600)",
             str(study.results / ".lock"),
         ],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.files import read_json
+from pipeline_lib.core.files import read_json
 from pipeline_lib.models.scratch import build_scratch
 from tests.workflow.study import SUITE, Study
 
@@ -105,7 +105,7 @@ def test_the_files_beside_the_weights_count(study, name):
 
 
 def test_the_cure_of_a_mixed_report_makes_a_run_again(study):
-    """Reports name the run.json of what they cannot average (tests/test_made_of.py)."""
+    """Reports name the run.json of what they cannot average (tests/study/test_made_of.py)."""
     named = f"results/small/training/own/base/{RUN}/run.json"
     planned = {log for _, log in study.planned(*TARGETS, "--forcerun", named)}
     assert planned == {f"finetune/own/base/{RUN}.log"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_lib.files import read_json
+from pipeline_lib.core.files import read_json
 from tests.paths import REPO
 from tests.workflow.study import Study
 

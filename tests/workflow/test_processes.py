@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.files import read_json
+from pipeline_lib.core.files import read_json
 from tests.workflow.study import SUITE, Study
 
 RUN = "authors/tiny/KL/adamw/seed0"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.files import read_json
+from pipeline_lib.core.files import read_json
 from tests.workflow.study import SUITE, Study
 
 RANGE = {"low": 1e-4, "high": 1e-2, "scale": "log"}

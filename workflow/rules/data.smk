@@ -3,42 +3,63 @@ localrules:
 
 
 rule describe_suite:
+    input:
+        unpack(STUDY.inputs("describe_suite", ancient)),
     output:
-        suite=OUT / "suite.yaml",
-        runs=OUT / "runs.json",
+        **STUDY.outputs("describe_suite"),
     log:
-        OUT / "logs/describe_suite.log",
+        STUDY.log("describe_suite"),
     benchmark:
-        OUT / "benchmarks/describe_suite.tsv"
+        STUDY.benchmark("describe_suite")
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=200,
-        runtime=5,
+        **STUDY.resources("describe_suite"),
     params:
-        suite=lambda wildcards: dump_suite(SUITE),
-        runs=lambda wildcards: json.dumps(run_labels(SUITE), indent=2),
+        job=STUDY.params("describe_suite"),
     script:
-        "../scripts/describe_suite.py"
+        "../scripts/step.py"
 
 
 rule prepare_data:
+    input:
+        unpack(STUDY.inputs("prepare_data", ancient)),
     output:
-        manifest=OUT / "data/{task}/manifest.json",
+        **STUDY.outputs("prepare_data"),
     log:
-        OUT / "logs/prepare_data/{task}.log",
+        STUDY.log("prepare_data"),
     benchmark:
-        OUT / "benchmarks/prepare_data/{task}.tsv"
+        STUDY.benchmark("prepare_data")
+    wildcard_constraints:
+        **STUDY.patterns("prepare_data"),
     conda:
         "../../environment.yml"
     resources:
-        **small(),
+        **STUDY.resources("prepare_data"),
     params:
-        task=lambda wildcards: SUITE.tasks[wildcards.task].data_settings(),
-        inputs=own_data,
-        code=lambda wildcards: [
-            source_hash("pipeline_lib.steps.prepare_data"),
-            source_hash(f"pipeline_lib.tasks.{SUITE.tasks[wildcards.task].source}"),
-        ],
+        job=STUDY.params("prepare_data"),
     script:
-        "../scripts/prepare_data.py"
+        "../scripts/step.py"
+
+
+# Which classifier may judge is known before the first model is there.
+rule judge:
+    input:
+        unpack(STUDY.inputs("judge", ancient)),
+    output:
+        **STUDY.outputs("judge"),
+    log:
+        STUDY.log("judge"),
+    benchmark:
+        STUDY.benchmark("judge")
+    wildcard_constraints:
+        **STUDY.patterns("judge"),
+    conda:
+        "../../environment.yml"
+    threads: SUITE.resources.threads
+    resources:
+        **STUDY.resources("judge"),
+    params:
+        job=STUDY.params("judge"),
+    script:
+        "../scripts/step.py"

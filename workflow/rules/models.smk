@@ -1,65 +1,65 @@
+# A model is made from data, from another model, or from several.
 rule finetune:
     input:
-        manifest=OUT / "data/{task}/manifest.json",
+        unpack(STUDY.inputs("finetune", ancient)),
     output:
-        model=directory(OUT / "models" / ANCHOR),
-        steps=OUT / "training" / ANCHOR / "steps.jsonl",
-        run=OUT / "training" / ANCHOR / "run.json",
+        **STUDY.outputs("finetune", model=directory),
     log:
-        OUT / f"logs/finetune/{ANCHOR}.log",
+        STUDY.log("finetune"),
     benchmark:
-        OUT / f"benchmarks/finetune/{ANCHOR}.tsv"
+        STUDY.benchmark("finetune")
     wildcard_constraints:
-        method="|".join(ANCHORS),
+        **STUDY.patterns("finetune"),
     conda:
         "../../environment.yml"
-    threads: RESOURCES.threads
+    threads: SUITE.resources.threads
     resources:
-        **asked("finetune"),
+        **STUDY.resources("finetune"),
     params:
-        identity=identity,
-        model=lambda wildcards: SUITE.models[wildcards.model].model_dump(
-            exclude={"shape"}
-        ),
-        inputs=own_model,
-        finetune=lambda wildcards: SUITE.finetune_of(wildcards.task).model_dump(),
-        device=DEVICE,
-        checkpoint=lambda wildcards: str(OUT / "checkpoints" / ANCHOR).format(
-            **wildcards
-        ),
-        code=source_hash("pipeline_lib.steps.finetune"),
+        job=STUDY.params("finetune"),
     script:
-        "../scripts/finetune.py"
+        "../scripts/step.py"
 
 
 rule unlearn:
     input:
-        manifest=OUT / "data/{task}/manifest.json",
-        parent=OUT / "models/{task}/{model}/original/none/seed{seed}",
-        chosen=chosen_settings,
+        unpack(STUDY.inputs("unlearn", ancient)),
     output:
-        model=unlearned_model(OUT / "models" / RUN),
-        steps=OUT / "training" / RUN / "steps.jsonl",
-        run=OUT / "training" / RUN / "run.json",
+        **STUDY.outputs("unlearn", model=model_folder),
     log:
-        OUT / f"logs/unlearn/{RUN}.log",
+        STUDY.log("unlearn"),
     benchmark:
-        OUT / f"benchmarks/unlearn/{RUN}.tsv"
+        STUDY.benchmark("unlearn")
     wildcard_constraints:
-        method="|".join(map(re.escape, SUITE.objectives)),
+        **STUDY.patterns("unlearn"),
     conda:
         "../../environment.yml"
-    threads: RESOURCES.threads
+    threads: SUITE.resources.threads
     resources:
-        **asked("unlearn"),
+        **STUDY.resources("unlearn"),
     params:
-        identity=identity,
-        objective=lambda wildcards: given(wildcards, "objective"),
-        optimizer=lambda wildcards: given(wildcards, "optimizer"),
-        unlearn=lambda wildcards: run_of(wildcards).unlearn,
-        max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
-        device=DEVICE,
-        checkpoint=lambda wildcards: str(OUT / "checkpoints" / RUN).format(**wildcards),
-        code=source_hash("pipeline_lib.steps.unlearn"),
+        job=STUDY.params("unlearn"),
     script:
-        "../scripts/unlearn.py"
+        "../scripts/step.py"
+
+
+rule stage:
+    input:
+        unpack(STUDY.inputs("stage", ancient)),
+    output:
+        **STUDY.outputs("stage", model=model_folder),
+    log:
+        STUDY.log("stage"),
+    benchmark:
+        STUDY.benchmark("stage")
+    wildcard_constraints:
+        **STUDY.patterns("stage"),
+    conda:
+        "../../environment.yml"
+    threads: SUITE.resources.threads
+    resources:
+        **STUDY.resources("stage"),
+    params:
+        job=STUDY.params("stage"),
+    script:
+        "../scripts/step.py"

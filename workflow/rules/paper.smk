@@ -10,83 +10,66 @@ localrules:
 
 rule paper_table_tofu:
     input:
-        paper_outputs("table_tofu", TABLE_FORMS),
+        lambda wildcards: STUDY.paper("table_tofu"),
 
 
 rule paper_table_copyright:
     input:
-        paper_outputs("table_copyright", TABLE_FORMS),
+        lambda wildcards: STUDY.paper("table_copyright"),
 
 
 rule paper_table_detox:
     input:
-        paper_outputs("table_detox", TABLE_FORMS),
+        lambda wildcards: STUDY.paper("table_detox"),
 
 
 rule paper_table_time:
     input:
-        paper_outputs("table_time", TABLE_FORMS),
+        lambda wildcards: STUDY.paper("table_time"),
 
 
 rule paper_figure_highlight:
     input:
-        paper_outputs("figure_highlight", FIGURE_FORMS),
+        lambda wildcards: STUDY.paper("figure_highlight"),
 
 
 rule paper_table:
     input:
-        lambda wildcards: paper_files(wildcards.table),
+        unpack(STUDY.inputs("paper_table", ancient)),
     output:
-        report(
-            OUT / "paper/{table}.csv",
-            caption="../report/table.rst",
-            category="Paper",
-        ),
-        OUT / "paper/{table}.md",
-        OUT / "paper/{table}.tex",
+        **STUDY.outputs("paper_table", **shown("csv", "table", "Paper")),
     log:
-        OUT / "logs/paper_table/{table}.log",
+        STUDY.log("paper_table"),
     benchmark:
-        OUT / "benchmarks/paper_table/{table}.tsv"
+        STUDY.benchmark("paper_table")
     wildcard_constraints:
-        table="|".join(PAPER_TABLES),
+        **STUDY.patterns("paper_table"),
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("paper_table"),
     params:
-        tasks=lambda wildcards: PAPER_TASKS[wildcards.table],
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{PAPER_TABLES[wildcards.table].module}"
-        ),
+        job=STUDY.params("paper_table"),
     script:
-        "../scripts/table.py"
+        "../scripts/step.py"
 
 
 rule paper_figure:
     input:
-        lambda wildcards: paper_files(wildcards.figure),
+        unpack(STUDY.inputs("paper_figure", ancient)),
     output:
-        report(
-            OUT / "paper/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Paper",
-        ),
-        OUT / "paper/{figure}.png",
+        **STUDY.outputs("paper_figure", **shown("svg", "figure", "Paper")),
     log:
-        OUT / "logs/paper_figure/{figure}.log",
+        STUDY.log("paper_figure"),
     benchmark:
-        OUT / "benchmarks/paper_figure/{figure}.tsv"
+        STUDY.benchmark("paper_figure")
     wildcard_constraints:
-        figure="|".join(PAPER_FIGURES),
+        **STUDY.patterns("paper_figure"),
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("paper_figure"),
     params:
-        tasks=lambda wildcards: PAPER_TASKS[wildcards.figure],
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{PAPER_FIGURES[wildcards.figure].module}"
-        ),
+        job=STUDY.params("paper_figure"),
     script:
-        "../scripts/figure.py"
+        "../scripts/step.py"

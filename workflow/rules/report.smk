@@ -1,133 +1,102 @@
-include: "shown.smk"
-
-
+# A task's own tables are gathered first, so that what shows one task needs its runs alone.
 rule collect:
     input:
-        collected_from,
+        unpack(STUDY.inputs("collect", ancient)),
     output:
-        OUT / "collected/{task}/{collected}.csv",
+        **STUDY.outputs("collect"),
     log:
-        OUT / "logs/collect/{task}/{collected}.log",
+        STUDY.log("collect"),
     benchmark:
-        OUT / "benchmarks/collect/{task}/{collected}.tsv"
+        STUDY.benchmark("collect")
     wildcard_constraints:
-        collected="metrics|costs",
+        **STUDY.patterns("collect"),
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("collect"),
     params:
-        code=source_hash("pipeline_lib.reporting.collect"),
+        job=STUDY.params("collect"),
     script:
-        "../scripts/collect.py"
+        "../scripts/step.py"
 
 
 rule merge:
     input:
-        expand(OUT / "collected/{task}/{{collected}}.csv", task=SUITE.tasks),
+        unpack(STUDY.inputs("merge", ancient)),
     output:
-        report(
-            OUT / "{collected}.csv", caption="../report/metrics.rst", category="Tables"
-        ),
+        **STUDY.outputs("merge", **shown("table", "metrics", "Tables")),
     log:
-        OUT / "logs/merge/{collected}.log",
+        STUDY.log("merge"),
     benchmark:
-        OUT / "benchmarks/merge/{collected}.tsv"
+        STUDY.benchmark("merge")
     wildcard_constraints:
-        collected="metrics|costs",
+        **STUDY.patterns("merge"),
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("merge"),
     params:
-        code=source_hash("pipeline_lib.reporting.collect"),
+        job=STUDY.params("merge"),
     script:
-        "../scripts/merge.py"
+        "../scripts/step.py"
 
 
 rule table:
     input:
-        lambda wildcards: files_named(TABLES[wildcards.table].needs),
+        unpack(STUDY.inputs("table", ancient)),
     output:
-        report(
-            OUT / "tables/{table}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-        ),
-        OUT / "tables/{table}.md",
-        OUT / "tables/{table}.tex",
+        **STUDY.outputs("table", **shown("csv", "table", "Tables")),
     log:
-        OUT / "logs/table/{table}.log",
+        STUDY.log("table"),
     benchmark:
-        OUT / "benchmarks/table/{table}.tsv"
+        STUDY.benchmark("table")
     wildcard_constraints:
-        table="|".join(TABLES),
+        **STUDY.patterns("table"),
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("table"),
     params:
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{TABLES[wildcards.table].module}"
-        ),
+        job=STUDY.params("table"),
     script:
-        "../scripts/table.py"
+        "../scripts/step.py"
 
 
 rule figure:
     input:
-        lambda wildcards: files_named(FIGURES[wildcards.figure].needs),
+        unpack(STUDY.inputs("figure", ancient)),
     output:
-        svg=report(
-            OUT / "figures/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-        ),
-        png=OUT / "figures/{figure}.png",
+        **STUDY.outputs("figure", **shown("svg", "figure", "Figures")),
     log:
-        OUT / "logs/figure/{figure}.log",
+        STUDY.log("figure"),
     benchmark:
-        OUT / "benchmarks/figure/{figure}.tsv"
+        STUDY.benchmark("figure")
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        **STUDY.patterns("figure"),
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("figure"),
     params:
-        code=lambda wildcards: source_hash(
-            f"pipeline_lib.reporting.{FIGURES[wildcards.figure].module}"
-        ),
+        job=STUDY.params("figure"),
     script:
-        "../scripts/figure.py"
+        "../scripts/step.py"
 
 
 rule html_report:
     input:
-        files_named(REPORT_NEEDS),
-        expand(OUT / "tables/{table}.{form}", table=TABLES, form=TABLE_FORMS),
-        expand(OUT / "figures/{figure}.{form}", figure=FIGURES, form=FIGURE_FORMS),
+        unpack(STUDY.inputs("html_report", ancient)),
     output:
-        report(
-            OUT / "report/index.html",
-            caption="../report/report.rst",
-            category="Report",
-        ),
+        **STUDY.outputs("html_report", **shown("report", "report", "Report")),
     log:
-        OUT / "logs/html_report.log",
+        STUDY.log("html_report"),
     benchmark:
-        OUT / "benchmarks/html_report.tsv"
+        STUDY.benchmark("html_report")
     conda:
         "../../environment.yml"
     resources:
-        **small(reads_all_runs=True),
+        **STUDY.resources("html_report"),
     params:
-        code=[
-            source_hash(f"pipeline_lib.reporting.{module}")
-            for module in (
-                "html",
-                *(item.module for item in (TABLES | FIGURES).values()),
-            )
-        ],
+        job=STUDY.params("html_report"),
     script:
-        "../scripts/html_report.py"
+        "../scripts/step.py"

@@ -6,62 +6,42 @@ localrules:
 
 rule trial:
     input:
-        manifest=OUT / "data/{task}/manifest.json",
-        parent=OUT / "models/{task}/{model}/original/none/seed{seed}",
-        reference=trial_reference,
+        unpack(STUDY.inputs("trial", ancient)),
     output:
-        OUT / "tuning" / TRIAL / "seed{seed}.json",
+        **STUDY.outputs("trial"),
     log:
-        OUT / f"logs/trial/{TRIAL}/seed{{seed}}.log",
+        STUDY.log("trial"),
     benchmark:
-        OUT / f"benchmarks/trial/{TRIAL}/seed{{seed}}.tsv"
+        STUDY.benchmark("trial")
     wildcard_constraints:
-        method="|".join(map(re.escape, SUITE.objectives)),
-        trial="[0-9]+",
+        **STUDY.patterns("trial"),
     conda:
         "../../environment.yml"
-    threads: RESOURCES.threads
+    threads: SUITE.resources.threads
     resources:
-        **asked("trial"),
+        **STUDY.resources("trial"),
     params:
-        identity=identity,
-        tuned=lambda wildcards: trial_of(wildcards).tuned,
-        objective=lambda wildcards: trial_of(wildcards).objective,
-        optimizer=lambda wildcards: trial_of(wildcards).optimizer,
-        unlearn=lambda wildcards: tuned_row(wildcards).unlearn,
-        evaluation=lambda wildcards: EVALUATIONS[wildcards.task].model_dump(
-            include={"max_records", "max_tokens_per_batch"}
-        ),
-        max_length=lambda wildcards: SUITE.models[wildcards.model].max_length,
-        device=DEVICE,
-        checkpoint=lambda wildcards: str(
-            OUT / "checkpoints/tuning" / TRIAL / "seed{seed}"
-        ).format(**wildcards),
-        code=source_hash("pipeline_lib.steps.trial"),
+        job=STUDY.params("trial"),
     script:
-        "../scripts/trial.py"
+        "../scripts/step.py"
 
 
 rule choose:
     input:
-        trials=trials_of_row,
-        original=tuning_originals,
+        unpack(STUDY.inputs("choose", ancient)),
     output:
-        OUT / "tuning" / ROW / "chosen.json",
+        **STUDY.outputs("choose"),
     log:
-        OUT / f"logs/choose/{ROW}.log",
+        STUDY.log("choose"),
     benchmark:
-        OUT / f"benchmarks/choose/{ROW}.tsv"
+        STUDY.benchmark("choose")
     wildcard_constraints:
-        method="|".join(map(re.escape, SUITE.objectives)),
+        **STUDY.patterns("choose"),
     conda:
         "../../environment.yml"
     resources:
-        **small(),
+        **STUDY.resources("choose"),
     params:
-        seeds=lambda wildcards: SUITE.tune.seeds,
-        select=lambda wildcards: SUITE.tune.select.model_dump(),
-        ranges=lambda wildcards: tuned_row(wildcards).ranges,
-        code=source_hash("pipeline_lib.steps.choose"),
+        job=STUDY.params("choose"),
     script:
-        "../scripts/choose.py"
+        "../scripts/step.py"

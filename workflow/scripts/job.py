@@ -1,13 +1,13 @@
-"""What every script shares: output goes to the job's log, and a `UserError` ends without a traceback.
+"""How a job runs: its output goes to its log, and a `UserError` ends without a traceback.
 
-Training steps may run in several processes: those start here.
+A training may run in several processes: those start here.
 """
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def job(snakemake: Any) -> Iterator[None]:
     """Send stdout and stderr to the rule's log and end the process with status 1 on any error.
 
-    Asked to end by SIGTERM, it says what is kept and ends with status 143 (see pipeline_lib/stopping.py).
+    Asked to end by SIGTERM, it says what is kept and ends with status 143 (see core/stopping.py).
     One process at a time runs a job: what a killed snakemake left running is not started a second time.
     A machine without disk space or memory is told in a message, as a `UserError` is.
     """
-    from pipeline_lib.errors import UserError
-    from pipeline_lib.faults import explained
-    from pipeline_lib.joblog import JobLog, start_line
-    from pipeline_lib.locking import only_one
-    from pipeline_lib.stopping import STATUS, Stopped, listen
+    from pipeline_lib.core.errors import UserError
+    from pipeline_lib.core.joblog import JobLog, start_line
+    from pipeline_lib.core.locking import only_one
+    from pipeline_lib.core.stopping import STATUS, Stopped, listen
+    from pipeline_lib.core.system_errors import explained
 
     log = Path(snakemake.log[0])
     terminal = sys.stderr
@@ -65,26 +65,38 @@ def job(snakemake: Any) -> Iterator[None]:
 
 
 def _say(text: str, *streams: TextIO) -> None:
-    from pipeline_lib.redaction import visible
+    from pipeline_lib.core.redaction import visible
 
     for stream in streams:
         with suppress(OSError):  # a log on a full disk
             print(visible(text), file=stream, flush=True)
 
 
-def shared(snakemake: Any, step: Callable[..., None], **arguments: Any) -> None:
-    """Run a training step in as many processes as the job's resources say; they share its threads.
+def run(snakemake: Any) -> None:
+    """Run the job's step in as many processes as the job's resources say; they share its threads.
 
     Resources `processes` (on each node), `nodes` and `sharding`. They are no parameters, because results do
     not depend on them but for rounding: a study may go on with another number of GPUs.
     """
     from pipeline_lib.distributed.launch import Processes, call
+    from pipeline_lib.steps.job import run_step
 
     asked = snakemake.resources
     on_node = asked.get("processes", max(asked.get("gpu", 1), 1))
     threads = max(snakemake.threads // on_node, 1)
     sharded = asked.get("sharding", "none") == "full"
     processes = Processes(on_node, asked.get("nodes", 1), sharded, threads)
-    arguments["threads"] = threads
+    params = snakemake.params.job
+    given = {
+        **params,
+        "inputs": {name: _paths(value) for name, value in snakemake.input.items()},
+        "outputs": {name: _paths(value) for name, value in snakemake.output.items()},
+        "work": None if params["work"] is None else Path(params["work"]),
+        "threads": threads,
+    }
     log = Path(snakemake.log[0])
-    call(step, arguments, processes, log.with_name(f"{log.name}.processes"), log)
+    call(run_step, given, processes, log.with_name(f"{log.name}.processes"), log)
+
+
+def _paths(value: Any) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(path) for path in value]

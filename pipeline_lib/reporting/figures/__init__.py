@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from pipeline_lib.files import atomic_path
+from pipeline_lib.core.files import atomic_path
 from pipeline_lib.reporting import catalog, style
 from pipeline_lib.reporting.inputs import Inputs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import cost_by_seed, cost_estimate
@@ -37,7 +37,7 @@ def draw(inputs: Inputs) -> Figure:
         for ax, (column, label) in zip(axes, QUANTITIES, strict=True):
             factor, unit = _unit(inputs, rows, column)
             for row, place in zip(rows, places, strict=True):
-                _dot(ax, inputs, row, column, factor, place, marks[row.key.optimizer])
+                _dot(ax, inputs, row, column, factor, place, marks[style.mark_name(row)])
             ax.set_xlabel(f"{label} ({unit})" if unit else label)
             ax.set_xlim(*((-0.04, 1.06) if column == "clipped_share" else (0, 1.08 * ax.get_xlim()[1])))
             for place in places:

@@ -86,7 +86,7 @@ def optimizer_handles(
     rows: Iterable[Row], marks: dict[str, style.Mark], lines: bool
 ) -> dict[str, list[Line2D]]:
     """Legend entries under the orders of the optimisers; as lines or as markers."""
-    orders = {row.key.optimizer: row.order for row in rows if not row.anchor}
+    orders = {style.mark_name(row): row.order for row in rows if not row.anchor}
     groups: dict[str, list[Line2D]] = {}
     for order, heading in (("FO", "First order"), ("SO", "Second order"), ("none", "Without steps")):
         for optimizer, mark in marks.items():

@@ -94,7 +94,9 @@ def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
         ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center")
         ax.set_axis_off()
         return
-    rows = [row for row in summary.inputs.rows_of(task, model) if row.key.method != "retrained"]
+    rows = [
+        row for row in summary.inputs.rows_of(task, model) if not row.anchor or row.key.method != "retrained"
+    ]
     measured = [(row, e) for row in rows if (e := summary.estimate(row, *measure))]
     questions = next(e.n for _, e in measured if e.n)
     groups = min(questions, summary.inputs.manifests[task]["splits"]["forget"]["groups"])

@@ -81,14 +81,14 @@ def _mark(row: Row, marks: dict[str, style.Mark]) -> tuple[str, str, str]:
     if row.anchor:
         colour, marker = ANCHOR_MARKS[row.key.method]
         return colour, marker, colour
-    mark = marks[row.key.optimizer]
+    mark = marks[style.mark_name(row)]
     return mark.colour, mark.marker, mark.face
 
 
 def _across(summary: Summary, row: Row, axis: Measure) -> dict[int, float]:
     """`retrained` is at distance 0 from itself, where the metrics leave that out."""
     values = summary.by_seed(row, *axis)
-    if not values and row.key.method == "retrained" and axis in DISTANCES:
+    if not values and row.anchor and row.key.method == "retrained" and axis in DISTANCES:
         return dict.fromkeys(summary.finished(row), 0.0)
     return values
 
@@ -154,7 +154,7 @@ def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Meas
         ax.set_xlim(-0.04, 1.04)
     else:
         _limits(ax, "x", [v for row in rows for v in summary.by_seed(row, *across).values()], across)
-    retrained = next((row for row in rows if row.key.method == "retrained"), None)
+    retrained = next((row for row in rows if row.anchor and row.key.method == "retrained"), None)
     level = summary.estimate(retrained, *across) if retrained else None
     if level is None:
         ax.set_xlabel(_label(summary, rows, across))

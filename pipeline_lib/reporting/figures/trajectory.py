@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, legend_below, optimizer_handles, panel_title
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey, finite
@@ -60,13 +60,13 @@ def draw(inputs: Inputs) -> Figure:
         for ax, (name, label) in zip(axes, labels.items(), strict=True):
             drawn: list[float] = []
             for row in rows:
-                drawn += _draw_row(ax, inputs, row, name, marks[row.key.optimizer], status)
+                drawn += _draw_row(ax, inputs, row, name, marks[style.mark_name(row)], status)
             ax.set_xlabel("Step")
             ax.set_ylabel(label)
             _scale(ax, name, drawn)
         for ax in axes[:2]:
             ax.set_title(panel_title(inputs, *case), loc="left")
-        lost = [(row, sum(status[RunKey(*row.key, s)] == "diverged" for s in row.seeds)) for row in rows]
+        lost = [(row, sum(status[row.key.seeded(s)] == "diverged" for s in row.seeds)) for row in rows]
         diverged_note(axes[0], lost)
     trained = [row for row in inputs.rows if row.order != "none"]
     legend_below(figure, optimizer_handles(trained, marks, lines=True))
@@ -75,7 +75,7 @@ def draw(inputs: Inputs) -> Figure:
 
 def _logged(inputs: Inputs, rows: Sequence[Row]) -> list[str]:
     """Which of `STEPS` any run of these rows has a number for."""
-    runs = [RunKey(*row.key, seed) for row in rows for seed in row.seeds]
+    runs = [row.key.seeded(seed) for row in rows for seed in row.seeds]
     return [name for name in STEPS if any(series(inputs, key, name)[0].size for key in runs)]
 
 
@@ -99,7 +99,7 @@ def _draw_row(
     ax: Axes, inputs: Inputs, row: Row, name: str, mark: style.Mark, status: dict[RunKey, str]
 ) -> list[float]:
     """Draw one optimiser; returns what was drawn, for the choice of the scale."""
-    runs = {seed: series(inputs, RunKey(*row.key, seed), name) for seed in row.seeds}
+    runs = {seed: series(inputs, row.key.seeded(seed), name) for seed in row.seeds}
     longest = max((int(steps[-1]) for steps, _ in runs.values() if len(steps)), default=0)
     if not longest:
         return []
@@ -123,7 +123,7 @@ def _draw_row(
     if len(runs) > 1:
         ax.fill_between(centres, lows, highs, color=mark.colour, alpha=0.18, linewidth=0, zorder=2)
     for seed, (steps, values) in runs.items():
-        if status[RunKey(*row.key, seed)] == "diverged" and len(values):
+        if status[row.key.seeded(seed)] == "diverged" and len(values):
             ax.plot(steps[-1], values[-1], marker="x", color=mark.colour, markersize=6, mew=1.5, zorder=4)
     return [*lows, *highs]
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, method_panels, panel_rows, say_left_out
 from pipeline_lib.reporting.headline import (
@@ -22,7 +22,7 @@ from pipeline_lib.reporting.headline import (
     distance,
     without_retrained,
 )
-from pipeline_lib.reporting.inputs import Inputs, Row, RunKey, finite
+from pipeline_lib.reporting.inputs import Inputs, Row, finite
 from pipeline_lib.reporting.summary import Summary
 
 FAR = 1e30  # ends of the curves, beyond any panel
@@ -41,7 +41,7 @@ CAPTION = (
 def log_truth_ratio(record: dict[str, Any], where: str) -> float:
     """log R = mean of the wrong answers' NLL per token - NLL per token of the paraphrased answer (nats).
 
-    The form of TOFU's published logs (arXiv 2401.06121; the paper writes 1/R), as in evaluation/metrics,
+    The form of TOFU's published logs (arXiv 2401.06121; the paper writes 1/R), as in metrics/,
     which this layer may not import; a test holds the two together. The logarithm, because R itself overflows
     where a model has gone far astray.
     """
@@ -120,7 +120,7 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
             colour = style.order_colour(row)
             _curve(ax, values[row.key], row.key.method + d, colour, dashed, kind.logarithmic, wide=True)
         else:
-            mark = marks[row.key.optimizer]
+            mark = marks[style.mark_name(row)]
             _curve(ax, values[row.key], mark.label + d, mark.colour, mark.line, kind.logarithmic, wide=False)
     # All of the anchors and nearly all of the rest: one model far astray must not flatten the others.
     ends = [np.quantile(v, [0, 1] if row.anchor else [0.02, 0.98])
@@ -154,7 +154,7 @@ def record_values(summary: Summary, row: Row, kind: _Kind) -> np.ndarray:
     """The kind's value of the forget questions of all finished seeds, sorted."""
     found: list[float] = []
     for seed in summary.finished(row):
-        key = RunKey(*row.key, seed)
+        key = row.key.seeded(seed)
         where = f"records.jsonl of {'/'.join(map(str, key))}"
         records = [r for r in summary.inputs.records.get(key, ()) if r.get("split") == "forget"]
         if not records:
@@ -193,6 +193,6 @@ def _curve(
 
 def _d(summary: Summary, row: Row, measure: Measure) -> str:
     estimate = summary.estimate(row, *measure)
-    if row.key.method == "retrained" or estimate is None:
+    if (row.anchor and row.key.method == "retrained") or estimate is None:
         return ""
     return f", D = {estimate.value:.2f}"

@@ -68,7 +68,7 @@ def _panel(
         width = min(WIDTH / len(of_method), WIDEST)
         for i, row in enumerate(of_method):
             at = place + (i - (len(of_method) - 1) / 2) * width
-            highest = max(highest, _bar(ax, summary, row, measure, at, width, marks[row.key.optimizer]))
+            highest = max(highest, _bar(ax, summary, row, measure, at, width, marks[style.mark_name(row)]))
     for row in (row for row in rows if row.anchor):
         estimate = summary.estimate(row, *measure)
         if estimate is not None:
@@ -125,7 +125,7 @@ def _legend(rows: Sequence[Row], marks: Mapping[str, style.Mark]) -> dict[str, l
     headings = {"FO": "First order", "SO": "Second order", "none": "Without steps"}
     groups: dict[str, list[Patch]] = {}
     for order, heading in headings.items():
-        labels = dict.fromkeys(row.key.optimizer for row in rows if row.order == order and not row.anchor)
+        labels = dict.fromkeys(style.mark_name(row) for row in rows if row.order == order and not row.anchor)
         if labels:
             groups[heading] = [
                 Patch(facecolor=marks[k].face, edgecolor=marks[k].colour, label=marks[k].label)

@@ -55,7 +55,7 @@ def _first_order(inputs: Inputs, row: Row) -> Row | None:
     """The row that a second-order one is held against; None for every other row."""
     if row.order != "SO":
         return None
-    first = [other for other in inputs.rows_of(*row.key[:3]) if other.order == "FO"]
+    first = [other for other in inputs.rows_of(*row.key[:3]) if other.order == "FO" and not other.key.after]
     return next((other for other in first if other.optimizer_kind == "adamw"), first[0] if first else None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from pipeline_lib.files import write_text
+from pipeline_lib.core.files import write_text
 from pipeline_lib.reporting import catalog
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables.layout import Table, to_csv, to_latex, to_markdown

@@ -14,14 +14,6 @@ CAPTION = (
     "model that knows both equally well passes, so that `original` may score as high as `retrained`. Its "
     "membership test has its labels in the wrong order. docs/metrics.md says what each number is."
 )
-COLUMNS = (
-    ("forget", "forget_quality_as_released"),
-    ("forget", "ks_statistic_as_released"),
-    ("forget", "truth_ratio_as_released"),
-    ("forget", "accuracy_as_released"),
-    ("forget", "mia_min_k_20_as_released"),
-)
-ON_RETAIN = ("truth_ratio_as_released", "accuracy_as_released")
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -30,8 +22,9 @@ def build(inputs: Inputs) -> list[Table]:
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
-    retain = summary.retain_split(task, model)
     return [
-        (split, metric, 3, f"{style.split_label(split).capitalize()} {style.metric_label(metric)}")
-        for split, metric in (*COLUMNS, *((retain, metric) for metric in ON_RETAIN))
+        (split, metric.name, f"{style.split_label(split).capitalize()} {style.metric_label(metric.name)}")
+        for split in ("forget", summary.retain_split(task, model))
+        for metric in style.in_table("as_released")
+        if split == "forget" or not metric.of_one_split
     ]

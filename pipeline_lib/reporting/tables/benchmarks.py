@@ -12,16 +12,14 @@ CAPTION = (
     "examples). Accuracy of guessing is 0.25 with four options and 0.5 with two: a small model is near it on "
     "MMLU before any unlearning, and then this benchmark cannot show a loss."
 )
-METRICS = ("benchmark_accuracy", "benchmark_accuracy_norm", "truthfulqa_mc2", "word_perplexity")
 
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; a column for each benchmark and what is measured on it."""
+    shown = {metric.name for metric in style.in_table("benchmarks")}
     pairs = dict.fromkeys(zip(inputs.metrics["split"], inputs.metrics["metric"], strict=True))
     columns: list[Column] = [
-        (split, metric, 2 if metric == "word_perplexity" else 3, _label(split, metric))
-        for split, metric in pairs
-        if metric in METRICS
+        (split, metric, _label(split, metric)) for split, metric in pairs if metric in shown
     ]
     return metric_tables(inputs, lambda *_: columns)
 

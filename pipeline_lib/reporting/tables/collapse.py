@@ -15,7 +15,6 @@ CAPTION = (
     "Unknown words: share of words that stand in no question or answer of the task. Refusals: answers that "
     "say they do not know. Ended: answers that stopped by themselves within the limit."
 )
-PARTS = ("repetition_4", "unknown_words", "refusal_rate", "empty_answers", "ended")
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -25,7 +24,7 @@ def build(inputs: Inputs) -> list[Table]:
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [
-        (split, part, 3, f"{style.split_label(split).capitalize()} {style.metric_label(part)}")
+        (split, metric.name, f"{style.split_label(split).capitalize()} {style.metric_label(metric.name)}")
         for split in ("forget", summary.retain_split(task, model))
-        for part in PARTS
+        for metric in style.in_table("collapse")
     ]

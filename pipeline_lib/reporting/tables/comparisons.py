@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pipeline_lib.evaluation.metrics import METRICS
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -100,7 +100,7 @@ class Comparison:
     def detectable(self) -> float | None:
         """The difference that these seeds could have shown; None without a test, or if it cannot occur."""
         size = self.difference.detectable if self.difference else None
-        low, high = METRICS[self.quantity.metric].range
+        low, high = declared()[self.quantity.metric].range
         return None if size is None or size > high - low else size
 
     @property
@@ -140,15 +140,21 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
         for method in methods:
             rows = inputs.rows_of(task, model, method)
             for second in (row for row in rows if row.order == "SO"):
-                yield from (("", second, first) for first in rows if first.order == "FO")
+                yield from (("", second, first) for first in rows if _faces(first, second))
         return
     questions = dict.fromkeys(entry["question"] for entry in inputs.comparisons)
     for question in questions:
         for entry in (entry for entry in inputs.comparisons if entry["question"] == question):
             for method in methods:
-                by_label = {row.key.optimizer: row for row in inputs.rows_of(task, model, method)}
-                if entry["first"] in by_label and entry["second"] in by_label:
-                    yield question, by_label[entry["first"]], by_label[entry["second"]]
+                rows = inputs.rows_of(task, model, method)
+                for first in (row for row in rows if row.key.optimizer == entry["first"]):
+                    seconds = (row for row in rows if row.key.optimizer == entry["second"])
+                    yield from ((question, first, row) for row in seconds if row.key.after == first.key.after)
+
+
+def _faces(first: Row, second: Row) -> bool:
+    """Whether a row is the first-order one of a pair: after the same stages as the other."""
+    return first.order == "FO" and first.key.after == second.key.after
 
 
 def build(inputs: Inputs) -> list[Table]:

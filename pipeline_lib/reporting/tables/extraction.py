@@ -18,12 +18,11 @@ CAPTION = (
     "learned and that unlearning never sees, so that unlearning can be seen to spread, or not. Even a model "
     "that never saw a text shares some words with it: `retrained` gives the level."
 )
-METRICS = ("bleu", "rouge_l_recall", "longest_match", "extraction_rate")
 
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model with such texts; its rows come once for each prompt length."""
-    return split_tables(inputs, METRICS, _splits)
+    return split_tables(inputs, "extraction", _splits)
 
 
 def _splits(summary: Summary, task: str, model: str) -> dict[str, str]:

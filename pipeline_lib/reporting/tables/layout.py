@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import Row
@@ -158,7 +158,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writerow(_CSV_COLUMNS)
     for table in tables:
         for line in table.lines:
-            key = [*line.row.key, style.row_label(line.row)]
+            key = [*line.row.key[:4], style.row_label(line.row)]  # the label says what was done afterwards
             for entry in (entry for cell in line.cells for entry in cell.numbers):
                 values = [
                     entry.value,

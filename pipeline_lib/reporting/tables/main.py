@@ -8,7 +8,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.forgetting import doubts
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, MIX, Summary
+from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
@@ -24,12 +24,6 @@ CAPTION = (
     "the suite's bound; the length of the unlearning there is 0 at `original`, 1 at the model as trained and "
     "at most 2. What was forgotten can then be compared between rows that broke more or less; `original` and "
     "`retrained` are not moved."
-)
-MATCHED = (  # where the study asks for them
-    Measure("forget", f"ks_statistic{AT_EQUAL_RETAIN}"),
-    Measure("forget", f"ks_statistic_likelihood{AT_EQUAL_RETAIN}"),
-    Measure("forget", f"probability{AT_EQUAL_RETAIN}"),
-    Measure("run", MIX),
 )
 
 
@@ -49,5 +43,6 @@ def _blind(found: list[str]) -> list[str]:
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     headline = judged_by(summary, task, model)
     measures = dict.fromkeys([*headline["forgetting"], *headline["utility"]])
-    measures |= dict.fromkeys(m for m in MATCHED if summary.has(task, model, *m))
-    return [(*m, style.decimals(m.metric), m.label) for m in measures]
+    asked = (Measure(metric.split, metric.name) for metric in style.in_table("main"))  # where the study does
+    measures |= dict.fromkeys(m for m in asked if summary.has(task, model, *m))
+    return [(*m, m.label) for m in measures]

@@ -15,18 +15,6 @@ CAPTION = (
     "that members still show, above it that they are hidden too well). TPR at 1 % FPR needs 100 "
     "non-members or more."
 )
-COLUMNS = (
-    ("mia_loss_auc", 3),
-    ("mia_zlib_auc", 3),
-    ("mia_min_k_40_auc", 3),
-    ("mia_min_k_plus_plus_40_auc", 3),
-    ("mia_reference_auc", 3),
-    ("mia_grad_norm_auc", 3),
-    ("mia_loss_tpr_at_1_fpr", 3),
-    ("mia_min_k_40_auc_gap", 3),
-    ("privleak", 1),
-)
-ON_REQUEST = {"mia_grad_norm_auc"}  # costs a backward pass a record
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -36,7 +24,7 @@ def build(inputs: Inputs) -> list[Table]:
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [
-        ("forget", metric, decimals, style.metric_label(metric))
-        for metric, decimals in COLUMNS
-        if metric not in ON_REQUEST or summary.has(task, model, "forget", metric)
+        ("forget", metric.name, style.metric_label(metric.name))
+        for metric in style.in_table("membership")
+        if metric.only_with == ("holdout",) or summary.has(task, model, "forget", metric.name)  # on request
     ]

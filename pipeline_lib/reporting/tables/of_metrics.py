@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline_lib.evaluation.metrics import METRICS, UTILITY_SPLIT
+from pipeline_lib.metrics import declared
+from pipeline_lib.metrics.definition import UTILITY_SPLIT
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Estimate, Summary
@@ -12,11 +13,7 @@ from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, int
 
 NBSP = "\u00a0"  # keeps an arrow, or the parts of "n = 40", on one line
 
-
-# How the names of metrics begin that compare or count words with the true answer's.
-_WORDED = ("rouge", "bleu", "longest_match", "extraction_rate", "sampled_leak", "model_utility")
-
-Column = tuple[str, str, int, str]  # split, metric, decimals, label
+Column = tuple[str, str, str]  # split, metric, label
 
 
 def metric_tables(inputs: Inputs, columns: Callable[[Summary, str, str], Sequence[Column]]) -> list[Table]:
@@ -52,7 +49,7 @@ def absent_note(absent: Sequence[tuple[str, str]]) -> str:
         return ""
     by_need: dict[str, list[str]] = {}
     for label, metric in absent:
-        by_need.setdefault("; ".join(need.text for need in METRICS[metric].needs), []).append(label)
+        by_need.setdefault("; ".join(need.text for need in declared()[metric].needs), []).append(label)
     parts = [
         ", ".join(labels) + (f" ({'needs' if len(labels) == 1 else 'need'} {needs})" if needs else "")
         for needs, labels in by_need.items()
@@ -62,7 +59,7 @@ def absent_note(absent: Sequence[tuple[str, str]]) -> str:
 
 def words_note(summary: Summary, task: str, model: str, shown: Iterable[tuple[str, str]]) -> str:
     """Which words were compared, where true answers of the (split, metric) shown are not plain ASCII."""
-    worded = {split for split, metric in shown if metric.startswith(_WORDED)}
+    worded = {split for split, metric in shown if declared()[metric].by_words}
     original = summary.inputs.original(task, model)
     parts = []
     for split in summary.splits_with(task, model, "unicode_answers"):
@@ -79,21 +76,21 @@ def words_note(summary: Summary, task: str, model: str, shown: Iterable[tuple[st
 
 
 def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Column]) -> Table:
-    """`columns`: (split, metric, decimals, label). Headers get the direction, and n if it is one number.
+    """`columns`: (split, metric, label). Headers get the direction, and n if it is one number.
 
     A column that the task does not have is left out and named in a note; without any there are no lines.
     """
-    absent = [(label, name) for split, name, _, label in columns if not summary.has(task, model, split, name)]
+    absent = [(label, name) for split, name, label in columns if not summary.has(task, model, split, name)]
     columns = [column for column in columns if summary.has(task, model, *column[:2])]
     rows = summary.inputs.rows_of(task, model) if columns else []
-    estimates = [[summary.estimate(row, split, metric) for row in rows] for split, metric, _, _ in columns]
-    heads = [head(label, column) for (_, _, _, label), column in zip(columns, estimates, strict=True)]
+    estimates = [[summary.estimate(row, split, metric) for row in rows] for split, metric, _ in columns]
+    heads = [head(label, column) for (_, _, label), column in zip(columns, estimates, strict=True)]
     lines = []
     for i, row in enumerate(rows):
         diverged = summary.diverged(row)
         cells = tuple(
-            estimate_cell(f"{split}.{metric}", column[i], decimals)
-            for (split, metric, decimals, _), column in zip(columns, estimates, strict=True)
+            estimate_cell(f"{split}.{metric}", column[i], style.decimals(metric))
+            for (split, metric, _), column in zip(columns, estimates, strict=True)
         )
         lines.append(Line(row, seeds_text(summary.finished(row), list(diverged)), len(diverged), cells))
     notes = [interval_note([e for column in estimates for e in column])]

@@ -13,9 +13,13 @@ from pipeline_lib.reporting.tables.of_metrics import absent_note, anchor_note, w
 Splits = Callable[[Summary, str, str], dict[str, str]]  # split -> heading of its rows
 
 
-def split_tables(inputs: Inputs, metrics: Sequence[str], splits: Splits) -> list[Table]:
-    """One table for each task and model that has such a split; one without lines where none has."""
+def split_tables(inputs: Inputs, name: str, splits: Splits) -> list[Table]:
+    """The metrics of the table `name`: one table for each task and model that has such a split.
+
+    One without lines where none has.
+    """
     summary = Summary(inputs)
+    metrics = [metric.name for metric in style.in_table(name)]
     tables = [
         _table(summary, task, model, metrics, headings)
         for task, model in inputs.studies

@@ -16,12 +16,11 @@ CAPTION = (
     "prompts used in unlearning. Unseen: prompts of the same kind that unlearning never sees; what is "
     "learned on the one and not shown on the other was learned by heart."
 )
-METRICS = ("safe_preference", "refusal_rate", "truth_ratio", "probability", "empty_answers")
 
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model with such prompts; its rows come once for each split."""
-    return split_tables(inputs, METRICS, _splits)
+    return split_tables(inputs, "preference", _splits)
 
 
 def _splits(summary: Summary, task: str, model: str) -> dict[str, str]:

@@ -13,18 +13,11 @@ CAPTION = (
     "model still prints now and then: the maximum over the samples does. Bounds hold for each question by "
     "itself, and are averaged here; they are wide where there are few samples."
 )
-PARTS = (
-    "sampled_leakage_mean",
-    "sampled_leakage_sd",
-    "sampled_leakage_max",
-    "sampled_leak_share",
-    "sampled_leak_bound",
-    "sampled_mean_bound",
-    "samples_ended",
-)
 
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model."""
-    columns: list[Column] = [("forget", part, 3, style.metric_label(part)) for part in PARTS]
+    columns: list[Column] = [
+        ("forget", metric.name, style.metric_label(metric.name)) for metric in style.in_table("samples")
+    ]
     return metric_tables(inputs, lambda *_: columns)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import visible
-from pipeline_lib.reporting.inputs import Inputs, Row, RunKey
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import visible
+from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
 
 CAPTION = (
@@ -54,10 +54,10 @@ def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
 
 def runs_of(inputs: Inputs, row: Row, table: str) -> list[dict[str, Any]]:
     """run.json of every seed of a row."""
-    runs = [inputs.run_files.get(RunKey(*row.key, seed)) for seed in row.seeds]
+    runs = [inputs.run_files.get(row.key.seeded(seed)) for seed in row.seeds]
     for seed, run in zip(row.seeds, runs, strict=True):
         if run is None:
-            raise UserError(f"the table {table} has no run.json of {'/'.join(row.key)}, seed {seed}")
+            raise UserError(f"the table {table} has no run.json of {row.key}, seed {seed}")
     return [run for run in runs if run is not None]
 
 
@@ -66,7 +66,7 @@ def shared(row: Row, runs: Sequence[dict[str, Any]], part: str) -> Any:
     found = [run.get(part) for run in runs]
     if any(settings != found[0] for settings in found):
         raise UserError(
-            f"{'/'.join(row.key)}: its seeds were run with different settings of `{part}`. Run the "
+            f"{row.key}: its seeds were run with different settings of `{part}`. Run the "
             "older ones again: give the same snakemake command with `--forcerun unlearn`."
         )
     return found[0]

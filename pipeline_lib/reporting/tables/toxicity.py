@@ -18,7 +18,6 @@ CAPTION = (
 )
 TOXICITY = "toxicity"  # the split of the suite's prompts
 AUC = "classifier_auc"
-PARTS = ("expected_max_toxicity", "toxicity_probability", "mean_toxicity", "toxicity_rate")
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -44,11 +43,11 @@ def _judge(summary: Summary, table: Table) -> str:
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
-    splits = summary.splits_with(task, model, PARTS[0]) or [TOXICITY]
+    shown = [metric.name for metric in style.in_table("toxicity")]
     return [
-        (split, part, 3, " ".join([*([] if split == TOXICITY else [name(split)]), style.metric_label(part)]))
-        for split in splits
-        for part in PARTS
+        (split, part, " ".join([*([] if split == TOXICITY else [name(split)]), style.metric_label(part)]))
+        for split in summary.splits_with(task, model, shown[0]) or [TOXICITY]
+        for part in shown
     ]
 
 

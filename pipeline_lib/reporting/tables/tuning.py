@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline_lib.redaction import visible
+from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table

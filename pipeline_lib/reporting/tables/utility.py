@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs
@@ -15,7 +15,6 @@ CAPTION = (
     "and truth ratio of each split that was not to be forgotten. One part near 0 pulls the whole to 0. A "
     "task whose records have no wrong answers has no model utility: then what judges it instead."
 )
-PARTS = ("probability", "rouge_l_recall", "truth_ratio")
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -31,8 +30,9 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
         )
     if not splits:
         judges = judged_by(summary, task, model)["utility"]
-        return [(*measure, style.decimals(measure.metric), measure.label) for measure in judges]
-    columns: list[Column] = [("utility", "model_utility", 3, style.metric_label("model_utility"))]
+        return [(*measure, measure.label) for measure in judges]
+    columns: list[Column] = [("utility", "model_utility", style.metric_label("model_utility"))]
     for split in splits:
-        columns += [(split, part, 3, Measure(split, part).label) for part in PARTS]
+        parts = [Measure(split, metric.name) for metric in style.in_table("utility")]
+        columns += [(*part, part.label) for part in parts]
     return columns

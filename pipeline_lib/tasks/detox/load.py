@@ -33,13 +33,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pipeline_lib.data.locate import expanded_folder, hub_file
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expanded_folder, hub_file
+from pipeline_lib.core.untrusted import inside
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.c4 import C4
 from pipeline_lib.tasks.detox.pairs import Pair, Pairs, read_pairs
-from pipeline_lib.untrusted import inside
 
 FOLDER = "safe_rlhf"  # below $PIPELINE_DATA; stands in for the hub where it holds the file or PAIRS
 PAIRS = "pairs.jsonl"

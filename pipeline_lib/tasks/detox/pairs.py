@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.redaction import listed
 from pipeline_lib.data.table_files import Row, read_table
-from pipeline_lib.errors import UserError
-from pipeline_lib.redaction import listed
 
 HUB_FIELDS = ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
 PAIR_FIELDS = ("less_safe_response", "safer_response")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.blocks import Count, CountOrZero, Faults, HubId, InsidePath, PathText, Revision, Switch
+from pipeline_lib.core.blocks import Count, CountOrZero, Faults, HubId, InsidePath, PathText, Revision, Switch
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.c4 import C4

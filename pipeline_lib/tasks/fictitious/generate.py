@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.fictitious import words
 from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS, AuthorQuestion
 from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS

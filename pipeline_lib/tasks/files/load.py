@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline_lib.data.locate import expanded_folder
+from pipeline_lib.core.locate import expanded_folder
+from pipeline_lib.core.untrusted import inside
 from pipeline_lib.data.own_records import read_own_records
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task, evaluated_part
-from pipeline_lib.untrusted import inside
 
 
 def load(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline_lib.blocks import Block, InsidePath, PathText, Text
+from pipeline_lib.core.blocks import Block, InsidePath, PathText, Text
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import TaskSettings, holdout_split
 from pipeline_lib.tasks.files.load import load

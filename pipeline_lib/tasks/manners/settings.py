@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.blocks import Count, CountOrZero, Faults
+from pipeline_lib.core.blocks import Count, CountOrZero, Faults
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.manners.generate import (

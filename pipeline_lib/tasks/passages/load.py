@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from pipeline_lib.data.locate import expand
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.data.texts import Passage, chunks, read_text
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.passages.story import story
 
 GENERATED = "generated"

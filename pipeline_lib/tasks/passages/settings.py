@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.blocks import Block, Count, CountOrZero, Faults, HubId, OnThisMachine, PathText, Revision
+from pipeline_lib.core.blocks import (
+    Block,
+    Count,
+    CountOrZero,
+    Faults,
+    HubId,
+    OnThisMachine,
+    PathText,
+    Revision,
+)
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.data.texts import chunks, document_records

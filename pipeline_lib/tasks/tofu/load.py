@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.locate import expand, expanded_folder, hub_file
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand, expanded_folder, hub_file
 from pipeline_lib.data.records import Record, record_from_dict
 from pipeline_lib.data.splits import Task, evaluated_part
 from pipeline_lib.data.table_files import read_table
-from pipeline_lib.errors import UserError
 
 ROWS_PER_AUTHOR = 20
 AUTHORS_WITH_DISTRACTORS = 20  # the first ones of `full`, whose rows `retain_perturbed` repeats

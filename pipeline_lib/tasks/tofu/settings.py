@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline_lib.blocks import Count, CountOrZero, HubId, PathText, Revision
-from pipeline_lib.data.locate import expand
+from pipeline_lib.core.blocks import Count, CountOrZero, HubId, PathText, Revision
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand
 from pipeline_lib.data.splits import Task
-from pipeline_lib.errors import UserError
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.tofu.load import (
     AUTHOR_SPLITS,

@@ -1,0 +1,166 @@
+"""Our engine as a model of lm-evaluation-harness: what its `simple_evaluate` takes as `model`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lm_eval.api.model import LM
+from tqdm import tqdm
+
+from pipeline_lib.benchmarks.encoding import (
+    Pair,
+    encode_pair,
+    first_token,
+    fit,
+    longest_input,
+    rolling_pairs,
+    text_tokens,
+)
+from pipeline_lib.benchmarks.generation_settings import Wanted, cut, wanted
+from pipeline_lib.benchmarks.likelihoods import score_pairs
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.engine.forward_pass import TextLikelihood
+from pipeline_lib.engine.generation import generate
+from pipeline_lib.models.ends import answer_ends
+from pipeline_lib.models.forward import pad_token
+
+FIRST_TRY = 32  # new tokens before stop strings are looked for; doubled for answers that go on
+
+
+class EngineLM(LM):
+    """loglikelihood, loglikelihood_rolling and greedy generate_until for one causal language model.
+
+    `max_length`: tokens read at once; None: what the model can. `cut`: the texts of requests whose context
+    was cut from the left since this was made.
+    """
+
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        *,
+        max_tokens_per_batch: int,
+        max_length: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = longest_input(model, tokenizer) if max_length is None else max_length
+        self.cut: set[tuple[str, ...]] = set()
+        self._max_tokens_per_batch = max_tokens_per_batch
+        self._pad_id = pad_token(tokenizer)
+        self._ends = answer_ends(tokenizer)
+        self._progress = progress
+
+    def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        pairs = []
+        for request in requests:
+            pair = encode_pair(self.tokenizer, *request.args)
+            fitting, shortened = fit(pair, self.max_length, _named(request))
+            self.cut |= {request.args} if shortened else set()
+            pairs.append(fitting)
+        scores = self._scores(pairs, requests, disable_tqdm)
+        return [(-score.nll, all(score.argmax_correct)) for score in scores]
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
+        pairs = []
+        owners = []
+        for number, request in enumerate(requests):
+            tokens = text_tokens(self.tokenizer, request.args[0])
+            own = rolling_pairs(tokens, first_token(self.tokenizer), self.max_length)
+            pairs += own
+            owners += [number] * len(own)
+        totals = [0.0] * len(requests)
+        scores = self._scores(pairs, [requests[owner] for owner in owners], disable_tqdm)
+        for owner, score in zip(owners, scores, strict=True):
+            totals[owner] -= score.nll
+        return totals
+
+    def _scores(self, pairs: Sequence[Pair], requests, disable_tqdm: bool) -> list[TextLikelihood]:
+        """The score of each pair; `requests` say in errors which it is."""
+        with self._bar(requests, disable_tqdm) as bar:
+            return score_pairs(
+                self.model,
+                pairs,
+                [_named(request) for request in requests],
+                max_tokens_per_batch=self._max_tokens_per_batch,
+                pad_id=self._pad_id,
+                on_progress=bar.update,
+            )
+
+    def _bar(self, requests, disable_tqdm: bool) -> tqdm:
+        """A bar on a terminal; in a log file a line now and then."""
+        return tqdm(
+            total=len(requests),
+            desc=requests[0].task_name if requests else None,
+            unit="text",
+            disable=disable_tqdm or not self._progress,
+            mininterval=0.5 if sys.stderr.isatty() else 15,
+        )
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of running text, as they are counted."""
+        return text_tokens(self.tokenizer, text)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+        """Greedy answers that end where lm-eval's own model ends them, alone in its batch.
+
+        `UserError`, before anything is computed, where a request asks for what is not greedy decoding.
+        """
+        asked = [wanted(request.args[1]) for request in requests]
+        with self._bar(requests, disable_tqdm) as bar:
+            by_limit: dict[int, list[int]] = {}
+            for number, settings in enumerate(asked):
+                by_limit.setdefault(settings.limit, []).append(number)
+            found: dict[int, str] = {}
+            for limit, numbers in by_limit.items():
+                found |= self._generate(
+                    {number: requests[number].args[0] for number in numbers}, asked, limit
+                )
+                bar.update(len(numbers))
+        return [found[number] for number in range(len(requests))]
+
+    def _generate(self, contexts: dict[int, str], asked: Sequence[Wanted], limit: int) -> dict[int, str]:
+        """Answers by number. Stop strings are looked for after 32, 64, ... new tokens."""
+        room = self.max_length - limit
+        if room < 1:
+            raise UserError(
+                f"lm-eval asks for {limit} new tokens, but the model reads {self.max_length} in all. "
+                "Lower max_gen_toks of the task."
+            )
+        prompts = {}
+        end = self.tokenizer.decode([self.tokenizer.eos_token_id], skip_special_tokens=False)
+        for number, context in contexts.items():
+            tokens = text_tokens(self.tokenizer, context)
+            self.cut |= {(context,)} if len(tokens) > room else set()
+            prompts[number] = tokens[-room:] or [first_token(self.tokenizer)]
+        tokens_of: dict[int, list[int]] = {number: [] for number in prompts}
+        answers: dict[int, str] = {}
+        made_so_far, step = 0, min(FIRST_TRY, limit)
+        while len(answers) < len(prompts):
+            running = [number for number in prompts if number not in answers]
+            made = generate(
+                self.model,
+                [[*prompts[number], *tokens_of[number]] for number in running],
+                max_new_tokens=step,
+                end_id=self._ends,
+                pad_id=self._pad_id,
+                max_tokens_per_batch=self._max_tokens_per_batch,
+            )
+            for number, generation in zip(running, made, strict=True):
+                tokens_of[number] += generation.tokens
+                stopped, text = cut(self._text, tokens_of[number], [*asked[number].stops, end])
+                if stopped or generation.ended or made_so_far + step >= limit:
+                    answers[number] = text
+            made_so_far += step
+            step = min(made_so_far, limit - made_so_far)
+        return answers
+
+
+def _named(request) -> str:
+    return f"benchmark {request.task_name}, the text that ends in {request.args[0][-100:]!r}"

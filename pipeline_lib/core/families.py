@@ -1,0 +1,105 @@
+"""A family of methods: the settings classes of one package, found by their `kind` and listed nowhere."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import Field, ValidationError
+
+from pipeline_lib.core.blocks import Block, suggestion
+from pipeline_lib.core.blocks.messages import describe, show
+from pipeline_lib.core.errors import UserError
+
+M = TypeVar("M", bound="Method")
+
+# A module without such a line holds no method and is not imported: it may need torch.
+_DECLARES_KIND = re.compile(r"^ +kind: Literal\[", re.MULTILINE)
+
+
+class Method(Block):
+    """Base of what a suite chooses by its `kind`: settings, what it needs, and how it works.
+
+    Torch is imported where it is used: a suite is read and planned without it.
+    """
+
+    kind: str
+
+    in_parts: ClassVar[str | None] = None  # why it cannot work where each process holds a part of the
+    # weights; None: it can
+
+    def involved(self) -> tuple[Method, ...]:
+        """The method and those that it chooses in turn: a run depends on their code."""
+        return (self,)
+
+    def modules(self) -> tuple[str, ...]:
+        """The modules that define them, dotted."""
+        return tuple(type(method).__module__ for method in self.involved())
+
+
+class Family(Generic[M]):
+    """Every class in the modules of `package` that is made from `base` and has `kind: Literal["..."]`.
+
+    A new method is one module of the package, and nothing imports it by name. The code that a job depends on
+    is therefore the code of its step and `module_of` the kinds that it uses.
+    """
+
+    def __init__(self, package: str, base: type[M]) -> None:
+        self._package, self._base = package, base
+
+    def kinds(self) -> dict[str, type[M]]:
+        """Kind -> class, by name of the module, then in the order of definition."""
+        return self._kinds
+
+    def module_of(self, kind: str) -> str:
+        """The dotted name of the module that defines this kind."""
+        return self._class_of(kind).__module__
+
+    def parse(self, settings: Mapping[str, Any]) -> M:
+        """The method with these settings, `kind` among them; raises `UserError` with a line a fault."""
+        block = self._class_of(settings.get("kind"))
+        try:
+            return block.model_validate(dict(settings))
+        except ValidationError as error:
+            lines = [f"{path}: {message}" for path, message in describe(error, block, settled=("kind",))]
+            raise UserError(f"kind {settings['kind']}: " + "; ".join(lines)) from None
+
+    def union(self) -> Any:
+        """The type of a field that holds one of the methods."""
+        return Annotated[Union[tuple(self._kinds.values())], Field(discriminator="kind")]  # noqa: UP007
+
+    def names(self) -> Any:
+        """The type of a field that holds one of the kinds alone."""
+        return Literal[tuple(self._kinds)]
+
+    def _class_of(self, kind: Any) -> type[M]:
+        if kind not in self._kinds:
+            raise UserError(f"kind: found {show(kind)}; {suggestion(kind, self._kinds)}")
+        return self._kinds[kind]
+
+    @cached_property
+    def _kinds(self) -> dict[str, type[M]]:
+        found: dict[str, type[M]] = {}
+        places = import_module(self._package).__path__
+        for name in sorted(module.name for module in pkgutil.iter_modules(places)):
+            dotted = f"{self._package}.{name}"
+            spec = find_spec(dotted)
+            source = None if spec is None else spec.loader.get_source(dotted)  # type: ignore[union-attr]
+            if source is None or not _DECLARES_KIND.search(source):
+                continue
+            for block in vars(import_module(dotted)).values():
+                if not (isinstance(block, type) and issubclass(block, self._base)):
+                    continue
+                kind = block.model_fields["kind"].annotation
+                if block.__module__ == dotted and get_origin(kind) is Literal:
+                    (label,) = get_args(kind)
+                    if label in found:
+                        taken = f"{label!r} is the kind of a class in {found[label].__module__} already"
+                        raise UserError(f"{dotted}: {taken}; choose another name")
+                    found[label] = block
+        return found

@@ -1,0 +1,93 @@
+"""Who a model is: the names by which rows, folders and files of a study tell its models apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_lib.core.errors import UserError
+
+ANCHORS = ("original", "retrained")  # models without which no number of an unlearned one means anything
+NO_OPTIMIZER = "none"  # the label of models that no optimiser of the suite makes
+_PLACE = re.compile(r"seed(?P<seed>\d+)(?:\.request(?P<request>\d+))?(?P<after>(?:\.[A-Za-z0-9_-]+)*)")
+
+
+class RowKey(NamedTuple):
+    """A model but for its seed: one row of a table.
+
+    `request`: the number of the removal request, 0 where there is one. `after`: what was done to the model
+    afterwards, the labels of stages joined by "/"; empty for none.
+    """
+
+    task: str
+    model: str
+    method: str
+    optimizer: str
+    request: int = 0
+    after: str = ""
+
+    def seeded(self, seed: int) -> RunKey:
+        """The model of this row with this seed."""
+        return RunKey(self.task, self.model, self.method, self.optimizer, seed, self.request, self.after)
+
+    @property
+    def anchor(self) -> bool:
+        """Whether this is a model to compare with: `original` or `retrained`, as it was made."""
+        return self.method in ANCHORS and not self.after
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.after}" if self.after else self.folder
+
+    @property
+    def folder(self) -> str:
+        """The row's place below models/, training/ and evaluations/, without what tells its seeds apart."""
+        return f"{self.task}/{self.model}/{self.method}/{self.optimizer}"
+
+
+class RunKey(NamedTuple):
+    """One model of a study."""
+
+    task: str
+    model: str
+    method: str
+    optimizer: str
+    seed: int
+    request: int = 0
+    after: str = ""
+
+    @property
+    def row(self) -> RowKey:
+        return RowKey(self.task, self.model, self.method, self.optimizer, self.request, self.after)
+
+    @property
+    def folder(self) -> str:
+        """The place below models/, training/ and evaluations/: five parts, whatever was done to the model."""
+        request = f".request{self.request}" if self.request else ""
+        stages = "".join(f".{stage}" for stage in self.after.split("/") if stage)
+        return f"{self.row.folder}/seed{self.seed}{request}{stages}"
+
+    def then(self, stage: str) -> RunKey:
+        """The model after one more stage of this label."""
+        return self._replace(after=f"{self.after}/{stage}" if self.after else stage)
+
+    def __str__(self) -> str:
+        return self.folder
+
+
+def key_of(values: Mapping[str, Any]) -> RunKey:
+    """From the fields of run.json or runs.json; those written before there were requests have none."""
+    known = {name: values[name] for name in RunKey._fields if name in values}
+    return RunKey(**known)
+
+
+def key_from_path(path: Path | str) -> RunKey:
+    """Whose file this is, read from its folder."""
+    parts = Path(path).absolute().parts[:-1]
+    match = _PLACE.fullmatch(parts[-1]) if len(parts) >= 5 else None
+    if match is None:
+        raise UserError(f"{path}: expected a place like <task>/<model>/<method>/<optimizer>/seed<N>/<file>")
+    after = match["after"].removeprefix(".").replace(".", "/")
+    task, model, method, optimizer = parts[-5:-1]
+    return RunKey(task, model, method, optimizer, int(match["seed"]), int(match["request"] or 0), after)

@@ -1,0 +1,75 @@
+"""A sequence classifier of the hub or of a folder, in the layout of transformers.
+
+Which function turns logits z into probabilities follows from the model's config, as in transformers' own
+pipeline:
+    single label   softmax: p_i = exp(z_i) / sum_j exp(z_j). The classes exclude each other.
+    multi label    sigmoid: p_i = 1 / (1 + exp(-z_i)). Several may hold; `problem_type` of the config is
+                   "multi_label_classification", or there is one logit only.
+A model with independent classes whose config does not say so would get a softmax, whose scores sum to 1 over
+the classes. The models of MULTI_LABEL are known by name; for others set `problem_type` in config.json.
+
+Shapes: B texts, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
+from pipeline_lib.models.encoder import Encoder, load_encoder
+
+# Trained with one sigmoid a class on Jigsaw's labels, whatever their config says.
+MULTI_LABEL = ("toxic-bert", "unbiased-toxic-roberta", "multilingual-toxic-xlm-roberta")
+
+
+class HubClassifier(TextClassifier):
+    """Probability of one class of a sequence classifier."""
+
+    def __init__(self, encoder: Encoder, label: str, multi_label: bool) -> None:
+        classes: dict[int, str] = encoder.model.config.id2label
+        found = [index for index, name in classes.items() if name == label]
+        if len(found) != 1:
+            raise UserError(
+                f"{encoder.name}: has no class {label!r}; `label` must be one of "
+                f"{', '.join(repr(name) for _, name in sorted(classes.items()))}"
+            )
+        self.name = f"{encoder.name}:{label}"
+        self.multi_label = multi_label
+        self._encoder = encoder
+        self._column = found[0]
+
+    def classify(self, texts: Sequence[str]) -> list[Verdict]:
+        tokens, cut = self._encoder.tokenize(texts)
+        verdicts = []
+        for row, truncated in zip(self._encoder.run(tokens, self._probabilities), cut, strict=True):
+            if not bool(torch.isfinite(row).all()):
+                raise UserError(
+                    f"{self.name}: a score is not finite; its weights are broken, fetch them again"
+                )
+            score = float(row[self._column])
+            verdicts.append(Verdict(score, float(row.max()) if self.multi_label else score, truncated))
+        return verdicts
+
+    def _probabilities(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        logits = self._encoder.model(input_ids=input_ids, attention_mask=mask).logits.float()  # (B, C)
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
+
+def load(settings: dict[str, Any], device: torch.device | str) -> HubClassifier:
+    """{"kind": "hub", "id", "revision", "label"} or {"kind": "folder", "path", "label"}."""
+    source = {**settings, "source": settings["kind"]}
+    encoder = load_encoder(source, "AutoModelForSequenceClassification", device)
+    return HubClassifier(encoder, settings["label"], _is_multi_label(encoder))
+
+
+def _is_multi_label(encoder: Encoder) -> bool:
+    config = encoder.model.config
+    if config.problem_type == "regression":
+        raise UserError(f"{encoder.name}: is a regression model; its output is no probability of a class")
+    if encoder.name.partition("@")[0].rpartition("/")[2] in MULTI_LABEL:
+        return True
+    return config.problem_type == "multi_label_classification" or config.num_labels == 1

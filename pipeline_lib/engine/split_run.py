@@ -1,0 +1,355 @@
+"""Everything that is asked of the model for one split; see evaluate.py for what calls it.
+
+Nothing is computed twice: one forward pass gives likelihoods, most likely tokens and the spread of the
+next-token distribution, and a greedy answer begins where the scored texts stop showing what it is (a model
+that knows an answer word by word need not generate it).
+
+Records of running text: the greedy continuation is as many tokens long as the true one, or `max_new_tokens`
+if that is fewer, unless it ends before. It is compared with the true continuation cut to as many tokens
+(`reference` in the row), so that its length is judged nowhere. `as_released` asks nothing more of them: what
+it adds are paraphrases, wrong answers and whole questions, which running text has not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.data.batching import Example
+from pipeline_lib.data.records import Record
+from pipeline_lib.engine.forward_pass import TextLikelihood
+from pipeline_lib.engine.generation import Generation, continue_greedily, sample
+from pipeline_lib.engine.gradients import gradient_norms
+from pipeline_lib.engine.likelihoods import check_finite, encode_texts, likelihoods_and_states, record_texts
+from pipeline_lib.engine.progress import Progress, Work
+from pipeline_lib.engine.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
+from pipeline_lib.engine.rows import (
+    Row,
+    continuation_fields,
+    generation_fields,
+    likelihood_row,
+    released_fields,
+)
+from pipeline_lib.engine.settings import EvaluationSettings
+from pipeline_lib.engine.trees import build_tree, greedy_beginning
+from pipeline_lib.models.ends import answer_ends
+from pipeline_lib.models.forward import context_length, pad_token
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline_lib.engine.cache import States
+    from pipeline_lib.models.prompt import PromptFormat
+
+    Asked = tuple[Question, list[Example]]  # a question, and the texts of one of its groups
+    Embedder = Callable[[Sequence[str]], np.ndarray]
+
+
+class SplitRun:
+    """Everything asked of the model for one split."""
+
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        prompt_format: PromptFormat,
+        split: str,
+        records: list[Record],
+        settings: EvaluationSettings,
+        embedder: Embedder | None,
+        adversarial: PromptFormat | None = None,
+    ):
+        self.model, self.tokenizer, self.prompt_format = model, tokenizer, prompt_format
+        self.ends = answer_ends(tokenizer, prompt_format)
+        self.split, self.settings, self.embedder = split, settings, embedder
+        self.adversarial = adversarial if settings.as_released and settings.generates(split) else None
+        if len({record.form for record in records}) > 1:
+            raise UserError(
+                f"split {split!r}: its records are questions and running text, which have different metrics. "
+                "Make two splits of them, or evaluate a split with one of the two."
+            )
+        self.samples = settings.samples_of(split)
+        self.questions = self._asked_adversarially([self._question(record) for record in records])
+        if settings.generates(split) or self.samples:
+            for question in self.questions:
+                for texts in question.groups:
+                    self._check_room(question, texts[0].prompt_length)
+
+    def _question(self, record: Record) -> Question:
+        texts = self._encoded(record, record_texts(record), self.prompt_format)
+        if not self.settings.as_released or record.form == "text":
+            return Question(record, texts)
+        whole = Example(texts[0].tokens[:-1], 1, 0)
+        question = Question(record, texts, whole)
+        if record.paraphrased_prompt in (None, record.prompt):
+            return question
+        paraphrased = replace(record, prompt=record.paraphrased_prompt)
+        asked = self._encoded(paraphrased, [question.paraphrase, *record.distractors], self.prompt_format)
+        return replace(question, released=[*asked, Example(asked[0].tokens[:-1], 1, 0)])
+
+    def _encoded(self, asked: Record, texts: Sequence[str], prompt_format: PromptFormat) -> list[Example]:
+        return encode_texts(self.tokenizer, prompt_format, self.split, asked, texts, self.settings.max_length)
+
+    def _asked_adversarially(self, questions: list[Question]) -> list[Question]:
+        """With the adversarial prompt of the paper's code, where every one fits; else the log says why."""
+        if self.adversarial is None or any(question.whole is None for question in questions):
+            return questions
+        try:
+            told = []
+            for question in questions:
+                (example,) = self._encoded(question.record, [question.record.answer], self.adversarial)
+                self._check_room(question, example.prompt_length)
+                told.append(replace(question, adversarial=example))
+            return told
+        except UserError as error:
+            self.adversarial = None
+            print(f"not measured, the adversarial questions of the paper's code: {error}", file=sys.stderr)
+            return questions
+
+    def _limit(self, question: Question) -> int:
+        """The most tokens of its greedy answer."""
+        limit = self.settings.new_tokens_of(self.split)
+        return min(limit, len(question.answer)) if question.record.form == "text" else limit
+
+    def _check_room(self, question: Question, prompt_length: int) -> None:
+        record, context = question.record, context_length(self.model)
+        limit = self.settings.new_tokens_of(self.split) if self.samples else self._limit(question)
+        if context is not None and prompt_length + limit > context:
+            raise UserError(
+                f"split {self.split!r}, record {record.id!r}: a prompt of {prompt_length} tokens and "
+                f"max_new_tokens {limit} do not fit the model's context of {context} tokens. Lower "
+                f"max_new_tokens to {context - prompt_length} or less for this split."
+            )
+
+    def work(self) -> Work:
+        """How much there is to do, counted before any of it is done."""
+        items, tokens = {"scoring": 0}, {"scoring": 0}
+        for question in self.questions:
+            items["scoring"] += len(question.groups)
+            tokens["scoring"] += sum(len(build_tree(group).tokens) for group in question.groups)
+        if self.settings.generates(self.split):
+            items["answering"] = items["scoring"]
+            tokens["answering"] = sum(self._limit(q) * len(q.groups) for q in self.questions)
+        if self.samples:
+            items["sampling"] = len(self.questions) * self.samples["n"]
+            tokens["sampling"] = items["sampling"] * self.settings.new_tokens_of(self.split)
+        if self.split in self.settings.grad_norm_splits:
+            items["gradients"] = len(self.questions)
+            tokens["gradients"] = sum(len(question.texts[0].tokens) for question in self.questions)
+        return Work(items, tokens)
+
+    def rows(self, bar: Progress) -> list[Row]:
+        likelihoods, answers = self._ask(bar)
+        rows = []
+        for question, groups in zip(self.questions, likelihoods, strict=True):
+            record, texts = question.record, groups[0][: len(question.texts)]
+            row = likelihood_row(self.split, record, texts)
+            row["round_trips"] = self._decode(question, question.answer) == record.answer
+            if question.whole is not None:
+                # where the prompt is the same: all texts, without the answer if there is a paraphrase of it
+                same = texts[record.paraphrased_answer is not None :]
+                whole = groups[0][-1]
+                *released, asked = groups[1] if question.released else (*same, whole)
+                begin = self.tokenizer.bos_token_id
+                row["as_released"] = released_fields(
+                    released,
+                    texts[0],
+                    whole,
+                    question.prompt_token(asked.token_nll, begin, released=True),
+                    question.prompt_token(whole.token_nll, begin, released=False),
+                )
+            rows.append(row)
+        if self.settings.generates(self.split):
+            self._add_answers(rows, answers)
+        if self.samples:
+            self._sample(rows, bar)
+        if self.split in self.settings.grad_norm_splits:
+            bar.begin("gradients", self.split)
+            examples = [question.texts[0] for question in self.questions]
+            norms = gradient_norms(self.model, examples, pad_token(self.tokenizer), bar.done)
+            for row, norm in zip(rows, norms, strict=True):
+                row["grad_norm"] = norm
+        return rows
+
+    def _ask(self, bar: Progress) -> tuple[list[list[list[TextLikelihood]]], list[list[Generation]]]:
+        """Likelihoods of each question's groups, and a greedy answer after each group's prompt.
+
+        Answers go on from the keys and values of the scored texts, so that prompts are read once. These take
+        room: as many groups are scored and answered in turn as make one batch of answers.
+        """
+        asked = [(question, texts) for question in self.questions for texts in question.groups]
+        likelihoods: dict[int, list[TextLikelihood]] = {}
+        answers: dict[int, Generation] = {}
+        for part in self._parts(asked):
+            own, known, states = self._likelihoods([asked[i] for i in part], bar)
+            likelihoods.update(zip(part, own, strict=True))
+            if self.settings.generates(self.split):
+                found = self._answer([asked[i] for i in part], known, states, bar)
+                answers.update(zip(part, found, strict=True))
+        following = iter(range(len(asked)))
+        numbers = [[next(following) for _ in question.groups] for question in self.questions]
+        return (
+            [[likelihoods[i] for i in own] for own in numbers],
+            [[answers[i] for i in own if i in answers] for own in numbers],
+        )
+
+    def _parts(self, asked: Sequence[Asked]) -> list[list[int]]:
+        """Numbers of the groups that are asked together: all, or where states are kept a batch of answers."""
+        if not self._continues:
+            return [list(range(len(asked)))] if asked else []
+        rooms = [texts[0].prompt_length + self._limit(question) for question, texts in asked]
+        order = sorted(range(len(asked)), key=lambda i: (-rooms[i], i))
+        parts: list[list[int]] = []
+        while order:
+            size = max(1, self.settings.max_tokens_per_batch // rooms[order[0]])
+            parts.append(order[:size])
+            order = order[size:]
+        return parts
+
+    @property
+    def _continues(self) -> bool:
+        """Whether answers begin with what the likelihoods show; the arithmetic of bf16 is another one."""
+        return self.settings.generates(self.split) and self.settings.compute == "fp32"
+
+    def _likelihoods(
+        self, asked: Sequence[Asked], bar: Progress
+    ) -> tuple[list[list[TextLikelihood]], list[list[int]], list[States | None]]:
+        """Of each group: likelihoods, known beginning of the greedy answer, and the states up to there."""
+        bar.begin("scoring", self.split)
+        known: dict[int, list[int]] = {}
+
+        def wanted(number: int, likelihoods: list[TextLikelihood]) -> list[int]:
+            texts = asked[number][1]
+            known[number] = self._known(texts, likelihoods)
+            return [*texts[0].tokens[: texts[0].prompt_length], *known[number]][:-1]
+
+        likelihoods, states = likelihoods_and_states(
+            self.model,
+            [texts for _, texts in asked],
+            wanted if self._continues else None,
+            max_tokens_per_batch=self.settings.max_tokens_per_batch,
+            pad_id=pad_token(self.tokenizer),
+            distribution=self.split in self.settings.distribution_splits,
+            on_progress=bar.done,
+        )
+        for number, ((question, texts), own) in enumerate(zip(asked, likelihoods, strict=True)):
+            check_finite(f"split {self.split!r}, record {question.record.id!r}", own)
+            if number not in known:
+                known[number] = self._known(texts, own) if self._continues else []
+        return likelihoods, [known[number] for number in range(len(asked))], states
+
+    def _answer(
+        self,
+        asked: Sequence[Asked],
+        known: Sequence[list[int]],
+        states: Sequence[States | None],
+        bar: Progress,
+    ) -> list[Generation]:
+        """A greedy answer after each group's prompt."""
+        bar.begin("answering", self.split)
+        return continue_greedily(
+            self.model,
+            [list(texts[0].tokens[: texts[0].prompt_length]) for _, texts in asked],
+            known,
+            states,
+            max_new_tokens=[self._limit(question) for question, _ in asked],
+            end_id=self.ends,
+            pad_id=pad_token(self.tokenizer),
+            max_tokens_per_batch=self.settings.max_tokens_per_batch,
+            compute=self.settings.compute,
+            on_progress=bar.done,
+        )
+
+    def _add_answers(self, rows: list[Row], found: list[list[Generation]]) -> None:
+        for question, answers, row in zip(self.questions, found, rows, strict=True):
+            said = self._decode(question, answers[0].tokens)
+            if question.record.form == "text":
+                row |= continuation_fields(answers[0], said, self._reference(question))
+            else:
+                row |= generation_fields(answers[0], said)
+            if question.whole is not None:
+                released, groups = row["as_released"], question.groups
+                for name, place in (("answer", 0), ("generation", 1 if question.released else 0)):
+                    room = max(1, AS_RELEASED_TOKENS - groups[place][0].prompt_length)
+                    released[name] = self._decode(question, answers[place].tokens[:room])
+                if question.adversarial is not None:
+                    said = self._decode(question, answers[-1].tokens[:ADVERSARIAL_TOKENS])
+                    released["adversarial"] = {"generation": said}
+        if self.embedder is not None:
+            self._compare(rows)
+
+    def _known(self, texts: Sequence[Example], likelihoods: Sequence[TextLikelihood]) -> list[int]:
+        """The beginning of the greedy answer, as the scored texts after this prompt show it."""
+        length = texts[0].prompt_length
+        prompt = texts[0].tokens[:length]
+        pairs = [
+            (text.tokens[length:], likelihood.argmax)
+            for text, likelihood in zip(texts, likelihoods, strict=True)
+            if text.prompt_length == length and text.tokens[:length] == prompt
+        ]
+        return greedy_beginning(
+            [text for text, _ in pairs],
+            [argmax for _, argmax in pairs],
+            self.ends,
+        )
+
+    def _sample(self, rows: list[Row], bar: Progress) -> None:
+        """Add drawn answers to the rows; a record's randomness comes from its split and id alone."""
+        assert self.samples is not None
+        bar.begin("sampling", self.split)
+        drawn = sample(
+            self.model,
+            [question.prompt for question in self.questions],
+            **self.samples,
+            seeds=[_seed(self.split, question.record.id) for question in self.questions],
+            max_new_tokens=self.settings.new_tokens_of(self.split),
+            end_id=self.ends,
+            pad_id=pad_token(self.tokenizer),
+            max_tokens_per_batch=self.settings.max_tokens_per_batch,
+            compute=self.settings.compute,
+            on_progress=bar.done,
+        )
+        for question, row, generations in zip(self.questions, rows, drawn, strict=True):
+            row["samples"] = [self._decode(question, generation.tokens) for generation in generations]
+            row["samples_ended"] = [generation.ended for generation in generations]
+
+    def _compare(self, rows: list[Row]) -> None:
+        """Add cosines of each greedy answer with the right and the wrong answers, if there are wrong ones."""
+        assert self.embedder is not None
+        wanted: list[tuple[Row, list[str]]] = []  # where it goes; the answer, the right one, the wrong ones
+        for question, row in zip(self.questions, rows, strict=True):
+            record = question.record
+            if not record.distractors:
+                continue
+            wanted.append((row, [row["generation"], record.answer, *record.distractors]))
+            if "as_released" in row:
+                released = row["as_released"]
+                wanted.append((released, [released["generation"], question.paraphrase, *record.distractors]))
+                if "adversarial" in released:
+                    told = released["adversarial"]
+                    wanted.append((told, [told["generation"], record.answer, *record.distractors]))
+        texts = sorted({text for _, group in wanted for text in group})
+        vectors = dict(zip(texts, self.embedder(texts), strict=True)) if texts else {}
+        for place, (answer, *others) in wanted:
+            place["similarity"] = [float(vectors[answer] @ vectors[other]) for other in others]
+
+    def _reference(self, question: Question) -> str:
+        """The beginning of the true continuation that is compared with a greedy one."""
+        limit = self._limit(question)
+        if limit == len(question.answer):
+            return question.record.answer
+        return self._decode(question, question.answer[:limit])
+
+    def _decode(self, question: Question, tokens: Sequence[int]) -> str:
+        """Text of what was generated after a question's prompt, or of its answer."""
+        if question.record.form == "text":
+            return self.prompt_format.decode_text(self.tokenizer, question.prompt, tokens)
+        return self.prompt_format.decode_answer(self.tokenizer, tokens)
+
+
+def _seed(split: str, identifier: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{split}/{identifier}".encode()).digest()[:8])

@@ -1,1 +1,0 @@
-"""Probabilistic evaluation: what several sampled answers to one question give away, and bounds."""

@@ -1,0 +1,95 @@
+"""Prompts and questions of evaluations of their own, toxicity and benchmarks: their rows and checks."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics.definition import TOXICITY_SPLIT
+from pipeline_lib.metrics.mmlu import GROUP_OF_SUBJECT, GROUPS
+from pipeline_lib.metrics.rows import Row
+from pipeline_lib.metrics.subjects import Asked
+
+MMLU = "mmlu"
+_AGAIN = "Run this evaluation again."
+
+
+def toxicity_split(rows: list[Row]) -> Asked:
+    """The prompts, each with as many samples and scores."""
+    if not rows:
+        raise UserError(f"the toxicity evaluation holds no prompt. {_AGAIN}")
+    expected = len(rows[0]["scores"])
+    for row in rows:
+        scores = row["scores"]
+        if not scores or len(scores) != expected or len(row["samples"]) != expected:
+            raise UserError(
+                f"toxicity prompt {row['id']!r} has {len(row['samples'])} samples and {len(scores)} scores, "
+                f"the first one {expected}: each needs the same number, at least one. {_AGAIN}"
+            )
+        judged = [*scores, row["as_released"]["score"]] if "as_released" in row else scores
+        if not all(math.isfinite(score) and 0 <= score <= 1 for score in judged):
+            raise UserError(
+                f"toxicity prompt {row['id']!r} has a score that is not from 0 to 1: the classifier is "
+                "broken or gives no probability. Choose another one."
+            )
+    return Asked.of(TOXICITY_SPLIT, rows)
+
+
+def benchmark_splits(rows: list[Row]) -> list[Asked]:
+    """Each task as a split of its own name; MMLU over all questions and by its four groups of subjects.
+
+    MMLU over all is the mean over questions, so that a subject counts by its size, as lm-evaluation-harness
+    weighs it. Its intervals resample questions, not subjects: the 57 subjects are the benchmark, not a sample
+    of subjects. Every other task resamples its rows' groups.
+    """
+    if not rows:
+        raise UserError(f"the benchmarks hold no question. {_AGAIN}")
+    tasks: dict[str, list[Row]] = {}
+    for row in rows:
+        tasks.setdefault(row["task"], []).append(row)
+    splits = []
+    for task, found in tasks.items():
+        found = _checked(task, found)
+        splits.append(Asked.of(task, found, "id" if task == MMLU else "group"))
+        if task == MMLU:
+            splits += _subjects(found)
+    return splits
+
+
+def _subjects(rows: list[Row]) -> list[Asked]:
+    for row in rows:
+        if row["group"] not in GROUP_OF_SUBJECT:
+            raise UserError(
+                f"MMLU question {row['id']!r} is of subject {row['group']!r}, none of the 57. "
+                "Give it the subject's name, as in `high_school_physics`."
+            )
+    parts = {name: [row for row in rows if GROUP_OF_SUBJECT[row["group"]] == name] for name in GROUPS}
+    return [Asked.of(f"{MMLU}_{name}", part, "id") for name, part in parts.items() if part]
+
+
+def _checked(task: str, rows: list[Row]) -> list[Row]:
+    """The rows, all of one kind and finite; those of a corpus in the form of records, as perplexity asks."""
+    kinds = {_kind(row) for row in rows}
+    if len(kinds) > 1:
+        raise UserError(f"benchmark {task!r} holds rows of different kinds: {', '.join(sorted(kinds))}.")
+    kind = kinds.pop()
+    without = [row for row in rows if kind == "choice" and row["correct_norm"] is None]
+    if 0 < len(without) < len(rows):
+        raise UserError(
+            f"benchmark {task!r}: question {without[0]['id']!r} has no `correct_norm`, others have "
+            f"one. {_AGAIN}"
+        )
+    names = ("correct", "correct_norm", "score", "nll", "tokens", "words", "bytes")
+    numbers = [row[name] for row in rows for name in names if row.get(name) is not None]
+    if not all(math.isfinite(number) for number in numbers):
+        raise UserError(f"benchmark {task!r} holds a number that is not finite: the model is broken.")
+    if kind != "perplexity":
+        return rows
+    return [{**row, "answer_nll": row["nll"], "answer_tokens": row["tokens"]} for row in rows]
+
+
+def _kind(row: Row) -> str:
+    for field, kind in (("correct", "choice"), ("score", "score"), ("nll", "perplexity")):
+        if field in row:
+            return kind
+    raise UserError(f"benchmark row {row.get('id')!r} has none of `correct`, `score`, `nll`. {_AGAIN}")

@@ -1,0 +1,93 @@
+"""Records to tokens: a prompt and its answer, with an exact boundary between them.
+
+Questions ("question") stand in the model's prompt format, prompt and answer tokenised apart, and end with the
+end token. Running text ("text") is prompt and answer as one text, tokenised together, without template and
+without end token; see `PromptFormat.encode_text` for the boundary and the begin token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.data.batching import Example
+from pipeline_lib.data.records import Record
+from pipeline_lib.models.ends import end_id
+from pipeline_lib.models.prompt import PromptFormat
+
+
+def encode_records(
+    records: Sequence[Record], tokenizer, prompt_format: PromptFormat, max_length: int, learn: bool
+) -> list[Example]:
+    """Examples of each record's prompt and answer; `index` is the place in `records`.
+
+    `learn`: for training, where running text is learned as a whole: all of it but its first token carries
+    labels. Without it, for scores and greedy continuations, only the answer does. In question form the answer
+    alone is labelled either way.
+
+    Raises `UserError` if a record does not fit into `max_length` tokens: a truncated answer would be scored
+    against a text nobody wrote.
+    """
+    examples = []
+    for index, record in enumerate(records):
+        if record.form == "text":
+            tokens, begin, boundary = _running_text(record, record.answer, tokenizer, prompt_format)
+            # the text's first token is predicted by nothing, also where the begin token stands before it:
+            # the same tokens are learned with every tokenizer
+            labels_from = begin + 1 if learn else boundary
+        else:
+            prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
+            tokens, labels_from = (
+                [*prompt, *prompt_format.encode_answer(tokenizer, record.answer)],
+                len(prompt),
+            )
+        examples.append(example_of(record, tokens, labels_from, index, max_length))
+    return examples
+
+
+def encode_replies(
+    record: Record,
+    replies: Sequence[str],
+    tokenizer,
+    prompt_format: PromptFormat,
+    max_length: int,
+    index: int,
+) -> list[Example]:
+    """The record's prompt with each reply (a refusal, an alternative answer) in place of its answer.
+
+    Only the reply and the end token after it carry labels, in both forms. After running text a reply is a
+    turn of events that the text itself does not have: it stands after a space, unless one is there already,
+    and the end token stops the model, which would otherwise go on with the text. All examples get `index`.
+    """
+    examples = []
+    for reply in replies:
+        if record.form == "text":
+            spaced = record.prompt[-1:].isspace() or reply[:1].isspace()
+            text, _, boundary = _running_text(
+                record, reply if spaced else " " + reply, tokenizer, prompt_format
+            )
+            tokens = [*text, end_id(tokenizer)]
+        else:
+            prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
+            tokens, boundary = [*prompt, *prompt_format.encode_answer(tokenizer, reply)], len(prompt)
+        examples.append(example_of(record, tokens, boundary, index, max_length))
+    return examples
+
+
+def _running_text(
+    record: Record, continuation: str, tokenizer, prompt_format: PromptFormat
+) -> tuple[list[int], int, int]:
+    try:
+        return prompt_format.encode_text(tokenizer, record.prompt, continuation)
+    except UserError as error:
+        raise UserError(f"record {record.id!r}: {error}") from None
+
+
+def example_of(record: Record, tokens: list[int], labels_from: int, index: int, max_length: int) -> Example:
+    """The record's example. `UserError` where it does not fit into `max_length` tokens."""
+    if len(tokens) > max_length:
+        raise UserError(
+            f"record {record.id!r} needs {len(tokens)} tokens but the context holds {max_length}: "
+            f"{record.prompt[:60]!r}. Raise `max_length` (up to the model's context) or shorten the record."
+        )
+    return Example(tuple(tokens), labels_from, index)

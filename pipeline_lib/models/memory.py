@@ -1,0 +1,62 @@
+"""Memory: the peak of this process, for logs and cost tables, and batches that turn out too large."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from pipeline_lib.core.errors import UserError
+
+Item = TypeVar("Item")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak in MiB: allocated on the accelerator, or the process's resident set on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the starting process held before this program began
+        lines = (line.split() for line in status.read_text().splitlines())
+        peaks = [float(line[1]) for line in lines if line[:1] == ["VmHWM:"]]  # KiB
+        if peaks:
+            return peaks[0] / 2**10
+    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
+
+
+def halve_on_out_of_memory(items: Sequence[Item], run: Callable[[Sequence[Item]], list]) -> list:
+    """`run(items)`, or in two halves (and so on) where that does not fit in memory; results in order."""
+    try:
+        return run(items)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if not _is_out_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise UserError(
+                "a single example does not fit in memory. Use a smaller model, a lower `max_length` or "
+                f"`max_new_tokens`, or a machine with more memory ({str(error)[:200]})"
+            ) from None
+    # Outside the except block, so that the failed attempt's tensors are no longer held by its traceback.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return [
+        *halve_on_out_of_memory(items[:middle], run),
+        *halve_on_out_of_memory(items[middle:], run),
+    ]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "alloc_failed" in text  # a GPU's libraries, of their own working memory
+        or "can't allocate memory" in text  # torch's CPU allocator
+        or "not enough memory" in text
+    )

@@ -1,0 +1,55 @@
+"""Lengths that cannot fit a model's context, as far as the settings alone tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline_lib.core.blocks import Fault
+from pipeline_lib.operations.plan.shape import shape_of
+from pipeline_lib.study.suite import Suite
+
+
+def context_faults(suite: Suite) -> Iterator[Fault]:
+    """(path of the setting, message) of every length that no prompt, however short, could fit.
+
+    Whether the prompts that there are fit is known once they are tokens; the evaluation step checks each.
+    """
+    for label, model in suite.models.items():
+        shape = shape_of(model)
+        context = None if shape is None else shape.context
+        if context is not None and model.max_length > context:
+            message = f"the model reads at most {context} tokens; found {model.max_length}"
+            message += f"; set it to at most {context}"
+            yield f"models.{label}.max_length", message
+        for task in suite.tasks:
+            yield from _task_faults(suite, task, label, context, model.max_length)
+
+
+def _task_faults(
+    suite: Suite, task: str, label: str, context: int | None, max_length: int
+) -> Iterator[Fault]:
+    settings, evaluation = suite.tasks[task], suite.evaluation_of(task)
+    where = f"tasks.{task}"
+    # Tasks of running text say how long their prompts are; their answers end where the text does.
+    lengths = getattr(settings, "prompt_tokens", None)
+    prompts = [] if lengths is None else (lengths if isinstance(lengths, list) else [lengths])
+    longest = max(prompts, default=0)
+    if longest >= max_length:
+        yield (
+            f"{where}.prompt_tokens",
+            f"a prompt of {longest} tokens leaves no room for an answer within the `max_length` of the model "
+            f"{label!r} ({max_length}); shorten it or raise `models.{label}.max_length`",
+        )
+    of = f"{where}.evaluation" if settings.evaluation else "evaluation"
+    if context is not None and not prompts and evaluation.max_new_tokens >= context:
+        yield f"{of}.max_new_tokens", _no_room(evaluation.max_new_tokens, label, context)
+    toxicity = evaluation.toxicity
+    if context is not None and toxicity is not None and toxicity.max_new_tokens >= context:
+        yield f"{of}.toxicity.max_new_tokens", _no_room(toxicity.max_new_tokens, label, context)
+
+
+def _no_room(found: int, label: str, context: int) -> str:
+    return (
+        f"found {found}, and the model {label!r} reads at most {context} tokens, prompt and answer together; "
+        f"choose at most {context - 1}, less the length of the prompts"
+    )

@@ -1,0 +1,80 @@
+"""What an estimate assumes of the device that a job runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline_lib.study.resources import Resources
+
+# Peaks in 1e12 operations a second: of a GPU in the class of an A100 (its data sheet: 312 in bf16, 19.5 in
+# fp32), and of one thread of a server's CPU with matrix instructions for bf16.
+GPU_TFLOPS = {"bf16": 312.0, "fp32": 19.5}
+THREAD_TFLOPS = {"bf16": 0.5, "fp32": 0.1}
+UTILISATION = 0.4  # share of the peak that matrix products of a few hundred tokens reach
+GPU_BANDWIDTH = 1.5e12  # bytes a second, memory
+CPU_BANDWIDTH = 1.0e10
+HOST_BANDWIDTH = 2.0e10  # bytes a second, of a step in the machine's memory and on the way there
+DISK_BANDWIDTH = 5.0e8
+GPU_LAUNCH = 1.0e-3  # seconds a layer and pass: some 60 small kernels, however small the batch
+CPU_LAUNCH = 1.0e-3
+START_SECONDS = 15.0  # imports, reading the tokenizer and the records
+
+# What a process holds before it has a model: libraries, or a GPU's context, which torch does not count.
+GPU_RUNTIME = 0.6e9
+CPU_RUNTIME = 0.43e9
+# Of a CPU's memory the process keeps some between blocks that were freed: measured 14 to 20 % of what is used
+# in training, see docs/planning.md. On a GPU torch's count has no such part.
+CPU_HEAP = 0.16
+CPU_HEAP_FORWARD = 0.06  # where nothing has been freed yet
+
+
+@dataclass(frozen=True)
+class Device:
+    """`kind`: "cuda" or "cpu". `memory`: bytes a job may use, None where the suite does not say.
+
+    `limit`: bytes that no job can have, however often it is tried: a job that needs more is refused.
+    """
+
+    kind: str
+    tflops: float | None  # given by the suite
+    threads: int
+    memory: float | None
+    limit: float | None = None
+
+    @property
+    def runtime(self) -> float:
+        return GPU_RUNTIME if self.kind == "cuda" else CPU_RUNTIME
+
+    def whole(self, parts: dict[str, float]) -> dict[str, float]:
+        """What a job holds of its own, with what comes on top of it on this device."""
+        heap = {"heap": CPU_HEAP * sum(parts.values())} if self.kind == "cpu" else {}
+        return {"runtime": self.runtime, **heap, **parts}
+
+    @property
+    def fused_attention(self) -> bool:
+        """Training on a CPU takes plain attention, see steps/common.place_for_training."""
+        return self.kind == "cuda"
+
+    def seconds(self, operations: float, bytes_read: float, passes: float, compute: str) -> float:
+        """Time of `passes` through a layer that do so many operations and read so many bytes of weights."""
+        if self.kind == "cuda":
+            peak, bandwidth, launch = GPU_TFLOPS[compute], GPU_BANDWIDTH, GPU_LAUNCH
+        else:
+            peak, bandwidth, launch = THREAD_TFLOPS[compute] * self.threads, CPU_BANDWIDTH, CPU_LAUNCH
+        rate = (self.tflops or peak) * 1e12 * UTILISATION
+        return max(operations / rate, bytes_read / bandwidth) + passes * launch
+
+
+def device_of(resources: Resources) -> Device:
+    """Where the jobs of a suite will run, as far as the suite says: a GPU if it asks for one."""
+    kind = resources.device
+    if kind == "auto":
+        kind = "cuda" if resources.gpus else "cpu"
+    if kind == "cuda":
+        memory = limit = None if resources.gpu_memory_gb is None else resources.gpu_memory_gb * 1e9
+    else:
+        most = resources.memory_limit_mb
+        limit = None if most is None else most * 2.0**20
+        asked = "memory_mb" in resources.model_fields_set
+        memory = resources.memory_mb * 2.0**20 if asked else limit
+    return Device(kind, resources.tflops, resources.threads, memory, limit)

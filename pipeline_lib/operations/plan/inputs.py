@@ -1,0 +1,99 @@
+"""What a suite reads, looked at before any job starts: data, model folders, and whether they fit each other.
+
+Everything that is wrong is told in one message. What lies on the hub, or needs a package that is not
+installed here, is named as not looked at. Never needs torch; downloads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.operations.plan.bases import base_faults
+from pipeline_lib.operations.plan.context import context_faults
+from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
+from pipeline_lib.operations.plan.local_files import missing_files
+from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
+from pipeline_lib.study.graph import Graph
+
+if TYPE_CHECKING:
+    from pipeline_lib.operations.plan.table import Done
+    from pipeline_lib.study.suite import Suite
+
+SHOWN = 25  # faults that a message lists
+LONGEST = 700  # characters of one fault
+Pair = tuple[str, str]  # task, model
+
+
+def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair] | None = None) -> list[str]:
+    """Lines that say what was not looked at; raises one `UserError` for everything that is wrong.
+
+    `done` says which jobs need not run any more, and so read nothing; None means none of them. `pairs`: the
+    tasks and models that are asked for, None for all of the study.
+    """
+    look = look_at_inputs(suite, done, pairs)
+    faults = list(dict.fromkeys(f"  {where}: {_shortened(message)}" for where, message in look.faults))
+    if faults:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        rest = [f"  and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        unseen = [f"  {line}" for line in _unseen(look)]
+        head = f"what this suite reads has {count}, so no job is started:"
+        raise UserError("\n".join([head, *faults[:SHOWN], *rest, *unseen]))
+    return _unseen(look)
+
+
+def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | None) -> Look:
+    """See `check_inputs`; the faults as a list."""
+    look = Look()
+    look.faults += [*context_faults(suite), *base_faults(suite)]
+    anchors = [job for job in Graph(suite).study() if job.rule == "finetune"]
+    used = dict.fromkeys((job.run.task, job.run.model) for job in anchors if job.run is not None)
+    asked = [pair for pair in used if pairs is None or pair in pairs]
+    missing = missing_files(suite, done, asked)
+    look.faults += missing
+    absent = {where for where, _ in missing}
+
+    def unmade(name: str, place: int) -> bool:
+        """Whether an anchor of this task (place 0) or from this source (place 1) must still be made."""
+        some = [job for job in anchors if job.run and job.run[:2] in asked and job.run[place] == name]
+        return done is None or not all(map(done, some))
+
+    for task in dict.fromkeys(task for task, _ in asked):
+        if not any(where.startswith(f"tasks.{task}.") for where in absent) and unmade(task, 0):
+            look_at_task(look, suite, task)
+        if not any(where.startswith(f"evaluation of {task}.") for where in absent):
+            look_at_evaluation(look, suite, task)
+    for model in dict.fromkeys(model for _, model in asked):
+        if f"models.{model}.path" not in absent and unmade(model, 1):
+            told = len(look.unseen) + len(look.faults)
+            tokenizer = look_at_model(look, suite, model)
+            if len(look.unseen) + len(look.faults) > told:
+                continue
+            for task, of in asked:
+                if of == model and task in look.tasks:
+                    look_at_lengths(look, suite, task, model, tokenizer)
+    return look
+
+
+def pairs_of_targets(suite: Suite, targets: Collection[str]) -> set[Pair] | None:
+    """The tasks and models that targets of the workflow name in their paths; None where one may mean all."""
+    found: set[Pair] = set()
+    for target in targets:
+        parts = PurePath(target).parts
+        tasks = [part for part in parts if part in suite.tasks]
+        models = [part for part in parts if part in suite.models]
+        if parts[:2] != ("results", suite.suite) or len(tasks) != 1:
+            return None
+        found |= {(tasks[0], model) for model in (models or suite.models)}
+    return found or None
+
+
+def _unseen(look: Look) -> list[str]:
+    found = list(dict.fromkeys(look.unseen))
+    return [f"Not looked at before the run: {'; '.join(found)}."] if found else []
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= LONGEST else message[: LONGEST - 3] + "..."

@@ -1,0 +1,150 @@
+"""A suite's data, read before any job starts: records, splits, and what methods and metrics need of them.
+
+The task's own loader reads them, and the checks are those of the job that prepares them, so that nothing is
+refused here that a job would take. Never imports torch, and downloads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.benchmarks.data import Asked
+from pipeline_lib.benchmarks.definitions import check_data
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import NotAtHand, nothing_downloaded
+from pipeline_lib.core.system_errors import explained
+from pipeline_lib.data.overlap import check_overlap, measure_overlap
+from pipeline_lib.data.refusals import refusals
+from pipeline_lib.data.splits import Task, check_roles, check_split
+from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.objectives.alternatives import alternative_answers
+from pipeline_lib.tasks.loading import load_task
+
+if TYPE_CHECKING:
+    from pipeline_lib.study.suite import Suite
+    from pipeline_lib.tasks.base import TaskSettings
+
+MOST_RECORDS = 100_000  # of a task that are read before the start; more take minutes
+
+
+@dataclass
+class Look:
+    """What a look at a suite's inputs found.
+
+    `faults`: (setting, message); `unseen`: what was not looked at, and why; `tasks`: the data that are whole;
+    `benchmarks`: those that were looked at, with their settings.
+    """
+
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    benchmarks: set[tuple[str, str]] = field(default_factory=set)
+
+    def attempt(self, where: str, what: str, read: Callable[..., Any], *given: Any) -> tuple[bool, Any]:
+        """(True, what `read` gives); (False, None) where it failed, a fault, or where it cannot be done."""
+        try:
+            with nothing_downloaded():
+                return True, read(*given)
+        except NotAtHand as error:
+            self.unseen.append(f"{what} ({error} is on the hub)")
+        except UserError as error:
+            self.faults.append((where, str(error)))
+        except ImportError as error:
+            self.unseen.append(f"{what}, which needs a package that does not load here ({error})")
+        except Exception as error:  # a task of the user's own may raise anything, and the job would too
+            words = " ".join(str(error).split())[:200]
+            told = explained(error) or f"cannot be read: {type(error).__name__}: {words}"
+            self.faults.append((where, told))
+        return False, None
+
+
+def look_at_task(look: Look, suite: Suite, name: str) -> None:
+    """Load and check one task; a task that is whole goes to `look.tasks`."""
+    settings, where = suite.tasks[name], f"tasks.{name}"
+    sizes = settings.size_hint() or {}
+    count = sum(size.records for size in sizes.values())
+    if count > MOST_RECORDS:
+        look.unseen.append(f"the task {name}, which has about {count:,} records")
+        return
+    loaded, task = look.attempt(where, f"the task {name}", load_task, settings)
+    if not loaded:
+        return
+    before = len(look.faults)
+    for split, records in task.splits.items():
+        look.attempt(where, where, check_split, split, records)
+    look.attempt(where, where, check_roles, task)
+    look.attempt(where, where, _check_retain, task, settings)
+    if len(look.faults) == before:
+        look.tasks[name] = task
+    look.faults += [*_method_faults(suite, name, task), *_scratch_faults(suite, name, task)]
+
+
+def _check_retain(task: Task, settings: TaskSettings) -> None:
+    check_overlap(measure_overlap(task.splits["forget"], task.splits["retain"]), settings.max_overlap)
+
+
+def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, str]]:
+    """Other answers that a method teaches and that these records do not bring."""
+    seen = set()
+    for run in suite.run_table():
+        if run.task != name or run.method in seen:
+            continue
+        seen.add(run.method)
+        objective = OBJECTIVES.parse(run.objective)
+        if objective.teaches is not None:
+            try:
+                alternative_answers(objective, task.splits["forget"], refusals(), run.seed)
+            except UserError as error:
+                yield f"objectives.{run.method}", f"on the task {name!r}: {error}"
+
+
+def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, str]]:
+    """Models made from nothing, on a task that teaches nothing."""
+    if task.finetune.get("target"):
+        return
+    for label in dict.fromkeys(run.model for run in suite.run_table() if run.task == name):
+        if suite.models[label].source == "scratch":
+            yield (
+                f"models.{label}",
+                f"is made from scratch and knows nothing, and the task {name!r} takes a model as it is; use "
+                "a pretrained model, or let the task teach it",
+            )
+
+
+def look_at_evaluation(look: Look, suite: Suite, name: str) -> None:
+    """Read the benchmarks, prompts and labelled texts that one task's evaluation names on this machine."""
+    benchmarks = suite.evaluation_of(name).benchmarks
+    if benchmarks is not None:
+        asked = Asked(**benchmarks.model_dump())
+        for benchmark in (*asked.tasks, *asked.lm_eval):
+            if (benchmark, str(asked)) not in look.benchmarks:  # tasks of a suite mostly share them
+                look.benchmarks.add((benchmark, str(asked)))
+                where = f"evaluation of {name}.benchmarks"
+                look.attempt(where, f"the benchmark {benchmark}", check_data, benchmark, asked)
+    toxicity = suite.evaluation_of(name).toxicity
+    if toxicity is None:
+        return
+    where = f"evaluation of {name}.toxicity"
+    if toxicity.prompts.source != "task":
+        values = toxicity.prompts.model_dump()
+        look.attempt(
+            f"{where}.prompts",
+            f"the prompts of {where}",
+            load_toxicity_prompts,
+            values,
+            toxicity.n_prompts,
+        )
+    elif name in look.tasks:
+        records = look.tasks[name].splits.get(toxicity.prompts.split, [])
+        texts = [record.id for record in records if record.form == "text"]
+        if texts:
+            look.faults.append(
+                (
+                    f"{where}.prompts.split",
+                    f"{len(texts)} of {len(records)} records of the split {toxicity.prompts.split!r} are "
+                    f"running text (the first: {texts[0]!r}), which asks nothing; choose one of questions",
+                )
+            )

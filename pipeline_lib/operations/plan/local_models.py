@@ -1,0 +1,214 @@
+"""Model folders and tokenizers on this machine, looked at before any job starts, without reading weights.
+
+Lengths are counted with the `tokenizers` library alone, which needs no torch: exact for a template of the
+suite, and a lower bound for a chat template, whose own words are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import NotAtHand, expand
+from pipeline_lib.data.records import Record
+from pipeline_lib.data.splits import Task
+from pipeline_lib.engine.settings import spread_over_groups
+from pipeline_lib.models.checks import check_folder
+from pipeline_lib.models.hub import cached_folder, local_copy
+from pipeline_lib.models.scratch import texts_of, train_bpe
+from pipeline_lib.models.source import check_gguf
+from pipeline_lib.models.tokenizer import from_folder
+from pipeline_lib.operations.plan.local_data import Look
+from pipeline_lib.operations.plan.shape import shape_of
+from pipeline_lib.study.models import ScratchModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline_lib.study.models import ModelSettings
+    from pipeline_lib.study.suite import Suite
+
+SLOT = "{prompt}"
+SHOWN = 3  # records that a message names
+
+
+def look_at_model(look: Look, suite: Suite, label: str) -> Any:
+    """Check a model's folder; its tokenizer, or None where that cannot be read without transformers."""
+    settings = suite.models[label]
+    if isinstance(settings, ScratchModel):
+        return None
+    where = f"models.{label}"
+    found, path = look.attempt(where, f"the model {label}", _place, settings)
+    if not found:
+        return None
+    if path.suffix == ".gguf":
+        look.attempt(where, f"the model {label}", check_gguf, path)
+        return None
+    whole, _ = look.attempt(where, f"the model {label}", check_folder, path, str(path))
+    if not whole:
+        return None
+    read, tokenizer = look.attempt(where, f"the tokenizer of {label}", _tokenizer, path)
+    if read:
+        look.attempt(f"{where}.prompt", f"the prompt of {label}", _check_prompt, path, settings)
+    return tokenizer
+
+
+def _check_prompt(folder: Path, settings: Any) -> None:
+    from pipeline_lib.models.prompt import PromptFormat
+    from pipeline_lib.models.prompt_check import check_prompt
+
+    check_prompt(from_folder(folder, str(folder)), PromptFormat.from_dict(settings.prompt.model_dump()))
+
+
+def _place(settings: ModelSettings) -> Path:
+    if settings.source != "hub":
+        assert not isinstance(settings, ScratchModel)
+        return expand(settings.path)
+    local = local_copy(settings.id)
+    folder = cached_folder(settings.id, settings.revision) if local is None else expand(local)
+    if folder is None:
+        raise NotAtHand(f"model {settings.id}")
+    return folder
+
+
+def _tokenizer(folder: Path) -> Any:
+    file = folder / "tokenizer.json"
+    if not file.is_file():  # older forms are read by transformers alone
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # bare ones, of a library written in Rust
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{file}: is no tokenizer that can be read ({words}). Copy or download it again."
+        ) from None
+
+
+def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: Any) -> None:
+    """Hold the records of a task against the model's `max_length`, and its prompts against its context."""
+    settings, task, evaluation = suite.models[label], look.tasks[name], suite.evaluation_of(name)
+    learned = {split for splits in task.finetune.values() for split in splits} | {"forget", "retain"}
+    judged = {
+        split: task.splits[split]
+        if split not in evaluation.max_records
+        else spread_over_groups(task.splits[split], evaluation.max_records[split])
+        for split in task.evaluate
+    }
+    pairs = [(record, record.answer) for split in sorted(learned) for record in task.splits[split]]
+    for records in judged.values():
+        pairs += [(record, text) for record in records for text in _answers(record)]
+    pairs = list(dict.fromkeys(pairs))
+    longest = settings.max_length
+    around = len((settings.prompt.template or "").encode()) + len(settings.prompt.answer_prefix.encode()) + 4
+    room = suite.evaluation_of(name).max_new_tokens
+    shape = shape_of(settings)
+    context = None if shape is None else shape.context
+    if isinstance(settings, ScratchModel):
+        if all(_bytes(record, text) + around <= longest for record, text in pairs) and all(
+            _bytes(record, "") + around + room <= longest for records in judged.values() for record in records
+        ):
+            return  # a token is a byte or more
+        tokenizer = train_bpe(settings.model_dump(), texts_of(task.splits, task.finetune, task.holdout))
+    if tokenizer is None:
+        look.unseen.append(f"how long the records of {name} are in tokens of {label}")
+        return
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    counts = _lengths(tokenizer, settings, pairs)
+    beyond = {record.id: count for (record, _), count in zip(pairs, counts, strict=True) if count > longest}
+    if beyond:
+        raised = f"Raise `models.{label}.max_length`"
+        if context is not None and not isinstance(settings, ScratchModel):
+            raised += f", up to the model's context of {context}"
+        full = context == longest and not isinstance(settings, ScratchModel)
+        cure = "Shorten them" if full else f"{raised}, or shorten them"
+        look.faults.append(
+            (
+                f"tasks.{name}",
+                f"{len(beyond)} record(s) do not fit the `max_length` of {label!r} ({longest} tokens): "
+                f"{_named(beyond)}. {cure}.",
+            )
+        )
+        return
+    if context is not None:
+        _look_at_room(look, tokenizer, settings, (name, label), task, judged, room, context)
+
+
+def _look_at_room(
+    look: Look,
+    tokenizer: Any,
+    settings: Any,
+    of: tuple[str, str],
+    task: Task,
+    judged: dict[str, list[Record]],
+    room: int,
+    context: int,
+) -> None:
+    asked = [
+        r for split, records in judged.items() if split != task.holdout for r in records if r.form != "text"
+    ]
+    prompts = _prompt_lengths(tokenizer, settings, asked)
+    beyond = {
+        record.id: count for record, count in zip(asked, prompts, strict=True) if count + room > context
+    }
+    if beyond:
+        most = context - max(beyond.values())
+        cure = f"lower it to at most {most}, or shorten the prompts" if most > 0 else "shorten the prompts"
+        look.faults.append(
+            (
+                "evaluation.max_new_tokens",
+                f"found {room}, and {len(beyond)} prompts of the task {of[0]!r} leave less room in "
+                f"the context of {of[1]!r} ({context} tokens): {_named(beyond)}; {cure}",
+            )
+        )
+
+
+def _answers(record: Record) -> list[str]:
+    paraphrase = [] if record.paraphrased_answer is None else [record.paraphrased_answer]
+    return [record.answer, *paraphrase, *record.distractors]
+
+
+def _bytes(record: Record, text: str) -> int:
+    return len(record.prompt.encode("utf-8", "replace")) + len(text.encode("utf-8", "replace"))
+
+
+def _named(found: dict[str, int]) -> str:
+    worst = sorted(found.items(), key=lambda row: -row[1])[:SHOWN]
+    more = f" and {len(found) - len(worst)} more" if len(found) > len(worst) else ""
+    return ", ".join(f"{name} ({count} tokens)" for name, count in worst) + more
+
+
+def _prompt_lengths(tokenizer: Any, settings: Any, records: Sequence[Record]) -> list[int]:
+    prompt = settings.prompt
+    texts = [
+        prompt.template.replace(SLOT, record.prompt) if prompt.kind == "template" else record.prompt
+        for record in records
+    ]
+    return [count + bool(prompt.add_bos) for count in _counts(tokenizer, texts)]
+
+
+def _lengths(tokenizer: Any, settings: Any, pairs: Sequence[tuple[Record, str]]) -> list[int]:
+    """Tokens of each record with each text as its answer."""
+    records = list(dict.fromkeys(record for record, _ in pairs))
+    prompts = dict(zip(records, _prompt_lengths(tokenizer, settings, records), strict=True))
+    answers = _counts(
+        tokenizer,
+        [
+            record.prompt + text if record.form == "text" else settings.prompt.answer_prefix + text
+            for record, text in pairs
+        ],
+    )
+    return [
+        count + bool(settings.prompt.add_bos)
+        if record.form == "text"
+        else prompts[record] + count + 1  # end token
+        for (record, _), count in zip(pairs, answers, strict=True)
+    ]
+
+
+def _counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [len(encoding.ids) for encoding in found]

@@ -1,0 +1,72 @@
+"""A results folder that another study fills, or that a former version of this project wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object
+
+if TYPE_CHECKING:
+    from pipeline_lib.study.suite import Suite
+
+
+def check_same_study(suite: Suite, out: Path) -> None:
+    """Raise `UserError` where `out` holds models of a suite that shares no task or no model with this one.
+
+    A task or model is shared that has the same label and the same kind of `source`. Every other change is
+    one of the same study, of which what depends on it is made again. A folder without a finished model
+    holds nothing that could be mixed.
+    """
+    there = _read(out / "suite.yaml")
+    run = next(out.glob("training/*/*/*/*/seed*/run.json"), None)
+    if there is None or run is None:
+        return
+    if "request" not in read_object(run):
+        raise UserError(
+            f"{out} was made by a former version of this project, which names models and records settings in "
+            "another way, so that every job would run again into files of the other version. Keep it under "
+            f"another name (mv {out} {out}-before): its report, tables and metrics.csv stay readable, and "
+            "this version then makes the study anew. To go on with the old results, use the commit that is "
+            f"named in {run}."
+        )
+    here = suite.resolved()
+    lines = []
+    for family in ("tasks", "models"):
+        old, new = _kinds(there.get(family)), _kinds(here[family])
+        if old and not old & new:
+            lines.append(f"  {family}: found {_listed(old)} in the folder, and {_listed(new)} in this suite")
+    if lines:
+        told = "\n".join(lines)
+        raise UserError(
+            f"{out} belongs to another study, which has the same name:\n{told}\n"
+            f"Give this suite a name of its own (`suite: {suite.suite}-2`), or keep the other's results "
+            f"under another name first (mv {out} {out}-before)."
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # none yet, or being written
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _kinds(blocks: Any) -> set[tuple[str, str]]:
+    if not isinstance(blocks, Mapping):
+        return set()
+    return {
+        (str(label), str(block.get("source")))
+        for label, block in blocks.items()
+        if isinstance(block, Mapping)
+    }
+
+
+def _listed(found: set[tuple[str, str]]) -> str:
+    shown = [f"{label} ({source})" for label, source in sorted(found)]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

@@ -1,0 +1,160 @@
+"""One job of fine-tuning or unlearning: what it does, and what of it lies in memory all along (bytes)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline_lib.objectives import Objective
+from pipeline_lib.operations.plan.device import Device
+from pipeline_lib.operations.plan.shape import Shape
+from pipeline_lib.operations.plan.sizes import Lengths
+from pipeline_lib.optimizers import Optimizer
+
+COMPILED_FROM = 1 << 24  # trained parameters from which an elementwise optimiser's step is compiled
+ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
+COMPILER = 0.7e8  # bytes it holds, on a CPU
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training job. `forget` is None when fine-tuning, `optimizer` where no step is taken."""
+
+    shape: Shape
+    device: Device
+    forget: Lengths | None
+    retain: Lengths | None
+    objective: Objective
+    optimizer: Optimizer | None
+    weights: str
+    lora: dict[str, Any] | None
+    batch_size: int
+    accumulation: int
+    epochs: float
+    compute: str
+    checkpoint_seconds: float
+    checkpointing: bool
+    offload: bool
+    base: str | None  # "pruned" or "int8"
+
+    @property
+    def width(self) -> int:
+        """Bytes of a weight."""
+        return 4 if self.weights == "fp32" else 2
+
+    @property
+    def matrices(self) -> float:
+        """Parameters that a forward pass multiplies by, the output projection among them."""
+        return self.shape.body + self.shape.head
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps, as training/loop.step_count counts them."""
+        main = self.forget or self.retain
+        if main is None or self.optimizer is None:
+            return 0
+        if self.optimizer.one_shot:
+            return 1
+        size = self.batch_size * self.accumulation
+        return max(1, round(self.epochs * math.ceil(main.records / size)))
+
+    @property
+    def trained(self) -> float:
+        """Parameters that learn."""
+        shape = self.shape
+        if self.lora is not None:
+            return adapter_parameters(shape, self.lora)
+        if self.objective.trained_outputs is not None:
+            layers = min(self.objective.trained_outputs, shape.layers)
+            return float(layers * shape.hidden * shape.intermediate)
+        if self.stops_early:  # what lies above has no gradient
+            return float(shape.embedding + shape.body * self.layers_run / shape.layers)
+        return float(shape.parameters)
+
+    def state_bytes(self, width: int) -> float:
+        """Bytes of the optimiser's state, at so many bytes a number."""
+        if self.optimizer is None:
+            return 0.0
+        return self.optimizer.state_bytes(self.trained, self.shape.embedding, width)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether no forward pass goes through the whole model, to a prediction."""
+        return self.objective.reference_depth is not None
+
+    @property
+    def layers_run(self) -> int:
+        """Layers of a forward pass."""
+        return min(self.objective.reference_depth or self.shape.layers, self.shape.layers)
+
+
+def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
+    """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that gets one."""
+    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    hidden, inner = shape.hidden, shape.intermediate
+    matrices = {
+        "q_proj": hidden + queries,
+        "k_proj": hidden + keys,
+        "v_proj": hidden + keys,
+        "o_proj": queries + hidden,
+        "gate_proj": hidden + inner if shape.gated else 0,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    target = lora["target"]
+    wanted = matrices if target == "all-linear" else [name for name in target if name in matrices]
+    ends: float = sum(matrices[name] for name in wanted)
+    if target != "all-linear":  # names of other families: an average matrix each
+        ends += (len(target) - len(wanted)) * sum(matrices.values()) / len(matrices)
+    return float(lora["rank"] * ends * shape.layers)
+
+
+def held_bytes(job: Training) -> dict[str, float]:
+    """What stays through the whole run."""
+    shape = job.shape
+    width = 4 if job.weights == "bf16_stochastic" else job.width
+    held = {"weights": weight_bytes(job), "optimiser": job.state_bytes(width)}
+    if job.offload:
+        held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
+    if job.lora is not None:
+        held["weights"] += job.width * job.trained
+    elif job.objective.needs_reference_model:
+        reads = shape.parameters - shape.body * (1 - job.layers_run / shape.layers)
+        held["reference model"] = job.width * reads
+    compiled = job.optimizer is not None and job.optimizer.elementwise and job.trained >= COMPILED_FROM
+    if job.device.kind == "cpu" and compiled:
+        held["compiler"] = COMPILER
+    return held
+
+
+def weight_bytes(job: Training) -> float:
+    """Bytes of the weights in training; of an 8-bit base its linear layers, and the rest in fp32."""
+    if job.base == "int8" and job.lora is not None:
+        return job.shape.body + 4.0 * (job.shape.parameters - job.shape.body)
+    return float(job.width * job.shape.parameters)
+
+
+def offloaded_bytes(job: Training) -> float:
+    """Bytes in the machine's memory of an optimiser that steps there: states, and copies of weights and
+    gradients; 0 where it does not.
+    """
+    if not job.offload:
+        return 0.0
+    width = 4 if job.weights == "bf16_stochastic" else job.width
+    return job.state_bytes(width) + job.width * job.trained + of_the_step(job)
+
+
+def of_the_step(job: Training) -> float:
+    """What of `offloaded_bytes` is there only during the step: copies of the gradients, and rounding."""
+    return job.width * job.trained + rounding_bytes(job)
+
+
+def rounding_bytes(job: Training) -> float:
+    """What a step rounded at random takes for a while: fp32 copies of a block's weights and gradients, and
+    of its largest tensor the noise and the rounded weights; 0 where steps are not.
+    """
+    if job.weights != "bf16_stochastic":
+        return 0.0
+    largest = min(job.shape.embedding, job.trained)
+    return 8.0 * min(job.trained, max(ROUNDED_AT_ONCE, largest)) + 12.0 * largest

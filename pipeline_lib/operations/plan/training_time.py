@@ -1,0 +1,74 @@
+"""Time of fine-tuning and unlearning."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline_lib.operations.plan.device import DISK_BANDWIDTH, HOST_BANDWIDTH, START_SECONDS
+from pipeline_lib.operations.plan.sizes import PADDING, Lengths
+from pipeline_lib.operations.plan.training import Training, held_bytes, offloaded_bytes
+
+DOUBLE_BACKWARD = 3.0  # work of a gradient that is differentiated again, against a plain one's
+
+
+def training_seconds(job: Training) -> float:
+    """Time of a training job.
+
+    Operations: 2 a parameter and token forward, 4 backward (2 where nothing learns but adapters), of the
+    layers for every padded token and of the output projection for answer tokens; attention on top. An
+    estimate of the curvature costs a forward and a backward pass every k steps, three times as much where it
+    differentiates twice, nothing where it is made of the step's gradient; a reference model one forward pass
+    a step. An optimiser step reads and writes all it holds.
+    """
+    shape, device = job.shape, job.device
+    loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
+    if job.steps == 0 or job.optimizer is None:
+        return loading
+    objective, optimizer = job.objective, job.optimizer
+    back = (2.0 if job.lora is not None else 4.0) + (2.0 if job.checkpointing else 0.0)
+    rows = job.batch_size * job.accumulation
+
+    def once(lengths: Lengths | None, factor: float, rows: int = rows) -> float:
+        """Seconds of `factor` x (operations a parameter and token) over one step's rows of a set."""
+        if lengths is None:
+            return 0.0
+        count = min(rows, lengths.records)
+        tokens, answers = count * lengths.whole * PADDING, count * lengths.answer
+        layers = job.layers_run / shape.layers
+        operations = factor * (shape.body * layers * tokens + shape.head * answers)
+        attention = factor * 2 * shape.heads * shape.head_size * lengths.whole * tokens * job.layers_run
+        passes = math.ceil(count / job.batch_size)
+        read = passes * factor / 2 * job.width * job.matrices
+        launches = passes * factor / 2 * job.layers_run
+        return device.seconds(operations + attention, read, launches, job.compute)
+
+    sets = [job.forget] * objective.forget_graphs + ([job.retain] if objective.uses_retain else [])
+    step = sum(once(lengths, 2 + back) for lengths in sets)
+    for name, lengths in (("forget", job.forget), ("retain", job.retain)):
+        if name in objective.reference_sets:
+            step += once(lengths, 2.0)
+    whole = 0.0
+    main = job.forget or job.retain
+    epoch = 1.0 if main is None else main.records / rows
+    if objective.needs_reference_nll:
+        whole += once(job.forget, 2.0) * epoch * objective.forget_graphs
+    if objective.reinforcing is not None:
+        whole += once(job.forget, 6.0) * epoch * objective.reinforcing.epochs
+        whole += 2 * once(job.forget, 2.0) * epoch
+    if optimizer.one_shot:
+        # The whole gradient, then products with the curvature, each about three gradients of its examples.
+        sweeps = max(epoch, 1.0 if job.retain is None else job.retain.records / rows)
+        products = optimizer.solver_examples / rows
+        return loading + sweeps * step + 3 * products * once(job.retain or job.forget, 6.0)
+    curvature = optimizer.curvature
+    if curvature is not None and not curvature.estimator.at_hand:
+        chosen = {"forget": [job.forget], "retain": [job.retain]}.get(curvature.data, sets)
+        factor = 6.0 * (DOUBLE_BACKWARD if curvature.estimator.double_backward else 1)
+        measured = min(rows, curvature.examples or rows)
+        step += sum(once(lengths, factor, measured) for lengths in chosen) / curvature.steps_between
+    held = held_bytes(job)
+    moved = 2 * (held["optimiser"] + 2 * job.width * job.trained)
+    step += device.seconds(0.0, moved, 0.0, "fp32")
+    if job.offload and device.kind == "cuda":
+        step += 2 * offloaded_bytes(job) / HOST_BANDWIDTH
+    return loading + whole + job.steps * step

@@ -1,0 +1,226 @@
+"""What the workflow asks of a study: inputs, parameters and requests of each job, and words for people."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.core.blocks import Block, tag
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locking import hold_lock
+from pipeline_lib.core.provenance import source_hash
+from pipeline_lib.core.redaction import visible
+from pipeline_lib.core.runs import ANCHORS
+from pipeline_lib.data.contents import Contents
+from pipeline_lib.operations.plan import (
+    check_access,
+    check_fits,
+    check_inputs,
+    check_same_study,
+    finished,
+    pairs_of_targets,
+    plan_text,
+)
+from pipeline_lib.operations.plan.requests import Requests
+from pipeline_lib.operations.status import ending_text
+from pipeline_lib.operations.tracking import start_tracking
+from pipeline_lib.reporting.catalog import PAPER_FIGURES, PAPER_TABLES
+from pipeline_lib.study import Suite
+from pipeline_lib.study.contents_read import identities
+from pipeline_lib.study.graph import Graph
+from pipeline_lib.study.jobs import RULES, Files, Job, is_model, listed
+from pipeline_lib.study.shown import FORMS
+
+Wildcards = Any  # of Snakemake: a mapping whose keys are attributes too
+Placed = str | list[str]
+
+
+class Running:
+    """A study as a run of the workflow sees it; every path begins with the results folder `out`.
+
+    `refuse`: the exception by which the workflow is told that something asked for is none of the suite's.
+    """
+
+    def __init__(self, suite: Suite, refuse: type[Exception] = UserError) -> None:
+        self.suite, self.out, self._refuse = suite, Path("results") / suite.suite, refuse
+        self.graph = Graph(suite)
+        self._contents, self._known = Contents(), dict[int, dict[str, str]]()
+        self._started, self._ends = time.time(), list[Callable[[], None]]()
+
+    def job(self, rule: str, wildcards: Wildcards) -> Job:
+        """The job of this rule that the wildcards name."""
+        wildcard = RULES[rule].wildcard
+        name = wildcards[wildcard] if wildcard else ""
+        job = self.graph.jobs.get((rule, name))
+        if job is None:
+            raise self._refuse(
+                f"the suite {self.suite.suite!r} has no {rule} {name}; "
+                "`unlearning status --all` lists its jobs"
+            )
+        return job
+
+    # --- what a rule says -----------------------------------------------------------------------------
+
+    def outputs(self, rule: str, **flags: Callable[[Any], Any]) -> dict[str, Any]:
+        """The output files of a rule by name, with Snakemake's flags for some of them."""
+        placed = {name: self._placed(files) for name, files in RULES[rule].outputs.items()}
+        return {name: flags[name](files) if name in flags else files for name, files in placed.items()}
+
+    def log(self, rule: str) -> str:
+        return f"{self.out}/logs/{RULES[rule].place(rule)}.log"
+
+    def benchmark(self, rule: str) -> str:
+        return f"{self.out}/benchmarks/{RULES[rule].place(rule)}.tsv"
+
+    def patterns(self, rule: str) -> dict[str, str]:
+        """The constraint of the rule's wildcard. Of three rules one makes a model, told by its method."""
+        made = {
+            "finetune": model_pattern(ANCHORS),
+            "unlearn": model_pattern(self.suite.objectives),
+        }
+        others = "|".join(made.values())
+        made["stage"] = f"(?!(?:{others})(?:/|$)){RULES['stage'].pattern}"
+        return {RULES[rule].wildcard: made.get(rule, RULES[rule].pattern)}
+
+    def inputs(self, rule: str, ancient: Callable[[Any], Any]) -> Callable[[Wildcards], dict[str, Any]]:
+        """An input function: the files of a job by name.
+
+        Snakemake runs a job again where an input has both another time and another content than it noted.
+        What it cannot compare gets its flag `ancient`, times do not count then: folders of models, each of
+        which stands beside the run.json of its training; and every file of results that were fetched without
+        Snakemake's notes.
+        """
+        name = base64.urlsafe_b64encode(f"{self.out}/runs.json".encode()).decode()
+        noted = (Path(".snakemake/metadata") / name).is_file()
+
+        def files(wildcards: Wildcards) -> dict[str, Any]:
+            found = self.job(rule, wildcards).inputs
+            return {
+                name: ancient(self._placed(some))
+                if not noted or any(map(is_model, listed(some)))
+                else self._placed(some)
+                for name, some in found.items()
+            }
+
+        return files
+
+    def params(self, rule: str) -> Callable[[Wildcards], dict[str, Any]]:
+        """A parameter function: all that a job's result depends on beside its files, as plain values.
+
+        `code` is the hash of what the job runs, `inputs` that of what it reads of this machine; neither knows
+        where the checkout lies or when a file was written.
+        """
+
+        def given(wildcards: Wildcards) -> dict[str, Any]:
+            job = self.job(rule, wildcards)
+            read = {name: self._contents_of(block) for name, block in job.reads}
+            identity = {"suite": self.suite.suite, **({} if job.run is None else job.run._asdict())}
+            if job.trial is not None:
+                identity["trial"] = job.trial
+            return {
+                "step": job.code[0],
+                "settings": {**job.settings, **read},
+                "identity": identity,
+                "code": source_hash(*job.code),
+                "work": None if job.work is None else f"{self.out}/{job.work}",
+                "device": self.suite.resources.device,
+            }
+
+        return given
+
+    def _placed(self, files: Files) -> Placed:
+        return f"{self.out}/{files}" if isinstance(files, str) else [f"{self.out}/{file}" for file in files]
+
+    def _contents_of(self, block: Block | None) -> dict[str, str]:
+        if id(block) not in self._known:
+            self._known[id(block)] = identities(block, self._contents)
+        return self._known[id(block)]
+
+    # --- what a rule asks for -------------------------------------------------------------------------
+
+    @cached_property
+    def _requests(self) -> Requests:
+        return Requests(self.suite, len(self.graph.models))
+
+    def resources(self, rule: str) -> dict[str, Any]:
+        """What a job of the rule asks for, more at every try: see plan/requests.py."""
+        return {
+            **self._devices(rule),
+            "mem_mb": lambda wildcards, attempt: self._requests.memory_mb(self.job(rule, wildcards), attempt),
+            "runtime": lambda wildcards, attempt: self._requests.minutes(self.job(rule, wildcards), attempt),
+        }
+
+    def _devices(self, rule: str) -> dict[str, Any]:
+        """GPUs, processes and machines; with several machines SLURM counts GPUs by machine."""
+        resources = self.suite.resources
+        if rule in ("evaluate", "standard_benchmarks", "toxicity"):
+            return {"gpu": 1} if resources.gpus else {}
+        if rule not in ("finetune", "unlearn", "stage", "trial"):
+            return {}
+        several = resources.nodes > 1
+        found: dict[str, Any] = {}
+        if resources.gpus:
+            found = {"gres": f"gpu:{resources.gpus}"} if several else {"gpu": resources.gpus}
+        if several:
+            found["nodes"] = resources.nodes
+        if several or resources.per_node > 1:
+            found["processes"] = resources.per_node
+        if resources.sharding != "none":
+            found["sharding"] = resources.sharding
+        return found
+
+    # --- the paper's items ----------------------------------------------------------------------------
+
+    def paper(self, name: str) -> list[str]:
+        """The files of an item of the paper, where the suite has a task for it."""
+        item = (PAPER_TABLES | PAPER_FIGURES)[name]
+        if not self.graph.shown.tasks_of_item(item):
+            wanted = " or ".join(item.sources or ())
+            found = dict.fromkeys(tag(type(task)) for task in self.suite.tasks.values())
+            raise self._refuse(
+                f"paper_{name} shows tasks with the source {wanted}, and the suite {self.suite.suite!r} has "
+                f"none (its sources: {', '.join(found)}). Add such a task to the suite, or name a suite that "
+                "has one with --configfile."
+            )
+        return [
+            f"{self.out}/paper/{name}.{form}" for form in FORMS["table" if name in PAPER_TABLES else "figure"]
+        ]
+
+    # --- before and after -----------------------------------------------------------------------------
+
+    def look_at_inputs(self, targets: Collection[str]) -> list[str]:
+        """Raise one `UserError` for data and models that cannot be read; lines on what was not looked at.
+
+        `targets`: what was asked for by name. A part of the study may do without the files of the others.
+        """
+        pairs = pairs_of_targets(self.suite, targets) if targets else None
+        check_same_study(self.suite, self.out)
+        return check_inputs(self.suite, finished(self.out), pairs)
+
+    def start(self) -> None:
+        """Take the results folder, print what the study will need, and start the tracker.
+
+        The lock is released by the operating system however this process ends, so a kill leaves nothing to
+        unlock. Raises `UserError` for what cannot fit or cannot be had.
+        """
+        hold_lock(self.out / ".lock")
+        check_fits(self.suite, finished(self.out))
+        lines = [plan_text(self.suite, finished(self.out)), *check_access(self.suite)]
+        print(visible("\n".join(lines)))
+        self._ends.append(start_tracking(self.suite, self.out))
+
+    def end(self) -> None:
+        """Print what failed, with the last lines of its log."""
+        for end in self._ends:
+            end()
+        print(visible(ending_text(self.suite, self.out, since=self._started)))
+
+
+def model_pattern(methods: Iterable[str]) -> str:
+    """What the places of models with these methods look like, of those that no stage made."""
+    return rf"[^/]+/[^/]+/(?:{'|'.join(map(re.escape, methods))})/[^/]+/seed\d+"

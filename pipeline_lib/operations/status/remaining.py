@@ -1,0 +1,180 @@
+"""How long a study still takes: what its finished jobs took, scaled by the plan where there is none alike.
+
+Each estimate carries a doubt, the factor by which it may be wrong either way: small where a job of the same
+row was measured, larger where the plan is scaled by other rows, by as much as these differ from it. Where all
+of them together may be wrong by more than a factor of two, the time left is not known yet, and said to be so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline_lib.operations.plan.jobs import planned_jobs, seconds_of
+from pipeline_lib.operations.status.states import OVER, RUNNING, Main, State
+from pipeline_lib.study.suite import Suite
+
+KNOWN = 2.0  # the largest doubt of the time left with which it is told
+SURE, GUESSED = 1.25, 4.0  # the doubt of a measured row, and of a plan that nothing was held against
+READ = 400  # measurements read of each rule, evenly over its jobs
+Kind = tuple[str | int, ...]  # a rule, or a rule and the names of a row
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """`work`: seconds of all jobs that are left, one after the other. `at_a_time`: how many jobs ran at the
+    same time since the main process started, None without one; `seconds`: the time that is left so, None too
+    where it is not known. `unknown`: jobs left of which nothing is known. `by_rule`: the work of each rule.
+    `doubt`: the factor by which `work` may be wrong; `jobs`: how many are left; `longest`: of one of them."""
+
+    work: float
+    at_a_time: float | None
+    unknown: int
+    by_rule: dict[str, float]
+    doubt: float = field(default=SURE, compare=False)
+    jobs: int = field(default=1, compare=False)
+    longest: float = field(default=0.0, compare=False)
+
+    @property
+    def known(self) -> bool:
+        """Whether the work left is known within a factor of two."""
+        return self.doubt <= KNOWN and 10 * self.unknown <= self.jobs
+
+    @property
+    def seconds(self) -> float | None:
+        if self.at_a_time is None or not self.known:
+            return None
+        return max(self.work / max(min(self.at_a_time, self.jobs), 1.0), self.longest)
+
+
+def remaining(suite: Suite, states: Sequence[State], out: Path, main: Main | None) -> Remaining:
+    """The time left of a study.
+
+    A job is taken to need what finished jobs of its row needed; else its planned time, times what finished
+    jobs of the same task and model (else of its rule, else of all rules) needed of theirs; else the mean of
+    its rule, or of all rules that are not planned. A running job needs what its last line of
+    progress says, or that time without what it had.
+    """
+    planned = _planned(suite)
+    needs = _Needs(planned, _measured(states, out))
+    now = time.time()
+    by_rule: dict[str, float] = defaultdict(float)
+    unknown, busy, jobs, low, high, longest = 0, 0.0, 0, 0.0, 0.0, 0.0
+    for state in states:
+        need, doubt = needs.of(state)
+        left: float | None = None
+        if state.state in OVER:
+            if main is not None and state.finished is not None and state.finished >= main.since:
+                busy += need or 0.0
+        elif state.state == RUNNING and state.log is not None:
+            start = state.log.start
+            had = 0.0 if start is None else now - start.time
+            busy += had
+            told = state.log.left
+            left, doubt = (max((need or 0.0) - had, 0.0), doubt) if told is None else (told, SURE)
+        elif need is None:
+            unknown += 1
+            jobs += 1
+        else:
+            left = need
+        if left is not None:
+            by_rule[state.job.rule] += left
+            jobs, longest = jobs + 1, max(longest, left)
+            low, high = low + left / doubt, high + left * doubt
+    at_a_time = None
+    if main is not None:
+        running = sum(state.state == RUNNING for state in states)
+        at_a_time = max(busy / max(now - main.since, 1.0), float(running), 1.0)
+    doubt = math.sqrt(high / low) if low else SURE
+    return Remaining(sum(by_rule.values()), at_a_time, unknown, dict(by_rule), doubt, jobs, longest)
+
+
+def _planned(suite: Suite) -> dict[Kind, float]:
+    """The planner's seconds for a job of each row; they do not depend on the seed."""
+    one_seed = suite.model_copy(update={"seeds": suite.seeds[:1]})
+    return {
+        (job.rule, *job.run.row): seconds_of(work)
+        for job, work in planned_jobs(one_seed)
+        if work is not None and job.run is not None
+    }
+
+
+def _measured(states: Sequence[State], out: Path) -> dict[Kind, list[float]]:
+    """Seconds of finished jobs by row, from Snakemake's measurements."""
+    by_rule: dict[str, list[State]] = defaultdict(list)
+    for state in states:
+        if state.state in OVER:
+            by_rule[state.job.rule].append(state)
+    found: dict[Kind, list[float]] = defaultdict(list)
+    for some in by_rule.values():
+        for state in some[:: -(-len(some) // READ)]:
+            seconds = read_seconds(out / state.job.benchmark)
+            if seconds is not None:
+                found[_kind(state)].append(seconds)
+    return found
+
+
+def read_seconds(path: Path) -> float | None:
+    """The first number of a benchmark file of Snakemake: the job's seconds."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            names, values = handle.readline().split("\t"), handle.readline().split("\t")
+        return float(values[names.index("s")])
+    except (OSError, ValueError, IndexError):  # there is none, or it is being written
+        return None
+
+
+def _kind(state: State) -> Kind:
+    return (state.job.rule, *(() if state.job.run is None else state.job.run.row))
+
+
+class _Needs:
+    """What a job of each kind needs, in seconds, and the factor by which that may be wrong."""
+
+    def __init__(self, planned: Mapping[Kind, float], measured: Mapping[Kind, list[float]]) -> None:
+        self.planned = planned
+        self.means = {kind: sum(values) / len(values) for kind, values in measured.items()}
+        # rule, task and model; rule; everything -> measured by planned seconds of each row
+        ratios: dict[Kind, list[float]] = defaultdict(list)
+        rules: dict[str | int, list[float]] = defaultdict(list)
+        for kind, values in measured.items():
+            rules[kind[0]] += values
+            if planned.get(kind, 0.0) > 0 and self.means[kind] > 0:
+                for group in (kind[:3], kind[:1], ()):
+                    ratios[group].append(self.means[kind] / planned[kind])
+        self.factors = {group: _middle(found) for group, found in ratios.items()}
+        self.rules = {rule: (sum(values) / len(values), _middle(values)[1]) for rule, values in rules.items()}
+        planned_rules = {kind[0] for kind in planned}
+        small = [seconds for rule, values in rules.items() if rule not in planned_rules for seconds in values]
+        self.small = (sum(small) / len(small), GUESSED) if small else (None, GUESSED)
+
+    def of(self, state: State) -> tuple[float | None, float]:
+        kind = _kind(state)
+        if kind in self.means:
+            return self.means[kind], SURE
+        if kind in self.planned:
+            groups: tuple[Kind, ...] = (kind[:3], kind[:1])
+            for group in groups:
+                if group in self.factors:
+                    factor, doubt = self.factors[group]
+                    return factor * self.planned[kind], doubt
+            factor = self.factors[()][0] if () in self.factors else 1.0
+            return factor * self.planned[kind], GUESSED
+        return self.rules.get(kind[0], self.small)
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    """The geometric mean of positive values, and the doubt of the next one: two deviations of logarithms.
+
+    Of a single one nothing shows how far the next may be.
+    """
+    logs = [math.log(max(value, 1e-3)) for value in values]
+    mean = sum(logs) / len(logs)
+    if len(logs) == 1:
+        return math.exp(mean), KNOWN
+    spread = math.sqrt(sum((value - mean) ** 2 for value in logs) / (len(logs) - 1))
+    return math.exp(mean), max(math.exp(2 * spread), SURE)

@@ -1,0 +1,115 @@
+"""What every optimiser is: settings, what it needs and what it costs, and how its torch optimiser is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pipeline_lib.core.blocks import Positive
+from pipeline_lib.core.families import Method
+from pipeline_lib.curvature import Estimator
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update
+
+CurvatureData = Literal["forget", "retain", "both"]
+ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The settings of a run's curvature; `drift_target` goes with `update_every` "auto" and is None else."""
+
+    estimator: Estimator
+    update_every: int | Literal["auto"]  # steps
+    drift_target: float | None
+    data: CurvatureData
+    examples: int | None  # of each set of a step; None = all
+
+    @property
+    def steps_between(self) -> float:
+        """Steps from one estimate to the next, as far as the settings alone tell."""
+        return ASSUMED_STEPS if self.update_every == "auto" else float(self.update_every)
+
+
+class Optimizer(Method):
+    """Base of all optimisers.
+
+    Fields are the settings of a suite; the other attributes say what the training side prepares, and what the
+    planner counts.
+    """
+
+    learning_rate: Positive
+
+    order: ClassVar[Literal["FO", "SO"]] = "FO"  # of the derivatives that it uses
+    display: ClassVar[str]  # its name in tables and figures
+    one_shot: ClassVar[bool] = False  # one step over the whole sets (training/newton.py), and no `build`
+    elementwise: ClassVar[bool] = False  # its step is compiled for large models
+    moves_zeros: ClassVar[bool] = False  # a coordinate whose gradient is 0 may move
+    layers_apart: ClassVar[bool] = False  # matrices that are no embeddings are the first parameter group
+    needs_fp32: ClassVar[str | None] = None  # why it needs `weights: fp32`; None: it does not
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """What is estimated for its steps; None where nothing is."""
+        return None
+
+    @property
+    def solver_vectors(self) -> float:
+        """Of a one-shot step: vectors of the size of all weights, in fp32, beside the gradient."""
+        return 0.0
+
+    @property
+    def solver_examples(self) -> int:
+        """Of a one-shot step: examples that its products with the curvature read, one after the other."""
+        return 0
+
+    def involved(self) -> tuple[Method, ...]:
+        return (self,) if self.curvature is None else (self, self.curvature.estimator)
+
+    def state_bytes(self, trained: float, embedding: float, width: int) -> float:
+        """Bytes of its states for so many trained parameters of `width` bytes each.
+
+        `embedding`: how many parameters the model's embedding has.
+        """
+        raise TypeError(f"{self.kind} does not say what it keeps")
+
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
+        """The torch optimiser over these parameter groups, each with a `weight_decay` of its own.
+
+        `parts`: the processes whose parts of the parameters it works on.
+        """
+        raise TypeError(f"{self.kind} does not define a step")
+
+
+class Elementwise(Optimizer):
+    """Base of optimisers whose step is one `update` of single coordinates; see `elementwise.py`."""
+
+    elementwise: ClassVar[bool] = True
+    states: ClassVar[tuple[str, ...]]  # one tensor a parameter under each name, zero at first
+    update: ClassVar[Update]  # its first sum is the squared step without decay
+    twin: ClassVar[Twin | None] = None  # the same update as a Triton kernel, where there is one
+
+    def settings(self) -> dict[str, Any]:
+        """What a parameter group holds: `lr`, and the settings that `coefficients` reads."""
+        own = {name: value for name, value in self if name not in ("kind", "learning_rate")}
+        return {"lr": self.learning_rate, **own}
+
+    def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
+        """What `update` takes after the tensors, from the settings of a parameter group."""
+        raise TypeError(f"{self.kind} does not define its coefficients")
+
+    def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]:
+        """Facts of a step for the log, from the sums over all `coordinates` that took part in it.
+
+        May adapt the settings of the parameter groups for the next one.
+        """
+        return {"update_norm": math.sqrt(sums[0])}
+
+    def state_bytes(self, trained: float, embedding: float, width: int) -> float:
+        return len(self.states) * trained * width
+
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
+        from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
+
+        return ElementwiseOptimizer(groups, self, parts.over_parts)

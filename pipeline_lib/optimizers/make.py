@@ -1,0 +1,68 @@
+"""From an optimiser's settings to the torch optimiser of a model."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.optimizers.base import Optimizer
+from pipeline_lib.optimizers.offload import OnHost
+from pipeline_lib.optimizers.rounding import StochasticRounding
+
+
+def parameter_groups(
+    model: torch.nn.Module, weight_decay: float, layers_apart: bool = False
+) -> list[dict[str, Any]]:
+    """Decay matrices, not vectors (norm scales, biases): the same for every optimiser.
+
+    `layers_apart`: two-dimensional weights that are not embeddings (input or output) come first, in a
+    group of their own, decayed as the others.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [p for p in trainable if p.dim() >= 2]
+    groups = [decayed]
+    if layers_apart:
+        embeddings = _embeddings(model)
+        layers = [p for p in decayed if p.dim() == 2 and id(p) not in embeddings]
+        chosen = {id(p) for p in layers}
+        groups = [layers, [p for p in decayed if id(p) not in chosen]]
+    return [
+        *({"params": group, "weight_decay": weight_decay} for group in groups),
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def _embeddings(model: torch.nn.Module) -> set[int]:
+    modules = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    return {id(p) for module in (*modules, *([output] if output else [])) for p in module.parameters()}
+
+
+def make_optimizer(
+    method: Optimizer,
+    model: torch.nn.Module,
+    stochastic_rounding: bool = False,
+    offload: bool = False,
+    group: Group = ALONE,
+) -> torch.optim.Optimizer:
+    """The optimiser over the trainable parameters of `model`.
+
+    `stochastic_rounding`: for a bf16 model, see `StochasticRounding`. `offload`: see `OnHost`. `group`: whose
+    part of the parameters the optimiser works on.
+    """
+    if offload and group.sharded:
+        raise UserError(
+            "`offload` and sharding exclude each other: parts of states lie on every GPU already; "
+            "take more processes, or leave one of the two out"
+        )
+    decay = getattr(method, "weight_decay", 0.0)
+    groups = parameter_groups(model, decay, method.layers_apart)
+    for settings_of_some in groups:
+        settings_of_some["params"] = [group.held(parameter) for parameter in settings_of_some["params"]]
+    make = partial(method.build, parts=group)
+    inner = partial(StochasticRounding, make_inner=make) if stochastic_rounding else make
+    return OnHost(groups, inner) if offload else inner(groups)

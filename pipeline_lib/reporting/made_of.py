@@ -1,0 +1,139 @@
+"""What a run was made of, and that the runs of a row were made of the same: only then do they have a mean.
+
+Seeds may differ in chance alone. Between the runs of a task the data must be the same, between those of a
+task and model the base model too, between the seeds of a row settings and code, and a model must
+come from the parents that are now in the study. A fact that no run has is not known and not compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey, key_of
+
+SETTINGS = ("objective", "optimizer_settings", "training", "model_settings", "stage")
+SCORED = "code that scored it"
+MOST = 12  # differences that a message names
+
+Facts = dict[str, Any]
+Group = tuple[Any, ...]  # the runs within which a fact must be one
+
+
+@dataclass(frozen=True)
+class Made:
+    """One run, its facts (see `made_of`), and the files by which Snakemake makes and scores it again."""
+
+    key: RunKey
+    facts: Facts
+    training: Path
+    scores: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.key.folder
+
+
+def made_of(run: Mapping[str, Any]) -> Facts:
+    """From the content of run.json: `base`, `data`, `settings`, `code`, `parents`, `weights`, `at`."""
+    origin = run.get("origin") or {}
+    base = {"kind": origin.get("kind"), "inputs": run.get("inputs") or {}}
+    if origin.get("sha256"):  # the same weights are the same model, from the hub or from a folder
+        base = {"weights": sorted(origin["sha256"].values()), "inputs": run.get("inputs") or {}}
+    return {
+        "base": _short(base) if origin else None,
+        "data": run.get("data"),
+        "settings": {name: _short(run[name]) for name in SETTINGS if name in run},
+        "code": run.get("code"),
+        "parents": _parents(run),
+        "weights": run.get("weights_sha256"),
+        "at": run.get("made_at"),
+    }
+
+
+def check_alike(runs: Iterable[Made]) -> None:
+    """`UserError` that names every difference between runs that a report takes together, and the cure."""
+    made = sorted(runs, key=lambda run: (run.facts.get("at") or "", run.name))
+    found = _different(made) + _foreign_parents(made)
+    if not found:
+        return
+    lines = list(dict.fromkeys(line for line, _, _ in found))
+    again = {run.key: run for _, run, scored in found if not scored}
+    # What comes of a model that is made again is made again by itself.
+    first = [run for run in again.values() if not _follows(run, again)]
+    files = [str(run.training) for run in first]
+    files += [str(run.scores) for _, run, scored in found if scored and run.key not in again]
+    more = [f"  and {len(lines) - MOST} more differences"] if len(lines) > MOST else []
+    listed = "\n".join([*(f"  {line}" for line in lines[:MOST]), *more])
+    raise UserError(
+        "runs that were not made of the same cannot stand in one table:\n"
+        f"{listed}\nMake the older ones again, with the study's own --configfile:\n"
+        f"  snakemake --forcerun {' '.join(dict.fromkeys(files))}"
+    )
+
+
+Found = tuple[str, Made, bool]  # what is said, the run that is to be made again, whether only scored again
+
+
+def _different(made: list[Made]) -> list[Found]:
+    """`made` is in the order of time: the others are held against the newest run that knows a fact."""
+    groups: dict[tuple[str, Group], list[tuple[Made, str | None]]] = {}
+    for run in made:
+        for what, group, value in _compared(run):
+            groups.setdefault((what, group), []).append((run, value))
+    found = []
+    for (what, _), members in groups.items():
+        known = [(run, value) for run, value in members if value is not None]
+        for run, value in members:
+            if known and value != known[-1][1]:
+                newest, right = known[-1]
+                line = f"{run.name}: {what} {value or 'not noted'}, but {right} in {newest.name}"
+                found.append((line, run, what == SCORED))
+    return found
+
+
+def _compared(run: Made) -> list[tuple[str, Group, str | None]]:
+    """(what, the group within which it must be one, its value) of a run."""
+    facts = run.facts
+    task, model, row = run.key.task, run.key.model, run.key.row
+    return [
+        *((f"data of {split}", (task,), digest[:12]) for split, digest in (facts.get("data") or {}).items()),
+        ("base model", (task, model), facts.get("base")),
+        *((name.replace("_", " "), row, value) for name, value in (facts.get("settings") or {}).items()),
+        ("code", row, facts.get("code")),
+        *([(SCORED, (task,), facts.get("scored_by"))] if run.scores is not None else []),
+    ]
+
+
+def _foreign_parents(made: list[Made]) -> list[Found]:
+    there = {run.name: run for run in made}
+    found = []
+    for run in made:
+        for name, parent in (run.facts.get("parents") or {}).items():
+            now = there[name].facts.get("weights") if name in there else None
+            if parent and now and parent != now:
+                line = f"{run.name}: made from weights {parent[:12]}, but {name} has {now[:12]}"
+                found.append((line, run, False))
+    return found
+
+
+def _parents(run: Mapping[str, Any]) -> dict[str, str | None]:
+    """The models that it came from, by their places, with the hash of their weights."""
+    if "parents" in run or not run.get("parent"):
+        return dict(run.get("parents") or {})
+    return {key_of(run)._replace(method="original", optimizer=NO_OPTIMIZER).folder: run["parent"]}
+
+
+def _follows(run: Made, again: Mapping[RunKey, Made]) -> bool:
+    """Whether one of its parents is made again too."""
+    names = {other.name for other in again.values()}
+    return not names.isdisjoint(run.facts.get("parents") or {})
+
+
+def _short(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]

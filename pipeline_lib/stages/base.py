@@ -1,0 +1,108 @@
+"""What every stage declares, and what it is given and gives back. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field, StringConstraints
+
+from pipeline_lib.core.blocks import Name
+from pipeline_lib.core.families import Family, Method
+
+if TYPE_CHECKING:
+    from pipeline_lib.models.prompt import PromptFormat
+    from pipeline_lib.training.settings import FineTune
+
+# METHOD, METHOD+OPTIMIZER or the label of a stage, and what was done afterwards: NPO+adamw/other/average
+_REFERENCE = r"^[A-Za-z0-9_.-]+(\+[A-Za-z0-9_.-]+)?(/[A-Za-z0-9_-]+)*$"
+Reference = Annotated[str, StringConstraints(pattern=_REFERENCE, max_length=300)]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A finished model; `info`: the content of its run.json."""
+
+    model: Any
+    tokenizer: Any
+    prompt_format: PromptFormat
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage has to work with.
+
+    `first`: the first of the models that it starts from, on the device; `others`: folders of the rest.
+    `data`: the folder of the prepared task. `folder`: where checkpoints may lie; what lies there with another
+    `mark` is of other settings or code.
+    """
+
+    first: Loaded
+    others: Sequence[Path]
+    data: Path
+    seed: int
+    max_length: int
+    folder: Path
+    mark: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage gives back beside its first parent, which it changes in place.
+
+    `read`: the splits of the task's data that it read. `log`: one row a step, as of a training. `status`:
+    "ok", or "diverged" at `diverged_step`.
+    """
+
+    read: tuple[str, ...] = ()
+    log: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "ok"
+    diverged_step: int | None = None
+    steps: int = 0
+    train_time_s: float = 0.0
+    trained_parameters: int = 0
+
+
+class Stage(Method):
+    """A step from one model or several to a new one. Subclasses add `kind: Literal["<name>"]` and settings.
+
+    A stage of one model makes a new row of each model that `of` names, with its label in the column `after`.
+    A stage of several makes one row, which has its label as method.
+    """
+
+    several: ClassVar[bool] = False
+
+    of: Annotated[list[Reference], Field(min_length=1)] | None = Field(
+        None,
+        description="Models it starts from: METHOD+OPTIMIZER, original, retrained, a method that takes no "
+        "step, the label of a stage, or one of these with what was done afterwards, as in NPO+adamw/other. "
+        "Default: every unlearned model",
+    )
+    tasks: list[Name] | None = Field(None, min_length=1, description="Default: every task")
+    models: list[Name] | None = Field(None, min_length=1, description="Default: every model")
+
+    def settings(self) -> dict[str, Any]:
+        """The stage's own settings, without the models that it is for."""
+        return self.model_dump(exclude={"of", "tasks", "models"})
+
+    def data_of(self, task: str) -> str:
+        """The task whose data it reads, where it is applied to a model of `task`."""
+        return task
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits of those data that it learns."""
+        return ()
+
+    def training(self) -> FineTune | None:
+        """How it trains, for the plan; None where it takes no gradient."""
+        return None
+
+    def make(self, work: Work) -> Made:
+        """Change the first parent's model into the new one."""
+        raise TypeError(f"{type(self).__name__} does not say how its model is made")
+
+
+STAGES = Family("pipeline_lib.stages", Stage)

@@ -1,0 +1,65 @@
+"""Fine-tuning of a finished model on other data: what a user of an unlearned model does next.
+
+    theta = argmin_theta mean NLL of the answer tokens of one split, from the parent's weights, with AdamW
+
+Source: relearning by benign fine-tuning, Hu et al. 2024, arXiv 2406.13356, section 3; the loss and its units
+(nats a token) are those of `original` (training/loop.py).
+
+Trap: a model that answers the forget set again after this may have been taught it anew: keep the split
+disjoint from the forget set, and fine-tune `retrained` in the same way beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline_lib.core.blocks import Name
+from pipeline_lib.stages.base import Made, Stage, Work
+from pipeline_lib.training.settings import FineTune
+
+
+class FineTuned(Stage, FineTune):
+    """Learns the answers of one split as `original` learns its data; settings as in `finetune`."""
+
+    kind: Literal["finetune"]
+    task: Name | None = Field(None, description="The task whose data it learns; default: the model's own")
+    split: Name = Field("retain", description="Which of that task's splits")
+
+    def data_of(self, task: str) -> str:
+        return self.task or task
+
+    def splits(self) -> tuple[str, ...]:
+        return (self.split,)
+
+    def training(self) -> FineTune:
+        return self
+
+    def make(self, work: Work) -> Made:
+        from pipeline_lib.data.task_folder import load_splits
+        from pipeline_lib.distributed.group import current
+        from pipeline_lib.models.released_encoding import encode_answers
+        from pipeline_lib.optimizers.adamw import AdamW
+        from pipeline_lib.training.batches import MiniBatches
+        from pipeline_lib.training.checkpoint import Kept
+        from pipeline_lib.training.data import TrainingData
+        from pipeline_lib.training.fine_tuning import fine_tuned
+
+        first, records = work.first, load_splits(work.data, [self.split])[self.split]
+        examples = encode_answers(
+            self.encoding, records, first.tokenizer, first.prompt_format, work.max_length, learn=True
+        )
+        data = TrainingData(forget=[], retain=examples, pad_id=first.tokenizer.pad_token_id)
+        stepper = AdamW(kind="adamw", learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        course, kept = MiniBatches(data, self, work.seed), Kept(work.folder, work.mark)
+        outcome, learning = fine_tuned(first.model, stepper, self, course, kept, current())
+        return Made(
+            (self.split,),
+            outcome.log,
+            outcome.status,
+            outcome.diverged_step,
+            outcome.steps,
+            outcome.train_time_s,
+            learning,
+        )

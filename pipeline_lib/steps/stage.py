@@ -1,0 +1,83 @@
+"""Step: one stage, from one model folder or several to a new one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline_lib.core.files import read_object
+from pipeline_lib.distributed.group import current
+from pipeline_lib.models.folder import load_model_folder, save_model_folder
+from pipeline_lib.stages.base import STAGES, Loaded, Made, Work
+from pipeline_lib.steps.common import (
+    data_hashes,
+    fingerprint,
+    place_for_training,
+    run_facts,
+    start,
+    write_training_folder,
+)
+from pipeline_lib.steps.job import Job
+from pipeline_lib.steps.unlearning import remove_checkpoints
+from pipeline_lib.training.loop import Outcome
+
+
+def run(job: Job) -> None:
+    """Make the model of the setting `stage` from the folders `parents`; `max_length`: tokens of an example.
+
+    A parent that diverged has no weights, and what would be made of it has diverged too, at its step.
+    """
+    started, group, place = time.monotonic(), current(), start(job.device, job.threads)
+    stage = STAGES.parse(job.settings["stage"])
+    folders = job.several("parents")
+    parents = [read_object(folder / "run.json", "status", "weights_sha256") for folder in folders]
+    hashes = data_hashes(job.data)
+    model: Any = None
+    tokenizer: Any = None
+    prompt_format: Any = None
+    lost = next((parent for parent in parents if parent["status"] == "diverged"), None)
+    if lost is not None:
+        made = Made(status="diverged", diverged_step=lost["diverged_step"])
+    else:
+        model, tokenizer, prompt_format, info = load_model_folder(folders[0])
+        first = Loaded(place_for_training(model, place), tokenizer, prompt_format, info)
+        weights = [parent["weights_sha256"] for parent in parents]
+        mark = fingerprint(job.identity, job.settings, hashes, weights, job.code)
+        made = stage.make(
+            Work(
+                first,
+                folders[1:],
+                job.data,
+                job.identity["seed"],
+                job.settings["max_length"],
+                job.workplace,
+                mark,
+            )
+        )
+    outcome = Outcome(made.log, made.status, made.diverged_step, made.steps, made.train_time_s)
+    facts = run_facts(
+        job.identity,
+        outcome,
+        place,
+        started,
+        stage=stage.model_dump(),
+        objective={"kind": "none"},
+        optimizer_settings={"kind": "none"},
+        training={},
+        origin=parents[0]["origin"],
+        inputs=parents[0].get("inputs"),
+        parameters=parents[0]["parameters"],
+        trained_parameters=made.trained_parameters,
+        processes=group.size,
+        data={f"{job.data.name}.{name}": hashes[name] for name in made.read},
+        parents={
+            "/".join(folder.parts[-5:]): parent["weights_sha256"]
+            for folder, parent in zip(folders, parents, strict=True)
+        },
+        code=job.code,
+    )
+    if not group.writes:
+        return
+    run_info = save_model_folder(job.output("model"), model, tokenizer, prompt_format, facts)
+    write_training_folder(job.output("run").parent, run_info, outcome.log)
+    remove_checkpoints(job.workplace)

@@ -1,0 +1,147 @@
+"""What a suite reads of this machine, by content: own data and models, copies that stand in for the hub's.
+
+Rules take these identities as parameters, so that what is edited in place reruns what depends on it and
+nothing else. What comes from the hub is identified by its pinned revision, which the settings hold. Never
+imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.benchmarks.data import Asked, files_at_hand
+from pipeline_lib.core.blocks import Block, InsideFolder, OnThisMachine, marks_of
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand
+from pipeline_lib.data.contents import Contents
+from pipeline_lib.data.toxicity_prompts import stand_in
+from pipeline_lib.models.hub import cached_folder, local_copy
+from pipeline_lib.models.weights import weight_files
+from pipeline_lib.study.evaluation import Benchmarks, HubPrompts
+
+# What transformers and we read of a model's folder beside its weights. Logs, pickles, checkpoints and weights
+# that the index does not name do not count.
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "*.safetensors.index.json",
+    "*.model",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template*",
+    "additional_chat_templates/*.jinja",
+    "modules.json",  # of sentence-transformers
+    "*_bert_config.json",
+    "*_Pooling/config.json",
+)
+
+Files = dict[str, Path]  # name within what they are part of -> where it is
+
+
+def identities(block: Block | None, contents: Contents) -> dict[str, str]:
+    """Field of the block that names something of this machine -> hash of what is there.
+
+    Left out is what the hub serves, and what never was on this machine.
+    """
+    found: dict[str, str] = {}
+    for field, name, files in () if block is None else read_by(block):
+        if digest := contents.identity(name, files):
+            found[field] = digest
+    return found
+
+
+def read_by(block: Block, prefix: str = "") -> Iterator[tuple[str, str, Files]]:
+    """(field, what it is called, its files) of everything that a block and the blocks in it read."""
+    told = _told_by(block)
+    if told is not None:
+        yield prefix.rstrip(".") or "files", _named(block), told
+    inside = list(_marked(block, InsideFolder).values())
+    for name, value in block:
+        if isinstance(value, Block):
+            yield from read_by(value, f"{prefix}{name}.")
+    if told is None:
+        for name, value in _marked(block, OnThisMachine).items():
+            yield f"{prefix}{name}", f"{name} of {_named(block)}", _files_at(value, inside)
+
+
+def _marked(block: Block, kind: type) -> dict[str, Any]:
+    """The fields whose types have such a mark, but for those that are None or what the mark excepts."""
+    found = {}
+    for name, field in type(block).model_fields.items():
+        marks = [mark for mark in marks_of(field) if isinstance(mark, kind)]
+        value = getattr(block, name)
+        if marks and value not in [getattr(mark, "unless", None) for mark in marks]:
+            found[name] = value
+    return found
+
+
+def _named(block: Block) -> str:
+    """What a block reads, as the suite writes it."""
+    places = {
+        name: value for name, value in block if name in ("source", "kind", "id", "hub", "revision", "tasks")
+    }
+    return json.dumps(places | _marked(block, OnThisMachine) | _marked(block, InsideFolder))
+
+
+def _told_by(block: Block) -> Files | None:
+    """The files of a block whose fields alone do not name them; None of any other."""
+    fields = dict(block)
+    if isinstance(block, Benchmarks):
+        return files_at_hand(Asked(**fields))
+    if isinstance(block, HubPrompts):
+        return _present(stand_in(block.id))
+    if fields.get("id") is not None and fields.get("revision") is not None:
+        return _copy_of_model(fields["id"], fields["revision"])
+    return block.reads()
+
+
+def _copy_of_model(model_id: str, revision: str) -> Files | None:
+    """The copy under $PIPELINE_MODELS; none where the hub's own is at hand."""
+    try:
+        copy = local_copy(model_id)
+    except UserError:  # the job says what is wrong with the variable
+        return {}
+    if copy is None:
+        return None if cached_folder(model_id, revision) else {}
+    return _files_at(copy, [])
+
+
+def _files_at(written: str, inside: list[str]) -> Files:
+    try:
+        path = expand(written)
+    except UserError:  # a variable that is not set: what was there is not at hand
+        return {}
+    if not path.is_dir():
+        return _present(path)
+    if inside:
+        return {name: path / name for name in inside}
+    if any((path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")):
+        return _of_model(path)
+    return {Path(file).relative_to(path).as_posix(): Path(file) for file in _visible(path)}
+
+
+def _of_model(folder: Path) -> Files:
+    try:
+        weights = weight_files(folder)
+    except UserError:  # a shard is missing: the job says so
+        weights = list(folder.glob("*.safetensors"))
+    others = [file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file for file in (*weights, *others)}
+
+
+def _visible(folder: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(place, name) for name in files if not name.startswith("."))
+
+
+def _present(path: Path | None) -> Files:
+    return {"": path} if path is not None and path.is_file() else {}

@@ -1,0 +1,220 @@
+"""What is measured on every model, and with how many records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.core.blocks import (
+    Block,
+    Count,
+    CountOrZero,
+    Faults,
+    Fraction,
+    HubId,
+    Name,
+    PathText,
+    Positive,
+    Revision,
+    Switch,
+    Text,
+    UpToOne,
+)
+
+# Shipped benchmarks; a test keeps this list in step with benchmarks/.
+BenchmarkName = Literal[
+    "arc_challenge",
+    "arc_easy",
+    "boolq",
+    "boolq_closed_book",
+    "hellaswag",
+    "mmlu",
+    "openbookqa",
+    "piqa",
+    "truthfulqa_mc1",
+    "truthfulqa_mc2",
+    "wikitext",
+    "winogrande",
+]
+
+
+class Samples(Block):
+    """Several sampled answers to a question, for probabilistic evaluation: what leaks now and then."""
+
+    n: Annotated[Count, Field(ge=2)] = 10
+    temperature: Positive = 1.0
+    top_p: UpToOne = 1.0
+    splits: list[Name] = Field(["forget"], min_length=1)
+
+
+class HubEmbedder(Block):
+    """A sentence encoder of the hub at a pinned revision. `$PIPELINE_MODELS` may hold a local copy."""
+
+    source: Literal["hub"]
+    id: HubId
+    revision: Revision
+
+
+class FolderEmbedder(Block):
+    """A sentence encoder in a local folder. `$VARIABLES` in the path are expanded."""
+
+    source: Literal["folder"]
+    path: PathText
+
+
+Embedder = Annotated[HubEmbedder | FolderEmbedder, Field(discriminator="source")]
+
+
+class HubClassifier(Block):
+    """A text classifier of the hub at a pinned revision; `label` is the class whose probability counts."""
+
+    kind: Literal["hub"]
+    id: HubId
+    revision: Revision
+    label: Text
+
+
+class FolderClassifier(Block):
+    """A text classifier in a local folder. `$VARIABLES` in the path are expanded."""
+
+    kind: Literal["folder"]
+    path: PathText
+    label: Text
+
+
+class ProfanityCheck(Block):
+    """The classifier of the package alt-profanity-check, which brings its weights."""
+
+    kind: Literal["profanity_check"]
+
+
+class RudeWords(Block):
+    """A list of words for the generated language of the task `manners`, and for nothing else."""
+
+    kind: Literal["rude_words"]
+
+
+Classifier = Annotated[
+    HubClassifier | FolderClassifier | ProfanityCheck | RudeWords, Field(discriminator="kind")
+]
+
+
+class HubPrompts(Block):
+    """RealToxicityPrompts from the hub."""
+
+    source: Literal["hub"]
+    id: HubId = "allenai/real-toxicity-prompts"
+    revision: Revision
+
+
+class FilePrompts(Block):
+    """Prompts in a file of rows with `prompt`: JSON lines, CSV, Parquet. `$VARIABLES` are expanded."""
+
+    source: Literal["file"]
+    path: PathText
+
+
+class TaskPrompts(Block):
+    """The prompts of a split of the run's own task, asked in the model's prompt format."""
+
+    source: Literal["task"]
+    split: Name = "unseen"
+
+
+Prompts = Annotated[HubPrompts | FilePrompts | TaskPrompts, Field(discriminator="source")]
+
+
+class Toxicity(Block):
+    """The RealToxicityPrompts protocol (Gehman et al. 2020): several short samples a prompt, classified."""
+
+    classifier: Classifier
+    prompts: Prompts
+    labelled: PathText | None = Field(
+        None,
+        description="File of rows {text, label 0 or 1} on which the classifier is tried before it "
+        "judges. Default: the labelled texts that come with the prompts, where they do. `$VARIABLES` are "
+        "expanded",
+    )
+    n_prompts: Count = Field(100, description="At most this many, spread evenly over the file or split")
+    samples: Count = 25
+    max_new_tokens: Count = 20
+    top_p: UpToOne = 0.9
+    temperature: Positive = 1.0
+    chat: Switch | None = Field(
+        None,
+        description="Ask in the model's prompt format instead of continuing the text. Default: only the "
+        "task's own prompts, which are always asked so",
+    )
+
+    @model_validator(mode="after")
+    def _asked_as_learned(self) -> Toxicity:
+        if self.prompts.source == "task" and self.chat is False:
+            raise Faults([("chat", "found false; the task's own prompts are asked in the model's format")])
+        return self
+
+    def judge_fault(self, source: str) -> str | None:
+        """Why the classifier cannot judge these prompts where they come from a task of this `source`.
+
+        What else a classifier is blind to is found out by the job, from the prompts themselves.
+        """
+        kind = self.classifier.kind
+        if kind == "rude_words" and (self.prompts.source != "task" or source != "manners"):
+            return "found 'rude_words', which can judge a `manners` task's own prompts and nothing else"
+        if self.prompts.source == "task" and (kind, source) == ("profanity_check", "detox"):
+            return (
+                "found 'profanity_check', which is blind to harm without bad words: it cannot tell this "
+                "task's unsafe answers from safe ones (docs/toxicity.md). Leave `toxicity` out for this task"
+            )
+        return None
+
+
+class Benchmarks(Block):
+    """Standard benchmarks of general ability."""
+
+    tasks: list[BenchmarkName] = Field([], description="Benchmarks of docs/benchmarks.md")
+    lm_eval: dict[Name, Revision | None] = Field(
+        {},
+        description="Further tasks of lm-evaluation-harness -> commit of the task's data set on the hub; "
+        "null: local files in the folder lm_eval/TASK (docs/benchmarks.md)",
+    )
+    limit: Count | None = Field(None, description="At most this many questions a task, spread evenly")
+    mmlu_shots: Annotated[CountOrZero, Field(le=5)] = 5
+    folder: PathText | None = Field(
+        None, description="Local files instead of the hub; `$VARIABLES` are expanded"
+    )
+
+    @model_validator(mode="after")
+    def _asks_something_once(self) -> Benchmarks:
+        if not self.tasks and not self.lm_eval:
+            raise Faults([("tasks", "found an empty list; name a benchmark")])
+        twice = [name for name in self.lm_eval if name in get_args(BenchmarkName)]
+        if twice:
+            raise Faults([("lm_eval", f"found {twice[0]!r}, which has its place in `tasks`")])
+        return self
+
+
+class Evaluation(Block):
+    """What is measured, and with how many records."""
+
+    max_new_tokens: Count = 64
+    max_records: dict[Name, Count] = Field(
+        {}, description="Split -> at most this many of its records, spread over its groups"
+    )
+    max_tokens_per_batch: Count = 4096
+    compute: Literal["fp32", "bf16"] = "fp32"
+    equal_retain: Fraction | None = Field(
+        None,
+        description="Compare also at equal retention: each unlearned model is moved along the line from the "
+        "original until its probability of the retain answers is this share below the original's",
+    )
+    grad_norm: Switch = Field(
+        False, description="Membership inference by the gradient's norm too: one backward pass a record"
+    )
+    samples: Samples | None = None
+    embedder: Embedder | None = Field(None, description="For answer accuracy by similarity of sentences")
+    as_released: Switch = Field(
+        False, description="The paper's own protocol as well: paraphrased questions, its forget quality"
+    )
+    toxicity: Toxicity | None = None
+    benchmarks: Benchmarks | None = None

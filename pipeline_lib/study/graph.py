@@ -1,0 +1,208 @@
+"""The graph of a study: every job that its suite implies, in an order in which they can run.
+
+A pure function of the suite. The workflow's rules, the plan, the status, the tracker and the tables read it,
+and none of them repeats it. Where a choice depends on results, the graph is fixed all the same: a `choose`
+job writes which of the declared trials it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.study import dump_suite
+from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of, with_runs
+from pipeline_lib.study.measured import Measured
+from pipeline_lib.study.runs import Run, methods_of
+from pipeline_lib.study.shown import Shown
+from pipeline_lib.study.stages import StagedRow
+from pipeline_lib.study.suite import Suite
+from pipeline_lib.study.table import models_of, run_labels, tuned_index
+
+
+class Graph:
+    """The jobs of a suite by rule and name. `models`: every model of the study, anchors first."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.tuned = tuned_index(suite)
+        self.models: dict[RunKey, Run | StagedRow | None] = models_of(suite)
+        self._measured = Measured(suite)
+        self.shown = Shown(suite, self.models, self._measured)
+
+    @cached_property
+    def jobs(self) -> dict[tuple[str, str], Job]:
+        """Every job up to the report, and those of the paper's items, by (rule, name)."""
+        found = (*map(with_runs, self._jobs()), *self.shown.of_the_paper())
+        return {(job.rule, job.name): job for job in found}
+
+    def study(self) -> list[Job]:
+        """The jobs up to the report, in the order in which they can run."""
+        return [job for job in self.jobs.values() if not job.rule.startswith("paper_")]
+
+    def _jobs(self) -> Iterator[Job]:
+        yield self._description()
+        for name, task in self.suite.tasks.items():
+            yield Job(
+                "prepare_data",
+                name,
+                {},
+                ("pipeline_lib.steps.prepare_data", type(task).__module__),
+                {"task": task.data_settings()},
+                reads=(("inputs", task),),
+            )
+        for name, evaluation in self._measured.evaluations.items():
+            if evaluation.toxicity is not None:
+                yield self._measured.judge(name)
+        yield from self._tuning()
+        anchors = [key for key in self.models if key.row.anchor]  # which come first
+        for key, made in self.models.items():
+            yield self._model(key, made)
+            yield from self._measured.measured(key)
+            if not key.row.anchor:
+                yield self._measured.scored(key)
+            elif key == anchors[-1]:
+                yield from map(self._measured.scored, anchors)
+        yield from self.shown.jobs()
+
+    def _description(self) -> Job:
+        runs = json.dumps(run_labels(self.models), indent=2)
+        return Job(
+            "describe_suite",
+            "",
+            {},
+            ("pipeline_lib.steps.describe_suite",),
+            {"suite": dump_suite(self.suite), "runs": runs},
+        )
+
+    # --- models ---------------------------------------------------------------------------------------
+
+    def _model(self, key: RunKey, made: Run | StagedRow | None) -> Job:
+        if isinstance(made, StagedRow):
+            return self._staged(key, made)
+        return self._finetuned(key) if made is None else self._unlearned(key, made)
+
+    def _finetuned(self, key: RunKey) -> Job:
+        model = self.suite.models[key.model]
+        return Job(
+            "finetune",
+            key.folder,
+            {"manifest": manifest_of(key.task)},
+            ("pipeline_lib.steps.finetune",),
+            {
+                "model": model.model_dump(exclude={"shape"}),
+                "finetune": self.suite.finetune_of(key.task).model_dump(),
+            },
+            "training",
+            reads=(("inputs", model),),
+            run=key,
+            work=f"checkpoints/{key.folder}",
+        )
+
+    def _unlearned(self, key: RunKey, run: Run) -> Job:
+        inputs: dict[str, Files] = {"manifest": manifest_of(key.task), "parent": original_of(key)}
+        row, tried = self.tuned.get(key.row), [(run.objective, run.optimizer_settings)]
+        if row is not None:
+            inputs["chosen"] = f"tuning/{key.row.folder}/chosen.json"
+            tried = [(trial.objective, trial.optimizer) for trial in row.trials.values()]
+        return Job(
+            "unlearn",
+            key.folder,
+            inputs,
+            ("pipeline_lib.steps.unlearn", *code_of(*tried)),
+            {
+                "objective": run.objective if row is None else row.objective,
+                "optimizer": run.optimizer_settings if row is None else row.optimizer,
+                "unlearn": run.unlearn,
+                "max_length": self.suite.models[key.model].max_length,
+            },
+            "training",
+            run=key,
+            work=f"checkpoints/{key.folder}",
+        )
+
+    def _staged(self, key: RunKey, made: StagedRow) -> Job:
+        stage = made.stage
+        return Job(
+            "stage",
+            key.folder,
+            {
+                "manifest": manifest_of(stage.data_of(key.task)),
+                "parents": tuple(f"models/{parent.seeded(key.seed).folder}" for parent in made.parents),
+            },
+            ("pipeline_lib.steps.stage", *stage.modules()),
+            {"stage": stage.settings(), "max_length": self.suite.models[key.model].max_length},
+            "model" if stage.training() is None else "training",
+            run=key,
+            work=f"checkpoints/{key.folder}",
+        )
+
+    # --- tuning ---------------------------------------------------------------------------------------
+
+    def _tuning(self) -> Iterator[Job]:
+        """The models that tuning starts from, where the study has no other use for them; trials; choices."""
+        tune = self.suite.tune
+        if tune is None:
+            return
+        by_distance = tune.select.forget == "ks_statistic"
+        bases: dict[RunKey, None] = {}  # several rows start from the same ones
+        for row in self.tuned:
+            for method in self.suite.anchors(row.task) if by_distance else ANCHORS[:1]:
+                for seed in tune.seeds:
+                    bases[RowKey(row.task, row.model, method, NO_OPTIMIZER).seeded(seed)] = None
+        for base in bases:
+            if base not in self.models:
+                yield self._finetuned(base)
+                yield self._measured.evaluated(base)
+        for row, found in self.tuned.items():
+            trials = []
+            for number in found.trials:
+                for seed in tune.seeds:
+                    job = self._trial(row.seeded(seed), number, by_distance)
+                    trials.append(job.result)
+                    yield job
+            starts = [RowKey(row.task, row.model, "original", NO_OPTIMIZER).seeded(s) for s in tune.seeds]
+            yield Job(
+                "choose",
+                row.folder,
+                {"trials": tuple(trials), "original": tuple(map(records_of, starts))},
+                ("pipeline_lib.steps.choose",),
+                {"seeds": tune.seeds, "select": tune.select.model_dump(), "ranges": found.ranges},
+                run=row.seeded(tune.seeds[0]),
+            )
+
+    def _trial(self, key: RunKey, number: int, by_distance: bool) -> Job:
+        row = self.tuned[key.row]
+        tried = row.trials[number]
+        inputs: dict[str, Files] = {"manifest": manifest_of(key.task), "parent": original_of(key)}
+        if by_distance:
+            inputs["reference"] = records_of(key._replace(method="retrained", optimizer=NO_OPTIMIZER))
+        name = f"{key.row.folder}/trial{number}/seed{key.seed}"
+        evaluation = self._measured.evaluations[key.task]
+        return Job(
+            "trial",
+            name,
+            inputs,
+            ("pipeline_lib.steps.trial", *code_of((tried.objective, tried.optimizer))),
+            {
+                "tuned": tried.tuned,
+                "objective": tried.objective,
+                "optimizer": tried.optimizer,
+                "unlearn": row.unlearn,
+                "evaluation": evaluation.model_dump(include={"max_records", "max_tokens_per_batch"}),
+                "max_length": self.suite.models[key.model].max_length,
+            },
+            "training",
+            run=key,
+            trial=number,
+            work=f"checkpoints/tuning/{name}",
+        )
+
+
+def code_of(*tried: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[str, ...]:
+    """Modules of the objectives and optimisers with these settings."""
+    methods = [method for settings in tried for method in methods_of(*settings)]
+    return tuple(dict.fromkeys(module for method in methods for module in method.modules()))

@@ -1,0 +1,163 @@
+"""One job of a study, and where each rule of the workflow writes. The jobs of a suite: graph.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pipeline_lib.core.blocks import Block
+from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey, RunKey
+
+Needs = Literal["training", "model", "classifier", "run", "study"]
+Files = str | tuple[str, ...]  # one path below the results folder, or several
+
+_RUN = r"[^/]+/[^/]+/[^/]+/[^/]+/seed[^/]+"
+_MODEL = {
+    "model": "models/{run}",
+    "steps": "training/{run}/steps.jsonl",
+    "run": "training/{run}/run.json",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of work. `wildcard`: what tells its jobs apart, with its pattern; "" where there is one job.
+
+    `outputs`: what a job writes, the last file last.
+    """
+
+    outputs: Mapping[str, Files]
+    wildcard: str = ""
+    pattern: str = "[^/]+"
+
+    def place(self, rule: str) -> str:
+        """The place of a job of this rule below logs/ and benchmarks/, with its wildcard."""
+        return f"{rule}/{{{self.wildcard}}}" if self.wildcard else rule
+
+
+def _measured(name: str) -> Rule:
+    place = f"evaluations/{{run}}/{name}.jsonl"
+    return Rule({"seal": f"{place}.sha256", "rows": place}, "run", _RUN)
+
+
+def _drawn(folder: str, what: str, *forms: str) -> Rule:
+    return Rule({form: f"{folder}/{{{what}}}.{form}" for form in forms}, what)
+
+
+RULES: dict[str, Rule] = {
+    "describe_suite": Rule({"suite": "suite.yaml", "runs": "runs.json"}),
+    "prepare_data": Rule({"manifest": "data/{task}/manifest.json"}, "task"),
+    "judge": Rule({"judge": "judges/{task}.json"}, "task"),
+    "finetune": Rule(_MODEL, "run", _RUN),
+    "unlearn": Rule(_MODEL, "run", _RUN),
+    "stage": Rule(_MODEL, "run", _RUN),
+    "trial": Rule({"trial": "tuning/{trial}.json"}, "trial", r"[^/]+/[^/]+/[^/]+/[^/]+/trial\d+/seed\d+"),
+    "choose": Rule({"chosen": "tuning/{row}/chosen.json"}, "row", "[^/]+/[^/]+/[^/]+/[^/]+"),
+    "evaluate": Rule(
+        {
+            "seals": (
+                "evaluations/{run}/records.jsonl.sha256",
+                "evaluations/{run}/equal_retain.json.sha256",
+            ),
+            "records": "evaluations/{run}/records.jsonl",
+            "equal_retain": "evaluations/{run}/equal_retain.json",
+        },
+        "run",
+        _RUN,
+    ),
+    "standard_benchmarks": _measured("benchmarks"),
+    "toxicity": _measured("toxicity"),
+    "score": Rule({"metrics": "evaluations/{run}/metrics.json"}, "run", _RUN),
+    "collect": Rule({"table": "collected/{part}.csv"}, "part", "[^/]+/(metrics|costs)"),
+    "merge": Rule({"table": "{collected}.csv"}, "collected", "metrics|costs"),
+    "table": _drawn("tables", "table", "csv", "md", "tex"),
+    "figure": _drawn("figures", "figure", "svg", "png"),
+    "paper_table": _drawn("paper", "table", "csv", "md", "tex"),
+    "paper_figure": _drawn("paper", "figure", "svg", "png"),
+    "html_report": Rule({"report": "report/index.html"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A node of the graph. Paths are below the results folder.
+
+    `rule`: a key of RULES. `name`: the value of the rule's wildcard, "" where it has none. `settings`: plain
+    values for the step. `reads`: blocks of the suite that name something of this machine, whose contents
+    belong to the job's identity. `code`: dotted modules that run, with all that they import. `needs`: what it
+    asks a machine for: the processes of a training, one GPU for a model, a text classifier, or the files of
+    one run or of the whole study. `run`: the model that the job makes or looks at. `work`: the folder from
+    which a killed job goes on.
+    """
+
+    rule: str
+    name: str
+    inputs: Mapping[str, Files]
+    code: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    needs: Needs = "run"
+    reads: tuple[tuple[str, Block | None], ...] = ()
+    run: RunKey | None = None
+    trial: int | None = None
+    work: str | None = None
+
+    @property
+    def outputs(self) -> dict[str, Files]:
+        return {
+            name: self._filled(place) if isinstance(place, str) else tuple(map(self._filled, place))
+            for name, place in RULES[self.rule].outputs.items()
+        }
+
+    @property
+    def result(self) -> str:
+        """The file that is written last."""
+        last = list(RULES[self.rule].outputs.values())[-1]
+        assert isinstance(last, str)
+        return self._filled(last)
+
+    @property
+    def title(self) -> str:
+        return f"{self.rule} {self.name}".strip()
+
+    @property
+    def log(self) -> str:
+        return f"logs/{self._filled(RULES[self.rule].place(self.rule))}.log"
+
+    @property
+    def benchmark(self) -> str:
+        """Snakemake's measurement of the finished job, with its seconds."""
+        return f"benchmarks/{self._filled(RULES[self.rule].place(self.rule))}.tsv"
+
+    def _filled(self, place: str) -> str:
+        return place.replace(f"{{{RULES[self.rule].wildcard}}}", self.name)
+
+
+def manifest_of(task: str) -> str:
+    return f"data/{task}/manifest.json"
+
+
+def records_of(key: RunKey) -> str:
+    return f"evaluations/{key.folder}/records.jsonl"
+
+
+def original_of(key: RunKey) -> str:
+    """The model before unlearning, of the same seed."""
+    original = RowKey(key.task, key.model, "original", NO_OPTIMIZER).seeded(key.seed)
+    return f"models/{original.folder}"
+
+
+def with_runs(job: Job) -> Job:
+    """The job with the run.json of each model that it reads: a file, by which a changed folder is known."""
+    models = [path for files in job.inputs.values() for path in listed(files) if is_model(path)]
+    runs = tuple(f"training/{path.removeprefix('models/')}/run.json" for path in models)
+    return replace(job, inputs={**job.inputs, "made": runs}) if runs else job
+
+
+def is_model(path: str) -> bool:
+    """Whether a path below the results folder is that of a model's folder."""
+    return path.startswith("models/")
+
+
+def listed(files: Files) -> tuple[str, ...]:
+    return (files,) if isinstance(files, str) else files

@@ -1,0 +1,163 @@
+"""The jobs that measure a model of any kind: evaluation, benchmarks, toxicity, and the metrics of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.engine.classifiers import module_of
+from pipeline_lib.metrics import modules_for
+from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of
+from pipeline_lib.study.suite import Suite
+
+APART = {"equal_retain", "embedder", "benchmarks", "toxicity"}  # of `evaluation`: what other jobs read
+
+
+class Measured:
+    """The measuring jobs of a suite's models."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.evaluations = {task: suite.evaluation_of(task) for task in suite.tasks}
+
+    def measured(self, key: RunKey) -> Iterator[Job]:
+        yield self.evaluated(key)
+        evaluation, place = self.evaluations[key.task], key.folder
+        shared = self._settings(key.task, key.model)
+        if evaluation.benchmarks is not None:
+            yield Job(
+                "standard_benchmarks",
+                place,
+                {"model": f"models/{place}"},
+                ("pipeline_lib.steps.standard_benchmarks",),
+                shared["benchmarks"],
+                "model",
+                reads=(("inputs", evaluation.benchmarks),),
+                run=key,
+                work=f"checkpoints/benchmarks/{place}",
+            )
+        if evaluation.toxicity is not None:
+            judge = {"judge": f"judges/{key.task}.json"}
+            yield Job(
+                "toxicity",
+                place,
+                {"model": f"models/{place}", **judge, **self._prompts(key.task)},
+                ("pipeline_lib.steps.toxicity", module_of(evaluation.toxicity.classifier.kind)),
+                shared["toxicity"],
+                "model",
+                reads=(("inputs", evaluation.toxicity),),
+                run=key,
+                work=f"checkpoints/toxicity/{place}",
+            )
+
+    def evaluated(self, key: RunKey) -> Job:
+        evaluation = self.evaluations[key.task]
+        settings = self._settings(key.task, key.model)["records"]
+        inputs: dict[str, Files] = {
+            "manifest": manifest_of(key.task),
+            "model": f"models/{key.folder}",
+        }
+        if key.row.anchor:
+            settings = {**settings, "equal_retain": None}
+        elif evaluation.equal_retain is not None:
+            inputs["original"] = original_of(key)  # to mix with
+        return Job(
+            "evaluate",
+            key.folder,
+            inputs,
+            ("pipeline_lib.steps.evaluate",),
+            settings,
+            "model",
+            reads=(("inputs", evaluation.embedder),),
+            run=key,
+            work=f"checkpoints/evaluate/{key.folder}",
+        )
+
+    def scored(self, key: RunKey) -> Job:
+        """The metrics of a model, from all that was measured on it and on `retrained`."""
+        reference, evaluation = self._reference(key), self.evaluations[key.task]
+        measured: dict[str, Files] = {}
+        if evaluation.benchmarks is not None:
+            measured["benchmarks"] = f"evaluations/{key.folder}/benchmarks.jsonl"
+        if evaluation.toxicity is not None:
+            measured["toxicity"] = f"evaluations/{key.folder}/toxicity.jsonl"
+            measured["judge"] = f"judges/{key.task}.json"
+        return Job(
+            "score",
+            key.folder,
+            {
+                "manifest": manifest_of(key.task),
+                "run": f"training/{key.folder}/run.json",
+                "records": records_of(key),
+                "equal_retain": f"evaluations/{key.folder}/equal_retain.json",
+                **({} if reference is None else {"reference": records_of(reference)}),
+                **measured,
+            },
+            ("pipeline_lib.steps.score", *self.metrics(key.task)),
+            run=key,
+        )
+
+    def _reference(self, key: RunKey) -> RunKey | None:
+        """The retrained model that this one is held against, that of the same seed; None where there is none.
+
+        A retrained model is held against the one of the next seed, where there is one: the distance between
+        two models that both never saw the forget set is the scale of all others.
+        """
+        if "retrained" not in self.suite.anchors(key.task):
+            return None
+        seeds, seed = self.suite.seeds, key.seed
+        if key.row.anchor and key.method == "retrained":
+            seed = seeds[(seeds.index(seed) + 1) % len(seeds)]
+        return RowKey(key.task, key.model, "retrained", NO_OPTIMIZER).seeded(seed)
+
+    @cache  # noqa: B019  (lives as long as the graph)
+    def _settings(self, task: str, model: str) -> dict[str, Any]:
+        """What all models of this task and model share, by the job that reads it."""
+        evaluation, length = self.evaluations[task], self.suite.models[model].max_length
+        embedder, benchmarks, toxicity = evaluation.embedder, evaluation.benchmarks, evaluation.toxicity
+        batch = evaluation.max_tokens_per_batch
+        return {
+            "records": {
+                "evaluation": evaluation.model_dump(exclude=APART),
+                "embedder": None if embedder is None else embedder.model_dump(),
+                "equal_retain": evaluation.equal_retain,
+                "max_length": length,
+            },
+            "benchmarks": {
+                "benchmarks": None if benchmarks is None else benchmarks.model_dump(),
+                "batch": batch,
+            },
+            "toxicity": {
+                "toxicity": None if toxicity is None else toxicity.model_dump(),
+                "as_released": evaluation.as_released,
+                "batch": batch,
+                "compute": evaluation.compute,
+            },
+        }
+
+    def judge(self, task: str) -> Job:
+        toxicity = self.evaluations[task].toxicity
+        assert toxicity is not None
+        settings = toxicity.model_dump()
+        return Job(
+            "judge",
+            task,
+            self._prompts(task),
+            ("pipeline_lib.steps.judge", module_of(toxicity.classifier.kind)),
+            {name: settings[name] for name in ("classifier", "prompts", "labelled")},
+            "classifier",
+            reads=(("inputs", toxicity),),
+        )
+
+    def _prompts(self, task: str) -> dict[str, Files]:
+        """The task's data where its own prompts are asked: other data change no other prompts."""
+        toxicity = self.evaluations[task].toxicity
+        own = toxicity is not None and toxicity.prompts.source == "task"
+        return {"manifest": manifest_of(task)} if own else {}
+
+    def metrics(self, task: str) -> tuple[str, ...]:
+        """Modules of the metrics that a model of this task can have."""
+        splits = self.suite.tasks[task].evaluated_splits()
+        return modules_for(self.evaluations[task].model_dump(), splits)

@@ -1,0 +1,64 @@
+"""The JSON schema of a suite file, with which editors complete names and mark mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_lib.core.blocks import Block
+from pipeline_lib.study.presets import PRESETS
+from pipeline_lib.study.suite import FAMILIES, Suite
+
+
+def suite_schema() -> dict[str, Any]:
+    """The schema of the file's form: a `preset` may stand for blocks, and a label for its `kind`."""
+    schema = _for_editors(Suite.model_json_schema())
+    properties, definitions = schema["properties"], schema["$defs"]
+    properties["preset"] = {
+        "description": "Starting point for the blocks that are left out",
+        "enum": sorted(PRESETS),
+    }
+    given = {key for preset in PRESETS.values() for key in preset}
+    always = sorted(set(schema["required"]) - given)
+    schema["anyOf"] = [{"required": sorted(schema["required"])}, {"required": ["preset"]}]
+    schema["required"] = always
+    for family, methods in FAMILIES.items():
+        _kind_from_label(properties[family], definitions, methods.kinds())
+    return schema
+
+
+def schema_text() -> str:
+    """The schema as it is kept in `workflow/schemas/`."""
+    return json.dumps(suite_schema(), indent=2, sort_keys=True) + "\n"
+
+
+def _kind_from_label(
+    family: dict[str, Any], definitions: dict[str, Any], kinds: Mapping[str, type[Block]]
+) -> None:
+    """A label that is a kind has the settings of this kind; any other label must name its kind."""
+    labels = {}
+    for kind, block in kinds.items():
+        definition = definitions[block.__name__]
+        definition["required"] = [key for key in definition["required"] if key != "kind"]
+        reference = {"$ref": f"#/$defs/{block.__name__}"}
+        # Without required settings the label alone is enough, and YAML reads what follows as null.
+        labels[kind] = reference if definition["required"] else {"anyOf": [reference, {"type": "null"}]}
+    family["properties"] = labels
+    family["additionalProperties"]["required"] = ["kind"]
+
+
+def _for_editors(part: Any) -> Any:
+    """Without titles, which repeat the field's name, and with labels that break the rules marked as wrong."""
+    if isinstance(part, list):
+        return [_for_editors(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {k: _for_editors(v) for k, v in part.items() if k not in ("title", "discriminator")}
+    if "patternProperties" in kept:
+        ((pattern, settings),) = kept.pop("patternProperties").items()
+        kept |= {"propertyNames": {"pattern": pattern}, "additionalProperties": settings}
+    return kept
+
+
+__all__ = ["schema_text", "suite_schema"]

@@ -1,0 +1,127 @@
+"""The jobs that gather and show: tables of metrics and costs, tables and figures for people, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import cached_property
+
+from pipeline_lib.core.runs import RunKey
+from pipeline_lib.metrics import shown as labels
+from pipeline_lib.reporting.catalog import (
+    FIGURES,
+    PAPER_FIGURES,
+    PAPER_TABLES,
+    REPORT_NEEDS,
+    Item,
+    tables_of,
+    tasks_of,
+)
+from pipeline_lib.study.jobs import Files, Job, manifest_of
+from pipeline_lib.study.measured import Measured
+from pipeline_lib.study.suite import Suite
+
+FORMS = {"table": ("csv", "md", "tex"), "figure": ("svg", "png")}
+
+
+class Shown:
+    """The showing jobs of a suite, from the files of all its `models`."""
+
+    def __init__(self, suite: Suite, models: Collection[RunKey], measured: Measured) -> None:
+        self.suite, self.models, self.measured = suite, models, measured
+        self.tables = tables_of(suite.resolved())
+
+    def jobs(self) -> Iterator[Job]:
+        """All up to the report."""
+        yield from self._collected()
+        for name, item in self.tables.items():
+            yield self._drawn("table", name, item)
+        for name, item in FIGURES.items():
+            yield self._drawn("figure", name, item)
+        yield self._report()
+
+    def _collected(self) -> Iterator[Job]:
+        for task in self.suite.tasks:
+            keys = [key.folder for key in self.models if key.task == task]
+            read: dict[str, dict[str, Files]] = {
+                "metrics": {"metrics": tuple(f"evaluations/{key}/metrics.json" for key in keys)},
+                "costs": {
+                    "runs": tuple(f"training/{key}/run.json" for key in keys),
+                    "steps": tuple(f"training/{key}/steps.jsonl" for key in keys),
+                },
+            }
+            for what, inputs in read.items():
+                collected = {"collected": what}
+                yield Job(
+                    "collect", f"{task}/{what}", inputs, ("pipeline_lib.steps.collect",), collected, "study"
+                )
+        for what in ("metrics", "costs"):
+            parts = tuple(f"collected/{task}/{what}.csv" for task in self.suite.tasks)
+            yield Job("merge", what, {"parts": parts}, ("pipeline_lib.steps.merge",), {}, "study")
+
+    def _drawn(self, rule: str, name: str, item: Item, tasks: Collection[str] | None = None) -> Job:
+        """`tasks`: those that an item of the paper shows, from the files of which alone it is made."""
+        return Job(
+            rule,
+            name,
+            {"files": self._files_named(item.needs, tasks)},
+            (
+                f"pipeline_lib.steps.{rule.removeprefix('paper_')}",
+                f"pipeline_lib.reporting.{item.module}",
+            ),
+            {"item": name, "tasks": None if tasks is None else list(tasks), "labels": labels()},
+            "study",
+        )
+
+    def _report(self) -> Job:
+        drawn = [
+            f"{rule}s/{name}.{form}"
+            for rule, items in (("table", self.tables), ("figure", FIGURES))
+            for name in items
+            for form in FORMS[rule]
+        ]
+        items = [*self.tables.values(), *FIGURES.values()]
+        return Job(
+            "html_report",
+            "",
+            {"files": (*self._files_named(REPORT_NEEDS, None), *drawn)},
+            (
+                "pipeline_lib.steps.html_report",
+                *(f"pipeline_lib.reporting.{item.module}" for item in items),
+            ),
+            {"labels": labels()},
+            "study",
+        )
+
+    def of_the_paper(self) -> Iterator[Job]:
+        for rule, items in (("paper_table", PAPER_TABLES), ("paper_figure", PAPER_FIGURES)):
+            for name, item in items.items():
+                yield self._drawn(rule, name, item, self.tasks_of_item(item))
+
+    def tasks_of_item(self, item: Item) -> list[str]:
+        """The tasks of this suite that an item of the paper shows."""
+        return tasks_of(self.suite.resolved(), item)
+
+    def _files_named(self, names: Collection[str], tasks: Collection[str] | None) -> tuple[str, ...]:
+        """Every file of the study with one of these names; of an item of the paper those of its tasks."""
+        if tasks is None:
+            return tuple(path for name in names for path in self._everywhere[name])
+        places = {
+            **{name: (name,) for name in ("runs.json", "suite.yaml")},
+            **{
+                f"{name}.csv": tuple(f"collected/{task}/{name}.csv" for task in tasks)
+                for name in ("metrics", "costs")
+            },
+            "manifest.json": tuple(map(manifest_of, tasks)),
+        }
+        return tuple(path for name in names for path in places[name])
+
+    @cached_property
+    def _everywhere(self) -> dict[str, tuple[str, ...]]:
+        places = [key.folder for key in self.models]
+        return {
+            **{name: (name,) for name in ("runs.json", "suite.yaml", "metrics.csv", "costs.csv")},
+            "manifest.json": tuple(map(manifest_of, self.suite.tasks)),
+            "run.json": tuple(f"training/{place}/run.json" for place in places),
+            "steps.jsonl": tuple(f"training/{place}/steps.jsonl" for place in places),
+            "records.jsonl": tuple(f"evaluations/{place}/records.jsonl" for place in places),
+        }

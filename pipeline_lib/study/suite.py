@@ -1,0 +1,273 @@
+"""The suite: one typed description of a whole study, and the table of runs it stands for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.core.blocks import (
+    Block,
+    CountOrZero,
+    Fault,
+    Faults,
+    Name,
+    suggestion,
+    tag,
+)
+from pipeline_lib.core.blocks.messages import show
+from pipeline_lib.core.families import Family
+from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.study.asked_splits import fitting, own_prompt_faults, split_faults
+from pipeline_lib.study.comparisons import Comparison, comparison_faults
+from pipeline_lib.study.evaluation import Evaluation
+from pipeline_lib.study.models import ModelSettings, ScratchModel
+from pipeline_lib.study.overrides import changed
+from pipeline_lib.study.resources import Resources
+from pipeline_lib.study.runs import Run, RunBlock, expand
+from pipeline_lib.study.sharding import sharding_faults
+from pipeline_lib.study.stages import StageSettings, applied
+from pipeline_lib.study.tasks import TaskSettings
+from pipeline_lib.study.tracking import Tracking
+from pipeline_lib.study.tune import Tune, tune_faults
+from pipeline_lib.training.settings import FineTune, Unlearn
+
+if TYPE_CHECKING:
+    from pipeline_lib.objectives import Objective
+    from pipeline_lib.optimizers import Optimizer
+else:
+    Objective, Optimizer = OBJECTIVES.union(), OPTIMIZERS.union()
+
+B = TypeVar("B", Evaluation, FineTune)
+FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTIMIZERS}
+
+# family or field -> names that have a meaning of their own among the results
+RESERVED = {
+    "suite": ("reference",),
+    "objectives": ("original", "retrained"),
+    "optimizers": ("none",),
+}
+
+
+class Suite(Block):
+    """One study."""
+
+    suite: Name
+    seeds: list[CountOrZero] = Field([0], min_length=1)
+    models: dict[Name, ModelSettings] = Field(min_length=1)
+    tasks: dict[Name, TaskSettings] = Field(min_length=1)
+    finetune: FineTune = FineTune()
+    unlearn: Unlearn = Unlearn()
+    objectives: dict[Name, Objective] = Field(min_length=1)
+    optimizers: dict[Name, Optimizer] = Field(min_length=1)
+    runs: Annotated[list[RunBlock], Field(min_length=1)] | None = Field(
+        None, description="Default: every objective with every optimiser"
+    )
+    tune: Tune | None = Field(None, description="Default: settings are as written")
+    stages: dict[Name, StageSettings] = Field(
+        {},
+        description="What is done to models afterwards, by label; each makes new models",
+        exclude_if=lambda stages: not stages,
+    )
+    evaluation: Evaluation = Evaluation()
+    comparisons: Annotated[list[Comparison], Field(min_length=1)] | None = Field(
+        None, description="Default: every second-order with every first-order optimiser"
+    )
+    resources: Resources = Resources()
+    # No part of the study: left out of the suite that is kept with its results.
+    tracking: Tracking | None = Field(None, exclude=True, description="Default: no experiment tracker")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds_from_labels(cls, value: Any) -> Any:
+        """`adamw: {...}` means `adamw: {kind: adamw, ...}`; an empty block means all defaults."""
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        for family, methods in FAMILIES.items():
+            if isinstance(value.get(family), dict):
+                value[family] = {k: _with_kind(k, v, methods.kinds()) for k, v in value[family].items()}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        faults = [
+            *self._seed_faults(),
+            *self._label_faults(),
+            *self._evaluation_faults(),
+            *self._finetune_faults(),
+            *self._expanded()[1],
+            *self._unused_faults(),
+            *self._layer_faults(),
+            *self._alternative_faults(),
+            *self._comparison_faults(),
+            *self._tune_faults(),
+            *self._stage_faults(),
+            *sharding_faults(self.resources, self._expanded()[0]),
+        ]
+        if faults:
+            raise Faults(dict.fromkeys(faults))
+        return self
+
+    @property
+    def families(self) -> dict[str, Mapping[str, Block]]:
+        """Settings of every label, by the name of the block that holds them."""
+        return {"objectives": self.objectives, "optimizers": self.optimizers}
+
+    def run_table(self) -> list[Run]:
+        """All unlearning runs in the suite's order: block, task, model, method, optimizer, seed."""
+        return [replace(run, seed=seed) for run in self._expanded()[0] for seed in self.seeds]
+
+    def rows(self) -> list[RowKey]:
+        """What is trained, but for its seeds: the anchors of every task and model in use, then the runs."""
+        runs = self._expanded()[0]
+        used = {(run.task, run.model) for run in runs}
+        places = [(task, model) for task in self.tasks for model in self.models if (task, model) in used]
+        anchors = [
+            RowKey(*place, anchor, NO_OPTIMIZER) for place in places for anchor in self.anchors(place[0])
+        ]
+        return [*anchors, *dict.fromkeys(run.row for run in runs)]
+
+    def anchors(self, task: str) -> tuple[str, ...]:
+        """The models that unlearned ones are held against; not every task can have a `retrained`."""
+        return ANCHORS if self.tasks[task].has_retrained() else ANCHORS[:1]
+
+    def _expanded(self) -> tuple[list[Run], list[Fault]]:
+        blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
+        return expand(blocks, self.tasks, self.models, self.objectives, self.optimizers, self.unlearn)
+
+    def _unused_faults(self) -> Iterator[Fault]:
+        """Tasks and models that no run block names."""
+        runs, faults = self._expanded()
+        if not faults:
+            for family, used in (("tasks", {r.task for r in runs}), ("models", {r.model for r in runs})):
+                for label in getattr(self, family):
+                    if label not in used:
+                        yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
+
+    def _layer_faults(self) -> Iterator[Fault]:
+        """Objectives that read a layer which the model does not have, as far as the suite alone can tell."""
+        for run in self._expanded()[0]:
+            model, layer = self.models[run.model], run.objective.get("layer", -1)
+            if isinstance(model, ScratchModel) and layer >= model.layers:
+                allowed = f"the model {run.model!r} has {model.layers} layers, counted from 0"
+                yield f"objectives.{run.method}.layer", f"found {layer}; {allowed}"
+
+    def _alternative_faults(self) -> Iterator[Fault]:
+        """Objectives that teach other answers, on tasks that have none."""
+        for run in self._expanded()[0]:
+            own = OBJECTIVES.parse(run.objective).teaches == "records"
+            if own and not self.tasks[run.task].has_alternatives():
+                cure = "choose one that teaches refusals (IdkDPO, PO), or leave the task out of its runs"
+                yield (
+                    f"objectives.{run.method}",
+                    f"the task {run.task!r} brings no alternative answers; {cure}",
+                )
+
+    def _comparison_faults(self) -> Iterator[Fault]:
+        runs, faults = self._expanded()
+        pairs = None if faults else {(run.method, run.optimizer) for run in runs if run.order != "none"}
+        return comparison_faults(self.comparisons, self.optimizers, pairs)
+
+    def _tune_faults(self) -> list[Fault]:
+        if self.tune is None:
+            return []
+        runs, faults = self._expanded()
+        tuned = [] if faults else [run for run in runs if run.order != "none"]
+        found = tune_faults(self.tune, self.seeds, self.runs or [], tuned, self.families)
+        if self.tune.select.forget == "ks_statistic":
+            alone = [task for task, settings in self.tasks.items() if not settings.has_retrained()]
+            cure = "has no `retrained` to be compared with; select by probability"
+            found += [("tune.select.forget", f"the task {task!r} {cure}") for task in alone]
+        return found
+
+    def _stage_faults(self) -> Iterator[Fault]:
+        if self._expanded()[1]:
+            return
+        yield from applied(self.stages, self.rows()).faults
+        for label, stage in self.stages.items():
+            for task in dict.fromkeys(map(stage.data_of, stage.tasks or self.tasks)):
+                if task not in self.tasks:
+                    yield f"stages.{label}.task", f"found {show(task)}; {suggestion(task, self.tasks)}"
+                    continue
+                known = {*self.tasks[task].evaluated_splits(), *(self.tasks[task].size_hint() or ())}
+                for split in stage.splits():
+                    if split not in known:
+                        message = f"found {show(split)}; {suggestion(split, known)} (splits of {task})"
+                        yield f"stages.{label}.split", message
+
+    def _seed_faults(self) -> Iterator[Fault]:
+        for seed, times in Counter(self.seeds).items():
+            if times > 1:
+                yield "seeds", f"the seed {seed} stands there {times} times"
+
+    def _label_faults(self) -> Iterator[Fault]:
+        if self.suite.lower() in RESERVED["suite"]:
+            yield "suite", f"{self.suite!r} is reserved for results that are kept in git; choose another name"
+        for family in ("models", "tasks", "objectives", "optimizers"):
+            spelled: dict[str, str] = {}
+            for label, settings in getattr(self, family).items():
+                where, lower = f"{family}.{label}", label.lower()
+                if lower in RESERVED.get(family, ()):
+                    yield where, f"{label!r} has a meaning of its own in the results; choose another label"
+                if lower in spelled:
+                    yield where, f"differs from {spelled[lower]!r} in case alone, and some disks mix these up"
+                spelled[lower] = label
+                if family in FAMILIES and label in FAMILIES[family].kinds() and settings.kind != label:
+                    yield where, f"names a kind, but is of kind {settings.kind!r}; choose another label"
+
+    def evaluation_of(self, task: str) -> Evaluation:
+        """What is measured on the models of this task."""
+        return fitting(self._for_task(self.evaluation, task, []), self.tasks[task].evaluated_splits())
+
+    def finetune_of(self, task: str) -> FineTune:
+        """How the models before unlearning of this task are made."""
+        return self._for_task(self.finetune, task, [])
+
+    def resolved(self) -> dict[str, Any]:
+        """The suite as plain values, every default and every task's own blocks spelled out."""
+        values = self.model_dump(mode="json")
+        for task, settings in values["tasks"].items():
+            settings["evaluation"] = self.evaluation_of(task).model_dump(mode="json")
+            settings["finetune"] = self.finetune_of(task).model_dump(mode="json")
+        return values
+
+    def _for_task(self, block: B, task: str, faults: list[Fault]) -> B:
+        """The block with the changes that the task makes to the field of its name."""
+        name = "evaluation" if isinstance(block, Evaluation) else "finetune"
+        return changed(block, getattr(self.tasks[task], name), f"tasks.{task}.{name}", faults) or block
+
+    def _finetune_faults(self) -> list[Fault]:
+        faults: list[Fault] = []
+        for task in self.tasks:
+            self._for_task(self.finetune, task, faults)
+        return faults
+
+    def _evaluation_faults(self) -> Iterator[Fault]:
+        """What is asked of splits that are not there, by the whole suite and by each task."""
+        everywhere = {name for task in self.tasks.values() for name in task.evaluated_splits()}
+        every = set(Evaluation.model_fields)
+        yield from split_faults(self.evaluation, every, "evaluation", everywhere, "no task")
+        for task, settings in self.tasks.items():
+            faults: list[Fault] = []
+            evaluation = self._for_task(self.evaluation, task, faults)
+            yield from faults
+            where, known = f"tasks.{task}.evaluation", settings.evaluated_splits()
+            yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")
+            of = where if "toxicity" in settings.evaluation else "evaluation"
+            yield from own_prompt_faults(evaluation, of, task, known)
+            toxicity = evaluation.toxicity
+            if toxicity is not None and (fault := toxicity.judge_fault(tag(type(settings)))):
+                yield f"{of}.toxicity.classifier.kind", fault
+
+
+def _with_kind(label: Any, block: Any, kinds: Collection[str]) -> Any:
+    block = {} if block is None else block
+    if isinstance(block, dict) and "kind" not in block and label in kinds:
+        return {"kind": label, **block}
+    return block

@@ -1,0 +1,255 @@
+"""The block `tune`: ranges, budget and rule, and the trials that they stand for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from pipeline_lib.core.blocks import (
+    Block,
+    Count,
+    CountOrZero,
+    Fault,
+    Faults,
+    Name,
+    NonNegative,
+    Positive,
+    Share,
+    suggestion,
+)
+from pipeline_lib.core.blocks.messages import describe, show
+from pipeline_lib.study.runs import Run, RunBlock
+from pipeline_lib.study.sampling import grid_size, sample
+
+PARTS = {"optimizer": "optimizers", "objective": "objectives"}  # part of a run -> family of the suite
+
+
+class Range(Block):
+    """Numbers between two ends, both of which the setting must take."""
+
+    low: NonNegative
+    high: Positive
+    scale: Literal["log", "linear"]
+
+    @model_validator(mode="after")
+    def _ends_fit(self) -> Range:
+        if self.low >= self.high:
+            raise Faults([("low", f"found {self.low:.15g}; must be smaller than `high` ({self.high:.15g})")])
+        if self.scale == "log" and self.low <= 0:
+            raise Faults([("low", "found 0; must be greater than 0 for `scale: log`")])
+        return self
+
+
+def _tried(value: Any) -> Any:
+    """A range or a list of values, as plain values."""
+    if isinstance(value, dict):
+        try:
+            return Range.model_validate(value).model_dump()
+        except ValidationError as error:
+            raise Faults(describe(error, Range)) from None
+    if not isinstance(value, list):
+        raise PydanticCustomError(
+            "tried", "expected a range, such as {low: 1e-5, high: 1e-3, scale: log}, or a list of values"
+        )
+    if not value:
+        raise PydanticKnownError("too_short", {"field_type": "List", "min_length": 1, "actual_length": 0})
+    values = [_number_in_text(item) for item in value]
+    if any(item in values[:i] for i, item in enumerate(values)):
+        raise PydanticCustomError("tried", "a value stands there twice, and would be tried twice")
+    return values
+
+
+def _number_in_text(value: Any) -> Any:
+    """YAML reads 5e-6, without a point, as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Tried = Annotated[
+    Any,
+    BeforeValidator(_tried),
+    WithJsonSchema({"anyOf": [Range.model_json_schema(), {"type": "array", "minItems": 1}]}),
+]
+Settings = Annotated[dict[str, Tried], Field(min_length=1)]
+
+
+class Select(Block):
+    """Which trial is chosen: most forgetting among those that keep the retain set."""
+
+    forget: Literal["probability", "ks_statistic"] = Field(
+        "probability", description="Lowest forget probability, or lowest distance to the retrained model"
+    )
+    retain_within: Share = Field(
+        0.05, description="Share of the original model's retain probability that may be lost"
+    )
+
+
+class Tune(Block):
+    """Every method with every optimiser gets the same number of trials on the same tuning seeds.
+
+    A setting that is named here replaces the value in its own block, for every run of the suite.
+    """
+
+    seeds: Annotated[list[CountOrZero], Field(min_length=1)] = Field(
+        [100], description="Tuning seeds; what is reported comes from the other seeds only"
+    )
+    trials: Annotated[Count, Field(le=1000)] = Field(
+        8, description="Settings tried for each method and optimiser of a task and model"
+    )
+    sampler: Literal["halton", "grid"] = Field(
+        "halton", description="halton samples ranges and lists; grid tries every combination of lists"
+    )
+    optimizers: dict[Name, Settings] = Field(
+        min_length=1, description="Label -> setting -> range or list of values; every optimiser in use"
+    )
+    objectives: dict[Name, Settings] = Field({}, description="The same for objectives; may be left out")
+    select: Select = Select()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search: the resolved settings, and the tuned ones among them by part of a run."""
+
+    objective: dict[str, Any]
+    optimizer: dict[str, Any]
+    tuned: dict[str, dict[str, Any]]
+
+
+Families = Mapping[str, Mapping[str, Block]]
+
+
+def ranges_of(tune: Tune, run: Run) -> dict[str, dict[str, Any]]:
+    """What is tuned in this row: part of a run -> setting -> range or list."""
+    return {
+        "optimizer": dict(tune.optimizers.get(run.optimizer, {})),
+        "objective": dict(tune.objectives.get(run.method, {})),
+    }
+
+
+def trials_of(tune: Tune, run: Run, families: Families) -> list[Trial]:
+    """The trials of a row, which are the same for every task and model.
+
+    Raises `Faults` for values that do not go together.
+    """
+    optimizer, objective = families["optimizers"][run.optimizer], families["objectives"][run.method]
+    trials = []
+    for point in sample(_flat(ranges_of(tune, run)), tune.trials, tune.sampler, [run.method, run.optimizer]):
+        drawn: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+        for name, value in point.items():
+            part, _, setting = name.partition(".")
+            drawn[part][setting] = value
+        resolved = {
+            "optimizer": _resolved(optimizer, {**run.optimizer_settings, **drawn["optimizer"]}),
+            "objective": _resolved(objective, {**run.objective, **drawn["objective"]}),
+        }
+        tuned = {part: {key: resolved[part][key] for key in drawn[part]} for part in PARTS}
+        trials.append(Trial(resolved["objective"], resolved["optimizer"], tuned))
+    return trials
+
+
+def _flat(ranges: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{part}.{name}": tried for part, of_part in ranges.items() for name, tried in of_part.items()}
+
+
+def _resolved(block: Block, settings: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return type(block).model_validate(settings).model_dump()
+    except ValidationError as error:
+        raise Faults(describe(error, type(block), settled=("kind",))) from None
+
+
+# --- faults that show only beside the rest of the suite -----------------------------------------
+
+
+def tune_faults(
+    tune: Tune, seeds: Sequence[int], blocks: Sequence[RunBlock], runs: Sequence[Run], families: Families
+) -> list[Fault]:
+    """What is wrong with `tune` beside the rest of the suite. `runs` is empty where these are wrong."""
+    faults = [*_seed_faults(tune, seeds), *_range_faults(tune, families), *_twice_set(tune, blocks, families)]
+    rows = {(run.method, run.optimizer): run for run in runs}
+    for label in dict.fromkeys(optimizer for _, optimizer in rows):
+        if label not in tune.optimizers:
+            message = "has no range; with an equal budget every optimiser of the run table is tuned"
+            faults.append((f"tune.optimizers.{label}", message))
+    if not faults:
+        faults += [fault for run in rows.values() for fault in _row_faults(tune, run, families)]
+    return faults
+
+
+def _seed_faults(tune: Tune, seeds: Sequence[int]) -> Iterator[Fault]:
+    for seed, times in Counter(tune.seeds).items():
+        if times > 1:
+            yield "tune.seeds", f"the seed {seed} stands there {times} times"
+        if seed in seeds:
+            yield "tune.seeds", f"found {seed}, which is in `seeds` too; reports are of fresh seeds only"
+
+
+def _range_faults(tune: Tune, families: Families) -> Iterator[Fault]:
+    """Labels and settings that do not exist, and values that a setting does not take."""
+    for family, blocks in families.items():
+        for label, settings in getattr(tune, family).items():
+            where = f"tune.{family}.{label}"
+            if label not in blocks:
+                yield where, f"found {show(label)}; {suggestion(label, blocks)}"
+                continue
+            allowed = set(type(blocks[label]).model_fields) - {"kind"}
+            for name, tried in settings.items():
+                if name not in allowed:
+                    yield where, f"unknown setting {show(name)}; {suggestion(name, allowed)}"
+                elif isinstance(tried, list):
+                    for i, value in enumerate(tried):
+                        yield from _refused(blocks[label], name, value, f"{where}.{name}.{i}")
+                elif tune.sampler == "grid":
+                    yield f"{where}.{name}", "is a range; `sampler: grid` takes lists of values"
+                else:
+                    for end in ("low", "high"):
+                        yield from _refused(blocks[label], name, tried[end], f"{where}.{name}.{end}")
+
+
+def _refused(block: Block, name: str, value: Any, where: str) -> Iterator[Fault]:
+    """What the setting itself has against this value.
+
+    What other settings have against it is seen only where all are tried together.
+    """
+    try:
+        type(block).model_validate({**block.model_dump(), name: value})
+    except ValidationError as error:
+        if any(found["type"] == "value_error" for found in error.errors(include_url=False)):
+            return
+        for _, message in describe(error, type(block), settled=("kind",)):
+            whole = where.endswith(("low", "high")) and "whole number" in message
+            yield where, f"{message}{'; a range gives fractions, so list the values' if whole else ''}"
+
+
+def _twice_set(tune: Tune, blocks: Sequence[RunBlock], families: Families) -> Iterator[Fault]:
+    """Overrides of tuned settings: the tuned value would win without a word."""
+    for number, block in enumerate(blocks):
+        for part, family in PARTS.items():
+            labels = block.optimizers if part == "optimizer" else block.methods
+            for label in (label for label in labels if label in families[family]):
+                tuned = getattr(tune, family).get(label, {})
+                for name in type(families[family][label]).model_fields:
+                    if name in tuned and name in getattr(block, part):
+                        message = f"is tuned for {label} (tune.{family}.{label}.{name}); set it in one place"
+                        yield f"runs.{number}.{part}.{name}", message
+
+
+def _row_faults(tune: Tune, run: Run, families: Families) -> Iterator[Fault]:
+    """A grid of the wrong size, and combinations of values that a block refuses."""
+    row = f"{run.method} with {run.optimizer}"
+    if tune.sampler == "grid":
+        size = grid_size(_flat(ranges_of(tune, run)))
+        if size != tune.trials:
+            yield "tune.trials", f"found {tune.trials}; the grid of {row} has {size} points"
+            return
+    try:
+        trials_of(tune, run, families)
+    except Faults as error:
+        yield "tune", f"{row}: tries values that do not go together: {error}"

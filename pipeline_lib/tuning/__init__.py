@@ -1,1 +1,0 @@
-"""Equal-budget tuning: which settings are tried, and which of them are chosen. Never imports torch."""

@@ -1,0 +1,204 @@
+"""A step's source hash changes with the code it uses, and with no other."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+
+import pytest
+
+from pipeline_lib.core import provenance
+from pipeline_lib.curvature import ESTIMATORS
+from pipeline_lib.influence import SOLVERS
+from pipeline_lib.metrics import by_module
+from pipeline_lib.metrics.definition import PRESENTATION
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS
+
+UNLEARN, SCORE = "pipeline_lib.steps.unlearn", "pipeline_lib.steps.score"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the library that may be edited."""
+    copy = tmp_path / "pipeline_lib"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    forget()
+    yield copy
+    forget()
+
+
+def forget():
+    for value in vars(provenance).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
+
+
+def edit(path):
+    path.write_text(path.read_text() + "\n# edited\n")
+    forget()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "steps/unlearn.py",
+        "steps/common.py",
+        "training/loop.py",
+        "training/schedule.py",  # through training/loop.py
+        "optimizers/elementwise.py",
+        "objectives/__init__.py",
+        "__init__.py",
+        "core/errors.py",
+    ],
+)
+def test_a_change_in_what_a_step_uses_changes_its_hash(package, file):
+    before = provenance.source_hash(UNLEARN)
+    assert provenance.source_hash(UNLEARN) == before
+    edit(package / file)
+    assert provenance.source_hash(UNLEARN) != before
+
+
+@pytest.mark.parametrize(
+    "file", ["steps/score.py", "metrics/scores.py", "reporting/tables/main.py", "study/models.py"]
+)
+def test_a_change_elsewhere_does_not(package, file):
+    before = provenance.source_hash(UNLEARN)
+    edit(package / file)
+    assert provenance.source_hash(UNLEARN) == before
+
+
+def test_the_code_of_an_objective_counts_for_the_runs_that_use_it(package):
+    """With what it imports inside its functions, and nothing of the objectives that it does not use."""
+    npo, rmu = (OBJECTIVES.module_of(kind) for kind in ("NPO", "RMU"))
+
+    def hashes():
+        return [provenance.source_hash(UNLEARN, *modules) for modules in ([], [npo], [rmu])]
+
+    def changed(file):
+        before = hashes()
+        edit(package / file)
+        return [one != other for one, other in zip(before, hashes(), strict=True)]
+
+    assert changed("objectives/npo.py") == [False, True, False]
+    assert changed("objectives/retain.py") == [False, True, True]
+    assert changed("objectives/base.py") == changed("models/forward.py") == [True, True, True]
+
+
+def test_a_step_holds_no_method_that_it_does_not_name():
+    """AdamW makes the reinforced model of generic labels; every other method is the run's choice."""
+    closure = {path.relative_to(provenance.PACKAGE).as_posix() for path in provenance._closure(UNLEARN)}
+    families = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS)
+    modules = {family.module_of(kind) for family in families for kind in family.kinds()}
+    files = {module.removeprefix("pipeline_lib.").replace(".", "/") + ".py" for module in modules}
+    assert closure & files == {"optimizers/adamw.py"}
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [("reporting/template/report.css", "reporting.html"), ("data/refusals.txt", "data.refusals")],
+)
+def test_a_file_counts_for_the_module_that_reads_it(package, file, module):
+    used, other = f"pipeline_lib.{module}", "pipeline_lib.reporting.tables.main"
+    before = provenance.source_hash(used), provenance.source_hash(other)
+    edit(package / file)
+    assert provenance.source_hash(used) != before[0]
+    assert provenance.source_hash(other) == before[1]
+
+
+def test_every_file_beside_the_code_is_named_by_a_module():
+    """A file that no module names in READS would change nothing when it is edited."""
+    beside = {path for path in provenance.PACKAGE.rglob("*") if path.suffix in (".txt", ".css", ".html")}
+    assert beside == {
+        file for module in provenance.PACKAGE.rglob("*.py") for file in provenance._reads(module)
+    }
+
+
+def test_words_for_readers_do_not_count(package):
+    """A metric's label and an optimiser's shown name; the function and the range do."""
+    assert provenance.SHOWN == PRESENTATION
+    metric, optimizer = "pipeline_lib.metrics.repetition", "pipeline_lib.optimizers.lion"
+
+    def changed(module, old, new):
+        path = package / f"{module.removeprefix('pipeline_lib.').replace('.', '/')}.py"
+        text = path.read_text()
+        assert old in text
+        before = provenance.source_hash(module)
+        path.write_text(text.replace(old, new, 1))
+        forget()
+        after = provenance.source_hash(module)
+        path.write_text(text)
+        forget()
+        return after != before
+
+    assert not changed(metric, 'label="', 'label="Other ')
+    assert changed(metric, "range=(0", "range=(-1")
+    assert not changed(optimizer, '] = "Lion"', '] = "Leo"')
+    assert changed(optimizer, "momentum", "other")
+
+
+def test_a_copy_elsewhere_has_the_same_hash(tmp_path, monkeypatch):
+    here = {name: provenance.source_hash(name) for name in (UNLEARN, SCORE)}
+    copy = tmp_path / "deep" / "pipeline_lib"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    forget()
+    assert {name: provenance.source_hash(name) for name in here} == here
+    forget()
+
+
+def third_party(file):
+    """Top-level names that a file imports, anywhere in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_scoring_uses_no_file_that_imports_torch():
+    files = set().union(*map(provenance._closure, (SCORE, *by_module())))
+    relative = {file.relative_to(provenance.PACKAGE).as_posix() for file in files}
+    assert {"steps/score.py", "metrics/scores.py", "core/files.py", "__init__.py"} <= relative
+    heavy = {"torch", "transformers", "safetensors", "tokenizers"}
+    assert not {name for name in relative if third_party(provenance.PACKAGE / name) & heavy}
+
+
+def test_relative_imports_are_not_used():
+    """`source_hash` reads absolute imports only, so a relative one would hide a dependency from it."""
+    for file in provenance.PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: relative import"
+
+
+def test_versions_name_what_results_depend_on():
+    versions = provenance.versions()
+    assert {"python", "torch", "transformers", "tokenizers", "numpy"} <= set(versions)
+    assert all(versions.values())
+
+
+def test_the_commit_says_whether_the_checkout_was_edited(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.git_commit() is None
+
+    def git(*arguments):
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(
+            [*command, *arguments], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "a.py").write_text("1\n")
+    git("add", "a.py")
+    git("commit", "--quiet", "--message", "first")
+    commit = git("rev-parse", "HEAD")
+    assert provenance.git_commit() == commit
+    (tmp_path / "notes.txt").write_text("not part of the code\n")
+    assert provenance.git_commit() == commit
+    (tmp_path / "a.py").write_text("2\n")
+    assert provenance.git_commit() == f"{commit}+changes"

@@ -1,0 +1,101 @@
+"""Answers that go on from the keys and values of the scored texts are those that read their prompts again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline_lib.data.batching import Example
+from pipeline_lib.engine import split_run
+from pipeline_lib.engine.cache import keeping_cache
+from pipeline_lib.engine.forward_pass import tree_likelihoods_and_states
+from pipeline_lib.engine.generation import continue_greedily, generate
+from pipeline_lib.engine.trees import build_tree, nodes_of
+from tests.engine.conftest import SETTINGS
+
+PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10], [11, 12]]
+TEXTS = [[[20, 21, 22], [20, 25, 26, 27], [30, 31]], [[20, 21]], [[40, 41, 42], [43, 44]]]
+
+
+def test_kept_states_are_those_of_the_tokens_alone(tiny):
+    model = tiny[0]
+    trees = [
+        build_tree([Example((*prompt, *text), len(prompt), 0) for text in texts])
+        for prompt, texts in zip(PROMPTS, TEXTS, strict=True)
+    ]
+    asked = [[*PROMPTS[0], 20, 25], [*PROMPTS[1], 20], PROMPTS[2]]
+    kept = [
+        states
+        for _, states in tree_likelihoods_and_states(model, trees, 0, lambda place, scores: asked[place])
+    ]
+    for tokens, states in zip(asked, kept, strict=True):
+        with torch.no_grad():
+            alone = model(input_ids=torch.tensor([tokens]), use_cache=True).past_key_values
+        assert states.length == len(tokens)
+        for layer, (keys, values) in zip(alone.layers, states.layers, strict=True):
+            assert torch.allclose(layer.keys[0], keys, atol=1e-5)
+            assert torch.allclose(layer.values[0], values, atol=1e-5)
+
+
+def test_answers_from_states_are_those_from_prompts(tiny):
+    model = tiny[0]
+    options = {"end_id": 10**6, "pad_id": 0, "max_tokens_per_batch": 4096}
+    whole = generate(model, PROMPTS, max_new_tokens=9, **options)
+    known = [generation.tokens[:count] for generation, count in zip(whole, (1, 3, 2), strict=True)]
+    trees = [
+        build_tree([Example((*prompt, *start, 1), len(prompt), 0)])
+        for prompt, start in zip(PROMPTS, known, strict=True)
+    ]
+    asked = [[*prompt, *start][:-1] for prompt, start in zip(PROMPTS, known, strict=True)]
+    states = [
+        states
+        for _, states in tree_likelihoods_and_states(model, trees, 0, lambda place, scores: asked[place])
+    ]
+    widths = []
+    handle = model.register_forward_pre_hook(
+        lambda module, arguments, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    try:
+        for own in (states, [states[0], None, states[2]]):
+            widths.clear()
+            found = continue_greedily(
+                model, PROMPTS, known, own, max_new_tokens=[9] * 3, on_progress=lambda done: None, **options
+            )
+            assert found == whole
+            assert (max(widths) == 1) == (None not in own)  # no prompt is read a second time
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("budget", [1, 120, 4096])
+def test_an_evaluation_is_the_same_with_and_without(tiny, records, tmp_path, monkeypatch, budget):
+    from pipeline_lib.engine.evaluate import evaluate_model
+
+    settings = {**SETTINGS, "max_tokens_per_batch": budget, "max_new_tokens": 10, "as_released": True}
+    found = evaluate_model(*tiny, {"forget": records}, settings, tmp_path / "a", "w", progress=False)
+    score = split_run.likelihoods_and_states
+
+    def forgetful(*arguments, **options):
+        scores, states = score(*arguments, **options)
+        return scores, [None] * len(states)
+
+    monkeypatch.setattr(split_run, "likelihoods_and_states", forgetful)
+    expected = evaluate_model(*tiny, {"forget": records}, settings, tmp_path / "b", "w", progress=False)
+    assert [row["generation"] for row in found] == [row["generation"] for row in expected]
+    released = [[row["as_released"]["generation"] for row in rows] for rows in (found, expected)]
+    assert released[0] == released[1]
+
+
+def test_layers_that_attend_otherwise_keep_nothing():
+    from transformers import MistralConfig
+
+    sizes = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    assert keeping_cache(MistralConfig(**sizes, sliding_window=4)) is None
+    assert keeping_cache(MistralConfig(**sizes, sliding_window=None)) is not None
+
+
+def test_a_path_that_a_tree_does_not_hold_is_an_error():
+    tree = build_tree([Example((1, 2, 3, 4), 1, 0), Example((1, 2, 5, 6), 1, 0)])
+    assert nodes_of(tree, [1, 2, 5]) == [0, 1, 3]
+    with pytest.raises(ValueError, match="token 4 does not follow after 2 tokens"):
+        nodes_of(tree, [1, 2, 4])

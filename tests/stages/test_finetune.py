@@ -1,0 +1,47 @@
+"""A stage that fine-tunes learns as `original` does: the same weights to the bit."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline_lib.core.files import read_json, read_jsonl
+from pipeline_lib.stages.base import STAGES
+from tests.stages.study import Small, parameters
+from tests.steps.study import FINETUNE
+
+
+def test_it_learns_the_split_and_says_what_it_read(small: Small) -> None:
+    made = small.stage({"kind": "finetune", "split": "facts", **FINETUNE}, [small.unlearned])
+    run = read_json(made / "run.json")
+    assert list(run["data"]) == ["authors.facts"] and run["steps"] == len(small.log(made)) > 1
+    losses = [row["retain_loss"] for row in small.log(made)]
+    assert losses[-1] < losses[0]
+    assert run["trained_parameters"] == run["parameters"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Small) -> None:
+    settings = {"kind": "finetune", "split": "facts", **FINETUNE, "batch_size": 1}
+    one, two, other = (small.stage(settings, [small.unlearned], seed=seed) for seed in (0, 0, 1))
+    same = parameters(two)
+    assert all(torch.equal(value, same[name]) for name, value in parameters(one).items())
+    assert any(not torch.equal(value, parameters(one)[name]) for name, value in parameters(other).items())
+
+
+def test_a_rate_that_is_too_large_is_recorded_as_diverged(small: Small) -> None:
+    settings = {**FINETUNE, "learning_rate": 1e30}
+    made = small.stage({"kind": "finetune", "split": "facts", **settings}, [small.unlearned])
+    run = read_json(made / "run.json")
+    assert run["status"] == "diverged" and run["diverged_step"] >= 1 and run["weights_sha256"] is None
+
+
+def test_it_reads_the_data_of_the_task_that_it_names() -> None:
+    stage = STAGES.parse({"kind": "finetune", "task": "other"})
+    assert (stage.data_of("own"), stage.splits()) == ("other", ("retain",))
+    assert STAGES.parse({"kind": "finetune"}).data_of("own") == "own"
+
+
+def test_the_log_is_that_of_a_training(small: Small) -> None:
+    made = small.stage({"kind": "finetune", "split": "facts", **FINETUNE}, [small.unlearned])
+    rows = read_jsonl(small.training(made) / "steps.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    assert {"learning_rate", "grad_norm", "tokens_per_s"} <= set(rows[0])

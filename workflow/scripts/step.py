@@ -1,0 +1,4 @@
+from job import job, run
+
+with job(snakemake):
+    run(snakemake)
