@@ -82,14 +82,14 @@ def test_a_killed_job_continues_with_the_same_rows(tiny, splits, tmp_path, evalu
     undisturbed = evaluate(tiny, splits, tmp_path / "a")
     evaluated.clear()
     with monkeypatch.context() as killed:
-        score = SplitRun._score
+        ask = SplitRun._ask
 
         def kill(run, *arguments):
             if run.split == "retain":
                 raise KeyboardInterrupt
-            return score(run, *arguments)
+            return ask(run, *arguments)
 
-        killed.setattr(SplitRun, "_score", kill)
+        killed.setattr(SplitRun, "_ask", kill)
         with pytest.raises(KeyboardInterrupt):
             evaluate(tiny, splits, tmp_path / "b")
     assert evaluated == ["forget"]
