@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from pipeline_lib.core.files import read_json, read_jsonl
-from pipeline_lib.steps import finetune, unlearning
-from pipeline_lib.training import loop
+from pipeline_lib.steps import unlearning
+from pipeline_lib.training import fine_tuning, loop
 from tests.failures import children
 from tests.failures.outcome import CONTINUED, Outcome, short
 from tests.failures.study import Study, check_same, content
@@ -107,7 +107,7 @@ def _with_fault(
         return read_json(state)["step"] if state.is_file() else 0
 
     def patched() -> None:
-        finetune.train = unlearning.train = faulty  # type: ignore[assignment]
+        fine_tuning.train = unlearning.train = faulty  # type: ignore[assignment]
         study.step(step, root)()
 
     return children.run(patched, root.with_name(f"{root.name}.log"))
