@@ -161,7 +161,7 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
     task = {"source": "fictitious", **TASK}
     in_a_child(lambda: prepare_task(task, data))
     key = next(k for k, run in models_of(suite).items() if (run is None) == (kind != "unlearn"))
-    identity = dict(zip(("task", "model", "method", "optimizer", "seed"), key, strict=True))
+    identity = key._asdict()
     inputs: dict[str, Path | list[Path] | None] = {"manifest": data / "manifest.json"}
     parent = place / "original" / "model"
 

@@ -43,22 +43,26 @@ def test_resources_say_how_many_processes_and_they_share_the_threads(
     seen = []
     monkeypatch.setattr(launch, "call", lambda *given: seen.append(given))
     log = tmp_path / "run.log"
+    asked = {
+        "step": "a.step",
+        "identity": {"seed": 0},
+        "settings": {"rate": 0.1},
+        "work": "kept",
+        "code": "1",
+    }
     rule = SimpleNamespace(
         resources=ResourceList(fromdict=resources),
         threads=threads,
         log=[str(log)],
-        params={"identity": {"seed": 0}, "rate": 0.1, "device": "cpu", "checkpoint": "kept", "code": "1"},
-        input=InputFiles(fromdict={"model": "a", "chosen": [], "trials": ["b"]}),
+        params=SimpleNamespace(job=asked),
+        input=InputFiles(fromdict={"model": "a", "trials": ["b"]}),
         output=OutputFiles(fromdict={"model": "c", "seals": ["d", "e"]}),
     )
-    job.shared(rule, "unlearn")
+    job.run(rule)
     given = {
-        "step": "unlearn",
-        "identity": {"seed": 0},
-        "device": "cpu",
-        "settings": {"rate": 0.1, "code": "1"},
-        "inputs": {"model": Path("a"), "chosen": None, "trials": [Path("b")]},
-        "outputs": {"model": Path("c")},
+        **asked,
+        "inputs": {"model": Path("a"), "trials": [Path("b")]},
+        "outputs": {"model": Path("c"), "seals": [Path("d"), Path("e")]},
         "work": Path("kept"),
         "threads": processes.threads,
     }
