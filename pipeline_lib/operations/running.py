@@ -96,7 +96,8 @@ class Running:
         Snakemake's notes.
         """
         name = base64.urlsafe_b64encode(f"{self.out}/runs.json".encode()).decode()
-        noted = (Path(".snakemake/metadata") / name).is_file()
+        here = (self.out / "runs.json").is_file()  # made early, and with every study that ran to its report
+        noted = not here or (Path(".snakemake/metadata") / name).is_file()
 
         def files(wildcards: Wildcards) -> dict[str, Any]:
             found = self.job(rule, wildcards).inputs

@@ -87,6 +87,7 @@ def test_a_run_leaves_no_secret_in_any_file(tmp_path: Path) -> None:
     suite["finetune"].update(epochs=1)
     suite["objectives"], suite["optimizers"] = {"GradDiff": {}}, {"adamw": {"learning_rate": 1e-3}}
     suite["runs"], suite["comparisons"] = None, None
+    del suite["stages"]
     study = Study(tmp_path / "project", suite)
     study.variables = secrets("127.0.0.1:9")
     place = "authors/tiny/original/none/seed0"

@@ -19,7 +19,8 @@ def tuned(**tune: Any) -> dict[str, Any]:
     """The small suite with one row, whose anchors are those of the small study."""
     suite = copy.deepcopy(SUITE)
     suite["runs"] = [{"methods": ["GradDiff"], "optimizers": ["adamw"]}]
-    suite.pop("comparisons", None)  # of rows that are not here
+    for of_other_rows in ("comparisons", "stages"):
+        del suite[of_other_rows]
     ranges = {"optimizers": {"adamw": {"learning_rate": RANGE}}}
     suite["tune"] = {"seeds": [100], "trials": 2, **ranges, "select": {"forget": "ks_statistic"}, **tune}
     return suite
