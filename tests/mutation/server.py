@@ -12,6 +12,7 @@ This file imports nothing of the repository, so that a forked process finds it a
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -36,6 +37,7 @@ MEMORY = 8 << 30  # bytes that a forked process may take on top: a fault may be 
 COLLECTING = 90.0  # seconds until the first test of a process starts, or the next batch is collected
 PATIENCE = 10.0  # times what a test takes where all is well, and as many seconds on top
 RECORDING = 600.0  # seconds for one test, or for collecting its file, where nothing is known yet
+PR_SET_PDEATHSIG = 1  # of prctl
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=line")
 Line = tuple[str, int]  # file and number
 
@@ -157,6 +159,12 @@ def in_child(request: dict[str, Any], pipe: IO[str], scratch: str) -> None:
             break
 
 
+def end_with_parent() -> None:
+    """Whoever ends a run ends what it has started, too; elsewhere than on Linux it ends with its request."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
 def forked(request: dict[str, Any], scratch: str) -> tuple[int, int]:
     """Process id of the child and the end of the pipe that it writes to."""
     reading, writing = os.pipe()
@@ -164,6 +172,7 @@ def forked(request: dict[str, Any], scratch: str) -> tuple[int, int]:
     if child:
         os.close(writing)
         return child, reading
+    end_with_parent()
     os.setsid()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     os.close(reading)
@@ -178,7 +187,7 @@ def forked(request: dict[str, Any], scratch: str) -> tuple[int, int]:
 
 def served(request: dict[str, Any]) -> dict[str, Any]:
     """`outcome` (passed, failed, broken at import, crashed, timeout), by which `test`, `how`, `tried`."""
-    scratch = tempfile.mkdtemp(prefix="mutation-")
+    scratch = tempfile.mkdtemp(prefix="tests-", dir=Path.cwd().parent)  # beside the copy
     child, reading = forked(request, scratch)
     answer: dict[str, Any] = {"outcome": "crashed", "test": "", "how": "", "tried": 0}
     tests: dict[str, Any] = {}
@@ -216,6 +225,7 @@ def served(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    end_with_parent()
     folder, *modules = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed
