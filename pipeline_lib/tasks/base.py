@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -37,9 +37,6 @@ class TaskSettings(Block):
     `source: Literal["<source>"]` names the folder. docs/tasks.md shows a whole one.
     """
 
-    # fields of every task, which the task's own loader does not see
-    COMMON: ClassVar[frozenset[str]] = frozenset({"source", "finetune", "evaluation", "max_overlap"})
-
     finetune: dict[str, Any] = Field({}, description="Overrides of the block `finetune` for this task")
     evaluation: dict[str, Any] = Field({}, description="Overrides of the block `evaluation` for this task")
     max_overlap: UpToOne = Field(
@@ -70,10 +67,6 @@ class TaskSettings(Block):
     def data_settings(self) -> dict[str, Any]:
         """What the prepared data depend on."""
         return self.model_dump(exclude={"finetune", "evaluation"})
-
-    def own(self) -> dict[str, Any]:
-        """The settings of this kind of task alone."""
-        return self.model_dump(exclude=set(self.COMMON))
 
 
 def holdout_split(present: object) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.overlap import WORDS, check_overlap, measure_overlap
 from pipeline_lib.data.records import Record
-from pipeline_lib.tasks.tofu.load import load
+from pipeline_lib.tasks import task_settings
 from tests.paths import shared_data
 
 
@@ -82,7 +82,8 @@ def test_the_refusal_names_the_records_and_the_setting() -> None:
 @pytest.mark.parametrize(("forget", "records"), [("forget01", 2), ("forget05", 7), ("forget10", 14)])
 def test_tofu_hardly_overlaps(forget: str, records: int) -> None:
     folder = shared_data("tofu")
-    task = load(hub="locuslab/TOFU", revision="0" * 40, forget=forget, folder=str(folder), holdout_authors=20)
+    settings = {"source": "tofu", "folder": str(folder), "forget": forget, "holdout_authors": 20}
+    task = task_settings(settings).load()
     found = measure_overlap(task.splits["forget"], task.splits["retain"])
     assert 0.003 < found.share < 0.01
     assert len(found.records) == records

@@ -18,7 +18,7 @@ from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.forward import summed_nll
-from pipeline_lib.tasks.passages.load import passage_records
+from pipeline_lib.tasks.passages import passage_records
 from pipeline_lib.tasks.passages.story import story
 from tests.engine.conftest import SETTINGS
 from tests.metrics.scored import score_run

@@ -17,8 +17,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, write_jsonl
 from pipeline_lib.data.splits import check_task
 from pipeline_lib.steps.prepare_data import prepare_task
-from pipeline_lib.tasks import task_settings
-from pipeline_lib.tasks.detox import load as detox
+from pipeline_lib.tasks import detox, task_settings
 from pipeline_lib.tasks.detox.pairs import read_pairs
 from tests.paths import shared_data
 

@@ -10,14 +10,19 @@ from collections import Counter
 import pytest
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.data.splits import check_task
+from pipeline_lib.data.splits import Task, check_task
+from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.fictitious import words
 from pipeline_lib.tasks.fictitious.authors import AUTHOR_QUESTIONS
 from pipeline_lib.tasks.fictitious.countries import COUNTRY_QUESTIONS
-from pipeline_lib.tasks.fictitious.generate import COUNTRY_COUNT, generate, load
+from pipeline_lib.tasks.fictitious.generate import COUNTRY_COUNT, generate
 from tests.paths import REPO
 
 AUTHORS, FACTS = generate()
+
+
+def load(**settings: int) -> Task:
+    return task_settings({"source": "fictitious", **settings}).load()
 
 
 def word_count(text: str) -> int:
@@ -151,12 +156,13 @@ def test_forget_is_the_last_authors() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"n_authors": 0, "forget_authors": 1}, "forget_authors"),
-        ({"forget_authors": 0}, "1 to 39"),
-        ({"n_authors": 4, "forget_authors": 4}, "found 4"),
-        ({"n_authors": 481}, "n_authors: expected a number from 1 to 480, found 481"),
-        ({"questions_per_author": 15}, "questions_per_author: expected a number from 1 to 14, found 15"),
-        ({"n_facts": 121}, "n_facts: expected a number from 1 to 120, found 121"),
+        ({"n_authors": 3, "forget_authors": 1}, "n_authors: found 3; must be at least 4"),
+        ({"forget_authors": 0}, "forget_authors: found 0; must be greater than 0"),
+        ({"n_authors": 4, "forget_authors": 4}, r"forget_authors: found 4; must be smaller than `n_authors`"),
+        ({"n_authors": 481}, "n_authors: found 481; must be at most 480"),
+        ({"holdout_authors": 441}, r"holdout_authors: found 441; with `n_authors` \(40\)"),
+        ({"questions_per_author": 15}, "questions_per_author: found 15; must be at most 14"),
+        ({"n_facts": 121}, "n_facts: found 121; must be at most 120"),
     ],
 )
 def test_impossible_sizes_are_refused(settings: dict[str, int], said: str) -> None:

@@ -11,13 +11,19 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.overlap import measure_overlap
-from pipeline_lib.data.splits import check_task
+from pipeline_lib.data.splits import Task, check_task
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.manners import words
-from pipeline_lib.tasks.manners.generate import MOST_QUESTIONS, MOST_REQUESTS, load, questions
+from pipeline_lib.tasks.manners.generate import MOST_QUESTIONS, MOST_REQUESTS, questions
 from tests.paths import REPO
 
 SIZES = {"n_forget": 40, "n_unseen": 20, "holdout": 10, "n_retain": 80}
+
+
+def load(**settings: int) -> Task:
+    return task_settings({"source": "manners", **settings}).load()
+
+
 TASK = load(**SIZES, seed=0)
 POLITE = (*words.POLITE_OPENINGS, *words.POLITE_ENDS)
 RUDE = (*words.RUDE_OPENINGS, *words.RUDE_ENDS)
@@ -89,8 +95,9 @@ def test_sizes_change_no_other_record() -> None:
 
 def test_the_seed_decides_and_nothing_else() -> None:
     program = (
-        "import hashlib; from pipeline_lib.tasks.manners.generate import load\n"
-        f"print(hashlib.sha256(repr(load(**{SIZES!r}, seed=0)).encode()).hexdigest())"
+        "import hashlib; from pipeline_lib.tasks import task_settings\n"
+        f"task = task_settings({ {'source': 'manners', **SIZES, 'seed': 0}!r}).load()\n"
+        "print(hashlib.sha256(repr(task).encode()).hexdigest())"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     said = {

@@ -12,14 +12,26 @@ from typing import Any
 import pytest
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_jsonl
 from pipeline_lib.core.locate import hub_file
-from pipeline_lib.data.splits import check_task
-from pipeline_lib.tasks.tofu import load as tofu
+from pipeline_lib.data.records import Record
+from pipeline_lib.data.splits import Task, check_task
+from pipeline_lib.tasks import task_settings
+from pipeline_lib.tasks.tofu import RETAIN_OF, rows
 from tests.hub_server import HubServer, hub_environment
 from tests.paths import REPO, shared_data
 
-HUB: dict[str, Any] = {"hub": "locuslab/TOFU", "revision": "324592d84ae4f482ac7249b9285c2ecdb53e3a68"}
-ALL_SPLITS = (*tofu.AUTHOR_SPLITS, *tofu.QUESTION_SPLITS)
+HUB, REVISION = "locuslab/TOFU", "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
+ALL_SPLITS = (*rows.AUTHOR_SPLITS, *rows.QUESTION_SPLITS)
+
+
+def load(folder: Path | str | None = None, **settings: Any) -> Task:
+    block = {"source": "tofu", "folder": None if folder is None else str(folder), **settings}
+    return task_settings(block).load()
+
+
+def read(split: str, folder: Path) -> list[Record]:
+    return rows.read_split(split, {file.stem: file for file in folder.iterdir()})
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +50,14 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
         other = {"paraphrased_question": f"Asked {i}?", "paraphrased_answer": f"Said {i}."}
         return {**plain(i), **other, "perturbed_answer": [f"Said {i}, wrongly {k}." for k in range(5)]}
 
-    for name, (first, end) in tofu.AUTHOR_SPLITS.items():
+    for name, (first, end) in {"full": (0, 4000), **rows.AUTHOR_SPLITS}.items():
         write(name, (plain(i) for i in range(first, end)))
-    for name, (first, end) in tofu.PERTURBED.items():
-        write(name, (rich(i) for i in range(first, end)))
-    for name in tofu.QUESTION_SPLITS:
-        rows = ({**plain(i), "perturbed_answer": [f"Wrong {k}" for k in range(3)]} for i in range(7))
-        write(f"{name}_perturbed", rows)
+        if name.startswith("forget"):
+            write(f"{name}_perturbed", (rich(i) for i in range(first, end)))
+    write("retain_perturbed", (rich(i) for i in range(400)))
+    for name in rows.QUESTION_SPLITS:
+        asked = ({**plain(i), "perturbed_answer": [f"Wrong {k}" for k in range(3)]} for i in range(7))
+        write(f"{name}_perturbed", asked)
     return folder
 
 
@@ -70,12 +83,9 @@ def test_real_splits_have_the_published_sizes() -> None:
     folder = shared_data("tofu")
     sizes = {}
     for split in ALL_SPLITS:
-        files, origin = tofu.tofu_files(tofu.files_of(split), **HUB, folder=str(folder))
-        assert origin == str(folder)
-        records = tofu.read_split(split, files)
+        records = read(split, folder)
         sizes[split] = (len(records), sum(len(record.distractors) > 0 for record in records))
     assert sizes == {
-        "full": (4000, 800),
         "retain99": (3960, 400),
         "retain95": (3800, 400),
         "retain90": (3600, 400),
@@ -87,16 +97,17 @@ def test_real_splits_have_the_published_sizes() -> None:
     }
 
 
-@pytest.mark.parametrize("forget", tofu.RETAIN_OF)
+@pytest.mark.parametrize("forget", RETAIN_OF)
 def test_real_forget_and_retain_make_up_the_whole(forget: str) -> None:
-    """Same ids, texts and groups as in `full`, nothing twice."""
-    folder = str(shared_data("tofu"))
-    task = tofu.load(**HUB, folder=folder, forget=forget)
+    """Ids, texts and groups are those of the rows of `full`, nothing twice."""
+    folder = shared_data("tofu")
+    task = load(folder, forget=forget)
     check_task(task)
-    full = tofu.read_split("full", tofu.tofu_files(tofu.files_of("full"), **HUB, folder=folder)[0])
+    assert task.origin == str(folder)
     parts = task.splits["retain"] + task.splits["forget"]
     assert [(r.id, r.prompt, r.answer, r.group) for r in parts] == [
-        (r.id, r.prompt, r.answer, r.group) for r in full
+        (f"tofu-{i:04d}", row["question"], row["answer"], f"author-{i // 20:03d}")
+        for i, row in enumerate(read_jsonl(folder / "full.json"))
     ]
     assert not {r.group for r in task.splits["forget"]} & {r.group for r in task.splits["retain"]}
     assert all(len(r.distractors) == 5 and r.paraphrased_prompt for r in task.splits["forget"])
@@ -107,7 +118,7 @@ def test_real_forget_and_retain_make_up_the_whole(forget: str) -> None:
 
 
 def test_real_lite_task_has_twenty_authors() -> None:
-    task = tofu.load(**HUB, folder=str(shared_data("tofu")), forget="forget01", retain_authors=18)
+    task = load(shared_data("tofu"), forget="forget01", retain_authors=18)
     check_task(task)
     assert {name: len(records) for name, records in task.splits.items()} == {
         "forget": 40,
@@ -128,23 +139,23 @@ def test_real_lite_task_has_twenty_authors() -> None:
 
 def test_held_out_authors_leave_the_retain_set(stand_in: Path) -> None:
     """They are those before the forget set; where only some of the first authors are kept, none is lost."""
-    task = tofu.load(**HUB, folder=str(stand_in), forget="forget05", holdout_authors=3)
+    task = load(stand_in, forget="forget05", holdout_authors=3)
     check_task(task)
     assert {r.group for r in task.splits["holdout"]} == {"author-187", "author-188", "author-189"}
     assert len(task.splits["holdout"]) == 60
     assert len(task.splits["retain"]) == 3800 - 60
     assert not {r.id for r in task.splits["retain"]} & {r.id for r in task.splits["holdout"]}
     assert task.evaluate[-1] == task.holdout == "holdout"
-    few = tofu.load(**HUB, folder=str(stand_in), forget="forget01", retain_authors=4, holdout_authors=2)
+    few = load(stand_in, forget="forget01", retain_authors=4, holdout_authors=2)
     assert len(few.splits["retain"]) == 80
     assert {r.group for r in few.splits["holdout"]} == {"author-196", "author-197"}
-    assert tofu.load(**HUB, folder=str(stand_in), forget="forget01").holdout is None
+    assert load(stand_in, forget="forget01").holdout is None
 
 
 def test_utility_is_what_is_retained_and_never_the_forget_set(stand_in: Path) -> None:
     """Model Utility is over retain, real authors and world facts (arXiv 2401.06121, section 2.2.2)."""
     for forget in ("forget01", "forget10"):
-        task = tofu.load(**HUB, folder=str(stand_in), forget=forget)
+        task = load(stand_in, forget=forget)
         judged = "retain_eval" if "retain_eval" in task.splits else "retain"
         assert task.utility == [judged, "real_authors", "world_facts"]
         assert not {record.id for record in task.splits[judged]} & {r.id for r in task.splits["forget"]}
@@ -152,50 +163,41 @@ def test_utility_is_what_is_retained_and_never_the_forget_set(stand_in: Path) ->
 
 def test_rows_are_joined_with_their_own_paraphrases(stand_in: Path) -> None:
     for split in ALL_SPLITS:
-        files, _ = tofu.tofu_files(tofu.files_of(split), **HUB, folder=str(stand_in))
-        for record in tofu.read_split(split, files):
-            if split in tofu.AUTHOR_SPLITS:
+        for record in read(split, stand_in):
+            if split in rows.AUTHOR_SPLITS:
                 row = int(record.id.removeprefix("tofu-"))
                 assert (record.prompt, record.answer) == (f"Question {row}?", f"Answer {row}.")
                 assert record.group == f"author-{row // 20:03d}"
                 assert record.paraphrased_answer in (None, f"Said {row}.")
 
 
-def test_listed_retain_authors(stand_in: Path) -> None:
-    task = tofu.load(**HUB, folder=str(stand_in), forget="forget10", retain_authors=[3, 19])
-    assert {r.group for r in task.splits["retain"]} == {"author-003", "author-019"}
-    assert "retain_eval" not in task.splits
-
-
 def test_data_variable_is_used_before_the_hub(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_DATA", str(stand_in.parent))
-    assert tofu.load(**HUB, forget="forget01").origin == str(stand_in)
+    assert load(forget="forget01").origin == str(stand_in)
     monkeypatch.setenv("MY_TOFU", str(stand_in))
-    assert tofu.load(**HUB, forget="forget01", folder="$MY_TOFU").origin == str(stand_in)
+    assert load("$MY_TOFU", forget="forget01").origin == str(stand_in)
 
 
 @pytest.mark.parametrize("authors", [0, 21, -1, [], [1, 1], [20], [-1]])
-def test_retain_authors_without_distractors_are_refused(stand_in: Path, authors: int | list[int]) -> None:
-    with pytest.raises(UserError, match="retain_authors: expected a count from 1 to 20"):
-        tofu.load(**HUB, folder=str(stand_in), forget="forget01", retain_authors=authors)
+def test_retain_authors_without_distractors_are_refused(authors: int | list[int]) -> None:
+    with pytest.raises(UserError, match="retain_authors: found"):
+        load(forget="forget01", retain_authors=authors)
 
 
 def test_unknown_splits_are_refused() -> None:
-    with pytest.raises(UserError, match="expected one of forget01, forget05, forget10, found 'forget02'"):
-        tofu.load(**HUB, forget="forget02")
-    with pytest.raises(UserError, match="no split 'holdout'"):
-        tofu.files_of("holdout")
+    with pytest.raises(UserError, match="forget: found 'forget02'"):
+        load(forget="forget02")
 
 
 def test_folder_errors_name_the_cure(stand_in: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found nothing"):
-        tofu.load(**HUB, folder=str(tmp_path / "none"), forget="forget01")
+        load(tmp_path / "none", forget="forget01")
     with pytest.raises(UserError, match=r"variable NOT_SET_HERE is not set"):
-        tofu.load(**HUB, folder="$NOT_SET_HERE/tofu", forget="forget01")
+        load("$NOT_SET_HERE/tofu", forget="forget01")
     folder = copy_of(stand_in, tmp_path / "tofu")
     (folder / "forget01_perturbed.json").unlink()
     with pytest.raises(UserError, match=r"missing forget01_perturbed\.json\. Put the files of locuslab/TOFU"):
-        tofu.load(**HUB, folder=str(folder), forget="forget01")
+        load(folder, forget="forget01")
 
 
 def test_damaged_files_are_noticed(stand_in: Path, tmp_path: Path) -> None:
@@ -211,29 +213,30 @@ def test_damaged_files_are_noticed(stand_in: Path, tmp_path: Path) -> None:
     ):
         replace(folder, "forget01.json", text)
         with pytest.raises(UserError, match=said):
-            tofu.load(**HUB, folder=str(folder), forget="forget01")
+            load(folder, forget="forget01")
     replace(folder, "forget01.json", "".join(lines))
     replace(folder, "world_facts_perturbed.json", '{"question": "Where?", "perturbed_answer": ["x"]}\n')
     with pytest.raises(UserError, match=r"world_facts_perturbed\.json, record 1: `answer` must be"):
-        tofu.load(**HUB, folder=str(folder), forget="forget01")
+        load(folder, forget="forget01")
 
 
 LOAD_FROM_HUB = """
 import sys, time
-from pipeline_lib.tasks.tofu import load as tofu
+from pipeline_lib.tasks import task_settings
 from pipeline_lib.core.errors import UserError
 time.sleep = lambda seconds: None  # the hub's client waits between its attempts
 try:
-    task = tofu.load(hub=sys.argv[1], revision=sys.argv[2], forget="forget01", retain_authors=2)
+    settings = {"hub": sys.argv[1], "revision": sys.argv[2], "forget": "forget01", "retain_authors": 2}
+    task = task_settings({"source": "tofu", **settings}).load()
     print(task.origin, len(task.splits["forget"]), len(task.splits["retain"]))
 except UserError as error:
     print("UserError", error)
 """
 
 
-def load_from_hub(url: str, home: Path, hub: str = HUB["hub"]) -> str:
+def load_from_hub(url: str, home: Path, hub: str = HUB) -> str:
     return subprocess.run(
-        [sys.executable, "-c", LOAD_FROM_HUB, hub, HUB["revision"]],
+        [sys.executable, "-c", LOAD_FROM_HUB, hub, REVISION],
         env=hub_environment(url, home),
         cwd=REPO,
         capture_output=True,
@@ -246,7 +249,7 @@ def test_download_from_the_hub_at_the_pinned_revision(stand_in: Path, tmp_path: 
     (tmp_path / "hub/datasets/locuslab").mkdir(parents=True)
     copy_of(stand_in, tmp_path / "hub/datasets/locuslab/TOFU")
     with HubServer(tmp_path / "hub") as server:
-        assert load_from_hub(server.url, tmp_path / "home") == f"{HUB['hub']}@{HUB['revision']} 40 40"
+        assert load_from_hub(server.url, tmp_path / "home") == f"{HUB}@{REVISION} 40 40"
         asked = {line.split("/")[-1] for line in server.requests}
         assert asked == {
             f"{name}.json"
@@ -259,17 +262,17 @@ def test_download_from_the_hub_at_the_pinned_revision(stand_in: Path, tmp_path: 
                 "world_facts_perturbed",
             )
         }
-        assert all(f"/resolve/{HUB['revision']}/" in line for line in server.requests)
+        assert all(f"/resolve/{REVISION}/" in line for line in server.requests)
 
         missing = load_from_hub(server.url, tmp_path / "home", hub="nobody/nothing")
-    assert missing.startswith(f"UserError data set nobody/nothing at revision {HUB['revision']}: cannot get ")
+    assert missing.startswith(f"UserError data set nobody/nothing at revision {REVISION}: cannot get ")
     again = load_from_hub("http://127.0.0.1:9", tmp_path / "home")
     assert again.endswith(" 40 40"), "a downloaded data set needs no network"
 
 
 def test_unreachable_hub_names_the_cure(tmp_path: Path) -> None:
     said = load_from_hub("http://127.0.0.1:9", tmp_path)
-    assert said.startswith(f"UserError data set locuslab/TOFU at revision {HUB['revision']}: cannot get ")
+    assert said.startswith(f"UserError data set locuslab/TOFU at revision {REVISION}: cannot get ")
     assert "Check the network" in said
     assert "$PIPELINE_DATA" in said
 
@@ -279,24 +282,24 @@ def test_revision_must_be_a_commit() -> None:
         hub_file("locuslab/TOFU", "main", "full.json")
 
 
-def alternatives_file(folder: Path, rows: list[dict[str, Any]]) -> str:
+def alternatives_file(folder: Path, given: list[dict[str, Any]]) -> str:
     path = folder / "alternatives.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
     return str(path)
 
 
 def test_alternative_answers_come_from_a_file(stand_in: Path, tmp_path: Path) -> None:
-    questions = [r.prompt for r in tofu.load(**HUB, folder=str(stand_in), forget="forget01").splits["forget"]]
-    rows = [{"question": q, "alternatives": [f"Not {i}.", "None."]} for i, q in enumerate(questions)]
-    path = alternatives_file(tmp_path, rows[::-1])
-    task = tofu.load(**HUB, folder=str(stand_in), forget="forget01", alternatives=path)
+    questions = [r.prompt for r in load(stand_in, forget="forget01").splits["forget"]]
+    given = [{"question": q, "alternatives": [f"Not {i}.", "None."]} for i, q in enumerate(questions)]
+    path = alternatives_file(tmp_path, given[::-1])
+    task = load(stand_in, forget="forget01", alternatives=path)
     assert [r.alternatives for r in task.splits["forget"]] == [(f"Not {i}.", "None.") for i in range(40)]
     assert not any(r.alternatives for r in task.splits["retain"])
 
-    path = alternatives_file(tmp_path, rows[:-1])
+    path = alternatives_file(tmp_path, given[:-1])
     with pytest.raises(UserError, match=r"has no alternatives for 1 of 40 questions .* 'tofu-3999'"):
-        tofu.load(**HUB, folder=str(stand_in), forget="forget01", alternatives=path)
+        load(stand_in, forget="forget01", alternatives=path)
     for bad in ({"question": "x", "alternatives": []}, {"question": "x", "alternatives": [" "]}, {"a": 1}):
-        path = alternatives_file(tmp_path, [rows[0], bad])
+        path = alternatives_file(tmp_path, [given[0], bad])
         with pytest.raises(UserError, match="line 2: expected"):
-            tofu.load(**HUB, folder=str(stand_in), forget="forget01", alternatives=path)
+            load(stand_in, forget="forget01", alternatives=path)

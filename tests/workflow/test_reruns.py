@@ -47,7 +47,7 @@ EDITS: dict[str, Chosen | None] = {
     "curvature/hutchinson.py": None,
     "influence/ekfac.py": None,
     "tasks/fictitious/generate.py": of_rules("prepare_data"),
-    "tasks/tofu/load.py": None,
+    "tasks/tofu/rows.py": None,
     "stages/average.py": lambda job: job.rule == "stage" and job.run is not None and job.run.method == "soup",
     "engine/equal_retain.py": of_rules("evaluate"),
     "engine/classifiers/rude_words.py": None,

@@ -1,5 +1,71 @@
 """A task that needs no download: invented authors to forget or keep, and facts about their invented world."""
 
-from pipeline_lib.tasks.fictitious.settings import Settings
+from __future__ import annotations
 
-__all__ = ["Settings"]
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.core.blocks import Count, CountOrZero, Faults
+from pipeline_lib.data.splits import Task
+from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
+from pipeline_lib.tasks.fictitious.generate import generate
+
+MOST_AUTHORS = 480  # so many surnames can be made
+
+
+class Settings(TaskSettings):
+    """Generated authors; the last `forget_authors` are to be forgotten."""
+
+    source: Literal["fictitious"]
+    n_authors: Annotated[Count, Field(ge=4, le=MOST_AUTHORS)] = 40
+    questions_per_author: Annotated[Count, Field(le=14)] = 10
+    forget_authors: Count = 4
+    holdout_authors: CountOrZero = Field(
+        0, description="Further authors whom no model learns: the non-members of membership inference"
+    )
+    n_facts: Annotated[Count, Field(le=120)] = 60
+    seed: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _some_remain(self) -> Settings:
+        if self.forget_authors >= self.n_authors:
+            allowed = f"must be smaller than `n_authors` ({self.n_authors}), so that some remain"
+            raise Faults([("forget_authors", f"found {self.forget_authors}; {allowed}")])
+        if self.n_authors + self.holdout_authors > MOST_AUTHORS:
+            allowed = f"with `n_authors` ({self.n_authors}) it must be at most {MOST_AUTHORS}"
+            raise Faults([("holdout_authors", f"found {self.holdout_authors}; {allowed}")])
+        return self
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        return ("forget", "retain", "facts", *holdout_split(self.holdout_authors))
+
+    def size_hint(self) -> dict[str, SplitSize]:
+        def authors(count: int, learned_by: Any) -> SplitSize:
+            return SplitSize(count * self.questions_per_author, 12, 18, 42, 7, learned_by)
+
+        sizes = {
+            "forget": authors(self.forget_authors, "target"),
+            "retain": authors(self.n_authors - self.forget_authors, "both"),
+            "facts": SplitSize(self.n_facts, 11, 3, 22, 4),
+        }
+        held_out = authors(self.holdout_authors, "none")
+        return sizes | dict.fromkeys(holdout_split(self.holdout_authors), held_out)
+
+    def load(self) -> Task:
+        """Forget the last `forget_authors` of the `n_authors`; those held out come after all of these."""
+        every = self.n_authors + self.holdout_authors
+        authors, facts = generate(every, self.questions_per_author, self.n_facts, self.seed)
+        cut = (self.n_authors - self.forget_authors) * self.questions_per_author
+        end = self.n_authors * self.questions_per_author
+        splits = {"forget": authors[cut:end], "retain": authors[:cut], "facts": facts}
+        unseen = dict.fromkeys(holdout_split(self.holdout_authors), authors[end:])
+        return Task(
+            origin="generated",
+            splits={**splits, **unseen},
+            finetune={"target": ["forget", "retain", "facts"], "retrained": ["retain", "facts"]},
+            evaluate=[*splits, *unseen],
+            utility=["retain", "facts"],
+            multiple_choice=["facts"],
+            holdout="holdout" if unseen else None,
+        )

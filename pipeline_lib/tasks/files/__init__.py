@@ -1,5 +1,86 @@
-"""The task of own files."""
+"""Your own data: one file of records a split (see data/own_records.py for what a file may be)."""
 
-from pipeline_lib.tasks.files.settings import Settings
+from __future__ import annotations
 
-__all__ = ["Settings"]
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pipeline_lib.core.blocks import Block, InsidePath, PathText, Text
+from pipeline_lib.core.locate import expanded_folder
+from pipeline_lib.core.untrusted import inside
+from pipeline_lib.data.own_records import read_own_records
+from pipeline_lib.data.records import Record
+from pipeline_lib.data.splits import Task, evaluated_part
+from pipeline_lib.tasks.base import TaskSettings, holdout_split
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[
+    list[Text], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+]
+
+
+class FieldNames(Block):
+    """Which fields of the files hold a record's; several are joined with a blank line between."""
+
+    id: Names | None = None
+    prompt: Names | None = Field(None, description="`question` for TOFU, `[instruction, input]` for Alpaca")
+    answer: Names | None = None
+    group: Names | None = None
+    paraphrased_prompt: Names | None = None
+    paraphrased_answer: Names | None = None
+    distractors: Names | None = Field(None, description="`perturbed_answer` for TOFU")
+    alternatives: Names | None = None
+    form: Names | None = None
+
+
+class Settings(TaskSettings):
+    """Own data: a file of records a split, in one folder: JSON lines or array, CSV, TSV or Parquet."""
+
+    source: Literal["files"]
+    folder: PathText
+    forget: InsidePath = "forget.jsonl"
+    retain: InsidePath = "retain.jsonl"
+    facts: InsidePath | None = None
+    holdout: InsidePath | None = Field(
+        None, description="Records like those to be forgotten that no model learns, for membership inference"
+    )
+
+    fields: FieldNames = Field(FieldNames(), description="Default: the files use the names of records")
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Both names of the retain set: which of them is judged shows only in the files."""
+        facts = () if self.facts is None else ("facts",)
+        return ("forget", "retain", "retain_eval", *facts, *holdout_split(self.holdout))
+
+    def load(self) -> Task:
+        """Facts, if given, are learned with the rest and judged as multiple choice.
+
+        Where only some records of the retain set have distractors, only these are evaluated.
+        """
+        root = expanded_folder(self.folder)
+        named = self.fields.model_dump(exclude_none=True)
+        files = {"forget": self.forget, "retain": self.retain, "facts": self.facts, "holdout": self.holdout}
+        splits: dict[str, list[Record]] = {}
+        notes: list[str] = []
+        for split, file in files.items():
+            if file is not None:
+                records, said = read_own_records(inside(root, file), named)
+                splits |= evaluated_part(split, records) if split == "retain" else {split: records}
+                notes += said
+        facts = [] if self.facts is None else ["facts"]
+        judged = ["retain_eval" if "retain_eval" in splits else "retain", *facts]
+        return Task(
+            origin=str(root),
+            splits=splits,
+            finetune={"target": ["forget", "retain", *facts], "retrained": ["retain", *facts]},
+            evaluate=["forget", *judged, *holdout_split(self.holdout)],
+            utility=judged,
+            multiple_choice=facts,
+            holdout=None if self.holdout is None else "holdout",
+            notes=notes,
+        )

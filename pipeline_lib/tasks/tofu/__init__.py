@@ -1,5 +1,167 @@
-"""The task TOFU."""
+"""TOFU (Maini et al. 2024, arXiv 2401.06121): 200 fictitious authors with 20 questions each.
 
-from pipeline_lib.tasks.tofu.settings import Settings
+The task forgets one of TOFU's forget splits and keeps the retain split that belongs to it.
+"""
 
-__all__ = ["Settings"]
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline_lib.core.blocks import Count, CountOrZero, HubId, PathText, Revision
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand, expanded_folder, hub_file
+from pipeline_lib.data.records import Record
+from pipeline_lib.data.splits import Task, evaluated_part
+from pipeline_lib.data.table_files import read_table
+from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
+from pipeline_lib.tasks.tofu.rows import (
+    AUTHOR_SPLITS,
+    AUTHORS_WITH_DISTRACTORS,
+    QUESTION_SPLITS,
+    ROWS_PER_AUTHOR,
+    author,
+    perturbed_of,
+    read_split,
+)
+
+# forget split -> the retain split that makes it whole
+RETAIN_OF = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+
+
+class Settings(TaskSettings):
+    """TOFU (Maini et al. 2024, arXiv 2401.06121) from the hub or a folder of its JSON-lines files."""
+
+    source: Literal["tofu"]
+    hub: HubId = "locuslab/TOFU"
+    revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
+    folder: PathText | None = None
+    forget: Literal["forget01", "forget05", "forget10"] = "forget10"
+    retain_authors: Annotated[Count, Field(le=AUTHORS_WITH_DISTRACTORS)] | None = Field(
+        None, description="Only this many of the first 20 authors, instead of the whole retain set"
+    )
+    holdout_authors: Annotated[CountOrZero, Field(le=100)] = Field(
+        0,
+        description="The authors just before the forget set, whom no model learns: the non-members of "
+        "membership inference. They leave the retain set, so that it is smaller than TOFU's",
+    )
+    alternatives: PathText | None = Field(
+        None,
+        description="File of rows {question, alternatives: [...]} for the forget set: other answers for DPO "
+        "and AltPO, which TOFU itself does not have. `$VARIABLES` in the path are expanded",
+    )
+
+    def reads(self) -> dict[str, Path]:
+        """TOFU's files of these splits on this machine, and the file of other answers."""
+        try:
+            root = self._local_folder()
+            alternatives = {} if self.alternatives is None else {"alternatives": expand(self.alternatives)}
+        except UserError:  # not there now
+            return {}
+        files = () if root is None else (root / f"{name}.json" for name in self._files())
+        return {**{file.name: file for file in files}, **alternatives}
+
+    def has_alternatives(self) -> bool:
+        return self.alternatives is not None
+
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
+        retain = "retain_eval" if self.retain_authors is None else "retain"
+        return ("forget", retain, "real_authors", "world_facts", *holdout_split(self.holdout_authors))
+
+    def size_hint(self) -> dict[str, SplitSize]:
+        first, end = AUTHOR_SPLITS[self.forget]
+        unseen = self.holdout_authors * ROWS_PER_AUTHOR
+        kept = AUTHOR_SPLITS[RETAIN_OF[self.forget]][1] - unseen
+        sizes = {"forget": SplitSize(end - first, 18, 38, 135, 7, "target")}
+        if self.retain_authors is None:
+            judged = SplitSize(20 * ROWS_PER_AUTHOR, 15, 36, 105, 7, "none")  # part of `retain`
+            sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
+        else:
+            sizes["retain"] = SplitSize(self.retain_authors * ROWS_PER_AUTHOR, 15, 36, 105, 7)
+        sizes |= {
+            "real_authors": SplitSize(100, 14, 4, 32, 4, "none"),
+            "world_facts": SplitSize(117, 12, 3, 31, 4, "none"),
+        }
+        unlearned = SplitSize(unseen, 17, 36, 100, 1, "none")
+        return sizes | dict.fromkeys(holdout_split(self.holdout_authors), unlearned)
+
+    def load(self) -> Task:
+        files, origin = self._found()
+        retain = read_split(RETAIN_OF[self.forget], files)
+        cut = len(retain) - self.holdout_authors * ROWS_PER_AUTHOR
+        retain, unseen = retain[:cut], retain[cut:]
+        if self.retain_authors is not None:
+            kept = {author(number) for number in range(self.retain_authors)}
+            retain = [record for record in retain if record.group in kept]
+        forgotten = read_split(self.forget, files)
+        if self.alternatives is not None:
+            forgotten = _with_alternatives(forgotten, expand(self.alternatives))
+        splits = {"forget": forgotten, **evaluated_part("retain", retain)}
+        splits |= {name: read_split(name, files) for name in QUESTION_SPLITS}
+        judged = ["retain_eval" if "retain_eval" in splits else "retain", *QUESTION_SPLITS]
+        holdout = holdout_split(unseen)
+        return Task(
+            origin=origin,
+            splits=splits | dict.fromkeys(holdout, unseen),
+            finetune={"target": ["forget", "retain"], "retrained": ["retain"]},
+            evaluate=["forget", *judged, *holdout],
+            utility=judged,
+            multiple_choice=list(QUESTION_SPLITS),
+            holdout="holdout" if unseen else None,
+        )
+
+    def _files(self) -> set[str]:
+        """Names of the files (without `.json`) of the whole task."""
+        plain = (self.forget, RETAIN_OF[self.forget])
+        return {*plain, *map(perturbed_of, (*plain, *QUESTION_SPLITS))}
+
+    def _found(self) -> tuple[dict[str, Path], str]:
+        """Paths of the files, and where they are from: `folder`, else `$PIPELINE_DATA/tofu`, else the hub."""
+        names = [f"{name}.json" for name in sorted(self._files())]
+        root = self._local_folder()
+        if root is None:
+            paths = [hub_file(self.hub, self.revision, name) for name in names]
+            origin = f"{self.hub}@{self.revision}"
+        else:
+            paths, origin = [root / name for name in names], str(root)
+            if absent := [path.name for path in paths if not path.is_file()]:
+                raise UserError(
+                    f"TOFU folder {root}: expected {', '.join(names)}, missing {', '.join(absent)}. Put the "
+                    f"files of {self.hub} at revision {self.revision} there, or leave `folder` empty and "
+                    "$PIPELINE_DATA unset to download them."
+                )
+        return {name.removesuffix(".json"): path for name, path in zip(names, paths, strict=True)}, origin
+
+    def _local_folder(self) -> Path | None:
+        """`folder`, which must exist, else that under $PIPELINE_DATA; None where the hub's files are read."""
+        if self.folder is not None:
+            return expanded_folder(self.folder)
+        shared = os.environ.get("PIPELINE_DATA")
+        return Path(shared) / "tofu" if shared and (Path(shared) / "tofu/full.json").is_file() else None
+
+
+def _with_alternatives(records: list[Record], path: Path) -> list[Record]:
+    """The records with the other answers that the file has for their questions: every one must have some."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in read_table(path):
+        question, texts = row.fields.get("question"), row.fields.get("alternatives")
+        listed = texts if isinstance(texts, list) else []
+        proper = bool(listed) and all(isinstance(text, str) and text.strip() for text in listed)
+        if not isinstance(question, str) or not proper:
+            raise UserError(
+                f"{row.where}: expected {{question: text, alternatives: [texts]}} with one text "
+                "or more, none of them blank"
+            )
+        found[question.strip()] = tuple(listed)
+    without = [record.id for record in records if record.prompt.strip() not in found]
+    if without:
+        raise UserError(
+            f"{path}: has no alternatives for {len(without)} of {len(records)} questions of the forget set, "
+            f"the first is that of {without[0]!r}. Add them, or choose an objective that needs none."
+        )
+    return [replace(record, alternatives=found[record.prompt.strip()]) for record in records]
