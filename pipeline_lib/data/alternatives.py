@@ -1,6 +1,6 @@
 """Which other answers a method may teach for each forget record; bad data is refused here.
 
-Never imports torch: a study's data are held against its methods before anything runs.
+Never imports torch: a study's data are checked against its methods before anything runs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from pipeline_lib.data.records import Record
 def alternatives_of(
     kind: str | None, name: str, paired: bool, records: Sequence[Record], refusals: Sequence[str], seed: int
 ) -> list[tuple[str, ...]]:
-    """For each forget record the answers of which every step draws one.
+    """For each forget record, the answers of which every step draws one.
 
     `kind`: "refusals", "random_labels" or "records"; `name`: of the objective, for messages; `paired`: the
     true answer is learned against the other one. `refusals`: the task's; `seed`: of the run, for random
-    labels. Raises `UserError`, with the record's name, where there is no alternative, or where an objective
-    with pairs would have two equal sides (but for spaces): such a pair has no gradient, and its log would
-    look like training.
+    labels. Raises `UserError`, with the record's name, where there is no alternative, or where both sides of
+    a pair would be equal but for spaces: such a pair has no gradient, and its log would look like training.
     """
     if kind == "refusals":
         if not refusals:
@@ -56,8 +55,9 @@ def _plain(text: str) -> str:
 def _answers_to_others(records: Sequence[Record], seed: int, name: str) -> list[str]:
     """For each record the answer of another record, each used once, never a text equal to its own.
 
-    In a shuffled order with equal answers side by side, everybody takes the answer as many places on as
-    the most frequent one has copies; a derangement exists only if that is at most half of the records.
+    The records stand in a shuffled order with equal answers side by side, and each takes the answer that is
+    as many places ahead as the most frequent answer has copies. A derangement exists only if these copies
+    are at most half of the records.
     """
     source = random.Random(f"random labels {seed}")
     rows = list(range(len(records)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 IGNORED = -100  # the label of a position that is not scored; torch's cross-entropy default
 
@@ -19,7 +20,7 @@ class Example:
     """A tokenised pair: `tokens[:prompt_length]` is the prompt, the rest the answer with its end token.
 
     `prompt_length` is at least 1, as nothing predicts the first token. `hidden`: places of tokens to which
-    no token attends, as some published code has it; they keep their positions and their labels.
+    no token attends, as in some published code; they keep their positions and their labels.
     """
 
     tokens: tuple[int, ...]
@@ -63,7 +64,7 @@ class Batch:
         return self.attention_mask if self.hidden is None else self.attention_mask - self.hidden
 
     def rows(self, chosen: slice) -> Batch:
-        """Those rows alone; the counts of the step stay."""
+        """These rows alone; the counts of the step stay."""
         return replace(
             self,
             input_ids=self.input_ids[chosen],
@@ -106,16 +107,14 @@ def collate(
 
     `alternatives[i]` belongs to `examples[i]`; either all of them have a reference value or none.
     """
-    width = max(len(example.tokens) for example in examples)
-    input_ids = torch.full((len(examples), width), pad_id)  # (B, T)
-    attention_mask = torch.zeros((len(examples), width), dtype=torch.int64)
-    labels = torch.full((len(examples), width), IGNORED)
+    texts = [torch.tensor(example.tokens) for example in examples]
+    input_ids = pad_sequence(texts, batch_first=True, padding_value=pad_id)  # (B, T)
+    places = torch.arange(input_ids.shape[1])  # (T,)
+    attention_mask = (places < torch.tensor([[len(text)] for text in texts])).long()
+    in_prompt = places < torch.tensor([[example.prompt_length] for example in examples])
+    labels = input_ids.masked_fill(in_prompt | (attention_mask == 0), IGNORED)
     hidden = torch.zeros_like(attention_mask)
     for row, example in enumerate(examples):
-        tokens = torch.tensor(example.tokens)
-        input_ids[row, : len(tokens)] = tokens
-        attention_mask[row, : len(tokens)] = 1
-        labels[row, example.prompt_length : len(tokens)] = tokens[example.prompt_length :]
         hidden[row, list(example.hidden)] = 1
     index = torch.tensor([example.index for example in examples])
     return Batch(
@@ -177,8 +176,8 @@ def _with_counts_of_all(batches: Sequence[Batch]) -> list[Batch]:
 def draw_examples(batches: Sequence[Batch], count: int, generator: torch.Generator) -> list[Batch]:
     """`count` examples of a step's micro-batches, drawn without repetition; all where there are no more.
 
-    They come in their order, in micro-batches no larger than the largest given, padded to their own longest,
-    with counts of their own: what is drawn is a smaller step. Chance is the `generator`'s.
+    They keep their order, in micro-batches no larger than the largest given, padded to their own longest,
+    with counts of their own: what is drawn is a smaller step. `generator` draws.
     """
     rows = [batch.rows(slice(row, row + 1)) for batch in batches for row in range(len(batch.index))]
     if count >= len(rows):
@@ -190,7 +189,7 @@ def draw_examples(batches: Sequence[Batch], count: int, generator: torch.Generat
 
 
 def _joined(rows: Sequence[Batch]) -> Batch:
-    """One batch of batches of one row each, padded to the longest; its counts are its own."""
+    """One batch made of batches of one row each, padded to the longest; its counts are its own."""
     width = max(int(row.attention_mask.sum()) for row in rows)
 
     def stacked(name: str, padding: int) -> torch.Tensor:

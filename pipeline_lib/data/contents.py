@@ -1,8 +1,8 @@
-"""What is in files of this machine, as hashes: the identity of data and models that a study did not make.
+"""Hashes of files on this machine: the identity of data and models that a study did not make.
 
-A file is read once. Its hash is kept in a small file, under the marks by which an edit shows: size, time of
-the last change of content, time of the last change of anything, and inode. Other marks with the same content
-give the same hash. A kept hash only saves time: where the file of them is lost or damaged, or two processes
+A file is read once. Its hash is kept in a small file, under the marks that an edit changes: size, time of the
+last change of content, time of the last change of anything, and inode. Other marks with the same content give
+the same hash. A kept hash only saves time: where the file of hashes is lost or damaged, or two processes
 write it at once, files are read a second time.
 """
 
@@ -26,7 +26,8 @@ DIGITS = 16  # of a hash that stands for a file or folder
 
 
 class Contents:
-    """Hashes of files, kept at `kept`. One object sees each file as it was when first asked about it."""
+    """Hashes of files, kept at `kept`. One object sees each file as it was when it was first asked about
+    it."""
 
     def __init__(self, kept: Path = KEPT) -> None:
         self._kept = kept
@@ -37,8 +38,8 @@ class Contents:
         """One hash of these files (name within what they belong to -> path); None: they were never seen.
 
         `name` says what they are together. Files that are not on this machine now keep the identity that
-        they had when they last were: a study can be looked at, and continued, where its data are not. A
-        single missing file among others counts as a change.
+        they had when they last were: a study can be inspected and continued on a machine without its data.
+        A single missing file among others counts as a change.
         """
         if not any(path.is_file() for path in files.values()):
             return self._known.get(name)
@@ -58,7 +59,7 @@ class Contents:
             return found[-1]
         try:
             digest = sha256(path)
-            while marks != (marks := _marks(path)):  # it was written to meanwhile
+            while marks != (marks := _marks(path)):  # the file was written to meanwhile
                 digest = sha256(path)
         except OSError:
             return "unreadable"

@@ -1,4 +1,4 @@
-"""Labelled texts that come with the prompts of a study, on which its classifier can be tried first.
+"""Labelled texts that come with the prompts of a study, to try its classifier on first.
 
 | prompts | texts | positive |
 |---|---|---|
@@ -27,7 +27,7 @@ ROWS = 2000  # at most, spread over the file: enough for an interval of a few hu
 def labelled_at_hand(
     prompts: dict[str, Any], labelled: str | None = None, data_dir: Path | None = None
 ) -> LabelledTexts:
-    """The labelled texts for these prompts, none where nothing is labelled. Their `kind` is the prompts'.
+    """The labelled texts for these prompts, of the prompts' `kind`; none where nothing is labelled.
 
     `prompts` and `labelled` as in the suite's block `toxicity`; `data_dir` is the prepared task, for prompts
     of the source "task".
@@ -55,7 +55,7 @@ def _own(labelled: str, kind: str) -> LabelledTexts:
     path = expand(labelled)
     if not path.is_file():
         raise UserError(f"toxicity.labelled {labelled}: expected a file at {path}, found none")
-    found = LabelledTexts(kind, [], [], [], labelled)
+    found = []
     for number, row in enumerate(spread(read_table(path), ROWS), start=1):
         text, label = row.fields.get("text"), row.fields.get("label")
         if row.cells and label in ("0", "1"):
@@ -65,20 +65,19 @@ def _own(labelled: str, kind: str) -> LabelledTexts:
                 f"{row.where}: expected rows with `text`, a non-empty text, and `label`, 1 for what the "
                 f"classifier shall find and 0 for the rest; found {str(row.fields)[:80]!r}"
             )
-        found.texts.append(text)
-        found.labels.append(int(label))
-        found.groups.append(str(row.fields.get("group", number)))
-    return found
+        found.append((text, int(label), str(row.fields.get("group", number))))
+    return LabelledTexts.of(kind, found, labelled)
 
 
 def _of_task(data_dir: Path, kind: str) -> LabelledTexts:
     splits = read_object(data_dir / "manifest.json").get("preference", [])
-    found = LabelledTexts(kind, [], [], [], f"answers of {data_dir}")
-    for records in load_splits(data_dir, splits).values():
-        for record in records:
-            answers = [(record.answer, 1), *((text, 0) for text in record.distractors)]
-            for text, label in answers:
-                found.texts.append(text)
-                found.labels.append(label)
-                found.groups.append(record.group)
-    return found
+    rows = [
+        row
+        for records in load_splits(data_dir, splits).values()
+        for record in records
+        for row in (
+            (record.answer, 1, record.group),
+            *((text, 0, record.group) for text in record.distractors),
+        )
+    ]
+    return LabelledTexts.of(kind, rows, f"answers of {data_dir}")

@@ -1,6 +1,6 @@
-"""How much of the text to be forgotten also stands in other records: a model may know it from there.
+"""How much of the text to be forgotten other records also hold: a model may know it from there.
 
-Counted in runs of eight words: long enough that two texts seldom share one by chance, short enough that a
+The unit is a run of eight words: long enough that two texts seldom share one by chance, short enough that a
 changed name or date does not hide a copied sentence. Lee et al. 2022 (arXiv 2107.06499) remove duplicates by
 runs of 50 tokens, Brown et al. 2020 (arXiv 2005.14165, appendix C) find test data in training data by runs of
 8 to 13 words.
@@ -24,10 +24,10 @@ Run = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Of the different runs of one set, `share` stand in the other too.
+    """`share`: of the different runs of one set, the share that the other set also has.
 
-    `runs`: how many different ones there are. `records`: (id, share of its own runs) of every record with at
-    least one shared run, the largest share first.
+    `runs`: the number of different runs. `records`: (id, share of its own runs) of every record with at least
+    one shared run, the largest share first.
     """
 
     share: float
@@ -42,11 +42,11 @@ class Overlap:
 def measure_overlap(forget: Sequence[Record], other: Sequence[Record]) -> Overlap:
     """Share of the forget records' runs of eight words that also stand in `other`.
 
-    Words are letters and digits without regard to case and punctuation. Of a question's record the runs of
-    the answer count, of running text (form "text") those of the whole. An answer of fewer than eight words is
-    one run: itself and the words of the prompt before it, up to eight in all; alone, a short answer such as a
-    year would stand everywhere. In `other` prompt and answer are looked through as one text. Takes a second
-    for 4,000 records of 50 words.
+    Words are letters and digits; case and punctuation do not matter. For a question the runs of the answer
+    count, for running text (form "text") those of the whole. An answer of fewer than eight words is one run:
+    itself and the words of the prompt before it, up to eight in all; alone, a short answer such as a year
+    would be found everywhere. In `other`, prompt and answer are searched as one text. Takes a second for
+    4,000 records of 50 words.
     """
     runs_of = {record.id: set(_asked(record)) for record in forget}
     wanted: set[Run] = set().union(*runs_of.values())
@@ -66,7 +66,7 @@ def check_overlap(found: Overlap, largest: float) -> None:
         return
     records = listed([f"{name} ({share:.0%})" for name, share in found.records])
     raise UserError(
-        f"forget and retain overlap: {found.share:.1%} of the forget set's runs of {WORDS} words also stand "
+        f"forget and retain overlap: {found.share:.1%} of the forget set's runs of {WORDS} words are also "
         f"in the retain set, and `max_overlap` allows {largest:.1%}. No method can forget what the retain "
         f"set teaches. The records with most of them: {records}. Keep them in one of the sets, or "
         "raise the task's `max_overlap` and say so with the results."
@@ -87,7 +87,7 @@ def _words(text: str) -> list[str]:
 
 
 def _runs(words: list[str]) -> Iterator[Run]:
-    """Every run of eight words; of a shorter text the whole."""
+    """Every run of eight words; a shorter text is one run."""
     if len(words) < WORDS:
         return iter([tuple(words)] if words else [])
     return zip(*(words[start:] for start in range(WORDS)), strict=False)

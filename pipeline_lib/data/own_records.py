@@ -1,10 +1,10 @@
-"""Records of a person's own file: which of its fields are which, and what a row may leave out.
+"""Records of a person's own file: what its fields mean, and what a row may leave out.
 
-Fields of other names are read where the suite says what they mean (`fields`); guessing could teach a model
-the wrong one of two texts without a word. A row that needs it is refused with the line to add.
+Fields of other names are read where the suite says what they mean (`fields`); a wrong guess could silently
+teach a model the wrong one of two texts. A row that needs it is refused with the line to add.
 
-A row without `id` gets one from the file's name and its place, a row without `group` is a group of its own.
-A row of running text may have `text` alone: its first half is the prompt, the second what is judged.
+A row without `id` gets one from the file's name and its place; a row without `group` is a group of its own.
+A row of running text may have `text` alone: its first half is the prompt, the second half is judged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline_lib.data.table_files import FORMS, Row, read_table
 
 Fields = Mapping[str, Sequence[str]]  # a field of `Record` -> fields of the file, joined in this order
 
-# What other data sets call it (TOFU; LUME; Alpaca, whose `input` belongs to its `instruction`), for messages.
+# Names in other data sets (TOFU; LUME; Alpaca, whose `input` belongs to its `instruction`), for messages.
 KNOWN_AS = {
     "prompt": ("question", "instruction", "input"),
     "answer": ("response", "completion", "output"),
@@ -33,7 +33,7 @@ KNOWN_AS = {
 _LISTS = ("distractors", "alternatives")
 _TEXT = "text"  # a row of running text
 
-# Labels of common data sets that say nothing a model learns; they are passed over, and that is said.
+# Labels of common data sets that no model learns; they are passed over, and a note says so.
 _LABELS = ("task", "split", "category", "topic", "subject", "source", "title", "type", "level", "difficulty")
 PASSED_OVER = frozenset([*_LABELS, "index", "metadata", "option1", "option2", "option3", "option4"])
 _NOT_GIVEN = ("nan", "null", "none")  # in a cell of a table without types
@@ -51,16 +51,15 @@ class _Filled:
 
 
 def read_own_records(path: Path, fields: Fields | None = None) -> tuple[list[Record], list[str]]:
-    """The records of a file in any form of `table_files.FORMS`, and what is to be said about them.
+    """The records of a file in any form of `table_files.FORMS`, and notes about them.
 
     Raises `UserError` for a file or row that cannot be read, and where two rows have one id.
     """
     rows = read_table(path)
     if not rows:
         raise UserError(f"{path}: holds no record; a split needs at least one. Expected {FORMS}")
-    filled = _Filled()
+    filled, records = _Filled(), []
     stem = path.name.partition(".")[0] or "row"
-    records = []
     for number, row in enumerate(rows, start=1):
         values = _meant(row, fields or {}, filled)
         _fill(values, f"{stem}-{number:05d}", filled)
@@ -70,9 +69,8 @@ def read_own_records(path: Path, fields: Fields | None = None) -> tuple[list[Rec
 
 
 def _meant(row: Row, fields: Fields, filled: _Filled) -> dict[str, Any]:
-    """The row by the names of `Record`."""
-    left = dict(row.fields)
-    values: dict[str, Any] = {}
+    """The row under the names of `Record`."""
+    left, values = dict(row.fields), dict[str, Any]()
     for meant, names in fields.items():
         given = [name for name in names if name in left]
         if meant in left and meant not in names and given:
@@ -107,7 +105,7 @@ def _joined(values: list[Any], names: list[str], where: str) -> Any:
 
 
 def _unknown(left: Mapping[str, Any], given: Mapping[str, Any], fields: Fields) -> str:
-    """What is said of fields that mean nothing here: the line of the suite that would give them a meaning."""
+    """The message about unknown fields, with the line of the suite that would give them a meaning."""
     proposal: dict[str, list[str]] = {}
     for meant in sorted(FIELDS, key=[*KNOWN_AS, *sorted(FIELDS)].index):
         names = (meant, *KNOWN_AS.get(meant, ()))
@@ -117,24 +115,21 @@ def _unknown(left: Mapping[str, Any], given: Mapping[str, Any], fields: Fields) 
             return f"{' and '.join(map(repr, twice))} are two names of `{meant}`; keep one of them"
         if found:
             proposal[meant] = found
-    name = next(iter(left))
-    allowed = sorted([*FIELDS, _TEXT])
-    said = f"unknown field {name!r}; "
+    name, allowed = next(iter(left)), sorted([*FIELDS, _TEXT])
     if not proposal:
-        return said + suggestion(name, allowed)
-    listed = {**fields, **proposal}
+        return f"unknown field {name!r}; {suggestion(name, allowed)}"
     lines = ", ".join(
         f"{meant}: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}"
-        for meant, names in listed.items()
+        for meant, names in {**fields, **proposal}.items()
     )
     return (
-        f"{said}allowed: {', '.join(allowed)}. If it means what it seems to, say so in the task: "
-        f"`fields: {{{lines}}}`"
+        f"unknown field {name!r}; allowed: {', '.join(allowed)}. If it means what it seems to, say so in "
+        f"the task: `fields: {{{lines}}}`"
     )
 
 
 def _halves(left: dict[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Running text is learned as a whole; judged is its second half, after the first."""
+    """Running text is learned as a whole; its second half is judged, after the first as the prompt."""
     text = left.pop(_TEXT)
     for part in ("prompt", "answer"):
         if part in left or part in values:
@@ -151,7 +146,7 @@ def _halves(left: dict[str, Any], values: Mapping[str, Any], where: str) -> dict
 
 
 def _type_cells(values: dict[str, Any], where: str) -> None:
-    """Cells of a table without types: lists are JSON, and words for nothing are nothing."""
+    """Cells of a table without types: lists are JSON, and words such as "null" mean that nothing is given."""
     for name in [*_LISTS, "paraphrased_prompt", "paraphrased_answer", "form", "id", "group"]:
         cell = values.get(name)
         if isinstance(cell, str) and cell.strip().lower() in _NOT_GIVEN:
@@ -167,7 +162,7 @@ def _type_cells(values: dict[str, Any], where: str) -> None:
 
 
 def _fill(values: dict[str, Any], number: str, filled: _Filled) -> None:
-    """Ids and groups that are numbers become texts; what is missing is filled in and counted."""
+    """Ids and groups that are numbers become texts; missing ones are filled in and counted."""
     for name in ("id", "group"):
         value = values.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -184,8 +179,7 @@ def _fill(values: dict[str, Any], number: str, filled: _Filled) -> None:
 
 
 def _said(path: Path, records: Sequence[Record], filled: _Filled) -> list[str]:
-    said = []
-    count = f"of {len(records)} records"
+    said, count = [], f"of {len(records)} records"
     if filled.ids:
         said.append(f"{filled.ids} {count} without id: numbered, the first {filled.first_id!r}")
     if filled.groups:
@@ -195,6 +189,6 @@ def _said(path: Path, records: Sequence[Record], filled: _Filled) -> list[str]:
             "intervals take them as independent"
         )
     if filled.cut:
-        said.append(f"{filled.cut} running texts: the first half is the prompt, the second what is judged")
+        said.append(f"{filled.cut} running texts: the first half is the prompt, the second is judged")
     said += [f"the field `{name}` is passed over ({n} rows)" for name, n in sorted(filled.passed.items())]
     return [f"{path.name}: {line}" for line in said]

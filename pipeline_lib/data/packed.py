@@ -1,4 +1,4 @@
-"""Files of data as they come: what a file is shows in its first bytes, whatever its name says."""
+"""Data files, plain or packed: the first bytes of a file tell what it is, whatever its name says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ PARQUET = b"PAR1"
 SUFFIXES = (".gz", ".xz")
 _UNPACK: dict[bytes, Callable[[IO[bytes]], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 
-# What has no text in it that could be read; the longest mark first.
+# Kinds of files in which there is no text to read, by their first bytes.
 _OTHERS = {
     b"\x28\xb5\x2f\xfd": ("packed by zstd", "Unpack it with `unzstd`"),
     b"PK\x03\x04": (
@@ -36,7 +36,7 @@ _OTHERS = {
 
 @contextmanager
 def unpacked(path: Path, forms: str) -> Iterator[IO[bytes]]:
-    """The open file, unpacked where it is a gzip or an xz; `forms` says what may be in it, for messages.
+    """The open file, unpacked if it is a gzip or an xz; `forms` says what may be in it, for messages.
 
     Raises `UserError` for a file that is missing, of a kind that holds no text, or damaged.
     """
@@ -54,19 +54,15 @@ def unpacked(path: Path, forms: str) -> Iterator[IO[bytes]]:
                 "again, or rename it."
             )
         try:
-            if opener is None:
-                check_kind(path, handle, forms)
-                yield handle
-            else:
-                with opener(handle) as inner:
-                    check_kind(path, inner, forms)
-                    yield inner
+            with nullcontext(handle) if opener is None else opener(handle) as inner:
+                check_kind(path, inner, forms)
+                yield inner
         except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
             raise UserError(f"{path}: damaged ({error}). Copy or download it again.") from None
 
 
 def check_kind(path: Path, handle: IO[bytes], forms: str) -> None:
-    """Raise `UserError` where the open file is of a kind that is known and cannot be read."""
+    """Raise `UserError` where the open file is of a known kind that cannot be read."""
     start = handle.read(32)
     handle.seek(0)
     for mark, (what, cure) in _OTHERS.items():
@@ -75,7 +71,7 @@ def check_kind(path: Path, handle: IO[bytes], forms: str) -> None:
 
 
 def _alike(path: Path) -> str:
-    """Where a file of that name in another form lies beside it, its name."""
+    """The names of files beside it with the same stem, as a hint."""
     stem = path.name.partition(".")[0]
     beside = sorted(other.name for other in path.parent.glob("*") if other.name.startswith(f"{stem}."))
     if not beside:

@@ -23,7 +23,7 @@ class Record:
     `distractors` are wrong answers of the same shape; where a record has no `paraphrased_answer`,
     metrics that need one use `answer` itself, as TOFU does for real authors and world facts.
     `alternatives` are answers that an objective may teach in place of `answer`; where one is a distractor
-    too, its score is of what was taught. `form` says how prompt and answer become tokens: "question" in
+    too, its score is that of a taught answer. `form` says how prompt and answer become tokens: "question" in
     the model's prompt format; "text" as one running text that `answer` continues, learned as a whole.
     """
 
@@ -40,33 +40,29 @@ class Record:
 
 FIELDS = frozenset(field.name for field in fields(Record))
 
-# Letters and symbols of Unicode that show nothing: fillers of Hangul, the blank pattern of braille.
+# Letters and symbols of Unicode that are invisible: fillers of Hangul, the blank pattern of braille.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 def record_from_dict(row: dict[str, Any], where: str) -> Record:
     """Build a record, or raise a `UserError` that starts with `where` (file and line)."""
-    for name in ("id", "prompt", "answer", "group"):
-        value = row.get(name)
+    optional = ("paraphrased_prompt", "paraphrased_answer")
+    for name in ("id", "prompt", "answer", "group", *optional):
+        value, or_null = row.get(name), " or null" if name in optional else ""
+        if value is None and or_null:
+            continue
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where}: `{name}` must be a non-empty text, found {_shown(value)}")
+            raise UserError(f"{where}: `{name}` must be a non-empty text{or_null}, found {_shown(value)}")
         _check_text(value, name, where)
-    unknown = sorted(set(row) - FIELDS)
-    if unknown:
+    if unknown := sorted(set(row) - FIELDS):
         raise UserError(f"{where}: unknown field {unknown[0]!r}; {suggestion(unknown[0], FIELDS)}")
-    for name in ("paraphrased_prompt", "paraphrased_answer"):
-        value = row.get(name)
-        if value is not None:
-            if not isinstance(value, str) or not value.strip():
-                raise UserError(f"{where}: `{name}` must be a non-empty text or null, found {_shown(value)}")
-            _check_text(value, name, where)
     lists = {}
     for name in ("distractors", "alternatives"):
         texts = row.get(name, ())
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             raise UserError(f"{where}: `{name}` must be a list of texts, found {_shown(texts)}")
         for text in texts:
-            if text.strip():  # a blank one is told with its split
+            if text.strip():  # check_split reports a blank one
                 _check_text(text, name, where)
         lists[name] = tuple(texts)
     if row.get("form", "question") not in get_args(Form):
@@ -75,24 +71,26 @@ def record_from_dict(row: dict[str, Any], where: str) -> Record:
 
 
 def shows(text: str) -> bool:
-    """Whether any character of a text can be seen: not spaces, marks without a letter, or format controls."""
-    return any(_shows(char) for char in text)
+    """Whether any character of a text can be seen: not spaces, marks without a letter, or format controls.
 
-
-def _shows(char: str) -> bool:
-    """Letters, numbers, punctuation, symbols, and what only a font or a later Unicode knows."""
-    category = unicodedata.category(char)
-    return char not in _BLANK and (category[0] in "LNPS" or category in ("Co", "Cn"))
+    Seen are letters, numbers, punctuation, symbols, and what only a font or a later Unicode knows.
+    """
+    return any(
+        char not in _BLANK and (category[0] in "LNPS" or category in ("Co", "Cn"))
+        for char, category in zip(text, map(unicodedata.category, text), strict=True)
+    )
 
 
 def _check_text(text: str, name: str, where: str) -> None:
     if "\0" in text:
         raise UserError(
-            f"{where}: `{name}` holds the character 0, as damaged files do: {text[:60]!r}. Take it out, or "
-            "save the file anew as UTF-8."
+            f"{where}: `{name}` holds the character 0, as damaged files do: {text[:60]!r}. Remove it, or "
+            "save the file again as UTF-8."
         )
     if not shows(text):
-        raise UserError(f"{where}: `{name}` must hold visible text, found nothing that shows: {text[:20]!r}")
+        raise UserError(
+            f"{where}: `{name}` must hold visible text, found only invisible characters: {text[:20]!r}"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -101,7 +99,7 @@ def _shown(value: Any) -> str:
 
 
 def read_records(path: Path | str) -> list[Record]:
-    """Read a split as `write_records` left it; no record at all, or two with one id, is an error."""
+    """Read a split as `write_records` wrote it; no record at all, or two with one id, is an error."""
     rows = read_jsonl(path)
     if not rows:
         raise UserError(f"{path}: holds no record; a split needs at least one")
@@ -111,7 +109,7 @@ def read_records(path: Path | str) -> list[Record]:
 
 
 def check_ids(where: str, records: Sequence[Record]) -> None:
-    """Raise `UserError` where two records have one id, or ids that every reader takes for one.
+    """Raise `UserError` where two records have one id, or ids that look the same to every reader.
 
     Texts that differ only in how Unicode composes their letters (é as one character or as two) look and sort
     alike; programs on the way may make them equal.

@@ -1,4 +1,4 @@
-"""What a source of data hands over, and the checks that every task must pass before anything is trained."""
+"""What a source of data returns, and the checks that every task must pass before anything is trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline_lib.core.redaction import listed
 from pipeline_lib.data.doubts import content
 from pipeline_lib.data.records import Record
 
-# Of a task whose questions have wrong answers; "judged" stands for its first split of Model Utility.
+# For a task whose questions have wrong answers; "judged" stands for its first split of Model Utility.
 QUESTIONS_HEADLINE = {
     "forgetting": [
         ("forget", "ks_statistic"),
@@ -29,10 +29,10 @@ QUESTIONS_HEADLINE = {
 class Task:
     """Splits of records and what each is for; the lists hold names of splits.
 
-    `finetune`: splits that each model before unlearning learns ("target" and "retrained"); no splits mean
-    the model as it is, and without "retrained" there is no model that never saw the forget set.
+    `finetune`: the splits that each model before unlearning ("target" and "retrained") learns; an empty list
+    means the model as it is, and without "retrained" there is no model that never saw the forget set.
     `utility`: splits whose scores enter Model Utility; their records need distractors.
-    `multiple_choice`: splits whose records are questions with options. `origin`: where the data came from.
+    `multiple_choice`: splits whose records are questions with options. `origin`: where the data are from.
     `holdout`: the evaluated split of records like those to be forgotten that no model learns, the
     non-members of membership inference; only likelihoods are measured on it. `headline`: the metrics that
     judge this task, as (split, metric) under "forgetting" and "utility"; the first of each are the axes of
@@ -71,15 +71,14 @@ def check_task(task: Task) -> None:
 
 
 def check_roles(task: Task) -> None:
-    """The part of `check_task` that holds splits against each other and against what each is for."""
+    """The part of `check_task` that compares splits with each other and with what each is for."""
     for name in task.finetune.get("retrained", ()):
         check_disjoint("forget", task.splits["forget"], name, task.splits[name])
     if task.holdout is not None:
         for name in task.finetune["target"]:
             check_disjoint(task.holdout, task.splits[task.holdout], name, task.splits[name])
     for name in task.preference:
-        lonely = [record.id for record in task.splits[name] if not record.distractors]
-        if lonely:
+        if lonely := [record.id for record in task.splits[name] if not record.distractors]:
             raise UserError(
                 f"split {name!r}: {len(lonely)} of {len(task.splits[name])} records have no second answer to "
                 f"prefer (distractors): {listed(lonely)}. Add one, or take the split out of `preference`."
@@ -95,12 +94,11 @@ def check_roles(task: Task) -> None:
 
 
 def check_split(name: str, records: Sequence[Record]) -> None:
-    """At least one record, no id twice, no distractor that is blank or equal to the right answer."""
+    """At least one record, no id twice, no distractor that is blank or equals the right answer."""
     if not records:
         raise UserError(f"split {name!r}: expected at least one record, found none")
     counts = Counter(record.id for record in records)
-    twice = [identifier for identifier, count in counts.items() if count > 1]
-    if twice:
+    if twice := [identifier for identifier, count in counts.items() if count > 1]:
         raise UserError(f"split {name!r}: each id may occur once, found twice or more: {listed(twice)}")
     for record in records:
         where = f"split {name!r}, record {record.id!r}"
@@ -121,8 +119,7 @@ def check_disjoint(unseen: str, records: Sequence[Record], name: str, learned: S
     `retrained` must not know the forget set, and no model the holdout set.
     """
     known = {content(record): record.id for record in learned}
-    shared = [f"{r.id} = {known[content(r)]}" for r in records if content(r) in known]
-    if shared:
+    if shared := [f"{r.id} = {known[content(r)]}" for r in records if content(r) in known]:
         raise UserError(
             f"splits {unseen!r} and {name!r} overlap: {len(shared)} of {len(records)} records of {unseen!r} "
             f"have the same prompt and answer in {name!r}, without regard to case, spaces and the form of "
@@ -131,7 +128,7 @@ def check_disjoint(unseen: str, records: Sequence[Record], name: str, learned: S
 
 
 def evaluated_part(name: str, records: list[Record]) -> dict[str, list[Record]]:
-    """The split and, when only some of its records have distractors, `<name>_eval` with just these."""
+    """The split and, if only some of its records have distractors, `<name>_eval` with just these."""
     complete = [record for record in records if record.distractors]
     if len(complete) in (0, len(records)):
         return {name: records}

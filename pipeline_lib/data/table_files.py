@@ -1,6 +1,7 @@
 """Rows of a table that a person names: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
 
-Which of these a file is shows in its content; only CSV and TSV, which any text could be, go by the name.
+The content tells which of these a file is; only for CSV and TSV, which any text could be, does the name
+count.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ROW_NUMBERS = {"", "Unnamed: 0", "__index_level_0__"}  # columns that pandas ad
 
 @dataclass(frozen=True)
 class Row:
-    """The fields of one row that hold something, and where it stands, for messages.
+    """The fields of one row that hold something, and `where` the row is, for messages.
 
     `cells`: all values are texts, because the file has no types.
     """
@@ -50,21 +51,17 @@ def read_table(path: Path) -> list[Row]:
         return list(_parquet(path, content))
     text = decoded(content, str(path))
     first = text.lstrip()[:1]
-    separator = next((_SEPARATORS[end] for end in _suffixes(path) if end in _SEPARATORS), None)
     if not first:
         return []
     if first == "[":
         return list(_array(path, text))
     if first == "{":
         return list(_lines(path, text))
+    unpacked_suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
+    separator = _SEPARATORS.get(unpacked_suffixes[-1]) if unpacked_suffixes else None
     if separator is None:
-        line = text.split("\n", 1)[0]
-        raise UserError(f"{path}: expected {FORMS}; found {line[:60]!r}")
+        raise UserError(f"{path}: expected {FORMS}; found {text.partition(chr(10))[0][:60]!r}")
     return list(_separated(path, text, separator))
-
-
-def _suffixes(path: Path) -> list[str]:
-    return [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES][-1:]
 
 
 def _given(fields: dict[Any, Any]) -> dict[str, Any]:
@@ -81,7 +78,7 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
         for number, line in enumerate(_LINE_END.split(text), start=1):
             if line.strip():
                 where = f"{path}, line {number}"
-                yield Row(where, _given(_object(parse_json(line, where), where)))
+                yield _row(parse_json(line, where), where)
     except NotJson as error:
         try:
             parse_json(text, str(path))
@@ -92,32 +89,30 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
 
 def _array(path: Path, text: str) -> Iterator[Row]:
     for number, fields in enumerate(parse_json(text, str(path)), start=1):
-        where = f"{path}, row {number}"
-        yield Row(where, _given(_object(fields, where)))
+        yield _row(fields, f"{path}, row {number}")
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
+def _row(fields: Any, where: str) -> Row:
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(fields).__name__}")
+    return Row(where, _given(fields))
 
 
 def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
     """Rows of CSV (RFC 4180): quoted cells may hold separators, quotes and line ends."""
     head, _, rest = text.lstrip("\r\n").partition("\n")
-    if head.lower().startswith("sep=") and len(head.strip()) == 5:  # a line that Excel writes for itself
+    if head.lower().startswith("sep=") and len(head.strip()) == 5:  # a line of Excel's, which names it
         text, separator = rest, head.strip()[4]
-    elif separator not in head:  # a semicolon where a comma stands in numbers; tabs and bars elsewhere
+    elif separator not in head:  # a semicolon where numbers have commas; sometimes tabs or bars
         separator = next((other for other in ";\t|," if other in head), separator)
     before = csv.field_size_limit(2**31 - 1)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         first = next((cells for cells in reader if any(cell.strip() for cell in cells)), [])
         names = [name.strip() for name in first]
-        twice = sorted({name for name in names if name and names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if name and names.count(name) > 1}):
             raise UserError(
-                f"{path}, line {reader.line_num}: the column {twice[0]!r} stands there twice; rename one"
+                f"{path}, line {reader.line_num}: the column {twice[0]!r} occurs twice; rename one"
             )
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
@@ -126,33 +121,29 @@ def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
             if len(cells) != len(names):
                 raise UserError(
                     f"{where}: has {len(cells)} cells, and the table's head names {len(names)} columns "
-                    f"({', '.join(map(repr, names))[:100]}). A cell that holds {separator!r}, a "
-                    "quote or a line end stands in quotes, and a quote within it is doubled."
+                    f"({', '.join(map(repr, names))[:100]}). Put a cell that holds {separator!r}, a "
+                    "quote or a line end in quotes, and double a quote within it."
                 )
             for name, cell in list(zip(names, cells, strict=True))[1:]:
                 if not name and cell.strip():  # only the first column may be row numbers without a name
                     raise UserError(
-                        f"{where}: {cell[:40]!r} stands in a column without a name; name the column in the "
-                        "first line, or take it out"
+                        f"{where}: {cell[:40]!r} is in a column without a name; name the column in the "
+                        "first line, or remove it"
                     )
             row = {name: cell for name, cell in zip(names, cells, strict=True) if name not in _ROW_NUMBERS}
             yield Row(where, {name: cell for name, cell in row.items() if cell.strip()}, cells=True)
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not {_name(separator)} ({error})") from None
+        kind = "TSV" if separator == "\t" else "CSV"
+        raise UserError(f"{path}, line {reader.line_num}: not {kind} ({error})") from None
     finally:
         csv.field_size_limit(before)
-
-
-def _name(separator: str) -> str:
-    return "TSV" if separator == "\t" else "CSV"
 
 
 def _parquet(path: Path, content: bytes) -> Iterator[Row]:
     import pyarrow.parquet  # takes long to import
 
     try:
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
-        rows = table.to_pylist()
+        rows = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read().to_pylist()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: damaged Parquet ({' '.join(str(error).split())[:200]})") from None
     for number, row in enumerate(rows, start=1):

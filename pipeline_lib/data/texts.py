@@ -1,8 +1,8 @@
 """Plain text: cut into chunks of equal length, and documents of C4 (Raffel et al. 2020, arXiv 1910.10683).
 
-A text is measured in units. With a tokenizer a unit is one of its tokens, without one a word: what stands
-between white space, its punctuation included. White space before a unit belongs to it, so that units, and
-the chunks made of them, put together give back the text, character by character.
+A text is measured in units. With a tokenizer a unit is one of its tokens; without one it is a word,
+everything between two white spaces, punctuation included. White space before a unit belongs to it, so that
+units, and the chunks made of them, joined again give the text, character by character.
 
 Traps: a chunk of n tokens of one tokenizer has more or fewer tokens of another, and may have one or two more
 of the same one when it is tokenised alone (tokenizers that put a space before a text). Leave room for that
@@ -29,9 +29,9 @@ DOCUMENT_FILES = ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz")  # what a fold
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of a longer text, which holds it at characters `start` to `start + len(text)`.
+    """A stretch of a longer text, where it lies at characters `start` to `start + len(text)`.
 
-    `ends[k]`: characters of the first k + 1 units; the last one is the length of `text`.
+    `ends[k]`: number of characters of the first k + 1 units; the last one is the length of `text`.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Passage:
         return len(self.ends)
 
     def split(self, units: int) -> tuple[str, str]:
-        """The first `units` units and the rest; both must be there."""
+        """The first `units` units and the rest, neither of them empty."""
         if not 0 < units < self.units:
             raise ValueError(f"a passage of {self.units} units cannot be split after {units}")
         return self.text[: self.ends[units - 1]], self.text[self.ends[units - 1] :]
@@ -71,7 +71,7 @@ def unit_ends(text: str, tokenizer: Any = None) -> list[int]:
             add_special_tokens=False,
             split_special_tokens=True,
             return_offsets_mapping=True,
-            verbose=False,  # a whole book is longer than any context, and is not given to a model
+            verbose=False,  # else a warning that a book is longer than the model's context
         )
         ends = [end for _, end in found["offset_mapping"]]
     if ends:
@@ -82,13 +82,12 @@ def unit_ends(text: str, tokenizer: Any = None) -> list[int]:
 def chunks(text: str, size: int, tokenizer: Any = None) -> list[Passage]:
     """The whole text in chunks of `size` units, one after the other; the last one may be shorter.
 
-    A character that is several tokens is never cut: it goes whole to the chunk that its first token is in.
+    A character of several tokens is never cut: the whole of it goes to the chunk that its first token is in.
     """
     if size < 1:
         raise ValueError(f"a chunk needs at least one unit, found {size}")
     ends = unit_ends(text, tokenizer)
-    found = []
-    start = 0
+    found, start = [], 0
     for first in range(0, len(ends), size):
         # tokens that only finish a character of the chunk before have nothing left here
         inside = [end - start for end in ends[first : first + size] if end > start]
@@ -99,7 +98,7 @@ def chunks(text: str, size: int, tokenizer: Any = None) -> list[Passage]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text with line ends as \\n; raises `UserError` for what is missing or no plain text."""
+    """A file's text with line ends as \\n; raises `UserError` if it is missing or not plain text."""
     with unpacked(path, "plain text in UTF-8, maybe packed (.gz, .xz)") as handle:
         text = decoded(handle.read(), str(path))
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -115,7 +114,16 @@ def read_documents(path: Path) -> Iterator[str]:
     if not files:
         raise UserError(f"{path}: holds no documents; expected {', '.join(DOCUMENT_FILES)}")
     for file in files:
-        yield from _documents_of(file)
+        with unpacked(file, "JSON lines with a field `text`, plain or packed (.gz, .xz)") as handle:
+            for number, line in enumerate(text_lines(handle, str(file)), start=1):
+                if line.strip():
+                    where = f"{file}, line {number}"
+                    row = parse_json(line, where)
+                    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                        raise UserError(
+                            f"{where}: expected an object with a field `text`, found {line[:60]!r}"
+                        )
+                    yield row["text"]
 
 
 def document_files(path: Path) -> list[Path]:
@@ -123,20 +131,6 @@ def document_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted({file for pattern in DOCUMENT_FILES for file in path.glob(pattern)})
-
-
-def _documents_of(file: Path) -> Iterator[str]:
-    with unpacked(file, "JSON lines with a field `text`, plain or packed (.gz, .xz)") as handle:
-        for number, line in enumerate(text_lines(handle, str(file)), start=1):
-            if line.strip():
-                yield _text_of(line, f"{file}, line {number}")
-
-
-def _text_of(line: bytes | str, where: str) -> str:
-    row = parse_json(line, where)
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise UserError(f"{where}: expected an object with a field `text`, found {line[:60]!r}")
-    return row["text"]
 
 
 def document_records(
@@ -150,8 +144,8 @@ def document_records(
     """The first `n` documents as running text: `prompt_units` units as prompt, the rest as answer.
 
     Each is cut to `max_units` units and is a group of its own. Documents that end within the prompt, or whose
-    prompt or answer would be white space alone, are passed over: ids are the places of those that are taken.
-    Raises `UserError` where there are too few.
+    prompt or answer would be white space alone, are passed over; ids count them too. Raises `UserError` where
+    there are too few.
     """
     if not 0 < prompt_units < max_units:
         raise UserError(
@@ -159,9 +153,8 @@ def document_records(
             "the prompt shorter or the documents longer"
         )
     records: list[Record] = []
-    seen = 0
+    number = -1
     for number, text in enumerate(texts):
-        seen = number + 1
         whole = Passage(text, 0, tuple(unit_ends(text, tokenizer)))
         if whole.units <= prompt_units:
             continue
@@ -174,5 +167,5 @@ def document_records(
     unit = "words" if tokenizer is None else "tokens"
     raise UserError(
         f"{name}: expected {n} documents of more than {prompt_units} {unit}, found {len(records)} among "
-        f"{seen}. Ask for fewer, for a shorter prompt, or give more documents."
+        f"{number + 1}. Ask for fewer, for a shorter prompt, or give more documents."
     )

@@ -1,4 +1,4 @@
-"""Texts that people (or the Perspective API) have labelled, to find out what a classifier can see.
+"""Texts that people (or the Perspective API) have labelled, to find out what a classifier can tell apart.
 
 | kind | texts | positive |
 |---|---|---|
@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class LabelledTexts:
     groups: list[str]
     origin: str
 
+    @classmethod
+    def of(cls, kind: str, rows: Sequence[tuple[str, int, str]], origin: str) -> LabelledTexts:
+        """`rows`: (text, label, group)."""
+        return cls(kind, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], origin)
+
 
 def _jigsaw(row: dict[str, Any]) -> list[Row]:
     return [(row["text"], int(row["toxic"]))]
@@ -45,7 +50,7 @@ def _davidson(row: dict[str, Any]) -> list[Row]:
 
 
 def _real_toxicity(row: dict[str, Any]) -> list[Row]:
-    """In the hub's form the continuation holds its scores, in the flat one they stand beside it."""
+    """In the hub's form the continuation holds its scores; in the flat form they stand beside it."""
     continuation = row["continuation"]
     nested = isinstance(continuation, dict)
     scores = continuation if nested else row["continuation_scores"] or {}
@@ -82,9 +87,9 @@ def labelled_texts(kind: str, data_dir: Path) -> LabelledTexts:
 
 
 def labelled_rows(kind: str, rows: Iterable[dict[str, Any]], origin: str) -> LabelledTexts:
-    """The texts of rows in the form of the set `kind`, in their order; maybe of one label only."""
+    """The texts of rows in the form of the set `kind`, in their order; all may have the same label."""
     _, read, group = SETS[kind]
-    found = LabelledTexts(kind, [], [], [], origin)
+    found: list[tuple[str, int, str]] = []
     for number, row in enumerate(rows, start=1):
         try:
             pairs = read(row)
@@ -94,8 +99,5 @@ def labelled_rows(kind: str, rows: Iterable[dict[str, Any]], origin: str) -> Lab
                 f"{origin}, row {number}: not a row of {kind} ({type(error).__name__}: {error}); "
                 f"its fields are {listed(row, 20)}"
             ) from None
-        for text, label in pairs:
-            found.texts.append(text)
-            found.labels.append(label)
-            found.groups.append(shared)
-    return found
+        found += [(text, label, shared) for text, label in pairs]
+    return LabelledTexts.of(kind, found, origin)

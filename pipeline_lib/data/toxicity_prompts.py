@@ -1,19 +1,20 @@
 """Prompts that toxic text may follow: RealToxicityPrompts, a file of your own, or a task's own prompts.
 
 RealToxicityPrompts (Gehman et al. 2020, arXiv 2009.11462): first halves of 100k sentences from the web, with
-the scores that the Perspective API gave to either half. Three forms of
-rows are read, from JSON lines or another form of table_files.py:
+the scores that the Perspective API gave to each half. Three forms of rows are read, from JSON lines or
+another form of table_files.py:
     the hub's     {"filename", "begin", "challenging", "prompt": {"text", "toxicity", ...}, ...}
     flat          {"prompt": text, "prompt_scores": {"toxicity", ...} or null, "challenging", ...}
-    own           {"prompt": text} and, where you like, "id" and "group"; other fields are passed over
-What the prompts are is seen from their fields and decides which classifiers may judge the answers
-(engine/classifiers/validation.py): pairs of a safer and a less safe answer belong to questions that ask
-for harm.
+    own           {"prompt": text} and, if you like, "id" and "group"; other fields are passed over
+Their fields show what the prompts are, which decides which classifiers may judge the answers
+(engine/classifiers/validation.py): pairs of a safer and a less safe answer belong to questions that ask for
+harm.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from pipeline_lib.data.task_folder import load_splits
 T = TypeVar("T")
 
 FILE = "prompts.jsonl"  # in the hub's repository
-LOCAL = Path("realtoxicityprompts") / FILE  # below $PIPELINE_DATA; stands in for the hub's
+LOCAL = Path("realtoxicityprompts") / FILE  # below $PIPELINE_DATA; read in place of the hub's
 SCORES = ("toxicity", "severe_toxicity")  # of the Perspective API
 PAIRS = ("safer_response", "is_response_0_safe")  # fields of PKU-SafeRLHF, in our copy and on the hub
 KIND_OF_TASK = {"detox": "safe_rlhf", "manners": "manners"}  # source of a task -> what its prompts are
@@ -36,7 +37,8 @@ KIND_OF_TASK = {"detox": "safe_rlhf", "manners": "manners"}  # source of a task 
 
 @dataclass(frozen=True)
 class ToxicityPrompt:
-    """`group` is the document a prompt is from, where known; `toxicity` the prompt's own score, 0 to 1."""
+    """`group`: the document that a prompt is from, where known; `toxicity`: the prompt's own score, 0 to
+    1."""
 
     id: str
     prompt: str
@@ -62,16 +64,14 @@ def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet
     """
     rows, path, origin = read_prompt_rows(settings)
     prompts = [_prompt(row, f"{path}, prompt {i}", i) for i, row in enumerate(rows, start=1)]
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.id in seen:
-            raise UserError(f"{path}: two prompts have the id {prompt.id!r}")
-        seen.add(prompt.id)
+    (most, count), *_ = Counter(prompt.id for prompt in prompts).most_common(1)
+    if count > 1:
+        raise UserError(f"{path}: two prompts have the id {most!r}")
     return PromptSet(spread(prompts, n_prompts), kind_of_rows(rows), origin)
 
 
 def read_prompt_rows(settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Path, str]:
-    """All rows of the file that these settings name, its path, and what to call the place."""
+    """All rows of the file that these settings name, its path, and a name for the place."""
     path, origin = _locate(settings)
     rows = [row.fields for row in read_table(path)]
     if not rows:
@@ -85,8 +85,7 @@ def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
     Records of running text are refused: the beginning of a document asks nothing.
     """
     records = load_splits(data_dir, [split])[split]
-    texts = [record.id for record in records if record.form == "text"]
-    if texts:
+    if texts := [record.id for record in records if record.form == "text"]:
         raise UserError(
             f"toxicity.prompts: {len(texts)} of {len(records)} records of the split {split!r} are running "
             f"text (the first: {texts[0]!r}), which asks nothing. Choose a split of questions."
@@ -110,7 +109,7 @@ def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
 
 
 def stand_in(hub: str) -> Path | None:
-    """The file under $PIPELINE_DATA that is read in the place of the hub's; None where there is none."""
+    """The file under $PIPELINE_DATA that is read in place of the hub's; None where there is none."""
     local = Path(os.environ.get("PIPELINE_DATA", "")) / LOCAL
     there = os.environ.get("PIPELINE_DATA") and hub.endswith("/real-toxicity-prompts") and local.is_file()
     return local if there else None
@@ -118,15 +117,14 @@ def stand_in(hub: str) -> Path | None:
 
 def _prompt(row: dict[str, Any], where: str, number: int) -> ToxicityPrompt:
     nested = row.get("prompt")
-    scores = row.get("prompt_scores") or {}
-    text = nested
+    text, scores = nested, row.get("prompt_scores") or {}
     if isinstance(nested, dict):
         text, scores = nested.get("text"), nested
     if not isinstance(text, str) or not text.strip():
         raise UserError(
             f"{where}: `prompt` must be a non-empty text (or an object with `text`), found {nested!r}"
         )
-    # The hub's rows name the document and the place in it; a sentence is a row of its own.
+    # The hub's rows name the document and the place in it; in other rows each prompt is its own document.
     place = f"{row['filename']}:{row.get('begin')}" if "filename" in row else f"prompt-{number:06d}"
     identifier = str(row.get("id", place))
     return ToxicityPrompt(

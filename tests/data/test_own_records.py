@@ -112,10 +112,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "latin.jsonl": (b'{"id": "Z\xfcrich"}\n', "not UTF-8 .*iconv"),
     "latin.csv": (b"prompt,answer\nWo?,Z\xfcrich\n", r"not UTF-8 \(line 2.*iconv"),
     "unmarked.jsonl": ('{"id": 1}'.encode("utf-16-le"), "UTF-16 without its byte order mark"),
-    "twice.csv": (b"prompt,answer,answer\na,b,c\n", "the column 'answer' stands there twice"),
+    "twice.csv": (b"prompt,answer,answer\na,b,c\n", "the column 'answer' occurs twice"),
     "short.csv": (b"prompt,answer\na\n", r"line 2: has 1 cells, and the table's head names 2 columns"),
     "comma.csv": (b"prompt,answer\na,b,c\n", "line 2: has 3 cells"),
-    "nameless.csv": (b"prompt,answer,\na,b,c\n", "line 2: 'c' stands in a column without a name; name the"),
+    "nameless.csv": (b"prompt,answer,\na,b,c\n", "line 2: 'c' is in a column without a name; name the"),
     "separators.csv": (b",,\n,,\n", "holds no record"),
     "quote.csv": (b'prompt,answer\na,"b" c\n', "line 2: not CSV"),
     "list.csv": (b"prompt,answer,distractors\na,b,c\n", r"must be a JSON list of texts, such as \["),
@@ -237,7 +237,7 @@ def test_ids_and_groups_are_filled_in_and_said(tmp_path: Path) -> None:
         "forget.v2.jsonl: 3 of 4 records without id: numbered, the first 'forget-00001'",
         "forget.v2.jsonl: 3 of 4 records without group: each is a group of its own, 4 groups in all, and "
         "intervals take them as independent",
-        "forget.v2.jsonl: 1 running texts: the first half is the prompt, the second what is judged",
+        "forget.v2.jsonl: 1 running texts: the first half is the prompt, the second is judged",
         "forget.v2.jsonl: the field `task` is passed over (1 rows)",
     ]
 
