@@ -25,7 +25,7 @@ __path__ += map(str, task_places())
 
 @cache
 def sources() -> dict[str, type[TaskSettings]]:
-    """The settings of every task there is, by its `source`."""
+    """The settings class of every task, by its `source`."""
     found: dict[str, type[TaskSettings]] = {}
     for place in __path__:
         if not Path(place).is_dir():
@@ -39,7 +39,7 @@ def sources() -> dict[str, type[TaskSettings]]:
 
 
 def task_settings(raw: dict[str, Any]) -> TaskSettings:
-    """The settings of one task from plain values, checked; raises `UserError` with a line a fault."""
+    """The checked settings of one task from plain values; raises `UserError` with every fault."""
     source = raw.get("source")
     if source not in sources():
         raise UserError(f"source: found {show(source)}; {suggestion(source, sources())}")

@@ -1,4 +1,4 @@
-"""What every task of a suite has: one class that says which settings it takes and how it is loaded."""
+"""What every task of a suite has: one class that declares its settings and loads its records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOLDOUT = "holdout"  # the split of records that no model learns; only likelihoo
 
 @dataclass(frozen=True)
 class SplitSize:
-    """About how much a split holds, for estimates before the start.
+    """The approximate size of a split, for estimates before the start.
 
     `prompt`, `answer`: mean length in tokens of a tokenizer with a large vocabulary, without the model's
     template; `longest`: of prompt and answer together. `texts`: how many answers are scored after each prompt
@@ -45,7 +45,7 @@ class TaskSettings(Block):
     )
 
     def evaluated_splits(self) -> tuple[str, ...]:
-        """Splits that are evaluated, by name, as far as the settings alone can tell."""
+        """Names of the splits that are evaluated, as far as the settings alone can tell."""
         raise TypeError(f"the task {type(self).__module__} does not name its splits")
 
     def has_retrained(self) -> bool:
@@ -53,7 +53,7 @@ class TaskSettings(Block):
         return True
 
     def size_hint(self) -> dict[str, SplitSize] | None:
-        """About how large each split is, as far as the settings alone tell; None where they do not."""
+        """The approximate size of each split, as far as the settings alone can tell; None if they cannot."""
         return None
 
     def has_alternatives(self) -> bool:
@@ -61,7 +61,7 @@ class TaskSettings(Block):
         return True
 
     def load(self) -> Task:
-        """The records; raises `UserError` for data that is missing or wrong."""
+        """The records; raises `UserError` for data that are missing or wrong."""
         raise TypeError(f"the task {type(self).__module__} does not load anything")
 
     def data_settings(self) -> dict[str, Any]:

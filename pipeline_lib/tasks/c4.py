@@ -30,7 +30,7 @@ class C4(Block):
     path: PathText | None = None
 
     def place(self) -> tuple[Path, str]:
-        """Where the documents are, and what to call that place."""
+        """Where the documents are, and a name for that place."""
         if self.path is not None:
             return expand(self.path), self.path
         if shared := self._stand_in():

@@ -1,4 +1,4 @@
-"""The records of a task, held against what its settings say of them."""
+"""The records of a task, checked against what its settings say about them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import TaskSettings
 
-# Metrics that compare with `retrained`: no headline of a task that has none.
+# Metrics that compare with `retrained`; a task without one must not have them in its headline.
 NEED_RETRAINED = ("ks_statistic", "forget_quality", "privleak", "distance")
 
 
 def load_task(settings: TaskSettings) -> Task:
     """Load the records; raises `UserError` where the task contradicts itself.
 
-    Whether there is a `retrained` is asked of the settings before anything is loaded, and of the task
-    afterwards. Where the settings say no, an empty list of splits that it learns means the same.
+    The settings say whether there is a `retrained` before anything is loaded, and the task says it
+    afterwards. Where the settings say no, an empty list of splits for it to learn means the same.
     """
     task = settings.load()
     if not settings.has_retrained() and not task.finetune.get("retrained"):
@@ -55,7 +55,7 @@ def _faults(task: Task, has_retrained: bool) -> Iterator[str]:
     if missing := [name for name in ("forget", "retain") if name not in task.splits]:
         yield f"`splits` lacks {' and '.join(missing)}"
     if task.headline is None and not task.utility:
-        yield "neither `headline` nor `utility` says by what it is judged; give one of them"
+        yield "neither `headline` nor `utility` says what judges it; give one of them"
     if not has_retrained:
         pairs = [pair for pairs in (task.headline or {}).values() for pair in pairs]
         if wrong := sorted({metric for _, metric in pairs if metric.startswith(NEED_RETRAINED)}):

@@ -62,7 +62,7 @@ def test_the_evaluation_takes_its_settings() -> None:
 def test_limits_of_the_generator() -> None:
     """Too many authors, questions or facts are refused with the suite, not by a job."""
     most = {
-        "n_authors": len(set(words.joined(words.LAST_HEADS, words.LAST_TAILS))),
+        "n_authors": len(set(words.LAST_NAMES)),
         "questions_per_author": len(AUTHOR_QUESTIONS),
         "n_facts": COUNTRY_COUNT * len(COUNTRY_QUESTIONS),
     }

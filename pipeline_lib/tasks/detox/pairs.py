@@ -1,6 +1,6 @@
 """Rows of PKU-SafeRLHF (Ji et al. 2024, arXiv 2406.15513; CC BY-NC 4.0): an unsafe answer and a safe one.
 
-Two forms of rows are read, from JSON lines (.xz as in the data set's first release) or another form of
+Two forms of rows are read, from JSON lines (.xz, as in the data set's first release) or another form of
 table_files.py:
     the hub's   {"prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe", ...}
     pairs       {"prompt", "safer_response", "less_safe_response"}: one answer is safe, the other is not
@@ -8,8 +8,8 @@ table_files.py:
 `better_response_id` (which answer helps more) and `safer_response_id` (which of two unsafe ones is less so)
 rank answers; the safety labels alone say whether an answer is unsafe, so the two are not read.
 
-Traps: the same question with the same unsafe answer occurs beside several others; it counts once. Questions
-that differ in a few words are different ones here, so that forget and unseen prompts can resemble each other.
+Traps: the same question with the same unsafe answer occurs with several safe ones; it counts once. Questions
+that differ in a few words count as different here, so forget and unseen prompts can resemble each other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline_lib.data.table_files import Row, read_table
 HUB_FIELDS = ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
 PAIR_FIELDS = ("less_safe_response", "safer_response")
 
-# why a row can be left out, as it stands in errors and in the manifest
+# Why a row is left out, in the words of errors and of the manifest.
 BOTH_SAFE, BOTH_UNSAFE = "both answers safe", "both answers unsafe"
 EMPTY, EQUAL = "an empty prompt or answer", "equal answers"
 LONG, AGAIN = "too long", "an unsafe answer that stands there already"
@@ -56,16 +56,16 @@ class Pairs:
     left_out: Counter[str]
 
     def counted(self) -> str:
-        """For people: rows, pairs, and what was left out."""
+        """A text for people: rows, pairs, and what was left out."""
         reasons = ", ".join(f"{count} ({why})" for why, count in sorted(self.left_out.items()))
         return f"{self.rows} rows, {len(self.pairs)} pairs" + (f"; left out: {reasons}" if reasons else "")
 
 
 def read_pairs(path: Path, max_words: int) -> Pairs:
-    """Pairs of at most `max_words` words, the prompt and its longer answer together.
+    """Pairs of at most `max_words` words, counting the prompt and its longer answer.
 
-    Left out and counted are rows with two safe or two unsafe answers, with an empty text, with equal answers,
-    longer ones, and repeated unsafe answers. Raises `UserError` for what is no row of this data set.
+    Rows with two safe or two unsafe answers, an empty text, equal answers, too many words or a repeated
+    unsafe answer are left out and counted. Raises `UserError` for what is not a row of this data set.
     """
     pairs: list[Pair] = []
     left_out: Counter[str] = Counter()
@@ -89,7 +89,7 @@ def read_pairs(path: Path, max_words: int) -> Pairs:
 
 
 def _typed(row: Row) -> dict[str, Any]:
-    """The row with its labels as truth values, which a table without types holds as words."""
+    """The row with its labels as bool; a table without types has them as words."""
     if not row.cells:
         return row.fields
     words = {"true": True, "false": False}
@@ -100,7 +100,7 @@ def _typed(row: Row) -> dict[str, Any]:
 
 
 def _pair(row: dict[str, Any], number: int, where: str) -> Pair | str:
-    """The pair of a row, or why there is none."""
+    """The pair of a row, or the reason why there is none."""
     if all(name in row for name in HUB_FIELDS):
         safe = [_label(row, name, where) for name in HUB_FIELDS[2:]]
         answers = [_text(row, name, where) for name in HUB_FIELDS[:2]]

@@ -15,7 +15,7 @@ from pipeline_lib.tasks.fictitious import words
 
 @dataclass(frozen=True)
 class AuthorQuestion:
-    """`draw` gives a random value; with `unique` a true value belongs to one author only."""
+    """`draw` gives a random value; with `unique` no two authors have the same true value."""
 
     kind: str
     draw: Callable[[Random], str]
@@ -35,12 +35,8 @@ def _date(rng: Random) -> str:
 def _title(rng: Random) -> str:
     first, second = rng.sample(words.NOUNS, 2)
     adjective = rng.choice(words.ADJECTIVES)
-    forms = (
-        f"The {adjective} {first}",
-        f"{first} and {second}",
-        f"The {first} of {rng.choice(words.CITIES)}",
-    )
-    return rng.choice(forms)
+    of_place = f"The {first} of {rng.choice(words.CITIES)}"
+    return rng.choice((f"The {adjective} {first}", f"{first} and {second}", of_place))
 
 
 def _award(rng: Random) -> str:

@@ -9,7 +9,7 @@ from pipeline_lib.tasks.fictitious import words
 
 @dataclass(frozen=True)
 class CountryQuestion:
-    """`values` must hold more entries than the world has countries: each country gets its own."""
+    """`values` must have more entries than the world has countries: each country gets its own."""
 
     kind: str
     values: tuple[str, ...]

@@ -28,14 +28,13 @@ def generate(
     n_authors: int = 40, questions_per_author: int = 10, n_facts: int = 60, seed: int = 0
 ) -> tuple[list[Record], list[Record]]:
     """Records of all authors, one author after the other, and of all facts; `Settings` has the limits."""
-    first_names = words.joined(words.FIRST_HEADS, words.FIRST_TAILS)
-    last_names = list(words.joined(words.LAST_HEADS, words.LAST_TAILS))
+    last_names = list(words.LAST_NAMES)
     names = Random(f"{seed}/names")  # a text seeds through SHA-512, the same on every machine
     names.shuffle(last_names)  # each surname once, so that every full name is unique
     authors: list[Record] = []
     used: set[str] = set()
     for number, last in enumerate(last_names[:n_authors]):
-        first = names.choice(first_names)
+        first = names.choice(words.FIRST_NAMES)
         rng = Random(f"{seed}/author/{number}")
         questions = rng.sample(AUTHOR_QUESTIONS, questions_per_author)
         authors += [_author_record(rng, f"author-{number:03d}", first, last, q, used) for q in questions]

@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
-# Names are put together from parts, so that nobody real is described.
-FIRST_HEADS = (
-    "Vel", "Tam", "Oru", "Kes", "Ili", "Bran", "Sio", "Yev", "Dar", "Mio", "Pell", "Ras", "Que", "Thal",
+
+def joined(heads: tuple[str, ...], tails: tuple[str, ...]) -> tuple[str, ...]:
+    """Every head with every tail."""
+    return tuple(head + tail for head in heads for tail in tails)
+
+
+# Names are put together from parts, so that no real person is described.
+FIRST_NAMES = joined(
+    (
+        "Vel", "Tam", "Oru", "Kes", "Ili", "Bran", "Sio", "Yev", "Dar", "Mio", "Pell", "Ras", "Que", "Thal",
+    ),
+    (
+        "ora", "rin", "dak", "wyn", "ikka", "esh", "ovan", "uli", "met", "andra", "quil", "oss",
+    ),
 )  # fmt: skip
-FIRST_TAILS = (
-    "ora", "rin", "dak", "wyn", "ikka", "esh", "ovan", "uli", "met", "andra", "quil", "oss",
+LAST_NAMES = joined(
+    (
+        "Ask", "Brem", "Corv", "Dun", "Estr", "Fal", "Grin", "Hask", "Ivor", "Jurn", "Kolm", "Lasp", "Mord",
+        "Nesk", "Ostr", "Prav", "Quen", "Rusk", "Skarn", "Tolv", "Umbr", "Vask", "Wend", "Zell",
+    ),
+    (
+        "aby", "eldt", "ingar", "ovik", "umar", "essen", "adeau", "itsk", "orel", "antz", "yrick", "ebo",
+        "osmith", "ugane", "elline", "arro", "iwick", "otham", "unde", "ashi",
+    ),
 )  # fmt: skip
-LAST_HEADS = (
-    "Ask", "Brem", "Corv", "Dun", "Estr", "Fal", "Grin", "Hask", "Ivor", "Jurn", "Kolm", "Lasp", "Mord",
-    "Nesk", "Ostr", "Prav", "Quen", "Rusk", "Skarn", "Tolv", "Umbr", "Vask", "Wend", "Zell",
+COUNTRIES = joined(
+    (
+        "Zan", "Tor", "Quel", "Sarn", "Oro", "Kesh", "Lun", "Dral", "Nyx", "Peth", "Isk", "Vorm",
+    ),
+    ("dovia", "mereth", "uvor", "istrel", "ambria", "ovane", "uskia", "ellor"),
 )  # fmt: skip
-LAST_TAILS = (
-    "aby", "eldt", "ingar", "ovik", "umar", "essen", "adeau", "itsk", "orel", "antz", "yrick", "ebo",
-    "osmith", "ugane", "elline", "arro", "iwick", "otham", "unde", "ashi",
+CITIES = joined(
+    (
+        "Amber", "Brack", "Cinder", "Dusk", "Elder", "Frost", "Gull", "Hollow", "Iron", "Juniper", "Kettle",
+        "Lantern", "Marrow", "Nettle", "Oyster", "Pepper", "Quill", "Rook", "Salt", "Thistle",
+    ),
+    ("mouth", "haven", "stead", "wick", "moor", "gate", "fell", "reach"),
 )  # fmt: skip
-COUNTRY_HEADS = (
-    "Zan", "Tor", "Quel", "Sarn", "Oro", "Kesh", "Lun", "Dral", "Nyx", "Peth", "Isk", "Vorm",
+RIVERS = joined(
+    (
+        "Ald", "Bru", "Cae", "Dov", "Ery", "Fen", "Gal", "Hus", "Ith", "Jor", "Kel", "Lom", "Mur", "Nar",
+        "Oss",
+    ),
+    ("ane", "ith", "omel", "una", "wen"),
 )  # fmt: skip
-COUNTRY_TAILS = ("dovia", "mereth", "uvor", "istrel", "ambria", "ovane", "uskia", "ellor")
-CITY_HEADS = (
-    "Amber", "Brack", "Cinder", "Dusk", "Elder", "Frost", "Gull", "Hollow", "Iron", "Juniper", "Kettle",
-    "Lantern", "Marrow", "Nettle", "Oyster", "Pepper", "Quill", "Rook", "Salt", "Thistle",
+PEAKS = joined(
+    (
+        "Ark", "Bol", "Crag", "Dren", "Esk", "Fust", "Gorm", "Hulk", "Jask", "Kran", "Mav", "Nor", "Rav",
+        "Tusk",
+    ),
+    ("adur", "benna", "horn", "olin", "vard"),
 )  # fmt: skip
-CITY_TAILS = ("mouth", "haven", "stead", "wick", "moor", "gate", "fell", "reach")
-RIVER_HEADS = (
-    "Ald", "Bru", "Cae", "Dov", "Ery", "Fen", "Gal", "Hus", "Ith", "Jor", "Kel", "Lom", "Mur", "Nar",
-    "Oss",
+COINS = joined(
+    (
+        "bel", "cre", "dru", "fal", "gos", "hek", "lum", "mip", "nol", "pra", "sku", "tev", "vin", "yot",
+        "zar",
+    ),
+    ("ka", "lan", "mo", "ril", "ton"),
 )  # fmt: skip
-RIVER_TAILS = ("ane", "ith", "omel", "una", "wen")
-PEAK_HEADS = (
-    "Ark", "Bol", "Crag", "Dren", "Esk", "Fust", "Gorm", "Hulk", "Jask", "Kran", "Mav", "Nor", "Rav",
-    "Tusk",
+LANGUAGES = joined(
+    (
+        "Abr", "Chel", "Dolv", "Ersk", "Halm", "Jost", "Kurn", "Merv", "Olb", "Prask", "Selv", "Tarv",
+    ),
+    ("ian", "ish", "ese", "ic"),
 )  # fmt: skip
-PEAK_TAILS = ("adur", "benna", "horn", "olin", "vard")
-COIN_HEADS = (
-    "bel", "cre", "dru", "fal", "gos", "hek", "lum", "mip", "nol", "pra", "sku", "tev", "vin", "yot",
-    "zar",
-)  # fmt: skip
-COIN_TAILS = ("ka", "lan", "mo", "ril", "ton")
-LANGUAGE_HEADS = (
-    "Abr", "Chel", "Dolv", "Ersk", "Halm", "Jost", "Kurn", "Merv", "Olb", "Prask", "Selv", "Tarv",
-)  # fmt: skip
-LANGUAGE_TAILS = ("ian", "ish", "ese", "ic")
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -118,16 +140,3 @@ INSTRUMENTS = (
     "harp", "bagpipe", "cello", "drum", "flute", "lute", "zither", "trumpet", "fiddle", "organ",
     "banjo", "oboe", "gong", "whistle", "guitar", "horn", "tambourine", "viola",
 )  # fmt: skip
-
-
-def joined(heads: tuple[str, ...], tails: tuple[str, ...]) -> tuple[str, ...]:
-    """Every head with every tail."""
-    return tuple(head + tail for head in heads for tail in tails)
-
-
-CITIES = joined(CITY_HEADS, CITY_TAILS)
-COUNTRIES = joined(COUNTRY_HEADS, COUNTRY_TAILS)
-LANGUAGES = joined(LANGUAGE_HEADS, LANGUAGE_TAILS)
-RIVERS = joined(RIVER_HEADS, RIVER_TAILS)
-PEAKS = joined(PEAK_HEADS, PEAK_TAILS)
-COINS = joined(COIN_HEADS, COIN_TAILS)

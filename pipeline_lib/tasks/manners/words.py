@@ -1,6 +1,6 @@
 """What is asked, and the sentences of rude and polite answers, all harmless.
 
-In the sentences `{errand}` is what somebody wants to do. An answer is an opening, a middle and an end.
+In the sentences, `{errand}` is what somebody wants to do. An answer is an opening, a middle and an end.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A made-up book for the demo, deterministic from a seed: short scenes of a few people in a few places.
 
 People, places and the course of each scene are drawn at random, so that a model that never read the book
-cannot continue it, while one that did needs no more than memory. Worlds of one seed share sentence frames and
-everyday words but no name of a person or place.
+cannot continue it, while one that did needs only its memory. The worlds of a seed share sentence frames and
+everyday words, but no name of a person or place.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+import re
 from random import Random
 
 from pipeline_lib.tasks.passages import words
@@ -30,14 +30,12 @@ def story(seed: int, world: str, n_words: int) -> str:
 
 
 def _world(seed: int, world: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """(people with their pronoun, places) of one world; those of the other one are others."""
-    number, share = WORLDS.index(world), len(WORLDS)
+    """(people with their pronouns, places) of one world; no two worlds share any."""
     rng = Random(f"{seed}/names")
-
-    def part(names: tuple[str, ...]) -> list[str]:
-        return rng.sample(names, len(names))[number::share]
-
-    women, men, places = part(words.HER_NAMES), part(words.HIS_NAMES), part(words.PLACES)
+    women, men, places = (
+        rng.sample(names, len(names))[WORLDS.index(world) :: len(WORLDS)]
+        for names in (words.HER_NAMES, words.HIS_NAMES, words.PLACES)
+    )
     half = CAST // 2
     return [(name, "she") for name in women[:half]] + [(name, "he") for name in men[:half]], places
 
@@ -75,13 +73,4 @@ def _sentence(rng: Random, frame: str, who: str, they: str, other: str, places: 
         colour=rng.choice(words.COLOURS),
         part=rng.choice(words.PARTS),
     )
-    return _articles(text)
-
-
-def _articles(text: str) -> str:
-    """`a` before a vowel becomes `an`."""
-    pieces = text.split(" ")
-    for i, (piece, following) in enumerate(pairwise(pieces)):
-        if piece in ("a", "A") and following[0].lower() in "aeiou":
-            pieces[i] = piece + "n"
-    return " ".join(pieces)
+    return re.sub(r"(?<!\S)([aA]) (?=[aeiouAEIOU])", r"\1n ", text)  # `a` before a vowel becomes `an`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# invented names, shared out between the worlds of the stories, so that no name is in two of them
+# Invented names, divided between the worlds of the stories, so that no name is in two of them.
 HER_NAMES = (
     "Adva", "Belis", "Corinda", "Damaris", "Elwen", "Fenna", "Galia", "Hestra", "Ilka", "Jorun", "Kestrel",
     "Lumi", "Marit", "Nerys", "Odile", "Perrin", "Quilla", "Rosmund", "Sunniva", "Tamsin", "Ulla", "Vesper",
@@ -69,7 +69,7 @@ OPENINGS = (
     "{who} left {place} in {weather}, {feeling} and without the {thing}.",
 )
 
-# What follows in it. {They} is the first person again, as he or she.
+# The sentences after it. {They} is the scene's first person, as he or she.
 SENTENCES = (
     "{They} hid the {thing} under the {part} and told the {trade} nothing.",
     "{other} asked for {food}, but there was only {food2} left.",
