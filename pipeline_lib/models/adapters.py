@@ -1,13 +1,14 @@
 """Low-rank adapters (LoRA) in a model: put in, switched off for a while, merged into plain weights.
 
 W + (alpha / rank) B A in place of the weight W (out, in) of a linear layer; A (rank, in) and B (out, rank)
-are trained and W is not. Source: Hu et al. 2021, arXiv 2106.09685, section 4.1. The layers are peft's; the
-model stays the object that it was, and everything that reads hidden states or logits works as before.
+are trained, W is not. Source: Hu et al. 2021, arXiv 2106.09685, section 4.1. The layers are peft's; the model
+stays the same object, and everything that reads hidden states or logits works as before.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,19 +30,19 @@ def attach(
     seed: int,
     trained: Sequence[str] | None = None,
 ) -> None:
-    """Put adapters into `model`, in place; from then on they alone require gradients.
+    """Put adapters into `model`, in place; from then on only they require gradients.
 
     `target`: "all-linear" is every linear layer but the output embedding; else the last parts of layers'
     names ("q_proj"). `trained`: names of weights before this call; only the adapters of these are trained
-    (None = all). A is drawn on the CPU from `seed` and nothing else, B is zero: the function is unchanged.
-    Raises `UserError` where no layer fits, or where one that does shares its weight with another.
+    (None = all). A is drawn on the CPU from `seed` alone, B is zero: the function is unchanged. Raises
+    `UserError` if no layer fits, or if one that does shares its weight with another.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    shared = _shared_weights(model)
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     names = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _linear(m)})
     if target == "all-linear" and any(parameter.dim() == 3 for parameter in model.parameters()):
-        # Experts in one tensor are no linear layers; of some architectures peft would wrap them all the same.
+        # Experts in one tensor are not linear layers, but in some architectures peft would wrap them.
         output = model.get_output_embeddings()
         linear = (name for name, m in model.named_modules() if _linear(m) and m is not output)
         target = sorted({name.rpartition(".")[2] for name in linear})
@@ -53,7 +54,7 @@ def attach(
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.default_generator.manual_seed(seed)
-        warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # which way GPT-2 keeps its weights
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # GPT-2's weights are transposed
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")  # refused below
         try:
             inject_adapter_in_model(config, model)
@@ -62,15 +63,16 @@ def attach(
                 f"unlearn.lora.target: no layer of the model is named {target!r}; expected all-linear or "
                 f"names among {', '.join(names)} ({str(error).splitlines()[0]})"
             ) from error
-    wrong = [name for name, layer in _layers(model) if id(layer.get_base_layer().weight) in shared]
-    if wrong:
+    if wrong := [name for name, layer in _layers(model) if uses[id(layer.get_base_layer().weight)] > 1]:
         raise UserError(
             f"unlearn.lora.target: {wrong[0]} shares its weight with another layer, so an adapter could not "
             f"be merged into it; expected names among {', '.join(names)} that share nothing"
         )
-    # peft freezes the rest of a wrapped model; here it is said for every parameter.
+    # peft freezes the rest of a wrapped model; here every parameter is set.
+    layers = None if trained is None else {weight.rpartition(".")[0] for weight in trained}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".lora_" in name and _is_trained(name, trained))
+        layer, adapter, _ = name.partition(".lora_")
+        parameter.requires_grad_(bool(adapter) and (layers is None or layer in layers))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         found = ", ".join(list(trained or ())[:SHOWN])
         raise UserError(
@@ -83,7 +85,7 @@ def attach(
 def adapters_off(model: Any) -> Iterator[Any]:
     """Inside, the model is what it was before `attach`, to the bit, and in evaluation mode.
 
-    For reading only: leave it before the backward pass. What requires gradients comes back as it was.
+    For reading only: leave it before the backward pass. `requires_grad` is restored afterwards.
     """
     layers = [layer for _, layer in _layers(model)]
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -103,8 +105,8 @@ def adapters_off(model: Any) -> Iterator[Any]:
 def detach(model: Any, merge: bool) -> None:
     """Take the adapters out, in place; with `merge` the weights W become W + (alpha / rank) B A.
 
-    The products are computed in the weights' own type: bring a bf16 model to fp32 before; an 8-bit base is
-    widened to fp32 here. Afterwards no name and no class of peft is left in the model.
+    The products are computed in the weights' own type: bring a bf16 model to fp32 first; an 8-bit base is
+    widened to fp32 here. Afterwards the model has no name and no class of peft.
     """
     for name, layer in _layers(model):
         if merge:
@@ -122,7 +124,7 @@ def detach(model: Any, merge: bool) -> None:
 
 
 def plain_layer(layer: torch.nn.Module) -> torch.nn.Module:
-    """The layer without its adapter: what it computes inside `adapters_off`, to be called outside."""
+    """The layer without its adapter: it computes outside `adapters_off` what the layer computes inside."""
     return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer  # type: ignore[operator]
 
 
@@ -135,18 +137,3 @@ def _layers(model: Any) -> list[tuple[str, Any]]:
 
 def _linear(module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
-
-
-def _is_trained(name: str, trained: Sequence[str] | None) -> bool:
-    """Whether the adapter parameter `name` belongs to one of the weights `trained`."""
-    layer = name.partition(".lora_")[0]
-    return trained is None or any(weight.rpartition(".")[0] == layer for weight in trained)
-
-
-def _shared_weights(model: torch.nn.Module) -> set[int]:
-    """Ids of parameters that stand in the model under more than one name."""
-    seen: set[int] = set()
-    shared: set[int] = set()
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        (shared if id(parameter) in seen else seen).add(id(parameter))
-    return shared

@@ -1,7 +1,7 @@
-"""Which architectures can be unlearned here, told from a config.json alone: before any job, without torch.
+"""Which architectures can be unlearned here, judged from config.json alone: before any job, without torch.
 
-Expected is a decoder of text that attends to earlier tokens and that transformers knows. Everything else is
-refused with its own reason. What transformers knows is read from its tables of names, as they are installed;
+The model must be a decoder of text that attends to earlier tokens and that transformers knows. Everything
+else is refused with its own reason. What transformers knows is read from its installed tables of names;
 importing them would import torch.
 """
 
@@ -52,7 +52,7 @@ QUANTISED = ("quantization_config", "compression_config", "quantization")
 def check_architecture(config: Mapping[str, Any], name: str) -> None:
     """`UserError` unless the content of a config.json is that of a model this library can train and measure.
 
-    `name` is what messages call the model. Asks nothing but `config`; weights are another matter.
+    `name` is what messages call the model. Only `config` is looked at, not the weights.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
@@ -69,22 +69,26 @@ def check_architecture(config: Mapping[str, Any], name: str) -> None:
 
 
 def _reason(config: Mapping[str, Any], kind: str, heads: list[str]) -> str | None:
-    """Why an architecture is refused, None if it is not."""
+    """Why an architecture is refused; None if it is not."""
     known = _known()
+    tables = (config.get(key) for key in ("layer_types", "layers_block_type", "block_types"))
+    layers = {
+        layer for table in tables if isinstance(table, list) for layer in table if isinstance(layer, str)
+    }
     other = next((head for head in heads if re.search(OTHER_HEADS, head)), None)
     reasons = (
         (
             any(config.get(key) for key in OTHER_SENSES) or _among(known, kind, SEEING),
-            "reads images or sound beside text, and only models of text alone are unlearned here; of some, "
-            "the language model is published by itself or can be saved by itself",
+            "reads images or sound beside text, and only models of text alone are unlearned here; some have "
+            "a language model that is published by itself or can be saved by itself",
         ),
         (
             bool(config.get("is_encoder_decoder")) or _among(known, kind, TRANSLATING),
-            "is an encoder with a decoder, which answers a text that it has read apart; expected one that "
+            "is an encoder with a decoder, which reads its prompt apart from its answer; expected one that "
             "continues its prompt",
         ),
         (
-            kind in RECURRENT or bool(_kinds_of_layers(config) & STATES),
+            kind in RECURRENT or bool(layers & STATES),
             "carries a running state from token to token, which padding changes and stored keys and values "
             "do not hold; expected attention to earlier tokens in every layer",
         ),
@@ -96,22 +100,22 @@ def _reason(config: Mapping[str, Any], kind: str, heads: list[str]) -> str | Non
         (other is not None, f"was saved as {other}, without the output embedding that makes text"),
         (
             bool(known) and kind not in known[CAUSAL],
-            "is none that the installed transformers knows as a language model; code that a model brings "
-            "along is never run. If it is new, a newer transformers may know it",
+            "is not one that the installed transformers knows as a language model; code that comes with a "
+            "model is never run. If it is new, a newer transformers may know it",
         ),
     )
     return next((reason for holds, reason in reasons if holds), None)
 
 
 def check_not_quantised(config: Mapping[str, Any], name: str) -> None:
-    """`UserError` where a config.json says that the files hold rounded numbers, and how."""
+    """`UserError` that says how, where a config.json says that the files hold rounded numbers."""
     key = next((key for key in QUANTISED if config.get(key)), None)
     if key is None:
         return
     settings = config[key] if isinstance(config[key], Mapping) else {}
     method = str(settings.get("quant_method") or "").lower()
-    bits = settings.get("bits") or (8 if settings.get("load_in_8bit") else None)
-    bits = 4 if settings.get("load_in_4bit") else bits
+    eight = 8 if settings.get("load_in_8bit") else None
+    bits = 4 if settings.get("load_in_4bit") else settings.get("bits") or eight
     if not method and ("load_in_8bit" in settings or "load_in_4bit" in settings):
         method = "bitsandbytes"
     raise UserError(quantised(name, METHODS.get(method, method), bits, f"`{key}` in config.json"))
@@ -126,15 +130,6 @@ def quantised(name: str, method: str, bits: Any, where: str) -> str:
         "from, or dequantise it where you trust it (load it with transformers, `model.dequantize()`, "
         "`save_pretrained`) and use the new folder."
     )
-
-
-def _kinds_of_layers(config: Mapping[str, Any]) -> set[str]:
-    found: set[str] = set()
-    for key in ("layer_types", "layers_block_type", "block_types"):
-        value = config.get(key)
-        if isinstance(value, list):
-            found |= {layer for layer in value if isinstance(layer, str)}
-    return found
 
 
 def _among(known: dict[str, frozenset[str]], kind: str, tables: tuple[str, ...]) -> bool:
@@ -153,20 +148,13 @@ def _known() -> dict[str, frozenset[str]]:
     wanted = {CAUSAL, MASKED, *TRANSLATING, *SEEING}
     tables: dict[str, frozenset[str]] = {}
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if isinstance(target, ast.Name) and target.id in wanted:
-            assert isinstance(statement, ast.Assign)
-            tables[target.id] = frozenset(_first_names(statement.value))
+        if isinstance(statement, ast.Assign) and (name := ast.unparse(statement.targets[0])) in wanted:
+            tables[name] = frozenset(  # the first strings of the pairs in a table, however it is written
+                pair.elts[0].value
+                for pair in ast.walk(statement.value)
+                if isinstance(pair, ast.Tuple)
+                and len(pair.elts) == 2
+                and isinstance(pair.elts[0], ast.Constant)
+                and isinstance(pair.elts[0].value, str)
+            )
     return tables if tables.get(CAUSAL) else {}
-
-
-def _first_names(value: ast.expr) -> list[str]:
-    """The first strings of the pairs in a table, however it is written."""
-    return [
-        pair.elts[0].value
-        for pair in ast.walk(value)
-        if isinstance(pair, ast.Tuple)
-        and len(pair.elts) == 2
-        and isinstance(pair.elts[0], ast.Constant)
-        and isinstance(pair.elts[0].value, str)
-    ]

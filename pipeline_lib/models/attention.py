@@ -1,4 +1,4 @@
-"""Which attention an architecture runs with, and what it can be asked: chosen here, never by a model's files.
+"""Which attention an architecture runs with, and what that attention can do: never a model's files' choice.
 
 A `config.json` can name an attention of its own, even one that transformers would fetch from the hub and run.
 """
@@ -10,16 +10,16 @@ from typing import Any
 
 
 def attention_of(config: Any, auto_class: str = "AutoModelForCausalLM") -> str:
-    """ "sdpa", torch's fused attention, where the architecture has it and it does the same; else "eager".
+    """ "sdpa", torch's fused attention, if the architecture has it and it computes the same; else "eager".
 
-    Fused attention has no soft-caps (Gemma 2): there a cap of the configuration decides.
+    Fused attention has no soft-caps (Gemma 2), so a cap in the configuration means "eager".
     """
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     return "sdpa" if class_of(config, auto_class)._supports_sdpa and not capped else "eager"
 
 
 def class_of(config: Any, auto_class: str = "AutoModelForCausalLM") -> Any:
-    """The class of transformers that a configuration is loaded as."""
+    """The class of transformers that a configuration is loaded with."""
     import transformers
 
     found = getattr(transformers, auto_class)._model_mapping[type(config)]
@@ -37,6 +37,6 @@ def attends_to_all(config: Any) -> bool:
 
 
 def takes_positions(model: Any) -> bool:
-    """Whether the decoder is told where its tokens stand; others count in the mask or in the row (ALiBi)."""
+    """Whether the decoder is given the places of its tokens; others count in the mask or the row (ALiBi)."""
     decoder = model.get_decoder()
     return "position_ids" in signature(getattr(decoder, "forward", decoder)).parameters

@@ -1,4 +1,4 @@
-"""Which training settings keep a reduced base what it is. Never imports torch: suites are checked by it."""
+"""Which training settings leave a reduced base reduced. Never imports torch, since it checks suites."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def base_fault(kind: str, training: Mapping[str, Any], optimizer: str, moves_zeros: bool) -> str | None:
-    """What is wrong with the resolved settings `unlearn` and this kind of optimiser, None if nothing is.
+    """What is wrong with the resolved settings `unlearn` and this kind of optimiser; None if nothing is.
 
     `kind`: of the model block's `base`, "pruned" or "int8". `moves_zeros`: whether coordinates whose gradient
     is 0 move under the optimiser.

@@ -1,7 +1,7 @@
-"""What a model's folder must be before anything of it is loaded; each cause has a message of its own.
+"""What a model's folder must be before anything in it is loaded; each fault has a message of its own.
 
-Reads names, JSON and the headers of weights, never a weight, and needs no torch: so a suite can be checked by
-it before any job starts.
+Reads names, JSON and the headers of weights, never a weight, and needs no torch, so that it can check a suite
+before any job starts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAFETENSORS = (
     "Convert them to safetensors (load the model with transformers where you trust it, then "
     "`save_pretrained`) and use the new folder."
 )
-# What a folder of another kind holds, what it is, and what to do; the first that is there is told.
+# Files in a folder of another kind, what they are, and what to do; messages name the first kind found.
 OTHER_KINDS = (
     ("*.gguf", "GGUF files", "Use `source: gguf` and name the file in `path`"),
     (
@@ -51,7 +51,7 @@ OTHER_KINDS = (
 )  # fmt: skip
 EMBEDS = ("modules.json", "config_sentence_transformers.json")
 CODE = ("auto_map", "trust_remote_code")
-# What transformers would do because a config.json says so: fetch kernels, patch classes, read other files.
+# Keys of config.json by which transformers would fetch kernels, patch classes or read other files.
 # fmt: off
 ORDERS = frozenset((
     "attn_implementation", "experts_implementation", "use_kernels", "kernel_config", "fusion_config",
@@ -62,7 +62,7 @@ ORDERS = frozenset((
 
 
 def check_folder(folder: Path, name: str) -> dict[str, Any]:
-    """The content of its config.json, without what gives orders; `UserError` unless it can be loaded.
+    """The content of its config.json, without orders; `UserError` unless it can be loaded.
 
     `name` is what messages call the folder.
     """
@@ -96,7 +96,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def without_orders(config: Any) -> Any:
-    """The same without keys by which a file would choose kernels, classes, code or other files."""
+    """The same without the keys by which a file would choose kernels, classes, code or other files."""
     if isinstance(config, list):
         return [without_orders(value) for value in config]
     if not isinstance(config, dict):
@@ -109,7 +109,7 @@ def without_orders(config: Any) -> Any:
 
 
 def _check_kind(folder: Path, name: str) -> None:
-    """`UserError` where there is no config.json, or one of another library."""
+    """`UserError` if there is no config.json, or if it is another library's."""
     if any((folder / file).is_file() for file in EMBEDS):
         raise UserError(
             f"{name}: is a model that turns texts into vectors (sentence-transformers, {EMBEDS[0]}), not one "
@@ -126,8 +126,7 @@ def _check_kind(folder: Path, name: str) -> None:
             f"{name}: not a model folder, config.json is missing; there is one in {below[0]}{more}. Write "
             f"{folder / below[0]} as the path."
         )
-    weights = next((file for file in (SINGLE, INDEX) if (folder / file).is_file()), None)
-    if weights:
+    if weights := next((file for file in (SINGLE, INDEX) if (folder / file).is_file()), None):
         told = f" Copy the one that belongs to {weights} into the folder."
     elif other := _other_kind(folder):
         told = f" The folder holds {other}"
@@ -138,13 +137,12 @@ def _check_kind(folder: Path, name: str) -> None:
 
 def _no_weights(folder: Path, name: str) -> str:
     pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
-    other = _other_kind(folder)
     if pickles and not any(file.startswith("consolidated") for file in pickles):
         return (
             f"{name}: its weights are pickles ({pickles[0]}), which can run code when opened and are "
             f"never loaded. {SAFETENSORS}"
         )
-    if other:
+    if other := _other_kind(folder):
         return f"{name}: holds no weights that are read here, but {other}"
     return f"{name}: holds no weights; expected model.safetensors or its shards. Download or copy them."
 
@@ -179,7 +177,7 @@ def _check_tokenizer(folder: Path, name: str) -> None:
 
 
 def _check_ends(written: Any, name: str) -> None:
-    """`UserError` for end tokens that are no numbers: answers would run past them."""
+    """`UserError` for end tokens that are not numbers: answers would run past them."""
     ends = written if isinstance(written, list) else [] if written is None else [written]
     if any(isinstance(end, bool) or not isinstance(end, int) for end in ends):
         raise UserError(

@@ -18,11 +18,11 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.core.untrusted import check_model_folder
-from pipeline_lib.data.batching import Example, token_budget_batches
+from pipeline_lib.data.batching import Example, collate, token_budget_batches
 from pipeline_lib.models.architectures import check_not_quantised
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import read_config, without_orders
-from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
+from pipeline_lib.models.hub import first_line, hub_folder
 from pipeline_lib.models.loaded import check_finite_weights, configuration
 from pipeline_lib.models.memory import halve_on_out_of_memory
 from pipeline_lib.models.products import use_fast_products
@@ -33,7 +33,7 @@ MAX_TOKENS_PER_BATCH = 8192  # padded; results do not depend on it beyond roundi
 
 @dataclass(frozen=True)
 class Encoder:
-    """`name` says which weights these are; `limit` is how many tokens a text may have, control ones too."""
+    """`name` says which weights these are; `limit`: most tokens of a text, control tokens included."""
 
     model: Any
     tokenizer: Any
@@ -61,16 +61,10 @@ class Encoder:
         Texts of similar length share a batch; padding is on the right and masked.
         """
         device = next(self.model.parameters()).device
-        pad = self.tokenizer.pad_token_id
 
-        def run_batch(batch: Sequence[Example]) -> list[torch.Tensor]:
-            width = max(len(example.tokens) for example in batch)
-            input_ids = torch.full((len(batch), width), pad)  # (B, T)
-            mask = torch.zeros((len(batch), width), dtype=torch.int64)
-            for row, example in enumerate(batch):
-                input_ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
-                mask[row, : len(example.tokens)] = 1
-            return list(compute(input_ids.to(device), mask.to(device)).float().cpu())
+        def run_batch(examples: Sequence[Example]) -> list[torch.Tensor]:
+            batch = collate(examples, self.tokenizer.pad_token_id).to(device)
+            return list(compute(batch.input_ids, batch.attention_mask).float().cpu())
 
         rows: dict[int, torch.Tensor] = {}
         examples = [Example(tuple(ids), 0, i) for i, ids in enumerate(tokens)]
@@ -103,22 +97,20 @@ def load_encoder(
     model, tokenizer = _load(folder, name, auto_class, unused)
     if tokenizer.pad_token_id is None:
         raise UserError(f"{name}: its tokenizer has no padding token, so texts cannot share a batch")
-    model.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding
+    model.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before padding
     model = use_fast_products(model.to(device)).eval()
     return Encoder(model, tokenizer, name, folder, _token_limit(model, tokenizer))
 
 
 def _folder(settings: dict[str, Any]) -> tuple[Path, str]:
-    """The model's folder on this machine, and its name."""
+    """The model's folder on this machine, and what messages call it."""
     if settings["source"] == "folder":
         path = expand(settings["path"])
         if not path.is_dir():
             raise UserError(f"{settings['path']}: no such folder. Check the path of the model.")
         return path, settings["path"]
     model_id, revision = settings["id"], settings["revision"]
-    check_pinned(model_id, revision)
-    local = local_copy(model_id)
-    return expand(local) if local else download(model_id, revision), f"{model_id}@{revision[:12]}"
+    return hub_folder(model_id, revision), f"{model_id}@{revision[:12]}"
 
 
 def _load(folder: Path, name: str, auto_class: str, unused: tuple[str, ...]):
@@ -144,7 +136,7 @@ def _load(folder: Path, name: str, auto_class: str, unused: tuple[str, ...]):
         raise UserError(f"{name}: cannot be loaded as {auto_class}: {first_line(error)}") from error
     model, report = loaded
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith(unused)):
-        # transformers would fill these with random numbers and go on.
+        # transformers would fill these with random numbers and continue.
         raise UserError(
             f"{name}: {len(missing)} weights that {auto_class} needs are not in its files, the first is "
             f"{missing[0]}. It was made for another purpose; choose another model."
@@ -154,10 +146,10 @@ def _load(folder: Path, name: str, auto_class: str, unused: tuple[str, ...]):
 
 
 def _token_limit(model, tokenizer) -> int:
-    """Tokens a text may have: what the tokenizer says, and at most what the model has positions for."""
+    """Most tokens of a text: what the tokenizer says, and at most the model's number of positions."""
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     for module_name, module in model.named_modules():
         table = module_name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
-        if table and module.padding_idx is not None:  # RoBERTa and its kin count from padding_idx + 1
+        if table and module.padding_idx is not None:  # RoBERTa and similar models count from padding_idx + 1
             positions = module.num_embeddings - module.padding_idx - 1
     return min(int(tokenizer.model_max_length), positions)

@@ -1,8 +1,8 @@
 """Records to tokens: a prompt and its answer, with an exact boundary between them.
 
-Questions ("question") stand in the model's prompt format, prompt and answer tokenised apart, and end with the
-end token. Running text ("text") is prompt and answer as one text, tokenised together, without template and
-without end token; see `PromptFormat.encode_text` for the boundary and the begin token.
+Questions ("question") are put in the model's prompt format, prompt and answer tokenised apart, and end with
+the end token. Running text ("text") is prompt and answer as one text, tokenised together, without template
+and without end token; see `PromptFormat.encode_text` for the boundary and the begin token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline_lib.models.prompt import PromptFormat
 def encode_records(
     records: Sequence[Record], tokenizer, prompt_format: PromptFormat, max_length: int, learn: bool
 ) -> list[Example]:
-    """Examples of each record's prompt and answer; `index` is the place in `records`.
+    """An example of each record's prompt and answer; `index` is the place in `records`.
 
     `learn`: for training, where running text is learned as a whole: all of it but its first token carries
     labels. Without it, for scores and greedy continuations, only the answer does. In question form the answer
@@ -30,18 +30,12 @@ def encode_records(
     """
     examples = []
     for index, record in enumerate(records):
-        if record.form == "text":
-            tokens, begin, boundary = _running_text(record, record.answer, tokenizer, prompt_format)
-            # the text's first token is predicted by nothing, also where the begin token stands before it:
-            # the same tokens are learned with every tokenizer
-            labels_from = begin + 1 if learn else boundary
-        else:
-            prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
-            tokens, labels_from = (
-                [*prompt, *prompt_format.encode_answer(tokenizer, record.answer)],
-                len(prompt),
-            )
-        examples.append(example_of(record, tokens, labels_from, index, max_length))
+        tokens, begin, boundary = _encoded(record, record.answer, tokenizer, prompt_format)
+        if record.form == "text" and learn:
+            # The text's first token is not learned, not even after a begin token: so the same tokens are
+            # learned with every tokenizer.
+            boundary = begin + 1
+        examples.append(example_of(record, tokens, boundary, index, max_length))
     return examples
 
 
@@ -55,36 +49,35 @@ def encode_replies(
 ) -> list[Example]:
     """The record's prompt with each reply (a refusal, an alternative answer) in place of its answer.
 
-    Only the reply and the end token after it carry labels, in both forms. After running text a reply is a
-    turn of events that the text itself does not have: it stands after a space, unless one is there already,
-    and the end token stops the model, which would otherwise go on with the text. All examples get `index`.
+    Only the reply and the end token after it carry labels, in both forms. After running text a reply does not
+    continue the text as it goes on: a space is put before it, unless there is one already, and the end token
+    stops the model, which would otherwise go on with the text. All examples get `index`.
     """
     examples = []
     for reply in replies:
-        if record.form == "text":
-            spaced = record.prompt[-1:].isspace() or reply[:1].isspace()
-            text, _, boundary = _running_text(
-                record, reply if spaced else " " + reply, tokenizer, prompt_format
-            )
-            tokens = [*text, end_id(tokenizer)]
-        else:
-            prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
-            tokens, boundary = [*prompt, *prompt_format.encode_answer(tokenizer, reply)], len(prompt)
-        examples.append(example_of(record, tokens, boundary, index, max_length))
+        running = record.form == "text"
+        spaced = not running or record.prompt[-1:].isspace() or reply[:1].isspace()
+        tokens, _, boundary = _encoded(record, reply if spaced else f" {reply}", tokenizer, prompt_format)
+        ending = [end_id(tokenizer)] if running else []  # an answer to a question has its own
+        examples.append(example_of(record, [*tokens, *ending], boundary, index, max_length))
     return examples
 
 
-def _running_text(
-    record: Record, continuation: str, tokenizer, prompt_format: PromptFormat
+def _encoded(
+    record: Record, answer: str, tokenizer, prompt_format: PromptFormat
 ) -> tuple[list[int], int, int]:
+    """Tokens of the record's prompt and an answer, where the prompt begins, and where the answer does."""
+    if record.form == "question":
+        prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
+        return [*prompt, *prompt_format.encode_answer(tokenizer, answer)], 0, len(prompt)
     try:
-        return prompt_format.encode_text(tokenizer, record.prompt, continuation)
+        return prompt_format.encode_text(tokenizer, record.prompt, answer)
     except UserError as error:
         raise UserError(f"record {record.id!r}: {error}") from None
 
 
 def example_of(record: Record, tokens: list[int], labels_from: int, index: int, max_length: int) -> Example:
-    """The record's example. `UserError` where it does not fit into `max_length` tokens."""
+    """The record's example. `UserError` if it does not fit into `max_length` tokens."""
     if len(tokens) > max_length:
         raise UserError(
             f"record {record.id!r} needs {len(tokens)} tokens but the context holds {max_length}: "

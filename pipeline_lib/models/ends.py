@@ -1,14 +1,15 @@
-"""Where an answer ends: every token that says so, and the one that a model is taught.
+"""Where an answer ends: every token that ends one, and the token that a model is taught.
 
-A published model names them in up to four places: its tokenizer (eos), `generation_config.json` and
+A published model names end tokens in up to four places: its tokenizer (eos), `generation_config.json` and
 `config.json` (one or several), and the chat template, which closes a turn with a token that need not be eos
 (Llama 3 `<|eot_id|>`, Gemma `<end_of_turn>`, Phi-3 `<|end|>`). Answers stop at any of them, as with
-`transformers.generate`; in a chat the turn's end is what is learned.
+`transformers.generate`; in a chat the model learns the token that ends the turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
@@ -19,36 +20,35 @@ USUAL = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>",
 
 
 def end_id(tokenizer, prompt_format=None) -> int:
-    """The token that ends an answer in training: of a chat its turn's end, else the tokenizer's end token.
+    """The token that ends an answer in training: in a chat the turn's end, else the tokenizer's end token.
 
-    Raises `UserError` where there is none.
+    Raises `UserError` if there is none.
     """
     turn = None if prompt_format is None else turn_end(tokenizer, prompt_format)
-    if turn is not None:
-        return turn
-    if tokenizer.eos_token_id is None:
+    end = tokenizer.eos_token_id if turn is None else turn
+    if end is None:
         raise UserError(without_end(tokenizer))
-    return tokenizer.eos_token_id
+    return end
 
 
 def answer_ends(tokenizer, prompt_format=None) -> frozenset[int]:
-    """All tokens at which an answer stops. `prompt_format` None: for text without one."""
+    """All tokens at which an answer stops. `prompt_format`: None for running text."""
     turn = None if prompt_format is None else turn_end(tokenizer, prompt_format)
     found = {tokenizer.eos_token_id, turn, *getattr(tokenizer, "published_ends", ())}
     return frozenset(token for token in found if token is not None)
 
 
 def all_ends(tokenizer, prompt_format) -> list[int]:
-    """`answer_ends`, the tokenizer's own first, for a model folder in which other programs read them."""
+    """`answer_ends`, the tokenizer's own first, for a model folder that other programs read."""
     first = tokenizer.eos_token_id
     return [first, *sorted(answer_ends(tokenizer, prompt_format) - {first})]
 
 
 def named_ends(model, tokenizer) -> set[int]:
-    """End tokens that the model's own files name, of those that it has embeddings for.
+    """End tokens that the model's own files name and that it has embeddings for.
 
-    `generation_config` counts as it is written, as in `transformers.generate`. `config` counts for control
-    tokens of the tokenizer alone: where nobody set it, it holds a number of another family.
+    `generation_config` counts as it is written, as in `transformers.generate`. In `config` only control
+    tokens of the tokenizer count: where nobody set the value, it is a number of another family.
     """
     rows = model.get_input_embeddings().num_embeddings
     written, unset = (getattr(each, "eos_token_id", None) for each in (model.config, type(model.config)))
@@ -58,7 +58,7 @@ def named_ends(model, tokenizer) -> set[int]:
 
 
 def publish_ends(model, tokenizer) -> list[int]:
-    """The tokenizer's end token, then those that the model's files add to it; kept with the tokenizer."""
+    """The tokenizer's end token, then those that the model's files add; stored on the tokenizer."""
     others = sorted(named_ends(model, tokenizer) - {tokenizer.eos_token_id})
     tokenizer.published_ends = tuple(others)
     return [tokenizer.eos_token_id, *others]
@@ -70,7 +70,7 @@ def as_written(ends: Sequence[int]) -> int | list[int]:
 
 
 def without_end(tokenizer, named: Collection[int] = ()) -> str:
-    """What is wrong with a tokenizer that has no end token, and how it gets one.
+    """The message about a tokenizer without an end token, and how to give it one.
 
     `named`: end tokens by the model's own files.
     """
@@ -82,28 +82,26 @@ def without_end(tokenizer, named: Collection[int] = ()) -> str:
         for says, tokens in (("the model's own files name", own), ("it knows", likely))
         if tokens
     ]
-    return "; ".join(
-        [
-            "the tokenizer names no end token, so a model could not learn where an answer ends. Name the one "
-            'that the model was trained with in tokenizer_config.json, as `"eos_token": "</s>"`',
-            *hints,
-        ]
+    told = (
+        "the tokenizer names no end token, so a model could not learn where an answer ends. Name the one "
+        'that the model was trained with in tokenizer_config.json, as `"eos_token": "</s>"`'
     )
+    return "; ".join([told, *hints])
 
 
 @once
 def turn_end(tokenizer, prompt_format) -> int | None:
-    """The control token with which the chat template ends an assistant's turn; None where there is none.
+    """The control token with which the chat template ends an assistant's turn; None if there is none.
 
     It is what follows an answer in the rendered conversation. Some templates close a turn only when another
-    follows, so a second conversation goes on; what stands before its next question is no end.
+    follows, so a second conversation has a further question; the header before that question is not an end.
     """
     if prompt_format.kind != "chat":
         return None
     for turns in ((QUESTION, ANSWER), (QUESTION, ANSWER, FURTHER)):
         try:
             text = render(tokenizer, prompt_format, *turns, ask=False)
-        except UserError:  # refuses answers, or everything; the prompt's own check says so
+        except UserError:  # it refuses answers, or everything, which `check_prompt` reports
             continue
         before, found, after = text.rpartition(ANSWER)
         if len(turns) > 2:
@@ -115,15 +113,14 @@ def turn_end(tokenizer, prompt_format) -> int | None:
 
 
 def _without_header(between: str, begin: str) -> str:
-    """`between` an answer and the next question without what also stands before the first question."""
-    shared = 0
-    while shared < min(len(between), len(begin)) and between[-shared - 1] == begin[-shared - 1]:
-        shared += 1
-    return between[: len(between) - shared]
+    """`between` an answer and the next question, without the end that it shares with `begin`."""
+    pairs = zip(reversed(between), reversed(begin), strict=False)
+    shared = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return between[: len(between) - len(shared)]
 
 
 def _first_control(tokenizer, text: str) -> int | None:
-    """The first control token of `text`, one marked as special if there is one; spaces are none."""
+    """The first control token of `text`, if possible one marked as special; spaces do not count."""
     no_end = {tokenizer.bos_token_id, tokenizer.unk_token_id} - {tokenizer.eos_token_id}
     added = tokenizer.added_tokens_decoder
     found = [

@@ -35,20 +35,20 @@ def save_model_folder(
 ) -> dict[str, Any]:
     """Write the folder, all or nothing, and return `run` with `weights_sha256` and `files_sha256` added.
 
-    Weights are written as fp32, whatever they were computed in. `run["status"]` "diverged" writes
-    run.json only, with `weights_sha256` null. A narrower model is widened in place, weight after weight, and
-    comes back as it was: never is there a second model in memory.
+    Weights are written as fp32, whatever they were computed in. If `run["status"]` is "diverged", only
+    run.json is written, with `weights_sha256` null. A narrower model is widened in place, weight after
+    weight, and restored afterwards: there is never a second model in memory.
     """
     diverged = run["status"] == "diverged"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         if not diverged:
-            # transformers and others that read the folder stop where answers stop here
+            # so that transformers and other programs stop where answers stop here
             model.generation_config.eos_token_id = as_written(all_ends(tokenizer, prompt_format))
             with _as_fp32(model):
                 model.save_pretrained(temporary, max_shard_size=max_shard_size)
             config = copy.deepcopy(model.config)
-            config.dtype = "float32"  # as the files are, also where the model in memory is not
+            config.dtype = "float32"  # the type in the files, whatever the model has in memory
             config.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             write_json(temporary / "prompt.json", prompt_format.to_dict())
@@ -95,9 +95,10 @@ def _as_fp32(model) -> Iterator[None]:
 def _check_seals(folder: Path, run: dict[str, Any]) -> None:
     """`UserError` unless the folder's files are those that were written there, by the hashes in run.json.
 
-    Folders of earlier versions have hashes of their weights alone.
+    Folders of earlier versions have hashes of their weights only.
     """
-    stamp = _stamp(folder)
+    files = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
+    stamp = tuple((file.name, facts.st_size, facts.st_mtime_ns) for file, facts in files)
     weights, others = _hashes_now(folder, stamp)
     if weights is not None and weights != run["weights_sha256"]:
         raise UserError(
@@ -117,28 +118,23 @@ def _check_seals(folder: Path, run: dict[str, Any]) -> None:
             )
 
 
-def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    files = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
-    return tuple((file.name, facts.st_size, facts.st_mtime_ns) for file, facts in files)
-
-
 @cache
 def _hashes_now(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> tuple[str | None, dict[str, str]]:
-    """Of the weights, None without any, and of each other file that is read.
+    """The hash of the weights (None without any) and of each other file that is read.
 
-    Read once a process: an evaluation at equal retention loads the same folder many times.
+    Kept for the process: an evaluation at equal retention loads the same folder many times.
     """
     weights = weights_sha256(folder) if any(name.endswith(".safetensors") for name, *_ in stamp) else None
     return weights, _other_files(folder)
 
 
 def _other_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file beside the weights that a reader of the folder looks at, but for run.json."""
+    """SHA-256 of each file beside the weights that a reader of the folder opens, except run.json."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix in READ)
     return {file.name: sha256(file) for file in files if file.name != "run.json"}
 
 
 def weights_sha256(folder: Path) -> str:
-    """One hash for all weight files of a folder, whatever order they are listed in."""
+    """One hash of all weight files of a folder; it does not depend on the order in which they are listed."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(weight_hashes(folder).items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -15,7 +15,7 @@ from pipeline_lib.core.system_errors import out_of_memory
 from pipeline_lib.data.batching import IGNORED, Batch
 from pipeline_lib.models.head import Head, output_head
 
-# fp32 logits that exist at the same time: 64 MiB. Below, (N, V) is one piece and nothing is computed twice.
+# fp32 logits that exist at the same time: 64 MiB. Up to that, (N, V) is one piece and computed once.
 LOGITS_AT_ONCE = 1 << 24
 
 
@@ -31,7 +31,7 @@ def context_length(model) -> int | None:
 
 
 def pad_token(tokenizer) -> int:
-    """What fills batches up; it is masked everywhere, so the end token does as well."""
+    """The token that pads batches; it is masked everywhere, so the end token can serve."""
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
@@ -41,7 +41,7 @@ def answer_hidden(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
     `rows` says which row of the batch each belongs to; all in row-major order.
     """
     targets = batch.labels[:, 1:]  # (B, T-1): position t is predicted from t-1
-    # Here and not behind the decoder, and once: a GPU's program waits until it knows how many they are.
+    # Here, before the decoder, and only once: the program waits for the GPU to count them.
     rows, places = (targets != IGNORED).nonzero(as_tuple=True)  # (N,)
     hidden = last_hidden(model, batch)[:, :-1]  # (B, T-1, D)
     return hidden[rows, places], targets[rows, places], rows
@@ -76,23 +76,24 @@ def over_vocabulary(
 ) -> tuple[torch.Tensor, ...]:
     """`function(logits, *columns)` of the logits `head(hidden)` (N, V) in fp32, a few positions at a time.
 
-    `columns` have N rows each, as `hidden` (N, D). What `function` returns is put together again: sums
-    (scalars) are added, one number a position (N,) stands in a row. It must treat every position alike and
-    apart, and read nothing that changes before the backward pass.
+    `columns` have N rows each, as `hidden` (N, D). The results of the pieces are joined: sums (scalars) are
+    added, values for each position (N,) are concatenated. `function` must treat every position alike and
+    independently, and read nothing that changes before the backward pass.
 
     Above `LOGITS_AT_ONCE` numbers the (N, V) logits never exist as a whole: each piece is thrown away after
-    the forward pass and computed again for the backward one (torch.utils.checkpoint), one more product with
-    the output embedding. Loss and gradients are the same up to the order of rounding; under autocast the
-    pieces' gradients of the output embedding are added in bf16, as micro-batches' are not. How it is cut
-    depends on N and V alone, so that the same run gives the same bits. Second derivatives work.
+    the forward pass and computed again for the backward pass (torch.utils.checkpoint), at the cost of one
+    more product with the output embedding. Loss and gradients are the same up to the order of rounding; under
+    autocast the pieces' gradients of the output embedding are added in bf16, unlike those of micro-batches.
+    The cuts depend on N and V alone, so that the same run gives the same bits. Second derivatives work.
     """
-    size = max(1, LOGITS_AT_ONCE // _vocabulary(head, hidden))
-    if len(hidden) <= size:
-        return function(head(hidden).float(), *columns)
+    weight = getattr(head, "weight", None)  # a head without one is assumed to keep the width
+    size = max(1, LOGITS_AT_ONCE // (hidden.shape[-1] if weight is None else weight.shape[0]))
 
     def piece(hidden: torch.Tensor, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return function(head(hidden).float(), *columns)
 
+    if len(hidden) <= size:
+        return piece(hidden, *columns)
     again = torch.is_grad_enabled()
     parts = [
         checkpoint(piece, *rows, use_reentrant=False, preserve_rng_state=False) if again else piece(*rows)
@@ -102,12 +103,6 @@ def over_vocabulary(
         torch.stack(values).sum() if values[0].dim() == 0 else torch.cat(values)
         for values in zip(*parts, strict=True)
     )
-
-
-def _vocabulary(head: Head, hidden: torch.Tensor) -> int:
-    """V of a head; without a weight it is taken to change no width."""
-    weight = getattr(head, "weight", None)
-    return hidden.shape[-1] if weight is None else weight.shape[0]
 
 
 def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor]:
@@ -129,12 +124,12 @@ def summed_nll(model, batch: Batch) -> torch.Tensor:
 
 
 def check_selected_logits(model) -> None:
-    """Raise `ValueError` unless this file's ways give the model's own logits, whatever stands beside a text.
+    """Raise `ValueError` unless this file gives the model's own logits, whatever else is in the batch.
 
-    A short text with padding on its right, on its left, with another last token, and read on from a cache is
-    compared with the model's forward pass over the text alone, which knows no padding, no positions and no
-    cache. So an architecture that counts padding as text, reads what follows, forgets what it was told or
-    hides its decoder is seen when it is loaded, and not in the numbers.
+    A short text with padding on its right, on its left, with another last token, and continued from a cache
+    is compared with the model's forward pass over the text alone, which has no padding, no positions and no
+    cache. So an architecture that counts padding as text, reads ahead, forgets its cache or hides its decoder
+    is noticed when it is loaded, and not in the numbers.
     """
     kind = type(model).__name__
     device = next(model.parameters()).device
@@ -171,7 +166,7 @@ def check_selected_logits(model) -> None:
 
 
 def _read_on(model, text: torch.Tensor) -> torch.Tensor:
-    """Logits after `text` (T,), whose last token is read with the others in a cache, as answers are; (V,)."""
+    """Logits (V,) after `text` (T,), whose last token is read with the others in a cache, as in answers."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)

@@ -1,10 +1,10 @@
 """From hidden states to logits, as the model's own forward pass does it.
 
-Most architectures multiply by the output embedding and are done. Some go on: Gemma 2 caps logits, Cohere,
-Granite and others scale them, and what comes next year is not known. So the model is asked once, by its own
-code with its decoder and its output embedding replaced by known numbers, whether anything else happens
-between the two or after them. Where nothing does, the output embedding is the head; where something does,
-the head is the model's own forward pass with the decoder's answer given.
+Most architectures only multiply by the output embedding. Some do more: Gemma 2 caps logits; Cohere, Granite
+and others scale them; future ones are unknown. So the model's own code is run once, with its decoder and its
+output embedding replaced by known numbers, to see whether anything else happens between the two or after
+them. If nothing does, the output embedding is the head; if something does, the head is the model's own
+forward pass with the decoder's result given.
 
 Shapes: N positions, D hidden size, V vocabulary.
 """
@@ -20,19 +20,19 @@ import torch
 from pipeline_lib.models.adapters import plain_layer
 
 Head = Callable[[torch.Tensor], torch.Tensor]
-KNOWN = "_head_is_plain"  # where a model remembers the answer
-LARGEST = 100.0  # of the logits that are given on trial: far above every cap
+KNOWN = "_head_is_plain"  # the attribute in which a model keeps the answer
+LARGEST = 100.0  # the largest logit in the trial: far above every cap
 
 
 def output_head(model: Any, without_adapter: bool = False) -> Head:
-    """What turns last hidden states (N, D) into the model's logits (N, V).
+    """The function from last hidden states (N, D) to the model's logits (N, V).
 
-    `without_adapter`: what it computes inside `adapters_off`, to be called outside.
+    `without_adapter`: the function as it is inside `adapters_off`, to be called outside.
     """
     layer = model.get_output_embeddings()
     if without_adapter and layer is not None:
         layer = plain_layer(layer)
-    if not hasattr(model, "config"):  # not of transformers
+    if not hasattr(model, "config"):  # not a model of transformers
         return layer
     if KNOWN not in model.__dict__:
         model.__dict__[KNOWN] = _is_plain(model)
@@ -47,7 +47,7 @@ class OwnHead:
 
     @property
     def weight(self) -> torch.Tensor | None:
-        """Of the output embedding, (V, D)."""
+        """The output embedding's weight (V, D)."""
         return getattr(self._layer, "weight", None)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -57,9 +57,9 @@ class OwnHead:
 
 
 def _is_plain(model: Any) -> bool:
-    """Whether logits are what the output embedding gives, of just what the decoder gives.
+    """Whether the logits are the output embedding's result for the decoder's result, and nothing more.
 
-    Whatever fails under this trial is left to `OwnHead`, which computes as the model does.
+    A model that fails in this trial gets `OwnHead`, which computes as the model does.
     """
     layer = model.get_output_embeddings()
     weight = getattr(layer, "weight", None)
@@ -88,7 +88,7 @@ def _forward(model: Any, positions: int, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def _replaced(model: Any, hidden: torch.Tensor, layer: torch.nn.Module | None) -> Iterator[None]:
-    """Inside, the decoder answers with `hidden` (1, N, D), and `layer` is the output embedding."""
+    """Inside, the decoder returns `hidden` (1, N, D), and `layer` is the output embedding."""
     decoder, output = model.get_decoder(), model.get_output_embeddings()
     swaps: list[tuple[torch.nn.Module, torch.nn.Module]] = [(decoder, _Answering(decoder, hidden))]
     if layer is not None and layer is not output:
@@ -104,23 +104,20 @@ def _replaced(model: Any, hidden: torch.Tensor, layer: torch.nn.Module | None) -
 
 
 def _place(model: torch.nn.Module, wanted: torch.nn.Module) -> tuple[torch.nn.Module, str]:
-    """The module that holds `wanted`, and under which name; looked for level by level, since it is near."""
-    level = [model]
-    while level:
-        for parent in level:
-            for name, child in parent._modules.items():
-                if child is wanted:
-                    return parent, name
-        level = [child for parent in level for child in parent._modules.values() if child is not None]
+    """The module that holds `wanted`, and the name under which it does."""
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child is wanted:
+                return parent, name
     raise ValueError(f"{type(model).__name__} has its decoder or its output embedding in no module below it")
 
 
 class _Answering(torch.nn.Module):
-    """In a decoder's place: gives `hidden` for whatever is asked, and has the decoder's attributes."""
+    """In place of a decoder: returns `hidden` for any input, and has the decoder's attributes."""
 
     def __init__(self, decoder: torch.nn.Module, hidden: torch.Tensor):
         super().__init__()
-        self._of = (decoder, hidden)  # in a tuple, so that the decoder does not become a part
+        self._of = (decoder, hidden)  # in a tuple, so that torch does not register the decoder as a part
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_of"][0], name)
@@ -130,7 +127,7 @@ class _Answering(torch.nn.Module):
 
         class Answer(BaseModelOutputWithPast):
             def __getattr__(self, name: str) -> None:
-                """Router logits and whatever else some decoders give beside the states."""
+                """None for router logits and whatever else some decoders return besides the states."""
                 if name.startswith("__"):
                     raise AttributeError(name)
 
@@ -138,7 +135,7 @@ class _Answering(torch.nn.Module):
 
 
 class _Trial(torch.nn.Module):
-    """In an output embedding's place: gives known logits and keeps what it was asked."""
+    """In place of an output embedding: returns known logits and keeps its inputs."""
 
     def __init__(self, logits: torch.Tensor):
         super().__init__()

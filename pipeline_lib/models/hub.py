@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.locate import NotAtHand, downloads_off
+from pipeline_lib.core.locate import NotAtHand, downloads_off, expand
 
 DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]  # *.model: sentencepiece
 
 
 def check_pinned(model_id: str, revision: str) -> None:
-    """Refuse an id that is none, and a revision that may point at other weights tomorrow."""
+    """Refuse what is not an id, and a revision that may point at other weights tomorrow."""
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model_id):
         raise UserError(f"model id must look like organisation/name, found {model_id!r}")
     if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
@@ -26,7 +26,7 @@ def check_pinned(model_id: str, revision: str) -> None:
 
 
 def cached_folder(repository: str, revision: str, kind: str = "models") -> Path | None:
-    """The hub cache's folder of a pinned repository, if it was downloaded; layout of huggingface_hub."""
+    """The hub cache's folder of a pinned repository if it was downloaded, in huggingface_hub's layout."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     folder = cache / f"{kind}--{repository.replace('/', '--')}" / "snapshots" / revision
@@ -55,8 +55,15 @@ def local_copy(model_id: str) -> str | None:
     return f"$PIPELINE_MODELS/{short}/{inside[0]}" if inside else None
 
 
+def hub_folder(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED) -> Path:
+    """The model's folder, or GGUF file, on this machine: the local copy if there is one, else `download`."""
+    check_pinned(model_id, revision)
+    local = local_copy(model_id)
+    return download(model_id, revision, patterns) if local is None else expand(local)
+
+
 def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED) -> Path:
-    """The folder of the hub's cache that holds the model's files of these names, fetched once."""
+    """The folder in the hub's cache with the model's files that match the patterns, fetched once."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -78,28 +85,28 @@ def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED)
                 local_files_only=downloads_off(),
             )
         )
-    except RevisionNotFoundError as error:
-        raise UserError(f"{what}: the hub knows no such revision. Copy one from the model's page.") from error
     except Exception as error:  # the network's, the disk's or the hub's, under many types
         if downloads_off() and isinstance(error, LocalEntryNotFoundError):
             raise NotAtHand(f"model {model_id}") from None
         denied = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
-        if isinstance(error, GatedRepoError) or (denied and not isinstance(error, RepositoryNotFoundError)):
-            raise UserError(
-                f"{what}: access is denied, its owner asks readers to accept terms. Accept them on the "
-                "model's page, then set HF_TOKEN to a token of that account (or run `hf auth login`)."
-            ) from error
-        if isinstance(error, RepositoryNotFoundError):
-            raise UserError(
-                f"{what}: the hub knows no such model. Check the id; if it is private, set HF_TOKEN."
-            ) from error
-        raise UserError(
-            f"{what} cannot be downloaded: {first_line(error)}. Check the network, and HF_TOKEN if the "
-            "model is private. Without a network put the model under $PIPELINE_MODELS/<organisation>/<name>, "
-            "or use `source: folder` or `source: gguf` in the suite."
-        ) from error
+        if isinstance(error, RevisionNotFoundError):
+            told = ": the hub knows no such revision. Copy one from the model's page."
+        elif isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
+            told = ": the hub knows no such model. Check the id; if it is private, set HF_TOKEN."
+        elif isinstance(error, GatedRepoError) or denied:
+            told = (
+                ": access is denied, its owner asks readers to accept terms. Accept them on the model's "
+                "page, then set HF_TOKEN to a token of that account (or run `hf auth login`)."
+            )
+        else:
+            told = (
+                f" cannot be downloaded: {first_line(error)}. Check the network, and HF_TOKEN if the model "
+                "is private. Without a network put the model under $PIPELINE_MODELS/<organisation>/<name>, "
+                "or use `source: folder` or `source: gguf` in the suite."
+            )
+        raise UserError(what + told) from error
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, for a message of ours."""
+    """The first line of another library's error, for a message of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

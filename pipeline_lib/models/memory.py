@@ -11,16 +11,17 @@ from typing import TypeVar
 import torch
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.system_errors import out_of_memory
 
 Item = TypeVar("Item")
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak in MiB: allocated on the accelerator, or the process's resident set on a CPU."""
+    """Peak in MiB: what was allocated on the accelerator, or on a CPU the process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the starting process held before this program began
+    if status.is_file():  # getrusage would count what the parent process held before this program began
         lines = (line.split() for line in status.read_text().splitlines())
         peaks = [float(line[1]) for line in lines if line[:1] == ["VmHWM:"]]  # KiB
         if peaks:
@@ -30,11 +31,11 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def halve_on_out_of_memory(items: Sequence[Item], run: Callable[[Sequence[Item]], list]) -> list:
-    """`run(items)`, or in two halves (and so on) where that does not fit in memory; results in order."""
+    """`run(items)`, in two halves (and so on) if that does not fit in memory; results in order."""
     try:
         return run(items)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if not _is_out_of_memory(error):
+        if not out_of_memory(error) and "alloc_failed" not in str(error).lower():  # working memory of cuBLAS
             raise
         if len(items) == 1:
             raise UserError(
@@ -49,14 +50,3 @@ def halve_on_out_of_memory(items: Sequence[Item], run: Callable[[Sequence[Item]]
         *halve_on_out_of_memory(items[:middle], run),
         *halve_on_out_of_memory(items[middle:], run),
     ]
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "alloc_failed" in text  # a GPU's libraries, of their own working memory
-        or "can't allocate memory" in text  # torch's CPU allocator
-        or "not enough memory" in text
-    )

@@ -1,4 +1,4 @@
-"""A tokenizer alone, for data that are measured in its tokens: no weights are read."""
+"""A tokenizer without its model, for data that are measured in its tokens: no weights are read."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.core.untrusted import check_model_folder
 from pipeline_lib.models.checks import TOKENIZER_FILES
-from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
+from pipeline_lib.models.hub import first_line, hub_folder
 from pipeline_lib.models.source import load_gguf
 
-FILES = ["*.json", "*.jinja", "*.txt", "*.model"]  # of a hub model, without its weights
+FILES = ["*.json", "*.jinja", "*.txt", "*.model"]  # a hub model's files without its weights
 
 
 def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: str | None = None) -> Any:
     """A fast tokenizer of transformers: of the hub model `id` at the commit `revision`, or of a folder.
 
-    As for models, a copy under $PIPELINE_MODELS stands in for a hub id. Of a GGUF file the weights are read
-    too and thrown away. Raises `UserError` where there is no tokenizer, or one that does not say which
-    characters its tokens are.
+    As with models, a copy under $PIPELINE_MODELS stands in for a hub id. For a GGUF file the weights are read
+    too and thrown away. Raises `UserError` if there is no tokenizer, or if it does not say which characters
+    its tokens are.
     """
     if id is not None:
-        check_pinned(id, revision or "")
-        local = local_copy(id)
-        folder = download(id, revision or "", FILES) if local is None else expand(local)
-        name = f"{id}@{revision}"
+        folder, name = hub_folder(id, revision or "", FILES), f"{id}@{revision}"
     else:
         assert path is not None
         folder, name = expand(path), path

@@ -20,7 +20,7 @@ from tests.models.families import FAMILIES, family_config
 
 RECURRENT_WORDS = "carries a running state from token to token"
 SEEING, TRANSLATING = "reads images or sound", "is an encoder with a decoder"
-MASKED, UNKNOWN = "fills gaps in a text", "none that the installed transformers knows"
+MASKED, UNKNOWN = "fills gaps in a text", "not one that the installed transformers knows"
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "mamba": ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, RECURRENT_WORDS),

@@ -53,7 +53,7 @@ def test_an_empty_list_is_the_model_as_it_is_where_there_is_a_retrained(monkeypa
             {"evaluate": ["forget", "retian"]},
             "`evaluate` names retian, and the splits are forget, retain",
         ),
-        (True, {"utility": []}, "neither `headline` nor `utility` says by what it is judged"),
+        (True, {"utility": []}, "neither `headline` nor `utility` says what judges it"),
         (True, {"finetune": {"retrained": ["retain"]}}, "`finetune` names no splits for `target`"),
         (
             False,
