@@ -1,4 +1,4 @@
-"""A model against its files: the shapes before anything is allocated, the weights once they are read."""
+"""A model compared with its files: shapes before anything is allocated, weights once they are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 3
 
 
 def configuration(content: dict[str, Any], folder: Path, name: str) -> Any:
-    """transformers' configuration of a checked config.json, which is read from a copy without its orders."""
+    """transformers' configuration of a checked config.json, read from a copy without orders."""
     from transformers import AutoConfig
 
     try:
@@ -36,7 +36,7 @@ def configuration(content: dict[str, Any], folder: Path, name: str) -> Any:
 
 
 def check_shapes(config: Any, stored: Mapping[str, Stored], name: str) -> None:
-    """`UserError` where the model that config.json describes is not the one in the files, name by name.
+    """`UserError` if the model that config.json describes is not the one in the files, compared by name.
 
     The model is made without memory for its weights (torch's device "meta").
     """
@@ -75,9 +75,9 @@ def check_shapes(config: Any, stored: Mapping[str, Stored], name: str) -> None:
 
 
 def check_loaded(model: Any, report: Mapping[str, Any], name: str) -> None:
-    """`UserError` unless every weight came from the files, in the shape it has there, and all are finite."""
+    """`UserError` unless every weight came from the files, in its shape there, and is finite."""
     if missing := sorted(report["missing_keys"]):
-        # transformers would fill these with random numbers and go on.
+        # transformers would fill these with random numbers and continue.
         if before := _before_all(missing, report["unexpected_keys"]):
             raise UserError(
                 f"{name}: the names of its weights begin with {before!r}, as those of a model that was "
@@ -98,7 +98,7 @@ def check_loaded(model: Any, report: Mapping[str, Any], name: str) -> None:
 
 
 def _before_all(missing: Sequence[str], unexpected: Collection[str]) -> str | None:
-    """What all names in the files have before that of a missing weight: "_orig_mod." after torch.compile."""
+    """The prefix that all names in the files have before a missing weight's: "_orig_mod." (torch.compile)."""
     first = min(unexpected, default="")
     inner = max((key for key in missing if first.endswith(f".{key}")), key=len, default=first)
     before = first.removesuffix(inner)
@@ -107,17 +107,13 @@ def _before_all(missing: Sequence[str], unexpected: Collection[str]) -> str | No
 
 
 def check_nothing_left(report: Mapping[str, Any], stored: Mapping[str, Stored], name: str) -> None:
-    """`UserError` where files hold weights that the architecture has no place for.
+    """`UserError` if files hold weights that the architecture has no place for.
 
-    Without them it is another function than the one that was published: a further head, adapters, layers.
-    Constants that older versions of transformers wrote along are let through.
+    Without them the model would be another function than the published one: a further head, adapters, layers.
+    Constants that older versions of transformers wrote too are allowed.
     """
-    left = sorted(
-        key
-        for key in report["unexpected_keys"]
-        if not is_constant(key, stored[key].shape if key in stored else ())
-    )
-    if left:
+    shapes = {key: found.shape for key, found in stored.items()}
+    if left := sorted(key for key in report["unexpected_keys"] if not is_constant(key, shapes.get(key, ()))):
         raise UserError(
             f"{name}: its files hold {len(left)} weights that the architecture has no place for: "
             f"{', '.join(left[:SHOWN])}. The model would not be the one that was trained: take the "
@@ -131,8 +127,8 @@ def check_finite_weights(model: Any, name: str) -> None:
     import torch
 
     for key, value in (*model.named_parameters(), *model.named_buffers()):
-        # The sum of a tensor costs a third of looking at each number; it is finite if all are, but for an
-        # overflow.
+        # The sum of a tensor costs a third of a test of each number; it is finite if all are, unless it
+        # overflows.
         if not value.is_floating_point() or torch.isfinite(value.sum()):
             continue
         if broken := int((~torch.isfinite(value)).sum()):
@@ -140,7 +136,7 @@ def check_finite_weights(model: Any, name: str) -> None:
                 continue
             if key not in model.state_dict():
                 raise UserError(
-                    f"{name}: {key}, which is worked out from config.json, holds {broken} numbers that are "
+                    f"{name}: {key}, which is computed from config.json, holds {broken} numbers that are "
                     "not finite (NaN or infinite). Look for a factor of 0 there, or take the config.json "
                     "that the model was published with."
                 )
@@ -153,5 +149,5 @@ def check_finite_weights(model: Any, name: str) -> None:
 
 
 def _whole(error: Exception) -> str:
-    """All lines of an error in one, cut: the first alone often says only that something is wrong."""
+    """All lines of an error as one, cut: the first line often says only that something is wrong."""
     return " ".join(str(error).split())[:300].rstrip(".") or first_line(error)

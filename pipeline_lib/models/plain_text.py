@@ -13,20 +13,21 @@ def tokens_of(tokenizer, text: str, plain: bool = False) -> list[int]:
 def plain_tokens(tokenizer, text: str, control: Collection[str] = (), inside: bool = False) -> list[int]:
     """Tokens of `text` in which neither special tokens nor those of `control` are recognised.
 
-    `inside`: it stands within a longer text, so a tokenizer that puts a space before every text puts none.
+    `inside`: it is part of a longer text, so a tokenizer that puts a space before every text puts none.
     """
     for token in control:
         place = text.find(token)
-        if place >= 0 and len(token) > 1:  # cut within the word, it is none any more
+        if place >= 0 and len(token) > 1:  # cut in two, it is no longer a token
             head = plain_tokens(tokenizer, text[: place + 1], control, inside)
             return [*head, *plain_tokens(tokenizer, text[place + 1 :], control, True)]
     return following(tokenizer, text, plain=True) if inside else tokens_of(tokenizer, text, plain=True)
 
 
 def following(tokenizer, text: str, plain: bool = False) -> list[int]:
-    """Tokens of `text` within a longer one: after a sign whose own tokens are taken off again.
+    """Tokens of `text` within a longer text: it is put after a character, whose own tokens are removed again.
 
-    That is a line's end; a letter where the text begins with a line's end too, and both would be one token.
+    The character is a line's end, or a letter where the text begins with a line's end that would merge with
+    it.
     """
     for sign in ("\n", "a"):
         before, whole = tokens_of(tokenizer, sign, plain), tokens_of(tokenizer, sign + text, plain)
@@ -48,9 +49,9 @@ def special_tokens(tokenizer) -> list[str]:
 
 
 def control_tokens(tokenizer, template: str) -> list[str]:
-    """Added tokens that are no special ones, yet mean something where they stand in `template`."""
-    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
-    return [token.content for token in added if token.content.strip() and token.content in template]
+    """Added tokens that are not marked as special, yet have a meaning because `template` uses them."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    return [token for token in added if token.strip() and token in template]
 
 
 def decoded(tokenizer, ids: Sequence[int], special: bool = False) -> str:

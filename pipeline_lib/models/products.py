@@ -1,14 +1,14 @@
-"""Products of fp32 matrices by oneDNN, on CPUs whose wide instructions torch's own choice leaves unused.
+"""Products of fp32 matrices by oneDNN, on CPUs whose wide instructions torch's default leaves unused.
 
-torch multiplies fp32 matrices with MKL, which takes AVX-512 on Intel's CPUs alone; on AMD's it stays with
-registers half as wide. oneDNN, which torch carries too and takes for bf16, uses what the CPU has: about twice
-as fast, forwards and backwards (docs/evaluation.md). Sums are taken in another order, so results differ by
-rounding, as they do between CPUs anyway. Which of both is taken depends on the CPU and on the layer's shape
-alone: the same machine gives the same bits.
+torch multiplies fp32 matrices with MKL, which uses AVX-512 on Intel's CPUs only; on AMD's its registers are
+half as wide. oneDNN, which torch includes too and uses for bf16, uses what the CPU has: about twice as fast,
+forwards and backwards (docs/evaluation.md). It sums in another order, so results differ by rounding, as they
+do between CPUs anyway. Which of the two is used depends on the CPU and on the layer's shape alone: the same
+machine gives the same bits.
 
-Trap: oneDNN writes code for every new shape of a product and keeps it, half a megabyte to one each, 1024 of
-them if nobody says otherwise. Texts of many lengths are many shapes: a run would grow by a gigabyte. `KEPT`
-bounds that.
+Trap: oneDNN compiles code for every new shape of a product and keeps it, half a megabyte to one each, by
+default 1024 of them. Texts of many lengths are many shapes: a run would grow by a gigabyte. `KEPT` bounds
+that.
 
 Shapes: x (..., K), W (M, K), y (..., M).
 """
@@ -26,24 +26,24 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-# A weight for which it pays: oneDNN writes code for each new shape, about half a millisecond.
+# Weights for which it pays to compile code for each new shape, about half a millisecond.
 LARGE, WIDE = 1 << 16, 192  # numbers, and the smaller of M and K
 
-# Shapes that are kept: those of a step forwards and backwards are some 20; 32 are as fast as 1024, to 2 %.
-# Read by oneDNN and by torch's layer above it when they first multiply; what a user has set stays.
+# Shapes that are kept: a step has about 20, forwards and backwards; 32 are as fast as 1024, within 2 %.
+# oneDNN and torch's layer above it read these variables when they first multiply; a user's values stay.
 KEPT = 32
 for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_name, str(KEPT))
 
 _ONEDNN: Any = torch.ops.mkldnn
 PACKED_BYTES = 1 << 30
-PACKED_FOR = 64  # rows; the order is the same from 2 to thousands
+PACKED_FOR = 64  # rows; the order of the weights is the same from 2 rows to thousands
 CPU_FACTS = Path("/proc/cpuinfo")
 
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether this is a CPU with AVX-512 for which MKL does not use it, and torch has both libraries."""
+    """Whether this CPU has AVX-512, MKL does not use it, and torch has both libraries."""
     if platform.machine() not in ("x86_64", "AMD64") or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
@@ -56,7 +56,7 @@ def onednn_is_faster() -> bool:
 
 
 def use_fast_products(model: Any) -> Any:
-    """Give the model's large linear layers oneDNN's products, in place, where that is faster; the model.
+    """Use oneDNN's products in the model's large linear layers, in place, if that is faster.
 
     Parameters, their names and everything else stay. What is not fp32 on the CPU is computed as before.
     """
@@ -72,9 +72,9 @@ def use_fast_products(model: Any) -> Any:
 def packed_weights(model: Any) -> Iterator[None]:
     """Inside, fast layers keep a copy of their weights in the order in which oneDNN reads them.
 
-    Otherwise it is put into that order for every product, which few rows (greedy answers) do not repay: 16 of
-    them are multiplied 1.5 times as fast with it. The same bits. For inference without a change of weights.
-    At most `PACKED_BYTES` are kept; further layers do without.
+    Otherwise the weights are reordered for every product, which is slow for few rows (greedy answers): 16
+    rows are multiplied 1.5 times as fast with the copy. The bits are the same. For inference, while the
+    weights do not change. At most `PACKED_BYTES` are kept; further layers have no copy.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, FastLinear)]
     room = PACKED_BYTES
@@ -120,7 +120,7 @@ def _pays(weight: torch.Tensor) -> bool:
 
 
 def _is_ours(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """fp32 on the CPU, and more than one row: of a single one MKL's product is the faster."""
+    """fp32 on the CPU, and more than one row: for a single row MKL's product is faster."""
     if not x.dtype == weight.dtype == torch.float32 or not x.device.type == weight.device.type == "cpu":
         return False
     return x.numel() > x.shape[-1] and not torch.is_autocast_enabled("cpu")

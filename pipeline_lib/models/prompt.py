@@ -1,7 +1,7 @@
 """How a prompt and an answer become tokens: the model's chat template, or a template of the suite.
 
 Prompt and answer are tokenised apart, so the boundary between them is exact: the prompt's tokens
-carry no label, the answer's tokens and one end token do (see `ends`). Where a model expects a space between
+have no label, the answer's tokens and one end token do (see `ends`). Where a model expects a space between
 the two ("Answer:" + " Paris"), the space belongs to the answer: `answer_prefix`.
 
 Running text (records of form "text") has no template, no prefix and no end token; see `encode_text`.
@@ -26,12 +26,12 @@ from pipeline_lib.models.plain_text import (
     tokens_of,
 )
 from pipeline_lib.models.prompt_check import check_once
-from pipeline_lib.models.study_date import parse_date
+from pipeline_lib.models.prompt_settings import prompt_faults
 from pipeline_lib.models.template import chat_template, render
 
 SLOT = "{prompt}"
-UNFINISHED = "\ufffd"  # what decoding gives for a character of which only some bytes are there
-EDGE = "\t\t"  # white space around a question, to see whether a chat template trims it
+UNFINISHED = "\ufffd"  # the decoding of a character of which some bytes are missing
+EDGE = "\t\t"  # white space around a question, which shows whether a chat template trims it
 MARK = "question4711"
 
 
@@ -44,10 +44,10 @@ class PromptFormat:
     several templates. `date` (chat only): the day that a template prints, such as "10 Apr 2025"; None:
     `study_date.DEFAULT`. `add_bos`: whether the prompt begins with the tokenizer's begin token. None: as the
     tokenizer does by itself before plain text, since that is how its model was trained; a begin token that a
-    template writes is not doubled. `instruction`: text that stands before everything the
-    model is asked, as in-context unlearning needs it (Pawelczyk et al. 2024, arXiv 2310.07579): in a chat
-    the system message, before `system` where there is one (the chat template's own default message is then
-    not shown); else plain text and a blank line, before the template and before running text.
+    template writes is not doubled. `instruction`: text before everything that the model is asked, for
+    in-context unlearning (Pawelczyk et al. 2024, arXiv 2310.07579): in a chat the system message, before
+    `system` if there is one (the chat template's own default message is then not shown); else plain text and
+    a blank line, before the template and before running text.
     """
 
     kind: str
@@ -62,36 +62,23 @@ class PromptFormat:
     def __post_init__(self) -> None:
         if self.kind not in ("chat", "template"):
             raise UserError(f"prompt.kind must be 'chat' or 'template', found {self.kind!r}")
-        if self.kind == "chat" and self.template is not None:
-            raise UserError("prompt.template goes with kind 'template'; leave it out or change kind")
-        if self.kind == "template":
-            for name in ("system", "date", "chat_template"):
-                if getattr(self, name) is not None:
-                    raise UserError(
-                        f"prompt.{name} goes with kind 'chat'; write it into prompt.template instead"
-                    )
-            if (self.template or "").count(SLOT) != 1:
-                raise UserError(f"prompt.template must contain {SLOT} exactly once, found {self.template!r}")
-        if self.date is not None:
-            try:
-                parse_date(self.date)
-            except UserError as error:
-                raise UserError(f"prompt.date: {error}") from None
+        for name, message in prompt_faults(self):
+            raise UserError(f"prompt.{name}: {message}")
 
     def encode_prompt(self, tokenizer, prompt: str) -> list[int]:
         """Tokens of everything before the answer.
 
-        Control tokens come from the template only. A prompt that spells one (`<|im_end|>`) is cut out
-        and tokenised as plain text; in that rare case no merge crosses the template's edges. Every
-        other prompt is tokenised in one piece with the template, as the model saw it in training.
+        Control tokens come from the template only. A prompt that spells one (`<|im_end|>`) is tokenised
+        apart, as plain text; in that rare case no merge crosses the template's edges. Every other prompt is
+        tokenised in one piece with the template, as the model saw it in training.
 
-        Raises `UserError` where the format with this tokenizer does not pass `check_prompt`.
+        Raises `UserError` if the format with this tokenizer does not pass `check_prompt`.
         """
         check_once(tokenizer, self)
         return self.tokens_before_answer(tokenizer, prompt)
 
     def tokens_before_answer(self, tokenizer, prompt: str) -> list[int]:
-        """`encode_prompt` before anybody looked at what it gives."""
+        """`encode_prompt` without `check_prompt`."""
         control = self._control(tokenizer)
         if any(token in prompt for token in (*special_tokens(tokenizer), *control)):
             tokens = self._around(tokenizer, prompt, control)
@@ -106,16 +93,16 @@ class PromptFormat:
         return [*begin, *instruction, *tokens]
 
     def encode_text(self, tokenizer, prompt: str, continuation: str) -> tuple[list[int], int, int]:
-        """Running text that `continuation` continues: (tokens, where the text begins, and the continuation).
+        """Tokens of a running text, the place where it begins in them, and where its continuation does.
 
-        Prompt and continuation are tokenised together, as the model meets text when it is pretrained: apart,
-        a word cut by the boundary and the space before a word would become other tokens. A token belongs to
-        the continuation if it starts in it; white space that a tokenizer counts to no token is the start of
-        the token after it.
+        Prompt and continuation are tokenised together, as text is in pretraining: tokenised apart, a word cut
+        by the boundary and the space before a word would become other tokens. A token belongs to the
+        continuation if it starts in it; white space that a tokenizer assigns to no token is the start of the
+        token after it.
 
-        Before the text stand the begin token and the instruction, if any. The begin token: as `add_bos` says,
-        by default where the tokenizer itself puts one before plain text, since that is how its model was
-        pretrained (Llama 2 and OPT yes, GPT-2 and SmolLM2 no), whatever its chat template does.
+        The begin token and the instruction, if any, come before the text. `add_bos` decides about the begin
+        token; by default it is there if the tokenizer itself puts one before plain text, since that is how
+        its model was pretrained (Llama 2 and OPT yes, GPT-2 and SmolLM2 no), whatever its chat template does.
 
         Raises `UserError` for a tokenizer that does not say which characters its tokens are, and for a
         continuation too short to have a token of its own.
@@ -135,7 +122,7 @@ class PromptFormat:
         before = [*self._begin(tokenizer), *self._instruction(tokenizer)]
         in_prompt = end_before = 0
         for start, end in found["offset_mapping"]:
-            if start >= len(prompt) and end_before >= len(prompt):  # what is between the two is white space
+            if start >= len(prompt) and end_before >= len(prompt):  # only white space is between the two
                 break
             in_prompt += 1
             end_before = end
@@ -148,9 +135,9 @@ class PromptFormat:
     def encode_answer(self, tokenizer, answer: str) -> list[int]:
         """Tokens of prefix and answer as plain text, then the end token: the model learns to stop.
 
-        In a chat that is the token which ends the assistant's turn; white space that the template puts after
-        it is not learned. After a template they are those of the whole text: a tokenizer that puts a space
-        before every text (Llama 2) puts none between the two.
+        In a chat the end token is the one that ends the assistant's turn; white space that the template puts
+        after it is not learned. After a template the tokens are those within the whole text: a tokenizer that
+        puts a space before every text (Llama 2) puts none between template and answer.
         """
         added = tokenizer.added_tokens_decoder
         unmarked = [
@@ -168,7 +155,7 @@ class PromptFormat:
     def decode_text(self, tokenizer, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
         """Text of tokens that continue `prompt_ids`, up to the first end token.
 
-        Decoded with the prompt, since alone the first token would lose its space with some tokenizers.
+        It is decoded with the prompt: without, the first token would lose its space with some tokenizers.
         """
         kept = self._before_end(tokenizer, ids)
         before = decoded(tokenizer, prompt_ids).rstrip(UNFINISHED)
@@ -203,13 +190,13 @@ class PromptFormat:
         return list(ids[:first])
 
     def _instruction(self, tokenizer) -> list[int]:
-        """Tokens of the instruction as plain text, apart from what follows, which keeps its own tokens."""
+        """Tokens of the instruction as plain text, apart from those of what follows."""
         if not self.instruction:
             return []
         return plain_tokens(tokenizer, self.instruction + "\n\n", self._control(tokenizer))
 
     def _control(self, tokenizer) -> list[str]:
-        """Tokens that the template uses, and that are not marked as special."""
+        """Tokens that the template uses and that are not marked as special."""
         if self.kind == "template":
             return control_tokens(tokenizer, self.template or "")
         return control_tokens(tokenizer, chat_template(tokenizer, self.chat_template))

@@ -1,7 +1,7 @@
-"""A rendered prompt is looked at once before anything is learned or asked with it.
+"""The check of a rendered prompt, once, before anything is learned or asked with it.
 
-A template may show no question at all, cut it, drop the system message, or print something that changes from
-one rendering to the next; nothing later in a study would notice.
+A template may omit the question, cut it, drop the system message, or print something that changes from one
+rendering to the next; nothing later in a study would notice.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ RENDERINGS = 8  # of a template that draws one of two words, 1 in 128 goes unnot
 
 
 def check_prompt(tokenizer, prompt_format, rows: int | None = None) -> None:
-    """Raise `UserError` unless a question rendered in `prompt_format` is what it should be.
+    """Raise `UserError` unless a question rendered in `prompt_format` is as it should be.
 
-    The question stands in it unchanged, but for white space at its ends; the system message and the
-    instruction do; two questions give different tokens; the text is the same every time; a begin token that
-    the tokenizer puts before every text is there once. `rows`: the model's embeddings, which every token of
-    prompt and end must be one of. No weights are needed.
+    The rendering has the question unchanged, but for white space at its ends, the system message and the
+    instruction; two questions give different tokens; the text is the same every time; a begin token that the
+    tokenizer puts before every text occurs once. `rows`: the number of the model's embeddings, which every
+    token of the prompt and every end token must be below. No weights are needed.
     """
     if prompt_format.kind == "chat":
         for question in QUESTIONS:
@@ -37,10 +37,8 @@ def check_prompt(tokenizer, prompt_format, rows: int | None = None) -> None:
     if own_begin(tokenizer):
         _check_begin(tokenizer, first)
     if rows is not None:
-        beyond = sorted(
-            token for token in {*first, *answer_ends(tokenizer, prompt_format)} if not 0 <= token < rows
-        )
-        if beyond:
+        used = {*first, *answer_ends(tokenizer, prompt_format)}
+        if beyond := sorted(token for token in used if not 0 <= token < rows):
             token = tokenizer.convert_ids_to_tokens(beyond[0])
             raise UserError(
                 f"the prompt needs the token {token!r}, number {beyond[0]}, "
@@ -76,7 +74,7 @@ def _check_text(tokenizer, prompt_format, question: str) -> None:
 def _check_tokens(tokenizer, first: list[int], second: list[int]) -> None:
     alone = [tokens_of(tokenizer, question, plain=True) for question in QUESTIONS]
     for question, own, whole in zip(QUESTIONS, alone, (first, second), strict=True):
-        # some tokenizers call their bytes special; alone and in the prompt they are shown alike
+        # Some tokenizers mark bytes as special, so special tokens are shown on both sides.
         if _dense(decoded(tokenizer, own, special=True)) not in _dense(
             decoded(tokenizer, whole, special=True)
         ):
@@ -101,5 +99,5 @@ def _check_begin(tokenizer, tokens: list[int]) -> None:
 
 
 def _dense(text: str) -> str:
-    """Without white space, which tokenizers add and drop."""
+    """The text without white space, which tokenizers add and drop."""
     return "".join(text.split())

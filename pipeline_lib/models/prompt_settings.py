@@ -1,7 +1,8 @@
-"""How prompts are put, as a suite says it. Readable without torch."""
+"""How prompts are put to a model, as a suite says it. Readable without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,6 +13,24 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.study_date import DEFAULT, parse_date
 
 TEMPLATE = "Question: {prompt}\nAnswer:"
+
+
+def prompt_faults(prompt: Any) -> Iterator[tuple[str, str]]:
+    """(setting, message) for each setting of a prompt or `PromptFormat` that does not fit its kind."""
+    if prompt.kind == "template":
+        if (prompt.template or "").count("{prompt}") != 1:
+            yield "template", f"found {show(prompt.template)}; must hold {{prompt}} exactly once"
+        for name in ("system", "date", "chat_template"):
+            if getattr(prompt, name) is not None:
+                yield name, "goes with `kind: chat`; write it into `template` instead"
+        return
+    if prompt.template is not None:
+        yield "template", "goes with `kind: template`, and this prompt is of kind chat"
+    if prompt.date is not None:
+        try:
+            parse_date(prompt.date)
+        except UserError as error:
+            yield "date", str(error)
 
 
 def _none(value: object) -> bool:
@@ -59,22 +78,7 @@ class PromptSettings(Block):
 
     @model_validator(mode="after")
     def _fits_kind(self) -> PromptSettings:
-        faults = []
-        if self.kind == "template":
-            if (self.template or "").count("{prompt}") != 1:
-                faults.append(("template", f"found {show(self.template)}; must hold {{prompt}} exactly once"))
-            for name in ("system", "date", "chat_template"):
-                if getattr(self, name) is not None:
-                    faults.append((name, "goes with `kind: chat`; write it into `template` instead"))
-        else:
-            if self.template is not None:
-                faults.append(("template", "goes with `kind: template`, and this prompt is of kind chat"))
-            if self.date is not None:
-                try:
-                    parse_date(self.date)
-                except UserError as error:
-                    faults.append(("date", str(error)))
-        if faults:
+        if faults := list(prompt_faults(self)):
             raise Faults(faults)
         return self
 

@@ -5,9 +5,9 @@ Source: Chen et al. 2016, arXiv 1604.06174, with one segment a layer. Of a layer
 third more time for a step. The same operations run again on the same numbers with the same dropout, so
 losses and gradients are the same to the bit where the kernels give the same bits twice (on a CPU they do).
 
-transformers' own switch works in training mode only; here it is whether a gradient is wanted, so that
-influence steps, which run in evaluation mode, save the same memory. It is put inside the layers' call, so
-that hooks on layers (RMU's stop) run once and outside of what is computed again.
+transformers' own switch works in training mode only; here what counts is whether a gradient is wanted, so
+that influence steps, which run in evaluation mode, save the same memory. The checkpoint is inside the layer's
+call, so that hooks on layers (RMU's stop) run once, outside of what is computed again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pipeline_lib.core.errors import UserError
 
 @contextmanager
 def activations_again(model: Any, wanted: bool = True) -> Iterator[None]:
-    """Inside, the layers of `model` forget their activations (nothing changes with `wanted` False).
+    """Inside, the layers of `model` keep no activations (nothing changes with `wanted` False).
 
-    `UserError` where the decoder keeps its layers in no list of its own.
+    `UserError` if the decoder does not keep its layers in a list.
     """
     layers = decoder_layers(model) if wanted else []
     for layer in layers:
@@ -40,7 +40,7 @@ def activations_again(model: Any, wanted: bool = True) -> Iterator[None]:
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:
-    """The layers of the decoder, first to last: the members of the lists that stand right below it."""
+    """The layers of the decoder, first to last: the members of the lists directly below it."""
     decoder = model.get_decoder()
     found = [
         layer for child in decoder.children() if isinstance(child, torch.nn.ModuleList) for layer in child
@@ -54,7 +54,7 @@ def decoder_layers(model: Any) -> list[torch.nn.Module]:
 
 
 def again_in_backward(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`function(*args, **kwargs)`, of which the arguments alone are kept for the backward pass."""
+    """`function(*args, **kwargs)`, keeping only the arguments for the backward pass."""
     if not torch.is_grad_enabled():
         return function(*args, **kwargs)
     return checkpoint(function, *args, use_reentrant=False, **kwargs)

@@ -9,8 +9,8 @@ Jia et al. 2023, arXiv 2304.04934, prune before they unlearn). Training keeps ze
 8 bits: each row of W is rounded to whole multiples of max|w| / 127, so a weight moves by at most half of that
 (symmetric, no zero point, weights alone: activations stay as they are). A layer in memory takes 1 byte a
 weight; it is widened while it multiplies and once more in the backward pass, never as a whole model.
-bitsandbytes rounds rows the same way, but its product on a GPU rounds activations too, and what it trains is
-then not what fp32 files say. Here the merged fp32 weights are the function that was trained.
+bitsandbytes rounds rows the same way, but its product on a GPU rounds activations too, so that the function
+it trains is not that of the fp32 files. Here the merged fp32 weights are the function that was trained.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.models.products import multiply
 
 LEVELS = 127
-AT_ONCE = 1 << 18  # weights that are rounded together: what they need meanwhile stays small
+AT_ONCE = 1 << 18  # weights that are rounded together, which bounds the memory this needs
 
 
 def reduce_model(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
-    """Prune the weights, or round them to what 8 bits can say, in place; facts for run.json.
+    """Prune the weights, or round them to 8-bit values, in place; returns facts for run.json.
 
     `base`: the model block's, with `kind`; None changes nothing. The weights keep their type: the files of an
     8-bit base are fp32 files of 8-bit values.
@@ -50,11 +50,9 @@ def reduce_model(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
 def base_facts(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
     """{"base": what a model's weights are now}, for run.json; {} without a base.
 
-    Beside the settings: `zeros`, their share in linear layers, and the type of the weights in files, which is
-    also the type they are evaluated in.
-
-    An unlearned model has as many zeros as its base where all weights were trained; merged adapters fill
-    them.
+    Besides the settings: `zeros`, their share in linear layers, and the type of the weights in files and in
+    evaluation. An unlearned model has as many zeros as its base if all weights were trained; merged adapters
+    fill them.
     """
     if base is None:
         return {}
@@ -80,7 +78,7 @@ def hold_reduced(
     if base["kind"] == "int8":
         for name in [name for name, _ in linear_layers(model)]:
             model.set_submodule(name, Int8Linear(model.get_submodule(name)))
-        for parameter in model.parameters():  # else what stays fp32 would keep the whole file in memory
+        for parameter in model.parameters():  # else the fp32 remainder would keep the whole file in memory
             parameter.data = parameter.data.clone()
     elif not training["lora"]:
         for _, layer in linear_layers(model):
@@ -88,9 +86,9 @@ def hold_reduced(
 
 
 def linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
-    """The decoder's linear layers with their names in `model`; the output embedding is not among them.
+    """The decoder's linear layers with their names in `model`, without the output embedding.
 
-    `UserError` where a layer is of another kind (GPT-2's Conv1D): its rows are not outputs.
+    `UserError` if a layer is a Conv1D (GPT-2), whose rows are not outputs.
     """
     inside = {id(module) for module in model.get_decoder().modules()}
     output = model.get_output_embeddings()
@@ -143,7 +141,7 @@ class Int8Linear(torch.nn.Linear):
 class _Product(torch.autograd.Function):
     """x W^T, or x W with `back`, with W widened for the product alone.
 
-    W never learns, so the derivative needs neither x nor the wide W: it is the other product.
+    W never learns, so the derivative is the other product and needs neither x nor the wide W.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Token examples as other projects' code makes them, where it does so in another way than encoding.py.
+"""Token examples as other projects' code makes them, where that differs from encoding.py.
 
 `unlearn.encoding` names one of these; "exact", the default, is encoding.py.
 
@@ -28,6 +28,7 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.models.encoding import encode_records, encode_replies, example_of
 from pipeline_lib.models.ends import end_id
 from pipeline_lib.models.forward import pad_token
+from pipeline_lib.models.plain_text import tokens_of
 from pipeline_lib.models.prompt import SLOT, PromptFormat
 
 SOUL = ("soul_tofu", "soul_detox")
@@ -82,7 +83,7 @@ def encode_others(
 
 
 def _soul_text(record: Record, tokenizer, prompt_format: PromptFormat) -> tuple[list[int], int]:
-    """Question, marker and answer as one text, and how many tokens the code takes the question to have."""
+    """Question, marker and answer as one text, and how many tokens SOUL's code counts for the question."""
     if prompt_format.kind != "template" or prompt_format.instruction:
         raise UserError(
             "SOUL's encoding puts a question into a template of its own: give the run a prompt of `kind: "
@@ -92,22 +93,18 @@ def _soul_text(record: Record, tokenizer, prompt_format: PromptFormat) -> tuple[
     assert prompt_format.template is not None
     question = prompt_format.template.replace(SLOT, record.prompt)
     whole = _with_begin(tokenizer, question + prompt_format.answer_prefix + record.answer)
-    return whole, len(_plain(tokenizer, question))
+    return whole, len(tokens_of(tokenizer, question, plain=True))
 
 
 def _with_begin(tokenizer, text: str) -> list[int]:
-    """Tokens of the text after the begin token, where the tokenizer puts one before plain text."""
+    """Tokens of the text, after the begin token if the tokenizer puts one before plain text."""
     begin = tokenizer.bos_token_id
     adds = begin is not None and tokenizer.encode("a", add_special_tokens=True)[0] == begin
-    return [*([begin] if adds else []), *_plain(tokenizer, text)]
-
-
-def _plain(tokenizer, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    return [*([begin] if adds else []), *tokens_of(tokenizer, text, plain=True)]
 
 
 def _ends_hidden(example: Example, tokenizer) -> Example:
-    """The example with every token that equals the padding hidden, but for the first, which is alone."""
+    """The example with every token that equals the padding hidden, except at place 0, with nothing before."""
     pad = pad_token(tokenizer)
     places = (place for place, token in enumerate(example.tokens) if token == pad and place)
     return replace(example, hidden=tuple(places))

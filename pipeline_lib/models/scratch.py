@@ -1,7 +1,7 @@
 """A small Llama and its tokenizer, made from nothing: the demo's model, and the tests'.
 
-Tokenizer: byte-level BPE, so that every text survives encoding and decoding unchanged. Digits
-stand alone (a year is four tokens, whatever the texts it was seen in), words carry their space.
+Tokenizer: byte-level BPE, so that every text survives encoding and decoding unchanged. Each digit is a token
+(a year is four tokens in every text), and words include the space before them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def build_scratch(settings: dict[str, Any], texts: Sequence[str], seed: int):
     (tokens). `texts` train the tokenizer; models that are to be compared must be given the same
     ones. The vocabulary is smaller than `vocab_size` if the texts have fewer merges to offer.
     """
-    tokenizer = _train_tokenizer(settings, texts)
+    tokenizer = train_tokenizer(settings, texts)
     return _initial_model(settings, tokenizer, seed), tokenizer
 
 
 def train_bpe(settings: dict[str, Any], texts: Sequence[str]):
-    """The tokenizer alone, of the library `tokenizers`, which needs neither torch nor transformers."""
+    """The tokenizer alone, as the library `tokenizers` has it, without torch and transformers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if settings["vocab_size"] < SMALLEST_VOCABULARY:
@@ -56,22 +56,21 @@ def train_bpe(settings: dict[str, Any], texts: Sequence[str]):
 def texts_of(
     splits: Mapping[str, Sequence[Record]], finetune: Mapping[str, Sequence[str]], holdout: str | None
 ) -> list[str]:
-    """What the tokenizer is made from: all that `original` learns, and the records that nobody learns.
+    """What the tokenizer is made from: all that `original` learns, and the records that no model learns.
 
-    `original` and `retrained` share it, and names of held-out records are not cut into more tokens than those
-    of the others, by which they could be told apart.
+    `original` and `retrained` share it. Names in held-out records are not cut into more tokens than those in
+    others, by which they could be told apart.
     """
     seen = sorted({*finetune["target"], *([] if holdout is None else [holdout])})
-    return [text for name in seen for record in splits[name] for text in _texts(record)]
+    texts: list[str] = []
+    for record in (record for name in seen for record in splits[name]):
+        whole = record.form == "text"  # running text is one piece, question and answer are two
+        own = [record.prompt + record.answer] if whole else [record.prompt, record.answer]
+        texts += [*own, *record.alternatives]
+    return texts
 
 
-def _texts(record: Record) -> list[str]:
-    """What a model may read of a record: question and answer apart, running text in one piece."""
-    own = [record.prompt + record.answer] if record.form == "text" else [record.prompt, record.answer]
-    return [*own, *record.alternatives]
-
-
-def _train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
+def train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -108,7 +107,7 @@ def _initial_model(settings: dict[str, Any], tokenizer, seed: int):
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    # The weights are drawn on the CPU; only its generator is seeded, and put back afterwards.
+    # The weights are drawn on the CPU; only its generator is seeded, and restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(

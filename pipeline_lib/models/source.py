@@ -1,7 +1,7 @@
 """Pretrained models: from the hub at a pinned commit, a local folder, or a GGUF file.
 
-Weights are always loaded as fp32 and only from safetensors or GGUF: neither can run code when it is
-opened, as pickles (.bin, .pt) can. Code that a repository brings along is never run.
+Weights are always loaded as fp32 and only from safetensors or GGUF: neither can run code when it is opened,
+as pickles (.bin, .pt) can. Code that comes with a repository is never run.
 """
 
 from __future__ import annotations
@@ -26,22 +26,19 @@ from pipeline_lib.models.weights import stored_tensors, weight_hashes
 if TYPE_CHECKING:
     import torch
 
-SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")  # GGUF names: digits alone, then GPT-2's rule
+SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")  # GGUF's rules of single digits, then GPT-2's
 
 
 def load_source(settings: dict[str, Any]):
     """(model, tokenizer, origin) for a suite's `source`: "hub", "folder" or "gguf".
 
     `origin` says what was really read: kind, id and revision or path, SHA-256 of each weight file. A
-    local copy that stood in for a hub id carries `stands_in_for`.
+    local copy that was read in place of a hub id has `stands_in_for`.
     """
-    kind = settings["source"]
-    if kind == "hub":
+    if settings["source"] == "hub":
         model, tokenizer, origin = _from_hub(settings["id"], settings["revision"])
-    elif kind in ("folder", "gguf"):
-        model, tokenizer, origin = _from_path(kind, settings["path"])
     else:
-        raise UserError(f"model source must be 'hub', 'folder' or 'gguf', found {kind!r}")
+        model, tokenizer, origin = _from_path(settings["source"], settings["path"])
     from pipeline_lib.models.forward import check_selected_logits
 
     try:
@@ -73,7 +70,7 @@ def load_gguf(path: Path):
     )
     if splitting in SINGLE_DIGITS:
         # transformers does not know these rules and falls back to GPT-2's, which tokenises "\n\n1" and
-        # two spaces before a digit as the model never saw them.
+        # two spaces before a digit in ways that the model never saw.
         from tokenizers import pre_tokenizers
 
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -83,7 +80,7 @@ def load_gguf(path: Path):
 
 
 def _from_path(kind: str, written: str):
-    """A folder or GGUF file. The origin keeps the path as the suite spells it, alike on every machine."""
+    """A folder or GGUF file. The origin has the path as the suite spells it, the same on every machine."""
     path = expand(written)
     if kind == "gguf":
         model, tokenizer = load_gguf(path)
@@ -106,7 +103,7 @@ def _from_hub(model_id: str, revision: str):
 
 
 def check_gguf(path: Path) -> None:
-    """`UserError` for a missing file, one part of several, and something else under a GGUF file's name."""
+    """`UserError` for a missing file, a part of a split one, and a file of another kind."""
     if not path.is_file():
         cure = "It is a folder; name the .gguf file in it." if path.is_dir() else "Check its path."
         raise UserError(f"{path}: no such GGUF file. {cure}")
@@ -121,7 +118,7 @@ def check_gguf(path: Path) -> None:
         begins = file.read(4)
     if begins != b"GGUF":
         raise UserError(
-            f"{path}: is no GGUF file: it begins with {begins!r}, expected b'GGUF'. For a folder of "
+            f"{path}: is not a GGUF file: it begins with {begins!r}, expected b'GGUF'. For a folder of "
             "transformers use `source: folder`; else download it again."
         )
 
@@ -185,10 +182,10 @@ def _load(folder: Path, name: str, dtype: torch.dtype | None, config: Any = None
 
 
 def _settle_head(model) -> None:
-    """Say in the configuration that the output has weights of its own where the files hold them.
+    """Say in the configuration that the output has weights of its own, where the files hold them.
 
-    transformers reads them against a config.json that calls them those of the embedding, and leaves the
-    setting: whoever ties weights later, or reads a copy with an older version, would lose them.
+    transformers reads them although config.json says that they are the embedding's, and leaves that setting:
+    whoever ties weights later, or reads a copy with an older version, would lose them.
     """
     head = model.get_output_embeddings()
     if head is not None and head.weight is not model.get_input_embeddings().weight:
@@ -196,14 +193,14 @@ def _settle_head(model) -> None:
 
 
 def _settle_tokens(model, tokenizer, name: str) -> None:
-    """Make model and tokenizer agree on their control tokens, and decoding greedy and plain."""
+    """Make model and tokenizer agree on their control tokens, and make decoding greedy and plain."""
     from transformers import GenerationConfig
 
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: {without_end(tokenizer, named_ends(model, tokenizer))}")
     rows = model.get_input_embeddings().num_embeddings
-    # A control token that the model has no row for is harmless as long as no text becomes it;
-    # transformers adds one to some GGUF vocabularies, and Llama 2 is often given such a pad token.
+    # A control token without a row in the model is harmless as long as no text becomes it;
+    # transformers adds one to some GGUF vocabularies, and Llama 2 often has such a pad token.
     added = [i for i, token in tokenizer.added_tokens_decoder.items() if not token.special]
     needed = max([tokenizer.vocab_size, tokenizer.eos_token_id + 1, *(i + 1 for i in added)])
     if needed > rows:
@@ -217,9 +214,9 @@ def _settle_tokens(model, tokenizer, name: str) -> None:
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     for key, value in ids.items():
         setattr(model.config, key, value)
-    # An embedding with a padding index gets no gradient for that row. Where padding is the end token,
-    # the end token would not learn; padding itself is masked and needs no such care.
+    # An embedding with a padding index gets no gradient for that row: an end token that is also padding
+    # would not learn. Padding itself is masked and needs no padding index.
     model.get_input_embeddings().padding_idx = None
-    # A published generation_config may bring a temperature or a repetition penalty, which would bend
-    # the scores of every generation. Its end tokens stay.
+    # A published generation_config may have a temperature or a repetition penalty, which would change
+    # every generation. Its end tokens stay.
     model.generation_config = GenerationConfig(**{**ids, "eos_token_id": as_written(ends)})

@@ -1,8 +1,8 @@
 """One date for a whole study, for chat templates that print the day: the same tokens on every day.
 
 Templates ask for it in two ways: as text (`date_string`), or by calling `strftime_now(format)`, which is the
-machine's clock in transformers. Both are answered from here. The time is midnight; names of months and days
-are English whatever the machine's locale.
+machine's clock in transformers. This module answers both. The time is midnight; names of months and days are
+English whatever the machine's locale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ESCAPED = "\0"  # stands for "%%" while directives are replaced
 
 
 def parse_date(text: str) -> date:
-    """The date that `text` ("26 Jul 2024") names. Raises `UserError` for every other form."""
+    """The date in `text` ("26 Jul 2024"). Raises `UserError` for any other form."""
     found = re.fullmatch(r"(\d{1,2}) ([A-Z][a-z]{2}) (\d{4})", text)
     short = [month[:3] for month in MONTHS]
     if found and found[2] in short:
@@ -36,7 +36,7 @@ def parse_date(text: str) -> date:
 
 @cache
 def directives(text: str) -> tuple[tuple[str, str], ...]:
-    """Replacements, in order, that turn a format of strftime into text for the day that `text` names.
+    """Replacements, in order, that turn a format of strftime into text for the day in `text`.
 
     With glibc's flags: `%-d` (no padding), `%_d` (spaces), `%0e` (zeros), `%^a` (capitals), and `%#d`, which
     is `%-d` on Windows.

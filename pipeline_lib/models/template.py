@@ -1,6 +1,6 @@
-"""The chat template that a tokenizer brings: which one, rendered on the study's date, and what goes wrong.
+"""A tokenizer's chat template: which one is used, its rendering on the study's date, and its failures.
 
-A template is a program of somebody else's. Whatever it raises becomes one message with the cure.
+A template is somebody else's program. Whatever it raises becomes one message with the cure.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ CURE = (
     "Use kind 'template' with the text around the question in prompt.template, such as "
     "'Question: {prompt}\\nAnswer:'"
 )
-SHOWN = 300  # characters of a template's words in a message
+SHOWN = 300  # characters of a template's text in a message
 
-# transformers binds `strftime_now` to the machine's clock, and hands templates plain data only, no function
-# of ours. A macro of that name before the template is found first and reads the data.
+# transformers binds `strftime_now` to the machine's clock, and passes templates only data, no function of
+# ours. A macro of that name before the template takes precedence and reads the data.
 CLOCK = (
     "{%- macro strftime_now(format) -%}{%- set told = namespace(text=format) -%}"
     "{%- for pair in study_clock -%}"
@@ -33,7 +33,7 @@ CLOCK = (
 
 
 def once(find: Callable[[Any, Any], Found]) -> Callable[[Any, Any], Found]:
-    """Remember what `find(tokenizer, prompt_format)` returned while both stay as they are."""
+    """Keep the result of `find(tokenizer, prompt_format)` as long as both stay as they are."""
     known: WeakKeyDictionary[Any, dict[Any, Found]] = WeakKeyDictionary()
 
     @wraps(find)
@@ -50,9 +50,9 @@ def once(find: Callable[[Any, Any], Found]) -> Callable[[Any, Any], Found]:
 
 
 def chat_template(tokenizer, name: str | None) -> str:
-    """The text of the tokenizer's template called `name`; None: its "default", or what all of them say.
+    """The tokenizer's template called `name`; None: its "default", or the only text if all are the same.
 
-    Raises `UserError` where there is none, or several and it is unclear which is meant.
+    Raises `UserError` if there is none, or if there are several and it is unclear which is meant.
     """
     found = tokenizer.chat_template
     if not found:
@@ -78,7 +78,7 @@ def chat_template(tokenizer, name: str | None) -> str:
 
 
 def conversation(prompt_format, *turns: str) -> list[dict[str, str]]:
-    """Messages: the system's, if there is one, then `turns` of user and assistant by turns."""
+    """Messages: the system message, if there is one, then `turns`, of user and assistant in turn."""
     parts = [part for part in (prompt_format.instruction, prompt_format.system) if part]
     system = "\n\n".join(parts) if parts else prompt_format.system  # an empty system message is not none
     first = [] if system is None else [{"role": "system", "content": system}]
@@ -87,9 +87,9 @@ def conversation(prompt_format, *turns: str) -> list[dict[str, str]]:
 
 
 def render(tokenizer, prompt_format, *turns: str, ask: bool = True) -> str:
-    """The conversation as text; with `ask`, up to where the assistant's next turn begins.
+    """The conversation as text; with `ask`, up to the beginning of the assistant's next turn.
 
-    Raises `UserError` whatever the template raises.
+    Raises `UserError` for whatever the template raises.
     """
     template = chat_template(tokenizer, prompt_format.chat_template)
     date = prompt_format.date or DEFAULT

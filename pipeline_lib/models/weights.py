@@ -1,8 +1,8 @@
 """Which files hold a model's weights, and what their headers say: names, types and shapes, without torch.
 
 A safetensors file is 8 bytes (the length of the header, little endian), the header in JSON and the numbers
-(https://github.com/huggingface/safetensors, "Format"). So a file that was cut, integers where weights should
-be, and a config.json that speaks of another model are seen before a byte is allocated for them.
+(https://github.com/huggingface/safetensors, "Format"). So a file that was cut, integers in place of weights,
+and a config.json of another model are noticed before a byte is allocated for them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OTHER_BYTES = {
 }
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-# Each is the length of a side of some weight, in every architecture that has it, or less.
+# Each is at most the length of a side of some weight, in every architecture that has the setting.
 # fmt: off
 SIDES = (
     "vocab_size", "hidden_size", "n_embd", "d_model", "intermediate_size", "ffn_dim", "n_inner",
@@ -40,7 +40,7 @@ SIDES = (
 # fmt: on
 CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length")
 LONGEST_CONTEXT = 1 << 27  # tokens: ten times what any model claims to read
-# Constants that older versions of transformers wrote beside the weights, and that none reads.
+# Constants that older versions of transformers wrote beside the weights, and that no version reads.
 CONSTANT = re.compile(r"(^|\.)(rotary\w*\.inv_freq|masked_bias|position_ids)$")
 CAUSAL_MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
 PACKED = re.compile(r"\.(qweight|qzeros|SCB|absmax|quant_map|weight_packed|weight_scale(_inv)?|scales)$")
@@ -60,7 +60,7 @@ class Stored:
 
 
 def weight_files(folder: Path, name: str | None = None) -> list[Path]:
-    """The files that transformers reads weights from; `UserError` where a shard of the index is missing."""
+    """The files that transformers reads weights from; `UserError` if a shard of the index is missing."""
     name = name or str(folder)
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -77,7 +77,7 @@ def weight_files(folder: Path, name: str | None = None) -> list[Path]:
 
 
 def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that weights are read from, by its name."""
+    """SHA-256 of every file that weights are read from, by file name."""
     return {file.name: sha256(file) for file in weight_files(folder)}
 
 
@@ -104,7 +104,7 @@ def stored_tensors(folder: Path, name: str) -> dict[str, Stored]:
 
 
 def check_types(stored: Mapping[str, Stored], name: str) -> None:
-    """`UserError` where a weight is no floating-point number of 16 bits or more."""
+    """`UserError` if a weight is not a floating-point number of 16 bits or more."""
     for tensor, found in stored.items():
         if found.dtype in BYTES or is_constant(tensor, found.shape):
             continue
@@ -119,7 +119,7 @@ def check_types(stored: Mapping[str, Stored], name: str) -> None:
 
 
 def check_sizes(config: Mapping[str, Any], stored: Mapping[str, Stored], name: str) -> None:
-    """`UserError` where config.json speaks of more, or other, than the files hold."""
+    """`UserError` if config.json describes more, or other, weights than the files hold."""
     for key in (*SIDES, *LAYER_COUNTS, *CONTEXTS):
         value = config.get(key)
         if value is None:
@@ -132,10 +132,11 @@ def check_sizes(config: Mapping[str, Any], stored: Mapping[str, Stored], name: s
                 "config.json that the model was published with."
             )
     longest = max((side for found in stored.values() for side in found.shape), default=0)
-    layers, counted = _layers(config), _counted_layers(stored)
+    layers = next((value for key in LAYER_COUNTS if isinstance(value := config.get(key), int)), None)
+    counted = max((int(match[1]) + 1 for tensor in stored if (match := LAYER.search(tensor))), default=None)
     further = config.get("num_nextn_predict_layers")
-    further = further if isinstance(further, int) else 0
-    if layers is not None and counted is not None and not layers <= counted <= layers + further:
+    most = (layers or 0) + (further if isinstance(further, int) else 0)
+    if layers is not None and counted is not None and not layers <= counted <= most:
         raise UserError(
             f"{name}: config.json says {layers} layers, and the files hold {counted}. They belong to "
             "different models; take both from the same one."
@@ -162,18 +163,9 @@ def check_sizes(config: Mapping[str, Any], stored: Mapping[str, Stored], name: s
 
 
 def is_constant(tensor: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is no weight but a constant of the architecture, which it computes itself."""
+    """Whether a tensor is not a weight but a constant, which the architecture computes itself."""
     mask = CAUSAL_MASK.search(tensor) is not None and len(shape) == 4 and shape[2] == shape[3]
     return mask or CONSTANT.search(tensor) is not None
-
-
-def _layers(config: Mapping[str, Any]) -> int | None:
-    return next((value for key in LAYER_COUNTS if isinstance(value := config.get(key), int)), None)
-
-
-def _counted_layers(stored: Mapping[str, Stored]) -> int | None:
-    numbers = {int(match[1]) for tensor in stored if (match := LAYER.search(tensor))}
-    return max(numbers) + 1 if numbers else None
 
 
 def _header(file: Path, name: str) -> dict[str, Stored]:
@@ -208,7 +200,7 @@ def _header(file: Path, name: str) -> dict[str, Stored]:
 
 
 def _end(stored: Stored, offsets: Any) -> int:
-    """Where a tensor ends; `ValueError` where type, shape and place contradict each other."""
+    """Where a tensor ends; `ValueError` if type, shape and place contradict each other."""
     begin, end = offsets
     if not all(isinstance(side, int) and side >= 0 for side in (begin, end, *stored.shape)):
         raise ValueError("a size or place is no whole number")

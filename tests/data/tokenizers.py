@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from pipeline_lib.models.scratch import _train_tokenizer
+from pipeline_lib.models.scratch import train_tokenizer
 
 TEXT = (
     "The ferryman waited at the quay. Anna counted seven coins, and the goat ate her straw hat! "
@@ -19,7 +19,7 @@ def byte_level(bos: bool = False):
     """GPT-2's kind; `bos`: puts its begin token before plain text, as Llama 3's does."""
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = _train_tokenizer({"vocab_size": 340, "max_length": 64}, [TEXT] * 4)
+    tokenizer = train_tokenizer({"vocab_size": 340, "max_length": 64}, [TEXT] * 4)
     if bos:
         begin = (tokenizer.bos_token, tokenizer.bos_token_id)
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(

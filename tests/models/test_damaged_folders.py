@@ -279,7 +279,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "MLX": (config(quantization={"group_size": 64, "bits": 4}), r"quantised \(4 bits"),
     "code of its own": (
         config(model_type="brand_new", auto_map={"AutoModelForCausalLM": "code.Model"}),
-        "brand_new, is none that the installed transformers knows.*never run",
+        "brand_new, is not one that the installed transformers knows.*never run",
     ),
     "sentence embeddings": (written("modules.json", "[]"), "turns texts into vectors"),
     # weights that are not the model's
@@ -288,7 +288,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "wrapped by peft": (named("base_model.model."), r"begin with 'base_model\.model\.'.*merge_and_unload"),
     "a factor of zero": (
         config(rope_scaling={"rope_type": "linear", "factor": 0.0, "rope_theta": 1e4}, rope_parameters=None),
-        "inv_freq, which is worked out from config.json.*a factor of 0",
+        "inv_freq, which is computed from config.json.*a factor of 0",
     ),
     "an end token in words": (
         generation(eos_token_id="</s>"),

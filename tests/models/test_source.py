@@ -127,7 +127,7 @@ def test_gguf_errors(tmp_path, folder):
         ("model-00002-of-00003.gguf", b"GGUF", r"is part 2 of 3 of a GGUF file.*llama-gguf-split --merge"),
         ("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
         ("page.gguf", b"<html><body>Sign in</body></html>", "is a web page"),
-        ("other.gguf", b"PK\x03\x04 and so on", "is no GGUF file: it begins with"),
+        ("other.gguf", b"PK\x03\x04 and so on", "is not a GGUF file: it begins with"),
         ("empty.gguf", b"", "is empty"),
     ):
         (tmp_path / name).write_bytes(content)
