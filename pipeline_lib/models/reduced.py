@@ -62,25 +62,24 @@ def base_facts(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def hold_reduced(
-    model: Any, base: dict[str, Any] | None, training: dict[str, Any], optimizer: str, moves_zeros: bool
+    model: Any, base: dict[str, Any] | None, lora: bool, weights: str, optimizer: str, moves_zeros: bool
 ) -> None:
     """Make a reduced model ready to be trained, in place: call it before adapters are attached.
 
-    `training`: the settings `unlearn`. Pruned weights: zeros get no gradient, so elementwise optimisers leave
-    them. 8 bits: linear layers become `Int8Linear`; `adapters.detach` makes plain ones of them again.
-    `optimizer`: its kind, for messages; `moves_zeros`: whether coordinates without a gradient move under it.
-    Raises `UserError` for settings that would not keep the base what it is.
+    Pruned weights: zeros get no gradient, so elementwise optimisers leave them. 8 bits: linear layers become
+    `Int8Linear`; `adapters.detach` makes them plain layers again. The other parameters are those of
+    `base_fault`, `optimizer` for messages. Raises `UserError` for settings that would undo the reduction.
     """
     if base is None:
         return
-    if fault := base_fault(base["kind"], training, optimizer, moves_zeros):
+    if fault := base_fault(base["kind"], lora, weights, optimizer, moves_zeros):
         raise UserError(fault)
     if base["kind"] == "int8":
         for name in [name for name, _ in linear_layers(model)]:
             model.set_submodule(name, Int8Linear(model.get_submodule(name)))
         for parameter in model.parameters():  # else the fp32 remainder would keep the whole file in memory
             parameter.data = parameter.data.clone()
-    elif not training["lora"]:
+    elif not lora:
         for _, layer in linear_layers(model):
             layer.weight.register_post_accumulate_grad_hook(_keep_zeros)
 

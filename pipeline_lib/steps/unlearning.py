@@ -117,8 +117,8 @@ def unlearn_model(job: Job) -> Unlearned:
         prompt_format = PromptFormat.from_dict(run.training.prompt.model_dump())
     base, hashes = parent.get("base"), data_hashes(job.data)
     if run.optimizer is not None:  # before it goes to a GPU: 8 bits are smaller
-        training = run.training.model_dump()
-        hold_reduced(model, base, training, run.optimizer.kind, run.optimizer.moves_zeros)
+        adapted, weights = run.training.lora is not None, run.training.weights
+        hold_reduced(model, base, adapted, weights, run.optimizer.kind, run.optimizer.moves_zeros)
     place_for_training(model, place)
     if run.optimizer is None:
         prompt_format = run.objective.prompts(prompt_format)

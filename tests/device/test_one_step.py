@@ -107,11 +107,10 @@ def test_a_reduced_base(kind, tmp_path):
     def work(device, folder):
         model = model_on(torch.device("cpu"), tie_word_embeddings=False)
         facts = reduce_model(model, base)
-        unlearn = {"weights": "fp32", "compute": "fp32", "lora": lora}
         if kind == "pruned":
-            hold_reduced(model.to(device), base, unlearn, "adamw", moves_zeros=False)
+            hold_reduced(model.to(device), base, bool(lora), "fp32", "adamw", moves_zeros=False)
         else:
-            hold_reduced(model, base, unlearn, "adamw", moves_zeros=False)
+            hold_reduced(model, base, bool(lora), "fp32", "adamw", moves_zeros=False)
             model.to(device)
         if lora:
             adapters.attach(model, **lora, seed=3)

@@ -25,7 +25,8 @@ BATCH = collate(random_examples(4), 0)
 
 
 def hold(model, base, training, kind):
-    hold_reduced(model, base, training, kind, OPTIMIZERS.kinds()[kind].moves_zeros)
+    moves = OPTIMIZERS.kinds()[kind].moves_zeros
+    hold_reduced(model, base, bool(training["lora"]), training["weights"], kind, moves)
 
 
 def on_adapters(model):

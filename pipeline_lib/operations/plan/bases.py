@@ -17,6 +17,12 @@ def base_faults(suite: Suite) -> Iterator[Fault]:
         if base is None or run.order == "none":
             continue
         kind = run.optimizer_settings["kind"]
-        fault = base_fault(base.kind, run.unlearn, kind, OPTIMIZERS.kinds()[kind].moves_zeros)
+        fault = base_fault(
+            base.kind,
+            run.unlearn["lora"] is not None,
+            run.unlearn["weights"],
+            kind,
+            OPTIMIZERS.kinds()[kind].moves_zeros,
+        )
         if fault is not None:
             yield f"models.{run.model}.base", f"{run.method} with {run.optimizer}: {fault}"
