@@ -41,14 +41,6 @@ class LabelledTexts:
         return cls(kind, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], origin)
 
 
-def _jigsaw(row: dict[str, Any]) -> list[Row]:
-    return [(row["text"], int(row["toxic"]))]
-
-
-def _davidson(row: dict[str, Any]) -> list[Row]:
-    return [(row["text"], int(row["class"] != 2))]
-
-
 def _real_toxicity(row: dict[str, Any]) -> list[Row]:
     """In the hub's form the continuation holds its scores; in the flat form they stand beside it."""
     continuation = row["continuation"]
@@ -68,8 +60,12 @@ def _safe_rlhf(row: dict[str, Any]) -> list[Row]:
 
 # kind -> file below the data folder, what to read from a row, the field that rows of one group share
 SETS: dict[str, tuple[str, Callable[[dict[str, Any]], list[Row]], str | None]] = {
-    "jigsaw": ("toxicity_labelled/jigsaw_test.jsonl", _jigsaw, None),
-    "davidson": ("toxicity_labelled/davidson_tweets.jsonl", _davidson, None),
+    "jigsaw": ("toxicity_labelled/jigsaw_test.jsonl", lambda row: [(row["text"], int(row["toxic"]))], None),
+    "davidson": (
+        "toxicity_labelled/davidson_tweets.jsonl",
+        lambda row: [(row["text"], int(row["class"] != 2))],
+        None,
+    ),
     "realtoxicityprompts": ("realtoxicityprompts/prompts.jsonl", _real_toxicity, None),
     "safe_rlhf": ("safe_rlhf/pairs.jsonl", _safe_rlhf, "prompt"),
 }

@@ -83,7 +83,10 @@ class PromptFormat:
         if any(token in prompt for token in (*special_tokens(tokenizer), *control)):
             tokens = self._around(tokenizer, prompt, control)
         else:
-            tokens = tokens_of(tokenizer, self._text(tokenizer, prompt))
+            # `str.format` would trip over braces in the user's text
+            in_template = (self.template or "").replace(SLOT, prompt)
+            text = in_template if self.kind == "template" else render(tokenizer, self, prompt)
+            tokens = tokens_of(tokenizer, text)
         begin = self._begin(tokenizer)
         if tokens[: len(begin)] == begin:
             tokens = tokens[len(begin) :]
@@ -197,15 +200,8 @@ class PromptFormat:
 
     def _control(self, tokenizer) -> list[str]:
         """Tokens that the template uses and that are not marked as special."""
-        if self.kind == "template":
-            return control_tokens(tokenizer, self.template or "")
-        return control_tokens(tokenizer, chat_template(tokenizer, self.chat_template))
-
-    def _text(self, tokenizer, prompt: str) -> str:
-        """The whole prompt as text. `str.format` would trip over braces in the user's text."""
-        if self.kind == "template":
-            return (self.template or "").replace(SLOT, prompt)
-        return render(tokenizer, self, prompt)
+        template = self.template if self.kind == "template" else chat_template(tokenizer, self.chat_template)
+        return control_tokens(tokenizer, template or "")
 
     def _around(self, tokenizer, prompt: str, control: Sequence[str]) -> list[int]:
         """Tokens of the template's text, and of the prompt as plain text wherever the template shows it."""

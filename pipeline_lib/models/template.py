@@ -104,14 +104,9 @@ def render(tokenizer, prompt_format, *turns: str, ask: bool = True) -> str:
         )
     except Exception as error:  # a template can divide by zero, or call itself
         told = f"{type(error).__name__}, {first_line(error)!r}"[:SHOWN]
-        raise UserError(
-            f"the model's chat template refused the prompt ({told}). {_without_system(prompt_format)}{CURE}"
-        ) from error
-
-
-def _without_system(prompt_format) -> str:
-    if prompt_format.instruction:
-        return "If it knows no system message, in-context unlearning cannot instruct such a model in a chat. "
-    if prompt_format.system is not None:
-        return "If it knows no system message, remove prompt.system. "
-    return ""
+        hint = ""
+        if prompt_format.instruction:
+            hint = "If it knows no system message, in-context unlearning cannot instruct it in a chat. "
+        elif prompt_format.system is not None:
+            hint = "If it knows no system message, remove prompt.system. "
+        raise UserError(f"the model's chat template refused the prompt ({told}). {hint}{CURE}") from error
