@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,16 +67,12 @@ def spread(count: int, limit: int | None) -> list[int]:
 
 def _read(name: str, local: Sequence[str], hub_path: str, folder: str | None) -> list[Row]:
     task = TASKS[name]
-    path = _local_file(name, local, folder)
-    here = path is not None
-    if path is None:
-        path = hub_file(task.hub[0], task.hub[1], hub_path)
-    if path.suffix == ".txt":
-        found = [{"page": page} for page in wikitext_pages(read_text(path))]
-    else:
-        found = [row.fields for row in read_table(path)]
-        if name == "wikitext":
-            found = [{"page": page} for page in wikitext_pages(wikitext_of_lines(found))]
+    here = _local_file(name, local, folder)
+    path = here or hub_file(*task.hub[:2], hub_path)
+    found = [] if path.suffix == ".txt" else [row.fields for row in read_table(path)]
+    if name == "wikitext":
+        text = wikitext_of_lines(found) if found else read_text(path)
+        found = [{"page": page} for page in wikitext_pages(text)]
     if not found:
         raise UserError(f"{path}: expected questions of benchmark {name}, found none")
     rows = []
@@ -94,14 +91,13 @@ def _read(name: str, local: Sequence[str], hub_path: str, folder: str | None) ->
 
 
 def _local_file(name: str, local: Sequence[str], folder: str | None) -> Path | None:
-    """The file under `folder` (it must be there) or `$PIPELINE_DATA` (it may be)."""
+    """The file under `folder`, where it must be, or under `$PIPELINE_DATA`, where it may be."""
     root = _root(folder)
-    found = None if root is None else _first_of(root, local)
+    found = root and _first_of(root, local)
     if found is not None or folder is None:
         return found
-    instead = ""
-    if name == "boolq":
-        instead = " For questions without a passage take the benchmark boolq_closed_book."
+    closed = " For questions without a passage take the benchmark boolq_closed_book."
+    instead = closed if name == "boolq" else ""
     raise UserError(
         f"benchmark {name}: expected {' or '.join(local)} in {root}, found nothing of the name.{instead} "
         "Leave the folder out to download the data from the hub."
@@ -128,19 +124,12 @@ def local_splits(name: str, folder: str | None) -> dict[str, Path]:
 
 def files_at_hand(asked: Asked) -> dict[str, Path]:
     """The files of these benchmarks on this machine, by their names below the folder of data."""
-    try:
-        root = _root(asked.folder)
-    except UserError:
-        return {}
-    found = [] if root is None else list(_files(root, asked))
-    return {path.relative_to(root).as_posix(): path for path in found if root is not None}
-
-
-def _files(root: Path, asked: Asked) -> Iterator[Path]:
-    for name in asked.tasks:
-        shots = TASKS[name].shots
-        for local in (TASKS[name].local, shots[:1] if shots and asked.mmlu_shots else ()):
-            if path := _first_of(root, local):
-                yield path
-    for name in asked.lm_eval:
-        yield from local_splits(name, asked.folder).values()
+    with suppress(UserError):
+        if root := _root(asked.folder):
+            tasks = [TASKS[name] for name in asked.tasks]
+            wanted = [task.local for task in tasks]
+            wanted += [task.shots[:1] for task in tasks if task.shots and asked.mmlu_shots]
+            found = [path for local in wanted if (path := _first_of(root, local))]
+            found += [path for name in asked.lm_eval for path in local_splits(name, asked.folder).values()]
+            return {path.relative_to(root).as_posix(): path for path in found}
+    return {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.forward import context_length
 
@@ -82,12 +84,7 @@ def rolling_pairs(tokens: Sequence[int], first: int, max_length: int) -> list[Pa
     The first window starts after the token `first`; each further one predicts the next `max_length` tokens.
     The last window is filled up with context to the left.
     """
-    pairs: list[Pair] = []
-    for start in range(0, len(tokens), max_length):
-        end = min(start + max_length, len(tokens))
-        given = [first] if start == 0 else list(tokens[end - max_length - 1 : start])
-        pairs.append((given, list(tokens[start:end])))
-    return pairs
+    return list(map(make_disjoint_window, get_rolling_token_windows(list(tokens), first, max_length, 1)))
 
 
 def longest_input(model, tokenizer) -> int:

@@ -15,10 +15,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 
-GENERATED = 256  # lm-eval's own limit of new tokens where a task names none
-LIMIT_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # the first counts
-
-# Settings of transformers with the values that leave greedy decoding as it is. None is one of them always.
+# Settings of transformers, each with the values that leave greedy decoding as it is; None always does.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_beam_groups": (1,),
@@ -33,7 +30,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "penalty_alpha": (0.0,),
     "guidance_scale": (1.0,),
 }
-# They speak of sampling or of beams, and do nothing without.
+# Settings of sampling or of beams, which have no effect in greedy decoding.
 IDLE = {
     "temperature",
     "top_p",
@@ -59,34 +56,29 @@ class Wanted:
 
 def wanted(arguments: Mapping[str, Any]) -> Wanted:
     """What `generation_kwargs` ask for; `UserError` where that is anything but greedy decoding."""
-    # As in lm-eval a temperature alone means sampling, and does nothing beside `do_sample: false`.
-    sampled = arguments.get("do_sample")
-    if sampled is None:
-        sampled = float(arguments.get("temperature") or 0) > 0
-    if sampled:
+    from lm_eval.models.utils import normalize_gen_kwargs  # heavy; a plan that asks nothing does without
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    settings: dict[str, Any] = dict(normalize_gen_kwargs(given))
+    if settings.pop("do_sample"):
         raise UserError(
             "lm-eval asks for sampled answers (do_sample or a temperature), which this engine does not give; "
             "set do_sample: false and temperature: 0 in the task's generation_kwargs."
         )
-    for name, value in arguments.items():
-        if name in ("until", "do_sample", *LIMIT_NAMES) or name in IDLE or value is None:
-            continue
-        if value not in NEUTRAL.get(name, ()):
+    limit, stops = settings.pop("max_gen_toks"), settings.pop("until")
+    for name, value in settings.items():
+        if name not in IDLE and value not in NEUTRAL.get(name, ()):
             allowed = f"set it to {NEUTRAL[name][0]}" if name in NEUTRAL else "take it out"
             raise UserError(
                 f"lm-eval asks for {name}: {value!r}, and this engine decodes greedily, with nothing but a "
                 f"limit and stop strings; {allowed} in the task's generation_kwargs."
             )
-    limits = [arguments[name] for name in LIMIT_NAMES if arguments.get(name) is not None]
-    limit = int(limits[0]) if limits else GENERATED
     if limit < 1:
         raise UserError(
             f"lm-eval asks for {limit} new tokens; expected at least 1 (max_gen_toks of the task)"
         )
-    until = arguments.get("until")
-    stops = [until] if isinstance(until, str) else [] if until is None else until
-    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        raise UserError(f"lm-eval's `until` must be a text or a list of texts, found {until!r}")
+    if not all(isinstance(stop, str) for stop in stops):
+        raise UserError(f"lm-eval's `until` must be a text or a list of texts, found {given['until']!r}")
     return Wanted(limit, tuple(stops))
 
 
@@ -99,6 +91,8 @@ def cut(
     the order given, leaves what is before it.
     """
 
+    from lm_eval.models.utils import postprocess_generated_text
+
     def reached(length: int) -> bool:
         text = text_of(tokens[:length])
         return any(stop in text for stop in stops)
@@ -107,8 +101,4 @@ def cut(
     stopped = length > 0 and reached(length)
     if stopped:
         length = 1 + bisect_left(range(1, length), True, key=reached)
-    text = text_of(tokens[:length])
-    for stop in stops:
-        if stop:
-            text = text.split(stop)[0]
-    return stopped, text
+    return stopped, postprocess_generated_text(text_of(tokens[:length]), list(stops), None)

@@ -42,7 +42,8 @@ class Member:
 def evaluate_benchmarks(lm: EngineLM, asked: Asked, work_dir: Path, fingerprint: str) -> list[Row]:
     """Rows of all tasks, in their order and that of their questions.
 
-    Raises `UserError` where one cannot be asked, before the first is. `fingerprint` names the model (the hash
+    Raises `UserError`, before the first task is asked, where one of them cannot be.
+     `fingerprint` names the model (the hash
     of its weights); `work_dir` receives a file for each finished task, which the caller may delete once the
     rows are stored.
 
@@ -85,7 +86,7 @@ def members(name: str, asked: Asked) -> list[Member]:
 
 
 def _own(name: str, asked: Asked) -> list[tuple[Row, Sequence[int]]]:
-    """What changes in lm-eval's definitions of a task of `TASKS`, and the numbers of its rows."""
+    """Changes to lm-eval's definitions of a task of `TASKS`, each with the numbers of its rows."""
     rows = questions(name, asked.folder)
     if name != "mmlu":
         changes: Row = {"task": name, "num_fewshot": 0}
@@ -110,7 +111,7 @@ def _own(name: str, asked: Asked) -> list[tuple[Row, Sequence[int]]]:
 
 
 def _data(rows: list[Row], shown: list[Row] | None = None) -> Any:
-    """Whatever split the definition judges; a training split holds nothing of it but examples."""
+    """The rows under every split that a definition may judge; the training splits hold only examples."""
     judged = datasets.Dataset.from_list(rows)
     of_examples = datasets.Dataset.from_list(shown or rows[:1])
     splits = {"train": of_examples, "dev": of_examples, "validation": judged, "test": judged}
@@ -118,7 +119,7 @@ def _data(rows: list[Row], shown: list[Row] | None = None) -> Any:
 
 
 def _further(name: str, asked: Asked) -> list[tuple[Row, None]]:
-    """What changes in the definition of any other task: where its data come from."""
+    """Changes to the definition of any other task: where its data come from."""
     judged, *others = check_source(name, asked.lm_eval[name], asked.folder)
     files = local_splits(name, asked.folder)
     if not files:
@@ -128,7 +129,7 @@ def _further(name: str, asked: Asked) -> list[tuple[Row, None]]:
         split: datasets.Dataset.from_list([row.fields for row in read_table(path)])
         for split, path in files.items()
     }
-    for split in others:  # lm-eval opens it, and takes nothing of it
+    for split in others:  # lm-eval opens it and uses none of its rows
         splits.setdefault(split, splits[judged].select(range(1)))
     return [({"task": name, "custom_dataset": lambda **_: datasets.DatasetDict(splits)}, None)]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain, islice
 
 from lm_eval.api.model import LM
 from tqdm import tqdm
@@ -65,18 +67,11 @@ class EngineLM(LM):
         return [(-score.nll, all(score.argmax_correct)) for score in scores]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
-        pairs = []
-        owners = []
-        for number, request in enumerate(requests):
-            tokens = text_tokens(self.tokenizer, request.args[0])
-            own = rolling_pairs(tokens, first_token(self.tokenizer), self.max_length)
-            pairs += own
-            owners += [number] * len(own)
-        totals = [0.0] * len(requests)
-        scores = self._scores(pairs, [requests[owner] for owner in owners], disable_tqdm)
-        for owner, score in zip(owners, scores, strict=True):
-            totals[owner] -= score.nll
-        return totals
+        first = first_token(self.tokenizer)
+        windows = [rolling_pairs(self.tokens(one.args[0]), first, self.max_length) for one in requests]
+        owners = [one for one, own in zip(requests, windows, strict=True) for _ in own]
+        scores = iter(self._scores(list(chain(*windows)), owners, disable_tqdm))
+        return [-sum(score.nll for score in islice(scores, len(own))) for own in windows]
 
     def _scores(self, pairs: Sequence[Pair], requests, disable_tqdm: bool) -> list[TextLikelihood]:
         """The score of each pair; `requests` say in errors which it is."""
@@ -104,9 +99,6 @@ class EngineLM(LM):
         """The tokens of running text, as they are counted."""
         return text_tokens(self.tokenizer, text)
 
-    def _text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(tokens, skip_special_tokens=True)
-
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         """Greedy answers that end where lm-eval's own model ends them, alone in its batch.
 
@@ -114,15 +106,11 @@ class EngineLM(LM):
         """
         asked = [wanted(request.args[1]) for request in requests]
         with self._bar(requests, disable_tqdm) as bar:
-            by_limit: dict[int, list[int]] = {}
-            for number, settings in enumerate(asked):
-                by_limit.setdefault(settings.limit, []).append(number)
             found: dict[int, str] = {}
-            for limit, numbers in by_limit.items():
-                found |= self._generate(
-                    {number: requests[number].args[0] for number in numbers}, asked, limit
-                )
-                bar.update(len(numbers))
+            for limit in dict.fromkeys(settings.limit for settings in asked):
+                contexts = {i: requests[i].args[0] for i, own in enumerate(asked) if own.limit == limit}
+                found |= self._generate(contexts, asked, limit)
+                bar.update(len(contexts))
         return [found[number] for number in range(len(requests))]
 
     def _generate(self, contexts: dict[int, str], asked: Sequence[Wanted], limit: int) -> dict[int, str]:
@@ -135,6 +123,7 @@ class EngineLM(LM):
             )
         prompts = {}
         end = self.tokenizer.decode([self.tokenizer.eos_token_id], skip_special_tokens=False)
+        text_of = partial(self.tokenizer.decode, skip_special_tokens=True)
         for number, context in contexts.items():
             tokens = text_tokens(self.tokenizer, context)
             self.cut |= {(context,)} if len(tokens) > room else set()
@@ -154,7 +143,7 @@ class EngineLM(LM):
             )
             for number, generation in zip(running, made, strict=True):
                 tokens_of[number] += generation.tokens
-                stopped, text = cut(self._text, tokens_of[number], [*asked[number].stops, end])
+                stopped, text = cut(text_of, tokens_of[number], [*asked[number].stops, end])
                 if stopped or generation.ended or made_so_far + step >= limit:
                     answers[number] = text
             made_so_far += step

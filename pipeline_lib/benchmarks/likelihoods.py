@@ -1,7 +1,7 @@
 """Scores of many (context, continuation) pairs, with what neighbours share computed once.
 
 The choices of a question share its words, and few-shot questions of one subject share their examples, which
-are most of the tokens. Neighbours with a long common beginning are therefore merged into one tree (see
+make up most of the tokens. Neighbours with a long common beginning are therefore merged into one tree (see
 engine/trees.py); every pair is scored as if it were alone.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from operator import eq
 
 from pipeline_lib.benchmarks.encoding import Pair
 from pipeline_lib.core.errors import UserError
@@ -30,7 +32,8 @@ def score_pairs(
 ) -> list[TextLikelihood]:
     """The score of each pair's continuation, in order. `names` say in errors which pair it is."""
     groups = merge(pairs, max_tokens_per_batch)
-    sequences = [[_example(*pairs[i]) for i in group] for group in groups]
+    examples = [Example((*given, *scored), len(given), 0) for given, scored in pairs]
+    sequences = [[examples[i] for i in group] for group in groups]
     shares = _shares(len(groups), len(pairs))
     results = group_likelihoods(
         model,
@@ -49,10 +52,6 @@ def score_pairs(
                 )
             scores[i] = score
     return [score for score in scores if score is not None]
-
-
-def _example(given: Sequence[int], scored: Sequence[int]) -> Example:
-    return Example((*given, *scored), len(given), 0)
 
 
 def _shares(parts: int, total: int) -> Iterator[int]:
@@ -86,8 +85,5 @@ def merge(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens that two sequences begin with alike."""
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return i
-    return min(len(one), len(other))
+    """How many tokens two sequences have in common at their beginning."""
+    return sum(takewhile(bool, map(eq, one, other)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 from pipeline_lib.metrics.mmlu import GROUP_OF_SUBJECT
@@ -16,7 +17,6 @@ from pipeline_lib.metrics.mmlu import GROUP_OF_SUBJECT
 Row = dict[str, Any]
 
 CLOSED_BOOK = "boolq_closed_book"  # BoolQ without the passage that answers it: about what the model knows
-LETTERS = "ABCDEFGH"
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _lettered(question: str) -> Callable[[Row], Row]:
 
     def columns(row: Row) -> Row:
         one_of(row["question"], row["choices"], row["answer"])
-        choices = {"text": row["choices"], "label": list(LETTERS[: len(row["choices"])])}
-        return {question: row["question"], "choices": choices, "answerKey": LETTERS[row["answer"]]}
+        choices = {"text": row["choices"], "label": list(ascii_uppercase[: len(row["choices"])])}
+        return {question: row["question"], "choices": choices, "answerKey": ascii_uppercase[row["answer"]]}
 
     return columns
 
@@ -103,18 +103,12 @@ def _arc(name: str, folder: str) -> Task:
 
 
 def _hellaswag(row: Row) -> Row:
-    """The whole context is the first part: of the second lm-eval would turn capitals into small letters."""
+    """The whole context becomes the first part: in the second lm-eval would lower the capitals."""
     activity, colon, context = row["ctx"].partition(": ")
     if not colon:
         raise ValueError("expected `ctx` to be the activity, a colon and the context")
-    label = str(row["answer"])
-    return {
-        "activity_label": activity,
-        "ctx_a": context,
-        "ctx_b": "",
-        "endings": row["endings"],
-        "label": label,
-    }
+    kept = {"activity_label": activity, "ctx_a": context, "ctx_b": ""}
+    return {**kept, "endings": row["endings"], "label": str(row["answer"])}
 
 
 def _piqa(row: Row) -> Row:
