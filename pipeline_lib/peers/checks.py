@@ -83,8 +83,5 @@ def same_keys(fields: dict[str, Iterable[str]], where: str) -> None:
 def _kind(value: Any) -> str:
     if isinstance(value, list | dict | str) and not value:
         return f"an empty {type(value).__name__}"
-    return (
-        f"{type(value).__name__} {str(value)[:40]!r}"
-        if not isinstance(value, list | dict)
-        else (f"a {type(value).__name__} of {len(value)}")
-    )
+    name = type(value).__name__
+    return f"a {name} of {len(value)}" if isinstance(value, list | dict) else f"{name} {str(value)[:40]!r}"

@@ -14,8 +14,8 @@ fewer rows than its forget set (the published ones stop at 300), and p depends o
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,10 @@ def _part(content: Any, where: str) -> Part:
             raise UserError(f"{where}: the field `{name}` is empty: the part was not evaluated")
     checks.same_keys({name: content[name] for name in names}, where)
     answer, paraphrase, wrong, rouge, texts = (content[name] for name in names)
-    rows = list(answer)
-    for row in rows:
-        if not row.isdigit():
-            raise UserError(f"{where}: expected rows named by their index, found {row!r}")
-
-    indices = rows
-    rows = [row for row in rows if not any(checks.is_missing(content[name][row]) for name in names)]
+    unnamed = [row for row in answer if not row.isdigit()]
+    if unnamed:
+        raise UserError(f"{where}: expected rows named by their index, found {unnamed[0]!r}")
+    rows = [row for row in answer if not any(checks.is_missing(content[name][row]) for name in names)]
     if not rows:
         raise UserError(f"{where}: every row holds null or NaN: the model was not measured")
 
@@ -105,7 +102,7 @@ def _part(content: Any, where: str) -> Part:
         paraphrase=[checks.loss(paraphrase[row], at("avg_paraphrased_loss", row)) for row in rows],
         wrong=[checks.losses(wrong[row], at("average_perturb_loss", row)) for row in rows],
         rouge_l_recall=[checks.number(rouge[row], at("rougeL_recall", row), 0, 1) for row in rows],
-        dropped=len(indices) - len(rows),
+        dropped=len(answer) - len(rows),
     )
 
 
@@ -117,20 +114,14 @@ def _pair(texts: Any, where: str) -> tuple[str, str]:
 
 
 def _questions(pairs: list[tuple[str, str]]) -> list[Question]:
-    seen: Counter[tuple[str, str]] = Counter()
-    questions = []
-    for pair in pairs:
-        questions.append((*pair, seen[pair]))
-        seen[pair] += 1
-    return questions
+    numbers: dict[tuple[str, str], count[int]] = {}
+    return [(*pair, next(numbers.setdefault(pair, count()))) for pair in pairs]
 
 
 def summary(log: TofuLog, variant: Variant = "geometric") -> dict[str, float]:
     """`model_utility` and its nine parts, named as in TOFU's tables."""
-    parts: dict[str, float] = {}
-    for name in PARTS:
-        if name != FORGET:
-            parts |= _three_parts(name, log[name], variant)
+    of_splits = [_three_parts(name, log[name], variant) for name in PARTS if name != FORGET]
+    parts = {name: value for three in of_splits for name, value in three.items()}
     return {"model_utility": float(harmonic_mean(list(parts.values()))), **parts}
 
 

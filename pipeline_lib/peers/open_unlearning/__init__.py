@@ -14,9 +14,8 @@ How its definitions differ from those of metrics/:
     exact memorization                      the end token is not counted
     Min-K%, Min-K%++, their AUC             the end token is not counted
     ROUGE                                   the words of rouge-score for every text: an answer in another
-    script
-                                            than Latin scores 0, a word with an accent falls apart (ours
-                                            too, where accents are few: metrics/rouge.py)
+                                            script than Latin scores 0, a word with an accent falls apart
+                                            (in ours too, where accents are few: metrics/rouge.py)
     rows that are null or NaN               left out of every mean, here counted as `dropped`
     PrivLeak                                1e-10 is added to the denominator, which ours holds at half a
                                             pair's weight; without a log of the retrained model its AUC is

@@ -119,10 +119,12 @@ def write_export(logs: dict[str, Entry], folder: Path | str) -> list[Path]:
         for name in SUMMARY
         if name in logs and logs[name]["agg_value"] is not None
     }
-    paths = [Path(folder) / f"TOFU_{kind}.json" for kind in ("EVAL", "SUMMARY")]
-    for path, content in zip(paths, (logs, summary), strict=True):
+    files = {
+        Path(folder) / f"TOFU_{kind}.json": what for kind, what in (("EVAL", logs), ("SUMMARY", summary))
+    }
+    for path, content in files.items():
         write_json(path, content)
-    return paths
+    return list(files)
 
 
 def _question_entries(prefix: str, rows: list[Row], choice: bool, left_out: list[str]) -> dict[str, Entry]:
@@ -138,15 +140,13 @@ def _question_entries(prefix: str, rows: list[Row], choice: bool, left_out: list
         left_out.append(f"{prefix}: a record without wrong answers has no truth ratio")
         return logs
     logs[f"{prefix}_Q_A_PERT_Prob"] = entry(rows, _likely_wrong, "prob")
+    right = "answer" if choice else "paraphrase"
     if choice:
         logs[f"{prefix}_Q_A_Prob_normalised"] = entry(rows, _share, "prob")
-        right = "answer"
     else:
-        paraphrase = entry(rows, lambda row: _likely(mean_loss(row, "paraphrase")), "prob")
-        logs[f"{prefix}_Q_A_PARA_Prob"] = paraphrase
-        right = "paraphrase"
+        logs[f"{prefix}_Q_A_PARA_Prob"] = entry(rows, lambda row: _likely(mean_loss(row, right)), "prob")
     ratios = entry(rows, lambda row: {"score": _ratio(mean_loss(row, right), wrong_losses(row))}, "score")
-    scores = np.array([values["score"] for values in ratios["value_by_index"].values()])
+    scores = np.array(_scores(ratios))
     if prefix == "forget":
         ratios["agg_value"] = float(np.mean(np.minimum(scores, 1 / (scores + EPSILON))))
         logs["forget_truth_ratio"] = ratios
@@ -201,9 +201,8 @@ def _memorization(rows: list[Row]) -> dict[str, Entry]:
 
     def extraction(row: Row) -> Entry:
         correct = field(row, "argmax_correct")[:-1]
-        length = len(correct)
-        start = next((k for k in range(length) if all(correct[k:])), length - 1)
-        return {"score": 1 - start / length if length else 0}
+        start = next((k for k in range(len(correct)) if all(correct[k:])), len(correct) - 1)
+        return {"score": 1 - start / len(correct) if correct else 0}
 
     return {
         "exact_memorization": entry(rows, exact, "score"),
@@ -238,10 +237,10 @@ def _against_retrained(
         )
     found: dict[str, Entry] = {}
     if "forget_truth_ratio" in logs:
-        found["forget_quality"] = {"agg_value": None}
-        if "forget_truth_ratio" in reference:
-            test = forget_quality(*(_scores(each["forget_truth_ratio"]) for each in (logs, reference)))
-            found["forget_quality"] = {"agg_value": test.p_value}
+        both = [
+            _scores(each["forget_truth_ratio"]) for each in (logs, reference) if "forget_truth_ratio" in each
+        ]
+        found["forget_quality"] = {"agg_value": forget_quality(*both).p_value if len(both) == 2 else None}
     if "mia_min_k" in logs:
         if reference and "mia_min_k" not in reference:
             left_out.append("privleak is against an AUC of 0.5: `retrained` was not asked the holdout set")

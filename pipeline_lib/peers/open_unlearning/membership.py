@@ -7,6 +7,7 @@ Min-K% and Min-K%++ leave the end token out. The AUC is the same: 1 = the forget
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pipeline_lib.metrics.membership.min_k import min_k_score
 from pipeline_lib.metrics.membership.min_k_plus_plus import min_k_plus_plus_score
@@ -42,7 +43,8 @@ def membership_entries(
         "mia_min_k": _min_k,
     }
     if all("token_mean" in row for row in (*members, *others)):
-        scores["mia_min_k_plus_plus"] = _min_k_plus_plus
+        moments = ("token_mean", "token_std")
+        scores["mia_min_k_plus_plus"] = partial(_min_k, score=min_k_plus_plus_score, moments=moments)
     else:
         left_out.append("mia_min_k_plus_plus: the records have no means over the vocabulary (token_mean)")
     if retrained is not None:
@@ -61,13 +63,7 @@ def _attack(members: list[Row], others: list[Row], score: Callable[[Row], float]
     return {"forget": parts[0], "holdout": parts[1], "auc": area, "agg_value": area}
 
 
-def _min_k(row: Row) -> float:
-    """0 for an answer of the end token alone, as theirs."""
+def _min_k(row: Row, score: Callable[..., float] = min_k_score, moments: tuple[str, ...] = ()) -> float:
+    """0 for an answer that is the end token alone, as in its code."""
     tokens = [-nll for nll in field(row, "token_nll")[:-1]]
-    return -min_k_score(tokens, PERCENT) if tokens else 0.0
-
-
-def _min_k_plus_plus(row: Row) -> float:
-    tokens = [-nll for nll in field(row, "token_nll")[:-1]]
-    mean, std = field(row, "token_mean")[:-1], field(row, "token_std")[:-1]
-    return -min_k_plus_plus_score(tokens, mean, std, PERCENT) if tokens else 0.0
+    return -score(tokens, *(field(row, name)[:-1] for name in moments), PERCENT) if tokens else 0.0

@@ -229,17 +229,13 @@ def _log_of_stored(row: Mapping[str, Any], where: str) -> float:
 
 def _model_utility(entries: Log) -> Result | None:
     ends = "_Truth_Ratio"  # of the forget set it is written small
-    prefixes = [name.removesuffix(ends) for name in entries if name.endswith(ends)]
-    parts = []
-    for prefix in prefixes:
+    names = []
+    for prefix in (name.removesuffix(ends) for name in entries if name.endswith(ends)):
         options = f"{prefix}_Q_A_Prob_normalised"
         likely = options if options in entries else f"{prefix}_Q_A_Prob"
-        for name in (likely, f"{prefix}_Q_A_ROUGE", f"{prefix}{ends}"):
-            part = _ours(name, entries, None) if name in entries else None
-            if part is None:
-                return None
-            parts.append(part)
-    if not parts:
+        names += [likely, f"{prefix}_Q_A_ROUGE", f"{prefix}{ends}"]
+    parts = [part for name in names if name in entries and (part := _ours(name, entries, None))]
+    if not parts or len(parts) < len(names):
         return None
     result = {
         "ours": float(harmonic_mean([part["ours"] for part in parts])),
@@ -257,11 +253,10 @@ def _forget_quality(log: Log, retrained: Log) -> Result:
     right = _right(log, "forget")
     pairs = _pairs(log, right, "forget"), _pairs(retrained, right, "forget")
     if pairs[0] and pairs[1]:
-        dropped = [lost for _, lost in (pairs[0], pairs[1])]
-        test = forget_quality(*([_log_ratio(*pair) for pair in both] for both, _ in (pairs[0], pairs[1])))
+        found = [([_log_ratio(*pair) for pair in both], lost) for both, lost in (pairs[0], pairs[1])]
     else:
-        (first, lost), (second, lost_there) = _stored_ratios(log), _stored_ratios(retrained)
-        dropped, test = [lost, lost_there], forget_quality(first, second)
+        found = [_stored_ratios(log), _stored_ratios(retrained)]
+    test = forget_quality(*(ratios for ratios, _ in found))
     result = {
         "ours": test.p_value,
         "n": test.n_unlearned,
@@ -269,7 +264,7 @@ def _forget_quality(log: Log, retrained: Log) -> Result:
         "log10": test.log10_p_value,
         "ks_statistic": test.ks_statistic,
     }
-    return _counted(result, *dropped)
+    return _counted(result, *(lost for _, lost in found))
 
 
 def _stored_ratios(log: Log) -> tuple[list[float], int]:

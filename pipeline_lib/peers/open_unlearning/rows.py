@@ -1,4 +1,4 @@
-"""What the export takes from a row of records.jsonl, checked, and the form of a metric's entry."""
+"""Checked fields of records.jsonl for the export, and the form of a metric's entry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Entry = dict[str, Any]
 
 
 TEXTS = ("id", "prompt", "answer")
-# lists of one length each: wrong answers, tokens of the true answer
+# Within each tuple the lists have one length: wrong answers, tokens of the true answer.
 LISTS = (
     ("distractor_nll", "distractor_tokens"),
     ("token_nll", "argmax_correct", "token_mean", "token_std"),
@@ -73,7 +73,7 @@ def _per_token(row: Row, name: str, nll: Any, tokens: Any) -> float:
 
 
 def entry(rows: list[Row], value: Callable[[Row], Entry], key: str) -> Entry:
-    """Its form of a metric: every row's values, and the mean of `key` (rows with None left out)."""
+    """A metric in OpenUnlearning's form: every row's values, and the mean of `key` (None left out)."""
     by_index = {str(i): value(row) for i, row in enumerate(rows)}
     found = [np.mean(values[key]) for values in by_index.values() if values[key] is not None]
     return {"agg_value": float(np.mean(found)) if found else None, "value_by_index": by_index}
