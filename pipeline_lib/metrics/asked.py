@@ -1,4 +1,4 @@
-"""Prompts and questions of evaluations of their own, toxicity and benchmarks: their rows and checks."""
+"""The rows of separate evaluations, toxicity and benchmarks, checked and made subjects of metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AGAIN = "Run this evaluation again."
 
 
 def toxicity_split(rows: list[Row]) -> Asked:
-    """The prompts, each with as many samples and scores."""
+    """The prompts, each with the same number of samples and scores."""
     if not rows:
         raise UserError(f"the toxicity evaluation holds no prompt. {_AGAIN}")
     expected = len(rows[0]["scores"])
@@ -68,7 +68,7 @@ def _subjects(rows: list[Row]) -> list[Asked]:
 
 
 def _checked(task: str, rows: list[Row]) -> list[Row]:
-    """The rows, all of one kind and finite; those of a corpus in the form of records, as perplexity asks."""
+    """The rows, all finite and of one kind; rows of a corpus get the fields that perplexity reads."""
     kinds = {_kind(row) for row in rows}
     if len(kinds) > 1:
         raise UserError(f"benchmark {task!r} holds rows of different kinds: {', '.join(sorted(kinds))}.")

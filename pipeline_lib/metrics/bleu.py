@@ -74,17 +74,6 @@ def released_bleu(generation: str, reference: str) -> float:
     return min(_HIGHEST, _sacrebleu("13a").corpus_score([generation], [[reference]]).score)
 
 
-def corpus_bleu(generations: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU of all answers together, 0 to 100; each answer is parted into words as its reference asks."""
-    if not generations or len(generations) != len(references):
-        raise ValueError(
-            f"expected as many references as answers, at least one; found {len(generations)} and "
-            f"{len(references)}"
-        )
-    statistics = bleu_statistics(generations, references)
-    return float(corpus_bleu_draws(np.ones((1, len(statistics))), statistics)[0])
-
-
 def bleu_statistics(generations: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """What corpus BLEU needs of each answer, (N, 10)."""
     rows = []

@@ -13,6 +13,7 @@ loop never reaches k = T and gives 1/T where nothing is extractable; here that i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from pipeline_lib.metrics.definition import Metric, at_equal_retain
 from pipeline_lib.metrics.needs import TWO_TOKENS
@@ -20,12 +21,7 @@ from pipeline_lib.metrics.needs import TWO_TOKENS
 
 def extraction_strength(argmax_correct: Sequence[int]) -> float:
     """Share of the answer in its longest all-correct ending."""
-    ending = 0
-    for correct in reversed(argmax_correct):
-        if not correct:
-            break
-        ending += 1
-    return ending / len(argmax_correct)
+    return sum(1 for _ in takewhile(bool, reversed(argmax_correct))) / len(argmax_correct)
 
 
 EXTRACTION_STRENGTH = Metric(

@@ -87,7 +87,7 @@ def ks_intervals(pair: Pair, unlearned: ArrayLike, retrained: ArrayLike) -> Test
     """The KS test, both models resampled together on the same questions."""
     test = forget_quality(unlearned, retrained)
     counts, n = pair.split.counts, len(pair.reference)
-    distances = ks_statistics(counts, unlearned, retrained)
+    distances = ks_statistics(counts, counts, unlearned, retrained)
     log10_p = ks_log_p(counts, distances) / LN10
     return Tested(
         interval(test.p_value, 10**log10_p, n, shifts=True),
@@ -98,10 +98,6 @@ def ks_intervals(pair: Pair, unlearned: ArrayLike, retrained: ArrayLike) -> Test
 
 def _of_truth_ratios(pair: Pair, variant: Variant) -> Tested:
     return ks_intervals(pair, log_ratios(pair.split.rows, variant), log_ratios(pair.reference, variant))
-
-
-def _of_arithmetic(pair: Pair) -> Tested:
-    return _of_truth_ratios(pair, "arithmetic")
 
 
 def _at_equal_n(pair: Pair) -> Tested:
@@ -209,7 +205,7 @@ METRICS = [
         "_arithmetic",
         "arithmetic",
         203,
-        _of_arithmetic,
+        partial(_of_truth_ratios, variant="arithmetic"),
         texts=(
             ("the KS test on the arithmetic R", "as forget_quality"),
             ("log10 of that p", "as forget_quality"),

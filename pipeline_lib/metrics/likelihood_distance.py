@@ -13,8 +13,6 @@ and not record by record: two models that rank the records differently can still
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pipeline_lib.metrics.definition import INF, Metric, at_equal_retain
 from pipeline_lib.metrics.forget_quality import ks_intervals
 from pipeline_lib.metrics.rows import answer_of
@@ -22,13 +20,11 @@ from pipeline_lib.metrics.statistics import Interval
 from pipeline_lib.metrics.subjects import Pair
 
 
-def token_nlls(answers: Iterable[tuple[float, int]]) -> list[float]:
-    """Mean NLL of a token, in nats, from summed NLL and number of tokens."""
-    return [nll / tokens for nll, tokens in answers]
-
-
 def _of_likelihoods(pair: Pair) -> tuple[Interval, Interval, Interval]:
-    unlearned, retrained = (token_nlls(map(answer_of, rows)) for rows in (pair.split.rows, pair.reference))
+    """The test on the mean NLL of a token, in nats."""
+    unlearned, retrained = (
+        [nll / tokens for nll, tokens in map(answer_of, rows)] for rows in (pair.split.rows, pair.reference)
+    )
     return ks_intervals(pair, unlearned, retrained)
 
 

@@ -12,6 +12,8 @@ texts share runs of two or three words, so `retrained` is the floor to compare w
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from pipeline_lib.metrics.definition import INF, Metric
 from pipeline_lib.metrics.words import words
 
@@ -19,14 +21,10 @@ from pipeline_lib.metrics.words import words
 def longest_match(continuation: str, true: str) -> int:
     """Length in words of the longest run that both texts hold."""
     first, second = words(continuation), words(true)
-    low, high = 0, min(len(first), len(second))
-    while low < high:  # a run of L words holds one of L - 1: bisect
-        middle = (low + high + 1) // 2
-        if _runs(first, middle) & _runs(second, middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    lengths = range(1, min(len(first), len(second)) + 1)  # a run of L words holds one of L - 1: bisect
+    return bisect_left(
+        lengths, True, key=lambda length: _runs(first, length).isdisjoint(_runs(second, length))
+    )
 
 
 def _runs(text: list[str], length: int) -> set[tuple[str, ...]]:

@@ -8,12 +8,10 @@ metrics.json says of which split and why, tables print the `text`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline_lib.metrics.definition import Need
+from pipeline_lib.metrics.rows import Row
 from pipeline_lib.metrics.words import has_spaces_between_words, is_latin, words
-
-Row = dict[str, Any]
 
 # Frequent words of English that the other languages written in Latin letters do not share.
 _ENGLISH = frozenset(
@@ -54,23 +52,19 @@ def _asked_and_answered(row: Row) -> str:
     return f"{row['prompt']} {row['answer']}"
 
 
-def _latin(row: Row) -> bool:
-    return is_latin(_asked_and_answered(row))
-
-
 def _english(rows: Sequence[Row]) -> bool:
     """Not where it is plainly another language; a few words, or numbers alone, are taken to be English."""
-    said = (word for row in rows if _latin(row) for word in words(_asked_and_answered(row)))
+    said = (word for row in rows if LATIN_LETTERS.holds(row) for word in words(_asked_and_answered(row)))
     found = [word for word in said if not word.isdigit()]
     known = sum(word in _ENGLISH for word in found)
     return len(found) < _ENOUGH_WORDS or known >= _LEAST_SHARE * len(found)
 
 
-def _told_apart(row: Row) -> bool:
-    return max(row["similarity"]) - min(row["similarity"]) > 1e-6
-
-
-LATIN_LETTERS = Need("questions and answers in Latin letters, as its phrases are", "record", _latin)
+LATIN_LETTERS = Need(
+    "questions and answers in Latin letters, as its phrases are",
+    "record",
+    lambda row: is_latin(_asked_and_answered(row)),
+)
 ENGLISH = Need("questions and answers in English, as its phrases are", "split", _english)
 SPACED_WORDS = Need(
     "answers in a script with spaces between words (not Chinese, Japanese, Thai, Lao, Khmer, Burmese)",
@@ -91,7 +85,7 @@ WRONG_ANSWERS = Need(
 TOLD_APART = Need(
     "an embedder that tells the true answer from the wrong ones (it may not know their language)",
     "record",
-    _told_apart,
+    lambda row: max(row["similarity"]) - min(row["similarity"]) > 1e-6,
 )
 NONMEMBERS = Need(
     f"{LEAST_NONMEMBERS} non-members or more", "number", lambda nonmembers: nonmembers >= LEAST_NONMEMBERS

@@ -6,9 +6,8 @@ Formulas over a corpus, never a mean of single perplexities: exp(sum of NLL / su
 bits per byte = sum of NLL / (sum of bytes * ln 2) = log2 of the byte perplexity.
 Range: 1 upwards; bits per byte 0 upwards. Direction: lower is better, except on the forget split.
 Traps: per token it compares models with one tokenizer only, per byte all of them. Words are what lies between
-spaces, so that it depends on how a corpus writes them, and there is none for texts in scripts without. NLL
-per unit above 700 nats (a broken model) gives exp(700), about 1e304, because the true value is no number any
-more.
+spaces, so the number depends on how a corpus writes them, and texts in scripts without spaces have none. NLL
+per unit above 700 nats (a broken model) gives exp(700), about 1e304, because the true value overflows.
 
 Shapes: N texts, R resamples.
 """

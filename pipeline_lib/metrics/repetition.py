@@ -3,9 +3,9 @@
 Source: Welleck et al. 2020 (arXiv 1908.04319), seq-rep-n.
 Formula: 1 - distinct n-grams / n-grams of the answer.
 Range: 0 (no n-gram twice) to just below 1 (one n-gram over and over). Direction: lower is better.
-Traps: over words here (characters in scripts without spaces, metrics/words.py), over tokens in the
-paper. An answer of at most n words has at most one n-gram and
-scores 0, so a model that falls silent looks fine: see the share of empty answers. Longer answers repeat more.
+Traps: counted over words here (characters in scripts without spaces, metrics/words.py), over tokens in the
+paper. An answer of at most n words has at most one n-gram and scores 0, so a model that falls silent looks
+fine: see the share of empty answers. Longer answers repeat more.
 """
 
 from __future__ import annotations

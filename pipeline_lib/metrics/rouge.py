@@ -2,10 +2,10 @@
 
 Source: Lin 2004, computed by the `rouge-score` package with Porter stemming, as TOFU does (recall); MUSE
 (arXiv 2407.06460) reports F1.
-Formulas, with c = longest common subsequence of words (ROUGE-L) or common words with clipped counts
-    (ROUGE-1): recall    c / words of the true answer
-    precision c / words of the greedy answer
-    F1        2 precision recall / (precision + recall), 0 where nothing is common
+Formulas, with c = longest common subsequence of words (ROUGE-L) or clipped common words (ROUGE-1):
+    recall     c / words of the true answer
+    precision  c / words of the greedy answer
+    F1         2 precision recall / (precision + recall), 0 where nothing is common
 Range: 0 to 1. Direction: higher is better, except on the forget split.
 What a word is follows from the true answer (`tokenizer_of`), so that all models' answers to it are on one
 scale:
@@ -26,10 +26,10 @@ with an accent falls apart, and an answer in another script scores 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.metrics.definition import INF, Metric
 from pipeline_lib.metrics.rows import reference_of
@@ -38,6 +38,7 @@ from pipeline_lib.metrics.subjects import Split
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
 from pipeline_lib.metrics.words import is_latin, pieces
 
@@ -49,18 +50,17 @@ SELDOM = 0.2  # share of a split's answers up to which accents are those of name
 _FURTHER = re.compile(r"[^\W\x00-\x7f]")  # a letter or digit that is not ASCII
 
 
-class Tokenizer(Protocol):
-    """What the package's scorer asks of one."""
+@dataclass(frozen=True)
+class Tokenizer:
+    """What the package's scorer asks of one: `tokenize` gives the words of a text."""
 
-    def tokenize(self, text: str) -> list[str]:
-        """The words of a text."""
+    tokenize: Callable[[str], list[str]]
 
 
 @cache
-def _package(stems: bool) -> Tokenizer:
-    from rouge_score.tokenizers import (
-        DefaultTokenizer,
-    )  # heavy; declarations are read where nothing is compared
+def _package(stems: bool) -> DefaultTokenizer:
+    # Heavy; declarations are read where nothing is compared.
+    from rouge_score.tokenizers import DefaultTokenizer
 
     return DefaultTokenizer(use_stemmer=stems)
 
@@ -74,29 +74,14 @@ def _plain(text: str) -> list[str]:
     return _package(stems=False).tokenize(text)
 
 
-class _CachedStems:
-    """The package's stemming tokenizer, which spends most of its time on words that it has stemmed before."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return [stem for word in _plain(text) for stem in _stems(word)]
-
-
-class _Unicode:
-    """Words of any script; what the package would find in an ASCII text is found here too."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return [stem for word in pieces(text) for stem in (_stems(word) if word.isascii() else (word,))]
-
-
-class _Characters:
-    def tokenize(self, text: str) -> list[str]:
-        return [char for char in text if not char.isspace()]
-
-
 _TOKENIZERS: dict[Words, Tokenizer] = {
-    "rouge-score": _CachedStems(),
-    "unicode": _Unicode(),
-    "characters": _Characters(),
+    # The package's own with stemming, which spends most of its time on words that it has stemmed before.
+    "rouge-score": Tokenizer(lambda text: [stem for word in _plain(text) for stem in _stems(word)]),
+    # Words of any script; what the package would find in an ASCII text is found here too.
+    "unicode": Tokenizer(
+        lambda text: [stem for word in pieces(text) for stem in (_stems(word) if word.isascii() else (word,))]
+    ),
+    "characters": Tokenizer(lambda text: [char for char in text if not char.isspace()]),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
@@ -65,11 +66,8 @@ def _numbers(row: Row) -> Iterator[float]:
         (OPTIONAL_NUMBERS, OPTIONAL_LISTS, row),
         (RELEASED_NUMBERS, (*RELEASED_LISTS, "similarity"), released),
     ):
-        for name in numbers:
-            if name in of:
-                yield of[name]
-        for name in lists:
-            yield from of.get(name, ())
+        yield from (of[name] for name in numbers if name in of)
+        yield from chain(*(of.get(name, ()) for name in lists))
 
 
 def where(row: Row) -> str:

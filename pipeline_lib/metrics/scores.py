@@ -1,7 +1,7 @@
 """From per-example records to metrics with intervals. Needs no model and no torch.
 
-What is computed on which split follows from the metrics' declarations, from the task's manifest and from the
-fields that the rows have. Missing data is an error, with these exceptions:
+The metrics' declarations, the task's manifest and the fields of the rows decide what is computed on which
+split. Missing data is an error, with these exceptions:
     needs           a metric that would say nothing true of a record or a split (needs.py) is not
                     measured there: a truth ratio without wrong answers, English refusals in Chinese, TPR at
                     1 % FPR with 40 non-members. `not_measured` says which and why. If a split without truth
@@ -39,13 +39,13 @@ def score_all(
     """The lists `metrics` and `not_measured` of metrics.json for one model.
 
     `rows` are the model's records of all evaluated splits, `reference_rows` those of `retrained` (its forget
-    split and the non-members; None: nothing that compares with it), `manifest` the task's
+    split and the non-members; None: no metric that compares with it), `manifest` the task's
     data/<task>/manifest.json (`likelihood_only`, `membership` and `preference` may be absent: no such
     splits), `equal_retain` the content of equal_retain.json (None or its status "off": no such rows),
     `toxicity_rows` and `benchmark_rows` what these evaluations wrote (None: not measured), `judge` the
     content of the toxicity classifier's file judges/<task>.json.
-    `not_measured` says what a metric needs that `not_measured` of the split's `of` records lack; where all
-    lack it, the metric has no row.
+    An entry of the second list says what a metric needs and how many (`not_measured`) of the split's records
+    (`of`) lack it; where all lack it, the metric has no row in the first.
     """
     mix = equal_retain if equal_retain is not None and equal_retain["status"] == "ok" else None
     run = Run(manifest, _splits(rows, manifest), reference_rows, mix, judge)

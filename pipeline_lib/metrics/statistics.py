@@ -30,7 +30,7 @@ Shapes: R resamples, N and M rows, G groups.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp, lgamma, log
@@ -82,7 +82,7 @@ def resample_counts(groups: Sequence[Hashable], seed: int, resamples: int = RESA
 
 
 def varies(*counts: np.ndarray) -> bool:
-    """Do the resamples (R, N) of every sample differ? In a sample where not, nothing was repeated."""
+    """Whether the resamples (R, N) of every sample differ; where they do not, nothing was repeated."""
     return all(bool((part != part[0]).any()) for part in counts)
 
 
@@ -95,32 +95,14 @@ def weighted_mean(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
         return counts @ values / counts.sum(axis=1)
 
 
-def group_bootstrap(
-    values: ArrayLike,
-    groups: Sequence[Hashable],
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray] = weighted_mean,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """Percentile interval of `statistic(counts (R, N), values (N,)) -> (R,)`.
-
-    The same seed gives the same interval. What is resampled: see the top of this file.
-    """
-    array = np.asarray(values, dtype=float)
-    if array.shape != (len(groups),):
-        raise ValueError(f"expected one value a row, {len(groups)}, found shape {array.shape}")
-    value = statistic(np.ones((1, len(groups))), array)[0]
-    return interval(value, statistic(resample_counts(groups, seed, resamples), array), len(groups))
-
-
 def interval(value: float, draws: np.ndarray, n: int, shifts: bool = False) -> Interval:
     """Percentile interval of `draws` (R,) around `value`; none where the draws are all alike.
 
-    `shifts`: resampling may move the statistic to one side (a distance between two samples only grows, since
-    it holds their noise twice; so do less what is no mean of rows: an extreme quantile, a harmonic mean), so
-    that `value` may lie beyond all draws: the interval then reaches as far as the value. Of any other
-    statistic such a value is a fault, a ValueError. Within the draws, an end is moved to the value where that
-    lies in the outer 2.5 %. Draws that are NaN (no row of theirs counts) are left out.
+    `shifts`: resampling may move the statistic to one side, so that `value` may lie beyond all draws. A
+    distance between two samples grows, since it holds their noise twice; other statistics that are no mean of
+    rows (an extreme quantile, a harmonic mean) move less. The interval then reaches as far as the value. For
+    any other statistic such a value is a fault: ValueError. Within the draws, an end is moved to the value
+    where the value lies in the outer 2.5 %. Draws that are NaN (none of their rows counts) are left out.
     """
     known = draws[~np.isnan(draws)]
     tolerance = ROUNDING * max(1.0, abs(value))
@@ -143,20 +125,15 @@ def split_seed(split: str) -> int:
     return zlib.crc32(split.encode())
 
 
-def ks_statistics(counts: np.ndarray, first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    """KS distance D between two models in each resample of their matched rows, (R,).
-
-    `first` and `second` (N,) are values of the same rows; `counts` (R, N) draws a row in both at once.
-    Resampled distances lie above the true one where that is small, so the interval of D (and of p) around
-    two alike models is one-sided: it says how far apart they may be, not how close.
-    """
-    return _distances(counts, counts, first, second)
-
-
-def _distances(
+def ks_statistics(
     first_counts: np.ndarray, second_counts: np.ndarray, first: ArrayLike, second: ArrayLike
 ) -> np.ndarray:
-    """KS distance in each resample, (R,), from counts (R, N) and (R, M) of the rows of either sample."""
+    """KS distance D between two samples (N,) and (M,) in each resample, (R,), from counts (R, N) and (R, M).
+
+    Where both are values of the same rows, the same counts draw a row in both at once. Resampled distances
+    lie above the true one where that is small, so the interval of D (and of p) around two alike models is
+    one-sided: it says how far apart they may be, not how close.
+    """
     pooled = np.concatenate([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])  # (N + M,)
     order = np.argsort(pooled, kind="stable")
     ordered = pooled[order]
@@ -254,7 +231,7 @@ def ks_equal_n(
     generator = np.random.default_rng(seed)
     counts = _subsamples(groups, n, subsamples, generator)
     others = counts if second_groups is None else _subsamples(second_groups, n, subsamples, generator)
-    distances = _distances(counts, others, a, b)
+    distances = ks_statistics(counts, others, a, b)
     log_p = ks_log_p(counts, distances)
     p = np.exp(log_p)
     return KsAtEqualN(

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Subject(ABC):
-    """What a metric is measured on; what several metrics have in common is computed once."""
+    """What a metric is measured on; `once` keeps what several metrics have in common."""
 
     _found: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -33,7 +33,7 @@ class Subject(ABC):
 
     @abstractmethod
     def measure(self, metric: Metric) -> Iterator[Row]:
-        """The metric's row of metrics.json, or one that says what it needs and has not; none, or both."""
+        """The metric's row of metrics.json, a row that says which need is not met, both, or neither."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ class Split(Subject):
 
 @dataclass(frozen=True, eq=False)
 class Asked(Split):
-    """Prompts or questions of an evaluation of its own: the mean is a product with weights of one."""
+    """Prompts or questions of a separate evaluation; the mean is a matrix product with weights of one."""
 
     def mean(self, values: np.ndarray) -> Interval:
         n = len(values)
@@ -144,7 +144,7 @@ class Pair(Subject):
 
 @dataclass(frozen=True, eq=False)
 class Run(Subject):
-    """All that was measured of one run; `mix`: content of equal_retain.json, `judge`: see scores.py."""
+    """What was measured of one run; `mix`: content of equal_retain.json, `judge`: see scores.py."""
 
     manifest: Mapping[str, Any]
     splits: dict[str, Split]
@@ -194,5 +194,5 @@ def _rounded(metric: Metric, end: float | None) -> float | None:
 
 
 def unmet_row(split: str, metric: Metric, need: Need, left_out: int, of: int) -> Row:
-    """In place of a metric, or of some records in it: what it needs (metrics/needs.py) and has not."""
+    """The row that stands for a metric, or some of its records, where a need (needs.py) is not met."""
     return {"split": split, "metric": metric.name, "not_measured": left_out, "of": of, "needs": need.text}

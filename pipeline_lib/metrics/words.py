@@ -45,19 +45,8 @@ _SPACELESS = (
 _LAST_MARK = 0x20000  # above it only variation selectors are marks
 
 
-def _marks() -> str:
-    """Every combining mark, as ranges of a regular expression's class."""
-    points = [i for i in range(_LAST_MARK) if unicodedata.category(chr(i))[0] == "M"]
-    ranges: list[list[int]] = []
-    for point in points:
-        if ranges and point == ranges[-1][1] + 1:
-            ranges[-1][1] = point
-        else:
-            ranges.append([point, point])
-    return "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges)
-
-
-_MARK = _marks()
+# Every combining mark, within a regular expression's class.
+_MARK = "".join(chr(i) for i in range(_LAST_MARK) if unicodedata.category(chr(i))[0] == "M")
 _ALONE = "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in _SPACELESS)
 _LETTER = rf"(?:(?![{_ALONE}])[\w{_MARK}])"
 _CHARACTER = rf"(?=\w)[{_ALONE}][{_MARK}]*"

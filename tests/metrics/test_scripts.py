@@ -7,7 +7,7 @@ import random
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from pipeline_lib.metrics.bleu import corpus_bleu, sentence_bleu
+from pipeline_lib.metrics.bleu import sentence_bleu
 from pipeline_lib.metrics.bleu import tokenizer_of as bleu_tokenizer
 from pipeline_lib.metrics.extraction_rate import is_extracted
 from pipeline_lib.metrics.longest_match import longest_match
@@ -15,6 +15,7 @@ from pipeline_lib.metrics.rouge import rouge_recall_and_f1, tokenizer_of, tokeni
 from pipeline_lib.metrics.scores import score_all
 from pipeline_lib.metrics.words import pieces, words
 from tests.metrics.rows import make_row
+from tests.metrics.test_wording import corpus_bleu
 
 # language -> the true answer, one with its last word changed, its words, ROUGE's and BLEU's tokenizers
 TEXTS = {

@@ -1,8 +1,8 @@
-"""An attack scores single records; what it finds: the forget split as members against held-out records.
+"""Attacks score single records; their metrics compare the forget split, as members, with held-out records.
 
 Members and non-members are resampled by group, independently of each other. The reference attack, the gaps
-and PrivLeak compare with `retrained` on the same records: without its rows there is none of them; rows that
-lack the held-out records are an error.
+and PrivLeak compare with `retrained` on the same records: without its rows they are not measured; rows of it
+that lack the held-out records are an error.
 """
 
 from __future__ import annotations
@@ -28,17 +28,24 @@ HOLDOUT = "holdout"
 FAMILY = "Membership inference"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attack:
-    """`score(row, row of retrained)`: higher = more likely a member. `fields`: what rows must have for it.
+    """One attack, and how its score is called and described.
 
-    `compares`: it looks at the row of `retrained`; without such a model there is none of it.
+    `score(row, row of retrained)`: higher = more likely a member. `fields`: what rows must have for it.
+    `compares`: it looks at the row of `retrained`; without such a model there is no such attack. `formula`
+    and `trap` are of the score.
     """
 
     name: str
     score: Callable[[Row, Row], float]
     fields: tuple[str, ...] = ()
     compares: bool = False
+    label: str
+    short_label: str = ""
+    source: str
+    formula: str
+    trap: str = "0.5 is chance; far below 0.5 is a trace too: judge the gap to `retrained`"
 
 
 class Sides(NamedTuple):
@@ -139,32 +146,26 @@ def _gap(attack: Attack, run: Run) -> Interval | None:
 
 def metrics_of(
     attack: Attack,
-    *,
-    label: str,
-    short_label: str = "",
-    source: str,
-    formula: str,
     order: float,
-    trap: str = "0.5 is chance; far below 0.5 is a trace too: judge the gap to `retrained`",
     tables: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     only_with: tuple[str, ...] = (),
 ) -> list[Metric]:
     """AUC, TPR at 1 % FPR and the distance of the AUC from that of `retrained`.
 
-    `formula` and `trap` are of the score; `tables`: end of a name, "auc" or another, -> the tables that
-    it stands in; `order`: place of the AUC in metrics.csv, the others follow.
+    `tables`: end of a metric's name, "auc" or another, -> the tables that the metric stands in; `order`:
+    place of the AUC in metrics.csv, the others follow.
     """
-    short = short_label or label
+    short = attack.short_label or attack.label
     found = Metric(
         name=f"mia_{attack.name}_auc",
-        label=f"MIA {label}: AUC",
+        label=f"MIA {attack.label}: AUC",
         short_label=f"{short} AUC",
         higher_is_better=None,
         higher_is_better_on_forget=None,
         range=(0, 1),
-        source=source,
-        formula=f"P(score of a member > of a non-member) + half of the ties; score = {formula}",
-        trap=trap,
+        source=attack.source,
+        formula=f"P(score of a member > of a non-member) + half of the ties; score = {attack.formula}",
+        trap=attack.trap,
         family=FAMILY,
         tables=tables.get("auc", {}),
         on="run",
@@ -175,11 +176,11 @@ def metrics_of(
     caught = replace(
         found,
         name=f"mia_{attack.name}_tpr_at_1_fpr",
-        label=f"MIA {label}: TPR at 1 % FPR",
+        label=f"MIA {attack.label}: TPR at 1 % FPR",
         short_label=f"{short} TPR at 1 % FPR",
         higher_is_better=False,
         higher_is_better_on_forget=False,
-        source=f"{source}; Carlini et al. 2022, arXiv 2112.03570",
+        source=f"{attack.source}; Carlini et al. 2022, arXiv 2112.03570",
         formula="share of members above the lowest threshold that at most 1 % of the non-members reach",
         trap="near the lowest rate that the number of non-members can show: coarse",
         tables=tables.get("tpr_at_1_fpr", {}),
@@ -190,11 +191,11 @@ def metrics_of(
     gap = replace(
         found,
         name=f"mia_{attack.name}_auc_gap",
-        label=f"MIA {label}: AUC gap to retrained",
+        label=f"MIA {attack.label}: AUC gap to retrained",
         short_label=f"{short} gap to retrained",
         higher_is_better=False,
         higher_is_better_on_forget=False,
-        source=f"{source}; compared with `retrained` as in MUSE, arXiv 2407.06460",
+        source=f"{attack.source}; compared with `retrained` as in MUSE, arXiv 2407.06460",
         formula="|AUC - AUC of `retrained`| on the same records",
         trap="needs `retrained`; resampling noise makes the interval lie above 0",
         tables=tables.get("auc_gap", {}),

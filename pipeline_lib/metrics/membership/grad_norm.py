@@ -20,11 +20,15 @@ def grad_norm_score(norm: float) -> float:
 
 
 METRICS = metrics_of(
-    Attack("grad_norm", lambda row, _: grad_norm_score(row["grad_norm"]), ("grad_norm",)),
-    label="GradNorm",
-    source="arXiv 2402.17012",
-    formula="-L2 norm over all parameters of the gradient of the answer's mean NLL",
-    trap="one backward pass a record; OpenUnlearning averages the norms of the single tensors instead",
+    Attack(
+        name="grad_norm",
+        score=lambda row, _: grad_norm_score(row["grad_norm"]),
+        fields=("grad_norm",),
+        label="GradNorm",
+        source="arXiv 2402.17012",
+        formula="-L2 norm over all parameters of the gradient of the answer's mean NLL",
+        trap="one backward pass a record; OpenUnlearning averages the norms of the single tensors instead",
+    ),
     tables={"auc": {"membership": 60}},
     only_with=("grad_norm",),
     order=381,

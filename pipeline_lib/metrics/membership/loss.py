@@ -17,10 +17,13 @@ def loss_score(nll: float, tokens: int) -> float:
 
 
 METRICS = metrics_of(
-    Attack("loss", lambda row, _: loss_score(*answer_of(row))),
-    label="LOSS",
-    source="Yeom et al. 2018, arXiv 1709.01604",
-    formula="-NLL / tokens",
+    Attack(
+        name="loss",
+        score=lambda row, _: loss_score(*answer_of(row)),
+        label="LOSS",
+        source="Yeom et al. 2018, arXiv 1709.01604",
+        formula="-NLL / tokens",
+    ),
     tables={"auc": {"membership": 10}, "tpr_at_1_fpr": {"membership": 70}},
     order=311,
 )

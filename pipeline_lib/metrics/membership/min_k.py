@@ -33,19 +33,21 @@ def _score(row: Row, _: Row, percent: int) -> float:
     return min_k_score([-nll for nll in row["token_nll"]], percent)
 
 
-MIN_K = {percent: Attack(f"min_k_{percent}", partial(_score, percent=percent)) for percent in (20, 40)}
+MIN_K = {
+    percent: Attack(
+        name=f"min_k_{percent}",
+        score=partial(_score, percent=percent),
+        label=f"Min-{percent} %",
+        source="Min-K% Prob, arXiv 2310.16789, eq. 1",
+        formula=f"mean of the {percent} % lowest token log-probabilities",
+    )
+    for percent in (20, 40)
+}
 METRICS = [
     metric
     for percent, order, tables in (
         (20, 331, {}),
         (40, 341, {"auc": {"membership": 30}, "auc_gap": {"membership": 80}}),
     )
-    for metric in metrics_of(
-        MIN_K[percent],
-        label=f"Min-{percent} %",
-        source="Min-K% Prob, arXiv 2310.16789, eq. 1",
-        formula=f"mean of the {percent} % lowest token log-probabilities",
-        tables=tables,
-        order=order,
-    )
+    for metric in metrics_of(MIN_K[percent], order, tables)
 ]

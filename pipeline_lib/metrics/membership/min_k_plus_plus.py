@@ -49,11 +49,15 @@ METRICS = [
     metric
     for percent, order, tables in ((20, 351, {}), (40, 361, {"auc": {"membership": 40}}))
     for metric in metrics_of(
-        Attack(f"min_k_plus_plus_{percent}", partial(_score, percent=percent), ("token_mean", "token_std")),
-        label=f"Min-{percent} %++",
-        source="Min-K%++, arXiv 2404.02936, section 4",
-        formula=f"mean of the {percent} % lowest (log p - mean) / SD of the next-token distribution",
-        trap="where the model is certain SD is near 0: it is held at 0.001 or more",
+        Attack(
+            name=f"min_k_plus_plus_{percent}",
+            score=partial(_score, percent=percent),
+            fields=("token_mean", "token_std"),
+            label=f"Min-{percent} %++",
+            source="Min-K%++, arXiv 2404.02936, section 4",
+            formula=f"mean of the {percent} % lowest (log p - mean) / SD of the next-token distribution",
+            trap="where the model is certain SD is near 0: it is held at 0.001 or more",
+        ),
         tables=tables,
         order=order,
     )

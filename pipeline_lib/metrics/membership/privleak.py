@@ -6,11 +6,11 @@ MUSE's own AUC takes the forget records as the non-members, hence 1 - AUC; OpenU
 the same way. So with a = AUC: PrivLeak = 100 (a_retrained - a) / (1 - a_retrained).
 Range: -100 (members are told apart without error) upwards without limit. Direction: 0 is ideal. Below 0:
 forget records still look like members. Above 0: they look less like members than never-seen records do.
-Traps: not symmetric, and huge where `retrained` tells the sets apart itself (A_retrained near 0); that means
-the two sets are not of one kind, and the number says nothing then. It is not measured where A_retrained is 0;
-in resamples it is held at half of one pair's weight or more (the smallest AUC above 0), so that the result is
-a number. MUSE uses 0.5 or stored constants
-where no retrained model is at hand; here it must be.
+Traps: not symmetric, and huge where `retrained` itself tells the sets apart (A_retrained near 0); then the
+two sets are not of one kind, and the number says nothing. It is not measured where A_retrained is 0. In
+resamples A_retrained is held at half of one pair's weight (the smallest AUC above 0) or more, so that the
+result is a number. MUSE uses 0.5 or stored constants where no retrained model is at hand; here there must be
+one.
 """
 
 from __future__ import annotations

@@ -21,15 +21,15 @@ def reference_score(nll: float, tokens: int, reference_nll: float, reference_tok
 
 METRICS = metrics_of(
     Attack(
-        "reference",
-        lambda row, other: reference_score(*answer_of(row), *answer_of(other)),
+        name="reference",
+        score=lambda row, other: reference_score(*answer_of(row), *answer_of(other)),
         compares=True,
+        label="reference",
+        short_label="Reference",
+        source="Carlini et al. 2021, arXiv 2012.07805, section 5.2; calibration of arXiv 2111.08440",
+        formula="NLL / tokens under `retrained` minus NLL / tokens",
+        trap="needs `retrained`, which an attacker would not have: an upper limit",
     ),
-    label="reference",
-    short_label="Reference",
-    source="Carlini et al. 2021, arXiv 2012.07805, section 5.2; calibration of arXiv 2111.08440",
-    formula="NLL / tokens under `retrained` minus NLL / tokens",
-    trap="needs `retrained`, which an attacker would not have: an upper limit",
     tables={"auc": {"membership": 50}},
     order=371,
 )

@@ -21,11 +21,14 @@ def zlib_score(nll: float, tokens: int, text: str) -> float:
 
 
 METRICS = metrics_of(
-    Attack("zlib", lambda row, _: zlib_score(*answer_of(row), row["answer"])),
-    label="zlib",
-    source="Carlini et al. 2021, arXiv 2012.07805, section 5.2",
-    formula="-(NLL / tokens) / bytes of the zlib-compressed answer",
-    trap="the compressed length of a short answer is mostly header: for short texts it measures length",
+    Attack(
+        name="zlib",
+        score=lambda row, _: zlib_score(*answer_of(row), row["answer"]),
+        label="zlib",
+        source="Carlini et al. 2021, arXiv 2012.07805, section 5.2",
+        formula="-(NLL / tokens) / bytes of the zlib-compressed answer",
+        trap="the compressed length of a short answer is mostly header: for short texts it measures length",
+    ),
     tables={"auc": {"membership": 20}},
     order=321,
 )

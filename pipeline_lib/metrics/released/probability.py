@@ -6,9 +6,9 @@ it. The code counts the prompt's tokens without the begin token, so the last of 
 answer; rows hold it in `as_released` where the tokenizer has a begin token.
 Range: 0 to 1. Direction: higher is better, except on the forget split.
 Traps: the code's answer marker ("### Answer: ") is part of the answer; it is here where it is the prompt's
-`answer_prefix`, and else this number lies below the code's. Without the end token a model that will not stop
-looks as good as one that does. For questions with options it is the
-plain form too, where TOFU has the share among the options.
+`answer_prefix`; elsewhere this number lies below the code's. Without the end token a model that will not stop
+looks as good as one that does. Questions with options have the plain form too, where TOFU takes the share
+among the options.
 """
 
 from __future__ import annotations
