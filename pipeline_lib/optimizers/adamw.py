@@ -19,6 +19,7 @@ class AdamW(Optimizer):
     weight_decay: NonNegative = 0.0
 
     display: ClassVar[str] = "AdamW"
+    reference: ClassVar[bool] = True
 
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         return 2.0 * trained * width

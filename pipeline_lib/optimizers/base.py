@@ -43,6 +43,7 @@ class Optimizer(Method):
 
     order: ClassVar[Literal["FO", "SO"]] = "FO"  # of the derivatives that it uses
     display: ClassVar[str]  # its name in tables and figures
+    reference: ClassVar[bool] = False  # reports give the cost of the others relative to its own
     one_shot: ClassVar[bool] = False  # one step over the whole sets (training/newton.py), and no `build`
     elementwise: ClassVar[bool] = False  # its step is compiled for large models
     moves_zeros: ClassVar[bool] = False  # a coordinate whose gradient is 0 may move

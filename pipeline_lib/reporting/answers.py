@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
@@ -52,13 +54,9 @@ def sample_answers(inputs: Inputs, task: str, model: str) -> list[Sample]:
 
 def _choose(questions: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """First questions of all groups, then second ones, and so on: as many different groups as there are."""
-    rank: dict[str, int] = {}
-    ranked = []
-    for question in questions:
-        group = str(question["group"])
-        rank[group] = rank.get(group, 0) + 1
-        ranked.append((rank[group], question))
-    return [question for _, question in sorted(ranked, key=lambda pair: pair[0])[:count]]
+    groups = pd.Series([str(question["group"]) for question in questions], dtype=str)
+    rank = groups.groupby(groups).cumcount().sort_values(kind="stable")
+    return [questions[i] for i in rank.index[:count]]
 
 
 def _end(prompt: str) -> str:

@@ -17,7 +17,7 @@ from pipeline_lib.core.errors import UserError
 class Item:
     """`module` has CAPTION and `build` (a table) or `draw` (a figure).
 
-    `needs` are names of files; which one belongs to which run is told by its folder (inputs.py).
+    `needs` are names of files; a file's folder says which run it belongs to (inputs.py).
     `only_with` names what a suite must measure for it: a block of `evaluation`, "holdout" or a key of
     `SOURCES`. `sources`: the kinds of tasks that it shows, by their `source`; None: every task.
     """
@@ -105,7 +105,7 @@ FIGURES = {
     ),
 }
 
-# What the paper shows, each made when it is asked for by name and from the runs of its tasks alone.
+# Items of the paper, each made only when asked for by name, from the runs of its own tasks alone.
 PAPER_TABLES = {
     "table_tofu": Item(
         "paper.tofu",

@@ -6,15 +6,15 @@ from typing import Any
 
 from pipeline_lib.core.redaction import visible
 
-# What a spreadsheet takes for the beginning of a formula, in full width too.
+# Characters that begin a formula in a spreadsheet, in full width too.
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
 
 
 def csv_cell(value: Any) -> str:
-    """A value as the text of a cell: nothing for None, numbers in full, and no text that would be computed.
+    """A value as the text of a cell: empty for None, numbers in full, and no text that would be computed.
 
-    A spreadsheet runs a text that begins like a formula, also one that a model wrote; an apostrophe before it
-    makes it text there. Numbers, negative ones too, stay as they are.
+    A spreadsheet runs every text that begins like a formula, even one that a model wrote; a leading
+    apostrophe makes it plain text there. Numbers, negative ones too, stay as they are.
     """
     if value is None:
         return ""

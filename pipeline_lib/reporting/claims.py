@@ -1,12 +1,14 @@
 """Sentences for the report, worked out from the numbers.
 
-Nothing is claimed without a test that supports it, adjusted for all that were made.
+Nothing is claimed without a test that supports it, adjusted for all the tests that were made.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.finding import Finding, of_seeds, percent, with_interval
+from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span, with_interval
 from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
 from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -102,9 +104,9 @@ def _share(
     retrained = summary.inputs.retrained(task, model)
     level = summary.estimate(retrained, split, metric) if retrained else None
     there = f", {percent(level.value)} in the retrained model" if level else ""
-    low, high = (f"{percent(value)} ({name})" for value, name in (min(found), max(found)))
-    after = low if len(found) == 1 else f"{low} to {high}"
-    return Finding(f"{said}: {percent(before.value)} before unlearning{there}; after unlearning {after}.")
+    return Finding(
+        f"{said}: {percent(before.value)} before unlearning{there}; after unlearning {span(found)}."
+    )
 
 
 def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
@@ -112,14 +114,13 @@ def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Fin
     retrained = summary.inputs.retrained(task, model)
     before = summary.estimate(summary.inputs.original(task, model), "forget", ATTACK)
     after = summary.estimate(retrained, "forget", ATTACK) if retrained else None
-    estimates = [(row, summary.estimate(row, "forget", ATTACK)) for row in rows]
-    found = [(e.value, style.row_label(row)) for row, e in estimates if e]
+    found = [
+        (e.value, style.row_label(row)) for row in rows if (e := summary.estimate(row, "forget", ATTACK))
+    ]
     if not (before and found):
         return None
-    lowest, highest = (f"{style.number(value, 2)} ({name})" for value, name in (min(found), max(found)))
-    span = lowest if len(found) == 1 else f"{lowest} to {highest}"
-    known = style.number(before.value, 2)
-    level = f" and {style.number(after.value, 2)} in the retrained model" if after else ""
+    two_digits = partial(style.number, decimals=2)
+    level = f" and {two_digits(after.value)} in the retrained model" if after else ""
     shows = (
         "What is far from the retrained model's, on either side, shows that the records were there."
         if after
@@ -134,8 +135,9 @@ def _membership(summary: Summary, task: str, model: str, rows: list[Row]) -> Fin
         else ""
     )
     return Finding(
-        f"Membership inference by loss tells the forget set from held-out records with an AUC of {known} "
-        f"before unlearning{level}; after unlearning {span}. {shows}{moved}"
+        f"Membership inference by loss tells the forget set from held-out records with an AUC of "
+        f"{two_digits(before.value)} before unlearning{level}; after unlearning {span(found, two_digits)}. "
+        f"{shows}{moved}"
     )
 
 
@@ -181,9 +183,9 @@ def _claim(entry: Comparison) -> str:
 
 
 def _could_detect(members: list[Comparison]) -> str:
-    """What these seeds could have shown, so that "no difference" is not read as "the same".
+    """The differences that these seeds could have shown, so that "no difference" is not read as "the same".
 
-    "Or more": in some pairs no difference that the quantity can have.
+    "Or more": in some pairs no difference within the quantity's range could have been shown.
     """
     sizes: dict[str, list[float | None]] = {}
     for entry in members:

@@ -1,23 +1,24 @@
-"""Gather the small files of runs into tidy tables, metrics.csv and costs.csv: a task's, then the suite's."""
+"""Gather the small files of runs into metrics.csv and costs.csv, for each task and then for the suite."""
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import atomic_path, read_json, read_jsonl, run_again
-from pipeline_lib.core.runs import ANCHORS, RunKey, key_of
+from pipeline_lib.core.runs import RunKey, key_of
 from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.cells import csv_cell
-from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, finite
+from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
 from pipeline_lib.reporting.made_of import Made, check_alike, made_of
 
-ROUNDING = 1e-9  # of numbers that were written to a file and read again
-DIVERGED = "diverged"  # the one row of a run that ended so; its value is a step
-_CURE = "Nothing that the study computes looks so: make the file again (snakemake --forcerun score collect)."
+ROUNDING = 1e-9  # tolerance for numbers that were written to a file and read back
+DIVERGED = "diverged"  # metric of a diverged run's only row; its value is a step
+_CURE = "The study computes no such thing: make the file again (snakemake --forcerun score collect)."
 _IDENTITY = ("task", "model", "method", "optimizer", "seed")
 
 
@@ -48,13 +49,10 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         metrics = content.get("metrics")
         if not isinstance(metrics, list) or not metrics:
             raise UserError(f"{path}: no metrics, though the run is `ok`. {run_again(path)}")
-        seen = set()
-        for number, metric in enumerate(metrics, start=1):
-            rows.append([*run, *_metric(metric, path, number), *what])
-            name = (metric["split"], metric["metric"])
-            if name in seen:
-                raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
-            seen.add(name)
+        rows += [[*run, *_metric(metric, path, i), *what] for i, metric in enumerate(metrics, start=1)]
+        (name, times), *_ = Counter((metric["split"], metric["metric"]) for metric in metrics).most_common(1)
+        if times > 1:
+            raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
     _write(out_csv, METRIC_COLUMNS, rows)
 
 
@@ -77,13 +75,11 @@ def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> N
         steps, seconds = content["steps"], content["train_time_s"]
         shares = []
         for number, step in enumerate(read_jsonl(Path(folder) / "steps.jsonl"), start=1):
+            place = f"{folder}/steps.jsonl, line {number}"
             if "clipped_share" not in step:
-                raise UserError(f"{folder}/steps.jsonl, line {number}: `clipped_share` is missing")
+                raise UserError(f"{place}: `clipped_share` is missing")
             if step["clipped_share"] is not None:
-                share = _number(
-                    step["clipped_share"], "clipped_share", f"{folder}/steps.jsonl, line {number}"
-                )
-                shares.append(share)
+                shares.append(_number(step["clipped_share"], "clipped_share", place))
         rows.append(
             [
                 *(content[name] for name in _IDENTITY),
@@ -148,7 +144,7 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
 
 
 def _training_of(path: Path) -> Path:
-    """The run.json of a run whose metrics.json is at `path`, where they lie as in a study."""
+    """The run.json beside the metrics.json at `path`; `path` itself where it is not in a study's folders."""
     parts = path.parts
     if parts[-7:-6] != ("evaluations",):
         return path
@@ -177,9 +173,9 @@ def _metric(metric: Any, path: str, number: int) -> list[Any]:
 
 
 def _check_possible(where: str, name: str, value: float, low: float | None, high: float | None) -> None:
-    """A number outside its own interval or its metric's range is a fault of ours, or of whoever edited it."""
+    """Refuse a number outside its own interval or its metric's range: a bug, or somebody edited the file."""
     if name not in declared():
-        raise UserError(f"{where}: no metric is called so (docs/metrics.md lists them). {_CURE}")
+        raise UserError(f"{where}: there is no metric of this name (docs/metrics.md lists them). {_CURE}")
     least, most = declared()[name].range
     for field, number in (("value", value), ("ci_low", low), ("ci_high", high)):
         if number is not None and not _within(number, least, most):
@@ -199,7 +195,7 @@ def _within(number: float, low: float, high: float) -> bool:
 
 
 def _check_lines(path: Path, head: list[str], rows: list[list[str]]) -> None:
-    """The same of the lines of a task's metrics.csv, which may have been edited since."""
+    """Check the lines of a task's metrics.csv in the same way: somebody may have edited it since."""
     seen: dict[tuple[str, ...], int] = {}
     for line, cells in enumerate(rows, start=2):
         if len(cells) != len(head):
@@ -243,8 +239,8 @@ def _required(content: dict[str, Any], name: str, where: str) -> Any:
 
 def _place(content: dict[str, Any]) -> tuple[Any, ...]:
     key = key_of(content)
-    rank = ANCHORS.index(key.method) if key.row.anchor else len(ANCHORS)
-    return key.task, key.model, rank, key.method, key.optimizer, key.request, key.after, key.seed
+    row = (key.task, key.model, anchor_rank(key.row), key.method, key.optimizer)
+    return *row, key.request, key.after, key.seed
 
 
 def _write(out_csv: Path | str, columns: list[str], rows: list[list[Any]]) -> None:

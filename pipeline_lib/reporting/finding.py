@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline_lib.reporting import style
@@ -25,6 +26,12 @@ def percent(value: float) -> str:
     if 0.995 <= value < 1 - ROUNDING:
         return "over 99 %"
     return f"{style.number(100 * value, 0)} %"
+
+
+def span(values: Sequence[tuple[float, str]], text: Callable[[float], str] = percent) -> str:
+    """The lowest and the highest of (value, row), each with its row; one value alone."""
+    low, high = (f"{text(value)} ({name})" for value, name in (min(values), max(values)))
+    return low if len(values) == 1 else f"{low} to {high}"
 
 
 def of_seeds(count: int, seeds: int) -> str:

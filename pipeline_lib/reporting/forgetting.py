@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.finding import Finding, of_seeds, percent
+from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span
 from pipeline_lib.reporting.headline import LIKELIHOOD_QUALITY, RATIO_QUALITY, Measure, axes
 from pipeline_lib.reporting.inputs import Row
 from pipeline_lib.reporting.summary import Summary
@@ -20,8 +20,8 @@ INDIFFERENT = 0.5  # R / (1 + R) where the right answer is as likely as the wron
 PROBABILITY = Measure("forget", "probability")
 RATIO = Measure("forget", "truth_ratio")
 TRUTH = Measure("forget", "truth_ratio_probability")
-LEAST_KNOWN = 0.05  # beyond what `retrained` says; a share of less than that would be one of noise
-# What a model says word for word, the most telling first, in words before the numbers.
+LEAST_KNOWN = 0.05  # more than `retrained` says; a share of anything smaller would be noise
+# Measures of what a model says word for word, the most telling first, with the words before the number.
 VERBATIM = (
     (Measure("forget", "extraction_rate"), "the share of the forget texts of which a long run is recited"),
     (Measure("forget", "rouge_l_recall"), "the share of the forget answers' words that the model says"),
@@ -33,7 +33,7 @@ VERBATIM = (
 
 
 def what_was_forgotten(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
-    """The first finding: verbatim before and after, how much of it is gone, and what forbids to say so."""
+    """The first finding: what is recited before and after, how much is gone, and why that may not be said."""
     blind = doubts(summary, task, model)
     said = _verbatim(summary, task, model, rows, may_be_gone=not blind)
     if blind:
@@ -58,7 +58,7 @@ def _verbatim(summary: Summary, task: str, model: str, rows: list[Row], may_be_g
     retrained = summary.inputs.retrained(task, model)
     level = summary.estimate(retrained, *measure) if retrained else None
     there = f" and {percent(level.value)} in the retrained model" if level else ""
-    said = f"{words} is {percent(before.value)} before unlearning{there}; after unlearning {_span(after)}."
+    said = f"{words} is {percent(before.value)} before unlearning{there}; after unlearning {span(after)}."
     if not may_be_gone:
         return said
     floor = level.value if level else 0.0
@@ -73,19 +73,14 @@ def _verbatim(summary: Summary, task: str, model: str, rows: list[Row], may_be_g
     shares = [round(100 * share) for share, _ in gone]
     more = " Below 0 %: the model says more of it than before unlearning." if min(shares) < 0 else ""
     over = " Above 100 %: the model says less of it than the retrained model." if max(shares) > 100 else ""
-    return f"{said} Of {of}, {_span(gone)} is gone.{more}{over}"
-
-
-def _span(values: list[tuple[float, str]]) -> str:
-    low, high = (f"{percent(value)} ({name})" for value, name in (min(values), max(values)))
-    return low if len(values) == 1 else f"{low} to {high}"
+    return f"{said} Of {of}, {span(gone)} is gone.{more}{over}"
 
 
 def doubts(summary: Summary, task: str, model: str) -> list[str]:
     """Why no row of this study can be said to forget; empty where `original` knows what `retrained` does not.
 
-    Without `retrained` nothing says what a model that never saw the data would know: then only wrong answers
-    that `original` prefers raise a doubt, where truth ratios judge the task.
+    Without `retrained` nothing says what a model that never saw the data would know. Then the only doubt is
+    that `original` prefers wrong answers, where truth ratios judge the task.
     """
     original, retrained = summary.inputs.original(task, model), summary.inputs.retrained(task, model)
     found = []
@@ -117,7 +112,7 @@ def doubts(summary: Summary, task: str, model: str) -> list[str]:
 
 
 def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
-    """TOFU's criterion, of every row and of `original`: the test of forget quality does not reject at 5 %."""
+    """TOFU's criterion for all rows and `original`: the test of forget quality does not reject at 5 %."""
     tested = _tested(summary, task, model)
     if tested is None:
         return None

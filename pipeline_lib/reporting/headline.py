@@ -1,4 +1,4 @@
-"""Which metrics judge a task: those that its manifest names, as far as they were measured.
+"""Which metrics judge a task: those in its manifest, as far as they were measured.
 
 A task's manifest.json has `headline`: (split, metric) pairs under "forgetting" and "utility", the most
 telling first. Questions with wrong answers are judged by their truth ratios; a task without them (running
@@ -41,7 +41,7 @@ LIKELIHOOD_DISTANCE = Measure("forget", "ks_statistic_likelihood")
 RATIO_QUALITY = Measure("forget", "forget_quality_log10")
 LIKELIHOOD_QUALITY = Measure("forget", "forget_quality_likelihood_log10")
 
-# Studies whose manifests name none: they are of questions, and of before tasks could say how they are judged.
+# For studies of questions that are older than the manifest's entry `headline`.
 _FORGETTING = (
     RATIO_DISTANCE,
     RATIO_QUALITY,
@@ -53,9 +53,9 @@ _FORGETTING = (
 
 
 def judged_by(summary: Summary, task: str, model: str) -> dict[str, list[Measure]]:
-    """Under "forgetting" and "utility" what judges this task, measured or not, the most telling first.
+    """What judges this task under "forgetting" and "utility", measured or not, the most telling first.
 
-    Where truth ratios were not measured but likelihoods were, the distance of these takes their place.
+    Where likelihoods were measured but truth ratios were not, the distance of likelihoods takes their place.
     """
     named = summary.inputs.manifests.get(task, {}).get("headline")
     headline = _of_questions(summary, task, model) if named is None else _named(named)
@@ -68,7 +68,7 @@ def judged_by(summary: Summary, task: str, model: str) -> dict[str, list[Measure
 
 
 def axes(summary: Summary, task: str, model: str) -> tuple[Measure | None, Measure | None]:
-    """The first measured of each side: what forgetting and what utility is read from."""
+    """The first measured metric of each side; None where none was measured."""
     headline = judged_by(summary, task, model)
     forgetting, utility = (
         next((m for m in headline[side] if summary.has(task, model, *m)), None)

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,14 +27,6 @@ from pipeline_lib.reporting.tables import build_table
 READS = ("template",)
 
 
-@dataclass(frozen=True)
-class _Figure:
-    title: str
-    caption: str
-    source: str  # data URI
-    links: list[tuple[str, str]]
-
-
 def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     """Write the report from the files of `catalog.REPORT_NEEDS` and the svg and csv files to show.
 
@@ -45,8 +36,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     inputs.require(REPORT_NEEDS, "the report")
     folder = Path(out_html).absolute().parent
     css = _template_text("report.css")
-    # A hash, not 'unsafe-inline': should text of a model ever get past the escaping, its styles are not
-    # obeyed.
+    # A hash, not 'unsafe-inline': if a model's text ever got past the escaping, its styles would not apply.
     css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     environment = Environment(
         loader=PackageLoader("pipeline_lib.reporting", "template"),
@@ -88,7 +78,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
 
 
 def _tasks(inputs: Inputs) -> list[dict[str, Any]]:
-    """For each task what it is, and what is said of it with each model. `place` names its sections."""
+    """What each task is, and the findings with each model. `place` names the task's sections."""
     return [
         {
             "name": task,
@@ -112,7 +102,7 @@ def about(inputs: Inputs, task: str) -> str:
     """A task in a sentence or two: its kind, and what it is judged by."""
     manifest = inputs.manifests[task]
     headline = manifest.get("headline")
-    if headline is None:  # a study of before tasks could say so
+    if headline is None:  # a study that is older than this entry
         return f"Source of the data: {manifest['source']}."
     first = {side: Measure(*headline[side][0]).named for side in ("forgetting", "utility")}
     return (
@@ -148,27 +138,28 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     return [(name, visible(text)) for name, text in said]
 
 
-def _figures(inputs: Inputs, folder: Path) -> list[_Figure]:
+def _figures(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
+    """Each given figure as an image in the page; `links` are relative to `folder`."""
     given = {path.stem: path for path in inputs.ending(".svg")}
     unknown = sorted(set(given) - set(FIGURES))
     if unknown:
         raise UserError(
             f"{given[unknown[0]]}: no figure is called {unknown[0]!r}; there are: {', '.join(FIGURES)}"
         )
-    figures = []
-    for name, item in FIGURES.items():
-        if name not in given:
-            continue
-        path = given[name]
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
-        # As an image, not inline: the ids and styles of two figures cannot meet, and nothing in it can run.
-        source = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
-        links = [("svg", _link(path, folder)), ("png", _link(path.with_suffix(".png"), folder))]
-        figures.append(_Figure(item.title, item.load().CAPTION, source, links))
-    return figures
+    missing = [path for path in given.values() if not path.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: no such file")
+    # As an image, not inline: the ids and styles of two figures cannot meet, and nothing in it can run.
+    return [
+        {
+            "title": item.title,
+            "caption": item.load().CAPTION,
+            "source": "data:image/svg+xml;base64," + base64.b64encode(given[name].read_bytes()).decode(),
+            "links": [(form, _link(given[name].with_suffix(f".{form}"), folder)) for form in ("svg", "png")],
+        }
+        for name, item in FIGURES.items()
+        if name in given
+    ]
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -1,8 +1,8 @@
 """The files that tables, figures and the report read, found by their names in one flat list of paths.
 
-Files of a single run say whose they are by their place:
-`.../<task>/<model>/<method>/<optimizer>/seed<N>/<file>`; a task's manifest lies at
-`.../<task>/manifest.json`. metrics.csv and costs.csv may come whole or as one file a task.
+The folder of a file says which run it belongs to:
+`.../<task>/<model>/<method>/<optimizer>/seed<N>/<file>`; a task's manifest is `.../<task>/manifest.json`.
+metrics.csv and costs.csv may come whole or as one file for each task.
 """
 
 from __future__ import annotations
@@ -57,20 +57,21 @@ COST_COLUMNS = [
 ]
 
 
-LATER = {"request": "0", "after": ""}  # columns that tables of former versions do not have
+LATER = {"request": "0", "after": ""}  # columns that older tables lack -> what they would hold
 
 
 @dataclass(frozen=True)
 class Row:
     """What runs.json says about a row.
 
-    `order` is "FO", "SO", or "none" for the anchors and for methods that take no step.
+    `order` is "FO", "SO", or "none" for the anchors and for methods that take no step. `reference`: reports
+    give the cost of other optimisers relative to that of this row's.
     """
 
     key: RowKey
     display: str
     order: str
-    optimizer_kind: str
+    reference: bool
     seeds: tuple[int, ...]
 
     @property
@@ -84,6 +85,11 @@ class Row:
         return self.order == "none" and not self.anchor
 
 
+def anchor_rank(key: RowKey) -> int:
+    """Where a row stands: `original` first, then `retrained`, then all others."""
+    return ANCHORS.index(key.method) if key.anchor else len(ANCHORS)
+
+
 def finite(value: Any) -> bool:
     """True for a real, finite number (a bool is none)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -92,7 +98,7 @@ def finite(value: Any) -> bool:
 class Inputs:
     """Reads each kind of file once, when it is first asked for.
 
-    `tasks`: the tasks to look at, where the files are of these only; None: every task of runs.json.
+    `tasks`: the only tasks that the files are about; None: every task of runs.json.
     """
 
     def __init__(self, paths: Iterable[Path | str], tasks: Collection[str] | None = None) -> None:
@@ -111,7 +117,7 @@ class Inputs:
             )
 
     def ending(self, suffix: str) -> list[Path]:
-        """The given files whose names end so."""
+        """The given files whose names end with `suffix`."""
         return [path for name, paths in self._paths.items() if name.endswith(suffix) for path in paths]
 
     def one(self, name: str) -> Path:
@@ -138,11 +144,10 @@ class Inputs:
         """Rows in the order of runs.json, with `original` and `retrained` first for each task and model."""
         path = self.one("runs.json")
         entries = read_json(path)
-        needed = {"task", "model", "method", "optimizer", "seed", "optimizer_kind", "order", "display"}
+        needed = {"task", "model", "method", "optimizer", "seed", "reference", "order", "display"}
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{path}: expected a list of runs, found {type(entries).__name__}")
-        seeds: dict[RowKey, list[int]] = {}
-        first: dict[RowKey, dict[str, Any]] = {}
+        found: dict[RowKey, list[dict[str, Any]]] = {}
         for number, entry in enumerate(entries, start=1):
             missing = sorted(needed - set(entry)) if isinstance(entry, dict) else sorted(needed)
             if missing:
@@ -153,19 +158,13 @@ class Inputs:
                 )
             key = key_of(entry).row
             if self.tasks is None or key.task in self.tasks:
-                first.setdefault(key, entry)
-                seeds.setdefault(key, []).append(int(entry["seed"]))
-        if not first:
+                found.setdefault(key, []).append(entry)
+        if not found:
             raise UserError(f"{path}: no run of the tasks {', '.join(self.tasks or ())}")
-        studies = list(dict.fromkeys((key.task, key.model) for key in first))
-
-        def place(key: RowKey) -> tuple[int, int]:
-            rank = ANCHORS.index(key.method) if key.anchor else len(ANCHORS)
-            return studies.index((key.task, key.model)), rank
-
+        studies = list(dict.fromkeys(key[:2] for key in found))
         for task, model in studies:
             for anchor in self._anchors_of(task):
-                if not any(key[:3] == (task, model, anchor) and key.anchor for key in first):
+                if not any(key[:3] == (task, model, anchor) and key.anchor for key in found):
                     raise UserError(
                         f"{path}: no `{anchor}` run for task {task}, model {model}. Without `original`, and "
                         "`retrained` where the task can have one, no unlearning number means anything. "
@@ -174,16 +173,18 @@ class Inputs:
         return [
             Row(
                 key,
-                str(first[key]["display"]),
-                "none" if key.optimizer == "none" else first[key]["order"],
-                str(first[key]["optimizer_kind"]),
-                tuple(sorted(seeds[key])),
+                str(entries[0]["display"]),
+                "none" if key.optimizer == "none" else entries[0]["order"],
+                bool(entries[0]["reference"]),
+                tuple(sorted(int(entry["seed"]) for entry in entries)),
             )
-            for key in sorted(first, key=place)
+            for key, entries in sorted(
+                found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))
+            )
         ]
 
     def _anchors_of(self, task: str) -> tuple[str, ...]:
-        """The anchors that a task must have; its manifest, where given, says whether `retrained` can be."""
+        """The anchors that a task must have; the manifest, where given, says if `retrained` is one."""
         learned = self.manifests.get(task, {}).get("finetune", {})
         return ANCHORS if "retrained" in learned else ANCHORS[:1]
 
@@ -237,20 +238,14 @@ class Inputs:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """metrics.csv; numbers as floats, names as text; checked to hold exactly the runs of runs.json."""
-        frame = self._table("metrics.csv", METRIC_COLUMNS)
-        for name in ("value", "ci_low", "ci_high", "n"):
-            frame[name] = pd.to_numeric(frame[name].replace("", None))
-        return frame
+        return self._table("metrics.csv", METRIC_COLUMNS, METRIC_COLUMNS[8:12])
 
     @cached_property
     def costs(self) -> pd.DataFrame:
         """costs.csv, read and checked as metrics.csv is."""
-        frame = self._table("costs.csv", COST_COLUMNS)
-        for name in COST_COLUMNS[5:-3]:
-            frame[name] = pd.to_numeric(frame[name].replace("", None))
-        return frame
+        return self._table("costs.csv", COST_COLUMNS, COST_COLUMNS[5:-3])
 
-    def _table(self, name: str, columns: list[str]) -> pd.DataFrame:
+    def _table(self, name: str, columns: list[str], numbers: list[str]) -> pd.DataFrame:
         """All given files of this name as one table, checked to hold exactly the runs there are."""
         parts = [self._read(path, columns) for path in self._paths.get(name, [])]
         if not parts:
@@ -263,17 +258,18 @@ class Inputs:
         frame = frame.astype({"seed": int, "request": int})
         keys = [RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)]
         frame["run"] = keys
-        known = set(keys)
-        for key in self.run_keys:
-            if key not in known:
-                raise UserError(f"{path}: nothing about the run {key} of runs.json")
+        missing = [key for key in self.run_keys if key not in set(keys)]
+        if missing:
+            raise UserError(f"{path}: nothing about the run {missing[0]} of runs.json")
         extra = [key for key in keys if key not in self.run_keys]
         if extra:
             raise UserError(f"{path}: the run {extra[0]} is not in runs.json")
+        for column in numbers:
+            frame[column] = pd.to_numeric(frame[column].replace("", None))
         return frame
 
     def place(self, name: str) -> str:
-        """Where the files of this name lie, for a message."""
+        """The paths of the files of this name, for a message."""
         return ", ".join(map(str, self._paths.get(name, [name])))
 
     @staticmethod

@@ -1,9 +1,10 @@
 """95 % intervals of a mean over seeds that stay inside the range of what is measured.
 
-The mean m of k seeds and its standard error s / sqrt(k) are taken to a scale on which the range has no end,
-Student's t-interval is made there, and its ends are taken back:
+The mean m of k seeds and its standard error s / sqrt(k) are transformed to a scale without ends; Student's
+t-interval is computed there, and its ends are transformed back:
     low and high finite   logit of x = (m - low) / (high - low); standard error / (x (1 - x)) by the delta
-    method one of them           logarithm of the distance d from it; standard error / d
+                          method
+    one of them           logarithm of the distance d from it; standard error / d
     none                  the numbers themselves
 So the interval holds the mean and no impossible value by construction, and is Student's where the seeds lie
 close together (Lehmann and Casella 1998, Theory of Point Estimation, section 1.8, for the delta method).
@@ -11,11 +12,11 @@ Coverage in 20,000 simulated studies of Beta-distributed seeds, Student's interv
 0.5, 95 % [94]; mean 0.05 with SD 0.04, 95 % [91], with SD 0.09, 90 % [73]; mean 0.01 with SD 0.02, 91 % [75];
 5 seeds, mean 0.05 with SD 0.04, 94 % [91]. It falls short where the seeds are few and nearly all of them at
 the end of the range: no interval from three numbers can know of the rare seed that is not among them.
-benchmarks/ intervals.py prints the table, a test repeats a part of it.
+benchmarks/intervals.py prints the table; a test repeats a part of it.
 
-There is none for one value, and none where all are alike: that nothing varied in three seeds does not show
-that nothing can. A difference of two rows (paired over seeds) has Student's own interval, cut at what a
-difference can be, so that it agrees with the paired t-test beside it.
+One value has no interval, and neither have values that are all alike: three seeds without variation do not
+show that there is none. A difference of two rows (paired over seeds) has Student's own interval, cut at the
+largest possible difference, so that it agrees with the paired t-test beside it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Ends = tuple[float, float, float] | tuple[float, None, None]  # value, low, high
 
 
 def alike(values: Sequence[float]) -> bool:
-    """One value, or several that differ by rounding alone."""
+    """Whether there is one value, or several that differ by rounding alone."""
     return max(values) - min(values) <= TIE * max(1.0, abs(values[0]))
 
 
@@ -68,7 +69,7 @@ def of_mean(values: Sequence[float], limits: Limits = UNLIMITED) -> Ends:
 def of_difference(pairs: Sequence[float], limits: Limits = UNLIMITED, comparisons: int = 1) -> Ends:
     """Mean and Student's interval of paired differences of values within `limits`.
 
-    With `comparisons` > 1 it is Bonferroni's: all of that many hold at once with 95 %.
+    With `comparisons` > 1 it is Bonferroni's: that many intervals hold at once with a probability of 95 %.
     """
     mean = fmean(pairs)
     if alike(pairs):

@@ -1,8 +1,8 @@
-"""What a run was made of, and that the runs of a row were made of the same: only then do they have a mean.
+"""Facts about how runs were made, and a check that runs reported together agree in them.
 
-Seeds may differ in chance alone. Between the runs of a task the data must be the same, between those of a
-task and model the base model too, between the seeds of a row settings and code, and a model must
-come from the parents that are now in the study. A fact that no run has is not known and not compared.
+Seeds may differ by chance alone; only then does their mean say anything. All runs of a task must share their
+data, those of one model also the base model, and the seeds of a row also settings and code. A model must come
+from the parents that the study holds now. A fact that no run states is not compared.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey, key_of
 
 SETTINGS = ("objective", "optimizer_settings", "training", "model_settings", "stage")
 SCORED = "code that scored it"
-MOST = 12  # differences that a message names
+MOST = 12  # the largest number of differences in a message
 
 Facts = dict[str, Any]
-Group = tuple[Any, ...]  # the runs within which a fact must be one
+Group = tuple[Any, ...]  # the runs that must agree on a fact
 
 
 @dataclass(frozen=True)
 class Made:
-    """One run, its facts (see `made_of`), and the files by which Snakemake makes and scores it again."""
+    """One run, its facts (see `made_of`), and the files to make again to train and score it."""
 
     key: RunKey
     facts: Facts
@@ -40,7 +40,7 @@ class Made:
 
 
 def made_of(run: Mapping[str, Any]) -> Facts:
-    """From the content of run.json: `base`, `data`, `settings`, `code`, `parents`, `weights`, `at`."""
+    """The facts in run.json: `base`, `data`, `settings`, `code`, `parents`, `weights`, `at`."""
     origin = run.get("origin") or {}
     base = {"kind": origin.get("kind"), "inputs": run.get("inputs") or {}}
     if origin.get("sha256"):  # the same weights are the same model, from the hub or from a folder
@@ -64,7 +64,7 @@ def check_alike(runs: Iterable[Made]) -> None:
         return
     lines = list(dict.fromkeys(line for line, _, _ in found))
     again = {run.key: run for _, run, scored in found if not scored}
-    # What comes of a model that is made again is made again by itself.
+    # Snakemake makes the descendants of a remade model again by itself.
     first = [run for run in again.values() if not _follows(run, again)]
     files = [str(run.training) for run in first]
     files += [str(run.scores) for _, run, scored in found if scored and run.key not in again]
@@ -81,7 +81,7 @@ Found = tuple[str, Made, bool]  # what is said, the run that is to be made again
 
 
 def _different(made: list[Made]) -> list[Found]:
-    """`made` is in the order of time: the others are held against the newest run that knows a fact."""
+    """`made` is in order of time; each run is compared with the newest one that states a fact."""
     groups: dict[tuple[str, Group], list[tuple[Made, str | None]]] = {}
     for run in made:
         for what, group, value in _compared(run):
@@ -98,7 +98,7 @@ def _different(made: list[Made]) -> list[Found]:
 
 
 def _compared(run: Made) -> list[tuple[str, Group, str | None]]:
-    """(what, the group within which it must be one, its value) of a run."""
+    """(what, the group that must agree on it, its value) for each fact of a run."""
     facts = run.facts
     task, model, row = run.key.task, run.key.model, run.key.row
     return [
@@ -123,7 +123,7 @@ def _foreign_parents(made: list[Made]) -> list[Found]:
 
 
 def _parents(run: Mapping[str, Any]) -> dict[str, str | None]:
-    """The models that it came from, by their places, with the hash of their weights."""
+    """The run's parent models, by folder, with the hash of their weights."""
     if "parents" in run or not run.get("parent"):
         return dict(run.get("parents") or {})
     return {key_of(run)._replace(method="original", optimizer=NO_OPTIMIZER).folder: run["parent"]}

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from scipy import optimize, stats
 
-LEVEL = 0.05  # of a whole family: the chance to claim anything where nothing is
+LEVEL = 0.05  # of a whole family: the chance to claim a difference where there is none
 POWER = 0.8
 _POINTS = 4000  # of the mixture below; its error in the power is below 1e-4
 
@@ -21,7 +21,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values; claiming what lies below `LEVEL` keeps the family's error rate there.
 
     In ascending order p(1) <= ... <= p(m): adjusted p(i) = max over j <= i of min(1, (m - j + 1) p(j)).
-    None (no test was possible) stays None and counts as p = 1: it was looked at, too.
+    None (no test was possible) stays None and counts as p = 1: that comparison was looked at, too.
     """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -36,8 +36,9 @@ def detectable_difference(spread: float, n: int, comparisons: int) -> float:
     """The smallest true difference that a paired t-test claims with a probability of `POWER`.
 
     `spread` is the standard deviation of the differences over `n` >= 2 seeds. The test is two-sided at
-    LEVEL / comparisons, the level that Holm's procedure asks of the smallest p-value of a family: the others
-    are asked for less, so the number is an upper bound. Linear in `spread`, which is itself estimated.
+    LEVEL / comparisons, the level that Holm's procedure demands of the smallest p-value of a family. It
+    demands less of the others, so the number is an upper bound. Linear in `spread`, which is itself
+    estimated.
     """
     return _shift(n, comparisons) * spread / float(np.sqrt(n))
 

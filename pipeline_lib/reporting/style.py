@@ -32,6 +32,7 @@ _MARKS = {
     "FO": [("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "p")],
     "SO": [("#D55E00", "^"), ("#E69F00", "D"), ("#CC79A7", "v")],
 }
+ORDERS = {"FO": "First order", "SO": "Second order", "none": "Without steps"}
 UNTRAINED = ("#6A51A3", "P")  # methods that take no step
 ORIGINAL_COLOUR = "#000000"
 RETRAINED_COLOUR = "#666666"
@@ -64,7 +65,7 @@ LineStyle = Literal["-", "--", "-.", ":"]
 
 @dataclass(frozen=True)
 class Mark:
-    """How an optimiser is drawn. From the fourth of its order on, hollow: the colours come round again."""
+    """How an optimiser is drawn. The colours repeat from the fourth of an order on, with hollow marks."""
 
     label: str
     colour: str

@@ -2,7 +2,8 @@
 
 Two seeds or more: the mean and a t-interval over seeds inside the metric's range (intervals.py). One seed:
 the run's own bootstrap interval over groups of questions, which says nothing about other seeds. Where nothing
-varied or was repeated there is none, and `why` says so. Forget quality is averaged as log10 p, never as p.
+varied or was repeated there is no interval, and `why` says so.
+ Forget quality is averaged as log10 p, never as p.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Summary:
                 )
 
     def has(self, task: str, model: str, split: str, metric: str) -> bool:
-        """Was this measured at all? A task whose records have no wrong answers has no truth ratio."""
+        """Whether this was measured at all: a task whose records have no wrong answers has no truth ratio."""
         return (task, model, split, metric) in self._measured
 
     def splits_with(self, task: str, model: str, metric: str) -> list[str]:
@@ -106,7 +107,7 @@ class Summary:
     def by_seed(self, row: Row, split: str, metric: str) -> dict[int, float]:
         """Values of the finished seeds; none if the task does not have this metric.
 
-        If some runs of a task have it, all must, except the anchors in the metrics that they never have.
+        If one run of a task has a metric, all must have it, except anchors in what they never have.
         """
         if not self.has(row.key.task, row.key.model, split, metric):
             return {}
@@ -136,12 +137,11 @@ class Summary:
         direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
         if len(values) == 1:
             return _of_one_run(lines[0], metric, direction)
-        mean, low, high = intervals.of_mean(list(values.values()), declared()[metric].range)
-        kind, why = ("none", why_none(len(values))) if low is None else ("t", "")
-        return Estimate(mean, low, high, len(values), counts.pop(), kind, direction, why)
+        over_seeds = plain_estimate(list(values.values()), declared()[metric].range)
+        return over_seeds and replace(over_seeds, n=counts.pop(), higher_is_better=direction)
 
     def shared(self, task: str, model: str, split: str, metric: str) -> Estimate | None:
-        """What does not depend on the run, with its own interval, from the first run that has it."""
+        """A number that is the same for all runs, with its own interval, from the first run that has it."""
         for (row, *measure), lines in self._values.items():
             if (row.task, row.model) == (task, model) and measure == [split, metric]:
                 line = next(iter(lines.values()))
@@ -151,7 +151,7 @@ class Summary:
     def mean_estimate(self, row: Row, measures: Sequence[tuple[str, str]]) -> Estimate | None:
         """Mean over several (split, metric) in each seed, then over seeds; what is not measured is left out.
 
-        Of one it is `estimate`. Of several, a single seed has no interval and n is not one number.
+        With one measure this is `estimate`. With several, a single seed has no interval, and n is None.
         """
         found = [m for m in measures if self.has(row.key.task, row.key.model, *m)]
         if len(found) < 2:
@@ -183,38 +183,22 @@ class Summary:
         if low is not None:
             p = float(stats.ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds]).pvalue)
             detectable = detectable_difference(stdev(pairs), len(pairs), comparisons)
-        direction = self.estimate(row, split, metric)
-        return Difference(
-            mean,
-            low,
-            high,
-            len(pairs),
-            direction.n if direction else None,
-            "none" if low is None else "t",
-            direction.higher_is_better if direction else None,
-            why_none(len(pairs)) if low is None else "",
-            p=p,
-            detectable=detectable,
-        )
+        own = self.estimate(row, split, metric)
+        assert own is not None  # it has a value in each of these seeds
+        kind, why = ("none", why_none(len(pairs))) if low is None else ("t", "")
+        facts = (len(pairs), own.n, kind, own.higher_is_better, why)
+        return Difference(mean, low, high, *facts, p=p, detectable=detectable)
 
 
-AGAINST_RETRAINED = (
-    "forget_quality",
-    "forget_quality_log10",
-    "ks_statistic",
-    "forget_quality_likelihood_log10",
-    "ks_statistic_likelihood",
-)
-AT_EQUAL_RETAIN = "_at_equal_retain"  # how the names of metrics end that only unlearned models have
-MIX = "equal_retain_mix"
 SHARE = (0.0, 1.0)
 
 
 def _never_has(row: Row, metric: str) -> bool:
-    """What is mixed with `original` is an unlearned model, and `retrained` is not held against itself."""
-    if row.order == "none" and (metric.endswith(AT_EQUAL_RETAIN) or metric == MIX):
-        return True
-    return row.anchor and row.key.method == "retrained" and metric in AGAINST_RETRAINED
+    """Only unlearned models are mixed with `original`, and `retrained` is not compared with itself."""
+    found = declared()[metric]
+    if "equal_retain" in found.only_with:
+        return row.order == "none"
+    return found.of == "pair" and row.anchor and row.key.method == "retrained"
 
 
 def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimate:
@@ -241,16 +225,19 @@ def cost_by_seed(inputs: Inputs, row: Row, column: str) -> dict[int, float]:
     }
 
 
+def cost_ratio(inputs: Inputs, row: Row, base: Row | None, column: str) -> dict[int, float]:
+    """A column of costs.csv over that of the row `base` with the same seed."""
+    other = cost_by_seed(inputs, base, column) if base else {}
+    return {seed: v / other[seed] for seed, v in cost_by_seed(inputs, row, column).items() if other.get(seed)}
+
+
 def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
-    """Training time over AdamW's with the same method and seed; empty where there is no such AdamW run.
+    """Training time over that of the reference optimiser with the same method and seed; empty without one.
 
     Of the whole run, not of a step: one-shot methods take one long step.
     """
-    references = [r for r in inputs.rows_of(*row.key[:3]) if r.optimizer_kind == "adamw" and not r.key.after]
-    if row.order == "none" or not references:
-        return {}
-    own, base = (cost_by_seed(inputs, r, "train_time_s") for r in (row, references[0]))
-    return {seed: own[seed] / base[seed] for seed in own if base.get(seed)}
+    found = (r for r in inputs.rows_of(*row.key[:3]) if r.reference and not r.key.after)
+    return cost_ratio(inputs, row, None if row.order == "none" else next(found, None), "train_time_s")
 
 
 def relative_time_estimate(inputs: Inputs, row: Row) -> Estimate | None:

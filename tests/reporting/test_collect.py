@@ -93,7 +93,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, change: dict[str, Any], mes
         ("value", 0.19, r"a/metrics.json, metric 1, probability of split forget: value 0.19 lies outside"),
         ("ci_high", 1.23, "ci_high must be from 0 to 1, the metric's range, found 1.23"),
         ("ci_low", -0.055, "ci_low must be from 0 to 1"),
-        ("metric", "probabilty", "no metric is called so"),
+        ("metric", "probabilty", "there is no metric of this name"),
         ("higher_is_better", "yes", "higher_is_better must be true, false or null"),
     ],
 )

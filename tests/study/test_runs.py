@@ -156,7 +156,7 @@ def test_labels_for_the_report() -> None:
         "request": 0,
         "after": "",
         "objective_kind": "none",
-        "optimizer_kind": "none",
+        "reference": False,
         "order": "none",
         "display": "original",
     }
@@ -169,7 +169,7 @@ def test_labels_for_the_report() -> None:
         "request": 0,
         "after": "",
         "objective_kind": "NPO",
-        "optimizer_kind": "sophia",
+        "reference": False,
         "order": "SO",
         "display": "NPO + Published",
     }

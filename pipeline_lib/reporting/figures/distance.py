@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
     diverged_note,
@@ -18,10 +19,10 @@ from pipeline_lib.reporting.figures.panels import (
 )
 from pipeline_lib.reporting.headline import without_retrained
 from pipeline_lib.reporting.inputs import Inputs, Row
-from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, Summary
+from pipeline_lib.reporting.summary import Summary
 
-# Records without wrong answers have no truth ratios: then likelihoods, or (in studies of before these were
-# compared) the probability of the forget answers.
+# Records without wrong answers have no truth ratios: then likelihoods are compared, or (in studies older than
+# that comparison) the probability of the forget answers.
 CHOICES = (
     ("ks_statistic", "KS D to retrained (← better)"),
     ("ks_statistic_likelihood", "KS D of likelihoods to retrained (← better)"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -37,18 +39,13 @@ def method_panels(
     rows = sum(math.ceil(len(methods) / columns) for *_, methods in studies)
     figure = Figure(figsize=(style.PANEL_WIDTH * columns, height * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
-    panels = []
-    start = 0
+    panels, free = [], iter(grid.flat)
     for task, model, methods in studies:
-        used = math.ceil(len(methods) / columns)
-        for i in range(used * columns):
-            ax = grid[start + i // columns][i % columns]
-            if i < len(methods):
-                ax.set_title(panel_title(inputs, task, model, methods[i]), loc="left")
-                panels.append((task, model, methods[i], ax))
-            else:
-                ax.remove()
-        start += used
+        for method in methods:
+            panels.append((task, model, method, next(free)))
+            panels[-1][-1].set_title(panel_title(inputs, task, model, method), loc="left")
+        for ax in islice(free, -len(methods) % columns):
+            ax.remove()
     return figure, panels
 
 
@@ -82,23 +79,27 @@ def say_left_out(figure: Figure, names: Sequence[str], why: str) -> None:
         figure.suptitle(text, fontsize=7, color="#444444", x=0.01, ha="left")
 
 
+def as_line(mark: style.Mark) -> Line2D:
+    """An optimiser's legend entry where its rows are lines."""
+    return Line2D([], [], color=mark.colour, label=mark.label, linestyle=mark.line)
+
+
+def as_marker(mark: style.Mark) -> Line2D:
+    """An optimiser's legend entry where its rows are marks."""
+    look: dict[str, Any] = {"linestyle": "", "marker": mark.marker, "markersize": 5.5}
+    return Line2D([], [], color=mark.colour, label=mark.label, markerfacecolor=mark.face, **look)
+
+
 def optimizer_handles(
-    rows: Iterable[Row], marks: dict[str, style.Mark], lines: bool
-) -> dict[str, list[Line2D]]:
-    """Legend entries under the orders of the optimisers; as lines or as markers."""
+    rows: Iterable[Row], marks: Mapping[str, style.Mark], handle: Callable[[style.Mark], Artist]
+) -> dict[str, list[Artist]]:
+    """Legend entries under the orders of the optimisers."""
     orders = {style.mark_name(row): row.order for row in rows if not row.anchor}
-    groups: dict[str, list[Line2D]] = {}
-    for order, heading in (("FO", "First order"), ("SO", "Second order"), ("none", "Without steps")):
-        for optimizer, mark in marks.items():
-            if orders.get(optimizer) != order:
-                continue
-            handle = Line2D([], [], color=mark.colour, label=mark.label)
-            if lines:
-                handle.set_linestyle(mark.line)
-            else:
-                handle.set(linestyle="", marker=mark.marker, markerfacecolor=mark.face, markersize=5.5)
-            groups.setdefault(heading, []).append(handle)
-    return groups
+    groups = {
+        heading: [handle(mark) for name, mark in marks.items() if orders.get(name) == order]
+        for order, heading in style.ORDERS.items()
+    }
+    return {heading: handles for heading, handles in groups.items() if handles}
 
 
 def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Legend:

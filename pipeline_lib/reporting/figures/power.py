@@ -209,9 +209,10 @@ def _legend(rows: Sequence[Row]) -> dict[str, list[Artist]]:
     measured: list[Artist] = [
         handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6)
     ]
-    for order, name in (("FO", "first order"), ("SO", "second order"), ("none", "without steps")):
-        of_order = [row for row in rows if row.order == order and not row.anchor]
-        if of_order:
-            colour = style.order_colour(of_order[0])
-            measured.append(handle(name, color=colour, marker="_", linestyle="", markersize=9, mew=1.3))
+    colours = {row.order: style.order_colour(row) for row in rows if not row.anchor}
+    measured += [
+        handle(style.within(name), color=colours[order], marker="_", linestyle="", markersize=9, mew=1.3)
+        for order, name in style.ORDERS.items()
+        if order in colours
+    ]
     return {"By questions": tests, "Measured": measured}

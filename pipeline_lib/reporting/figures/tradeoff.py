@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
     ANCHOR_MARKS,
+    as_marker,
     diverged_note,
     legend_below,
     method_panels,
@@ -73,7 +74,7 @@ def draw(inputs: Inputs) -> Figure:
         [style.study_label(*study) for study in inputs.studies if study not in shown],
         "nothing of one side was measured",
     )
-    legend_below(figure, {**optimizer_handles(inputs.rows, marks, lines=False), "For comparison": anchors})
+    legend_below(figure, {**optimizer_handles(inputs.rows, marks, as_marker), "For comparison": anchors})
     return figure
 
 

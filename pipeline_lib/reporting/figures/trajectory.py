@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import diverged_note, legend_below, optimizer_handles, panel_title
+from pipeline_lib.reporting.figures.panels import (
+    as_line,
+    diverged_note,
+    legend_below,
+    optimizer_handles,
+    panel_title,
+)
 from pipeline_lib.reporting.inputs import Inputs, Row, RunKey, finite
 
 CAPTION = (
@@ -69,7 +75,7 @@ def draw(inputs: Inputs) -> Figure:
         lost = [(row, sum(status[row.key.seeded(s)] == "diverged" for s in row.seeds)) for row in rows]
         diverged_note(axes[0], lost)
     trained = [row for row in inputs.rows if row.order != "none"]
-    legend_below(figure, optimizer_handles(trained, marks, lines=True))
+    legend_below(figure, optimizer_handles(trained, marks, as_line))
     return figure
 
 

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics import truth_ratio
+from pipeline_lib.metrics.rows import distractors_of
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, method_panels, panel_rows, say_left_out
 from pipeline_lib.reporting.headline import (
@@ -41,15 +43,12 @@ CAPTION = (
 def log_truth_ratio(record: dict[str, Any], where: str) -> float:
     """log R = mean of the wrong answers' NLL per token - NLL per token of the paraphrased answer (nats).
 
-    The form of TOFU's published logs (arXiv 2401.06121; the paper writes 1/R), as in metrics/,
-    which this layer may not import; a test holds the two together. The logarithm, because R itself overflows
-    where a model has gone far astray.
+    The metric's own (metrics/truth_ratio.py). The logarithm, because R itself overflows where a model has
+    gone far astray.
     """
     try:
-        right = record["paraphrase_nll"] / record["paraphrase_tokens"]
-        pairs = zip(record["distractor_nll"], record["distractor_tokens"], strict=True)
-        wrong = [nll / tokens for nll, tokens in pairs]
-        value = sum(wrong) / len(wrong) - right
+        right = record["paraphrase_nll"], record["paraphrase_tokens"]
+        value = truth_ratio.log_truth_ratio(*right, *distractors_of(record))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{where}: no truth ratio can be had from record {record.get('id')!r} ({error!r})"

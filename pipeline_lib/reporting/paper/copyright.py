@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pipeline_lib.reporting.headline import judged_by
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.paper.rows import Wanted, general_ability, paper_tables, wanted
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.extraction import prompted_splits
-from pipeline_lib.reporting.tables.layout import Table
 
 CAPTION = (
     "BLEU and ROUGE-L recall of the continuation of a prompt of so many tokens (or words). Seen: chunks that "
@@ -16,11 +14,6 @@ CAPTION = (
     "aim."
 )
 NAMES = {"forget": "Seen", "unseen": "Unseen"}
-
-
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task of running text."""
-    return paper_tables(inputs, _columns)
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
@@ -35,3 +28,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
     utility = judged_by(summary, task, model)["utility"]
     columns += [wanted(m.split, m.metric) for m in utility if "perplexity" in m.metric]
     return [*columns, *general_ability(summary, task, model)]
+
+
+build = paper_tables(_columns)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline_lib.reporting.headline import judged_by
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.paper.rows import Wanted, general_ability, paper_tables, wanted
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 
 CAPTION = (
     "Toxicity: mean score of a classifier over sampled answers to the named prompts. Refusals: share of "
@@ -19,11 +17,6 @@ CAPTION = (
 )
 TOXICITY = "toxicity"  # the split of the one set of prompts that a task's evaluation has
 TASK_PROMPTS = "task"
-
-
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task of unsafe answers."""
-    return paper_tables(inputs, _columns)
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
@@ -69,3 +62,6 @@ def _prompts(suite: dict[str, Any], task: str) -> str | None:
     evaluation = {**suite["evaluation"], **suite["tasks"][task]["evaluation"]}
     block = evaluation.get("toxicity")
     return block["prompts"]["source"] if block else None
+
+
+build = paper_tables(_columns)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import diverged_note, legend_below
+from pipeline_lib.reporting.figures.panels import diverged_note, legend_below, optimizer_handles
 from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paper.rows import paired
@@ -49,7 +49,7 @@ def draw(inputs: Inputs) -> Figure:
             _panel(ax, summary, rows, measure, marks)
         axes[0].set_title(style.study_label(task, model), loc="left")
         diverged_note(axes[-1], [(row, len(summary.diverged(row))) for row in rows if not row.anchor])
-    legend_below(figure, _legend(inputs.rows, marks))
+    legend_below(figure, optimizer_handles(inputs.rows, marks, _patch))
     return figure
 
 
@@ -120,15 +120,6 @@ def _bar(
     return top
 
 
-def _legend(rows: Sequence[Row], marks: Mapping[str, style.Mark]) -> dict[str, list[Patch]]:
-    """The optimisers by order, as bars."""
-    headings = {"FO": "First order", "SO": "Second order", "none": "Without steps"}
-    groups: dict[str, list[Patch]] = {}
-    for order, heading in headings.items():
-        labels = dict.fromkeys(style.mark_name(row) for row in rows if row.order == order and not row.anchor)
-        if labels:
-            groups[heading] = [
-                Patch(facecolor=marks[k].face, edgecolor=marks[k].colour, label=marks[k].label)
-                for k in labels
-            ]
-    return groups
+def _patch(mark: style.Mark) -> Patch:
+    """An optimiser's legend entry as a bar."""
+    return Patch(facecolor=mark.face, edgecolor=mark.colour, label=mark.label)

@@ -12,14 +12,12 @@ from pipeline_lib.reporting.summary import Estimate, Summary
 from pipeline_lib.reporting.tables.layout import (
     EMPTY,
     Cell,
-    Line,
     Number,
     Table,
     estimate_cell,
-    interval_note,
-    seeds_text,
+    interval_notes,
 )
-from pipeline_lib.reporting.tables.of_metrics import anchor_note, head
+from pipeline_lib.reporting.tables.of_metrics import Build, anchor_note, head, line_of
 
 NOT_MEASURED = "not measured"
 _ORDERS = ("FO", "SO", "none")
@@ -84,11 +82,14 @@ def general_ability(summary: Summary, task: str, model: str) -> list[Wanted]:
     ]
 
 
-def paper_tables(inputs: Inputs, columns: Columns) -> list[Table]:
-    """One table for each task, its models one below the other."""
-    summary = Summary(inputs)
-    tasks = list(dict.fromkeys(task for task, _ in inputs.studies))
-    return [_table(summary, task, columns) for task in tasks]
+def paper_tables(columns: Columns) -> Build:
+    """The `build` of a table of the paper: one for each task, its models one below the other."""
+
+    def build(inputs: Inputs) -> list[Table]:
+        summary = Summary(inputs)
+        return [_table(summary, task, columns) for task in dict.fromkeys(task for task, _ in inputs.studies)]
+
+    return build
 
 
 def _table(summary: Summary, task: str, columns: Columns) -> Table:
@@ -99,14 +100,12 @@ def _table(summary: Summary, task: str, columns: Columns) -> Table:
     found = {
         (row.key, column): summary.mean_estimate(row, column.measures) for row in rows for column in shown
     }
-    lines = []
-    for row in rows:
-        lost = summary.diverged(row)
-        cells = tuple(_cell(summary, row, column, found[row.key, column]) for column in shown)
-        seeds = seeds_text(summary.finished(row), list(lost))
-        lines.append(Line(row, seeds, len(lost), cells, row.key.model))
+    lines = [
+        line_of(summary, row, (_cell(summary, row, c, found[row.key, c]) for c in shown), row.key.model)
+        for row in rows
+    ]
     heads = tuple(head(c.label, [found[row.key, c] for row in rows]) for c in shown)
-    notes = [interval_note(list(found.values())), *_missing(summary, task, models, shown)]
+    notes = [*interval_notes(found.values()), *_missing(summary, task, models, shown)]
     notes += dict.fromkeys(anchor_note(summary.inputs, task, model) for model in models)
     if any(cell is EMPTY for line in lines for cell in line.cells):
         notes.append("–: a row that has no such number, as `retrained` none against itself.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.paper.rows import Wanted, paper_tables, wanted
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 
 CAPTION = (
     "Unlearning efficacy on the forget set, then utility on each split that was not to be forgotten. Forget "
@@ -18,11 +16,6 @@ CAPTION = (
     "labels in the wrong order (docs/metrics.md)."
 )
 RELEASED = ("forget_quality_as_released", "accuracy_as_released", "mia_min_k_20_as_released")
-
-
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task of authors."""
-    return paper_tables(inputs, _columns)
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
@@ -47,3 +40,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
             wanted(split, "accuracy_as_released", optional=True),
         ]
     return [*columns, wanted("utility", "model_utility")]
+
+
+build = paper_tables(_columns)

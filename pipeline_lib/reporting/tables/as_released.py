@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
@@ -16,11 +14,6 @@ CAPTION = (
 )
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model."""
-    return metric_tables(inputs, _columns)
-
-
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [
         (split, metric.name, f"{style.split_label(split).capitalize()} {style.metric_label(metric.name)}")
@@ -28,3 +21,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
         for metric in style.in_table("as_released")
         if split == "forget" or not metric.of_one_split
     ]
+
+
+build = metric_tables(_columns)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.tables.layout import Table
+from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
@@ -14,16 +13,17 @@ CAPTION = (
 )
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model; a column for each benchmark and what is measured on it."""
+def _columns(summary: Summary, task: str, model: str) -> list[Column]:
+    """One for each benchmark of the study and what is measured on it."""
     shown = {metric.name for metric in style.in_table("benchmarks")}
-    pairs = dict.fromkeys(zip(inputs.metrics["split"], inputs.metrics["metric"], strict=True))
-    columns: list[Column] = [
-        (split, metric, _label(split, metric)) for split, metric in pairs if metric in shown
-    ]
-    return metric_tables(inputs, lambda *_: columns)
+    frame = summary.inputs.metrics
+    pairs = dict.fromkeys(zip(frame["split"], frame["metric"], strict=True))
+    return [(split, metric, _label(split, metric)) for split, metric in pairs if metric in shown]
 
 
 def _label(split: str, metric: str) -> str:
     name = style.metric_label(metric)
     return name if metric == "truthfulqa_mc2" else f"{style.benchmark_label(split)} {name}"
+
+
+build = metric_tables(_columns)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
@@ -17,14 +15,12 @@ CAPTION = (
 )
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model."""
-    return metric_tables(inputs, _columns)
-
-
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [
         (split, metric.name, f"{style.split_label(split).capitalize()} {style.metric_label(metric.name)}")
         for split in ("forget", summary.retain_split(task, model))
         for metric in style.in_table("collapse")
     ]
+
+
+build = metric_tables(_columns)

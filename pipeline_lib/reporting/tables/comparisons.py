@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline_lib.metrics import declared
+from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, holm
-from pipeline_lib.reporting.summary import AT_EQUAL_RETAIN, Difference, Summary
+from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table, estimate_cell
 from pipeline_lib.reporting.tables.of_metrics import anchor_note
 
@@ -49,10 +50,11 @@ _PROBABILITY = Measure("forget", "probability")
 
 
 def quantities(summary: Summary, task: str, model: str) -> list[Quantity]:
-    """What is compared in this task, as far as it was measured, the most telling first.
+    """The measured quantities that are compared in this task, the most telling first.
 
-    The first headline metric of forgetting, the distance to `retrained`, the probability of the forget
-    answers, the first headline metric of utility, and both of the former at equal retention.
+    They are the first headline metric of forgetting, the distance to `retrained`, the probability of the
+    forget answers, the first headline metric of utility, and that distance and probability at equal
+    retention.
     """
     forgetting, utility = axes(summary, task, model)
     apart = distance(summary, task, model)
@@ -153,7 +155,7 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
 
 
 def _faces(first: Row, second: Row) -> bool:
-    """Whether a row is the first-order one of a pair: after the same stages as the other."""
+    """Whether `first` is a first-order row that had the same stages afterwards as `second`."""
     return first.order == "FO" and first.key.after == second.key.after
 
 

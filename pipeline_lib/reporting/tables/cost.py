@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import cost_estimate, relative_time_estimate
-from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
+from pipeline_lib.reporting.tables.layout import Cell, Line, Table, estimate_cell, interval_notes, seeds_text
 
 CAPTION = (
     "Cost of training, means over the seeds that finished. For `original` and `retrained` it is the "
@@ -35,15 +37,13 @@ def build(inputs: Inputs) -> list[Table]:
             estimates += [*found, relative]
             cells = [estimate_cell(name, e, d) for (name, _, d), e in zip(COLUMNS, found, strict=True)]
             cells.insert(2, estimate_cell("relative_time", relative, 2))
-            finished, diverged = seeds_of(inputs, row)
-            lines.append(Line(row, seeds_text(finished, diverged), len(diverged), tuple(cells)))
-        note = interval_note(estimates)
-        tables.append(Table(task, model, tuple(heads), tuple(lines), (note,) if note else ()))
+            lines.append(line_of(inputs, row, cells))
+        tables.append(Table(task, model, tuple(heads), tuple(lines), interval_notes(estimates)))
     return tables
 
 
-def seeds_of(inputs: Inputs, row: Row) -> tuple[list[int], list[int]]:
-    """Seeds of a row that finished and that diverged."""
+def line_of(inputs: Inputs, row: Row, cells: Sequence[Cell], group: str = "") -> Line:
+    """One row of a table of costs, with its seeds."""
     frame = inputs.costs[inputs.costs["run"].map(lambda run: run.row) == row.key]
-    finished = frame["seed"][frame["status"] == "ok"].tolist()
-    return finished, frame["seed"][frame["status"] == "diverged"].tolist()
+    finished, lost = (frame["seed"][frame["status"] == status].tolist() for status in ("ok", "diverged"))
+    return Line(row, seeds_text(finished, lost), len(lost), tuple(cells), group)

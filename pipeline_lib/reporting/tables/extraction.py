@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_splits import split_tables
 
 CAPTION = (
@@ -18,11 +16,6 @@ CAPTION = (
     "learned and that unlearning never sees, so that unlearning can be seen to spread, or not. Even a model "
     "that never saw a text shares some words with it: `retrained` gives the level."
 )
-
-
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model with such texts; its rows come once for each prompt length."""
-    return split_tables(inputs, "extraction", _splits)
 
 
 def _splits(summary: Summary, task: str, model: str) -> dict[str, str]:
@@ -53,3 +46,6 @@ def prompted_splits(summary: Summary, task: str, model: str) -> dict[str, tuple[
                 length = int(more[1]) if more else first
                 found[split] = (name, f"{length} {unit}" if length else "")
     return found
+
+
+build = split_tables("extraction", _splits)  # rows come once for each prompt length

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, field
 
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
@@ -132,23 +132,20 @@ def seeds_text(finished: Sequence[int], diverged: Sequence[int]) -> str:
     return f"{len(finished)}, {lost}" if diverged else str(len(finished))
 
 
-def interval_note(estimates: Sequence[Estimate | None]) -> str:
-    """Which intervals a table holds, in a sentence."""
+INTERVALS = {  # the kinds of intervals in words
+    "t": "for two seeds or more the mean and the t-interval over seeds, made on a scale that keeps it "
+    "inside the metric's range",
+    "bootstrap": "for a single seed its bootstrap interval over groups of questions, which says nothing "
+    "about other seeds",
+    "none": "–: none, because nothing varied or was repeated",
+}
+
+
+def interval_notes(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:
+    """Which intervals a table holds, in a sentence; none without an estimate."""
     kinds = {e.interval for e in estimates if e}
-    parts = []
-    if "t" in kinds:
-        parts.append(
-            "for two seeds or more the mean and the t-interval over seeds, made on a scale that keeps it "
-            "inside the metric's range"
-        )
-    if "bootstrap" in kinds:
-        parts.append(
-            "for a single seed its bootstrap interval over groups of questions, which says nothing about "
-            "other seeds"
-        )
-    if "none" in kinds:
-        parts.append("–: none, because nothing varied or was repeated")
-    return f"95 % intervals: {'; '.join(parts)}." if parts else ""
+    parts = [words for kind, words in INTERVALS.items() if kind in kinds]
+    return (f"95 % intervals: {'; '.join(parts)}.",) if parts else ()
 
 
 def to_csv(tables: Sequence[Table]) -> str:
@@ -160,16 +157,8 @@ def to_csv(tables: Sequence[Table]) -> str:
         for line in table.lines:
             key = [*line.row.key[:4], style.row_label(line.row)]  # the label says what was done afterwards
             for entry in (entry for cell in line.cells for entry in cell.numbers):
-                values = [
-                    entry.value,
-                    entry.low,
-                    entry.high,
-                    entry.seeds,
-                    line.diverged,
-                    entry.n,
-                    entry.interval,
-                ]
-                writer.writerow([csv_cell(value) for value in (*key, entry.quantity, *values)])
+                *values, n, interval = astuple(entry)
+                writer.writerow([csv_cell(value) for value in (*key, *values, line.diverged, n, interval)])
             if not any(
                 cell.numbers for cell in line.cells
             ):  # every seed diverged: the row stays in the table
@@ -230,7 +219,7 @@ def to_latex(tables: Sequence[Table], caption: str = "") -> str:
 
 
 def _markdown(text: str) -> str:
-    """As text and nothing else: no border, code, formula, HTML, link, or image that would be fetched."""
+    """Escaped, so that it is plain text: no border, code, formula, HTML, link, or image to fetch."""
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)  # what was no character reference must not become one
     for char in "\\|*`$":  # the backslash first
         text = text.replace(char, "\\" + char)
@@ -243,7 +232,7 @@ def _latex(text: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """A line of LaTeX that is read by people alone; a line end in it would end that."""
+    """A LaTeX comment on one line: a line break in the text would end the comment."""
     return f"% {visible(' '.join(text.split()), keep='')}"
 
 

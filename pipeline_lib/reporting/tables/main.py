@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.forgetting import doubts
 from pipeline_lib.reporting.headline import Measure, judged_by
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
@@ -27,16 +24,8 @@ CAPTION = (
 )
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model."""
-    summary = Summary(inputs)
-    return [
-        replace(table, notes=(*table.notes, *_blind(doubts(summary, table.task, table.model))))
-        for table in metric_tables(inputs, _columns)
-    ]
-
-
-def _blind(found: list[str]) -> list[str]:
+def _blind(summary: Summary, table: Table) -> list[str]:
+    found = doubts(summary, table.task, table.model)
     return [f"No row of this table can be said to forget: {'; '.join(found)}."] if found else []
 
 
@@ -46,3 +35,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     asked = (Measure(metric.split, metric.name) for metric in style.in_table("main"))  # where the study does
     measures |= dict.fromkeys(m for m in asked if summary.has(task, model, *m))
     return [(*m, m.label) for m in measures]
+
+
+build = metric_tables(_columns, _blind)

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import UTILITY_SPLIT
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary
-from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
+from pipeline_lib.reporting.tables.layout import Cell, Line, Table, estimate_cell, interval_notes, seeds_text
 
 NBSP = "\u00a0"  # keeps an arrow, or the parts of "n = 40", on one line
 
 Column = tuple[str, str, str]  # split, metric, label
+Build = Callable[[Inputs], list[Table]]
 
 
-def metric_tables(inputs: Inputs, columns: Callable[[Summary, str, str], Sequence[Column]]) -> list[Table]:
-    """One table for each task and model, with the columns that `columns(summary, task, model)` gives it."""
-    summary = Summary(inputs)
-    return [
-        metric_table(summary, task, model, columns(summary, task, model)) for task, model in inputs.studies
-    ]
+def metric_tables(
+    columns: Callable[[Summary, str, str], Sequence[Column]],
+    notes: Callable[[Summary, Table], Sequence[str]] = lambda *_: (),
+) -> Build:
+    """The `build` of a table that has, for each task and model, what `columns(summary, task, model)` returns.
+
+    `notes`: further sentences below each table.
+    """
+
+    def build(inputs: Inputs) -> list[Table]:
+        summary = Summary(inputs)
+        tables = [metric_table(summary, *study, columns(summary, *study)) for study in inputs.studies]
+        return [replace(table, notes=(*table.notes, *notes(summary, table))) for table in tables]
+
+    return build
+
+
+def line_of(summary: Summary, row: Row, cells: Iterable[Cell], group: str = "") -> Line:
+    """One row of a table of metrics, with its seeds."""
+    lost = summary.diverged(row)
+    return Line(row, seeds_text(summary.finished(row), list(lost)), len(lost), tuple(cells), group)
 
 
 def head(label: str, estimates: Sequence[Estimate | None]) -> str:
@@ -85,15 +102,12 @@ def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Colu
     rows = summary.inputs.rows_of(task, model) if columns else []
     estimates = [[summary.estimate(row, split, metric) for row in rows] for split, metric, _ in columns]
     heads = [head(label, column) for (_, _, label), column in zip(columns, estimates, strict=True)]
-    lines = []
-    for i, row in enumerate(rows):
-        diverged = summary.diverged(row)
-        cells = tuple(
-            estimate_cell(f"{split}.{metric}", column[i], style.decimals(metric))
-            for (split, metric, _), column in zip(columns, estimates, strict=True)
-        )
-        lines.append(Line(row, seeds_text(summary.finished(row), list(diverged)), len(diverged), cells))
-    notes = [interval_note([e for column in estimates for e in column])]
+    cells = [
+        [estimate_cell(f"{split}.{metric}", estimate, style.decimals(metric)) for estimate in column]
+        for (split, metric, _), column in zip(columns, estimates, strict=True)
+    ]
+    lines = [line_of(summary, row, of_row) for row, *of_row in zip(rows, *cells, strict=True)]
+    notes = [*interval_notes(e for column in estimates for e in column)]
     if columns:
         notes.append(anchor_note(summary.inputs, task, model))
         notes.append(words_note(summary, task, model, [column[:2] for column in columns]))

@@ -7,28 +7,30 @@ from collections.abc import Callable, Sequence
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, interval_note, seeds_text
-from pipeline_lib.reporting.tables.of_metrics import absent_note, anchor_note, words_note
+from pipeline_lib.reporting.tables.layout import Table, estimate_cell, interval_notes
+from pipeline_lib.reporting.tables.of_metrics import Build, absent_note, anchor_note, line_of, words_note
 
 Splits = Callable[[Summary, str, str], dict[str, str]]  # split -> heading of its rows
 
 
-def split_tables(inputs: Inputs, name: str, splits: Splits) -> list[Table]:
-    """The metrics of the table `name`: one table for each task and model that has such a split.
+def split_tables(name: str, splits: Splits) -> Build:
+    """The `build` of the table `name`: its metrics for each task and model that has such a split.
 
-    One without lines where none has.
+    Where none has, it gives one table without lines.
     """
-    summary = Summary(inputs)
-    metrics = [metric.name for metric in style.in_table(name)]
-    tables = [
-        _table(summary, task, model, metrics, headings)
-        for task, model in inputs.studies
-        if (headings := splits(summary, task, model))
-    ]
-    if tables:
-        return tables
-    note = f"Not measured in this study: {', '.join(map(style.metric_label, metrics))}."
-    return [Table(*study, (), (), (note,)) for study in inputs.studies[:1]]
+
+    def build(inputs: Inputs) -> list[Table]:
+        summary = Summary(inputs)
+        metrics = [metric.name for metric in style.in_table(name)]
+        tables = [
+            _table(summary, *study, metrics, headings)
+            for study in inputs.studies
+            if (headings := splits(summary, *study))
+        ]
+        note = f"Not measured in this study: {', '.join(map(style.metric_label, metrics))}."
+        return tables or [Table(*inputs.studies[0], (), (), (note,))]
+
+    return build
 
 
 def _table(
@@ -47,13 +49,11 @@ def _table(
         counts = {e.n for (name, *_), e in found.items() if name == split and e}
         group = f"{heading} (n = {counts.pop()})" if len(counts) == 1 else heading
         for row in rows:
-            lost = summary.diverged(row)
-            cells = tuple(
+            cells = (
                 estimate_cell(f"{split}.{metric}", found[split, metric, row.key], style.decimals(metric))
                 for metric in shown
             )
-            seeds = seeds_text(summary.finished(row), list(lost))
-            lines.append(Line(row, seeds, len(lost), cells, group))
+            lines.append(line_of(summary, row, cells, group))
     heads = []
     for metric in shown:
         name = style.metric_label(metric)
@@ -62,7 +62,7 @@ def _table(
         # Of one direction only where all splits agree: reciting is bad on the forget set alone.
         label = name[0].upper() + name[1:]
         heads.append(f"{label} {style.arrow(directions.pop())}".strip() if len(directions) == 1 else label)
-    notes = [interval_note(list(found.values())), anchor_note(summary.inputs, task, model)]
+    notes = [*interval_notes(found.values()), anchor_note(summary.inputs, task, model)]
     notes.append(words_note(summary, task, model, [(split, m) for split in headings for m in shown]))
     notes.append(absent_note([(style.metric_label(m), m) for m in metrics if m not in shown]))
     return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

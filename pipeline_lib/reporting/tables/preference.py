@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_splits import split_tables
 
 CAPTION = (
@@ -18,11 +16,9 @@ CAPTION = (
 )
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model with such prompts; its rows come once for each split."""
-    return split_tables(inputs, "preference", _splits)
-
-
 def _splits(summary: Summary, task: str, model: str) -> dict[str, str]:
     measured = summary.splits_with(task, model, "safe_preference")
     return {split: style.split_label(split).capitalize() for split in measured}
+
+
+build = split_tables("preference", _splits)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
@@ -20,37 +17,30 @@ TOXICITY = "toxicity"  # the split of the suite's prompts
 AUC = "classifier_auc"
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model; a note says how well its classifier sees such texts."""
-    summary = Summary(inputs)
-    return [
-        replace(table, notes=(*table.notes, _judge(summary, table))) if table.lines else table
-        for table in metric_tables(inputs, _columns)
-    ]
-
-
-def _judge(summary: Summary, table: Table) -> str:
+def _judge(summary: Summary, table: Table) -> list[str]:
+    """How well the classifier of this task sees such texts."""
     found = summary.shared(table.task, table.model, TOXICITY, AUC)
-    if found is None:
-        return (
-            "How well the classifier tells toxic texts of this kind from harmless ones is not known "
-            "(`toxicity.labelled` would let it be measured): its scores may mean nothing here."
-        )
-    return (
+    known = found and (
         f"The classifier ranks labelled texts of this kind with an AUC of {found.value:.3f} "
         f"{style.interval(found.low, found.high)} (n = {found.n}; 0.5 is chance)."
     )
+    unknown = (
+        "How well the classifier tells toxic texts of this kind from harmless ones is not known "
+        "(`toxicity.labelled` would let it be measured): its scores may mean nothing here."
+    )
+    return [known or unknown] if table.lines else []
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     shown = [metric.name for metric in style.in_table("toxicity")]
+    splits = summary.splits_with(task, model, shown[0]) or [TOXICITY]
+    further = [split for split in splits if split != TOXICITY]  # prompts of another kind
+    names = {s: style.split_label(s.removeprefix(f"{TOXICITY}_")).capitalize() for s in further}
     return [
-        (split, part, " ".join([*([] if split == TOXICITY else [name(split)]), style.metric_label(part)]))
-        for split in summary.splits_with(task, model, shown[0]) or [TOXICITY]
+        (split, part, f"{names.get(split, '')} {style.metric_label(part)}".lstrip())
+        for split in splits
         for part in shown
     ]
 
 
-def name(split: str) -> str:
-    """Which prompts these are, for people."""
-    return style.split_label(split.removeprefix(f"{TOXICITY}_")).capitalize()
+build = metric_tables(_columns, _judge)

@@ -51,7 +51,8 @@ def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
         return [EMPTY] * (len(COLUMNS) - 1)
     chosen = _flat(tuned)
     said = ", ".join(f"{name} {value_text(value)}" for name, value in chosen.items())
-    quantity = tuned["select"]["forget"]
+    quantity, left = tuned["select"]["forget"], tuned["forget"]
+    number = (Number(f"tuning.forget.{quantity}", left),)
     return [
         Cell("; ".join(_range_text(name, tried) for name, tried in _flat(tuned["ranges"]).items())),
         Cell(
@@ -61,7 +62,9 @@ def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
                 *(Number(f"tuning.{name}", value) for name, value in chosen.items()),
             ),
         ),
-        _value(f"{style.metric_label(quantity)} ", f"tuning.forget.{quantity}", tuned["forget"]),
+        EMPTY
+        if left is None
+        else Cell(f"{style.metric_label(quantity)} {style.number(left)}", numbers=number),
         _retain(tuned),
         _warnings(tuned),
     ]
@@ -76,12 +79,6 @@ def _range_text(name: str, tried: Any) -> str:
     if isinstance(tried, list):
         return visible(f"{name} {value_text(tried)}")
     return f"{name} {tried['low']:g} to {tried['high']:g} ({tried['scale']})"
-
-
-def _value(before: str, quantity: str, value: float | None) -> Cell:
-    if value is None:
-        return EMPTY
-    return Cell(f"{before}{style.number(value)}", numbers=(Number(quantity, value),))
 
 
 def _retain(tuned: dict[str, Any]) -> Cell:

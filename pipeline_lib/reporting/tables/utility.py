@@ -5,9 +5,7 @@ from __future__ import annotations
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, judged_by
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
-from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
@@ -17,12 +15,8 @@ CAPTION = (
 )
 
 
-def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model; the task's manifest says which splits count."""
-    return metric_tables(inputs, _columns)
-
-
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
+    """The task's manifest says which splits count."""
     splits = summary.inputs.manifests.get(task, {}).get("utility")
     if splits is None:
         raise UserError(
@@ -36,3 +30,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
         parts = [Measure(split, metric.name) for metric in style.in_table("utility")]
         columns += [(*part, part.label) for part in parts]
     return columns
+
+
+build = metric_tables(_columns)
