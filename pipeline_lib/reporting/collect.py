@@ -14,7 +14,7 @@ from pipeline_lib.core.runs import RunKey, key_of
 from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
-from pipeline_lib.reporting.made_of import Made, check_alike, made_of
+from pipeline_lib.reporting.made_of import Facts, Made, check_alike, made_of
 
 ROUNDING = 1e-9  # tolerance for numbers that were written to a file and read back
 DIVERGED = "diverged"  # metric of a diverged run's only row; its value is a step
@@ -32,7 +32,7 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
     contents = {str(path): read_json(path) for path in paths}
     _check_runs(contents, "metrics.json")
     check_alike(
-        Made(key_of(content), content.get("made_of") or {}, _training_of(Path(path)), Path(path))
+        Made(key_of(content), content.get("made_of") or Facts(), _training_of(Path(path)), Path(path))
         for path, content in contents.items()
     )
     rows: list[list[Any]] = []

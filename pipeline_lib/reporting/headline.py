@@ -7,8 +7,7 @@ text) by the likelihood of its answers, which has a Kolmogorov-Smirnov distance 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import style
@@ -52,27 +51,37 @@ _FORGETTING = (
 )
 
 
-def judged_by(summary: Summary, task: str, model: str) -> dict[str, list[Measure]]:
-    """What judges this task under "forgetting" and "utility", measured or not, the most telling first.
+class Headline(NamedTuple):
+    """The metrics that judge a task, the most telling first."""
+
+    forgetting: list[Measure]
+    utility: list[Measure]
+
+
+def judged_by(summary: Summary, task: str, model: str) -> Headline:
+    """What judges this task, measured or not.
 
     Where likelihoods were measured but truth ratios were not, the distance of likelihoods takes their place.
     """
     named = summary.inputs.manifests.get(task, {}).get("headline")
-    headline = _of_questions(summary, task, model) if named is None else _named(named)
+    if named is None:
+        retain = Measure(summary.retain_split(task, model), "rouge_l_recall")
+        headline = Headline(list(_FORGETTING), [Measure("utility", "model_utility"), retain])
+    else:
+        headline = Headline(*([Measure(*pair) for pair in named[side]] for side in Headline._fields))
     swap = {RATIO_DISTANCE: LIKELIHOOD_DISTANCE, RATIO_QUALITY: LIKELIHOOD_QUALITY}
     for old, new in swap.items():
         if not summary.has(task, model, *old) and summary.has(task, model, *new):
-            there = headline["forgetting"]
-            headline["forgetting"] = list(dict.fromkeys(new if m == old else m for m in there))
+            there = dict.fromkeys(new if m == old else m for m in headline.forgetting)
+            headline = headline._replace(forgetting=list(there))
     return headline
 
 
 def axes(summary: Summary, task: str, model: str) -> tuple[Measure | None, Measure | None]:
     """The first measured metric of each side; None where none was measured."""
-    headline = judged_by(summary, task, model)
     forgetting, utility = (
-        next((m for m in headline[side] if summary.has(task, model, *m)), None)
-        for side in ("forgetting", "utility")
+        next((m for m in measures if summary.has(task, model, *m)), None)
+        for measures in judged_by(summary, task, model)
     )
     return forgetting, utility
 
@@ -89,12 +98,3 @@ def without_retrained(summary: Summary) -> list[str]:
     """Tasks that cannot have a `retrained` model, by name."""
     inputs = summary.inputs
     return list(dict.fromkeys(task for task, model in inputs.studies if not inputs.retrained(task, model)))
-
-
-def _named(headline: Mapping[str, Any]) -> dict[str, list[Measure]]:
-    return {side: [Measure(*pair) for pair in headline[side]] for side in ("forgetting", "utility")}
-
-
-def _of_questions(summary: Summary, task: str, model: str) -> dict[str, list[Measure]]:
-    retain = Measure(summary.retain_split(task, model), "rouge_l_recall")
-    return {"forgetting": list(_FORGETTING), "utility": [Measure("utility", "model_utility"), retain]}

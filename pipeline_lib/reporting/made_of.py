@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey, key_of
@@ -21,8 +21,20 @@ SETTINGS = ("objective", "optimizer_settings", "training", "model_settings", "st
 SCORED = "code that scored it"
 MOST = 12  # the largest number of differences in a message
 
-Facts = dict[str, Any]
 Group = tuple[Any, ...]  # the runs that must agree on a fact
+
+
+class Facts(TypedDict, total=False):
+    """What a run was made of, as metrics.json has it; digests, or None where they are not known."""
+
+    base: str | None
+    data: dict[str, str] | None
+    settings: dict[str, str]
+    code: str | None
+    parents: dict[str, str | None]
+    weights: str | None
+    at: str | None  # when it was made
+    scored_by: str  # the code that made its scores
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Made:
 
 
 def made_of(run: Mapping[str, Any]) -> Facts:
-    """The facts in run.json: `base`, `data`, `settings`, `code`, `parents`, `weights`, `at`."""
+    """The facts in the content of run.json."""
     origin = run.get("origin") or {}
     base = {"kind": origin.get("kind"), "inputs": run.get("inputs") or {}}
     if origin.get("sha256"):  # the same weights are the same model, from the hub or from a folder

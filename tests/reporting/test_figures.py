@@ -16,7 +16,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import truth_ratio as reference
 from pipeline_lib.reporting.catalog import FIGURES
 from pipeline_lib.reporting.figures import build_figure, draw_figure
-from pipeline_lib.reporting.figures.truth_ratio import log_truth_ratio
+from pipeline_lib.reporting.figures.truth_ratio import RATIOS
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.style import marks
 from tests.paths import REPO
@@ -107,12 +107,12 @@ def test_truth_ratio_by_hand_and_as_evaluation_has_it() -> None:
     record = {"id": "a", "paraphrase_nll": 4.0, "paraphrase_tokens": 4}
     record |= {"distractor_nll": [6.0, 2.0], "distractor_tokens": [2, 2]}
     # Per token: right 1, wrong 3 and 1, mean 2; log R = 2 - 1.
-    assert log_truth_ratio(record, "here") == pytest.approx(1.0)
+    assert RATIOS.of(record, "here") == pytest.approx(1.0)
     assert reference.log_truth_ratio(4.0, 4, [6.0, 2.0], [2, 2]) == pytest.approx(1.0)
     with pytest.raises(UserError, match="here: no truth ratio can be had from record 'a'"):
-        log_truth_ratio({**record, "distractor_nll": []}, "here")
+        RATIOS.of({**record, "distractor_nll": []}, "here")
     with pytest.raises(UserError, match="the truth ratio of record 'a' is nan"):
-        log_truth_ratio({**record, "paraphrase_nll": float("nan")}, "here")
+        RATIOS.of({**record, "paraphrase_nll": float("nan")}, "here")
 
 
 def test_trajectory_lines(root: Path) -> None:

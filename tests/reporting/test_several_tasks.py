@@ -79,7 +79,7 @@ def test_likelihoods_take_the_place_of_truth_ratios(root: Path) -> None:
     asked = {"forgetting": [("forget", "ks_statistic"), ("forget", "forget_quality_log10")]}
     study = Texts(root, diverged={}, headline={**asked, "utility": [("retain", "probability")]}).write()
     summary = Summary(_inputs(study))
-    named = judged_by(summary, "book", "tiny")["forgetting"]
+    named = judged_by(summary, "book", "tiny").forgetting
     assert named == [("forget", "ks_statistic_likelihood"), ("forget", "forget_quality_likelihood_log10")]
     assert axes(summary, "book", "tiny") == (named[0], ("retain", "probability"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.metrics import truth_ratio
+from pipeline_lib.metrics.rows import Row as Record
 from pipeline_lib.metrics.rows import distractors_of
+from pipeline_lib.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, method_panels, panel_rows, say_left_out
 from pipeline_lib.reporting.headline import (
@@ -40,51 +40,47 @@ CAPTION = (
 )
 
 
-def log_truth_ratio(record: dict[str, Any], where: str) -> float:
-    """log R = mean of the wrong answers' NLL per token - NLL per token of the paraphrased answer (nats).
-
-    The metric's own (metrics/truth_ratio.py). The logarithm, because R itself overflows where a model has
-    gone far astray.
-    """
-    try:
-        right = record["paraphrase_nll"], record["paraphrase_tokens"]
-        value = truth_ratio.log_truth_ratio(*right, *distractors_of(record))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{where}: no truth ratio can be had from record {record.get('id')!r} ({error!r})"
-        ) from None
-    if not finite(value):
-        raise UserError(f"{where}: the truth ratio of record {record.get('id')!r} is {value!r}")
-    return value
-
-
-def log_likelihood(record: dict[str, Any], where: str) -> float:
-    """Mean negative log-likelihood of the answer's tokens (nats)."""
-    try:
-        value = record["answer_nll"] / record["answer_tokens"]
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise UserError(f"{where}: record {record.get('id')!r} has no likelihood ({error!r})") from None
-    if not finite(value):
-        raise UserError(f"{where}: the likelihood of record {record.get('id')!r} is {value!r}")
-    return value
-
-
 @dataclass(frozen=True)
 class _Kind:
-    """What the panels of a study show: `value` of a record, and on a logarithmic axis exp of it."""
+    """What the panels of a study show: `value` of a record, and on a logarithmic axis exp of it.
 
-    value: Callable[[dict[str, Any], str], float]
+    `name` and `lacking` are for errors: what the value is, and what is said of a record that has none.
+    """
+
+    value: Callable[[Record], float]
+    name: str
+    lacking: str
     distance: Measure
     logarithmic: bool
     across: str
     up: str
 
+    def of(self, record: Record, where: str) -> float:
+        """The value, or a `UserError` that starts with `where`."""
+        try:
+            value = self.value(record)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            lacking = self.lacking.format(f"record {record.get('id')!r}")
+            raise UserError(f"{where}: {lacking} ({error!r})") from None
+        if not finite(value):
+            raise UserError(f"{where}: the {self.name} of record {record.get('id')!r} is {value!r}")
+        return value
+
 
 RATIOS = _Kind(
-    log_truth_ratio, RATIO_DISTANCE, True, "Truth ratio R of a forget question", "Share of questions ≤ R"
+    # The metric's own, in nats. The logarithm, because R overflows where a model has gone far astray.
+    lambda row: log_truth_ratio(row["paraphrase_nll"], row["paraphrase_tokens"], *distractors_of(row)),
+    "truth ratio",
+    "no truth ratio can be had from {}",
+    RATIO_DISTANCE,
+    True,
+    "Truth ratio R of a forget question",
+    "Share of questions ≤ R",
 )
 LIKELIHOODS = _Kind(
-    log_likelihood,
+    lambda row: row["answer_nll"] / row["answer_tokens"],
+    "likelihood",
+    "{} has no likelihood",
     LIKELIHOOD_DISTANCE,
     False,
     "Mean NLL of a forget answer's tokens (nats)",
@@ -158,7 +154,7 @@ def record_values(summary: Summary, row: Row, kind: _Kind) -> np.ndarray:
         records = [r for r in summary.inputs.records.get(key, ()) if r.get("split") == "forget"]
         if not records:
             raise UserError(f"{where}: not given, or without a record of the forget split")
-        found += [kind.value(record, where) for record in records]
+        found += [kind.of(record, where) for record in records]
     return np.sort(np.array(found))
 
 

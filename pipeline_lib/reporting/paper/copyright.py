@@ -25,7 +25,7 @@ def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
             wanted(split, "rouge_l_recall", label=f"{where}: ROUGE-L"),
             wanted(split, "bleu_as_released", label=f"{where}: BLEU (as released)", optional=True),
         ]
-    utility = judged_by(summary, task, model)["utility"]
+    utility = judged_by(summary, task, model).utility
     columns += [wanted(m.split, m.metric) for m in utility if "perplexity" in m.metric]
     return [*columns, *general_ability(summary, task, model)]
 

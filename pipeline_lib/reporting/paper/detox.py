@@ -28,9 +28,7 @@ def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
             wanted(split, "safe_preference", "records with safe answers", f"{where} safe answer preferred"),
         ]
     columns += [
-        wanted(m.split, m.metric)
-        for m in judged_by(summary, task, model)["utility"]
-        if "perplexity" in m.metric
+        wanted(m.split, m.metric) for m in judged_by(summary, task, model).utility if "perplexity" in m.metric
     ]
     return [*columns, *general_ability(summary, task, model)]
 

@@ -144,14 +144,14 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
             for second in (row for row in rows if row.order == "SO"):
                 yield from (("", second, first) for first in rows if _faces(first, second))
         return
-    questions = dict.fromkeys(entry["question"] for entry in inputs.comparisons)
-    for question in questions:
-        for entry in (entry for entry in inputs.comparisons if entry["question"] == question):
-            for method in methods:
-                rows = inputs.rows_of(task, model, method)
-                for first in (row for row in rows if row.key.optimizer == entry["first"]):
-                    seconds = (row for row in rows if row.key.optimizer == entry["second"])
-                    yield from ((question, first, row) for row in seconds if row.key.after == first.key.after)
+    questions = [entry["question"] for entry in inputs.comparisons]
+    for entry in sorted(inputs.comparisons, key=lambda entry: questions.index(entry["question"])):
+        for method in methods:
+            rows = inputs.rows_of(task, model, method)
+            for first in (row for row in rows if row.key.optimizer == entry["first"]):
+                seconds = (row for row in rows if row.key.optimizer == entry["second"])
+                same = (row for row in seconds if row.key.after == first.key.after)
+                yield from ((entry["question"], first, row) for row in same)
 
 
 def _faces(first: Row, second: Row) -> bool:

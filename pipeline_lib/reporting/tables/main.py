@@ -31,7 +31,7 @@ def _blind(summary: Summary, table: Table) -> list[str]:
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     headline = judged_by(summary, task, model)
-    measures = dict.fromkeys([*headline["forgetting"], *headline["utility"]])
+    measures = dict.fromkeys([*headline.forgetting, *headline.utility])
     asked = (Measure(metric.split, metric.name) for metric in style.in_table("main"))  # where the study does
     measures |= dict.fromkeys(m for m in asked if summary.has(task, model, *m))
     return [(*m, m.label) for m in measures]

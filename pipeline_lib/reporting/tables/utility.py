@@ -23,7 +23,7 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
             f"the table utility needs data/{task}/manifest.json with `utility`: the splits in model utility"
         )
     if not splits:
-        judges = judged_by(summary, task, model)["utility"]
+        judges = judged_by(summary, task, model).utility
         return [(*measure, measure.label) for measure in judges]
     columns: list[Column] = [("utility", "model_utility", style.metric_label("model_utility"))]
     for split in splits:
