@@ -75,7 +75,6 @@ def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
     optimised = run is not None and run.order != "none"
     optimizer = OPTIMIZERS.kinds().get(run.optimizer_settings["kind"]) if run else None
     return {
-        "objective_kind": run.objective["kind"] if run else "none",
         "reference": optimizer is not None and optimizer.reference,
         "order": run.order if run else "none",
         "display": f"{key.method} + {display_name(key.optimizer)}" if optimised else key.method,
@@ -87,7 +86,7 @@ def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, 
     parent = labels[made.parents[0]]
     if not made.stage.several:
         return {**parent, "display": f"{parent['display']}, then {made.label}"}
-    return {"objective_kind": "none", "reference": False, "order": "none", "display": key.method}
+    return {"reference": False, "order": "none", "display": key.method}
 
 
 def display_name(optimizer: str) -> str:

@@ -98,7 +98,6 @@ class Study:
             for seed in self.seeds:
                 run: dict[str, Any] = {"task": self.task, "model": self.model, "method": method}
                 run |= {"optimizer": optimizer, "seed": seed, "order": order, "reference": kind == "adamw"}
-                run["objective_kind"] = None if bare else method
                 run["display"] = method if bare else f"{method} + {DISPLAY[optimizer]}"
                 runs.append(run)
         return runs
