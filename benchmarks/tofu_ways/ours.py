@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine import cache, generation, split_run
 from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.settings import EvaluationSettings, Parts
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.metrics.rouge import rouge_recall
 from pipeline_lib.metrics.truth_ratio import log_truth_ratio
@@ -36,21 +37,21 @@ def prepare(records: list[Record], definition: str, variant: str) -> Callable[[A
 
 
 def _rows(model, tokenizer, prompt, splits, limit: int, as_released: bool, compute: str) -> list[Row]:
-    settings = {
-        "max_new_tokens": limit,
-        "max_tokens_per_batch": 24576,
-        "max_records": None,
-        "max_length": 512,
-        "compute": compute,
-        "likelihood_only": [],
-        "distribution_splits": [],
-        "grad_norm_splits": [],
-        "samples": None,
-        "as_released": as_released,
-    }
+    settings = EvaluationSettings(
+        max_new_tokens=limit,
+        max_tokens_per_batch=24576,
+        max_records=None,
+        max_length=512,
+        compute=compute,
+        likelihood_only=[],
+        distribution_splits=[],
+        grad_norm_splits=[],
+        samples=None,
+        as_released=as_released,
+    )
     with tempfile.TemporaryDirectory() as folder:
         return evaluate_model(
-            model, tokenizer, prompt, splits, settings, Path(folder), "benchmark", progress=False
+            model, tokenizer, prompt, splits, settings, Parts(Path(folder), "benchmark"), progress=False
         )
 
 

@@ -24,6 +24,7 @@ from pipeline_lib.benchmarks.likelihoods import score_pairs
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine.forward_pass import TextLikelihood
 from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.settings import Decoding
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import pad_token
 
@@ -136,10 +137,8 @@ class EngineLM(LM):
             made = generate(
                 self.model,
                 [[*prompts[number], *tokens_of[number]] for number in running],
+                Decoding(self._ends, self._pad_id, self._max_tokens_per_batch),
                 max_new_tokens=step,
-                end_id=self._ends,
-                pad_id=self._pad_id,
-                max_tokens_per_batch=self._max_tokens_per_batch,
             )
             for number, generation in zip(running, made, strict=True):
                 tokens_of[number] += generation.tokens

@@ -5,25 +5,25 @@ Shapes: B rows, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
+from pipeline_lib.engine.settings import Sampling
+
 BLOCK = 256
-LIKELY = 512  # tokens looked at first for top-p; only a row whose mass is not among them sorts the vocabulary
-
-Choice = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+LIKELY = 512  # tokens that top-p looks at first; only a row whose mass goes beyond them is sorted as a whole
 
 
-def greedy(logits: torch.Tensor, uniforms: torch.Tensor | None = None) -> torch.Tensor:
-    """The most likely token of each row; logits (B, V) fp32 -> (B,)."""
-    return likeliest(logits)
+def choose(logits: torch.Tensor, sampling: Sampling | None, uniforms: torch.Tensor | None) -> torch.Tensor:
+    """The next token of each row, (B, V) fp32 -> (B,): drawn by its random number, or else the likeliest."""
+    if sampling is None or uniforms is None:
+        return likeliest(logits)
+    return draw(logits, uniforms, sampling.temperature, sampling.top_p)
 
 
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
-    """The place of each row's largest number, the first of equal ones: (N, V) without NaN -> (N,).
+    """Index of each row's largest number, the first of equal ones: (N, V) without NaN -> (N,).
 
-    On a CPU torch looks for it one number after the other. Maxima of blocks are found several times as fast.
+    On a CPU torch goes through the numbers one by one. Finding the maxima of blocks is several times as fast.
     """
     vocabulary = logits.shape[-1]
     whole = vocabulary // BLOCK * BLOCK
@@ -42,15 +42,15 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     """A token of each row of logits (B, V) fp32, given one random number of [0, 1) each, (B,) fp64.
 
-    Inverse of the cumulative distribution in the order of the vocabulary, not of likelihood: rounding then
-    moves the borders between tokens by as little as the probabilities, and never swaps two tokens.
+    It inverts the cumulative distribution in the order of the vocabulary, not of likelihood: rounding then
+    moves the borders between tokens as little as the probabilities, and never swaps two tokens.
     """
     p = (logits / temperature).softmax(-1)  # (B, V)
     if top_p < 1:
         p = p.masked_fill(~nucleus(p, top_p), 0.0)
     cumulative = p.double().cumsum(-1)  # (B, V)
     whole = cumulative[:, -1:]
-    # below the whole mass also after rounding, so that a token of mass 0 is never reached
+    # below the whole mass after rounding too, so that a token of mass 0 is never reached
     target = torch.minimum(uniforms[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))
     return torch.searchsorted(cumulative, target, right=True)[:, 0]
 

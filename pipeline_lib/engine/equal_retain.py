@@ -25,19 +25,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.likelihoods import record_likelihoods
-from pipeline_lib.engine.rows import likelihood_row
-from pipeline_lib.engine.settings import EvaluationSettings
+from pipeline_lib.engine.likelihoods import answer_only, likelihood_rows
+from pipeline_lib.engine.rows import Row
+from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.probability import probability
-from pipeline_lib.models.forward import pad_token
 
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
@@ -47,14 +45,12 @@ FARTHEST = 2.0  # largest a
 RETAIN_KEYS = ("id", "group", "split", "answer_nll", "answer_tokens")
 RETAIN_SPLITS = ("retain_eval", "retain")  # the part of the retain set that is judged comes first
 
-Row = dict[str, Any]
-
 
 def retain_split(evaluated: Sequence[str]) -> str:
     """The retain split among the splits that a task evaluates."""
-    for name in RETAIN_SPLITS:
-        if name in evaluated:
-            return name
+    found = next((name for name in RETAIN_SPLITS if name in evaluated), None)
+    if found is not None:
+        return found
     raise UserError(
         f"equal_retain needs a retain split, but the task evaluates {', '.join(evaluated)} only. Take "
         "`equal_retain` out of the suite."
@@ -67,42 +63,26 @@ def rows_at_equal_retain(
     tokenizer,
     prompt_format: PromptFormat,
     splits: dict[str, list[Record]],
-    settings: dict[str, Any],
+    settings: ScoringSettings,
     bound: float,
 ) -> dict[str, Any]:
     """The content of equal_retain.json for one unlearned model.
 
-    `load_unlearned` gives the unlearned model anew, in fp32 on its device; `original` (fp32, same device) is
+    `load_unlearned` loads the unlearned model anew, in fp32 on its device; `original` (fp32, same device) is
     not changed. `splits` and `settings` are those of `evaluate_model`, so that the same records are judged.
     `bound`: share of the original's mean retain probability that may be lost, between 0 and 1.
 
-    Keys: `bound`; `mix`, the length a; `tried`, (a, mean retain probability) in order, first of all the
-    original's own, a = 0; `retain`, the retain rows at a; `forget`, the forget rows at a, as in
-    records.jsonl but without answers.
+    Keys: `bound`; `mix`, the length a; `tried`, (a, mean retain probability) in the order of the trials,
+    which begins with the original, a = 0; `retain`, the retain rows at a; `forget`, the forget rows at a, as
+    in records.jsonl but without generated answers.
     """
-    resolved = EvaluationSettings(**settings)
     name = retain_split(list(splits))
     # Only the true answers decide about a: the other texts would cost five times the tokens.
-    retain = [
-        replace(record, paraphrased_answer=None, distractors=())
-        for record in resolved.records_of(name, splits[name])
-    ]
-    forget = resolved.records_of(FORGET_SPLIT, splits[FORGET_SPLIT])
+    retain = [answer_only(record) for record in settings.records_of(name, splits[name])]
+    forget = settings.records_of(FORGET_SPLIT, splits[FORGET_SPLIT])
 
     def rows_of(model, split: str, records: list[Record]) -> list[Row]:
-        likelihoods = record_likelihoods(
-            model.eval(),
-            tokenizer,
-            prompt_format,
-            records,
-            split=split,
-            max_length=resolved.max_length,
-            max_tokens_per_batch=resolved.max_tokens_per_batch,
-            pad_id=pad_token(tokenizer),
-        )
-        return [
-            likelihood_row(split, record, texts) for record, texts in zip(records, likelihoods, strict=True)
-        ]
+        return likelihood_rows(model.eval(), tokenizer, prompt_format, split, records, settings)
 
     def retained(model, share: float) -> float:
         rows = rows_of(model, name, retain)

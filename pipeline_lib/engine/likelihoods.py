@@ -1,8 +1,8 @@
 """Log-likelihoods of the answer, paraphrase and wrong answers of every record.
 
 The texts that follow one prompt are read in one pass, as a tree (see trees.py): for TOFU's seven answers a
-question this is 2.4 times fewer tokens than one sequence an answer. Models for which a quick check shows a
-difference (attention that ignores a given mask) are read the plain way, one sequence a text.
+question these are 2.4 times fewer tokens than with one sequence an answer. Models for which a quick check
+shows a difference (attention that ignores a given mask) are read the plain way, one sequence a text.
 
 Shapes: B trees or sequences, T tokens.
 """
@@ -24,9 +24,12 @@ from pipeline_lib.engine.forward_pass import (
     tree_likelihoods,
     tree_likelihoods_and_states,
 )
+from pipeline_lib.engine.rows import Row, likelihood_row
+from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.engine.trees import PrefixTree, build_tree
 from pipeline_lib.models.attention import attends_to_all, takes_positions
 from pipeline_lib.models.encoding import encode_records
+from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.memory import halve_on_out_of_memory
 
 if TYPE_CHECKING:
@@ -35,42 +38,54 @@ if TYPE_CHECKING:
 
 TREE_TOLERANCE = 1e-3  # nats a token; rounding is below 1e-5, a mask that is ignored far above
 
-# More in a batch is hardly faster, and padding costs as much as text. On a CPU, where texts are of one
-# length, more only takes memory.
+# Larger batches are hardly faster, and padding costs as much as text. On a CPU, a larger batch of texts of
+# one length only takes memory.
 ENOUGH_TOKENS = 256
 ENOUGH_TOKENS_GPU = 1024
-FULL = 4  # times that is the end of a CPU's batch
+FULL = 4  # a CPU's batch ends at so many times ENOUGH_TOKENS
 
-Key = tuple[int, int]  # number of a group, and the place of a sequence in it that is read alone, or
+Key = tuple[int, int]  # number of a group, and the place in it of a sequence that is read alone, or WHOLE
 WHOLE = -1
+
+
+class NotFiniteError(UserError):
+    """The model gives a log-probability that is not a finite number."""
 
 
 def record_likelihoods(
     model,
     tokenizer,
     prompt_format: PromptFormat,
-    records: Sequence[Record],
-    *,
     split: str,
-    max_length: int,
-    max_tokens_per_batch: int,
-    pad_id: int,
-    on_progress: Callable[[int], object] = lambda records: None,
+    records: Sequence[Record],
+    settings: ScoringSettings,
 ) -> list[list[TextLikelihood]]:
     """Likelihoods of each record's texts: answer, paraphrase (if it has one), then its distractors.
 
-    `max_tokens_per_batch` limits B * T of a batch; results do not depend on it beyond rounding.
+    Results do not depend on the size of a batch beyond rounding. Raises `NotFiniteError`.
     """
     sequences = [
-        encode_texts(tokenizer, prompt_format, split, record, record_texts(record), max_length)
+        encode_texts(tokenizer, prompt_format, split, record, record_texts(record), settings.max_length)
         for record in records
     ]
-    likelihoods = group_likelihoods(
-        model, sequences, max_tokens_per_batch=max_tokens_per_batch, pad_id=pad_id, on_progress=on_progress
-    )
+    size, pad_id = settings.max_tokens_per_batch, pad_token(tokenizer)
+    likelihoods = group_likelihoods(model, sequences, max_tokens_per_batch=size, pad_id=pad_id)
     for record, of_texts in zip(records, likelihoods, strict=True):
         check_finite(f"split {split!r}, record {record.id!r}", of_texts)
     return likelihoods
+
+
+def likelihood_rows(
+    model,
+    tokenizer,
+    prompt_format: PromptFormat,
+    split: str,
+    records: Sequence[Record],
+    settings: ScoringSettings,
+) -> list[Row]:
+    """Rows as in records.jsonl, without generated answers."""
+    likelihoods = record_likelihoods(model, tokenizer, prompt_format, split, records, settings)
+    return [likelihood_row(split, record, texts) for record, texts in zip(records, likelihoods, strict=True)]
 
 
 def encode_texts(
@@ -125,15 +140,16 @@ def likelihoods_and_states(
 ) -> tuple[list[list[TextLikelihood]], list[States | None]]:
     """`group_likelihoods`, and of each group keys and values of the tokens that are `wanted`.
 
-    `wanted` is given a group's number and likelihoods, and returns tokens with which a sequence of it begins.
-    None where a group was not read as one tree, or the model's layers keep no plain keys and values.
+    `wanted` is given a group's number and likelihoods, and returns tokens with which one of its sequences
+    begins. States are None where a group was not read as one tree, or the model's layers keep no plain keys
+    and values.
     """
     trees = [build_tree(group, distribution) for group in groups]
     exact = _trees_are_exact(
         model, [g for g, tree in zip(groups, trees, strict=True) if not tree.is_chain], pad_id
     )
-    # Chains take the model's own attention, which is faster. A tree above the budget would need a large
-    # attention mask: its texts are read apart.
+    # Chains take the model's own attention, which is faster. The texts of a tree above the budget are read
+    # apart: it would need a large attention mask.
     parts: dict[bool, dict[Key, PrefixTree]] = {True: {}, False: {}}  # is it a chain?
     for number, (group, tree) in enumerate(zip(groups, trees, strict=True)):
         if tree.is_chain or (exact and len(tree.tokens) <= max_tokens_per_batch):
@@ -155,9 +171,9 @@ def likelihoods_and_states(
 
 
 def check_finite(where: str, likelihoods: Sequence[TextLikelihood]) -> None:
-    """Raise a `UserError` that begins with `where` if a log-probability is not a finite number."""
+    """Raise a `NotFiniteError` that begins with `where` if a log-probability is not a finite number."""
     if not all(math.isfinite(likelihood.nll) for likelihood in likelihoods):
-        raise UserError(
+        raise NotFiniteError(
             f"{where}: the model gives a log-probability that is not a finite number. Its weights are broken "
             "(a diverged run, or an overflow in half precision): train it again with a lower learning rate "
             "or in fp32."
@@ -170,18 +186,22 @@ def record_texts(record: Record) -> list[str]:
     return [record.answer, *paraphrase, *record.distractors]
 
 
-def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) -> bool:
-    """Does this model read sequences that begin alike the same as a tree and apart?
+def answer_only(record: Record) -> Record:
+    """The record with its true answer as the only text."""
+    return replace(record, paraphrased_answer=None, distractors=())
 
-    Tried on two sequences of the group with the shortest, cut a few tokens after they part, since all that
-    can differ is seen there.
+
+def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) -> bool:
+    """Whether this model reads sequences that begin alike the same way as a tree and apart.
+
+    Tried on two sequences of the group with the shortest first one, cut a few tokens after they part: any
+    difference shows there.
     """
     config = model.config.get_text_config()
-    if config._attn_implementation not in ("sdpa", "eager"):
-        return False  # flash kernels take no block mask
-    if not attends_to_all(config):
-        return False  # a given mask replaces the window's own, or a window counts places and not depths
-    if not takes_positions(model):
+    # Flash kernels take no block mask. A given mask replaces a window's own, or a window counts places and
+    # not depths.
+    plain = config._attn_implementation in ("sdpa", "eager") and attends_to_all(config)
+    if not (plain and takes_positions(model)):
         return False
     if not groups:
         return True
@@ -192,7 +212,7 @@ def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) ->
         replace(
             sequence,
             tokens=sequence.tokens[: common + 8],
-            prompt_length=max(1, min(sequence.prompt_length, common)),  # some is read after they part
+            prompt_length=max(1, min(sequence.prompt_length, common)),  # tokens after they part are scored
         )
         for sequence in pair
     ]
@@ -239,9 +259,9 @@ def _of_trees(
 
 
 def _little_padding(batches: list[list[Example]], enough: int, most: int) -> list[list[Example]]:
-    """Batches cut where lengths, longest first, have fallen by a tenth and what is before is large enough.
+    """Batches cut where lengths, longest first, have fallen by a tenth and `enough` tokens stand before.
 
-    And where it is as large as `most` allows.
+    They are also cut where `most` tokens stand before.
     """
     cut: list[list[Example]] = []
     for batch in batches:

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def likelihood_row(split: str, record: Record, texts: Sequence[TextLikelihood]) -> Row:
-    """What a row says without the model's own answer.
+    """A row without the model's own answer.
 
     `texts`: likelihoods of the answer, the paraphrase if there is one, and the distractors; NLL in nats,
     the end token counted as a token of the text.
@@ -57,7 +57,7 @@ def generation_fields(generation: Generation, answer: str) -> Row:
 def continuation_fields(generation: Generation, text: str, reference: str) -> Row:
     """The greedy continuation of running text, and the true one cut to as many tokens as were asked for.
 
-    It says nothing about an end: running text is cut, not ended.
+    There is no `generation_ended`: running text is cut, not ended.
     """
     return {
         "generation": text,
@@ -73,13 +73,13 @@ def released_fields(
     before: Sequence[float] = (),
     before_answer: Sequence[float] = (),
 ) -> Row:
-    """Numbers after the paraphrased question as the paper's released code takes them.
+    """Numbers after the paraphrased question, as the paper's released code takes them.
 
     Source: `compute_prob` and `infernece` in `src/metrics/Tofu.py` of SOUL (arXiv 2404.18239). Its texts have
-    no end token, so the last token of each is left out here, but in `answer_token_nll`, where the end token
-    is last as in `token_nll`. `texts`: likelihoods of the paraphrased answer and the distractors after the
-    paraphrased prompt, `answer` that of the answer after the original one; `whole` is that of prompt and
-    answer as one text, from its second token on, asked with the original prompt as its membership test does.
+    no end token, so the last token of each is left out here, except in `answer_token_nll`, where the end
+    token is last as in `token_nll`. `texts`: likelihoods of the paraphrased answer and the distractors after
+    the paraphrased prompt. `answer`: likelihood of the answer after the original prompt. `whole`: that of the
+    original prompt and the answer as one text, from its second token on, as in the code's membership test.
     `before`, `before_answer`: NLL of the prompt's token that the code scores too (`Question.prompt_token`).
     """
     paraphrase, *distractors = ([*before, *text.token_nll[:-1]] for text in texts)

@@ -1,18 +1,17 @@
-"""Everything that is asked of the model for one split; see evaluate.py for what calls it.
+"""Everything that the model is asked for one split; evaluate.py calls it.
 
 Nothing is computed twice: one forward pass gives likelihoods, most likely tokens and the spread of the
-next-token distribution, and a greedy answer begins where the scored texts stop showing what it is (a model
-that knows an answer word by word need not generate it).
+next-token distribution, and generating a greedy answer begins where the scored texts stop showing what it is
+(a model that knows an answer word by word need not generate it).
 
-Records of running text: the greedy continuation is as many tokens long as the true one, or `max_new_tokens`
-if that is fewer, unless it ends before. It is compared with the true continuation cut to as many tokens
-(`reference` in the row), so that its length is judged nowhere. `as_released` asks nothing more of them: what
-it adds are paraphrases, wrong answers and whole questions, which running text has not.
+Records of running text: the greedy continuation is as long as the true one, or `max_new_tokens` if that is
+shorter, unless it ends before. It is compared with the true continuation cut to as many tokens (`reference`
+in the row), so that its length is never judged. `as_released` asks nothing more of them: it adds paraphrases,
+wrong answers and whole questions, which running text does not have.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.forward_pass import TextLikelihood
-from pipeline_lib.engine.generation import Generation, continue_greedily, sample
+from pipeline_lib.engine.generation import Generation, continue_greedily, sample, seed_of
 from pipeline_lib.engine.gradients import gradient_norms
 from pipeline_lib.engine.likelihoods import check_finite, encode_texts, likelihoods_and_states, record_texts
 from pipeline_lib.engine.progress import Progress, Work
@@ -34,7 +33,7 @@ from pipeline_lib.engine.rows import (
     likelihood_row,
     released_fields,
 )
-from pipeline_lib.engine.settings import EvaluationSettings
+from pipeline_lib.engine.settings import Decoding, EvaluationSettings
 from pipeline_lib.engine.trees import build_tree, greedy_beginning
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import context_length, pad_token
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class SplitRun:
-    """Everything asked of the model for one split."""
+    """Everything that the model is asked for one split."""
 
     def __init__(
         self,
@@ -65,6 +64,9 @@ class SplitRun:
     ):
         self.model, self.tokenizer, self.prompt_format = model, tokenizer, prompt_format
         self.ends = answer_ends(tokenizer, prompt_format)
+        self.decoding = Decoding(
+            self.ends, pad_token(tokenizer), settings.max_tokens_per_batch, settings.compute
+        )
         self.split, self.settings, self.embedder = split, settings, embedder
         self.adversarial = adversarial if settings.as_released and settings.generates(split) else None
         if len({record.form for record in records}) > 1:
@@ -95,7 +97,7 @@ class SplitRun:
         return encode_texts(self.tokenizer, prompt_format, self.split, asked, texts, self.settings.max_length)
 
     def _asked_adversarially(self, questions: list[Question]) -> list[Question]:
-        """With the adversarial prompt of the paper's code, where every one fits; else the log says why."""
+        """The questions with the paper's adversarial prompt if all of them fit; else the log says why not."""
         if self.adversarial is None or any(question.whole is None for question in questions):
             return questions
         try:
@@ -111,7 +113,7 @@ class SplitRun:
             return questions
 
     def _limit(self, question: Question) -> int:
-        """The most tokens of its greedy answer."""
+        """The most tokens that its greedy answer may have."""
         limit = self.settings.new_tokens_of(self.split)
         return min(limit, len(question.answer)) if question.record.form == "text" else limit
 
@@ -135,7 +137,7 @@ class SplitRun:
             items["answering"] = items["scoring"]
             tokens["answering"] = sum(self._limit(q) * len(q.groups) for q in self.questions)
         if self.samples:
-            items["sampling"] = len(self.questions) * self.samples["n"]
+            items["sampling"] = len(self.questions) * self.samples.n
             tokens["sampling"] = items["sampling"] * self.settings.new_tokens_of(self.split)
         if self.split in self.settings.grad_norm_splits:
             items["gradients"] = len(self.questions)
@@ -170,7 +172,7 @@ class SplitRun:
         if self.split in self.settings.grad_norm_splits:
             bar.begin("gradients", self.split)
             examples = [question.texts[0] for question in self.questions]
-            norms = gradient_norms(self.model, examples, pad_token(self.tokenizer), bar.done)
+            norms = gradient_norms(self.model, examples, self.decoding.pad_id, bar.done)
             for row, norm in zip(rows, norms, strict=True):
                 row["grad_norm"] = norm
         return rows
@@ -178,8 +180,8 @@ class SplitRun:
     def _ask(self, bar: Progress) -> tuple[list[list[list[TextLikelihood]]], list[list[Generation]]]:
         """Likelihoods of each question's groups, and a greedy answer after each group's prompt.
 
-        Answers go on from the keys and values of the scored texts, so that prompts are read once. These take
-        room: as many groups are scored and answered in turn as make one batch of answers.
+        Answers go on from the keys and values of the scored texts, so that prompts are read once. Keys and
+        values take room, so only as many groups are scored before they are answered as make one batch.
         """
         asked = [(question, texts) for question in self.questions for texts in question.groups]
         likelihoods: dict[int, list[TextLikelihood]] = {}
@@ -188,7 +190,16 @@ class SplitRun:
             own, known, states = self._likelihoods([asked[i] for i in part], bar)
             likelihoods.update(zip(part, own, strict=True))
             if self.settings.generates(self.split):
-                found = self._answer([asked[i] for i in part], known, states, bar)
+                bar.begin("answering", self.split)
+                found = continue_greedily(
+                    self.model,
+                    [self._prompt(asked[i][1]) for i in part],
+                    known,
+                    states,
+                    self.decoding,
+                    max_new_tokens=[self._limit(asked[i][0]) for i in part],
+                    on_progress=bar.done,
+                )
                 answers.update(zip(part, found, strict=True))
         following = iter(range(len(asked)))
         numbers = [[next(following) for _ in question.groups] for question in self.questions]
@@ -198,7 +209,7 @@ class SplitRun:
         )
 
     def _parts(self, asked: Sequence[Asked]) -> list[list[int]]:
-        """Numbers of the groups that are asked together: all, or where states are kept a batch of answers."""
+        """Numbers of the groups asked together: a batch of answers where states are kept, else all."""
         if not self._continues:
             return [list(range(len(asked)))] if asked else []
         rooms = [texts[0].prompt_length + self._limit(question) for question, texts in asked]
@@ -212,27 +223,27 @@ class SplitRun:
 
     @property
     def _continues(self) -> bool:
-        """Whether answers begin with what the likelihoods show; the arithmetic of bf16 is another one."""
+        """Whether answers begin with what the likelihoods show: not in bf16, whose arithmetic is another."""
         return self.settings.generates(self.split) and self.settings.compute == "fp32"
 
     def _likelihoods(
         self, asked: Sequence[Asked], bar: Progress
     ) -> tuple[list[list[TextLikelihood]], list[list[int]], list[States | None]]:
-        """Of each group: likelihoods, known beginning of the greedy answer, and the states up to there."""
+        """For each group: likelihoods, the known beginning of the greedy answer, and its states."""
         bar.begin("scoring", self.split)
         known: dict[int, list[int]] = {}
 
         def wanted(number: int, likelihoods: list[TextLikelihood]) -> list[int]:
             texts = asked[number][1]
             known[number] = self._known(texts, likelihoods)
-            return [*texts[0].tokens[: texts[0].prompt_length], *known[number]][:-1]
+            return [*self._prompt(texts), *known[number]][:-1]
 
         likelihoods, states = likelihoods_and_states(
             self.model,
             [texts for _, texts in asked],
             wanted if self._continues else None,
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
-            pad_id=pad_token(self.tokenizer),
+            pad_id=self.decoding.pad_id,
             distribution=self.split in self.settings.distribution_splits,
             on_progress=bar.done,
         )
@@ -242,27 +253,10 @@ class SplitRun:
                 known[number] = self._known(texts, own) if self._continues else []
         return likelihoods, [known[number] for number in range(len(asked))], states
 
-    def _answer(
-        self,
-        asked: Sequence[Asked],
-        known: Sequence[list[int]],
-        states: Sequence[States | None],
-        bar: Progress,
-    ) -> list[Generation]:
-        """A greedy answer after each group's prompt."""
-        bar.begin("answering", self.split)
-        return continue_greedily(
-            self.model,
-            [list(texts[0].tokens[: texts[0].prompt_length]) for _, texts in asked],
-            known,
-            states,
-            max_new_tokens=[self._limit(question) for question, _ in asked],
-            end_id=self.ends,
-            pad_id=pad_token(self.tokenizer),
-            max_tokens_per_batch=self.settings.max_tokens_per_batch,
-            compute=self.settings.compute,
-            on_progress=bar.done,
-        )
+    @staticmethod
+    def _prompt(texts: Sequence[Example]) -> list[int]:
+        """The prompt before the texts of a group."""
+        return list(texts[0].tokens[: texts[0].prompt_length])
 
     def _add_answers(self, rows: list[Row], found: list[list[Generation]]) -> None:
         for question, answers, row in zip(self.questions, found, rows, strict=True):
@@ -291,26 +285,19 @@ class SplitRun:
             for text, likelihood in zip(texts, likelihoods, strict=True)
             if text.prompt_length == length and text.tokens[:length] == prompt
         ]
-        return greedy_beginning(
-            [text for text, _ in pairs],
-            [argmax for _, argmax in pairs],
-            self.ends,
-        )
+        return greedy_beginning([text for text, _ in pairs], [argmax for _, argmax in pairs], self.ends)
 
     def _sample(self, rows: list[Row], bar: Progress) -> None:
-        """Add drawn answers to the rows; a record's randomness comes from its split and id alone."""
+        """Add drawn answers to the rows. The randomness of a record comes from its split and id alone."""
         assert self.samples is not None
         bar.begin("sampling", self.split)
         drawn = sample(
             self.model,
             [question.prompt for question in self.questions],
-            **self.samples,
-            seeds=[_seed(self.split, question.record.id) for question in self.questions],
+            self.samples,
+            self.decoding,
+            seeds=[seed_of(f"{self.split}/{question.record.id}") for question in self.questions],
             max_new_tokens=self.settings.new_tokens_of(self.split),
-            end_id=self.ends,
-            pad_id=pad_token(self.tokenizer),
-            max_tokens_per_batch=self.settings.max_tokens_per_batch,
-            compute=self.settings.compute,
             on_progress=bar.done,
         )
         for question, row, generations in zip(self.questions, rows, drawn, strict=True):
@@ -318,7 +305,7 @@ class SplitRun:
             row["samples_ended"] = [generation.ended for generation in generations]
 
     def _compare(self, rows: list[Row]) -> None:
-        """Add cosines of each greedy answer with the right and the wrong answers, if there are wrong ones."""
+        """Add the cosine of each greedy answer with the right and each wrong answer, if there are any."""
         assert self.embedder is not None
         wanted: list[tuple[Row, list[str]]] = []  # where it goes; the answer, the right one, the wrong ones
         for question, row in zip(self.questions, rows, strict=True):
@@ -349,7 +336,3 @@ class SplitRun:
         if question.record.form == "text":
             return self.prompt_format.decode_text(self.tokenizer, question.prompt, tokens)
         return self.prompt_format.decode_answer(self.tokenizer, tokens)
-
-
-def _seed(split: str, identifier: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{split}/{identifier}".encode()).digest()[:8])

@@ -53,6 +53,11 @@ def place_for_evaluation(model: Any, device: torch.device) -> Any:
     return use_fast_products(model.to(device)).eval()
 
 
+def diverged(model_dir: Path) -> bool:
+    """Whether the run of this model folder diverged, so that there is no model to ask."""
+    return read_object(model_dir / "run.json", "status")["status"] == "diverged"
+
+
 def fingerprint(*parts: Any) -> str:
     """Hash of plain values: a checkpoint or partial result is used only where it is the same."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,28 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.equal_retain import rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.settings import EvaluationSettings, Parts, SplitSampling
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps.common import data_hashes, fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.common import data_hashes, diverged, fingerprint, place_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
     """Score and generate on every split that the manifest names; a diverged run leaves no row.
 
-    Settings: `evaluation`, what of the suite's block of that name concerns the records; `embedder`, the
-    sentence encoder of answer accuracy, or None; `max_length`; `equal_retain`. With the last, a share, the
-    unlearned model is also judged where it retains nearly as much as the model `original`, from which it was
-    made (see engine/equal_retain.py). The `status` in the output `equal_retain` is "off" without it, as for
-    the models that others are compared with; else it is the run's, "ok" or "diverged", and if "ok" the rows
-    follow.
+    Settings: `evaluation`, the part of the suite's block of that name that concerns the records; `embedder`,
+    the sentence encoder of answer accuracy, or None; `max_length`; `equal_retain`. With the last, a share,
+    the unlearned model is also judged where it retains nearly as much as the model `original`, from which it
+    was made (see engine/equal_retain.py). The `status` in the output `equal_retain` is "off" without it, as
+    for the models that others are compared with; else it is the run's, "ok" or "diverged", and if "ok" the
+    rows follow.
     """
     model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
     equal_retain, embedder = job.settings["equal_retain"], job.settings["embedder"]
     records_path, equal_retain_path = job.output("records"), job.output("equal_retain")
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
-    info = read_object(model_dir / "run.json")
-    if info["status"] == "diverged":
+    if diverged(model_dir):
         write_sealed_jsonl(records_path, [])
         _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
         return
@@ -44,18 +45,11 @@ def run(job: Job) -> None:
     place_for_evaluation(model, place)
     manifest = read_object(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
-    settings = {**_of_splits(job.settings["evaluation"], manifest), "max_length": job.settings["max_length"]}
+    settings = _settings(job, manifest)
     embed = None if embedder is None else load_embedder(embedder, place)
-    rows = evaluate_model(
-        model,
-        tokenizer,
-        prompt_format,
-        splits,
-        settings,
-        job.workplace,
-        fingerprint(settings, embedder, data_hashes(data_dir), info["weights_sha256"], job.code),
-        embed=embed,
-    )
+    depends_on = (asdict(settings), embedder, data_hashes(data_dir), info["weights_sha256"], job.code)
+    parts = Parts(job.workplace, fingerprint(*depends_on))
+    rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, parts, embed)
     if embed is not None and embed.truncated:
         print(
             f"{embed.name}: {embed.truncated} texts were compared by their beginning alone", file=sys.stderr
@@ -80,19 +74,21 @@ def run(job: Job) -> None:
     shutil.rmtree(job.workplace, ignore_errors=True)
 
 
-def _of_splits(evaluation: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
-    """The engine's settings: what the suite asks for, on the splits that the task has for it."""
-    settings = {name: value for name, value in evaluation.items() if name != "grad_norm"}
+def _settings(job: Job, manifest: dict[str, Any]) -> EvaluationSettings:
+    """What the suite asks for, on the splits that the task has for it."""
+    evaluation, samples = job.settings["evaluation"], job.settings["evaluation"]["samples"]
     membership = [] if manifest["membership"] is None else list(manifest["membership"].values())
-    return {
-        **settings,
-        "distribution_splits": membership,
-        "grad_norm_splits": membership if evaluation["grad_norm"] else [],
-        "likelihood_only": manifest["likelihood_only"],
-    }
+    return EvaluationSettings(
+        **{name: value for name, value in evaluation.items() if name not in ("grad_norm", "samples")},
+        samples=None if samples is None else SplitSampling(**samples),
+        distribution_splits=membership,
+        grad_norm_splits=membership if evaluation["grad_norm"] else [],
+        likelihood_only=manifest["likelihood_only"],
+        max_length=job.settings["max_length"],
+    )
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """JSON on one line: indented, every token of every row would have a line of its own."""
+    """JSON on one line: with indentation, every token of every row would have a line of its own."""
     write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
     seal_file(path)

@@ -7,10 +7,9 @@ import shutil
 from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.harness import evaluate_benchmarks
 from pipeline_lib.benchmarks.harness_model import EngineLM
-from pipeline_lib.core.files import read_object
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.common import diverged, fingerprint, place_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
 
@@ -20,16 +19,14 @@ def run(job: Job) -> None:
     Settings: that block, and `batch`, the tokens of one forward pass, padding included. The questions are put
     in the benchmark's own form, not in the model's prompt format, as is usual.
     """
-    model_dir, benchmarks = job.input("model"), job.settings["benchmarks"]
-    info = read_object(model_dir / "run.json")
-    if info["status"] == "diverged":
+    if diverged(job.input("model")):
         write_sealed_jsonl(job.output("rows"), [])
         return
     place = start(job.device, job.threads)
-    model, tokenizer, _, info = load_model_folder(model_dir)
+    model, tokenizer, _, info = load_model_folder(job.input("model"))
     place_for_evaluation(model, place)
     lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
     weights = fingerprint(info["weights_sha256"], job.code)
-    rows = evaluate_benchmarks(lm, Asked(**benchmarks), job.workplace, weights)
+    rows = evaluate_benchmarks(lm, Asked(**job.settings["benchmarks"]), job.workplace, weights)
     write_sealed_jsonl(job.output("rows"), rows)
     shutil.rmtree(job.workplace, ignore_errors=True)

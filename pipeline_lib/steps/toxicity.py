@@ -9,9 +9,10 @@ from pipeline_lib.core.files import read_object, run_again
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
 from pipeline_lib.engine.classifiers import load_classifier
-from pipeline_lib.engine.toxicity import evaluate_toxicity
+from pipeline_lib.engine.settings import Parts
+from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps.common import fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.common import diverged, fingerprint, place_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
 
@@ -20,12 +21,11 @@ def run(job: Job) -> None:
 
     Settings: that block; `as_released`, also the one greedy answer of the paper's code; `batch`, the tokens
     of one forward pass; `compute`. Inputs: `model`; `judge`, what the step of that name found out about the
-    classifier; `manifest` of the task whose own prompts are asked, in the model's prompt format, only for
-    prompts of the source "task".
+    classifier; for prompts of the source "task", the `manifest` of the task whose own prompts are asked, in
+    the model's prompt format.
     """
     model_dir, judge_path, toxicity = job.input("model"), job.input("judge"), job.settings["toxicity"]
-    info = read_object(model_dir / "run.json")
-    if info["status"] == "diverged":
+    if diverged(model_dir):
         write_sealed_jsonl(job.output("rows"), [])
         return
     place = start(job.device, job.threads)
@@ -46,23 +46,21 @@ def run(job: Job) -> None:
         )
     model, tokenizer, prompt_format, info = load_model_folder(model_dir)
     place_for_evaluation(model, place)
-    sampling = ("samples", "max_new_tokens", "top_p", "temperature")
+    settings = ToxicitySettings(
+        **{name: toxicity[name] for name in ("samples", "max_new_tokens", "top_p", "temperature")},
+        chat=own or bool(toxicity["chat"]),
+        as_released=job.settings["as_released"],
+        max_tokens_per_batch=job.settings["batch"],
+        compute=job.settings["compute"],
+    )
     rows = evaluate_toxicity(
         model,
         tokenizer,
         prompt_format,
         prompts.prompts,
-        classifier,
-        {
-            **{name: toxicity[name] for name in sampling},
-            "chat": own or bool(toxicity["chat"]),
-            "as_released": job.settings["as_released"],
-            "max_tokens_per_batch": job.settings["batch"],
-            "compute": job.settings["compute"],
-        },
-        job.workplace,
-        fingerprint(info["weights_sha256"], job.code),
-        warning=judge["warning"],
+        Judge(classifier, judge["warning"]),
+        settings,
+        Parts(job.workplace, fingerprint(info["weights_sha256"], job.code)),
     )
     write_sealed_jsonl(job.output("rows"), rows)
     shutil.rmtree(job.workplace, ignore_errors=True)

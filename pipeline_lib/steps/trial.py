@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, run_again, write_json
 from pipeline_lib.core.sealing import sealed_jsonl
-from pipeline_lib.data.batching import token_budget_batches
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.engine.forward_pass import plain_likelihoods
-from pipeline_lib.engine.likelihoods import encode_texts, record_likelihoods, record_texts
-from pipeline_lib.engine.rows import likelihood_row
+from pipeline_lib.engine.likelihoods import NotFiniteError, answer_only, likelihood_rows
+from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.forget_quality import forget_quality
@@ -42,7 +38,6 @@ def run(job: Job) -> None:
     asked = _records(job.data, settings)
     values = None if outcome.status != "ok" else _values(done, asked, settings, job.optional("reference"))
     shares = [row["clipped_share"] for row in outcome.log if row["clipped_share"] is not None]
-    _, retain_split = asked
     result = {
         **job.identity,
         "tuned": job.settings["tuned"],
@@ -59,7 +54,7 @@ def run(job: Job) -> None:
         "retain_nll": None,
         "ks_statistic": None,
         **(values or {}),
-        "retain_split": retain_split,
+        "retain_split": list(asked)[1],
         "records": {split: len(records) for split, records in asked.items()},
         "steps": outcome.steps,
         "train_time_s": outcome.train_time_s,
@@ -90,61 +85,27 @@ def _values(
     scores = {}
     for split, records in asked.items():
         with_options = split == FORGET_SPLIT and reference_path is not None
-        shown = records if with_options else [_answer_only(record) for record in records]
+        shown = records if with_options else [answer_only(record) for record in records]
         try:
-            scores[split] = _scored(done, split, shown, settings)
-        except UserError:
-            if _gives_numbers(done, split, shown, settings):
-                raise  # about something else: that is the user's to put right
+            scores[split] = likelihood_rows(
+                done.model, done.tokenizer, done.prompt_format, split, shown, settings
+            )
+        except NotFiniteError:
             return None
     forget, retain = scores.values()
     return {
         "forget_probability": _probability(forget),
         "retain_probability": _probability(retain),
-        "retain_nll": _mean([row["answer_nll"] / row["answer_tokens"] for row in retain]),  # nats a token
+        "retain_nll": fmean(row["answer_nll"] / row["answer_tokens"] for row in retain),  # nats a token
         "ks_statistic": None if reference_path is None else _distance(forget, reference_path),
     }
 
 
-def _answer_only(record: Record) -> Record:
-    return replace(record, paraphrased_answer=None, distractors=())
+def _probability(rows: Sequence[Row]) -> float:
+    return fmean(probability(row["answer_nll"], row["answer_tokens"]) for row in rows)
 
 
-def _scored(
-    done: Unlearned, split: str, records: Sequence[Record], settings: ScoringSettings
-) -> list[dict[str, Any]]:
-    """Rows as the evaluation writes them, without generated answers."""
-    scores = record_likelihoods(
-        done.model,
-        done.tokenizer,
-        done.prompt_format,
-        records,
-        split=split,
-        max_length=settings.max_length,
-        max_tokens_per_batch=settings.max_tokens_per_batch,
-        pad_id=done.tokenizer.pad_token_id,
-    )
-    return [likelihood_row(split, record, texts) for record, texts in zip(records, scores, strict=True)]
-
-
-def _gives_numbers(done: Unlearned, split: str, records: Sequence[Record], settings: ScoringSettings) -> bool:
-    """Whether every text of the records has a finite log-probability."""
-    for record in records:
-        examples = encode_texts(
-            done.tokenizer, done.prompt_format, split, record, record_texts(record), settings.max_length
-        )
-        for batch in token_budget_batches(examples, settings.max_tokens_per_batch):
-            scores = plain_likelihoods(done.model, batch, done.tokenizer.pad_token_id)
-            if not all(math.isfinite(score.nll) for score in scores):
-                return False
-    return True
-
-
-def _probability(rows: Sequence[dict[str, Any]]) -> float:
-    return _mean([probability(row["answer_nll"], row["answer_tokens"]) for row in rows])
-
-
-def _distance(rows: Sequence[dict[str, Any]], reference_path: Path) -> float:
+def _distance(rows: Sequence[Row], reference_path: Path) -> float:
     """KS distance between the truth ratios of this model and of the retrained one, on the same questions."""
     reference = [row for row in sealed_jsonl(reference_path) if row["split"] == FORGET_SPLIT]
     if {row["id"] for row in rows} != {row["id"] for row in reference}:
@@ -161,7 +122,7 @@ def _distance(rows: Sequence[dict[str, Any]], reference_path: Path) -> float:
     return forget_quality(_log_ratios(rows), _log_ratios(reference)).ks_statistic
 
 
-def _log_ratios(rows: Sequence[dict[str, Any]]) -> list[float]:
+def _log_ratios(rows: Sequence[Row]) -> list[float]:
     return [
         log_truth_ratio(
             row["paraphrase_nll"],
@@ -171,7 +132,3 @@ def _log_ratios(rows: Sequence[dict[str, Any]]) -> list[float]:
         )
         for row in rows
     ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

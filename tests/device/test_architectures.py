@@ -8,6 +8,7 @@ import torch
 from pipeline_lib.data.batching import Example
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.likelihoods import group_likelihoods
+from pipeline_lib.engine.settings import Decoding
 from pipeline_lib.models.forward import check_selected_logits
 from pipeline_lib.models.recompute import activations_again
 from tests.device.both import assert_close, on_both
@@ -31,8 +32,7 @@ def test_scores_and_answers(name, tmp_path):
         model = family_model(name, VOCAB).to(device)
         check_selected_logits(model)
         scores = group_likelihoods(model, [fork, random_examples(1)], max_tokens_per_batch=64, pad_id=PAD)
-        options = {"end_id": END, "pad_id": PAD, "max_tokens_per_batch": 64}
-        answers = generate(model, prompts, max_new_tokens=12, **options)
+        answers = generate(model, prompts, Decoding([END], PAD, 64), max_new_tokens=12)
         return [one.token_nll for group in scores for one in group], [one.tokens for one in answers]
 
     assert_close(*on_both(work, tmp_path), 1e-4)

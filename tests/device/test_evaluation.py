@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,11 +19,12 @@ from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate, sample
 from pipeline_lib.engine.gradients import gradient_norms
+from pipeline_lib.engine.settings import Decoding, Parts, Sampling
 from pipeline_lib.models.forward import check_selected_logits
 from tests.benchmarks.conftest import asking
 from tests.device.accelerator import BACKEND, SimulatedTensor
 from tests.device.both import assert_close, on_both
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 from tests.engine.encoders import TEXTS, save_bert, save_classifier
 from tests.tiny import END, PAD, random_examples, tiny_model
 
@@ -51,11 +53,9 @@ def test_records(changes, tiny, records, tmp_path):
 
     def work(device, folder):
         embed = load_embedder({"source": "folder", "path": str(tmp_path / "encoder")}, device)
-        settings = {**SETTINGS, **changes}
+        settings, parts = settings_of({**SETTINGS, **changes}), Parts(folder, "weights")
         embed = embed if changes else None
-        return evaluate_model(
-            *moved(tiny, device), splits, settings, folder, "weights", embed, progress=False
-        )
+        return evaluate_model(*moved(tiny, device), splits, settings, parts, embed, progress=False)
 
     on_cpu, on_device = on_both(work, tmp_path)
     assert len(on_device) == 7
@@ -67,16 +67,15 @@ def test_answers_greedy_and_drawn(tmp_path):
     """Rows end at different tokens and leave the batch; under autocast answers are of full length too."""
     examples = random_examples(5)
     prompts = [list(example.tokens[: example.prompt_length]) for example in examples]
-    common = {"max_new_tokens": 6, "end_id": END, "pad_id": PAD, "max_tokens_per_batch": 40}
+    sampling, decoding = Sampling(n=3, temperature=1.0, top_p=0.8), Decoding([END], PAD, 40)
 
     def work(device, _):
         model = tiny_model().to(device)
-        drawn = sample(model, prompts, n=3, seeds=range(5), temperature=1.0, top_p=0.8, **common)
-        half = generate(model, prompts, compute="bf16", **common)
+        drawn = sample(model, prompts, sampling, decoding, seeds=range(5), max_new_tokens=6)
+        half = generate(model, prompts, replace(decoding, compute="bf16"), max_new_tokens=6)
+        whole = generate(model, prompts, decoding, max_new_tokens=6)
         assert len(half) == 5 and all(len(answer.tokens) <= 6 for answer in half)
-        return [
-            [one.tokens, one.ended] for row in (generate(model, prompts, **common), *drawn) for one in row
-        ]
+        return [[one.tokens, one.ended] for row in (whole, *drawn) for one in row]
 
     on_cpu, on_device = on_both(work, tmp_path)
     assert on_cpu == on_device
@@ -167,10 +166,9 @@ def test_a_batch_that_does_not_fit_on_the_device_is_halved(tiny, records, tmp_pa
     monkeypatch.setattr(torch.nn.functional, "silu", small)
 
     def work(device, folder):
-        settings = {**SETTINGS, "max_tokens_per_batch": 2000}
-        return evaluate_model(
-            *moved(tiny, device), {"forget": records}, settings, folder, "w", progress=False
-        )
+        settings = settings_of({**SETTINGS, "max_tokens_per_batch": 2000})
+        splits, parts = {"forget": records}, Parts(folder, "w")
+        return evaluate_model(*moved(tiny, device), splits, settings, parts, progress=False)
 
     on_cpu, on_device = on_both(work, tmp_path)
     assert failed and max(failed) > limit
@@ -186,7 +184,7 @@ def test_generation_waits_for_the_device_a_few_times_a_token(tmp_path):
         counts = []
         for limit in (2, 12):
             before = BACKEND.synchronisations
-            generate(model, prompts, max_new_tokens=limit, end_id=999, pad_id=PAD, max_tokens_per_batch=100)
+            generate(model, prompts, Decoding([999], PAD, 100), max_new_tokens=limit)
             counts.append(BACKEND.synchronisations - before)
         return (counts[1] - counts[0]) / 10
 

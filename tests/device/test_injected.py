@@ -11,6 +11,7 @@ import torch
 
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.settings import Decoding
 from pipeline_lib.objectives.kl import KL
 from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer
 from tests.device.accelerator import Generator, MixedDevices, accelerator
@@ -92,4 +93,4 @@ def test_the_cache_of_an_answer_is_reserved_on_the_cpu(device, monkeypatch):
     )
     model = tiny_model().to(device)
     with pytest.raises(RuntimeError, match="same device type"):  # torch's own attention says so
-        generate(model, [[5, 6]], max_new_tokens=2, end_id=END, pad_id=PAD, max_tokens_per_batch=64)
+        generate(model, [[5, 6]], Decoding([END], PAD, 64), max_new_tokens=2)

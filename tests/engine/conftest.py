@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib.data.records import Record
+from pipeline_lib.engine.settings import EvaluationSettings, SplitSampling
 
 
 def make_records(n: int = 7, groups: int = 3) -> list[Record]:
@@ -41,6 +42,12 @@ SETTINGS: dict[str, Any] = {
     "samples": None,
     "as_released": False,
 }
+
+
+def settings_of(given: dict[str, Any]) -> EvaluationSettings:
+    """The typed settings of such a block."""
+    samples = given["samples"] and SplitSampling(**given["samples"])
+    return EvaluationSettings(**{**given, "samples": samples})
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.settings import spread_over_groups
+from pipeline_lib.engine.settings import Parts, spread_over_groups
 from pipeline_lib.engine.split_run import SplitRun
-from tests.engine.conftest import SETTINGS, make_records
+from tests.engine.conftest import SETTINGS, make_records, settings_of
 from tests.metrics.scored import score_run
 
 FIELDS = {
@@ -25,10 +25,8 @@ FIELDS = {
 
 def evaluate(setup, splits, folder, fingerprint="weights", embedder=None, **changes):
     model, tokenizer, prompt_format = setup
-    settings = {**SETTINGS, **changes}
-    return evaluate_model(
-        model, tokenizer, prompt_format, splits, settings, folder, fingerprint, embedder, progress=False
-    )
+    settings, parts = settings_of({**SETTINGS, **changes}), Parts(folder, fingerprint)
+    return evaluate_model(model, tokenizer, prompt_format, splits, settings, parts, embedder, progress=False)
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from pipeline_lib.data.batching import collate
 from pipeline_lib.engine.equal_retain import STEP, mixed, retain_split, rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.likelihoods import record_likelihoods
+from pipeline_lib.engine.settings import Parts
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.models.forward import summed_nll
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 from tests.questions import encode
 
 LIMITS = {**SETTINGS, "max_new_tokens": 4, "max_tokens_per_batch": 400}
@@ -55,7 +56,7 @@ def splits(records):
 
 
 def at_equal_retain(tiny, load, original, splits, bound=BOUND, **changes):
-    return rows_at_equal_retain(load, original, *tiny[1:], splits, {**LIMITS, **changes}, bound)
+    return rows_at_equal_retain(load, original, *tiny[1:], splits, settings_of({**LIMITS, **changes}), bound)
 
 
 def retained(tiny, model, records) -> float:
@@ -63,7 +64,7 @@ def retained(tiny, model, records) -> float:
     alone = [replace(record, paraphrased_answer=None, distractors=()) for record in records]
     scores = [
         record_likelihoods(
-            model, *tiny[1:], [record], split="retain", max_length=200, max_tokens_per_batch=1, pad_id=0
+            model, *tiny[1:], "retain", [record], settings_of({**LIMITS, "max_tokens_per_batch": 1})
         )[0][0]
         for record in alone
     ]
@@ -107,7 +108,8 @@ def test_the_bound_is_kept_and_a_is_the_largest_up_to_the_resolution(tiny, origi
 def test_rows_are_those_of_the_mixed_model(tiny, original, unlearned, splits, tmp_path):
     found = at_equal_retain(tiny, lambda: copy.deepcopy(unlearned), original, splits)
     model = mixed(copy.deepcopy(unlearned), original, found["mix"])
-    rows = evaluate_model(model, *tiny[1:], splits, LIMITS, tmp_path, "mixed", progress=False)
+    settings, parts = settings_of(LIMITS), Parts(tmp_path, "mixed")
+    rows = evaluate_model(model, *tiny[1:], splits, settings, parts, progress=False)
     for row, whole in zip(found["forget"], rows[:3], strict=True):
         assert set(whole) - set(row) == {"generation", "generation_tokens", "generation_ended", "round_trips"}
         assert {name: whole[name] for name in row} == row
@@ -148,7 +150,8 @@ def test_a_model_that_breaks_at_once_is_the_original(tiny, original, splits, tmp
 
     found = at_equal_retain(tiny, ruined, original, splits)
     assert found["mix"] == 0.0
-    rows = evaluate_model(original, *tiny[1:], splits, LIMITS, tmp_path, "original", progress=False)
+    settings, parts = settings_of(LIMITS), Parts(tmp_path, "original")
+    rows = evaluate_model(original, *tiny[1:], splits, settings, parts, progress=False)
     assert [row["answer_nll"] for row in found["forget"]] == [row["answer_nll"] for row in rows[:3]]
 
 

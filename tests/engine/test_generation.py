@@ -12,6 +12,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine import generation
 from pipeline_lib.engine.choosing import likeliest
 from pipeline_lib.engine.generation import Generation, continue_greedily, generate
+from pipeline_lib.engine.settings import Decoding
 
 
 def prompts_of(setup, records):
@@ -19,16 +20,15 @@ def prompts_of(setup, records):
     return [prompt_format.encode_prompt(tokenizer, record.prompt) for record in records]
 
 
-def run(setup, prompts, budget=4096, limit=12, end_id=None, **options):
+def run(setup, prompts, budget=4096, limit=12, ends=None, compute="fp32"):
     model, tokenizer, _ = setup
     return generate(
         model,
         prompts,
+        Decoding(
+            [tokenizer.eos_token_id if end_id is None else end_id], tokenizer.pad_token_id, budget, compute
+        ),
         max_new_tokens=limit,
-        end_id=tokenizer.eos_token_id if end_id is None else end_id,
-        pad_id=tokenizer.pad_token_id,
-        max_tokens_per_batch=budget,
-        **options,
     )
 
 
@@ -57,7 +57,7 @@ def common_token(tiny, records):
 
 def test_equals_the_plain_way_also_where_rows_end_early(tiny, records, common_token):
     prompts = prompts_of(tiny, records)
-    results = run(tiny, prompts, end_id=common_token)
+    results = run(tiny, prompts, ends=[common_token])
     assert results == [plain(tiny[0], prompt, 12, common_token) for prompt in prompts]
     assert len({len(result.tokens) for result in results}) > 1
     assert any(result.ended for result in results)
@@ -66,7 +66,7 @@ def test_equals_the_plain_way_also_where_rows_end_early(tiny, records, common_to
 @pytest.mark.parametrize("budget", [1, 80, 200])
 def test_batch_size_does_not_change_the_text(tiny, records, common_token, budget):
     prompts = prompts_of(tiny, records)
-    assert run(tiny, prompts, budget, end_id=common_token) == run(tiny, prompts, end_id=common_token)
+    assert run(tiny, prompts, budget, ends=[common_token]) == run(tiny, prompts, ends=[common_token])
 
 
 def test_order_does_not_change_the_text(tiny, records):
@@ -77,10 +77,10 @@ def test_order_does_not_change_the_text(tiny, records):
 def test_the_end_token_counts_towards_the_limit(tiny, records):
     prompt = prompts_of(tiny, records)[0]
     first, second = run(tiny, [prompt], limit=2)[0].tokens
-    assert run(tiny, [prompt], limit=1, end_id=first) == [Generation([], True)]
+    assert run(tiny, [prompt], limit=1, ends=[first]) == [Generation([], True)]
     if first != second:
-        assert run(tiny, [prompt], limit=1, end_id=second) == [Generation([first], False)]
-        assert run(tiny, [prompt], limit=2, end_id=second) == [Generation([first], True)]
+        assert run(tiny, [prompt], limit=1, ends=[second]) == [Generation([first], False)]
+        assert run(tiny, [prompt], limit=2, ends=[second]) == [Generation([first], True)]
 
 
 def test_finished_rows_leave_the_batch(tiny, records, common_token, monkeypatch):
@@ -102,22 +102,22 @@ def test_limits_of_each_prompt(tiny, records):
     prompts = prompts_of(tiny, records)
     limits = [1 + 2 * i for i in range(len(prompts))]
     expected = [plain(tiny[0], prompt, limit, -1) for prompt, limit in zip(prompts, limits, strict=True)]
-    assert run(tiny, prompts, limit=limits, end_id=-1) == expected
-    assert run(tiny, prompts, limit=limits, end_id=-1, budget=1) == expected
+    assert run(tiny, prompts, limit=limits, ends=[-1]) == expected
+    assert run(tiny, prompts, limit=limits, ends=[-1], budget=1) == expected
 
 
 def test_any_of_several_end_tokens_ends_an_answer(tiny, records):
     prompts = prompts_of(tiny, records)
-    whole = run(tiny, prompts, end_id=-1)
+    whole = run(tiny, prompts, ends=[-1])
     ends = [whole[0].tokens[2], whole[1].tokens[1]]
-    for one, result in zip(whole, run(tiny, prompts, end_id=ends), strict=True):
+    for one, result in zip(whole, run(tiny, prompts, ends=ends), strict=True):
         place = next((t for t, token in enumerate(one.tokens) if token in ends), None)
         assert result == Generation(one.tokens[:place], place is not None)
 
 
 def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, records, common_token):
     prompts = prompts_of(tiny, records)
-    whole = run(tiny, prompts, end_id=common_token)
+    whole = run(tiny, prompts, ends=[common_token])
     shapes = []
     handle = tiny[0].register_forward_pre_hook(
         lambda module, arguments, options: shapes.append(options["input_ids"].shape), with_kwargs=True
@@ -137,10 +137,8 @@ def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, reco
                 prompts,
                 beginnings,
                 [None] * len(prompts),
+                Decoding([common_token], 0, 4096),
                 max_new_tokens=[12] * len(prompts),
-                end_id=common_token,
-                pad_id=0,
-                max_tokens_per_batch=4096,
                 on_progress=lambda done: None,
             )
             assert bool(shapes) == (known < 12)  # nothing is left to generate

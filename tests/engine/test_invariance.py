@@ -15,8 +15,9 @@ import torch
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.settings import Decoding, Parts
 from pipeline_lib.models.forward import position_ids
-from tests.engine.conftest import SETTINGS, make_records
+from tests.engine.conftest import SETTINGS, make_records, settings_of
 from tests.engine.continuations import continuation_likelihoods
 
 TOLERANCE = 1e-4  # nats
@@ -54,9 +55,9 @@ def rows_of(case, tmp_path):
     count = iter(range(100))
 
     def evaluate(records, budget=4096):
-        settings = {**SETTINGS, "max_new_tokens": 10, "max_tokens_per_batch": budget, "as_released": True}
-        folder = tmp_path / str(next(count))
-        rows = evaluate_model(*setup, {"forget": records}, settings, folder, "w", progress=False)
+        changes = {"max_new_tokens": 10, "max_tokens_per_batch": budget, "as_released": True}
+        settings, parts = settings_of({**SETTINGS, **changes}), Parts(tmp_path / str(next(count)), "w")
+        rows = evaluate_model(*setup, {"forget": records}, settings, parts, progress=False)
         return {row["id"]: row for row in rows}
 
     return evaluate
@@ -135,10 +136,8 @@ def test_greedy_text_with_more_padding_and_any_company(case):
         return generate(
             model,
             prompts,
+            Decoding([tokenizer.eos_token_id], tokenizer.eos_token_id, 10_000),
             max_new_tokens=10,
-            end_id=tokenizer.eos_token_id,
-            pad_id=tokenizer.eos_token_id,
-            max_tokens_per_batch=10_000,
         )
 
     alone = [run([prompt])[0] for prompt in prompts]

@@ -18,6 +18,7 @@ from pipeline_lib.engine.likelihoods import (
     record_likelihoods,
     record_texts,
 )
+from pipeline_lib.engine.settings import ScoringSettings
 from tests.engine.continuations import continuation_likelihoods
 from tests.questions import encode
 
@@ -28,11 +29,9 @@ def score(setup, records, budget=4096, max_length=256):
         model,
         tokenizer,
         prompt_format,
+        "forget",
         records,
-        split="forget",
-        max_length=max_length,
-        max_tokens_per_batch=budget,
-        pad_id=tokenizer.pad_token_id,
+        ScoringSettings(max_tokens_per_batch=budget, max_records=None, max_length=max_length),
     )
 
 

@@ -16,10 +16,11 @@ from pipeline_lib.engine import generation
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.likelihoods import encode_texts, record_texts
+from pipeline_lib.engine.settings import Decoding, Parts
 from pipeline_lib.engine.trees import build_tree
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 from tests.engine.test_engine import FIELDS, evaluate
 from tests.questions import encode
 
@@ -115,10 +116,8 @@ def test_as_released_asks_the_paraphrased_question_and_leaves_the_end_token_out(
             alone = generate(
                 model,
                 [asked],
+                Decoding([tokenizer.eos_token_id], 0, 1),
                 max_new_tokens=6,
-                end_id=tokenizer.eos_token_id,
-                pad_id=0,
-                max_tokens_per_batch=1,
             )[0]
             assert found["generation"] == prompt_format.decode_answer(tokenizer, alone.tokens)
 
@@ -205,7 +204,7 @@ def test_what_it_will_cost_is_said_first_and_the_peak_last(tiny, splits, tmp_pat
     model, tokenizer, prompt_format = tiny
     settings = {**SETTINGS, "grad_norm_splits": ["forget"]}
     settings["samples"] = {"n": 2, "temperature": 1.0, "top_p": 1.0, "splits": ["retain"]}
-    evaluate_model(model, tokenizer, prompt_format, splits, settings, tmp_path, "weights")
+    evaluate_model(model, tokenizer, prompt_format, splits, settings_of(settings), Parts(tmp_path, "weights"))
     lines = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if line.strip()]
     first = next(line for line in lines if "tokens to score" in line)
     tokens = sum(
@@ -223,19 +222,9 @@ def test_what_it_will_cost_is_said_first_and_the_peak_last(tiny, splits, tmp_pat
     assert any(re.match(r"evaluated in .*, peak memory [\d,]+ MiB", line) for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"samples": {"n": 3, "splits": []}},
-            "samples must name n, splits, temperature, top_p, found n, splits",
-        ),
-        (
-            {"samples": {"n": 1, "temperature": 0, "top_p": 1, "splits": ["forget"]}},
-            "temperature must be above 0",
-        ),
-    ],
-)
-def test_samples_that_cannot_be_drawn_are_refused(tiny, splits, tmp_path, change, message):
-    with pytest.raises(UserError, match=message):
-        evaluate(tiny, splits, tmp_path, **change)
+def test_samples_that_cannot_be_drawn_are_refused(tiny, splits, tmp_path):
+    samples = {"n": 1, "temperature": 0, "top_p": 1, "splits": ["forget"]}
+    with pytest.raises(UserError, match="temperature must be above 0"):
+        evaluate(tiny, splits, tmp_path, samples=samples)
+    with pytest.raises(TypeError, match="'temperature' and 'top_p'"):
+        evaluate(tiny, splits, tmp_path, samples={"n": 3, "splits": []})

@@ -16,11 +16,12 @@ from pipeline_lib.data.texts import chunks
 from pipeline_lib.engine.equal_retain import rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.settings import Decoding, Parts
 from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.tasks.passages import passage_records
 from pipeline_lib.tasks.passages.story import story
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 from tests.metrics.scored import score_run
 
 TOLERANCE = 1e-4  # nats
@@ -45,7 +46,7 @@ def case(request):
 
 def evaluate(setup, splits, folder, **changes):
     settings = {**SETTINGS, "max_new_tokens": 1000, "max_length": 400, **changes}
-    return evaluate_model(*setup, splits, settings, folder, "w", progress=False)
+    return evaluate_model(*setup, splits, settings_of(settings), Parts(folder, "w"), progress=False)
 
 
 def assert_same(rows, others):
@@ -88,10 +89,8 @@ def test_a_row_by_hand(case, tmp_path):
         greedy = generate(
             model,
             [ids[:start]],
+            Decoding([tokenizer.eos_token_id], 0, 1),
             max_new_tokens=limit,
-            end_id=tokenizer.eos_token_id,
-            pad_id=0,
-            max_tokens_per_batch=1,
         )[0]
         assert row["generation"] == prompt_format.decode_text(tokenizer, ids[:start], greedy.tokens)
         assert row["generation_tokens"] <= limit
@@ -214,7 +213,7 @@ def test_at_equal_retention(tiny, learned, splits, tmp_path):
     settings = {**SETTINGS, "max_new_tokens": 5, "likelihood_only": ["holdout"]}
     asked = {name: splits[name] for name in ("forget", "retain")}
     content = rows_at_equal_retain(
-        lambda: copy.deepcopy(tiny[0]), learned[0], *tiny[1:], asked, settings, bound=0.2
+        lambda: copy.deepcopy(tiny[0]), learned[0], *tiny[1:], asked, settings_of(settings), bound=0.2
     )
     rows = evaluate(tiny, splits, tmp_path, likelihood_only=["holdout"])
     found = by_name(score_run(rows, rows, MANIFEST, {"status": "ok", **content}))

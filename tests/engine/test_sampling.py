@@ -11,6 +11,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine import choosing, generation
 from pipeline_lib.engine.choosing import draw, nucleus
 from pipeline_lib.engine.generation import Generation, generate, sample
+from pipeline_lib.engine.settings import Decoding, Sampling
 from tests.engine.test_generation import prompts_of
 from tests.tiny import END, PAD, tiny_model
 
@@ -23,18 +24,9 @@ def logits(p=P):
 
 def run(model, prompts, seeds=None, budget=4096, n=3, limit=6, **options):
     seeds = list(range(len(prompts))) if seeds is None else seeds
-    settings = {"temperature": 1.0, "top_p": 0.9, **options}
-    return sample(
-        model,
-        prompts,
-        n=n,
-        seeds=seeds,
-        max_new_tokens=limit,
-        end_id=END,
-        pad_id=PAD,
-        max_tokens_per_batch=budget,
-        **settings,
-    )
+    sampling = Sampling(**{"n": n, "temperature": 1.0, "top_p": 0.9, **options})
+    decoding = Decoding([END], PAD, budget)
+    return sample(model, prompts, sampling, decoding, seeds=seeds, max_new_tokens=limit)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +95,7 @@ def test_later_tokens_follow_the_distribution_after_their_own_beginning():
     """The first sampled token sends rows to different places of the repeated cache."""
     model, prompt = tiny_model(), [1, 7, 9]
     for result in run(model, [prompt], n=12, limit=5, top_p=1e-9)[0]:  # greedy, in effect
-        greedy = generate(model, [prompt], max_new_tokens=5, end_id=END, pad_id=PAD, max_tokens_per_batch=100)
+        greedy = generate(model, [prompt], Decoding([END], PAD, 100), max_new_tokens=5)
         assert result == greedy[0]
     uniforms = [np.random.default_rng([0, k]).random(4) for k in range(6)]
     for result, numbers in zip(run(model, [prompt], n=6, limit=4, top_p=0.9)[0], uniforms, strict=True):

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.settings import Parts
 from pipeline_lib.metrics import declared
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 from tests.metrics.scored import score_run
 
 MANIFEST = {
@@ -51,8 +52,9 @@ def rows(tiny, records, tmp_path):
         vectors = np.random.default_rng(0).normal(size=(len(texts), 4))
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    parts = Parts(tmp_path, "tiny")
     return evaluate_model(
-        model, tokenizer, prompt_format, splits, settings, tmp_path, "tiny", embed=embed, progress=False
+        model, tokenizer, prompt_format, splits, settings_of(settings), parts, embed, progress=False
     )
 
 

@@ -10,9 +10,10 @@ import pytest
 from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import continue_greedily, generate
-from pipeline_lib.engine.toxicity import evaluate_toxicity
+from pipeline_lib.engine.settings import Decoding, Parts
+from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
 from pipeline_lib.models.prompt import UNFINISHED
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 from tests.engine.test_toxicity import PROMPTS, Counting
 from tests.engine.test_toxicity import SETTINGS as TOXICITY
 
@@ -24,10 +25,8 @@ def answers(setup, prompts, ends=()):
     return generate(
         model,
         prompts,
+        Decoding([tokenizer.eos_token_id, *ends], tokenizer.pad_token_id, 4096),
         max_new_tokens=6,
-        end_id=[tokenizer.eos_token_id, *ends],
-        pad_id=tokenizer.pad_token_id,
-        max_tokens_per_batch=4096,
     )
 
 
@@ -44,7 +43,7 @@ def test_greedy_and_drawn_answers_of_records(tiny, stopping, records, tmp_path) 
     _, tokenizer, prompt_format = stopping
     settings = {**SETTINGS, "samples": SAMPLES}
     splits = {"forget": records}
-    rows = evaluate_model(*stopping, splits, settings, tmp_path, "w", None, progress=False)
+    rows = evaluate_model(*stopping, splits, settings_of(settings), Parts(tmp_path, "w"), progress=False)
     prompts = [prompt_format.encode_prompt(tokenizer, record.prompt) for record in records]
     expected = answers(tiny, prompts, tokenizer.published_ends)
     assert expected != answers(tiny, prompts)
@@ -55,7 +54,7 @@ def test_greedy_and_drawn_answers_of_records(tiny, stopping, records, tmp_path) 
             len(answer.tokens) + answer.ended,
         )
     # drawn answers: the same ones, cut
-    whole = evaluate_model(*tiny, splits, settings, tmp_path, "w", None, progress=False)
+    whole = evaluate_model(*tiny, splits, settings_of(settings), Parts(tmp_path, "w"), progress=False)
     cut = 0
     for row, uncut in zip(rows, whole, strict=True):
         pairs = zip(row["samples"], row["samples_ended"], uncut["samples"], strict=True)
@@ -73,10 +72,8 @@ def test_known_beginnings_end_at_any_of_them(tiny) -> None:
         [[5, 6], [5, 6], [5, 6]],
         [[9, 8, 7], [9, 7, 8], [9]],
         [None] * 3,
+        Decoding([7, 8], 0, 64),
         max_new_tokens=[3, 3, 1],
-        end_id=frozenset([7, 8]),
-        pad_id=0,
-        max_tokens_per_batch=64,
         on_progress=lambda done: None,
     )
     assert [(answer.tokens, answer.ended) for answer in found] == [([9], True), ([9], True), ([9], False)]
@@ -84,8 +81,9 @@ def test_known_beginnings_end_at_any_of_them(tiny) -> None:
 
 def test_toxic_continuations(tiny, stopping, tmp_path) -> None:
     def asked(own, **changes):
-        settings = {**TOXICITY, "samples": 8, **changes}
-        return evaluate_toxicity(*own, PROMPTS, Counting(), settings, tmp_path, "w", progress=False)
+        settings = ToxicitySettings(**{**TOXICITY, "samples": 8, **changes})
+        judge = Judge(Counting(), None)
+        return evaluate_toxicity(*own, PROMPTS, judge, settings, Parts(tmp_path, "w"), progress=False)
 
     for chat in (False, True):
         cut = 0

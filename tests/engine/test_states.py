@@ -10,8 +10,9 @@ from pipeline_lib.engine import split_run
 from pipeline_lib.engine.cache import keeping_cache
 from pipeline_lib.engine.forward_pass import tree_likelihoods_and_states
 from pipeline_lib.engine.generation import continue_greedily, generate
+from pipeline_lib.engine.settings import Decoding, Parts
 from pipeline_lib.engine.trees import build_tree, nodes_of
-from tests.engine.conftest import SETTINGS
+from tests.engine.conftest import SETTINGS, settings_of
 
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10], [11, 12]]
 TEXTS = [[[20, 21, 22], [20, 25, 26, 27], [30, 31]], [[20, 21]], [[40, 41, 42], [43, 44]]]
@@ -39,8 +40,8 @@ def test_kept_states_are_those_of_the_tokens_alone(tiny):
 
 def test_answers_from_states_are_those_from_prompts(tiny):
     model = tiny[0]
-    options = {"end_id": 10**6, "pad_id": 0, "max_tokens_per_batch": 4096}
-    whole = generate(model, PROMPTS, max_new_tokens=9, **options)
+    decoding = Decoding([10**6], 0, 4096)
+    whole = generate(model, PROMPTS, decoding, max_new_tokens=9)
     known = [generation.tokens[:count] for generation, count in zip(whole, (1, 3, 2), strict=True)]
     trees = [
         build_tree([Example((*prompt, *start, 1), len(prompt), 0)])
@@ -59,7 +60,7 @@ def test_answers_from_states_are_those_from_prompts(tiny):
         for own in (states, [states[0], None, states[2]]):
             widths.clear()
             found = continue_greedily(
-                model, PROMPTS, known, own, max_new_tokens=[9] * 3, on_progress=lambda done: None, **options
+                model, PROMPTS, known, own, decoding, max_new_tokens=[9] * 3, on_progress=lambda done: None
             )
             assert found == whole
             assert (max(widths) == 1) == (None not in own)  # no prompt is read a second time
@@ -71,8 +72,9 @@ def test_answers_from_states_are_those_from_prompts(tiny):
 def test_an_evaluation_is_the_same_with_and_without(tiny, records, tmp_path, monkeypatch, budget):
     from pipeline_lib.engine.evaluate import evaluate_model
 
-    settings = {**SETTINGS, "max_tokens_per_batch": budget, "max_new_tokens": 10, "as_released": True}
-    found = evaluate_model(*tiny, {"forget": records}, settings, tmp_path / "a", "w", progress=False)
+    changes = {"max_tokens_per_batch": budget, "max_new_tokens": 10, "as_released": True}
+    asked = (*tiny, {"forget": records}, settings_of({**SETTINGS, **changes}))
+    found = evaluate_model(*asked, Parts(tmp_path / "a", "w"), progress=False)
     score = split_run.likelihoods_and_states
 
     def forgetful(*arguments, **options):
@@ -80,7 +82,7 @@ def test_an_evaluation_is_the_same_with_and_without(tiny, records, tmp_path, mon
         return scores, [None] * len(states)
 
     monkeypatch.setattr(split_run, "likelihoods_and_states", forgetful)
-    expected = evaluate_model(*tiny, {"forget": records}, settings, tmp_path / "b", "w", progress=False)
+    expected = evaluate_model(*asked, Parts(tmp_path / "b", "w"), progress=False)
     assert [row["generation"] for row in found] == [row["generation"] for row in expected]
     released = [[row["as_released"]["generation"] for row in rows] for rows in (found, expected)]
     assert released[0] == released[1]

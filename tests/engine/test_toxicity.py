@@ -13,7 +13,8 @@ from pipeline_lib.data.toxicity_prompts import ToxicityPrompt
 from pipeline_lib.engine import toxicity
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.engine.generation import generate, sample
-from pipeline_lib.engine.toxicity import evaluate_toxicity
+from pipeline_lib.engine.settings import Decoding, Parts, Sampling
+from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
 
 SETTINGS = {
     "samples": 3,
@@ -59,11 +60,9 @@ def run(tiny, work_dir, classifier=None, prompts=PROMPTS, warning=None, fingerpr
     return evaluate_toxicity(
         *tiny,
         prompts,
-        classifier or Counting(),
-        {**SETTINGS, **changes},
-        work_dir,
-        fingerprint,
-        warning=warning,
+        Judge(classifier or Counting(), warning),
+        ToxicitySettings(**{**SETTINGS, **changes}),
+        Parts(work_dir, fingerprint),
         progress=False,
     )
 
@@ -81,14 +80,10 @@ def samples_of(model, tokenizer, prompts, records):
     return sample(
         model,
         prompts,
-        n=3,
+        Sampling(n=3, temperature=1.0, top_p=0.9),
+        Decoding([tokenizer.eos_token_id], tokenizer.pad_token_id, 10_000),
         seeds=[seed_of(record) for record in records],
-        temperature=1.0,
-        top_p=0.9,
         max_new_tokens=6,
-        end_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        max_tokens_per_batch=10_000,
     )
 
 
@@ -134,10 +129,8 @@ def test_as_released_is_one_greedy_answer_up_to_200_tokens_by_its_largest_label(
         alone = generate(
             model,
             [tokens],
+            Decoding([tokenizer.eos_token_id], tokenizer.pad_token_id, 10_000),
             max_new_tokens=20 - len(tokens),
-            end_id=tokenizer.eos_token_id,
-            pad_id=tokenizer.pad_token_id,
-            max_tokens_per_batch=10_000,
         )[0]
         text = decode(tokenizer, alone)
         score = min(1, len(text) / 50) if text.strip() else 0

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine.generation import generate
+from pipeline_lib.engine.settings import Decoding
 from pipeline_lib.models.ends import answer_ends, end_id
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.forward import pad_token
@@ -71,10 +72,8 @@ def own_answers(model, tokenizer, prompts, ends, limit: int = 24) -> list[list[i
     found = generate(
         model,
         prompts,
+        Decoding(ends, pad_token(tokenizer), 4096),
         max_new_tokens=limit,
-        end_id=ends,
-        pad_id=pad_token(tokenizer),
-        max_tokens_per_batch=4096,
     )
     return [answer.tokens for answer in found]
 

@@ -18,6 +18,7 @@ import pipeline_lib
 from pipeline_lib.data.batching import IGNORED, Batch, Example, collate
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.likelihoods import group_likelihoods
+from pipeline_lib.engine.settings import Decoding
 from pipeline_lib.models.adapters import attach, detach
 from pipeline_lib.models.forward import (
     answer_logits,
@@ -84,8 +85,7 @@ def test_likelihoods(family: tuple[str, Any]) -> None:
 def test_greedy_answers(family: tuple[str, Any]) -> None:
     """Prompts of four lengths share a batch; answers outlast a window, and the cache holds them."""
     _, model = family
-    options = {"end_id": END, "pad_id": PAD, "max_tokens_per_batch": 4096}
-    ours = generate(model, prompts(), max_new_tokens=12, **options)
+    ours = generate(model, prompts(), Decoding([END], PAD, 4096), max_new_tokens=12)
     for prompt, found in zip(prompts(), ours, strict=True):
         ids = torch.tensor([prompt])
         asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 12}
@@ -218,10 +218,10 @@ def test_answers_of_many_lengths_stay_within_tables_of_positions(name: str) -> N
     model = family_model(name, VOCABULARY, **{context: 48})
     assert context_length(model) == 48
     texts, limits = [prompts()[3][:40], prompts()[2]], [8, 39]
-    options = {"end_id": VOCABULARY, "pad_id": PAD, "max_tokens_per_batch": 4096}
-    together = generate(model, texts, max_new_tokens=limits, **options)
+    decoding = Decoding([VOCABULARY], PAD, 4096)
+    together = generate(model, texts, decoding, max_new_tokens=limits)
     alone = [
-        generate(model, [text], max_new_tokens=n, **options)[0] for text, n in zip(texts, limits, strict=True)
+        generate(model, [text], decoding, max_new_tokens=n)[0] for text, n in zip(texts, limits, strict=True)
     ]
     assert together == alone and [len(answer.tokens) for answer in together] == limits
 

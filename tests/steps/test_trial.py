@@ -16,6 +16,7 @@ from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.records import read_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.settings import EvaluationSettings, Parts
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import choose, trial, unlearn
 from pipeline_lib.steps.unlearning import Unlearned
@@ -69,18 +70,18 @@ def records_of(root: Path, data: Path, folder: Path) -> Path:
     """records.jsonl of a model, as the evaluation step writes it."""
     model, tokenizer, prompt_format, _ = load_model_folder(folder)
     splits = load_splits(data, read_json(data / "manifest.json")["evaluate"])
-    settings = {
+    settings = EvaluationSettings(
         **EVALUATION,
-        "max_new_tokens": 2,
-        "max_length": 160,
-        "compute": "fp32",
-        "likelihood_only": ["holdout"],
-        "distribution_splits": ["forget", "holdout"],
-        "grad_norm_splits": [],
-        "samples": None,
-        "as_released": False,
-    }
-    rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, root / "work", "")
+        max_new_tokens=2,
+        max_length=160,
+        compute="fp32",
+        likelihood_only=["holdout"],
+        distribution_splits=["forget", "holdout"],
+        grad_norm_splits=[],
+        samples=None,
+        as_released=False,
+    )
+    rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, Parts(root / "work", ""))
     write_sealed_jsonl(root / "records.jsonl", rows)
     return root / "records.jsonl"
 
@@ -134,11 +135,9 @@ def test_a_trial_scores_as_the_run_and_its_evaluation_do(optimizer, original, da
 def test_without_a_reference_only_answers_are_scored(original, data, retrained, tmp_path, monkeypatch):
     with_options = run_trial(tmp_path, data, original, retrained)
     scored: list[int] = []
-    once = trial.record_likelihoods
+    once = trial.likelihood_rows
     monkeypatch.setattr(
-        trial,
-        "record_likelihoods",
-        lambda *a, **k: scored.extend(len(r.distractors) for r in a[3]) or once(*a, **k),
+        trial, "likelihood_rows", lambda *a: scored.extend(len(r.distractors) for r in a[4]) or once(*a)
     )
     plain = run_trial(tmp_path, data, original)
     assert plain["ks_statistic"] is None and set(scored) == {0}
@@ -173,7 +172,7 @@ def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, m
     def refuse(*arguments: Any, **settings: Any) -> None:
         raise UserError("no memory")
 
-    monkeypatch.setattr(trial, "record_likelihoods", refuse)
+    monkeypatch.setattr(trial, "likelihood_rows", refuse)
     with pytest.raises(UserError, match="no memory"):
         run_trial(tmp_path, data, original)
     assert not (tmp_path / "trial1.json").exists()

@@ -10,7 +10,7 @@ from typing import get_args
 from pipeline_lib.benchmarks.data import MOST_SHOTS, Asked
 from pipeline_lib.benchmarks.tasks import TASKS
 from pipeline_lib.core.blocks import choices
-from pipeline_lib.engine.settings import SAMPLES, EvaluationSettings
+from pipeline_lib.engine.settings import EvaluationSettings, SplitSampling
 from pipeline_lib.engine.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
@@ -53,7 +53,7 @@ def test_the_evaluation_takes_its_settings() -> None:
     of_the_task = {"likelihood_only", "distribution_splits", "grad_norm_splits", "max_length"}
     apart = {"equal_retain", "embedder", "benchmarks", "toxicity", "grad_norm"}
     assert set(Evaluation.model_fields) - apart == taken - of_the_task
-    assert set(Samples.model_fields) == SAMPLES
+    assert set(Samples.model_fields) == {field.name for field in dataclasses.fields(SplitSampling)}
     assert set(Toxicity.model_fields) - {"classifier", "prompts", "labelled", "n_prompts"} == {
         field.name for field in dataclasses.fields(ToxicitySettings)
     } - {"as_released", "max_tokens_per_batch", "compute"}
