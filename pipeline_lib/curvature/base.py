@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline_lib.core.blocks import Fault
@@ -23,6 +24,34 @@ else:  # for annotations, here and in the estimators: they are read without torc
     Batch = Generator = Group = Objective = Tensor = Any
 
 
+@dataclass(frozen=True)
+class StepData:
+    """What a curvature is measured on: the micro-batches of one step, which give what one large batch gives.
+
+    `data` ("forget", "retain" or "both") says which of them count.
+    """
+
+    forget: Sequence[Batch]
+    retain: Sequence[Batch]
+    data: str
+
+    def chosen(self, name: str) -> tuple[list[Batch], int]:
+        """The micro-batches that count, and N, their answer tokens. `UserError` where N is 0.
+
+        `name`: of the estimator that asks.
+        """
+        sets = [self.forget if self.data != "retain" else (), self.retain if self.data != "forget" else ()]
+        batches = [batch for batches in sets for batch in batches]
+        tokens = sum(batch.answer_tokens for batch in batches)
+        if not tokens:
+            where = "forget and retain" if self.data == "both" else self.data
+            raise UserError(
+                f"{name} needs answer tokens to measure curvature on, and the {where} batches of this step "
+                "hold none; choose other `curvature_data`, or check that every record has an answer"
+            )
+        return batches, tokens
+
+
 class Estimator(Method):
     """Base of all estimators of a diagonal of curvature, for Sophia and its relatives.
 
@@ -36,16 +65,14 @@ class Estimator(Method):
     at_hand: ClassVar[bool] = False  # made from the gradient of the step, where the caller has it
 
     def faults(self, data: str, examples: int | None) -> Iterator[Fault]:
-        """What it cannot serve of a suite's `curvature_data` and `curvature_examples`."""
+        """Why it cannot serve these `curvature_data` and `curvature_examples` of a suite."""
         return iter(())
 
     def estimate(
         self,
         model: Any,
         objective: Objective,
-        forget: Sequence[Batch],
-        retain: Sequence[Batch],
-        data: str,
+        step: StepData,
         parameters: Sequence[Tensor],
         generator: Generator,
         gradient: Sequence[Tensor | None] | None = None,
@@ -53,31 +80,16 @@ class Estimator(Method):
     ) -> list[Tensor]:
         """One estimate: a tensor a parameter, in their shapes; zeros where a parameter has no influence.
 
-        `forget`, `retain`: the micro-batches of one step, which give what one large batch gives; `data`
-        ("forget", "retain" or "both") says which of them count. `objective` is what the step minimises.
-        Units: nats per answer token and squared unit of the parameter. All chance is the `generator`'s,
-        on the model's device. `gradient`: that of the objective on this very step, not clipped, for
-        estimators that are made of it. The parameters' `.grad` stay as they are. Raises `UserError`
-        where the chosen data hold no answer token.
+        `objective` is what the step minimises. Units: nats per answer token and squared unit of the
+        parameter. All randomness is the `generator`'s, on the model's device. `gradient`: that of the
+        objective on this very step, not clipped, for estimators that are made of it. The parameters' `.grad`
+        stay as they are. Raises `UserError` where the chosen data hold no answer token.
 
-        `group`: the processes that share the work; None = this one alone. Each gives the micro-batches of the
-        whole step and an equal `generator`; what is drawn does not depend on how many they are. All get the
-        same estimate (where parameters are sharded, its part for the process's own coordinates).
+        `group`: the processes that share the work; None = this one alone. Each passes the micro-batches of
+        the whole step and an equal `generator`; what is drawn does not depend on the number of processes. All
+        get the same estimate (where parameters are sharded, the part of the process's own coordinates).
         """
         raise TypeError(f"{type(self).__name__} does not define an estimate")
-
-
-def chosen(name: str, forget: Sequence[Batch], retain: Sequence[Batch], data: str) -> tuple[list[Batch], int]:
-    """The micro-batches that `data` names and N, their answer tokens."""
-    batches = [*(forget if data != "retain" else ()), *(retain if data != "forget" else ())]
-    tokens = sum(batch.answer_tokens for batch in batches)
-    if not tokens:
-        where = "forget and retain batches" if data == "both" else f"{data} batches"
-        raise UserError(
-            f"{name} needs answer tokens to measure curvature on, and the {where} of this step hold none; "
-            "choose other `curvature_data`, or check that every record has an answer"
-        )
-    return batches, tokens
 
 
 @contextmanager

@@ -7,21 +7,20 @@ from typing import ClassVar, Literal
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.curvature.base import Estimator, Tensor, chosen, own_gradients
+from pipeline_lib.curvature.base import Estimator, StepData, Tensor, own_gradients
 
 
 class EmpiricalFisher(Estimator):
     """N g^2, with g the gradient of the unlearning objective itself on the step.
 
     Source: the released code of SOUL (OPTML-Group/SOUL, src/optim/sophia.py) squares the gradient of the
-    step, without a factor for N and after clipping; here g is not clipped, and N, the answer tokens the
+    step, without a factor for N and after clipping; here g is not clipped, and N, the answer tokens that the
     objective looks at, gives it the scale of Gauss-Newton-Bartlett. It is not a curvature: labels are the
-    data's and not the model's, so that its mean is no Fisher matrix (Kunstner et al. 2019,
-    arXiv 1905.12558; Martens 2020, arXiv 1412.1193); g has a mean that is not zero, whose square does
-    not fall with N as that of a sum of independent draws does; and a square knows no sign: a loss that
-    is to rise counts like one that is to fall. The control for the estimators that are a curvature.
-    Costs nothing where the caller hands over the gradient of the step, else one forward and one backward
-    pass.
+    data's and not the model's, so its mean is no Fisher matrix (Kunstner et al. 2019, arXiv 1905.12558;
+    Martens 2020, arXiv 1412.1193); the mean of g is not zero, and its square does not fall with N as that of
+    a sum of independent draws does; and a square has no sign: a loss that should rise counts like one that
+    should fall. It is the control for the estimators that are a curvature. It costs nothing where the caller
+    hands over the gradient of the step, else one forward and one backward pass.
     """
 
     kind: Literal["empirical_fisher"]
@@ -39,18 +38,16 @@ class EmpiricalFisher(Estimator):
             message = "squares the step's own gradient, which is of all its examples: leave it out"
             yield "curvature_examples", f"{self.kind} {message}"
 
-    def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
-    ):
+    def estimate(self, model, objective, step, parameters, generator, gradient=None, group=None):
         import torch
 
         from pipeline_lib.distributed.group import ALONE
 
-        for _, fault in self.faults(data, None):
+        for _, fault in self.faults(step.data, None):
             raise UserError(fault)
-        forget = forget if objective.uses_forget else []
-        retain = retain if objective.uses_retain else []
-        _, tokens = chosen(self.kind, forget, retain, data)
+        forget = step.forget if objective.uses_forget else []
+        retain = step.retain if objective.uses_retain else []
+        _, tokens = StepData(forget, retain, step.data).chosen(self.kind)
         if gradient is None:
             gradient = _gradient(model, objective, forget, retain, parameters, group or ALONE)
         return [

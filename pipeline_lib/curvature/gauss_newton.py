@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from pipeline_lib.curvature.base import Batch, Estimator, Generator, Tensor, chosen, own_gradients
+from pipeline_lib.curvature.base import Batch, Estimator, Generator, Tensor, own_gradients
 
 
 class GaussNewtonBartlett(Estimator):
     """N g^2, with g the gradient of the mean cross-entropy to labels drawn from the model.
 
     Source: Sophia, Liu et al. 2023, arXiv 2305.14342, algorithm 2. Labels y are drawn from the model's own
-    next-token distribution at the N answer positions of the chosen data; the true answers play no part
-    but as the text that the model reads. By Bartlett's first identity the gradients of different
+    next-token distribution at the N answer positions of the chosen data; the true answers matter only as the
+    text that the model reads. By Bartlett's first identity the gradients of different
     positions are uncorrelated and have mean zero, so that the mean of N g^2 is the diagonal of the
     generalised Gauss-Newton matrix J^T (diag(p) - p p^T) J, averaged over the positions, which for this
     loss is the Fisher matrix (Martens 2020, arXiv 1412.1193). Never negative.
@@ -26,9 +26,7 @@ class GaussNewtonBartlett(Estimator):
     loss: ClassVar[str] = "mean NLL per answer token, labels drawn from the model"
     backward_passes: ClassVar[int] = 1
 
-    def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
-    ):
+    def estimate(self, model, objective, step, parameters, generator, gradient=None, group=None):
         import torch
 
         from pipeline_lib.distributed.group import ALONE
@@ -36,8 +34,8 @@ class GaussNewtonBartlett(Estimator):
         from pipeline_lib.models.forward import answer_logits
 
         group = group or ALONE
-        batches, tokens = chosen(self.kind, forget, retain, data)
-        drawn = [chances(batch, generator) for batch in batches]  # by every process, of the whole step
+        batches, tokens = step.chosen(self.kind)
+        drawn = [chances(batch, generator) for batch in batches]  # every process draws for the whole step
         with own_gradients(group.leaves(parameters)):
             for piece in pieces(batches, group):
                 logits = answer_logits(model, piece.batch)[0]  # (N, V)
@@ -68,9 +66,9 @@ def draw_labels(probabilities: Tensor, place: Tensor) -> Tensor:
     """One label a row (N,) from `probabilities` (N, V), by inverting the distribution function at `place`.
 
     `torch.multinomial` draws V random numbers a row for one label (about 20 times slower at V = 8192 on
-    a CPU) and crashes the process on a GPU where a probability is not a number; here the label is then
-    arbitrary, and the estimate is not finite, which its user looks for. Cumulative sums in fp32 round
-    each probability to 2^-24.
+    a CPU) and crashes the process on a GPU where a probability is not a number. Here the label is then
+    arbitrary and the estimate not finite, which the caller checks. Cumulative sums in fp32 round each
+    probability to 2^-24.
     """
     import torch
 

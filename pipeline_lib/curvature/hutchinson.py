@@ -7,7 +7,7 @@ import re
 from typing import ClassVar, Literal
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.curvature.base import Estimator, Generator, Tensor, chosen, own_gradients
+from pipeline_lib.curvature.base import Estimator, Generator, Tensor, own_gradients
 
 # What torch says where a forward pass has no second derivative.
 _NO_SECOND_DERIVATIVE = re.compile(
@@ -36,9 +36,7 @@ class Hutchinson(Estimator):
     in_parts: ClassVar[str | None] = "it differentiates twice, which sharded layers do not support"
     gaussian: ClassVar[bool]
 
-    def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
-    ):
+    def estimate(self, model, objective, step, parameters, generator, gradient=None, group=None):
         import torch
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -47,7 +45,7 @@ class Hutchinson(Estimator):
         from pipeline_lib.models.forward import answer_nll
 
         group = group or ALONE
-        batches, tokens = chosen(self.kind, forget, retain, data)
+        batches, tokens = step.chosen(self.kind)
         _check_attention(model)
         parameters = list(parameters)
         probes = [self._probe(parameter, generator) for parameter in parameters]

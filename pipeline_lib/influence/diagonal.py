@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+from pipeline_lib.curvature.base import StepData
 from pipeline_lib.curvature.gauss_newton import GaussNewtonBartlett, chances
 from pipeline_lib.influence.solvers import (
     Batch,
@@ -74,7 +75,7 @@ def sampled_diagonal(
             chances(single, generator)  # so that what is drawn for the others is the same in every process
         elif single.answer_tokens:
             draw = GaussNewtonBartlett(kind="gauss_newton_bartlett").estimate(
-                model, FineTuning(), [single], [], "forget", parameters, generator
+                model, FineTuning(), StepData([single], [], "forget"), parameters, generator
             )
             for part, value in zip(parts(total, parameters), draw, strict=True):
                 part.add_(value, alpha=single.answer_tokens / tokens)

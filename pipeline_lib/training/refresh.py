@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pipeline_lib.curvature.base import StepData
 from pipeline_lib.data.batching import Batch, draw_examples
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.objectives import Objective
@@ -95,9 +96,7 @@ class Refresher:
         estimate = self.curvature.estimator.estimate(
             model,
             objective,
-            forget,
-            retain,
-            self.curvature.data,
+            StepData(forget, retain, self.curvature.data),
             self.parameters,
             generator,
             gradient=[parameter.grad for parameter in self.parameters] if self.of_gradient else None,

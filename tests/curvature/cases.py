@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from pipeline_lib.curvature.base import StepData
 from pipeline_lib.data.batching import Batch, Example
 from tests.methods import estimator
 from tests.tiny import flat, random_examples, tiny_model
@@ -41,7 +42,7 @@ def estimate(
     generator: torch.Generator,
 ) -> torch.Tensor:
     """One estimate on these batches, as one vector (P,); for those that look at no objective."""
-    return flat(estimator(name).estimate(model, None, forget, [], "both", parameters, generator))
+    return flat(estimator(name).estimate(model, None, StepData(forget, [], "both"), parameters, generator))
 
 
 def draws(name: str, model, batches: Sequence[Batch], count: int, seed: int = 1) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature import ESTIMATORS
+from pipeline_lib.curvature.base import StepData
 from pipeline_lib.data.batching import IGNORED, Example, collate, micro_batches
 from pipeline_lib.models.forward import answer_nll
 from tests.curvature.cases import small_model
@@ -29,7 +30,7 @@ def estimated(name, model, forget, retain, data="both", objective=GRAD_DIFF, see
     parameters = list(model.parameters())
     return flat(
         estimator(name).estimate(
-            model, objective, forget, retain, data, parameters, generator(seed), **options
+            model, objective, StepData(forget, retain, data), parameters, generator(seed), **options
         )
     )
 
@@ -101,7 +102,8 @@ def test_a_parameter_that_is_not_used_has_no_curvature(name):
     model, unused = tiny_model(), torch.nn.Parameter(torch.ones(3))
     batch = [collate(random_examples(2), 0)]
     parameters = [*model.parameters(), unused]
-    found = estimator(name).estimate(model, GRAD_DIFF, batch, batch, "both", parameters, generator())
+    step = StepData(batch, batch, "both")
+    found = estimator(name).estimate(model, GRAD_DIFF, step, parameters, generator())
     assert found[-1].tolist() == [0, 0, 0]
     assert [value.shape for value in found] == [parameter.shape for parameter in parameters]
 
@@ -192,7 +194,12 @@ def test_the_gradient_at_hand_is_not_taken_again():
     model, batch = small_model(), [collate([Example((3, 4), 1, 0)], 0)]
     gradient = [None if i == 0 else torch.full_like(p, 2.0) for i, p in enumerate(model.parameters())]
     found = estimator("empirical_fisher").estimate(
-        model, never, batch, batch, "both", list(model.parameters()), generator(), gradient=gradient
+        model,
+        never,
+        StepData(batch, batch, "both"),
+        list(model.parameters()),
+        generator(),
+        gradient=gradient,
     )
     assert not found[0].any()
     assert all((value == 2 * 2.0**2).all() for value in found[1:])  # 2 tokens

@@ -22,14 +22,9 @@ def prompts_of(setup, records):
 
 def run(setup, prompts, budget=4096, limit=12, ends=None, compute="fp32"):
     model, tokenizer, _ = setup
-    return generate(
-        model,
-        prompts,
-        Decoding(
-            [tokenizer.eos_token_id if end_id is None else end_id], tokenizer.pad_token_id, budget, compute
-        ),
-        max_new_tokens=limit,
-    )
+    ends = [tokenizer.eos_token_id] if ends is None else ends
+    decoding = Decoding(ends, tokenizer.pad_token_id, budget, compute)
+    return generate(model, prompts, decoding, max_new_tokens=limit)
 
 
 def plain(model, prompt, limit, end_id):
@@ -90,7 +85,7 @@ def test_finished_rows_leave_the_batch(tiny, records, common_token, monkeypatch)
         lambda module, arguments, options: sizes.append(len(options["input_ids"])), with_kwargs=True
     )
     try:
-        run(tiny, prompts_of(tiny, records), end_id=common_token)
+        run(tiny, prompts_of(tiny, records), ends=[common_token])
     finally:
         handle.remove()
     assert sizes[0] == len(records)

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from pipeline_lib.curvature.base import StepData
 from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models.adapters import adapters_off, attach
@@ -100,17 +101,16 @@ def test_hutchinson_and_gauss_newton_are_those_of_the_adapters(study):
     model, parameters = study
     examples = small_examples(3)
     batches = [collate(examples, 0)]
+    step = StepData(batches, [], "both")
     exact = hessian(model, batches, parameters)
     for name in ("hutchinson_rademacher", "hutchinson_gaussian"):
         made = estimator(name)
-        draw = made.estimate(model, None, batches, [], "both", parameters, torch.Generator().manual_seed(5))
+        draw = made.estimate(model, None, step, parameters, torch.Generator().manual_seed(5))
         generator = torch.Generator().manual_seed(5)
         probe = flat([made._probe(parameter, generator) for parameter in parameters])
         assert torch.allclose(flat(draw), probe * (exact @ probe), rtol=1e-9, atol=1e-12)
     generator, made = torch.Generator().manual_seed(1), estimator("gauss_newton_bartlett")
-    rows = torch.stack(
-        [flat(made.estimate(model, None, batches, [], "both", parameters, generator)) for _ in range(500)]
-    )
+    rows = torch.stack([flat(made.estimate(model, None, step, parameters, generator)) for _ in range(500)])
     wanted = flat(gauss_newton_diagonal(model, batches, parameters))
     assert agrees(rows, wanted) and not agrees(rows, 1.5 * wanted)
 
@@ -120,7 +120,7 @@ def test_the_empirical_fisher_is_that_of_the_adapters(study):
     forget, retain = collate(small_examples(3, 1), 0), collate(small_examples(3, 2), 0)
     objective = make_objective("GradDiff", gamma=0.7)
     draw = estimator("empirical_fisher").estimate(
-        model, objective, [forget], [retain], "both", parameters, torch.Generator()
+        model, objective, StepData([forget], [retain], "both"), parameters, torch.Generator()
     )
     gradient = flat(torch.autograd.grad(objective(model, forget, retain).total, parameters))
     tokens = forget.answer_tokens + retain.answer_tokens

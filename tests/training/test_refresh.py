@@ -36,11 +36,9 @@ class Told(Estimator):
     at_hand: ClassVar[bool] = True
     _calls: list = PrivateAttr(default_factory=list)
 
-    def estimate(
-        self, model, objective, forget, retain, data, parameters, generator, gradient=None, group=None
-    ):
+    def estimate(self, model, objective, step, parameters, generator, gradient=None, group=None):
         level = self.levels[min(len(self._calls), len(self.levels) - 1)]
-        self._calls.append((forget, retain, [g.clone() for g in gradient]))
+        self._calls.append((step.forget, step.retain, [g.clone() for g in gradient]))
         return [torch.full_like(parameter, level) for parameter in parameters]
 
 
@@ -123,7 +121,7 @@ def test_a_first_order_run_says_nothing_about_curvature(tmp_path):
 class Watched(Told):
     """Notes the chance that each estimate is given: the seeds of its labels and of dropout's masks."""
 
-    def estimate(self, model, objective, forget, retain, data, parameters, generator, **rest):
+    def estimate(self, model, objective, step, parameters, generator, **rest):
         self._calls.append((generator.initial_seed(), torch.initial_seed()))
         return [torch.ones_like(parameter) for parameter in parameters]
 
@@ -169,7 +167,7 @@ def test_an_estimate_is_made_while_no_gradient_is_held_unless_it_is_made_of_it(o
     class Watched(Told):
         at_hand: ClassVar[bool] = of_gradient
 
-        def estimate(self, model, objective, forget, retain, data, parameters, *others, **options):
+        def estimate(self, model, objective, step, parameters, *others, **options):
             held.append([parameter.grad is not None for parameter in parameters])
             assert (options["gradient"] is not None) == of_gradient
             return [torch.full_like(parameter, 2.0) for parameter in parameters]

@@ -22,6 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from pipeline_lib.curvature.base import StepData
 from pipeline_lib.data.batching import Batch, Example, micro_batches
 from pipeline_lib.models.recompute import activations_again, decoder_layers
 from pipeline_lib.optimizers import OPTIMIZERS
@@ -142,9 +143,9 @@ def _estimate(
     marks.begin("forward")
     generator = torch.Generator().manual_seed(step)
     if on_host:
-        where, estimator = refresher.curvature.data, refresher.curvature.estimator
+        data, estimator = StepData(*sets.values(), refresher.curvature.data), refresher.curvature.estimator
         gradient = [p.grad for p in refresher.parameters] if refresher.of_gradient else None
-        estimator.estimate(model, loss, *sets.values(), where, refresher.parameters, generator, gradient)
+        estimator.estimate(model, loss, data, refresher.parameters, generator, gradient)
     else:
         refresher.refresh(model, loss, *sets.values(), step, generator)
     marks.enter("")
