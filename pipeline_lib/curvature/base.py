@@ -93,16 +93,16 @@ class Estimator(Method):
 
 
 @contextmanager
-def own_gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, `.grad` of the parameters starts empty; afterwards it is what it was.
+def own_gradients(parameters: Sequence[Tensor], first: Sequence[Tensor] | None = None) -> Iterator[None]:
+    """Inside, `.grad` of the parameters starts as `first`, or empty; afterwards it is what it was.
 
-    Backward passes can then add up in place, one parameter after the other, and no second list of
-    gradients is held.
+    Backward passes then add up in place, one parameter after the other, and no second list of gradients is
+    held.
     """
     before = [parameter.grad for parameter in parameters]
     try:
-        for parameter in parameters:
-            parameter.grad = None
+        for i, parameter in enumerate(parameters):
+            parameter.grad = None if first is None else first[i]
         yield
     finally:
         for parameter, gradient in zip(parameters, before, strict=True):

@@ -46,7 +46,9 @@ class Hutchinson(Estimator):
 
         group = group or ALONE
         batches, tokens = step.chosen(self.kind)
-        _check_attention(model)
+        used = getattr(getattr(model, "config", None), "_attn_implementation", "eager")
+        if used not in ("eager", "sdpa"):  # autograd takes the backward pass of other kernels for a constant
+            raise _not_twice(model, f"its attention is {used}; eager and sdpa work")
         parameters = list(parameters)
         probes = [self._probe(parameter, generator) for parameter in parameters]
         with own_gradients([*model.parameters(), *parameters]):
@@ -96,20 +98,13 @@ def _add_product(model, loss, parameters, probes) -> None:
         pairs = [(g, z) for g, z in zip(gradients, probes, strict=True) if g is not None and g.requires_grad]
         if not pairs:
             raise RuntimeError("the gradient does not require grad")
-        # Into all leaves: told to reach `parameters` only, autograd would leave out the nodes that say
-        # that they cannot be differentiated, and the product would lack their part without an error.
+        # Into all leaves: if told to reach `parameters` only, autograd would skip the nodes that report that
+        # they cannot be differentiated, and the product would silently lack their part.
         torch.autograd.backward([gradient for gradient, _ in pairs], [probe for _, probe in pairs])
     except RuntimeError as error:
         if not _NO_SECOND_DERIVATIVE.search(str(error)):
             raise
         raise _not_twice(model, str(error).splitlines()[0]) from error
-
-
-def _check_attention(model) -> None:
-    """Refuse attention kernels from outside torch, whose backward pass autograd takes for a constant."""
-    used = getattr(getattr(model, "config", None), "_attn_implementation", "eager")
-    if used not in ("eager", "sdpa"):
-        raise _not_twice(model, f"its attention is {used}; eager and sdpa work")
 
 
 def _not_twice(model, reason: str) -> UserError:

@@ -1,8 +1,8 @@
-"""The processes that train one model together, and what they have to add up.
+"""The processes that train one model together, and what they add up.
 
 Everything a run decides (losses, gradients, curvature) is a sum over the rows of a step. Each process works
-on rows of its own (`distributed.pieces`); a group adds the parts up. `ALONE` is the group of one process: it
-adds nothing, so that a run in one process is what it would be without groups.
+on rows of its own (`distributed.pieces`), and a group adds up the parts. `ALONE` is the group of one process:
+it adds nothing, so that a run in one process is what it would be without groups.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import torch.distributed as dist
 
 from pipeline_lib.core.errors import UserError
 
-LARGE = 1 << 20  # elements: a gradient of so many is sent as it lies, smaller ones are joined first
+LARGE = 1 << 20  # elements: a gradient of so many is sent where it lies, smaller ones are joined first
 
 
 class Group:
-    """One process alone, and the interface of the others."""
+    """One process alone, and the interface of the other groups."""
 
     rank: int = 0
     size: int = 1
     writes: bool = True  # this process writes the files of the run
     shards: bool = False  # models are to be divided among the processes before they are trained
-    sharded: bool = False  # that is done: each process holds a part of every parameter
+    sharded: bool = False  # models are divided: each process holds a part of every parameter
 
     def held(self, leaf: torch.Tensor) -> torch.Tensor:
-        """What the optimiser works on for this tensor of the model."""
+        """The tensor that the optimiser works on for this tensor of the model."""
         return leaf
 
     def leaves(self, parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The tensors that autograd knows for these of the optimiser."""
+        """The tensors that autograd knows, for these tensors of the optimiser."""
         return list(parameters)
 
     def backward(self, output: torch.Tensor, slope: Any, parameters: Sequence[torch.Tensor]) -> None:
-        """Add to the leaves' `.grad`; `slope` is d(what is wanted)/d(output), None for a scalar."""
+        """Add to the leaves' `.grad`; `slope` is d(loss)/d(output), None for a scalar output."""
         torch.autograd.backward(output, slope, inputs=list(parameters))
 
     def take_gradients(self, parameters: Sequence[torch.Tensor]) -> None:
         """Make the `.grad` of the optimiser's parameters the sum over all processes."""
 
     def collected(self, parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The sum over all processes of what lies in the leaves' `.grad`; zeros where nothing does."""
+        """The sum over all processes of the leaves' `.grad`; zeros where there is none."""
         return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
 
     def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -54,18 +54,18 @@ class Group:
         return numbers
 
     def over_parts(self, numbers: Sequence[float]) -> list[float]:
-        """Sums over coordinates of the parameters that a process holds, as sums over all coordinates."""
+        """Sums over all coordinates, from those over the coordinates that each process holds."""
         return list(numbers)
 
     def norm(self, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
-        """L2 norm of the gradients of all parameters, all coordinates counted."""
+        """L2 norm of the gradients of all parameters, over all their coordinates."""
         return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
     def stepped(self) -> None:
         """Called once after each step of the optimiser."""
 
     def of_first(self, flag: bool) -> bool:
-        """What the first process says."""
+        """The first process's flag."""
         return flag
 
     def broadcast_(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -73,14 +73,14 @@ class Group:
         return tensor
 
     def check_same(self, value: int, what: str) -> None:
-        """`UserError` unless every process has this number; waits for all of them."""
+        """Wait for all processes; `UserError` unless every one has this number."""
 
     def whole(self, parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """All of a tensor that goes with `parameter`, of which this process holds `values`."""
+        """The whole of a tensor that belongs to `parameter`, of which this process holds `values`."""
         return values
 
     def part(self, parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """What this process holds of a whole tensor that goes with `parameter`."""
+        """The part that this process holds of a whole tensor that belongs to `parameter`."""
         return values
 
 
@@ -88,7 +88,7 @@ ALONE = Group()
 
 
 class Replicas(Group):
-    """Each process holds the whole model and all states; gradients are summed, so that all stay the same.
+    """Each process holds the whole model and all states. Gradients are summed, so all copies stay the same.
 
     Sums of gradients in half precision are taken in fp32 and rounded once. `shards`: see `Group`.
     """
@@ -152,7 +152,7 @@ _HALF = (torch.bfloat16, torch.float16)
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """In order, together about `LARGE` elements each."""
+    """The tensors in order, in buckets of about `LARGE` elements."""
     buckets: list[list[torch.Tensor]] = []
     filled = LARGE
     for tensor in tensors:
@@ -165,11 +165,11 @@ def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
 
 
 def _place() -> torch.device:
-    """Where small numbers are exchanged: NCCL speaks of GPU memory alone."""
+    """Where small numbers are exchanged: NCCL knows GPU memory alone."""
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
-_shards = False  # whether the job that this process belongs to divides models
+_shards = False  # whether the job of this process divides models
 
 
 def set_sharding(wanted: bool) -> None:

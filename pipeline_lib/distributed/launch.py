@@ -1,7 +1,7 @@
 """Start the processes of one job: on this machine, or on all nodes of a SLURM allocation.
 
 Each process runs one function of this library with the same arguments (`distributed.worker`). If one dies,
-the others are stopped and the reason is told once.
+the others are stopped and the reason is reported once.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ AGAIN = "The job continues from its last checkpoint when it is run again"
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train one model, with so many threads each.
+    """How many processes train one model.
 
-    `sharded`: each holds a part of weights, gradients and states.
+    `threads`: of each. `sharded`: each holds a part of weights, gradients and states.
     """
 
     on_node: int = 1
@@ -56,10 +56,10 @@ def call(
 ) -> None:
     """Run `function(**arguments)`: here, or, for more than one process, in each of them.
 
-    `function`: of a module, by its name; `arguments`: plain values and paths, in lists and dicts too.
-    `folder` is made for what the processes are told and tell, and removed again; all nodes must see it. Their
-    output goes to the end of `log`. Raises the `UserError` that a process raised, or one that says which
-    process died and how.
+    `function`: one of a module's top level. `arguments`: plain values and paths, also in lists and dicts.
+    `folder` is made for messages to and from the processes, and removed again; all nodes must see it. Their
+    output is appended to `log`. Raises the `UserError` that a process raised, or one that says which process
+    died and how.
     """
     if processes.total == 1:
         function(**arguments)
@@ -84,14 +84,14 @@ def call(
 
 
 def _encoded(value: Any) -> dict[str, str]:
-    """A path, which JSON does not know."""
+    """A path as JSON, which has no paths."""
     if not isinstance(value, Path):
         raise TypeError(f"a process can be told plain values and paths, not {value!r}")
     return {PATH: str(value.resolve())}
 
 
 def _environment() -> dict[str, str]:
-    """The library lies beside workflow/, installed or not."""
+    """This process's environment, in which the library is found whether it is installed or not."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
@@ -129,7 +129,7 @@ def _on_this_machine(processes: Processes, folder: Path) -> dict[int, int] | Non
 
 
 def _on_nodes(processes: Processes, folder: Path) -> dict[int, int] | None:
-    """The same through srun, inside the job's allocation; srun tells no ranks, so -1 stands for any."""
+    """The same through srun, inside the job's allocation. srun reports no ranks, so -1 stands for any."""
     from torch.distributed import TCPStore
 
     if "SLURM_JOB_ID" not in os.environ or shutil.which("srun") is None:
@@ -137,7 +137,7 @@ def _on_nodes(processes: Processes, folder: Path) -> dict[int, int] | None:
             f"resources.nodes is {processes.nodes}, but this job is not in a SLURM allocation (no "
             "SLURM_JOB_ID, or no srun); use workflow/profiles/slurm, or set resources.nodes: 1"
         )
-    # Held by this process: nobody must guess where rank 0 will be, or which port is free there.
+    # This process holds the store, so nobody must guess where rank 0 will be, or which port is free there.
     store = TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)  # noqa: S104  # other nodes call
     command = [
         "srun",
@@ -149,26 +149,26 @@ def _on_nodes(processes: Processes, folder: Path) -> dict[int, int] | None:
         f"--cpus-per-task={processes.threads}",
         *(sys.executable, "-m", "pipeline_lib.distributed.worker", str(folder.resolve())),
     ]
-    # What SLURM says of the step that this process is would be taken for wishes of the new one.
+    # srun would take the variables of the step that this process is for options of the new one.
     plain = {k: v for k, v in _environment().items() if not k.startswith("SLURM_") or k in OF_THE_ALLOCATION}
     environment = {**plain, STORE: f"{socket.gethostname()}:{store.port}"}
-    nothing = subprocess.DEVNULL  # srun would read the stdin that a scheduler feeds this job from
+    nothing = subprocess.DEVNULL  # else srun would read the stdin from which a scheduler feeds this job
     with deferred(), subprocess.Popen(command, env=environment, stdin=nothing) as process:  # noqa: S603
         while (code := process.poll()) is None:
             if asked():
-                process.terminate()  # srun hands it on; its tasks write their checkpoint
+                process.terminate()  # srun passes the signal on, and its tasks write their checkpoints
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=1 if not asked() else None)
-    if code > 128:  # srun's way to say that a task was ended by a signal
+    if code > 128:  # so srun reports that a signal ended a task
         code = 128 - code
     return None if code == 0 else {-1: code}
 
 
 def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> Exception:
-    """What happened first: the others fail because of it."""
-    files = folder.glob("error.*.json")
+    """The error that came first: the other processes failed because of it."""
     told = {
-        error["rank"]: error for error in (json.loads(file.read_text(encoding="utf-8")) for file in files)
+        error["rank"]: error
+        for error in (json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("error.*.json"))
     }
     stopped = (-signal.SIGTERM, -signal.SIGINT)  # by the launcher
     silent = {rank: code for rank, code in deaths.items() if rank not in told and code not in stopped}
@@ -183,14 +183,14 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> Excep
         return RuntimeError(f"{where} failed: {first['message']} (its traceback is in the log)")
     if asked() or -signal.SIGTERM in deaths.values():
         return Stopped(f"asked to end by a signal (SIGTERM); the last checkpoint is kept, and {CONTINUES}")
-    # One that lost the others may end with status 1 before it can say so: not the cause where another is.
+    # A process that lost the others may end with status 1 before it can say so: any other comes first.
     rank, code = min(silent.items(), key=lambda death: (death[1] == 1, death[0]), default=(-1, 1))
     who = f"process {rank} (from 0)" if rank >= 0 else "one"
     return UserError(f"{who} of {processes.total} processes {_end(code)}. The others were stopped. {AGAIN}")
 
 
 def _end(code: int) -> str:
-    """How a process ended that had no time to say it."""
+    """How a process ended that had no time to report it."""
     if code >= 0:
         return f"ended without a word, with exit status {code}: killed from outside, or by a library"
     hint = "; most often the machine ran out of memory" if code == -signal.SIGKILL else ""

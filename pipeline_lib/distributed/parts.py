@@ -1,9 +1,9 @@
 """A model whose parameters are divided among processes, and what an optimiser sees of it.
 
 torch's `fully_shard` (FSDP2; torch 2.8 or newer) gathers the weights of one layer just before the layer runs,
-and adds up and divides its gradients just after. A part is a range of rows. Two things are ours: gradients
+and adds up and divides its gradients just after. A part is a range of rows. Two things differ here: gradients
 are summed and not averaged, because losses divide by the counts of the whole step; and the optimiser works on
-plain tensors, the parts, so that an optimiser whose step treats coordinates alike need know nothing of it.
+plain tensors, the parts, so that an optimiser that treats all coordinates alike need not know about it.
 
 A weight that is both input and output embedding belongs to no single layer: every process keeps all of it and
 of its gradient, but only a part of its optimiser states.
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
 from pipeline_lib.core.errors import UserError
@@ -23,7 +23,7 @@ from pipeline_lib.distributed.group import Replicas
 
 
 def shard(model: Any, place: torch.device) -> Any:
-    """Divide the model's parameters among all processes, in place; returns it. All must call it alike."""
+    """Divide the model's parameters among all processes, in place, and return it. All processes call this."""
     try:
         from torch.distributed.fsdp import FSDPModule, fully_shard
     except ImportError as error:
@@ -45,7 +45,7 @@ def shard(model: Any, place: torch.device) -> Any:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
     return model
 
 
@@ -59,8 +59,8 @@ def _too_old() -> UserError:
 class Parts(Replicas):
     """Each process holds a range of the rows of every parameter that learns.
 
-    `held` gives the optimiser's tensor for one of the model's, which shares its memory. The model's are
-    torch's sharded parameters, or plain ones that every process has all of.
+    `held` gives the optimiser's tensor for one of the model's; the two share memory. The model's tensors are
+    torch's sharded parameters, or plain ones of which every process has the whole.
     """
 
     sharded = True
@@ -70,7 +70,7 @@ class Parts(Replicas):
         super().__init__()
         self._leaves: dict[int, torch.Tensor] = {}  # id of the optimiser's tensor -> the model's
         self._held: dict[int, torch.nn.Parameter] = {}  # id of the model's tensor -> the optimiser's
-        self._mesh = _mesh_of(model)
+        self._mesh = next(p.device_mesh for p in model.parameters() if isinstance(p, DTensor))
         for leaf in model.parameters():
             if leaf.requires_grad:
                 own = leaf.to_local() if isinstance(leaf, DTensor) else leaf[self._rows(leaf)]
@@ -84,9 +84,7 @@ class Parts(Replicas):
         return [self._leaves[id(parameter)] for parameter in parameters]
 
     def backward(self, output, slope, parameters):
-        torch.autograd.backward(
-            output, slope
-        )  # told to reach some leaves only, it would not find sharded ones
+        torch.autograd.backward(output, slope)  # with `inputs`, it would not find sharded leaves
 
     def take_gradients(self, parameters):
         for parameter in parameters:
@@ -97,7 +95,7 @@ class Parts(Replicas):
         return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
     def _taken(self, parameter: torch.Tensor) -> torch.Tensor | None:
-        """This process's part of the summed gradient, which leaves the model's tensor."""
+        """This process's part of the summed gradient, taken off the model's tensor."""
         leaf = self._leaves[id(parameter)]
         gradient, leaf.grad = leaf.grad, None
         if gradient is None or isinstance(gradient, DTensor):
@@ -122,7 +120,7 @@ class Parts(Replicas):
         if isinstance(values, DTensor):
             return values.full_tensor()
         leaf = self._leaves.get(id(parameter))
-        if leaf is None or values.shape != parameter.shape:  # all of it is here; or a number that all have
+        if leaf is None or values.shape != parameter.shape:  # it is whole already, or a number that all have
             return values
         strides = torch.empty(leaf.shape, device="meta").stride()
         placed = DTensor.from_local(
@@ -140,11 +138,7 @@ class Parts(Replicas):
         return DTensor.from_local(own, self._mesh, [Shard(0)], shape=leaf.shape, stride=leaf.stride())
 
     def _rows(self, leaf: torch.Tensor) -> slice:
-        """As torch divides them: the same number of rows for each, and what is left for the last ones."""
+        """As torch divides them: the same number of rows each, fewer or none for the last processes."""
         each = -(-leaf.shape[0] // self.size)
         start = min(self.rank * each, leaf.shape[0])
         return slice(start, min(start + each, leaf.shape[0]))
-
-
-def _mesh_of(model: torch.nn.Module) -> DeviceMesh:
-    return next(p.device_mesh for p in model.parameters() if isinstance(p, DTensor))

@@ -19,8 +19,8 @@ from pipeline_lib.distributed.group import Group
 class Piece:
     """Rows of one micro-batch. `answers` (N,) says which of its answer tokens are theirs; None = all.
 
-    A piece that does not `count` stands in for rows that are not there, because every process must make the
-    same passes: its losses are 0, and what is made of its tokens must be left out.
+    A piece that does not `count` stands in for missing rows, because every process must make the same passes:
+    its losses are 0, and nothing that is made of its tokens may count.
     """
 
     batch: Batch
@@ -32,9 +32,9 @@ class Piece:
 def pieces(batches: Sequence[Batch], group: Group) -> list[Piece]:
     """This process's pieces of a step's micro-batches, as many in every process, in their order.
 
-    Whole micro-batches where the processes can share them evenly; else each is cut, row by row in turn (its
-    rows are sorted by length), into as many pieces as it takes: 3 micro-batches for 2 processes make 6.
-    Counts of the step stay, so losses of all pieces of all processes add up to the loss of the step.
+    They are whole micro-batches where the processes can share them evenly. Else each is dealt out row by row
+    (its rows are sorted by length) into as many pieces as it takes: 3 micro-batches for 2 processes make 6.
+    Counts of the step stay, so the losses of all pieces of all processes add up to the loss of the step.
     """
     if group.size == 1:
         return [Piece(batch, source) for source, batch in enumerate(batches)]

@@ -1,4 +1,4 @@
-"""What cannot be trained with a part of each parameter in each process, and why."""
+"""What cannot be trained when each process holds a part of each parameter, and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pipeline_lib.core.families import Method
 
 
 def refusal(*methods: Method) -> str | None:
-    """Why a run of these cannot be sharded, for the person who asked for it; None if it can be."""
+    """Why a run of these methods cannot be sharded, as a message to the user; None if it can be."""
     for method in (part for chosen in methods for part in chosen.involved()):
         if method.in_parts is not None:
             return (

@@ -1,4 +1,4 @@
-"""Fully sharded training: which runs, and the model before and after. The work is in `distributed.parts`."""
+"""Fully sharded training: the model before and after. The work is in `distributed.parts`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline_lib.distributed.group import Group
 
 @contextmanager
 def in_parts(model: Any, group: Group) -> Iterator[tuple[Any, Group]]:
-    """What to train in place of `model`, and the group to train it with. `model` has the result in the end.
+    """What to train in place of `model`, and the group to train it with. Afterwards `model` has the result.
 
-    Where `group` does not shard, these are the two themselves. Else a sharded copy; `model` waits in the
-    machine's memory meanwhile and comes back to its place.
+    Where `group` does not shard, these are the two themselves; else a sharded copy and its group, while
+    `model` waits in the machine's memory.
     """
     if not group.shards:
         yield model, group
@@ -32,13 +32,13 @@ def in_parts(model: Any, group: Group) -> Iterator[tuple[Any, Group]]:
     with torch.no_grad():
         trained = dict(working.named_parameters())
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad:  # the same on every process, because each of them must gather
+            if parameter.requires_grad:  # the same on every process, because all of them must gather
                 parameter.copy_(parts.whole(trained[name], trained[name].detach()))
     model.to(place)
 
 
 def shard_reference(model: Any, group: Group) -> Any:
-    """A frozen model that a run reads beside its own, divided too where the run's is."""
+    """A frozen model that a run reads beside its own, divided where the run's is."""
     if not group.sharded:
         return model
     from pipeline_lib.distributed.parts import shard

@@ -1,4 +1,4 @@
-"""One of the processes of a job: join the others, run the job's function, tell what went wrong.
+"""One of the processes of a job: join the others, run the job's function, report what went wrong.
 
     python -m pipeline_lib.distributed.worker FOLDER
 
@@ -28,7 +28,7 @@ from pipeline_lib.core.stopping import Stopped, listen
 from pipeline_lib.distributed import group
 from pipeline_lib.distributed.launch import PATH, STORE
 
-# The longest wait for another process: the first one may take long to write a checkpoint of a large model.
+# The longest wait for another process: the first one may need long to write a checkpoint of a large model.
 PATIENCE = timedelta(hours=2)
 
 
@@ -55,19 +55,19 @@ def main(folder: Path) -> int:
         write_json(folder / f"error.{rank}.json", told)
         if not user:
             print(f"process {rank}:", traceback.format_exc(), file=sys.stderr, flush=True)
-        # The others may be waiting for this process in an exchange: no tidy end is possible.
+        # The others may be waiting for this process in an exchange, so no tidy end is possible.
         sys.stderr.flush()
         os._exit(1)
     return 0
 
 
 def _lost_another(error: Exception) -> bool:
-    """Whether an exchange failed because another process is gone, which then is the one to ask."""
+    """Whether an exchange failed because another process is gone, whose error is then the cause."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def join(rank: int, on_node: int, device: str, sharded: bool) -> None:
-    """Meet the other processes; each takes the GPU of its place on the node, where GPUs are used."""
+    """Meet the other processes. Where GPUs are used, each takes the one of its place on the node."""
     local = int(os.environ["LOCAL_RANK"] if "LOCAL_RANK" in os.environ else os.environ["SLURM_LOCALID"])
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
@@ -94,7 +94,7 @@ def _decoded(value: dict[str, Any]) -> Any:
 
 
 def _write_to(log: Path) -> None:
-    """Append all output to the job's log, also that of C libraries."""
+    """Append all output to the job's log, that of C libraries too."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -103,7 +103,7 @@ def _write_to(log: Path) -> None:
 
 
 def _watch_parent() -> None:
-    """End with the process that started this one, however that ends: nobody else would stop it."""
+    """End with the process that started this one, however that ends: nothing else would stop this one."""
     parent = os.getppid()
 
     def watch() -> None:

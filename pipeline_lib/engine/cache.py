@@ -1,7 +1,8 @@
-"""Key-value cache with its room reserved at the start: nothing is copied when a token or an ended row comes.
+"""Key-value cache with all its room reserved at the start: no new token and no finished row copies the rest.
 
-transformers' DynamicCache concatenates, so each new token copies all earlier ones; its StaticCache attends
-the whole room, used or not. Here a token is written into its place and the used part is attended, as a view.
+transformers' DynamicCache concatenates, so each new token copies all earlier ones; its StaticCache attends to
+the whole room, used or not. Here a token is written into its place, and the used part is attended to as a
+view.
 
 Shapes: B rows, H key-value heads, L tokens used so far, R tokens reserved, D size of a head.
 """
@@ -48,7 +49,7 @@ class ReservedLayer(DynamicLayer):
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was; rows may be dropped or repeated.
 
-        Where rows only fill the places of dropped ones (see `fill_gaps`) just these are copied.
+        Where rows only fill the places of dropped ones (see `fill_gaps`), only these are copied.
         """
         moved = [(place, row) for place, row in enumerate(rows) if place != row]
         if len(rows) <= self.rows and all(row >= len(rows) for _, row in moved):
@@ -68,7 +69,7 @@ class ReservedLayer(DynamicLayer):
 
 
 def reserved_cache(config, room: int) -> DynamicCache:
-    """A cache for `room` tokens a row; layers other than full attention stay as the model has them."""
+    """A cache for `room` tokens a row; layers without full attention stay as the model has them."""
     cache = DynamicCache(config=config)
     cache.layers = [ReservedLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
@@ -83,13 +84,13 @@ class States:
 
 
 def keeping_cache(config) -> DynamicCache | None:
-    """A cache from which `states_of` reads; None for models some of whose layers attend otherwise."""
+    """A cache from which `states_of` reads; None for models with layers that do not attend to all tokens."""
     cache = DynamicCache(config=config)
     return cache if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers) else None
 
 
 def states_of(cache: DynamicCache, row: int, places: Sequence[int]) -> States:
-    """Copies of what one row's tokens at `places` left in a cache of `keeping_cache`."""
+    """Copies of the keys and values of one row's tokens at `places`, from a cache of `keeping_cache`."""
     layers: list[Any] = cache.layers
     index = torch.tensor(places, dtype=torch.int64, device=layers[0].keys.device)
     return States([(layer.keys[row][:, index], layer.values[row][:, index]) for layer in layers], len(places))
@@ -125,7 +126,7 @@ def select_rows(cache: DynamicCache, rows: Sequence[int], device: torch.device) 
 
 
 def fill_gaps(rows: int, dropped: set[int]) -> list[int]:
-    """The rows that stay, where the last ones take the places of the dropped: as few as possible move."""
+    """The rows that stay, with the last ones in the places of the dropped: as few as possible move."""
     kept = rows - len(dropped)
     last = iter(row for row in range(kept, rows) if row not in dropped)
     return [next(last) if place in dropped else place for place in range(kept)]

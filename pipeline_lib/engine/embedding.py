@@ -1,11 +1,11 @@
 """Sentence embeddings: the mean over a text's tokens of the encoder's last layer, at length 1.
 
 Formula: e = m / |m|, m = (1 / T) sum over the text's T tokens (control tokens included, padding left out) of
-the last hidden state. The cosine of two texts is then their dot product, from -1 to 1, higher is more alike.
-Source: Reimers and Gurevych 2019 (Sentence-BERT, arXiv 1908.10084), section 3, pooling MEAN; what the models
-of sentence-transformers such as all-MiniLM-L6-v2 were trained with.
-Traps: the cosine says how alike two texts are in topic and wording; a wrong name in the same sentence, or
-"not", moves it little. Texts beyond the model's limit (all-MiniLM-L6-v2: 256 tokens) are judged by their
+the last hidden state. The cosine of two texts is then their dot product, from -1 to 1; higher is more alike.
+Source: Reimers and Gurevych 2019 (Sentence-BERT, arXiv 1908.10084), section 3, pooling MEAN, with which
+models of sentence-transformers such as all-MiniLM-L6-v2 were trained.
+Traps: the cosine says how alike two texts are in topic and wording; a wrong name in the same sentence, or a
+"not", changes it little. Texts beyond the model's limit (all-MiniLM-L6-v2: 256 tokens) are judged by their
 beginning; `truncated` counts them. Models trained with another pooling are refused.
 
 Shapes: N texts, B texts of a batch, T tokens, D width of the encoder.
@@ -85,7 +85,7 @@ def _steps(path: Path) -> list[dict[str, Any]]:
 
 
 def _check_pooling(name: str, path: Path) -> None:
-    """Only folders have this file: a download takes the repository's top level alone."""
+    """Refuse another pooling. Only folders have the file: a download takes the top level alone."""
     if not path.is_file():
         return
     settings = read_object(path)

@@ -1,24 +1,24 @@
 """Forgetting at equal retention: all unlearned models are judged at the same loss of retention.
 
-A method that forgets more by breaking more cannot be compared with a gentle one. So each unlearned model is
-moved along its own direction until it has lost as much as the bound allows, and no more:
+A method that forgets more because it breaks more cannot be compared with a gentle one. So each unlearned
+model is moved along its own direction until it has lost as much as the bound allows, and no more:
 
     theta(a) = theta_original + a (theta_unlearned - theta_original),    0 <= a <= 2
 
 with the largest a whose mean probability of the retain answers is at least (1 - bound) of the original's; the
 forget questions are then judged at theta(a). Source: the calibration by model mixing of "Unlearning with
 Control" (Wang et al. 2025, ICLR, arXiv 2406.09179), which measures retention by extraction strength; here it
-is TOFU's probability exp(-NLL per token), which moves smoothly with a. There a is at most 1. Here a gentle
+is TOFU's probability exp(-NLL per token), which changes smoothly with a. There a is at most 1. Here a gentle
 model is carried further, a > 1, because otherwise it would be compared at a smaller loss than the others;
-how far it forgets there is extrapolated, not trained.
+what it forgets there is extrapolated, not trained.
 
-a = 1 is tried first, then a = 2 if 1 keeps the bound; in between a is bisected to 1 / 128: the reported a was
-scored and keeps the bound, the a one step above was scored and breaks it (a = 2 is reported where even that
-keeps the bound: retention is then not equal). Retention usually falls steadily with a; where it does not, a
-larger a may keep the bound as well, since bisection finds one crossing and not the last one.
+a = 1 is tried first, then a = 2 if 1 keeps the bound; in between, a is bisected to 1 / 128. The reported a
+was scored and keeps the bound, and the a one step above was scored and breaks it. Where even a = 2 keeps the
+bound, that is reported, and retention is not equal. Retention usually falls steadily with a; where it does
+not, a larger a may keep the bound as well, since bisection finds one crossing and not the last one.
 
-Mixed in fp32 and in place: the unlearned model is loaded anew for every a, so that only two models are in
-memory and theta(a) does not depend on which a were tried before.
+Models are mixed in fp32 and in place: the unlearned model is loaded anew for every a, so that only two models
+are in memory and theta(a) does not depend on which a were tried before.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def rows_at_equal_retain(
     in records.jsonl but without generated answers.
     """
     name = retain_split(list(splits))
-    # Only the true answers decide about a: the other texts would cost five times the tokens.
+    # The true answers alone decide about a: the other texts would cost five times the tokens.
     retain = [answer_only(record) for record in settings.records_of(name, splits[name])]
     forget = settings.records_of(FORGET_SPLIT, splits[FORGET_SPLIT])
 

@@ -53,8 +53,7 @@ def evaluate_model(
     chosen = {split: settings.records_of(split, records) for split, records in splits.items()}
     for split, records in chosen.items():
         check_split(split, records)
-    retain = splits.get("retain_eval") or splits.get("retain") or []
-    adversarial = with_example(prompt_format, retain)
+    adversarial = with_example(prompt_format, splits.get("retain_eval") or splits.get("retain") or [])
     model.eval()
     runs = {
         split: SplitRun(

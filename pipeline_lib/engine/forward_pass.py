@@ -1,6 +1,6 @@
-"""One forward pass over several trees of texts: likelihoods of every text, and the states of what is read on.
+"""One forward pass over several trees of texts: likelihoods of every text, and states to go on from.
 
-Weights run in the model's own dtype, the log-softmax in fp32 (of fp64 weights in fp64). One pass gives all
+The model runs in its own dtype, the log-softmax in fp32 (for fp64 weights in fp64). One pass gives everything
 that is read from the next-token distribution: the likelihood, the argmax and, where asked for, mean and
 spread. Where a greedy answer goes on from a scored text, its keys and values are kept (see cache.States).
 
@@ -15,25 +15,24 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pipeline_lib.data.batching import Example
 from pipeline_lib.engine.cache import States, keeping_cache, states_of
 from pipeline_lib.engine.choosing import likeliest
-from pipeline_lib.engine.trees import PrefixTree, build_tree, nodes_of, tree_inputs
+from pipeline_lib.engine.trees import PrefixTree, nodes_of, tree_inputs
 from pipeline_lib.models.head import Head, output_head
 
-# Rows of the vocabulary projection at once, whatever the batch holds: 128 x 50k x 4 bytes = 25 MB, which a
-# CPU's caches hold. A GPU wants more work at a time.
+# Rows of the vocabulary projection at once, whatever the batch holds: 128 x 50k x 4 bytes = 25 MB, which fit
+# into a CPU's caches. A GPU needs more work at a time.
 LOGIT_ROWS = 128
 LOGIT_ROWS_GPU = 512
-SUM_ROWS = 32  # of them summed together on a CPU
-LOWEST = -1e4  # nats; a forbidden token has -inf, which times its probability 0 would be no number
+SUM_ROWS = 32  # of them, summed together on a CPU
+LOWEST = -1e4  # nats; a forbidden token has -inf, and -inf times its probability 0 would not be a number
 
 
 @dataclass(frozen=True)
 class TextLikelihood:
     """One text after its prompt, a number for each of its tokens.
 
-    `token_nll`: nats. `argmax_correct`: 1 where the token is the most likely one; `argmax` is that one.
+    `token_nll`: nats. `argmax`: the most likely token; `argmax_correct`: 1 where that is the text's token.
     `token_mean` and `token_std`: mean and standard deviation of log p(v) for v drawn from the next-token
     distribution p there, in nats; None where they were not asked for.
     """
@@ -53,11 +52,6 @@ class TextLikelihood:
         return len(self.token_nll)
 
 
-def tree_likelihoods(model, trees: Sequence[PrefixTree], pad_id: int) -> list[list[TextLikelihood]]:
-    """For each tree the likelihoods of its sequences."""
-    return [likelihoods for likelihoods, _ in tree_likelihoods_and_states(model, trees, pad_id)]
-
-
 @torch.inference_mode()
 def tree_likelihoods_and_states(
     model,
@@ -68,7 +62,7 @@ def tree_likelihoods_and_states(
     """For each tree the likelihoods of its sequences, and keys and values of the tokens that are `wanted`.
 
     `wanted` is given a tree's place and likelihoods and returns the first tokens of one of its sequences.
-    Without it, or where the model's layers keep no plain keys and values, there are none.
+    Without it, or where the model's layers keep no plain keys and values, there are no states.
     """
     embedding = model.get_input_embeddings().weight
     device = embedding.device
@@ -91,8 +85,7 @@ def tree_likelihoods_and_states(
             rows += [nodes.setdefault(b * hidden.shape[1] + node, len(nodes)) for node in predictors]
             described += [tree.distribution and number == 0] * len(targets)
     predicting = hidden.flatten(0, 1)[torch.tensor(list(nodes), device=device)]  # (N, D)
-    columns = _of_labels(output_head(model), predicting, rows, labels, described)
-    likelihoods = _cut(columns, trees)
+    likelihoods = _cut(_of_labels(output_head(model), predicting, rows, labels, described), trees)
     if cache is None or wanted is None:
         return [(own, None) for own in likelihoods]
     return [
@@ -124,7 +117,7 @@ def _of_labels(
         inside = (row >= start) & (row < start + size)
         here = inside.nonzero()[:, 0]
         local, target = row[here] - start, label[here]
-        # on CPU ten times closer to float64 than fp32 cross_entropy over a large vocabulary
+        # on a CPU ten times as close to fp64 as fp32 cross_entropy over a large vocabulary
         parts = logits.split(SUM_ROWS if on_cpu else size)
         normalizer = torch.cat([part.logsumexp(-1) for part in parts])  # (<= size,)
         nll[here] = normalizer[local] - logits[local, target]
@@ -140,7 +133,7 @@ def _of_labels(
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
-    """In fp32 at least: a model of fp64 weights is scored in fp64."""
+    """At least fp32: a model with fp64 weights is scored in fp64."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -163,10 +156,3 @@ def _cut(
             results[-1].append(TextLikelihood(nll, correct, argmax, *spread))
             start = end
     return results
-
-
-def plain_likelihoods(model, examples: Sequence[Example], pad_id: int) -> list[TextLikelihood]:
-    """One forward pass over B separate, right-padded sequences, with the model's own causal attention."""
-    return [
-        likelihoods[0] for likelihoods in tree_likelihoods(model, [build_tree([e]) for e in examples], pad_id)
-    ]

@@ -19,8 +19,8 @@ def gradient_norms(
     """||d NLL / d theta||_2 of each example, NLL the mean over its answer tokens in nats; 0 or more.
 
     theta are all parameters, tied ones once. Lower on members, whose loss is near a minimum (Wang et al.
-    2024, "Pandora's White-Box", arXiv 2402.17012; p = 2). One example at a time: the norm of each, not of
-    their sum.
+    2024, "Pandora's White-Box", arXiv 2402.17012; p = 2). Examples run one at a time: the norm of each is
+    wanted, not that of their sum.
     """
     parameters = list(model.parameters())
     wanted = [parameter.requires_grad for parameter in parameters]

@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example, token_budget_batches
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.forward_pass import (
-    TextLikelihood,
-    plain_likelihoods,
-    tree_likelihoods,
-    tree_likelihoods_and_states,
-)
+from pipeline_lib.engine.forward_pass import TextLikelihood, tree_likelihoods_and_states
 from pipeline_lib.engine.rows import Row, likelihood_row
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.engine.trees import PrefixTree, build_tree
@@ -216,14 +211,14 @@ def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) ->
         )
         for sequence in pair
     ]
-    apart = plain_likelihoods(model, short, pad_id)
+    apart = tree_likelihoods_and_states(model, [build_tree([sequence]) for sequence in short], pad_id)
     try:
-        as_tree = tree_likelihoods(model, [build_tree(short)], pad_id)[0]
+        ((as_tree, _),) = tree_likelihoods_and_states(model, [build_tree(short)], pad_id)
     except (IndexError, TypeError, ValueError):  # Falcon with ALiBi counts tokens in the mask it is given
         return False
     return all(
         abs(a - b) <= TREE_TOLERANCE * max(1.0, abs(b)) or (math.isnan(a) and math.isnan(b))
-        for one, other in zip(as_tree, apart, strict=True)
+        for one, ((other,), _) in zip(as_tree, apart, strict=True)
         for a, b in zip(one.token_nll, other.token_nll, strict=True)
     )
 

@@ -1,4 +1,4 @@
-"""A record as what a model is asked: tokens, and which of them share a prompt."""
+"""A record as a model is asked it: tokens, grouped by prompt."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.models.prompt import SLOT, PromptFormat
 
-# The paper's code ends an answer where prompt and answer together have so many tokens, and one after its
-# adversarial prompt where it has so many itself.
+# The paper's code ends an answer when prompt and answer together have so many tokens; after its adversarial
+# prompt, when the answer alone has so many.
 AS_RELEASED_TOKENS = 200
 ADVERSARIAL_TOKENS = 100
 
@@ -23,10 +23,10 @@ class Question:
     record: Record
     texts: list[Example]  # answer, paraphrase, distractors
     whole: Example | None = None  # prompt and answer as one text without an end token, for `as_released`
-    # paraphrased answer, distractors, and the paraphrased question with its answer as one text, where the
-    # prompt is another
+    # where the paraphrased prompt differs: the paraphrased answer, the distractors, and the paraphrased
+    # question with its answer as one text
     released: list[Example] | None = None
-    adversarial: Example | None = None  # the answer after another question with its answer, and the question
+    adversarial: Example | None = None  # the answer after the adversarial prompt
 
     @property
     def prompt(self) -> list[int]:
@@ -38,7 +38,7 @@ class Question:
 
     @property
     def groups(self) -> list[list[Example]]:
-        """Sequences that are scored together, as one tree a prompt."""
+        """Sequences that are scored together, one tree for each prompt."""
         first = self.texts if self.whole is None else [*self.texts, self.whole]
         others = [self.released] if self.released else []
         return [first, *others, *([[self.adversarial]] if self.adversarial else [])]
@@ -64,10 +64,11 @@ class Question:
 
 
 def with_example(prompt_format: PromptFormat, retain: Sequence[Record]) -> PromptFormat | None:
-    """The format in which the paper's code asks adversarially: one question of the retain set with its answer
-    stands before every question, drawn as there (`random` with seed 0).
+    """The format in which the paper's code asks adversarially: a question of the retain set and its answer
+    stand before every question.
 
-    None where there is no such question, and for chats, which the code has not.
+    It is drawn as in that code (`random` with seed 0). None where there is no such question, and for chats,
+    which that code does not ask.
     """
     usable = [
         record for record in retain if record.form != "text" and SLOT not in record.prompt + record.answer

@@ -85,8 +85,7 @@ class SplitRun:
         texts = self._encoded(record, record_texts(record), self.prompt_format)
         if not self.settings.as_released or record.form == "text":
             return Question(record, texts)
-        whole = Example(texts[0].tokens[:-1], 1, 0)
-        question = Question(record, texts, whole)
+        question = Question(record, texts, Example(texts[0].tokens[:-1], 1, 0))
         if record.paraphrased_prompt in (None, record.prompt):
             return question
         paraphrased = replace(record, prompt=record.paraphrased_prompt)

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -36,21 +36,14 @@ from pipeline_lib.models.forward import context_length, pad_token
 from pipeline_lib.models.products import packed_weights
 
 if TYPE_CHECKING:
+    from pipeline_lib.data.records import Record
+    from pipeline_lib.data.toxicity_prompts import ToxicityPrompt
     from pipeline_lib.models.prompt import PromptFormat
+
+    Prompt = Record | ToxicityPrompt
 
 PART_FORMAT = 1  # raise it when rows change their meaning, so that old parts are not reused
 CHUNK = 64  # prompts of a part; a killed job does at most so many again
-
-
-class Prompt(Protocol):
-    """What is read of a prompt; a `Record` and a `ToxicityPrompt` have it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def prompt(self) -> str: ...
 
 
 @dataclass(frozen=True)

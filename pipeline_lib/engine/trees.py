@@ -1,6 +1,6 @@
-"""Several texts after one prompt as one tree of tokens: what two texts share from the start is there once.
+"""Several texts after one prompt as one tree of tokens, which holds a beginning that texts share only once.
 
-Each token sees its own ancestors only (a block attention mask) and sits at its depth (position ids), so every
+Each token sees only its own ancestors (a block attention mask) and sits at its depth (position ids), so every
 text is read exactly as if it were alone.
 
 Shapes: B trees, T tokens.
@@ -29,7 +29,7 @@ class PrefixTree:
 
     @property
     def is_chain(self) -> bool:
-        """Every token follows the one before it: the model's own causal attention reads it rightly."""
+        """Whether every token follows the one before it, so that causal attention is right."""
         return all(parent == node - 1 for node, parent in enumerate(self.parents))
 
 

@@ -1,6 +1,6 @@
 """Influence unlearning: the linear systems behind one damped Newton step. See docs/influence.md.
 
-A new solver is one module here that is made from `Solver`; it is found.
+A new solver is one module here with a subclass of `Solver`; it is found.
 """
 
 from __future__ import annotations

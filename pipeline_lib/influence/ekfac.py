@@ -16,7 +16,7 @@ from pipeline_lib.influence.solvers import Batch, Generator, Report, Solver, Sys
 
 
 class EKFAC(Solver):
-    """The exact inverse of `ekfac_direction`; the report holds the residual of the whole system."""
+    """See `ekfac_direction`; the report holds the residual of the whole system."""
 
     kind: Literal["ekfac"]
 
@@ -42,12 +42,12 @@ def ekfac_direction(
     """(E + damping I)^-1 `gradient`, (P,), with E the EK-FAC approximation of G.
 
     Source: George et al. 2018, arXiv 1806.03884; for influence Grosse et al. 2023, arXiv 2308.03296,
-    section 2.2. E has a block for each linear layer within the model: its eigenvectors are the Kronecker
-    product of those of the layer's inputs and of its outputs' gradients (labels drawn from the model), its
-    eigenvalues the second moments of the gradient in that basis, one draw an example. Embeddings, the output
-    embedding (its factor would be vocabulary by vocabulary), norm scales and whatever is used twice get
-    `sampled_diagonal`.
-    Padding enters the factors of inputs, so the basis depends a little on the batches.
+    section 2.2. E has a block for each linear layer within the model. The block's eigenvectors are the
+    Kronecker product of those of the layer's inputs and of its outputs' gradients (labels drawn from the
+    model), its eigenvalues the second moments of the gradient in that basis, one draw an example. Embeddings,
+    the output embedding (its factor would be vocabulary by vocabulary), norm scales and whatever is used
+    twice get `sampled_diagonal`. Padding enters the factors of inputs, so the basis depends a little on the
+    batches.
     Memory: the factors and their eigenvectors (for SmolLM2-135M about 2.4 vectors of size P each) and
     the corrected eigenvalues (one vector). Raises `UserError` where curvlinops is not installed.
     """
@@ -120,17 +120,11 @@ def _pair(batch: Batch) -> tuple[UserDict[str, Batch], Tensor]:
 
 
 def _as_module(model: Any) -> Any:
-    """`answer_logits` as a module, which is what curvlinops differentiates."""
-    import torch
+    """`answer_logits` as a module of such inputs, which is what curvlinops differentiates."""
+    from pipeline_lib.influence.gauss_newton import AnswerLogits
 
-    from pipeline_lib.models.forward import answer_logits
+    class Answers(AnswerLogits):
+        def forward(self, inputs: UserDict[str, Batch]) -> Tensor:  # type: ignore[override]
+            return super().forward(inputs["batch"])
 
-    class Answers(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, inputs: UserDict[str, Batch]) -> Tensor:
-            return answer_logits(self.model, inputs["batch"])[0]
-
-    return Answers()
+    return Answers(model)

@@ -14,10 +14,11 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.curvature.base import own_gradients
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.distributed.pieces import pieces
-from pipeline_lib.influence.vectors import gradients_into, parts, zeros
+from pipeline_lib.influence.vectors import parts, zeros
 from pipeline_lib.models.forward import answer_logits
 
 # What torch says where an operation has no forward derivative.
@@ -31,14 +32,14 @@ class GaussNewton:
     generalised Gauss-Newton matrix of the mean NLL per answer token, which for this loss is the Fisher
     matrix (Martens 2020, arXiv 1412.1193, sections 8 and 9; the product: Schraudolph 2002). Symmetric and
     positive semidefinite. Units: nats per answer token and squared unit of the parameter. Labels play no
-    part but to say which positions count.
+    part except to say which positions count.
 
-    A product takes, for every batch, a forward pass with forward-mode derivatives (J v), then an ordinary
-    forward and backward pass (J^T of the rest): about two gradients in time (1.53 s against 0.77 s on six
-    layers of SmolLM2-135M's width; the double-backward trick 1.76 s and 1.4 times the activations) and one
-    gradient's activations in memory. The result is the one vector of size P that it makes. It computes in the
-    parameters' own type, never in bf16: rounding would break the conjugacy that conjugate gradients live on.
-    Attention runs on torch's plain kernel, because fused ones have no forward derivative.
+    For every batch, a product takes a forward pass with forward-mode derivatives (J v), then an ordinary
+    forward and backward pass (J^T of the rest): the time of about two gradients (1.53 s against 0.77 s on six
+    layers of SmolLM2-135M's width; the double-backward trick takes 1.76 s and 1.4 times the activations) and
+    the memory of one gradient's activations. The result is the only vector of size P that it makes. It
+    computes in the parameters' own type, never in bf16: rounding would break the conjugacy that conjugate
+    gradients rely on. Attention runs on torch's plain kernel, because fused ones have no forward derivative.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class GaussNewton:
 
         `group`: processes that share the batches; each makes every product.
         """
-        self._forward = _AnswerLogits(model)
+        self._forward = AnswerLogits(model)
         names = {id(parameter): name for name, parameter in self._forward.named_parameters()}
         self._names = [names[id(parameter)] for parameter in parameters]
         self._parameters = list(parameters)
@@ -68,7 +69,8 @@ class GaussNewton:
     def __call__(self, vector: torch.Tensor) -> torch.Tensor:
         """G `vector`, (P,) -> (P,). Raises `UserError` for a model without forward-mode derivatives."""
         product = zeros(self._parameters)
-        with gradients_into(product, self._parameters), sdpa_kernel(SDPBackend.MATH):
+        places = parts(product, self._parameters)  # to which backward passes add in place
+        with own_gradients(self._parameters, places), sdpa_kernel(SDPBackend.MATH):
             for piece in self._pieces:
                 slope = self._directional_derivative(piece.batch, vector)  # (N, V)
                 logits = self._forward(piece.batch)  # (N, V)
@@ -102,7 +104,7 @@ class GaussNewton:
         return torch.zeros_like(primal) if tangent is None else tangent
 
 
-class _AnswerLogits(torch.nn.Module):
+class AnswerLogits(torch.nn.Module):
     """`answer_logits` as a module, so that torch can call it with other parameters (ties included)."""
 
     def __init__(self, model: torch.nn.Module) -> None:

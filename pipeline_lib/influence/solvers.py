@@ -86,8 +86,7 @@ def report_on(
     length = norm(right)
     if length == 0:
         return Report(iterations, 0.0, True, "")
-    residual = operator(x).add_(x, alpha=damping).neg_().add_(right)
-    relative = norm(residual) / length
+    relative = norm(operator(x).add_(x, alpha=damping).neg_().add_(right)) / length
     converged = relative <= tolerance
     return Report(
         iterations, relative if math.isfinite(relative) else math.nan, converged, "" if converged else reason

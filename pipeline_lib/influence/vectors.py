@@ -6,8 +6,7 @@ Shapes: P elements of all parameters together, in the order of the list of param
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 
@@ -24,22 +23,6 @@ def zeros(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
     """A zero vector (P,) with the parameters' type and device."""
     size = sum(parameter.numel() for parameter in parameters)
     return torch.zeros(size, dtype=parameters[0].dtype, device=parameters[0].device)
-
-
-@contextmanager
-def gradients_into(vector: torch.Tensor, parameters: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Inside, backward passes add their gradients to `vector` (P,); afterwards `.grad` is what it was.
-
-    Autograd adds to a `.grad` that is there in place, so no second vector is needed.
-    """
-    before = [parameter.grad for parameter in parameters]
-    try:
-        for parameter, part in zip(parameters, parts(vector, parameters), strict=True):
-            parameter.grad = part
-        yield
-    finally:
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad = gradient
 
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What is minimised. A new objective is one module here that is made from `Objective`; it is found."""
+"""What is minimised. A new objective is one module here with a subclass of `Objective`; it is found."""
 
 from __future__ import annotations
 

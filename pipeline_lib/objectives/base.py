@@ -51,16 +51,17 @@ class Reinforcing:
 class Objective(Method):
     """Base of all objectives: `objective(model, forget, retain) -> Losses`.
 
-    Fields are the settings of a suite. The other attributes say what the training side prepares, and what
-    the planner counts; where they follow from the settings they are properties, so read them from the object.
+    Fields are the settings of a suite. The other attributes say what training prepares and what the planner
+    counts; those that follow from the settings are properties, so read them from the object.
     """
 
     trained: ClassVar[bool] = True  # False: no step is taken, `prompts` is all that changes
-    forget_answers: ClassVar[ForgetAnswers] = "answer"  # what the forget batch's labels hold; "both": the
-    # true answers, and `Batch.alternative` holds an alternative answer to each, row by row
+    # What the forget batch's labels hold; "both": the true answers, while `Batch.alternative` holds an
+    # alternative answer to each, row by row.
+    forget_answers: ClassVar[ForgetAnswers] = "answer"
     uses_forget: ClassVar[bool] = True  # False: the forget batch is None or ignored
     uses_retain: ClassVar[bool] = True
-    needs_reference_nll: ClassVar[bool] = False  # `Batch.reference_nll` of the forget batch, its alternative
+    needs_reference_nll: ClassVar[bool] = False  # of the forget batch and its alternative
     needs_original_weights: ClassVar[bool] = False  # `finish` gets the weights before training
 
     _reference_model: ReferenceModel | None = None
@@ -92,7 +93,7 @@ class Objective(Method):
 
     @property
     def reinforcing(self) -> Reinforcing | None:
-        """How the reinforced model is made, whose generic labels the forget batch holds; None without one."""
+        """How the reinforced model is trained, from which generic labels are made; None without one."""
         return None
 
     @property
@@ -112,13 +113,13 @@ class Objective(Method):
         raise TypeError(f"{self.kind} does not define a loss")
 
     def with_reference_model(self, reference: ReferenceModel) -> Self:
-        """A copy that `reference` gives the model before unlearning; nothing in it learns."""
+        """A copy to which `reference` gives the model before unlearning; nothing in that model learns."""
         copy = self.model_copy()
         copy._reference_model = reference
         return copy
 
     def generic_logits(self, base: Tensor, reinforced: Tensor) -> Tensor:
-        """Logits (N, V) whose argmax are the generic labels, from those of both models (N, V)."""
+        """Logits (N, V) whose argmax are the generic labels, from the logits (N, V) of both models."""
         raise TypeError(f"{self.kind} has no generic labels")
 
     def prompts(self, before: PromptFormat) -> PromptFormat:
@@ -133,7 +134,7 @@ class Objective(Method):
         """Called after each optimiser step with its losses and "epoch": epochs of training so far."""
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint must hold so that `restore` continues from there; numbers that fp64 holds."""
+        """What a checkpoint must hold so that `restore` continues from there; numbers exact in fp64."""
         return {}
 
     def restore(self, state: dict[str, float]) -> None:
@@ -149,7 +150,7 @@ class Objective(Method):
 
 
 def reference_nll(objective: Objective, batch: Batch) -> Tensor:
-    """The (B,) summed NLL under the model before unlearning that the caller must have put in."""
+    """The (B,) summed NLL under the model before unlearning, which the caller must have put in."""
     if batch.reference_nll is None:
         raise ValueError(f"{objective.kind} needs `Batch.reference_nll` of the forget batch")
     return batch.reference_nll
@@ -163,5 +164,5 @@ def mean_nll(model: Any, batch: Batch) -> Tensor:
 
 
 def share_of_step(batch: Batch) -> float:
-    """This batch's share of the step's answer tokens: what it carries of a term without examples."""
+    """This batch's share of the step's answer tokens, and so of a term that has no examples."""
     return batch.answer_tokens / batch.tokens_in_step

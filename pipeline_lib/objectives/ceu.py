@@ -46,7 +46,7 @@ class CEU(Objective):
         if self.skip_first_token:
             counted = F.pad(rows[1:] == rows[:-1], (1, 0), value=False)
             if math.isfinite(count):
-                count = max(count - forget.examples_in_step, 1)  # 1: answers of one token alone add nothing
+                count = max(count - forget.examples_in_step, 1)  # 1: answers of a single token add nothing
 
         def sums(logits, targets, counted):
             forget_loss = F.cross_entropy(logits.detach(), targets, reduction="sum")
@@ -55,6 +55,5 @@ class CEU(Objective):
             wanted = logits.detach().scatter(-1, targets[:, None], -math.inf).softmax(-1)
             return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
 
-        head = output_head(model)
-        loss, forget_loss = over_vocabulary(head, hidden, sums, targets, counted)
+        loss, forget_loss = over_vocabulary(output_head(model), hidden, sums, targets, counted)
         return Losses(loss / count, forget_loss / forget.tokens_in_step, None)

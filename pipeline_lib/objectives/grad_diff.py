@@ -22,6 +22,5 @@ class GradDiff(TwoTerms):
 
     def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        forget_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
-        total = self.forget_weight * -forget_loss + self.gamma * kept
-        return Losses(total, forget_loss.detach(), retain_loss)
+        forget_loss = mean_nll(model, forget)
+        return self.losses(-forget_loss, forget_loss, self.gamma, model, retain)

@@ -16,8 +16,8 @@ class InContext(Objective):
     Source: the prompt baseline of Thaker et al. 2024, arXiv 2403.03329; SOUL (arXiv 2404.18239, section 5)
     compares with input-based unlearning of Pawelczyk et al. 2023, arXiv 2310.07579, which instead shows
     examples with flipped labels and fits classification. `instruction` stands in the system message of a
-    chat model and before the prompt of any other. Traps: the knowledge is all there for whoever leaves the
-    instruction out; an instruction that names what is to be forgotten tells it; small base models do not
+    chat model and before the prompt of any other. Traps: all the knowledge is there for whoever leaves out
+    the instruction; an instruction that names what is to be forgotten gives it away; small base models do not
     follow instructions, and then the text only makes every prompt unusual, which costs utility.
     """
 

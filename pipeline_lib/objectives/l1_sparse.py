@@ -13,9 +13,9 @@ from pipeline_lib.objectives.base import Batch, Losses, Objective, mean_nll, sha
 class L1Sparse(Objective):
     """L = lm_r + strength ||theta||_1 (Jia et al. 2023, arXiv 2304.04934, eq. 3; in SOUL's code too).
 
-    The forget set is not read: what only it holds is to be pruned away. theta are the parameters that
+    The forget set is not read: what it alone holds should be pruned away. theta are the parameters that
     learn (with LoRA the adapters). The norm is a sum over all of them, so a useful `strength` falls with
-    their number: the gradient of each is +-strength, to be held against the gradient of lm_r. The paper
+    their number: it adds +-strength to each gradient, to be compared with the gradient of lm_r. The paper
     uses 5e-4 on image classifiers of 1e7 parameters.
     """
 

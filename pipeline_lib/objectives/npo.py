@@ -36,6 +36,4 @@ class NPO(TwoTerms):
         summed = summed_nll(model, forget)  # (B,)
         preference = F.logsigmoid(self.beta * (summed - reference))
         loss = -(2 / self.beta) * preference.sum() / forget.examples_in_step
-        kept, retain_loss = self.retain_term(model, retain)
-        forget_loss = summed.detach().sum() / forget.tokens_in_step
-        return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
+        return self.losses(loss, summed.sum() / forget.tokens_in_step, self.alpha, model, retain)

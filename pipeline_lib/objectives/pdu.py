@@ -23,10 +23,10 @@ class PDU(TwoTerms):
 
     `dual_update_upon` "epoch": `dual` changes where an epoch ends, by the mean of the retain terms of the
     steps since its last change. `positions` "holding", as OpenUnlearning has it, flattens the logits of the
-    positions that hold an answer token: the prediction after each of them, in place of the one of it. The
-    retain loss in the log is the term that is bounded, with `retain_loss_type` "KL" the divergence.
+    positions that hold an answer token: what is predicted after the token, not the token itself. The retain
+    loss in the log is the bounded term, with `retain_loss_type` "KL" the divergence.
 
-    Defaults are those of the paper's runs on TOFU; it starts to change the weight after five epochs.
+    Defaults are those of the paper's runs on TOFU, which start to change the weight after five epochs.
     """
 
     kind: Literal["PDU"]

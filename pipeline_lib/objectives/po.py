@@ -1,4 +1,4 @@
-"""Learning another answer to the forget prompts: refusals (SOUL's PO), or answers to other questions."""
+"""Learning other answers to the forget prompts: refusals (SOUL's PO), or answers to other questions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class _OtherAnswer(TwoTerms):
 
     def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        other_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
-        total = self.forget_weight * other_loss + self.gamma * kept
-        return Losses(total, other_loss.detach(), retain_loss)
+        other_loss = mean_nll(model, forget)
+        return self.losses(other_loss, other_loss, self.gamma, model, retain)
 
 
 class PO(_OtherAnswer):

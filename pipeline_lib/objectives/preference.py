@@ -14,12 +14,10 @@ from pipeline_lib.objectives.retain import RETAIN, TwoTerms
 class _Pairs(TwoTerms):
     """L = -w (2 / beta) mean_i log sigmoid(beta [(l_i - l_ref,i) - (l'_i - l'_ref,i)]) + alpha retain.
 
-    w: `forget_weight`.
-
-    l_i: SUMMED NLL of the answer to forget, l'_i of the alternative that one step draws for it, in nats;
-    ref: under the model before unlearning, two numbers an example, so no second model is kept. The mean
-    is over the examples of the step. The factor 2 / beta is that of NPO and of OpenUnlearning (Rafailov et
-    al. and TOFU's code have none); without alternatives L would be NPO.
+    w: `forget_weight`. l_i: SUMMED NLL of the answer to forget, l'_i that of the alternative that one step
+    draws for it, in nats; ref: under the model before unlearning, two numbers an example, so no second model
+    is kept. The mean is over the examples of the step. The factor 2 / beta is that of NPO and of
+    OpenUnlearning (Rafailov et al. and TOFU's code have none); without alternatives L would be NPO.
     """
 
     beta: Positive = 0.1
@@ -40,11 +38,8 @@ class _Pairs(TwoTerms):
         references = reference_nll(self, forget), reference_nll(self, other)
         summed = summed_nll(model, forget)  # (B,)
         difference = (summed - references[0]) - (summed_nll(model, other) - references[1])  # (B,)
-        preference = F.logsigmoid(self.beta * difference)
-        loss = -(2 / self.beta) * preference.sum() / forget.examples_in_step
-        kept, retain_loss = self.retain_term(model, retain)
-        forget_loss = summed.detach().sum() / forget.tokens_in_step
-        return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
+        loss = -(2 / self.beta) * F.logsigmoid(self.beta * difference).sum() / forget.examples_in_step
+        return self.losses(loss, summed.sum() / forget.tokens_in_step, self.alpha, model, retain)
 
 
 class DPO(_Pairs):

@@ -1,4 +1,4 @@
-"""The two terms that most objectives have, forget_weight * forget + weight * retain, and what retain may be.
+"""What most objectives share: forget_weight * forget + weight * retain, and what the retain term may be.
 
 Shapes: N answer tokens, D hidden size, V vocabulary.
 """
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline_lib.core.blocks import Positive
-from pipeline_lib.objectives.base import Batch, Objective, Tensor, mean_nll
+from pipeline_lib.objectives.base import Batch, Losses, Objective, Tensor, mean_nll
 
 RETAIN = "Weight of the retain loss"
 REFERENCE = "KL: the divergence from the model before unlearning, in place of the NLL"
@@ -27,7 +27,7 @@ def option(default: object, description: str) -> Any:
 
 
 class Retaining(Objective):
-    """Base of objectives with a retain term that may be another than the NLL."""
+    """Base of objectives whose retain term may be something other than the NLL."""
 
     @property
     def term(self) -> str:
@@ -47,7 +47,7 @@ class Retaining(Objective):
         return 3 if self.term == "KL" else 0
 
     def retain_term(self, model: Any, retain: Batch) -> tuple[Tensor, Tensor]:
-        """This batch's share of the retain term, and of the mean NLL, which is for the log (scalars)."""
+        """This batch's share of the retain term, and of the mean NLL for the log (scalars)."""
         if self.term == "KL":
             return self._divergence(model, retain)
         loss = mean_nll(model, retain)
@@ -72,13 +72,12 @@ class Retaining(Objective):
             return divergence, F.nll_loss(log_p.detach(), targets, reduction="sum")
 
         hidden, targets, _ = answer_hidden(model, batch)
-        head = output_head(model)
-        divergence, nll = over_vocabulary(head, hidden, sums, targets, reference)
+        divergence, nll = over_vocabulary(output_head(model), hidden, sums, targets, reference)
         return divergence / batch.tokens_in_step, nll / batch.tokens_in_step
 
 
 class TwoTerms(Retaining):
-    """The settings that all of them share. What is left off is not among a suite's resolved settings."""
+    """Base of objectives of two terms, with the settings that these share."""
 
     forget_weight: Positive = option(1.0, "Weight of the forget term")
     retain_loss_type: Literal["NLL", "KL"] = option("NLL", REFERENCE)
@@ -86,3 +85,11 @@ class TwoTerms(Retaining):
     @property
     def term(self) -> str:
         return self.retain_loss_type
+
+    def losses(self, loss: Tensor, nll: Tensor, weight: float, model: Any, retain: Batch) -> Losses:
+        """`forget_weight` times the forget term `loss`, plus `weight` times the retain term.
+
+        `nll`: the mean NLL per answer token of the forget batch, for the log.
+        """
+        kept, retain_loss = self.retain_term(model, retain)
+        return Losses(self.forget_weight * loss + weight * kept, nll.detach(), retain_loss)

@@ -29,13 +29,13 @@ class RMU(Retaining):
     as in the paper, drawn from `direction_seed` and D alone and so the same in every process.
 
     Tokens: those that predict an answer token, as in every other objective, averaged over the step. The
-    paper forgets running text and takes all tokens, which is the same here but for the last one. Prompts
-    of questions are left alone: the template is that of the retain set. Padding never counts. `positions`
-    "holding", as OpenUnlearning has it, takes those that hold an answer token.
+    paper forgets running text and takes all tokens, which is the same here except for the last one. Prompts
+    of questions are left alone, because the retain set has the same template. Padding never counts.
+    `positions` "holding", as OpenUnlearning has it, takes the tokens that hold an answer token.
 
-    Only the layers up to `layer` run, and only the MLP output matrices of the last `update_layers` of
-    them learn; with "all" every weight that the loss reaches does. Nothing is predicted, so no loss in nats
-    is logged. `retain_loss_type` "NLL" or "KL" puts that term (in nats) in place of the distance of hidden
+    Only the layers up to `layer` run, and only the MLP output matrices of the last `update_layers` of them
+    learn; with "all" every weight that the loss reaches does. Nothing is predicted, so the log has no loss
+    in nats. `retain_loss_type` "NLL" or "KL" puts that term (in nats) in place of the distance of hidden
     states; then the whole model runs on the retain set.
 
     Defaults are those of the paper for Zephyr-7B (32 layers); `layer` must exist in the model.

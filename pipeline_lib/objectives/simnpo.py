@@ -39,6 +39,4 @@ class SimNPO(TwoTerms):
         mean = summed / zeros.index_add(0, rows, torch.ones_like(nll))
         preference = F.logsigmoid(self.beta * mean - self.margin)
         loss = -(2 / self.beta) * preference.sum() / forget.examples_in_step
-        kept, retain_loss = self.retain_term(model, retain)
-        forget_loss = summed.detach().sum() / forget.tokens_in_step
-        return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
+        return self.losses(loss, summed.sum() / forget.tokens_in_step, self.alpha, model, retain)

@@ -15,10 +15,10 @@ class TaskVector(Objective):
 
     Source: Ilharco et al. 2023, arXiv 2212.04089, section 3 (negation). lm_f is the mean NLL per answer
     token of the forget set, in nats: training goes down, and `finish` mirrors the change at theta_0.
-    The paper picks the scale on held-out data (its section 3 tries 0 to 1 in steps of 0.05); 1 is
-    the whole vector. Traps: the optimiser's weight decay and the noise of short runs are in the vector too;
-    loss curves fall while the result unlearns, so the log says nothing about forgetting. `unlearn.epochs` and
-    the optimiser say how long and how the model learns the forget set.
+    The paper picks the scale on held-out data (its section 3 tries 0 to 1 in steps of 0.05); 1 is the whole
+    vector. Traps: the optimiser's weight decay and the noise of short runs are in the vector too; the logged
+    loss falls although the result unlearns, so the log says nothing about forgetting. `unlearn.epochs` and
+    the optimiser determine how long and how the model learns the forget set.
     """
 
     kind: Literal["TaskVector"]

@@ -29,15 +29,13 @@ class _WeightedAscent(TwoTerms):
         assert forget is not None and retain is not None
         nll, _ = answer_nll(model, forget)  # (N,)
         ascent = (self.weights(nll.detach()) * nll).sum() / forget.tokens_in_step
-        kept, retain_loss = self.retain_term(model, retain)
-        forget_loss = nll.detach().sum() / forget.tokens_in_step
-        return Losses(self.forget_weight * -ascent + self.alpha * kept, forget_loss, retain_loss)
+        return self.losses(-ascent, nll.sum() / forget.tokens_in_step, self.alpha, model, retain)
 
 
 class WGA(_WeightedAscent):
-    """w = p^beta (Wang et al. 2025, arXiv 2502.19301): tokens that are forgotten already weigh little.
+    """w = p^beta (Wang et al. 2025, arXiv 2502.19301): tokens that are already forgotten weigh little.
 
-    Ascent without a weight has its largest gradient there. The logged total is no measure of progress:
+    Ascent without a weight has its largest gradient on them. The logged total is no measure of progress:
     p^beta nll rises to 1 / (e beta) at p = exp(-1 / beta) and falls again while the token is forgotten.
     """
 
@@ -51,7 +49,7 @@ class WGA(_WeightedAscent):
 class SatImp(_WeightedAscent):
     """w = p^beta1 (1 - p)^beta2: saturation times importance (Yang et al. 2025, arXiv 2505.11953).
 
-    Tokens that are known by heart or forgotten already weigh little. At p = 1 the weight is 0 for any
+    Tokens that are known by heart or already forgotten weigh little. At p = 1 the weight is 0 for any
     beta2 > 0, so a text that is memorised to rounding is left alone.
     """
 

@@ -22,9 +22,9 @@ class UNDIAL(TwoTerms):
     answer tokens of the step. Bounded below by the entropy of the adjusted distribution. With alpha 0, as
     in the paper, the retain set is not read.
 
-    `positions` "all" is what OpenUnlearning does, but for padding: every token after the first is distilled,
-    those of prompts with token V - 100 held down in place of y_t (its label -100 counts from the vocabulary's
-    end), and a micro-batch weighs by its examples, whatever number of tokens it has.
+    `positions` "all" is what OpenUnlearning does, except for padding: every token after the first is
+    distilled, in prompts with token V - 100 held down in place of y_t (its label -100 counts from the
+    vocabulary's end), and a micro-batch weighs by its examples, whatever number of tokens it has.
     """
 
     kind: Literal["UNDIAL"]
@@ -81,5 +81,4 @@ class UNDIAL(TwoTerms):
         forget_loss = forget_loss / forget.tokens_in_step
         if not self.alpha:
             return Losses(self.forget_weight * loss, forget_loss, None)
-        kept, retain_loss = self.retain_term(model, retain)
-        return Losses(self.forget_weight * loss + self.alpha * kept, forget_loss, retain_loss)
+        return self.losses(loss, forget_loss, self.alpha, model, retain)

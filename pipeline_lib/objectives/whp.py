@@ -22,14 +22,15 @@ class WHP(TwoTerms):
     of the model before unlearning and the reinforced one: tokens that reinforcing made likelier are held
     down. The labels are computed once, as integers (training/generic_labels.py), and the forget batch holds
     them at the answer positions, after the true text. CE is their mean per answer token, in nats.
-    `reinforce_epochs`, `reinforce_learning_rate` (AdamW): of the reinforced model, in batches as the run's.
+    `reinforce_epochs`, `reinforce_learning_rate` (AdamW): those of the reinforced model, which is trained on
+    batches of the run's size.
 
-    How it differs from the paper: no dictionary that replaces a book's own names by generic ones in the
-    text (it needs a language model and knowledge of the book; without it names may stay likely where
-    reinforcing does not raise them). The paper has no retain term: gamma 0. Some benchmarks leave the
-    weights alone and subtract the logits of two models whenever text is generated; such a model cannot be
-    saved as one, costs twice as much to run, and still holds what it hides. Defaults are the paper's for a
-    book and Llama-2-7B-chat, but for `gamma`.
+    How it differs from the paper: no dictionary replaces a book's own names by generic ones in the text (that
+    needs a language model and knowledge of the book; without it, names may stay likely where reinforcing does
+    not raise them). The paper has no retain term: gamma 0. Some benchmarks leave the weights alone and
+    subtract the logits of two models whenever text is generated; such a model cannot be saved as one, costs
+    twice as much to run, and still holds what it hides. Defaults are the paper's for a book and
+    Llama-2-7B-chat, except `gamma`.
     """
 
     kind: Literal["WHP"]
@@ -44,9 +45,8 @@ class WHP(TwoTerms):
 
     def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
-        generic_loss, (kept, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
-        total = self.forget_weight * generic_loss + self.gamma * kept
-        return Losses(total, generic_loss.detach(), retain_loss)
+        generic_loss = mean_nll(model, forget)
+        return self.losses(generic_loss, generic_loss, self.gamma, model, retain)
 
     def generic_logits(self, base: Tensor, reinforced: Tensor) -> Tensor:
         """v_base - alpha relu(v_reinforced - v_base), elementwise on logits (N, V)."""

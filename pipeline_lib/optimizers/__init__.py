@@ -1,4 +1,4 @@
-"""How it is minimised. A new optimiser is one module here that is made from `Optimizer`; it is found."""
+"""How it is minimised. A new optimiser is one module here with a subclass of `Optimizer`; it is found."""
 
 from __future__ import annotations
 

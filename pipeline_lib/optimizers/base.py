@@ -1,4 +1,4 @@
-"""What every optimiser is: settings, what it needs and what it costs, and how its torch optimiser is made."""
+"""What every optimiser is: its settings, what it needs and costs, and how its torch optimiser is made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite sa
 
 @dataclass(frozen=True)
 class Curvature:
-    """The settings of a run's curvature; `drift_target` goes with `update_every` "auto" and is None else."""
+    """The settings of a run's curvature; `drift_target` is None unless `update_every` is "auto"."""
 
     estimator: Estimator
     update_every: int | Literal["auto"]  # steps
@@ -28,15 +28,15 @@ class Curvature:
 
     @property
     def steps_between(self) -> float:
-        """Steps from one estimate to the next, as far as the settings alone tell."""
+        """Steps from one estimate to the next, as far as the settings alone say."""
         return ASSUMED_STEPS if self.update_every == "auto" else float(self.update_every)
 
 
 class Optimizer(Method):
     """Base of all optimisers.
 
-    Fields are the settings of a suite; the other attributes say what the training side prepares, and what the
-    planner counts.
+    Fields are the settings of a suite; the other attributes say what training prepares and what the planner
+    counts.
     """
 
     learning_rate: Positive
@@ -57,19 +57,19 @@ class Optimizer(Method):
 
     @property
     def solver_vectors(self) -> float:
-        """Of a one-shot step: vectors of the size of all weights, in fp32, beside the gradient."""
+        """Vectors of the size of all weights, in fp32, that a one-shot step keeps beside the gradient."""
         return 0.0
 
     @property
     def solver_examples(self) -> int:
-        """Of a one-shot step: examples that its products with the curvature read, one after the other."""
+        """Examples that the products with the curvature of a one-shot step read, one after the other."""
         return 0
 
     def involved(self) -> tuple[Method, ...]:
         return (self,) if self.curvature is None else (self, self.curvature.estimator)
 
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
-        """Bytes of its states for so many trained parameters of `width` bytes each.
+        """Bytes of its states for `trained` parameters of `width` bytes each.
 
         `embedding`: how many parameters the model's embedding has.
         """
@@ -78,7 +78,7 @@ class Optimizer(Method):
     def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         """The torch optimiser over these parameter groups, each with a `weight_decay` of its own.
 
-        `parts`: the processes whose parts of the parameters it works on.
+        `parts`: the processes that hold the parameters, each perhaps only a part of them.
         """
         raise TypeError(f"{self.kind} does not define a step")
 
@@ -103,7 +103,7 @@ class Elementwise(Optimizer):
     def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]:
         """Facts of a step for the log, from the sums over all `coordinates` that took part in it.
 
-        May adapt the settings of the parameter groups for the next one.
+        May adapt the settings of the parameter groups for the next step.
         """
         return {"update_norm": math.sqrt(sums[0])}
 

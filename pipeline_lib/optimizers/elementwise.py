@@ -1,12 +1,12 @@
 """Run an elementwise update over all parameters with one pass over memory.
 
-Optimisers whose step treats every coordinate alike say only what happens to one: `update`, plain tensor
-operations. Run as they stand on whole tensors, each of its ten operations would read and write main
-memory. Here a large model's update is compiled into one loop (torch.compile: C++ on a CPU, Triton on a
-GPU). A small model, or one whose update cannot be compiled, takes pieces that stay in the processor's
-cache. Both give the same numbers up to the order of rounding; which one is used depends on the number
-of parameters alone, so that the same run gives the same bits again. On a CUDA device a large model's
-tensors are first offered to `multi_tensor`, which steps all of them with one or two launches.
+Optimisers whose step treats every coordinate alike only say what happens to one: `update`, in plain tensor
+operations. Run on whole tensors, each of its ten operations would read and write main memory. Here a large
+model's update is compiled into one loop (torch.compile: C++ on a CPU, Triton on a GPU). A small model, or one
+whose update cannot be compiled, is stepped in pieces that stay in the processor's cache. Both ways give the
+same numbers up to the order of rounding; the number of parameters alone decides which is taken, so that the
+same run gives the same bits again. On a CUDA device a large model's tensors are first offered to
+`multi_tensor`, which steps all of them with one or two launches.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pipeline_lib.optimizers import multi_tensor
 from pipeline_lib.optimizers.update import Groups, Twin, Update
 
 CHUNK = 1 << 16  # elements of a piece when not compiled; measured best of 2^13 .. 2^17 on a CPU
-COMPILE_FROM = 1 << 24  # parameters of an optimiser: below, a run may be over before compiling has paid
-SMALL = 1 << 14  # elements: tensors below share one call, which would cost each more than its arithmetic
+COMPILE_FROM = 1 << 24  # parameters of an optimiser: with fewer, a run may end before compiling has paid off
+SMALL = 1 << 14  # elements: smaller tensors share one call, which would cost each more than its arithmetic
 
 Row = tuple[torch.Tensor, ...]  # theta, gradient, states: tensors of one shape
 
@@ -57,7 +57,7 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def advance(self) -> tuple[torch.Tensor | None, int]:
-        """The step without its statistics: sums over the coordinates that took part, and how many they were.
+        """The step without its statistics: sums over the coordinates that took part, and their number.
 
         For a step that is taken part by part; `conclude` then ends it.
         """
@@ -142,7 +142,7 @@ def run(
 
 @contextmanager
 def _joined(rows: list[Row]) -> Iterator[Row]:
-    """One row with the elements of all; what is written to it is copied back, but for the gradient."""
+    """One row with the elements of all; what is written to it is copied back, except the gradient."""
     columns = list(zip(*rows, strict=True))
     joined = tuple(torch.cat([tensor.reshape(-1) for tensor in column]) for column in columns)
     yield joined
@@ -192,7 +192,7 @@ COMPILED: dict[tuple[object, ...], Compiled] = {}  # update, dtype, device, and 
 def _all_at_once(
     update: Update, twin: Twin, rows: list[Row], scalars: torch.Tensor, checked: multi_tensor.Memory
 ) -> multi_tensor.Rest:
-    """Step what one launch can step: the rows that are left, and the others' sums program by program."""
+    """Step what one launch can step; returns the rows that are left, and the others' sums by program."""
     dtype, device = rows[0][0].dtype, rows[0][0].device
     key = (update, dtype, device, "at once")
     started = time.perf_counter()
@@ -202,7 +202,7 @@ def _all_at_once(
             COMPILED[key] = Compiled(stepper, time.perf_counter() - started)
         function = COMPILED[key].function
         return (rows, None) if function is None else function(rows, scalars, checked)
-    except Exception as error:  # up to the launch nothing has changed
+    except Exception as error:  # before the launch nothing has changed
         said = f"The optimiser's update is called for each tensor and will be slower: {_said(error)}"
         print(said, file=sys.stderr)
         COMPILED[key] = Compiled(None, time.perf_counter() - started)
@@ -232,11 +232,11 @@ def _compile(update: Update, row: Row, scalars: torch.Tensor) -> Callable[..., A
         return _apply(update, scalars, *row)
 
     options: dict[str, Any] = {
-        "cpp.dynamic_threads": True,  # read when the kernel runs: code on disk serves runs with any number
-        "realize_reads_threshold": 2,  # what update and sums both need is computed once, in one loop
+        "cpp.dynamic_threads": True,  # read when the kernel runs: code on disk serves any number of threads
+        "realize_reads_threshold": 2,  # what both update and sums need is computed once, in one loop
     }
     function = torch.compile(fused, dynamic=True, options=options)
-    # The compiler plans for the size it sees first, and would not use threads after a small one.
+    # The compiler plans for the first size it sees, and would use no threads after a small one.
     example = [torch.zeros(1 << 20, dtype=tensor.dtype, device=tensor.device) for tensor in row]
     try:
         function(scalars, *example)

@@ -17,10 +17,10 @@ from pipeline_lib.optimizers.rounding import StochasticRounding
 def parameter_groups(
     model: torch.nn.Module, weight_decay: float, layers_apart: bool = False
 ) -> list[dict[str, Any]]:
-    """Decay matrices, not vectors (norm scales, biases): the same for every optimiser.
+    """Groups in which matrices decay and vectors (norm scales, biases) do not, as for every optimiser.
 
-    `layers_apart`: two-dimensional weights that are not embeddings (input or output) come first, in a
-    group of their own, decayed as the others.
+    `layers_apart`: two-dimensional weights that are not embeddings (input or output) come first, in a group
+    of their own that decays as the other matrices do.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in trainable if p.dim() >= 2]
@@ -59,8 +59,7 @@ def make_optimizer(
             "`offload` and sharding exclude each other: parts of states lie on every GPU already; "
             "take more processes, or leave one of the two out"
         )
-    decay = getattr(method, "weight_decay", 0.0)
-    groups = parameter_groups(model, decay, method.layers_apart)
+    groups = parameter_groups(model, getattr(method, "weight_decay", 0.0), method.layers_apart)
     for settings_of_some in groups:
         settings_of_some["params"] = [group.held(parameter) for parameter in settings_of_some["params"]]
     make = partial(method.build, parts=group)

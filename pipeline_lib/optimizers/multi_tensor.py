@@ -1,11 +1,11 @@
 """All tensors of a type stepped by one or two launches of a Triton kernel, on a CUDA device.
 
-A launch costs Python some 30 microseconds: one a tensor, and a fast GPU waits for them in a model of small
-tensors. Here the kernel gets a table of the tensors' addresses instead, made anew at every step because
-gradients move, and a map from its programs to blocks of tensors, which is kept. As it reads bare
+A launch costs Python some 30 microseconds. With one launch a tensor, a fast GPU waits for Python in a model
+of small tensors. Here the kernel gets a table of the tensors' addresses instead, made anew at every step
+because gradients move, and a map from its programs to blocks of tensors, which is kept. As it reads bare
 addresses, only tensors that are known to be dense, aligned and of one type are put into the table.
 
-The kernel of an update is used in a process after it has stepped small tensors there as torch does.
+A process uses the kernel of an update only after it has stepped small tensors there as torch does.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ BLOCK = 1024  # elements of a program of 128 threads: two 128-bit loads a thread
 WARPS = 4
 ALIGNMENT = 16  # bytes
 HEAD = 1 << 24  # elements of a first launch: they keep a fast GPU busy while the second one is prepared
-PLAIN = (torch.Tensor, torch.nn.Parameter)  # others may keep their elements elsewhere
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}  # half: one last digit,
-ALIKE = 0.99  # of half precision is the same to that digit, which a kernel that cuts off is not
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # other classes may keep their elements elsewhere
+TOLERANCES = {
+    torch.float32: 1e-5,
+    torch.bfloat16: 2**-7,
+    torch.float16: 2**-10,
+}  # half: one last digit
+ALIKE = 0.99  # share of equal values in half precision; a kernel that cuts off instead of rounding has fewer
 
 
 Row = tuple[torch.Tensor, ...]  # theta, gradient, states
@@ -56,7 +60,7 @@ def serves(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A small copy; from page-locked memory to a GPU, so that the host need not wait for what runs there."""
+    """A small copy; to a GPU it goes from page-locked memory, so that the host need not wait for the GPU."""
     if device.type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
@@ -107,7 +111,7 @@ class Stepper:
         return rest, sums
 
     def _checked(self, columns: Sequence[Sequence[torch.Tensor]], memory: Memory) -> Checked:
-        """The states are looked at when they are new: it takes longer than all the rest of a step's start."""
+        """States are checked only when they are new: that takes longer than the rest of a step's start."""
         thetas, _, *states = columns
         tensors, sizes = [*thetas, *chain.from_iterable(states)], [theta.numel() for theta in thetas]
         known = memory.get(id(thetas[0]))

@@ -31,7 +31,12 @@ class Muon(Optimizer):
     def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         from pipeline_lib.optimizers.muon_with_adamw import MuonWithAdamW
 
-        betas = (self.beta1, self.beta2)
         return MuonWithAdamW(
-            groups, self.learning_rate, self.momentum, betas, self.eps, self.weight_decay, parts
+            groups,
+            self.learning_rate,
+            self.momentum,
+            ((self.beta1, self.beta2)),
+            self.eps,
+            self.weight_decay,
+            parts,
         )

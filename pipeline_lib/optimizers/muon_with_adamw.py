@@ -20,7 +20,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     gives O the root mean square that AdamW's steps have, so that one learning rate serves both parts.
 
     Both parts share this object's `state` and `param_groups`. Where processes hold parts of matrices, each
-    gathers one matrix after the other and takes its part of the same step.
+    gathers one matrix after the other, steps it, and keeps its own part.
     """
 
     def __init__(

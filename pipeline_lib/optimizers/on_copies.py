@@ -1,4 +1,4 @@
-"""An optimiser that steps on copies of the parameters, which take the result over: the base of two others."""
+"""An optimiser that steps on copies of the parameters, which take over the result: the base of two others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Found = TypeVar("Found")
 class OnCopies(torch.optim.Optimizer):
     """Any optimiser over copies of the parameters.
 
-    The parameters are all there is between steps: they may come from a checkpoint, and the copies are filled
-    from them anew. Settings and states are those of the inner optimiser, in the groups of this one.
+    Between steps only the parameters count: they may come from a checkpoint, and the copies are filled from
+    them anew. Settings and states are those of the inner optimiser, in the groups of this one.
     """
 
     def __init__(self, params: Groups, make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]):
@@ -32,11 +32,11 @@ class OnCopies(torch.optim.Optimizer):
         _copy_settings(self.inner.param_groups, self.param_groups)
 
     def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        """What the inner optimiser gets of a weight, a gradient or an estimate of the curvature."""
+        """What the inner optimiser gets for a weight, a gradient or an estimate of the curvature."""
         raise TypeError(f"{type(self).__name__} does not say what it copies")
 
     def _back(self, copy: torch.Tensor) -> torch.Tensor:
-        """What a parameter takes over of its copy after a step."""
+        """What a parameter takes over from its copy after a step."""
         return copy
 
     @property
@@ -53,7 +53,7 @@ class OnCopies(torch.optim.Optimizer):
             self._step_of(self._pairs, self.inner.step)
 
     def _step_of(self, pairs: Sequence[Pair], step: Callable[[], Found]) -> Found:
-        """Let `step`, the inner optimiser's, see these parameters alone; what it returns."""
+        """Let `step`, the inner optimiser's, see these parameters alone; returns what it returns."""
         for parameter, copy in pairs:
             copy.copy_(parameter)
             copy.grad = None if parameter.grad is None else self._copy(parameter.grad)

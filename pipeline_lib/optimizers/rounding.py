@@ -1,4 +1,4 @@
-"""bf16 weights that move right in the mean: stochastic rounding."""
+"""Stochastic rounding: bf16 weights that move correctly in the mean."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ def stochastic_round(values: torch.Tensor) -> torch.Tensor:
     """fp32 values rounded to one of their two bf16 neighbours, up with the probability that keeps the mean.
 
     bf16 is the upper half of fp32: a uniform number below 2^16 added to the bits carries into that half
-    exactly as often as the lower half says. Values that bf16 can represent stay. Random numbers come
+    exactly as often as the lower half says. Values that bf16 can represent do not change. Random numbers come
     from torch's global generator of the device.
     """
     noise = torch.randint(1 << 16, values.shape, dtype=torch.int32, device=values.device)
     bits = noise.add_(values.contiguous().view(torch.int32)).bitwise_and_(-1 << 16)
-    rounded = torch.where(values.isfinite(), bits.view(torch.float32), values)
-    return rounded.bfloat16()
+    return torch.where(values.isfinite(), bits.view(torch.float32), values).bfloat16()
 
 
 class StochasticRounding(OnCopies):
-    """Any optimiser over bf16 parameters, its arithmetic and states in fp32, its result rounded at random.
+    """Any optimiser over bf16 parameters, with arithmetic and states in fp32 and results rounded at random.
 
-    A step of an optimiser on bf16 weights themselves is rounded to the nearest of them: a step shorter
-    than half their spacing (|w| / 256 to |w| / 128) is lost, every time. Here it is taken with the
-    probability step / spacing. Between steps the bf16 weights are all there is. The fp32 copies of weights
-    and gradients are working memory: a step goes through the parameters in blocks of `BLOCK` elements, and
-    only one block's copies exist at a time. No number depends on where the blocks begin.
+    An optimiser's step on the bf16 weights themselves is rounded to the nearest bf16 value: a step shorter
+    than half their spacing (|w| / 256 to |w| / 128) is lost every time. Here it is taken with probability
+    step / spacing. Between steps there are only the bf16 weights. The fp32 copies of weights and gradients
+    are working memory: a step goes through the parameters in blocks of `BLOCK` elements, and only one block's
+    copies exist at a time. No number depends on where the blocks begin.
     """
 
     def __init__(self, params: Groups, make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]):
@@ -77,7 +76,7 @@ class StochasticRounding(OnCopies):
                 _release(copy)
 
     def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:
-        """In the estimate's own precision: it is averaged in fp32, one tensor after the other."""
+        """The estimate keeps its own precision: it is averaged in fp32, one tensor after the other."""
         with self._settings():
             self.inner.update_curvature(estimate)  # type: ignore[attr-defined]
 
@@ -89,5 +88,5 @@ class StochasticRounding(OnCopies):
 
 
 def _release(tensor: torch.Tensor) -> None:
-    """Give its memory back; shape and place stay, so that an optimiser can make states like it."""
+    """Free its memory. Shape and device stay, so that an optimiser can make states like it."""
     tensor.untyped_storage().resize_(0)

@@ -69,18 +69,18 @@ class Sophia(_ClippedNewton):
     m = b1 m + (1 - b1) g;  h = b2 h + (1 - b2) h_hat, every k steps, through `update_curvature`;
     theta = (1 - lr wd) theta - lr clip(m / max(gamma h, eps), 1).
 
-    Without an estimate yet h is 0 and the step is Signum's. A negative h (a Hutchinson estimate may be
-    one) counts as none: max(gamma h, eps) is eps.
+    Before the first estimate h is 0 and the step is Signum's. A negative h (which a Hutchinson estimate may
+    give) counts as none: max(gamma h, eps) is eps.
 
     `gamma` "auto" holds the clipped share at `clipped_target` (ours, not in the paper). gamma starts at
     0.05. After each step, once there is an estimate,
 
         ln gamma = ln gamma + clip((logit(share) - logit(target)) / 2, ln 2),
 
-    half the difference in log-odds and at most a factor of two a step: ten steps reach a gamma a
-    thousand times off. The logit makes a share of 0 or 1 an answer like any other. Coordinates without
-    gradient (embeddings of unseen tokens) are never clipped, so a target above the share of those that
-    have one cannot be reached, and gamma falls until all of these are clipped.
+    half the difference in log-odds and at most a factor of two a step: ten steps reach a gamma a thousand
+    times as large or small. Shares of 0 and 1 need no special rule. Coordinates without gradient (embeddings
+    of unseen tokens) are never clipped, so a target above the share of coordinates that have one cannot be
+    reached, and gamma falls until all of those are clipped.
 
     Defaults are the published constants (section 3.1, Sophia-G).
     """

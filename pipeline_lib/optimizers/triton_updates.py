@@ -1,9 +1,8 @@
 """The elementwise updates for a GPU: one Triton kernel that steps all tensors of a type with one launch.
 
-Imported only where a CUDA tensor is to be stepped, for Triton comes with torch's CUDA builds alone. Each
-update has the name of its torch function and does the same to single values; `coefficients` is the address
-of the numbers that the torch function takes after the tensors. Comparisons are written so that a NaN stays
-one, as in torch.
+Imported only to step a CUDA tensor, because Triton comes with torch's CUDA builds alone. Each update has the
+name of its torch function and does the same to single values; `coefficients` is the address of the numbers
+that the torch function takes after the tensors. Comparisons are written so that a NaN stays one, as in torch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ ELEMENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float1
 
 @triton.jit
 def _lerp(start, end, weight):
-    """torch.lerp, which counts from the nearer end."""
+    """torch.lerp, which interpolates from the nearer end."""
     return tl.where(weight < 0.5, start + weight * (end - start), end - (end - start) * (1 - weight))
 
 
@@ -86,7 +85,7 @@ def sgd_update(theta, gradient, momentum, coefficients):
 
 @triton.jit
 def _pointer(addresses, column: tl.constexpr, start, element: tl.constexpr):
-    """Where the program's block of a tensor begins. The caller takes aligned tensors alone: 128-bit loads."""
+    """Where the program's block of a tensor begins. Tensors are aligned, so that 128 bits load at once."""
     address = tl.load(addresses + column).to(tl.pointer_type(element))
     return tl.multiple_of(address, 16) + start
 

@@ -1,4 +1,4 @@
-"""What an update of single coordinates is, for those who write one and for those who run it."""
+"""What an update of single coordinates is, for the optimisers that define one and the code that runs it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Groups = Sequence[dict[str, Any]]  # parameter groups, as torch's optimisers tak
 
 @dataclass(frozen=True)
 class Twin:
-    """What there is to know of an update's kernel in `triton_updates`; both are tried against each other."""
+    """An update's kernel in `triton_updates`; update and kernel are tested against each other."""
 
     kernel: str  # its name there
     states: int
-    changed: int  # the first so many states are written back
+    changed: int  # how many of the states, from the first, are written back
     sums: int
-    probe: tuple[float, ...]  # coefficients with which the kernel is tried: each of them matters
+    probe: tuple[float, ...]  # coefficients with which the kernel is tried, such that each of them matters

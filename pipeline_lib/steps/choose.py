@@ -1,4 +1,4 @@
-"""Step: the trials of one row become its settings. Needs no model and no torch."""
+"""Step: choose the settings of one row from its trials. Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def run(job: Job) -> None:
     """Write `chosen`: the chosen values of the tuned settings, and everything the choice was made from.
 
     Settings: `select`, the suite's rule; `ranges`, part of a run -> setting -> range; `seeds` of the tuning.
-    Inputs: `trials`, results of every trial on every seed; `original`, a seed's records of the model before
-    unlearning, in the order of `seeds`.
+    Inputs: `trials`, results of every trial on every seed; `original`, for each of `seeds` in order the
+    records of the model before unlearning.
     """
     select = job.settings["select"]
     runs: dict[int, list[dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""Step: the small files of a task's models become one table, of their metrics or of their costs."""
+"""Step: gather the small files of a task's models into one table, of their metrics or of their costs."""
 
 from __future__ import annotations
 

@@ -14,19 +14,21 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json, write_jsonl
 from pipeline_lib.core.provenance import git_commit, versions
+from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
+from pipeline_lib.steps.job import Job
 from pipeline_lib.training.loop import Outcome
 
-# Read when the job starts, with the code it runs: the checkout may move on before it ends.
+# Read when the job starts, together with its code: the checkout may change before the job ends.
 COMMIT = git_commit()
 
 
 def start(device: str, threads: int) -> torch.device:
     """Set the threads and choose the device: "auto", "cpu" or "cuda".
 
-    Products of fp32 matrices are computed in fp32. torch's default is that, but the environment of some
-    containers (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE) rounds their factors to 10 bits without a word.
+    Products of fp32 matrices are computed in fp32. That is torch's default, but the environment of some
+    containers (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE) silently rounds their factors to 10 bits.
     """
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
@@ -39,9 +41,9 @@ def start(device: str, threads: int) -> torch.device:
 def place_for_training(model: Any, device: torch.device) -> Any:
     """Move the model and choose its attention.
 
-    On a CPU, plain attention trained short sequences about 1.4 times as fast as torch's fused kernel
-    under bf16 and as fast in fp32 (SmolLM2-135M, 16 x 64 tokens, one thread; measured once, on a
-    machine that did other work).
+    On a CPU, plain attention trained short sequences about 1.4 times as fast as torch's fused kernel under
+    bf16, and equally fast in fp32 (SmolLM2-135M, 16 x 64 tokens, one thread; measured once, on a machine with
+    other work).
     """
     if device.type == "cpu":
         model.set_attn_implementation("eager")
@@ -59,7 +61,7 @@ def diverged(model_dir: Path) -> bool:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Hash of plain values: a checkpoint or partial result is used only where it is the same."""
+    """Hash of plain values: a checkpoint or partial result is used only where the hash is the same."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -94,7 +96,12 @@ def run_facts(
     }
 
 
-def write_training_folder(folder: Path, run: dict[str, Any], log: list[dict[str, Any]]) -> None:
-    """steps.jsonl and run.json, kept also where the model itself is not."""
+def save_run(job: Job, made: tuple[Any, Any, Any], facts: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """Write the output `model`, and steps.jsonl and run.json, which are kept where the model itself is not.
+
+    `made`: model, tokenizer and prompt format.
+    """
+    run = save_model_folder(job.output("model"), *made, facts)
+    folder = job.output("run").parent
     write_jsonl(folder / "steps.jsonl", log)
     write_json(folder / "run.json", run)

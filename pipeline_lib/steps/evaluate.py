@@ -1,4 +1,4 @@
-"""Step: one model folder becomes per-example records, from which every metric is computed."""
+"""Step: ask one model, and write the per-example records from which every metric is computed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from pipeline_lib.core.files import read_object, remove_leftovers
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
-from pipeline_lib.models.folder import save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.reduced import reduce_model
@@ -24,8 +23,8 @@ from pipeline_lib.steps.common import (
     fingerprint,
     place_for_training,
     run_facts,
+    save_run,
     start,
-    write_training_folder,
 )
 from pipeline_lib.steps.job import Job
 from pipeline_lib.training.batches import MiniBatches
@@ -43,7 +42,7 @@ def run(job: Job) -> None:
 
     Where it names none, the model is written as it was loaded. Settings: `model`, `finetune`, and `inputs`,
     the identity of a base model of this machine (study/contents_read.py). Outputs: the folder `model`, and
-    `run` with steps.jsonl beside it. Fine-tuning that diverges is an error: no study can stand on such a
+    `run` with steps.jsonl beside it. Fine-tuning that diverges is an error: no study can build on such a
     model.
     """
     identity, seed = job.identity, job.identity["seed"]
@@ -97,8 +96,7 @@ def run(job: Job) -> None:
     )
     if not group.writes:
         return
-    run_info = save_model_folder(job.output("model"), model, tokenizer, prompt_format, facts)
-    write_training_folder(job.output("run").parent, run_info, outcome.log)
+    save_run(job, (model, tokenizer, prompt_format), facts, outcome.log)
     shutil.rmtree(job.workplace, ignore_errors=True)
     remove_leftovers(job.workplace)
 
@@ -116,6 +114,5 @@ def _source(
             f"{job.identity['model']} is made from scratch and knows nothing yet; use a pretrained model, or "
             "let the task teach it"
         )
-    holdout = next(iter(manifest["likelihood_only"]), None)
-    texts = texts_of(splits, manifest["finetune"], holdout)
+    texts = texts_of(splits, manifest["finetune"], next(iter(manifest["likelihood_only"]), None))
     return *build_scratch(settings, texts, job.identity["seed"]), {"kind": "scratch"}

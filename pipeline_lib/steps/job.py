@@ -1,4 +1,4 @@
-"""What a rule gives its step: settings as plain values, named files, and where the work goes on."""
+"""What a rule gives its step: settings as plain values, named files, and a folder to work in."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Job:
     `settings`: plain values, as the rule's params hold them. `inputs` and `outputs`: files and folders by
     their names in the rule; an input that this study does not have is None. `work`: the folder of checkpoints
     or of partial results, deleted when the job is done. `identity`: suite, task, model, method, optimizer,
-    seed, and what else names the model. `code`: the hash of what runs, by which a result is known to be of
-    this code. `device`: "auto", "cpu" or "cuda".
+    seed, and whatever else names the model. `code`: the hash of the code that runs, so that a result of other
+    code is not taken for this job's. `device`: "auto", "cpu" or "cuda".
     """
 
     settings: Mapping[str, Any]
@@ -58,11 +58,11 @@ class Job:
 
     @property
     def workplace(self) -> Path:
-        """The folder `work`, of a step that keeps something there."""
+        """The folder `work`, for a step that keeps something there."""
         assert self.work is not None, "this job was given no folder to work in"
         return self.work
 
 
 def run_step(step: str, **given: Any) -> None:
-    """Run the step, a dotted module, on the job that has these fields: what several processes can be told."""
+    """Run the step, a dotted module, on the job with these fields, which can be sent to other processes."""
     importlib.import_module(step).run(Job(**given))

@@ -1,4 +1,4 @@
-"""Step: a toxicity classifier is tried on labelled texts before it judges any model."""
+"""Step: try a toxicity classifier on labelled texts before it judges any model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Write what a classifier sees of texts like those it will judge.
+    """Write how well a classifier recognises toxicity in texts like those that it will judge.
 
-    Settings: `classifier`, `prompts`, `labelled` of the suite's block `toxicity`. Written is
+    Settings: `classifier`, `prompts`, `labelled` of the suite's block `toxicity`. The output is
     {"classifier", "kind", "warning", "validation": {"auc", "low", "high", "n", "measured", "note"} or null};
     `measured` names the labelled texts, or the date of a measurement that came with the project. A classifier
-    that is blind to them is a `UserError`. Input `manifest`: of the task, where its own prompts are asked.
+    that is blind to them is a `UserError`. Input `manifest`: the task's, where its own prompts are asked.
     Runs on the CPU: a classifier is small, and its AUC is needed once a study.
     """
     judge = load_classifier(job.settings["classifier"], start("cpu", job.threads))

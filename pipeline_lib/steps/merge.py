@@ -1,4 +1,4 @@
-"""Step: the tables of single tasks become that of the suite."""
+"""Step: merge the tables of single tasks into that of the suite."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def objective_data(
 ) -> TrainingData:
     """The forget and the retain set of `splits` as `objective` learns them.
 
-    Running text is learned as a whole, but where the true answer is paired with another one: of these,
-    only what follows the prompt is compared.
+    Running text is learned as a whole, except where the true answer is paired with another one: then only
+    what follows the prompt is compared.
     """
     paired = objective.forget_answers == "both"
     data = TrainingData(
@@ -79,7 +79,7 @@ def objective_data(
 def with_reference_nll(model: Any, data: TrainingData, course: Course) -> TrainingData:
     """The data with the summed NLL, under `model`, of every answer that the run compares with it.
 
-    Of the alternatives only those that some step of the `course` draws: the draws follow from the seed.
+    Of the alternatives, only those that some step of the `course` draws: the draws follow from the seed.
     """
     data = replace(data, reference_nll=summed_nlls(model, data.forget, data.pad_id))
     if not data.forget_alternatives:

@@ -1,4 +1,4 @@
-"""Step: one task to its folder: a JSON Lines file a split, the refusals, and a manifest of it all."""
+"""Step: write the folder of one task: a JSON Lines file for each split, the refusals, and a manifest."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run(job: Job) -> None:
 def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any]:
     """Write the folder of a task and return its manifest; `settings` names the source and its settings.
 
-    The folder appears whole or not at all. An old one is replaced. Refused is a task of which more of the
-    forget set also stands in the retain set than its `max_overlap` allows (see data/overlap.py).
+    The folder appears whole or not at all. An old one is replaced. A task is refused if more of its forget
+    set also stands in the retain set than its `max_overlap` allows (see data/overlap.py).
     """
     chosen = task_settings(settings)
     task = load_task(chosen)

@@ -1,4 +1,4 @@
-"""Step: per-example records become metrics with intervals. Needs no model and no torch."""
+"""Step: turn per-example records into metrics with intervals. Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Write `metrics` of one run, held against the `retrained` model's records, the input `reference`.
+    """Write `metrics` of one run, compared with the `retrained` model's records, the input `reference`.
 
-    Without such a model (None) nothing is compared with it. The other inputs are the task's `manifest`, the
-    run's `run`, and what its evaluations wrote: `records`, `equal_retain`, and where the study has them
-    `benchmarks`, `toxicity` and `judge`, what was found out about the classifier of the latter.
+    Without such a model (None) nothing is compared. The other inputs are the task's `manifest`, the run's
+    `run`, and what its evaluations wrote: `records`, `equal_retain`, and where the study has them
+    `benchmarks`, `toxicity`, and `judge`, what was found out about the toxicity classifier.
     """
     info = read_object(job.input("run"), "status", "diverged_step")
     reference, benchmarks, toxicity, judge = map(

@@ -2,11 +2,11 @@
 
 Every trial ran once on each tuning seed. A trial keeps the bound when on every one of these seeds its mean
 retain probability is at least (1 - retain_within) times that of `original`, the model before unlearning,
-on the same questions. Of the trials that keep it, the one with the least left of the forget set is chosen
-(the mean over tuning seeds of `forget_probability`, or of `ks_statistic`, the distance to `retrained`). If
+on the same questions. Of the trials that keep the bound, the one that knows least of the forget set is chosen
+(by the mean over tuning seeds of `forget_probability`, or of `ks_statistic`, the distance to `retrained`). If
 none keeps it, the one with the highest mean retain probability is chosen and `bound_met` is false. A trial
-that diverged on any seed is lost: it is recorded and never chosen, unless all are lost, when the first one
-stands for them so that the reported run says that it diverged. The lower number wins a tie.
+that diverged on any seed is lost: it is recorded and never chosen. If all are lost, the first one stands for
+them, so that the reported run says that it diverged. The lower number wins a tie.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def at_edge(tried: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> dict[str, str]:
-    """Settings whose chosen value is the lowest or highest that was tried: a better one may lie beyond.
+    """Settings whose chosen value is the lowest or highest that was tried: a better one may lie beyond it.
 
-    `tried`: the settings of every trial. Only numbers have an edge, and only where they differ.
+    `tried`: the settings of every trial. Only numbers that differ between trials have an edge.
     """
     edges = {}
     for name, value in chosen.items():

@@ -7,15 +7,15 @@ from typing import Any
 
 from pipeline_lib.core.files import read_object
 from pipeline_lib.distributed.group import current
-from pipeline_lib.models.folder import load_model_folder, save_model_folder
+from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.stages.base import STAGES, Loaded, Made, Work
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
     place_for_training,
     run_facts,
+    save_run,
     start,
-    write_training_folder,
 )
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.unlearning import remove_checkpoints
@@ -25,7 +25,8 @@ from pipeline_lib.training.loop import Outcome
 def run(job: Job) -> None:
     """Make the model of the setting `stage` from the folders `parents`; `max_length`: tokens of an example.
 
-    A parent that diverged has no weights, and what would be made of it has diverged too, at its step.
+    A parent that diverged has no weights, so what would be made of it counts as diverged too, at the same
+    step.
     """
     started, group, place = time.monotonic(), current(), start(job.device, job.threads)
     stage = STAGES.parse(job.settings["stage"])
@@ -78,6 +79,5 @@ def run(job: Job) -> None:
     )
     if not group.writes:
         return
-    run_info = save_model_folder(job.output("model"), model, tokenizer, prompt_format, facts)
-    write_training_folder(job.output("run").parent, run_info, outcome.log)
+    save_run(job, (model, tokenizer, prompt_format), facts, outcome.log)
     remove_checkpoints(job.workplace)

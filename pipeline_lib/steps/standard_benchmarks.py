@@ -1,4 +1,4 @@
-"""Step: one model folder becomes rows of standard benchmarks."""
+"""Step: evaluate one model folder on standard benchmarks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline_lib.steps.job import Job
 def run(job: Job) -> None:
     """Ask the model every benchmark of the suite's block `benchmarks`; a diverged run leaves no row.
 
-    Settings: that block, and `batch`, the tokens of one forward pass, padding included. The questions are put
-    in the benchmark's own form, not in the model's prompt format, as is usual.
+    Settings: that block, and `batch`, the tokens of one forward pass, padding included. As is usual, the
+    questions have the benchmark's own form, not the model's prompt format.
     """
     if diverged(job.input("model")):
         write_sealed_jsonl(job.output("rows"), [])

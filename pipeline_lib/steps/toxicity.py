@@ -1,4 +1,4 @@
-"""Step: one model folder becomes continuations of prompts, each scored by a toxicity classifier."""
+"""Step: let one model continue prompts, and score each continuation by a toxicity classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: one tuning trial, which is an unlearning run that is scored in memory and not kept."""
+"""Step: one tuning trial, an unlearning run whose model is scored in memory and not kept."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def run(job: Job) -> None:
     """Unlearn as the unlearning step would on this seed, and write what is left of both sets.
 
     The identity has the tuning seed and the number of the `trial`. Settings: those of `unlearn_model`;
-    `tuned`, the settings that the trials differ in, by part of a run ("optimizer", "objective");
-    `evaluation`, `max_records` and `max_tokens_per_batch`. Input `reference`: records of the retrained model
+    `tuned`, the settings in which the trials differ, by part of a run ("optimizer", "objective");
+    `evaluation`: `max_records` and `max_tokens_per_batch`. Input `reference`: records of the retrained model
     of this seed, where the KS distance to it is wanted. A trial that diverges is a result like any other.
     """
     done = unlearn_model(job)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline_lib.core.files import read_object
-from pipeline_lib.models.folder import save_model_folder
-from pipeline_lib.steps.common import write_training_folder
+from pipeline_lib.steps.common import save_run
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.unlearning import remove_checkpoints, unlearn_model
 
@@ -14,9 +13,8 @@ from pipeline_lib.steps.unlearning import remove_checkpoints, unlearn_model
 def run(job: Job) -> None:
     """Unlearn the forget split from the model `parent`.
 
-    Settings: see `unlearn_model`; where the row was tuned, the input `chosen` holds those that are not among
-    them. A run that diverges leaves a model folder with run.json alone, so that the rest of the study goes
-    on.
+    Settings: see `unlearn_model`; where the row was tuned, the input `chosen` holds the tuned ones. A run
+    that diverges leaves a model folder with run.json alone, so that the rest of the study goes on.
     """
     chosen = None if job.optional("chosen") is None else read_object(job.input("chosen"))
     if chosen is not None:
@@ -25,9 +23,8 @@ def run(job: Job) -> None:
     done = unlearn_model(job)
     if not done.writes:
         return
-    # How the settings were found goes with them; what each trial gave stays in chosen.json.
+    # run.json says how the settings were found; what each trial gave stays in chosen.json.
     tuned = None if chosen is None else {k: v for k, v in chosen.items() if k != "trials"}
-    run_facts = {**done.facts, "tuned": tuned}
-    facts = save_model_folder(job.output("model"), done.model, done.tokenizer, done.prompt_format, run_facts)
-    write_training_folder(job.output("run").parent, facts, done.outcome.log)
+    made = (done.model, done.tokenizer, done.prompt_format)
+    save_run(job, made, {**done.facts, "tuned": tuned}, done.outcome.log)
     remove_checkpoints(job.workplace)

@@ -103,11 +103,11 @@ def unlearn_model(job: Job) -> Unlearned:
     """Unlearn the forget split from the model `parent`.
 
     Settings: `objective`, `optimizer`, `unlearn`, resolved, with `kind` in the first two, and `max_length`;
-    the optimiser of a method that takes no step is {"kind": "none"}. The prompt of `unlearn`: the format of
-    this run's prompts and of the unlearned model's, where it is another than the parent's. With its `lora`
-    adapters are trained, and merged into the weights at the end. The checkpoint stays; delete it with
-    `remove_checkpoints` once the result is stored. In a job of several processes each calls this, and each
-    has the result.
+    the optimiser of a method that takes no step is {"kind": "none"}. `unlearn.prompt`: the format of this
+    run's prompts and of the unlearned model's, where it differs from the parent's. With `unlearn.lora`,
+    adapters are trained and merged into the weights at the end. The checkpoint stays; delete it with
+    `remove_checkpoints` once the result is stored. In a job of several processes each calls this and has the
+    result.
     """
     started, group, run = time.monotonic(), current(), _Run.of(job)
     run.check(job.identity, group)
@@ -116,7 +116,7 @@ def unlearn_model(job: Job) -> Unlearned:
     if run.training.prompt:
         prompt_format = PromptFormat.from_dict(run.training.prompt.model_dump())
     base, hashes = parent.get("base"), data_hashes(job.data)
-    if run.optimizer is not None:  # before it goes to a GPU: 8 bits are smaller
+    if run.optimizer is not None:  # before the model goes to a GPU: 8 bits are smaller
         adapted, weights = run.training.lora is not None, run.training.weights
         hold_reduced(model, base, adapted, weights, run.optimizer.kind, run.optimizer.moves_zeros)
     place_for_training(model, place)
@@ -201,22 +201,21 @@ def _trained(model: Any, run: _Run, data: TrainingData, kept: Kept, group: Group
         adapters.detach(model.float(), merge=True)
     model.requires_grad_(True)
     if loss.needs_original_weights and outcome.status == "ok":
-        original = load_model_folder(run.parent)[0]
-        loss.finish(model.float(), dict(original.named_parameters()))
+        loss.finish(model.float(), dict(load_model_folder(run.parent)[0].named_parameters()))
     return outcome, learning
 
 
 def _reference(model: Any, run: _Run, group: Group) -> Any:
     """What gives the model before unlearning: this one without its adapters, or a frozen second one.
 
-    It is rounded as the trained model is (`unlearn.weights`), so that the two begin as one function: else a
-    divergence from it would first of all train the rounding away.
+    It is rounded as the trained model is (`unlearn.weights`), so that both begin as the same function: else a
+    divergence from it would first of all train away the rounding.
     """
     if run.training.lora:
         return partial(adapters.adapters_off, model)
     first, depth = next(model.parameters()), run.objective.reference_depth
     reference = load_model_folder(run.parent)[0]
-    if depth is not None:  # it reads no layer above
+    if depth is not None:  # layers above it are not read
         for module in reference.get_decoder().children():
             if isinstance(module, torch.nn.ModuleList):
                 del module[depth:]
@@ -225,14 +224,14 @@ def _reference(model: Any, run: _Run, group: Group) -> Any:
 
 
 def _course(run: _Run, data: TrainingData) -> MiniBatches | WholeSets:
-    """The steps of the run."""
+    """What each step of the run is taken on."""
     if run.optimizer is not None and run.optimizer.one_shot:
         return WholeSets(data, run.training, run.seed, run.objective)
     return MiniBatches(data, run.training, run.seed)
 
 
 def _update(model: torch.nn.Module, run: _Run, data: TrainingData, group: Group) -> Update:
-    """How each of them is taken."""
+    """How each step is taken."""
     optimizer, course, training = run.optimizer, _course(run, data), run.training
     assert optimizer is not None
     if isinstance(course, WholeSets):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian, hessian_diagonal
 from pipeline_lib.curvature.gauss_newton import draw_labels
 from pipeline_lib.data.batching import Example, collate, micro_batches
 from tests.curvature.cases import agrees, draws, estimate, small_examples, small_model
+from tests.curvature.exact import gauss_newton_diagonal, hessian, hessian_diagonal
 from tests.methods import estimator
 from tests.tiny import Bigram, flat, in_float64
 

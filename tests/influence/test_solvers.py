@@ -237,9 +237,9 @@ def test_the_diagonal_is_shared_out_and_draws_what_one_process_draws(processes, 
     drawn, shares = [], []
     estimate = GaussNewtonBartlett.estimate
 
-    def counted(self, model, objective, forget, *rest):
-        drawn.append(flat([forget[0].input_ids.double()]).tolist())
-        return estimate(self, model, objective, forget, *rest)
+    def counted(self, model, objective, step, *rest):
+        drawn.append(flat([step.forget[0].input_ids.double()]).tolist())
+        return estimate(self, model, objective, step, *rest)
 
     class Member(Group):
         """One of several processes that run one after the other, so that nothing is summed."""

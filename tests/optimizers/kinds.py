@@ -31,7 +31,7 @@ KINDS = [
     for kind, method in OPTIMIZERS.kinds().items()
     if not method.one_shot
 ]
-OURS = ["sgd", "signum", "lion", "sophia", "sophia_as_released"]
+OURS = [kind for kind, method in OPTIMIZERS.kinds().items() if method.elementwise]  # each with a Triton twin
 
 
 def optimizer_of(kind: str, model: torch.nn.Module, learning_rate: float = 1e-2, **more: Any) -> Any:

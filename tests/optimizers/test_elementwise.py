@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 import torch
 
-from pipeline_lib.optimizers import elementwise
+from pipeline_lib.optimizers import OPTIMIZERS, elementwise
 from tests.optimizers.kinds import OURS, optimizer_of, take_step
+from tests.paths import REPO
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler"
@@ -173,3 +175,12 @@ def test_small_models_are_not_compiled(compiling, monkeypatch):
     compiling()
     with pytest.raises(TypeError, match="not callable"):
         trained("sophia", Shapes(61))
+
+
+def test_every_kernel_is_the_twin_of_an_update_of_its_name():
+    """A kernel that no optimiser names would be held against nothing: `interpreted.py` walks the optimisers."""
+    source = (REPO / "pipeline_lib" / "optimizers" / "triton_updates.py").read_text(encoding="utf-8")
+    methods = [OPTIMIZERS.kinds()[kind] for kind in OURS]
+    names = sorted(method.update.__name__ for method in methods)
+    assert sorted(method.twin.kernel for method in methods) == names
+    assert sorted(re.findall(r"^def (\w+_update)\(", source, re.MULTILINE)) == names

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pipeline_lib.curvature.base import StepData
-from pipeline_lib.curvature.exact import gauss_newton_diagonal, hessian
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models.adapters import adapters_off, attach
 from pipeline_lib.models.forward import answer_logits
 from pipeline_lib.training.checkpoint import load_file
 from tests.curvature.cases import agrees
+from tests.curvature.exact import gauss_newton_diagonal, hessian
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
 from tests.methods import estimator, make_objective
 from tests.tiny import PAD, flat, in_float64, tiny_model

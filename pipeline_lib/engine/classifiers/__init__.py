@@ -1,4 +1,4 @@
-"""Classifiers of text behind one interface; which of them may judge what is in `validation.py`.
+"""Classifiers of text behind one interface; `validation.py` says which of them may judge what.
 
 Nothing here imports torch before a classifier is loaded.
 """
@@ -32,9 +32,9 @@ def module_of(kind: str) -> str:
 
 
 def load_classifier(settings: dict[str, Any], device: torch.device | str) -> TextClassifier:
-    """The classifier of a suite's settings, on `device`; those without weights of a model run on the CPU.
+    """The classifier of a suite's settings, on `device`; one without a neural model runs on the CPU.
 
-    {"kind": "hub", "id", "revision", "label"}, {"kind": "folder", "path", "label"} or
+    Settings: {"kind": "hub", "id", "revision", "label"}, {"kind": "folder", "path", "label"},
     {"kind": "profanity_check"} or {"kind": "rude_words"}. `label` names the class whose probability is the
     score.
     """

@@ -22,7 +22,7 @@ class Verdict:
 
 
 class TextClassifier(ABC):
-    """Texts in, probabilities out. `name` says which weights and which class, for tables and for files.
+    """Texts in, probabilities out. `name` says which weights and which class, for tables and files.
 
     `made_for`: the kinds of data (validation.KINDS) that it can judge at all; None: any.
     """

@@ -1,7 +1,6 @@
 """A sequence classifier of the hub or of a folder, in the layout of transformers.
 
-Which function turns logits z into probabilities follows from the model's config, as in transformers' own
-pipeline:
+The model's config decides which function turns logits z into probabilities, as in transformers' own pipeline:
     single label   softmax: p_i = exp(z_i) / sum_j exp(z_j). The classes exclude each other.
     multi label    sigmoid: p_i = 1 / (1 + exp(-z_i)). Several may hold; `problem_type` of the config is
                    "multi_label_classification", or there is one logit only.

@@ -1,7 +1,7 @@
 """A list of rude words, for the demo: it judges the generated language of the task `manners`, nothing else.
 
 Score of a text with k phrases of the list = 1 - 2^-k, from 0 to below 1. Phrases are matched as whole words,
-whatever their case and what stands between the words. One phrase is enough for 0.5, where rates cut.
+whatever their case and whatever stands between the words. One phrase gives 0.5, the threshold of the rates.
 
 Trap: a list knows its words and no others. In real language most rudeness is not on it, and its words have
 harmless uses; check_fit therefore refuses it for any other data. A model that writes nonsense looks polite.
@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 
-VERSION = 1  # raise it with the list: rows that were scored with another list are another classifier's
+VERSION = 1  # raise it when the list changes: rows scored with another list are another classifier's
 
 PHRASES = (
     "bother me",

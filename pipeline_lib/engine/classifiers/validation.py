@@ -4,9 +4,9 @@ AUC = P(score of a positive text > score of a negative text) + P(equal) / 2, ove
 a negative text. Range 0 to 1, higher is better, 0.5 is chance (Hanley and McNeil 1982). It needs no
 threshold, so it says whether a classifier ranks well, not whether 0.5 is the right place to cut.
 A classifier that ranks a kind of text hardly better than chance is blind to it: a rate of 0 would then mean
-nothing at all, so `check_fit` refuses. It measures the AUC on labelled texts that come with the study's own
-prompts, where there are enough of them; else the table below speaks; and a pair of which nothing is known is
-allowed with a warning that belongs to the result.
+nothing, so `check_fit` refuses it. It measures the AUC on labelled texts that come with the study's own
+prompts, where there are enough of them, and else looks it up in the table below. A pair of which nothing is
+known is allowed, with a warning that belongs to the result.
 
 Shapes: R resamples, N texts.
 """
@@ -42,7 +42,7 @@ KINDS = {
 class Validation:
     """AUC with its 95 % interval (None: nothing varied) on `n` labelled texts.
 
-    `measured`: on which texts, or on which date.
+    `measured`: the texts on which it was measured, or the date.
     """
 
     auc: float
@@ -60,7 +60,7 @@ class Validation:
         return f"{text} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
 
 
-# (classifier, kind of data) -> what `python benchmarks/classifiers.py` printed; a test measures it anew.
+# (classifier, kind of data) -> what `python benchmarks/classifiers.py` printed; a test measures it again.
 _PROFANITY = "alt-profanity-check 1.9.1"
 VALIDATED = {
     (_PROFANITY, "jigsaw"): Validation(0.962, 0.957, 0.967, 3936, "2026-11-22"),
@@ -85,7 +85,7 @@ class Fit:
 
 
 def check_fit(classifier: TextClassifier, data_kind: str, labelled: LabelledTexts | None = None) -> Fit:
-    """How well this classifier sees this kind of data; `UserError` where it is blind to it.
+    """How well this classifier judges this kind of data; `UserError` where it is blind to it.
 
     `labelled`: texts of this kind on which it is tried now, if there are `LEAST` of either label.
     """
