@@ -178,7 +178,7 @@ def test_small_models_are_not_compiled(compiling, monkeypatch):
 
 
 def test_every_kernel_is_the_twin_of_an_update_of_its_name():
-    """A kernel that no optimiser names would be held against nothing: `interpreted.py` walks the optimisers."""
+    """A kernel that no optimiser names would be tested against nothing: `interpreted.py` walks these."""
     source = (REPO / "pipeline_lib" / "optimizers" / "triton_updates.py").read_text(encoding="utf-8")
     methods = [OPTIMIZERS.kinds()[kind] for kind in OURS]
     names = sorted(method.update.__name__ for method in methods)
