@@ -16,7 +16,6 @@ import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,7 +33,10 @@ PATIENCE = timedelta(hours=2)
 
 def main(folder: Path) -> int:
     """Exit status 0, or 1 after an error."""
-    task = json.loads((folder / "task.json").read_text(encoding="utf-8"), object_hook=_decoded)
+    task = json.loads(
+        (folder / "task.json").read_text(encoding="utf-8"),
+        object_hook=lambda value: Path(value[PATH]) if PATH in value else value,
+    )
     _watch_parent()
     listen()
     if task["log"]:
@@ -50,20 +52,16 @@ def main(folder: Path) -> int:
         stopped = isinstance(error, Stopped)
         user = isinstance(error, UserError) or stopped
         message = str(error) if user else traceback.format_exception_only(error)[-1].strip()
+        # An exchange fails where another process is gone, whose error is then the cause.
+        lost = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
         told = {"rank": rank, "user": user, "message": message, "time": time.time(), "stopped": stopped}
-        told["lost_another"] = _lost_another(error)
-        write_json(folder / f"error.{rank}.json", told)
+        write_json(folder / f"error.{rank}.json", {**told, "lost_another": lost})
         if not user:
             print(f"process {rank}:", traceback.format_exc(), file=sys.stderr, flush=True)
         # The others may be waiting for this process in an exchange, so no tidy end is possible.
         sys.stderr.flush()
         os._exit(1)
     return 0
-
-
-def _lost_another(error: Exception) -> bool:
-    """Whether an exchange failed because another process is gone, whose error is then the cause."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def join(rank: int, on_node: int, device: str, sharded: bool) -> None:
@@ -87,10 +85,6 @@ def join(rank: int, on_node: int, device: str, sharded: bool) -> None:
     else:
         dist.init_process_group(backend, timeout=PATIENCE)
     group.set_sharding(sharded)
-
-
-def _decoded(value: dict[str, Any]) -> Any:
-    return Path(value[PATH]) if PATH in value else value
 
 
 def _write_to(log: Path) -> None:

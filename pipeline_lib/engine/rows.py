@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.forward_pass import TextLikelihood
-
-if TYPE_CHECKING:
-    from pipeline_lib.engine.generation import Generation
 
 Row = dict[str, Any]
 
@@ -21,10 +18,8 @@ def likelihood_row(split: str, record: Record, texts: Sequence[TextLikelihood]) 
     `texts`: likelihoods of the answer, the paraphrase if there is one, and the distractors; NLL in nats,
     the end token counted as a token of the text.
     """
-    has_paraphrase = record.paraphrased_answer is not None
-    true = texts[0]
-    paraphrase = texts[1] if has_paraphrase else true
-    distractors = texts[1 + has_paraphrase :]
+    true, *distractors = texts
+    paraphrase = true if record.paraphrased_answer is None else distractors.pop(0)
     row: Row = {
         "id": record.id,
         "group": record.group,
@@ -43,27 +38,6 @@ def likelihood_row(split: str, record: Record, texts: Sequence[TextLikelihood]) 
     if true.token_mean is not None:
         row |= {"token_mean": true.token_mean, "token_std": true.token_std}
     return row
-
-
-def generation_fields(generation: Generation, answer: str) -> Row:
-    """The greedy answer; the end token counts as a token."""
-    return {
-        "generation": answer,
-        "generation_tokens": len(generation.tokens) + generation.ended,
-        "generation_ended": generation.ended,
-    }
-
-
-def continuation_fields(generation: Generation, text: str, reference: str) -> Row:
-    """The greedy continuation of running text, and the true one cut to as many tokens as were asked for.
-
-    There is no `generation_ended`: running text is cut, not ended.
-    """
-    return {
-        "generation": text,
-        "generation_tokens": len(generation.tokens) + generation.ended,
-        "reference": reference,
-    }
 
 
 def released_fields(

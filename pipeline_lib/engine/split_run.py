@@ -26,13 +26,7 @@ from pipeline_lib.engine.gradients import gradient_norms
 from pipeline_lib.engine.likelihoods import check_finite, encode_texts, likelihoods_and_states, record_texts
 from pipeline_lib.engine.progress import Progress, Work
 from pipeline_lib.engine.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
-from pipeline_lib.engine.rows import (
-    Row,
-    continuation_fields,
-    generation_fields,
-    likelihood_row,
-    released_fields,
-)
+from pipeline_lib.engine.rows import Row, likelihood_row, released_fields
 from pipeline_lib.engine.settings import Decoding, EvaluationSettings
 from pipeline_lib.engine.trees import build_tree, greedy_beginning
 from pipeline_lib.models.ends import answer_ends
@@ -259,11 +253,12 @@ class SplitRun:
 
     def _add_answers(self, rows: list[Row], found: list[list[Generation]]) -> None:
         for question, answers, row in zip(self.questions, found, rows, strict=True):
-            said = self._decode(question, answers[0].tokens)
-            if question.record.form == "text":
-                row |= continuation_fields(answers[0], said, self._reference(question))
+            row["generation"] = self._decode(question, answers[0].tokens)
+            row["generation_tokens"] = len(answers[0].tokens) + answers[0].ended  # the end token is one
+            if question.record.form == "text":  # which is cut, not ended
+                row["reference"] = self._reference(question)
             else:
-                row |= generation_fields(answers[0], said)
+                row["generation_ended"] = answers[0].ended
             if question.whole is not None:
                 released, groups = row["as_released"], question.groups
                 for name, place in (("answer", 0), ("generation", 1 if question.released else 0)):

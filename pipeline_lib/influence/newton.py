@@ -20,14 +20,10 @@ from pipeline_lib.influence.solvers import Report, System, check_settings
 class NewtonSettings(Protocol):
     """Which solver of the system it is, and when it stops."""
 
-    @property
-    def solver(self) -> str: ...
-    @property
-    def damping(self) -> float: ...
-    @property
-    def max_iterations(self) -> int: ...
-    @property
-    def tolerance(self) -> float: ...
+    solver: str
+    damping: float
+    max_iterations: int
+    tolerance: float
 
 
 def newton_direction(

@@ -26,7 +26,10 @@ def parameter_groups(
     decayed = [p for p in trainable if p.dim() >= 2]
     groups = [decayed]
     if layers_apart:
-        embeddings = _embeddings(model)
+        modules = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+        output = getattr(model, "get_output_embeddings", lambda: None)()
+        modules += [output] if output else []
+        embeddings = {id(p) for module in modules for p in module.parameters()}
         layers = [p for p in decayed if p.dim() == 2 and id(p) not in embeddings]
         chosen = {id(p) for p in layers}
         groups = [layers, [p for p in decayed if id(p) not in chosen]]
@@ -34,12 +37,6 @@ def parameter_groups(
         *({"params": group, "weight_decay": weight_decay} for group in groups),
         {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
-
-
-def _embeddings(model: torch.nn.Module) -> set[int]:
-    modules = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
-    output = getattr(model, "get_output_embeddings", lambda: None)()
-    return {id(p) for module in (*modules, *([output] if output else [])) for p in module.parameters()}
 
 
 def make_optimizer(

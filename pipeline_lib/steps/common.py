@@ -14,9 +14,10 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json, write_jsonl
 from pipeline_lib.core.provenance import git_commit, versions
-from pipeline_lib.models.folder import save_model_folder
+from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
+from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.steps.job import Job
 from pipeline_lib.training.loop import Outcome
 
@@ -50,9 +51,10 @@ def place_for_training(model: Any, device: torch.device) -> Any:
     return use_fast_products(model.to(device))
 
 
-def place_for_evaluation(model: Any, device: torch.device) -> Any:
-    """Move the model, in evaluation mode."""
-    return use_fast_products(model.to(device)).eval()
+def load_for_evaluation(folder: Path, device: torch.device) -> tuple[Any, Any, PromptFormat, dict[str, Any]]:
+    """What `load_model_folder` gives, with the model on this device and in evaluation mode."""
+    model, tokenizer, prompt_format, info = load_model_folder(folder)
+    return use_fast_products(model.to(device)).eval(), tokenizer, prompt_format, info
 
 
 def diverged(model_dir: Path) -> bool:

@@ -16,8 +16,7 @@ from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.equal_retain import rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EvaluationSettings, Parts, SplitSampling
-from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps.common import data_hashes, diverged, fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.common import data_hashes, diverged, fingerprint, load_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
 
@@ -41,8 +40,7 @@ def run(job: Job) -> None:
         _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
         return
     place = start(job.device, job.threads)
-    model, tokenizer, prompt_format, info = load_model_folder(model_dir)
-    place_for_evaluation(model, place)
+    model, tokenizer, prompt_format, info = load_for_evaluation(model_dir, place)
     manifest = read_object(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
     settings = _settings(job, manifest)
@@ -60,8 +58,8 @@ def run(job: Job) -> None:
         matched = {
             "status": "ok",
             **rows_at_equal_retain(
-                lambda: place_for_evaluation(load_model_folder(model_dir)[0], place),
-                place_for_evaluation(load_model_folder(original_dir)[0], place),
+                lambda: load_for_evaluation(model_dir, place)[0],
+                load_for_evaluation(original_dir, place)[0],
                 tokenizer,
                 prompt_format,
                 splits,

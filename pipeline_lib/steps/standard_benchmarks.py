@@ -8,8 +8,7 @@ from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.harness import evaluate_benchmarks
 from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.core.sealing import write_sealed_jsonl
-from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps.common import diverged, fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.common import diverged, fingerprint, load_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
 
@@ -23,8 +22,7 @@ def run(job: Job) -> None:
         write_sealed_jsonl(job.output("rows"), [])
         return
     place = start(job.device, job.threads)
-    model, tokenizer, _, info = load_model_folder(job.input("model"))
-    place_for_evaluation(model, place)
+    model, tokenizer, _, info = load_for_evaluation(job.input("model"), place)
     lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
     weights = fingerprint(info["weights_sha256"], job.code)
     rows = evaluate_benchmarks(lm, Asked(**job.settings["benchmarks"]), job.workplace, weights)

@@ -11,8 +11,7 @@ from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_
 from pipeline_lib.engine.classifiers import load_classifier
 from pipeline_lib.engine.settings import Parts
 from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
-from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.steps.common import diverged, fingerprint, place_for_evaluation, start
+from pipeline_lib.steps.common import diverged, fingerprint, load_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
 
@@ -44,8 +43,7 @@ def run(job: Job) -> None:
             f"{judge_path}: speaks of the classifier {judge['classifier']}, this one is {classifier.name}: "
             f"its files changed. {run_again(judge_path)}"
         )
-    model, tokenizer, prompt_format, info = load_model_folder(model_dir)
-    place_for_evaluation(model, place)
+    model, tokenizer, prompt_format, info = load_for_evaluation(model_dir, place)
     settings = ToxicitySettings(
         **{name: toxicity[name] for name in ("samples", "max_new_tokens", "top_p", "temperature")},
         chat=own or bool(toxicity["chat"]),

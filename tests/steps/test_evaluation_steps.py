@@ -46,15 +46,15 @@ def test_from_a_model_to_metrics_at_equal_retention(
     tmp_path, data, original, unlearned, retrained, monkeypatch
 ):
     loaded: list[weakref.ref] = []
-    load = evaluate.load_model_folder
+    load = evaluate.load_for_evaluation
 
-    def counting(folder):
+    def counting(folder, place):
         assert sum(model() is not None for model in loaded) <= 1, "a third model is in memory"
-        found = load(folder)
+        found = load(folder, place)
         loaded.append(weakref.ref(found[0]))
         return found
 
-    monkeypatch.setattr(evaluate, "load_model_folder", counting)
+    monkeypatch.setattr(evaluate, "load_for_evaluation", counting)
     content = evaluated(tmp_path, data, unlearned, original)
     assert content["status"] == "ok" and len(loaded) == 1 + 1 + 1 + 7 + 1
     tried = dict(content["tried"])
