@@ -58,7 +58,7 @@ def chances(batch: Batch, generator: Generator) -> Tensor:
     """A number uniform in [0, 1) for each answer token of the batch, (N, 1)."""
     import torch
 
-    return torch.rand(((batch.answer_tokens, 1)), generator=generator, device=generator.device)
+    return torch.rand((batch.answer_tokens, 1), generator=generator, device=generator.device)
 
 
 def draw_labels(probabilities: Tensor, place: Tensor) -> Tensor:

@@ -64,11 +64,10 @@ class Question:
 
 
 def with_example(prompt_format: PromptFormat, retain: Sequence[Record]) -> PromptFormat | None:
-    """The format in which the paper's code asks adversarially: a question of the retain set and its answer
-    stand before every question.
+    """The format of the paper's adversarial questions, each after a retain question with its answer.
 
-    It is drawn as in that code (`random` with seed 0). None where there is no such question, and for chats,
-    which that code does not ask.
+    That one question is drawn as in the paper's code (`random` with seed 0). None where there is none, and
+    for chats, which that code does not ask.
     """
     usable = [
         record for record in retain if record.form != "text" and SLOT not in record.prompt + record.answer

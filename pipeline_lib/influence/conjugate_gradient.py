@@ -30,8 +30,8 @@ def conjugate_gradient(
 ) -> tuple[Tensor, Report]:
     """Conjugate gradients from x = 0 (Hestenes & Stiefel 1952; for deep networks Martens 2010).
 
-    One product an iteration, and one more to check the residual where the recurrence says that it is done: if
-    rounding made that untrue, the search goes on from the true residual. Stops at `tolerance`, at
+    One product an iteration, and one more to check the residual where the recurrence says that it is small
+    enough: if rounding made that untrue, the search goes on from the true residual. Stops at `tolerance`, at
     `max_iterations`, and at a direction without positive curvature, which a correct G cannot have. Keeps
     four vectors beside `right`. Not preconditioned: with the diagonal of G, sampled or exact, language models
     took as many iterations or more (docs/influence.md).

@@ -58,9 +58,9 @@ def sampled_diagonal(
 ) -> Tensor:
     """Estimate of the diagonal of G (P,): the mean of Gauss-Newton-Bartlett draws, one for each example.
 
-    Each is unbiased for its own example; weighted by answer tokens their mean is unbiased for G. One draw
-    has the relative error of a squared normal variable (1.4), the mean of n examples about 1.4 / sqrt(n),
-    and it costs the same one forward and backward pass over the data as a single draw from one large batch.
+    Each is unbiased for its own example; weighted by answer tokens, their mean is unbiased for G. One draw
+    has the relative error of a squared normal variable (1.4), the mean over n examples about 1.4 / sqrt(n),
+    and it costs one forward and backward pass over the data, as a single draw from one large batch does.
     Two vectors of memory. The processes of `group` share the examples.
     """
     from pipeline_lib.distributed.group import ALONE
@@ -72,7 +72,7 @@ def sampled_diagonal(
     tokens = sum(single.answer_tokens for single in singles)
     for place, single in enumerate(singles):
         if place % group.size != group.rank:
-            chances(single, generator)  # so that what is drawn for the others is the same in every process
+            chances(single, generator)  # so that every process draws the same for the others
         elif single.answer_tokens:
             draw = GaussNewtonBartlett(kind="gauss_newton_bartlett").estimate(
                 model, FineTuning(), StepData([single], [], "forget"), parameters, generator

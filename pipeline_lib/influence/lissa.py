@@ -27,12 +27,12 @@ def lissa(
     """LiSSA: the Neumann series x <- x + (b - (G + damping I) x) / s, from x = b / s.
 
     Source: Agarwal et al. 2017, arXiv 1602.03943, section 3; as used by Koh & Liang 2017, arXiv 1703.04730,
-    section 3. In its full form: every iteration uses the whole G. The stochastic form, with a batch an
+    section 3. This is its full form: every iteration uses the whole G. The stochastic form, with one batch an
     iteration, ends in noise of its own that no tolerance can bound. It converges for every s above half of
     (largest eigenvalue + damping); s is the largest eigenvalue by power iteration, plus damping, and is
-    doubled whenever the residual grows. The error shrinks by 1 - damping / s an iteration: it needs about
-    s / damping of them, where conjugate gradients need about the square root of that; with small damping it
-    will not converge, and says so. Keeps three vectors beside `right`.
+    doubled whenever the residual grows. Each iteration shrinks the error by 1 - damping / s. So it needs
+    about s / damping iterations, where conjugate gradients need about the square root of that; with small
+    damping it does not converge, and says so. Keeps three vectors beside `right`.
     """
     import torch
 
@@ -68,7 +68,7 @@ def largest_eigenvalue(operator: Operator, start: Tensor) -> float:
     """Largest eigenvalue of G among the directions that `start` reaches, by power iteration, from below.
 
     A series that starts from `start` never leaves the space of start, G start, G^2 start, ..., so other
-    eigenvalues do not matter to it. At most 20 products; within 1 % as a rule. NaN where G is not finite.
+    eigenvalues do not matter to it. At most 20 products; usually within 1 %. NaN where G is not finite.
     """
     from pipeline_lib.influence.vectors import norm
 

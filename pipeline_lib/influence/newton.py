@@ -18,7 +18,7 @@ from pipeline_lib.influence.solvers import Report, System, check_settings
 
 
 class NewtonSettings(Protocol):
-    """Which solver of the system it is, and when it stops."""
+    """Which solver it is, its damping, and when it stops."""
 
     solver: str
     damping: float
@@ -38,10 +38,10 @@ def newton_direction(
 ) -> tuple[torch.Tensor, Report]:
     """x with (G + damping I) x = `gradient` (P,), and how well it solves this.
 
-    G: see `GaussNewton`, on `batches`. `generator` draws the labels of sampled
-    curvature, on the model's device. `watch` is called after every product with G. Raises `ValueError` for
-    damping that is not positive, `UserError` where the model or the installation lacks something. `group`:
-    processes that share the passes over the data, but for those of ekfac's own factors, which each makes.
+    G: see `GaussNewton`, on `batches`. `generator` draws the labels of sampled curvature, on the model's
+    device. `watch` is called after every product with G. `group`: processes that share the passes over the
+    data, except those for ekfac's own factors, which each process makes. Raises `ValueError` for damping that
+    is not positive, `UserError` where the model or the installation lacks something.
     """
     limits = (settings.damping, settings.max_iterations, settings.tolerance)
     check_settings(*limits)

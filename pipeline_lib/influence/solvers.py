@@ -1,7 +1,7 @@
 """What every solver of (G + damping I) x = b is, for a symmetric positive semidefinite G.
 
-Shapes: P elements. Every solver returns x (P,) and a `Report` whose residual is that of this very x,
-recomputed from b and a product with G, never taken from a recurrence.
+Shapes: P elements. Every solver returns x (P,) and a `Report` whose residual is computed from this x by a
+product with G, never taken from a recurrence.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Report:
     iterations: int
     relative_residual: float  # |b - (G + damping I) x| / |b|; not a number where the curvature is not finite
     converged: bool  # relative_residual <= tolerance
-    reason: str  # why it stopped before; empty when converged
+    reason: str  # why it stopped before it converged; empty when converged
 
     @property
     def finite(self) -> bool:
@@ -40,7 +40,7 @@ class Report:
 
 @dataclass(frozen=True)
 class System:
-    """(G + damping I) x = b, with what a solver may know of G, and when to stop.
+    """(G + damping I) x = b, what a solver may know about G, and when to stop.
 
     `operator`: products with G, the curvature of `model` in its `parameters` on `batches`. `generator` draws
     the labels of sampled curvature, on the model's device. `group`: processes that share the passes over the
@@ -94,7 +94,7 @@ def report_on(
 
 
 def check_settings(damping: float, max_iterations: int, tolerance: float) -> None:
-    """Raise `ValueError` for settings under which no solve makes sense."""
+    """Raise `ValueError` for settings with which nothing can be solved."""
     if not 0 < damping < math.inf:
         raise ValueError(f"damping must be a positive number, found {damping}")
     if max_iterations < 1:

@@ -35,7 +35,7 @@ class Muon(Optimizer):
             groups,
             self.learning_rate,
             self.momentum,
-            ((self.beta1, self.beta2)),
+            (self.beta1, self.beta2),
             self.eps,
             self.weight_decay,
             parts,
