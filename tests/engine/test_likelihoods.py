@@ -99,7 +99,8 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
     for record, scores in zip(records, score((model, tokenizer, prompt_format), records), strict=True):
         for found, (nll, _) in zip(scores, alone((model, tokenizer, prompt_format), record), strict=True):
             assert found.token_nll == pytest.approx(nll, abs=1e-5)
-    assert [len(arguments[1]) for arguments in used] == [len(records)]  # all as trees, in one batch
+    # a check on two sequences, apart and as a tree; then all as trees, in one batch
+    assert [len(arguments[1]) for arguments in used] == [2, 1, len(records)]
 
 
 def test_a_model_that_ignores_the_mask_is_scored_the_plain_way(tiny, records, monkeypatch):
@@ -186,15 +187,15 @@ def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
     original = likelihoods.tree_likelihoods_and_states
     sizes = []
 
-    def at_most_two(model, trees, pad_id, wanted):
+    def at_most_two(model, trees, *others):
         sizes.append(len(trees))
         if len(trees) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(model, trees, pad_id, wanted)
+        return original(model, trees, *others)
 
     monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", at_most_two)
     assert_same(score(tiny, records), expected, 1e-4)
-    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+    assert sizes == [2, 1, 7, 3, 1, 2, 4, 2, 2]  # first a check on two sequences, apart and as a tree
 
 
 def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch):
