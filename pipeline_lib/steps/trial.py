@@ -38,6 +38,7 @@ def run(job: Job) -> None:
     asked = _records(job.data, settings)
     values = None if outcome.status != "ok" else _values(done, asked, settings, job.optional("reference"))
     shares = [row["clipped_share"] for row in outcome.log if row["clipped_share"] is not None]
+    _, retain_split = asked
     result = {
         **job.identity,
         "tuned": job.settings["tuned"],
@@ -54,7 +55,7 @@ def run(job: Job) -> None:
         "retain_nll": None,
         "ks_statistic": None,
         **(values or {}),
-        "retain_split": list(asked)[1],
+        "retain_split": retain_split,
         "records": {split: len(records) for split, records in asked.items()},
         "steps": outcome.steps,
         "train_time_s": outcome.train_time_s,
