@@ -199,11 +199,10 @@ def test_functions_are_short_enough_to_read() -> None:
 def test_what_crosses_a_step_is_few_typed_objects() -> None:
     """At most 8 parameters of what others call, `self` not counted, but for the updates of one equation."""
     updates = {method.update.__name__ for method in OPTIMIZERS.kinds().values() if method.elementwise}
-    later = {"tasks.detox.load.load", "tasks.passages.load.load", "metrics.membership.attack.metrics_of"}
     for module, node in functions():
         name, given = f"{module.partition('.')[2]}.{node.name}", node.args
         of_equation = node.name in updates or "triton.jit" in map(ast.unparse, node.decorator_list)
-        if node.name[0] != "_" and name not in later and not (part(module) == "optimizers" and of_equation):
+        if node.name[0] != "_" and not (part(module) == "optimizers" and of_equation):
             taken = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
             assert len(taken - {"self", "cls"}) <= 8, f"{name} takes {', '.join(taken)}"
 
