@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain, islice
 
 from lm_eval.api.model import LM
-from tqdm import tqdm
 
 from pipeline_lib.benchmarks.encoding import (
     Pair,
@@ -22,6 +20,7 @@ from pipeline_lib.benchmarks.encoding import (
 from pipeline_lib.benchmarks.generation_settings import Wanted, cut, wanted
 from pipeline_lib.benchmarks.likelihoods import score_pairs
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.meter import Meter
 from pipeline_lib.engine.forward_pass import TextLikelihood
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.settings import Decoding
@@ -76,25 +75,19 @@ class EngineLM(LM):
 
     def _scores(self, pairs: Sequence[Pair], requests, disable_tqdm: bool) -> list[TextLikelihood]:
         """The score of each pair; `requests` say in errors which it is."""
-        with self._bar(requests, disable_tqdm) as bar:
+        with self._meter(requests, disable_tqdm) as meter:
             return score_pairs(
                 self.model,
                 pairs,
                 [_named(request) for request in requests],
                 max_tokens_per_batch=self._max_tokens_per_batch,
                 pad_id=self._pad_id,
-                on_progress=bar.update,
+                on_progress=meter.update,
             )
 
-    def _bar(self, requests, disable_tqdm: bool) -> tqdm:
-        """A bar on a terminal; in a log file a line now and then."""
-        return tqdm(
-            total=len(requests),
-            desc=requests[0].task_name if requests else None,
-            unit="text",
-            disable=disable_tqdm or not self._progress,
-            mininterval=0.5 if sys.stderr.isatty() else 15,
-        )
+    def _meter(self, requests, disable_tqdm: bool) -> Meter:
+        name = requests[0].task_name if requests else ""
+        return Meter(len(requests), "text", name, show=self._progress and not disable_tqdm)
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of running text, as they are counted."""
@@ -106,12 +99,12 @@ class EngineLM(LM):
         `UserError`, before anything is computed, where a request asks for what is not greedy decoding.
         """
         asked = [wanted(request.args[1]) for request in requests]
-        with self._bar(requests, disable_tqdm) as bar:
+        with self._meter(requests, disable_tqdm) as meter:
             found: dict[int, str] = {}
             for limit in dict.fromkeys(settings.limit for settings in asked):
                 contexts = {i: requests[i].args[0] for i, own in enumerate(asked) if own.limit == limit}
                 found |= self._generate(contexts, asked, limit)
-                bar.update(len(contexts))
+                meter.update(len(contexts))
         return [found[number] for number in range(len(requests))]
 
     def _generate(self, contexts: dict[int, str], asked: Sequence[Wanted], limit: int) -> dict[int, str]:

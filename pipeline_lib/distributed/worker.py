@@ -93,7 +93,7 @@ def _write_to(log: Path) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
-    sys.stdout = sys.stderr = JobLog(sys.stderr)
+    sys.stdout = sys.stderr = JobLog(sys.stderr, log)
 
 
 def _watch_parent() -> None:

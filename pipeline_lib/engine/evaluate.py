@@ -12,11 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.core.durations import duration
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, write_jsonl
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import check_split
-from pipeline_lib.engine.progress import Progress, duration
+from pipeline_lib.engine.progress import Progress
 from pipeline_lib.engine.questions import with_example
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import EvaluationSettings, Parts
@@ -73,7 +74,7 @@ def evaluate_model(
     bar = Progress(list(works.values()), show=progress)
     bar.announce(len(chosen), sum(map(len, chosen.values())))
     rows: list[Row] = []
-    with bar.bar, packed_weights(model):
+    with bar, packed_weights(model):
         for split, run in runs.items():
             part = parts.path(split, _depends_on(run))
             kept = _kept(part, len(run.questions))
@@ -81,7 +82,7 @@ def evaluate_model(
                 write_jsonl(part, run.rows(bar))
                 kept = read_jsonl(part)
             else:
-                bar.skip(works[split])
+                bar.kept(works[split])
             rows += kept
     peak = peak_memory_mb(model.get_input_embeddings().weight.device)
     bar.say(f"evaluated in {duration(time.perf_counter() - started)}, peak memory {peak:,.0f} MiB")

@@ -1,14 +1,14 @@
-"""What an evaluation will cost, said before it starts, and how far it is."""
+"""How much an evaluation has to do, how long that will take, and how far it is."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from pipeline_lib.core.durations import duration
+from pipeline_lib.core.meter import Meter
 
 
 @dataclass(frozen=True)
@@ -19,42 +19,36 @@ class Work:
     tokens: dict[str, int]
 
 
-class Progress:
-    """A bar over all items. After the first batch of each kind of work it prints how long that kind takes."""
+class Progress(Meter):
+    """Counts all items. After the first batch of each kind of work it prints how long that kind takes."""
 
     def __init__(self, works: list[Work], show: bool):
-        quiet = not sys.stderr.isatty()  # a job's log makes a line of each state of the bar (joblog.py)
-        self.show = show
-        self.left: dict[str, int] = {}
-        self.tokens: dict[str, int] = {}
+        self.left, self.tokens = Counter[str](), Counter[str]()
         for work in works:
-            for kind, count in work.items.items():
-                self.left[kind] = self.left.get(kind, 0) + count
-            for kind, count in work.tokens.items():
-                self.tokens[kind] = self.tokens.get(kind, 0) + count
-        self.bar = tqdm(
-            total=sum(self.left.values()), unit="step", disable=not show, mininterval=15 if quiet else 0.5
-        )
+            self.left.update(work.items)
+            self.tokens.update(work.tokens)
+        super().__init__(self.left.total(), "step", show=show)
         self.timed: set[str] = set()
         self.kind, self.started = "", 0.0
 
     def announce(self, splits: int, records: int) -> None:
         """What is to be done, before it is."""
-        scored, answered = self.tokens.get("scoring", 0), self.tokens.get("answering", 0)
-        more = [f"at most {self.tokens['sampling']:,} to draw"] if "sampling" in self.tokens else []
-        more += [f"{self.left['gradients']:,} gradients"] if "gradients" in self.left else []
-        self.say(
-            f"evaluating {records:,} records of {splits} splits: {scored:,} tokens to score, "
-            + ", ".join([f"at most {answered:,} to generate", *more])
-        )
+        parts = [
+            f"{self.tokens['scoring']:,} tokens to score",
+            f"at most {self.tokens['answering']:,} to generate",
+        ]
+        if "sampling" in self.tokens:
+            parts.append(f"at most {self.tokens['sampling']:,} to draw")
+        if "gradients" in self.left:
+            parts.append(f"{self.left['gradients']:,} gradients")
+        self.say(f"evaluating {records:,} records of {splits} splits: {', '.join(parts)}")
 
     def begin(self, kind: str, split: str) -> None:
-        self.kind, self.started = kind, time.perf_counter()
-        self.bar.set_description(f"{kind} {split}")
+        self.kind, self.what, self.started = kind, f"{kind} {split}", time.perf_counter()
 
-    def done(self, items: int) -> None:
+    def did(self, items: int) -> None:
         """`items` of the kind begun last are ready."""
-        self.bar.update(items)
+        self.update(items)
         self.left[self.kind] -= items
         if items and self.kind not in self.timed and self.left[self.kind]:
             self.timed.add(self.kind)
@@ -65,12 +59,11 @@ class Progress:
                 f"about {rest} or less (the longest come first)"
             )
 
-    def skip(self, work: Work) -> None:
-        """This split's rows are there already."""
-        for kind, count in work.items.items():
-            self.left[kind] -= count
-        self.bar.update(sum(work.items.values()))
+    def kept(self, work: Work) -> None:
+        """The rows of a split are there already."""
+        self.left.subtract(work.items)
+        self.skip(sum(work.items.values()))
 
     def say(self, line: str) -> None:
         if self.show:
-            tqdm.write(line, file=sys.stderr)
+            print(line, file=sys.stderr)

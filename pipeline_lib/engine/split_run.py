@@ -165,7 +165,7 @@ class SplitRun:
         if self.split in self.settings.grad_norm_splits:
             bar.begin("gradients", self.split)
             examples = [question.texts[0] for question in self.questions]
-            norms = gradient_norms(self.model, examples, self.decoding.pad_id, bar.done)
+            norms = gradient_norms(self.model, examples, self.decoding.pad_id, bar.did)
             for row, norm in zip(rows, norms, strict=True):
                 row["grad_norm"] = norm
         return rows
@@ -191,7 +191,7 @@ class SplitRun:
                     states,
                     self.decoding,
                     max_new_tokens=[self._limit(asked[i][0]) for i in part],
-                    on_progress=bar.done,
+                    on_progress=bar.did,
                 )
                 answers.update(zip(part, found, strict=True))
         following = iter(range(len(asked)))
@@ -238,7 +238,7 @@ class SplitRun:
             max_tokens_per_batch=self.settings.max_tokens_per_batch,
             pad_id=self.decoding.pad_id,
             distribution=self.split in self.settings.distribution_splits,
-            on_progress=bar.done,
+            on_progress=bar.did,
         )
         for number, ((question, texts), own) in enumerate(zip(asked, likelihoods, strict=True)):
             check_finite(f"split {self.split!r}, record {question.record.id!r}", own)
@@ -292,7 +292,7 @@ class SplitRun:
             self.decoding,
             seeds=[seed_of(f"{self.split}/{question.record.id}") for question in self.questions],
             max_new_tokens=self.settings.new_tokens_of(self.split),
-            on_progress=bar.done,
+            on_progress=bar.did,
         )
         for question, row, generations in zip(self.questions, rows, drawn, strict=True):
             row["samples"] = [self._decode(question, generation.tokens) for generation in generations]

@@ -16,16 +16,14 @@ this kind of text at all is tested first (classifiers/validation.py).
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, write_jsonl
+from pipeline_lib.core.meter import Meter
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.engine.generation import Generation, generate, sample, seed_of
 from pipeline_lib.engine.questions import AS_RELEASED_TOKENS
@@ -99,23 +97,15 @@ def evaluate_toxicity(
     _check_room(model, records, prompts, settings)
     model.eval()
     rows: list[Row] = []
-    quiet = not sys.stderr.isatty()  # a log file gets a line now and then, not a redrawn bar
     each = settings.samples + settings.as_released
-    bar = tqdm(
-        total=each * len(records),
-        desc="toxicity",
-        unit="answer",
-        disable=not progress,
-        mininterval=15 if quiet else 0.5,
-    )
-    with bar, packed_weights(model):
+    with Meter(each * len(records), "answer", "toxicity", show=progress) as meter, packed_weights(model):
         for start in range(0, len(records), CHUNK):
             chunk = slice(start, start + CHUNK)
             part = parts.path("toxicity", asking.depends_on(records[chunk]))
             if part.is_file():
-                bar.update(each * len(records[chunk]))
+                meter.skip(each * len(records[chunk]))
             else:
-                write_jsonl(part, asking.rows(records[chunk], prompts[chunk], bar.update))
+                write_jsonl(part, asking.rows(records[chunk], prompts[chunk], meter.update))
             rows += read_jsonl(part)
     # Not part of what is kept: more may be known about the classifier before the job goes on.
     return [{**row, "classifier": judge.classifier.name, "classifier_warning": judge.warning} for row in rows]

@@ -21,9 +21,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.meter import Meter
 from pipeline_lib.core.stopping import deferred
 from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
@@ -81,8 +81,7 @@ def train(
     keeper = Keeper(save, course.settings.checkpoint_seconds, total, group)
     model.train()
     started = time.monotonic() - (done.log[-1]["elapsed_s"] if done.log else 0.0)
-    bar = tqdm(total=total, initial=done.step, unit="step", mininterval=2, disable=not group.writes)
-    with deferred(), bar:
+    with deferred(), Meter(total, "step", done=done.step, show=group.writes) as meter:
         while done.step < total:
             begun = time.monotonic()
             _set_rates(update.optimizer, rates, course, done.step)
@@ -102,8 +101,7 @@ def train(
             row |= {"tokens_per_s": step.tokens / (now - begun), "memory_mb": peak_memory_mb(step.device)}
             done.log.append(row | {"elapsed_s": now - started} | facts)
             done.adaptive = {"objective": objective.state(), "update": update.state()}
-            bar.update()
-            bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
+            meter.update(facts=", ".join(f"{name}={loss:.3f}" for name, loss in losses.items()))
             keeper.after(done.step)
     broken = float(sum(not torch.isfinite(p).all() for p in _learning(update)))
     status, at = ("diverged", total) if group.over_parts([broken])[0] else ("ok", None)

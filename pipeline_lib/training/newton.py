@@ -9,9 +9,9 @@ from dataclasses import InitVar, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from tqdm import tqdm
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.meter import Meter
 from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence import Report
 from pipeline_lib.influence.newton import NewtonSettings, newton_direction
@@ -105,15 +105,13 @@ class NewtonUpdate:
         examples = self._curvature_examples()
         batches = micro_batches(examples, course.settings.batch_size, course.data.pad_id)
         generator = torch.Generator(step.device).manual_seed(derived_seed(step.seed, "labels", step.number))
-        bar = tqdm(
-            desc=f"{settings.solver}: products", unit="product", mininterval=2, disable=not step.group.writes
-        )
+        meter = Meter(None, "product", settings.solver, show=step.group.writes)
 
         def watch() -> None:
-            bar.update()
+            meter.update()
             step.stop()
 
-        with bar:
+        with meter:
             return newton_direction(
                 step.model,
                 [batch.to(step.device) for batch in batches],

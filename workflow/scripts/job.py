@@ -42,7 +42,7 @@ def job(snakemake: Any) -> Iterator[None]:
         except (UserError, OSError) as error:
             _say(f"error: {explained(error) or error}", terminal)
             sys.exit(1)
-        lines = sys.stdout = sys.stderr = JobLog(handle)
+        lines = sys.stdout = sys.stderr = JobLog(handle, log)
         try:
             listen()
             yield

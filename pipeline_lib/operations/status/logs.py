@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_lib.core.joblog import Start, in_words, read_start, seconds_left
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_object
+from pipeline_lib.core.joblog import Start, progress_file, read_start
 
 TAIL = 65536  # bytes read from the end of a log
 SHOWN = 12  # lines of an error that are shown
@@ -19,7 +21,7 @@ SLURM_LOGS = ".snakemake/slurm_logs"  # below the folder that snakemake was star
 @dataclass(frozen=True)
 class Log:
     """`changed`: seconds since 1970. `error`: the last lines, where it ends with an error. `last`: its last
-    line; `left`: the seconds left by it, where it is one of progress."""
+    line; `left`: the seconds that are left, where its job has said so."""
 
     changed: float
     start: Start | None
@@ -31,31 +33,23 @@ class Log:
 def read_log(path: Path) -> Log | None:
     """The log of a job; None where there is none yet."""
     try:
-        changed = path.stat().st_mtime
         with open(path, "rb") as handle:
-            first = handle.readline(1000).decode(errors="replace")
-            handle.seek(max(os.fstat(handle.fileno()).st_size - TAIL, 0))
+            found = os.fstat(handle.fileno())
+            start = read_start(handle.readline(1000).decode(errors="replace"))
+            handle.seek(max(found.st_size - TAIL, 0 if start is None else handle.tell()))
             text = handle.read().decode(errors="replace")
     except OSError:  # also one that is being replaced
         return None
-    lines = _lines(text)
+    drawn = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
+    lines = [line[:WIDTH] for line in drawn if line]
     last = lines[-1] if lines else ""
-    start = read_start(first)
-    if start is not None and len(lines) == 1 and last == first.strip():
-        last = ""
-    left = seconds_left(last)
-    return Log(changed, start, () if left is not None else error_of(lines), last, left)
-
-
-def _lines(text: str) -> list[str]:
-    """Lines that hold something; of a bar that redraws its line, its last state."""
-    found = []
-    for line in text.split("\n"):
-        drawn = [piece for piece in line.split("\r") if piece.strip()]
-        if drawn:
-            words = in_words(drawn[-1].strip())[0] if "\r" in line else drawn[-1].rstrip()
-            found.append(words[:WIDTH])
-    return found
+    try:
+        progress = read_object(progress_file(path), "line", "seconds_left")
+    except (UserError, OSError):
+        progress = {"line": "", "seconds_left": None}
+    # An error above the newest line of progress was overcome.
+    error = () if last == progress["line"][:WIDTH] else error_of(lines)
+    return Log(found.st_mtime, start, error, last, progress["seconds_left"])
 
 
 def error_of(lines: list[str]) -> tuple[str, ...]:

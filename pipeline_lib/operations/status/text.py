@@ -206,7 +206,7 @@ def as_values(report: Report) -> dict[str, Any]:
                 "log": str(report.out / state.job.log),
                 "last_line": state.log.last,
                 "error": list(state.log.error),
-                "seconds_left": state.log.left,
+                "seconds_left": state.log.left if state.state == RUNNING else None,
                 "quiet_seconds": quiet_seconds(state, report.out, report.now),
             }
             for state in report.states

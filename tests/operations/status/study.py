@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.core.joblog import start_line
+from pipeline_lib.core.joblog import progress_file, start_line
 from pipeline_lib.study import Suite, parse_suite
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Job
@@ -46,5 +46,12 @@ class Files:
         self.write(job.log, start_line(), age)
         return job
 
-    def log(self, title: str, text: str, start: str = ELSEWHERE, age: float = 0.0) -> Path:
-        return self.write(self.jobs[title].log, start + text, age)
+    def log(
+        self, title: str, text: str, start: str = ELSEWHERE, age: float = 0.0, left: float | None = None
+    ) -> Path:
+        """Where time is `left`, the last line of the text is one of progress, and says so."""
+        path = self.write(self.jobs[title].log, start + text, age)
+        if left is not None:
+            told = {"line": text.splitlines()[-1], "seconds_left": left}
+            progress_file(path).write_text(json.dumps(told))
+        return path

@@ -76,7 +76,7 @@ def test_jobs_that_are_not_planned_take_the_mean_of_their_rule(files: Files) -> 
 
 def test_a_running_job_needs_what_its_log_says(files: Files) -> None:
     files.done(f"{ADAMW}/seed0", seconds=1000)
-    files.log(f"{ADAMW}/seed1", "step 2 of 9; 2 s so far, about 40 s left\n")
+    files.log(f"{ADAMW}/seed1", "step 2 of 9; 2 s so far, about 40 s left\n", left=40.0)
     assert left(files, f"{ADAMW}/seed0", f"{ADAMW}/seed1").work == 40.0
 
 

@@ -61,7 +61,7 @@ def test_a_log_that_ends_with_an_error_failed(files: Files, error: str) -> None:
 
 
 def test_an_error_that_was_overcome_is_none(files: Files) -> None:
-    files.log(UNLEARN, TRACEBACK + PROGRESS, HERE_DEAD)
+    files.log(UNLEARN, TRACEBACK + PROGRESS, HERE_DEAD, left=180.0)
     assert state(files) == "stopped"
 
 
@@ -114,13 +114,26 @@ def test_the_main_process_is_known_by_its_lock(tmp_path: Path) -> None:
 
 def test_what_a_log_says_last(tmp_path: Path) -> None:
     path = tmp_path / "job.log"
-    path.write_text(
-        start_line() + "\r  2%| | 1/50\r 44%|####      | 22/50 [00:02<03:00,  1.5step/s, loss=-0.1]"
-    )
+    path.write_text(start_line() + "Loading 1 of 50\rLoading 22 of 50\r")
     log = read_log(path)
     assert log is not None
-    assert log.last == "step 22 of 50, loss=-0.1; 2 s so far, about 3 min left"
-    assert (log.left, log.error) == (180.0, ())
+    assert (log.last, log.left, log.error) == ("Loading 22 of 50", None, ())
+
+
+def test_a_job_that_has_just_begun_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "job.log"
+    path.write_text(start_line())
+    log = read_log(path)
+    assert log is not None
+    assert (log.last, log.left, log.error) == ("", None, ())
+
+
+def test_the_time_left_stays_where_a_warning_was_printed_since(files: Files) -> None:
+    path = files.log(UNLEARN, PROGRESS, left=180.0)
+    path.write_text(path.read_text() + "a warning\n")
+    log = read_log(path)
+    assert log is not None
+    assert (log.last, log.left) == ("a warning", 180.0)
 
 
 def test_the_last_lines_of_a_long_log_are_read_alone(tmp_path: Path) -> None:

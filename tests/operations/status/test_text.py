@@ -30,8 +30,8 @@ def files(tmp_path: Path) -> Files:
                 found.done(f"{rule} authors/tiny/{anchor}/none/seed{seed}")
         found.log(f"unlearn {ROW}/sophia/seed{seed}", "step 1 of 9\n" + FULL, age=1)
     found.done(f"unlearn {ROW}/wild/seed0", status="diverged")
-    found.log(f"unlearn {ROW}/adamw/seed0", "step 3 of 9, loss=2.5; 2 s so far, about 40 s left\n")
-    found.log(f"unlearn {ROW}/adamw/seed1", "step 2 of 9; 2 s so far, about 50 s left\n", age=4000)
+    found.log(f"unlearn {ROW}/adamw/seed0", "step 3 of 9, loss=2.5; 2 s so far, about 40 s left\n", left=40)
+    found.log(f"unlearn {ROW}/adamw/seed1", "step 2 of 9; 2 s so far, about 50 s left\n", age=4000, left=50)
     return found
 
 
@@ -82,6 +82,7 @@ def test_all_of_it_as_json(files: Files, capsys: pytest.CaptureFixture[str]) -> 
     states = {found["job"]: found for found in values["unfinished"]}
     assert len(states) == 4
     assert states[f"unlearn {ROW}/adamw/seed0"]["seconds_left"] == 40
+    assert states[f"unlearn {ROW}/adamw/seed1"]["seconds_left"] is None, "it was killed, and left its claim"
     assert states[f"unlearn {ROW}/sophia/seed1"]["error"][-1].startswith("OSError")
     sophia = next(
         row for row in values["rows"] if row["optimizer"] == "sophia" and row["method"] == "GradDiff"

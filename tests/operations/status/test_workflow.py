@@ -15,11 +15,10 @@ JOB = """
 import sys, types
 sys.path.insert(0, {scripts!r})
 from job import job
-from tqdm import tqdm
+from pipeline_lib.core.meter import Meter
 with job(types.SimpleNamespace(log=[{log!r}])):
-    with tqdm(total=50, unit="step") as bar:
-        bar.update(22)
-        bar.refresh()
+    with Meter(50, "step") as meter:
+        meter.update(22)
         {end}
 """
 
@@ -49,7 +48,7 @@ def test_a_traceback_stands_below_the_state_that_it_ended(tmp_path: Path) -> Non
 
 
 def test_a_job_that_ends_well_ends_its_last_line(tmp_path: Path) -> None:
-    status, lines, terminal = run_job(tmp_path / "job.log", "bar.update(28)")
+    status, lines, terminal = run_job(tmp_path / "job.log", "meter.update(28)")
     assert (status, terminal) == (0, "")
     assert lines[-1].startswith("step 50 of 50")
 
