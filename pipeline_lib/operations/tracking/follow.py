@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_json, write_json
 from pipeline_lib.core.locking import hold_lock
-from pipeline_lib.operations.tracking.points import changed, curves, final_metrics, settings_of, steps_so_far
-from pipeline_lib.operations.tracking.tensorboard import append, new_file
+from pipeline_lib.operations.tracking.points import curves, final_metrics, newest, settings_of, steps_so_far
+from pipeline_lib.operations.tracking.tensorboard import event_bytes
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.table import models_of
 from pipeline_lib.study.tracking import Tracking
 
 FOLDER = "tracking"  # below the results folder
-STATE = "state.json"  # what the event files hold of each run
-NOTHING: dict[str, Any] = {"file": "", "bytes": 0, "steps": 0, "first": None, "marks": [0, 0], "number": 0}
+PREFIX, SUFFIX = "events.out.tfevents.", ".study"  # of an event file; between them, when its run began
 
 
 def check_tracker(tracking: Tracking | None) -> None:
@@ -68,63 +66,39 @@ def start_tracking(suite: Suite, out: Path) -> Callable[[], None]:
 
 
 def track(suite: Suite, out: Path) -> int:
-    """Write what is new of each run to the tracker's files; returns the number of runs with something new.
+    """Write what is new of each run to its event file; returns the number of runs with something new."""
+    return sum(_track_run(out, model.folder) for model in models_of(suite))
 
-    Only what changed since the last look is read. A run that was made anew begins a new file; what a killed
-    process left half written is cut off.
+
+def _track_run(out: Path, run: str) -> bool:
+    """Bring one run's event file up to the run's files; whether there was anything new.
+
+    The same run gives the same bytes, so that what its file lacks is appended. A file that these bytes do not
+    begin with is damaged, or of a run that was made anew since: it goes, and a new one is begun. The file's
+    time of change is that of the newest file that it was made from: a run with nothing new is not read.
     """
-    folder = out / FOLDER
-    states: dict[str, dict[str, Any]] = read_json(folder / STATE) if (folder / STATE).is_file() else {}
-    news = 0
-    for run in _runs(suite):
-        marks = list(changed(out, run))
-        state = states.get(run, NOTHING)
-        if any(marks) and marks != state["marks"]:
-            states[run] = _track_run(out, run, state, marks)
-            news += states[run] is not state
-    if news:
-        write_json(folder / STATE, states)
-    return news
-
-
-def _runs(suite: Suite) -> Iterable[str]:
-    return [key.folder for key in models_of(suite)]
-
-
-def _track_run(out: Path, run: str, state: dict[str, Any], marks: list[int]) -> dict[str, Any]:
-    """Bring one run's event file up to its files; returns what it holds then."""
-    folder = out / FOLDER / run
+    folder, changed = out / FOLDER / run, newest(out, run)
+    path = next(folder.glob(f"{PREFIX}*"), None)
+    if path is not None and path.stat().st_mtime_ns == changed:
+        return False
     found = steps_so_far(out, run)
     if found is None:
-        return state
-    rows, written = found
-    first = repr([rows[0].get("loss"), rows[0].get("elapsed_s")]) if rows else None
-    path = folder / state["file"]
-    known = state["file"] and path.is_file() and path.stat().st_size >= state["bytes"]
-    # The first row of a run that is continued stays as it is, its times included; one made anew has others.
-    again = (rows and state["steps"] and (first != state["first"] or len(rows) < state["steps"])) or (
-        state["marks"][1] and marks[1] != state["marks"][1]
-    )
-    if again or not known:
-        for old in folder.glob("events.*"):  # also of a look that was killed before it wrote its state
-            old.unlink()
-        state = {**NOTHING, "number": state["number"] + 1}
-        path = new_file(folder, state["number"])
-    points = curves(rows, state["steps"], written)
-    end = final_metrics(out, run) if marks[1] else None
-    settings = settings_of(out, run) if end is not None else None
-    size = append(
-        path,
-        state["bytes"],
-        [*points, *([] if end is None else [end])],
-        settings,
-        None if end is None else end.time,
-    )
-    return {
-        "file": path.name,
-        "bytes": size,
-        "steps": max(len(rows), state["steps"]),
-        "first": first or state["first"],
-        "marks": [marks[0], 0 if end is None else marks[1]],
-        "number": state["number"],
-    }
+        return False
+    if path is None:
+        taken = found.rows[-1].get("elapsed_s", 0.0) if found.rows else 0.0
+        path = folder / f"{PREFIX}{found.written - taken:.3f}{SUFFIX}"
+        folder.mkdir(parents=True, exist_ok=True)
+    began = float(path.name.removeprefix(PREFIX).removesuffix(SUFFIX))
+    end = final_metrics(out, run)
+    settings = {} if end is None else settings_of(out, run)
+    content = event_bytes(folder, began, curves(found.rows, began), settings, end)
+    with open(path, "ab") as handle:
+        if not content.startswith(path.read_bytes()):
+            path.unlink()
+            return _track_run(out, run)
+        new = content[handle.tell() :]
+        handle.write(new)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.utime(path, ns=(changed, changed))
+    return bool(new)

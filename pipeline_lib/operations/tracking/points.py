@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, read_object
 
 Row = dict[str, Any]  # of steps.jsonl
-NOT_CURVES = ("step",)
 
 
 @dataclass(frozen=True)
@@ -23,47 +22,45 @@ class Point:
     values: dict[str, float]
 
 
-def steps_so_far(out: Path, run: str) -> tuple[list[Row], float] | None:
-    """The rows of a run's steps and when the last was written: of its checkpoint while it runs.
+class Steps(NamedTuple):
+    """Rows of the steps of a run, and when the last one was written, in seconds since 1970."""
+
+    rows: list[Row]
+    written: float
+
+
+def newest(out: Path, run: str) -> int:
+    """When a file that is read here changed last, in nanoseconds since 1970; 0 where there is none."""
+    return max(map(_changed, (_finished(out, run), _checkpoint(out, run), _metrics(out, run))))
+
+
+def steps_so_far(out: Path, run: str) -> Steps | None:
+    """The steps of a run: of its checkpoint while it runs.
 
     None where there is nothing yet, or where a file is just being replaced: the next look finds it.
     """
-    finished = out / "training" / run / "steps.jsonl"
+    finished, checkpoint = _finished(out, run), _checkpoint(out, run)
     try:
         if finished.is_file():
-            return read_jsonl(finished), finished.stat().st_mtime
-        state = out / "checkpoints" / run / "state.json"
-        return list(read_object(state)["log"]), state.stat().st_mtime
-    except (OSError, UserError, ValueError, KeyError, TypeError):
+            return Steps(read_jsonl(finished), finished.stat().st_mtime)
+        return Steps(list(read_object(checkpoint)["log"]), checkpoint.stat().st_mtime)
+    except (OSError, UserError, KeyError, TypeError):
         return None
 
 
-def changed(out: Path, run: str) -> tuple[int, int]:
-    """Marks of what a tracker reads of a run, which change when it does: of its steps, and of its metrics."""
-    finished = _mark(out / "training" / run / "steps.jsonl")
-    steps = finished or _mark(out / "checkpoints" / run / "state.json")
-    return steps, _mark(out / "evaluations" / run / "metrics.json")
-
-
-def _mark(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def curves(rows: list[Row], first: int, written: float) -> list[Point]:
-    """The points of rows[first:]. `written`: when the last row was; the others came before."""
-    if not rows:
-        return []
-    end = rows[-1].get("elapsed_s", 0.0)
+def curves(rows: list[Row], began: float) -> list[Point]:
+    """The points of all steps of a run that began at this time."""
     return [
         Point(
             row["step"],
-            written - (end - row.get("elapsed_s", end)),
-            {f"training/{name}": value for name, value in _numbers(row).items() if name not in NOT_CURVES},
+            began + row.get("elapsed_s", 0.0),
+            {
+                f"training/{name}": value
+                for name, value in row.items()
+                if name != "step" and _is_number(value)
+            },
         )
-        for row in rows[first:]
+        for row in rows
     ]
 
 
@@ -73,31 +70,27 @@ def final_metrics(out: Path, run: str) -> Point | None:
     Tags are evaluation/<split>/<metric>, so that the same metric of all runs is one chart.
     """
     try:
-        content = read_object(out / "evaluations" / run / "metrics.json")
-        facts = read_object(out / "training" / run / "run.json")
+        rows = read_object(_metrics(out, run))["metrics"]
         values = {
-            f"evaluation/{row['split']}/{row['metric']}": float(row["value"])
-            for row in content["metrics"]
+            f"evaluation/{row['split']}/{row['metric']}": row["value"]
+            for row in rows
             if _is_number(row["value"])
         }
-        return Point(facts["steps"], (out / "evaluations" / run / "metrics.json").stat().st_mtime, values)
-    except (OSError, UserError, ValueError, KeyError, TypeError):
+        return Point(_facts(out, run)["steps"], _metrics(out, run).stat().st_mtime, values)
+    except (OSError, UserError, KeyError, TypeError):
         return None
 
 
-def settings_of(out: Path, run: str) -> dict[str, str | float | bool] | None:
-    """A finished run's settings, flat: optimizer.learning_rate, objective.gamma; None before its end."""
-    try:
-        facts = read_object(out / "training" / run / "run.json")
-    except (OSError, UserError):
-        return None
+def settings_of(out: Path, run: str) -> dict[str, str | float | bool]:
+    """A finished run's settings, flat: optimizer.learning_rate, objective.gamma."""
+    facts = _facts(out, run)
     names = ("task", "model", "method", "optimizer", "seed", "status", "git_commit")
     found: dict[str, Any] = {name: facts.get(name) for name in names}
-    for part, block in (
-        ("objective", "objective"),
-        ("optimizer", "optimizer_settings"),
-        ("training", "training"),
-    ):
+    for part, block in {
+        "objective": "objective",
+        "optimizer": "optimizer_settings",
+        "training": "training",
+    }.items():
         found |= {f"{part}.{name}": value for name, value in (facts.get(block) or {}).items()}
     return {
         name: value if isinstance(value, bool | int | float) else str(value)
@@ -106,8 +99,27 @@ def settings_of(out: Path, run: str) -> dict[str, str | float | bool] | None:
     }
 
 
-def _numbers(row: Row) -> dict[str, float]:
-    return {name: float(value) for name, value in row.items() if _is_number(value)}
+def _finished(out: Path, run: str) -> Path:
+    return out / "training" / run / "steps.jsonl"
+
+
+def _checkpoint(out: Path, run: str) -> Path:
+    return out / "checkpoints" / run / "state.json"
+
+
+def _metrics(out: Path, run: str) -> Path:
+    return out / "evaluations" / run / "metrics.json"
+
+
+def _facts(out: Path, run: str) -> dict[str, Any]:
+    return read_object(out / "training" / run / "run.json")
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_number(value: Any) -> bool:

@@ -82,8 +82,11 @@ def test_a_run_is_followed_from_checkpoint_to_metrics(run: Run) -> None:
     run.checkpoint(log[:3])
     assert track(SUITE, run.out) == 1
     assert run.losses() == losses_of(log[:3])
+    (path,) = (run.out / "tracking" / RUN).iterdir()
+    before = path.read_bytes()
     run.checkpoint(log[:5])
     assert track(SUITE, run.out) == 1
+    assert path.read_bytes().startswith(before), "whoever reads it meanwhile reads on"
     assert track(SUITE, run.out) == 0, "nothing new"
     run.finish(log)
     assert track(SUITE, run.out) == 1
@@ -98,7 +101,8 @@ def test_a_run_is_followed_from_checkpoint_to_metrics(run: Run) -> None:
         "training/elapsed_s",
         "training/loss",
     ]
-    assert len(list((run.out / "tracking" / RUN).iterdir())) == 1
+    assert list((run.out / "tracking" / RUN).iterdir()) == [path]
+    assert path.read_bytes().startswith(before)
 
 
 def test_times_are_those_of_the_steps(run: Run) -> None:
@@ -152,14 +156,13 @@ def test_what_a_killed_tracker_left_half_written_is_cut_off(run: Run) -> None:
     assert run.losses() == losses_of(log)
 
 
-@pytest.mark.parametrize("lost", [RUN, "state.json"])
-def test_what_was_deleted_is_written_again_and_nothing_twice(run: Run, lost: str) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 200])
+def test_what_was_lost_is_written_again_and_nothing_twice(run: Run, kept: int) -> None:
     log = rows(6)
     run.checkpoint(log[:3])
     track(SUITE, run.out)
-    place = run.out / "tracking" / lost
-    for path in place.iterdir() if place.is_dir() else [place]:
-        path.unlink()
+    (path,) = (run.out / "tracking" / RUN).iterdir()
+    os.truncate(path, kept)
     run.checkpoint(log)
     track(SUITE, run.out)
     assert run.losses() == losses_of(log)
@@ -204,7 +207,10 @@ def test_the_background_follows_and_looks_once_more_at_the_end(run: Run) -> None
     run.checkpoint(rows(2))
     end = start_tracking(SUITE, run.out)
     deadline = time.monotonic() + 60
-    while not (run.out / "tracking/state.json").is_file() and time.monotonic() < deadline:
+    while (
+        not any(path.stat().st_size for path in run.out.glob("tracking/authors/**/events.*"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     assert run.losses() == losses_of(rows(2))
     run.finish(rows(5))
@@ -222,10 +228,10 @@ def test_without_the_block_nothing_happens(run: Run) -> None:
 def test_a_tracker_that_fails_does_not_stop_the_study(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: Any) -> int:
+    def full(*_: Any) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(follow, "append", full)
+    monkeypatch.setattr(follow, "event_bytes", full)
     run.finish(rows(2))
     start_tracking(SUITE, run.out)()
     assert "No space left on device. The study goes on without" in capsys.readouterr().err
