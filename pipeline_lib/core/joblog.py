@@ -7,7 +7,7 @@ What our own loops report comes from `core.meter`. Never imports torch.
 
 from __future__ import annotations
 
-import io
+import math
 import os
 import re
 import socket
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from pipeline_lib.core.redaction import LINES, redacted, visible
+from pipeline_lib.core.redaction import LINES, VisibleStream, redacted, visible
 
 EVERY = 15.0  # seconds between two lines of progress
 
@@ -59,7 +59,7 @@ def progress_file(log: Path) -> Path:
     return log.with_name(f".{log.name}.progress")
 
 
-class JobLog(io.TextIOBase):
+class JobLog(VisibleStream):
     """A text stream into `handle` for stdout and stderr of a job.
 
     Text passes through as it comes, without secrets and with control characters made visible. Of a line that
@@ -74,13 +74,12 @@ class JobLog(io.TextIOBase):
         log: Path | None = None,
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
-    ):
-        self._handle, self._every, self._clock = handle, every, clock
+    ) -> None:
+        super().__init__(handle)
+        self._every, self._clock = every, clock
         self._state = ""  # the newest state of a redrawn line that is not written yet
-        self._shown = ""  # the state written last
         self._drawn = False  # the cursor stands behind a redrawn line: the newline that follows belongs to it
-        self._at_start = True  # of a line
-        self._last = -float("inf")  # when a state was written last
+        self._last = -math.inf  # when a state was written last
         self.progress = None if log is None else progress_file(log)
         self.forget_progress()
 
@@ -91,59 +90,33 @@ class JobLog(io.TextIOBase):
 
     def write(self, text: str) -> int:
         shown = visible(_ESCAPES.sub("", redacted(text)), keep=LINES + "\r")
-        for piece in re.findall(r"\r?[^\r\n]*\n?|\n", shown):
-            line, ended = piece.removesuffix("\n"), piece.endswith("\n")
-            if line.startswith("\r"):
-                self._draw(line[1:].strip())
-            elif line:
-                self._plain(line)
-            if ended and not self._drawn:
-                self._plain("\n")
-            self._drawn = self._drawn and not ended
+        for piece in re.findall(r"\r[^\r\n]*|[^\r\n]+|\n", shown):
+            redrawn, its_end = piece.startswith("\r"), self._drawn and piece == "\n"
+            if redrawn:
+                self._state = piece.strip() or self._state  # where it is blank, the line is cleared
+                if self._clock() - self._last >= self._every:
+                    self._write_state()
+            elif not its_end:
+                self._write_state()
+                self._handle.write(piece)
+            self._drawn = redrawn and bool(piece.strip())
         return len(text)
 
-    def _draw(self, state: str) -> None:
-        """A new state of a redrawn line; an empty one clears the line."""
-        self._drawn = bool(state)
-        if state and state != self._shown:
-            self._state = state
-            if self._clock() - self._last >= self._every:
-                self._show()
-
-    def _show(self) -> None:
-        """Write the state that is not written yet, if there is one."""
+    def _write_state(self) -> None:
         if self._state:
-            self._handle.write(("" if self._at_start else "\n") + self._state + "\n")
-            self._shown, self._state = self._state, ""
-            self._at_start, self._last = True, self._clock()
-
-    def _plain(self, text: str) -> None:
-        self._show()
-        self._handle.write(text)
-        self._at_start, self._drawn = text.endswith("\n"), False
+            self._handle.write(self._state + "\n")
+            self._state, self._last = "", self._clock()
 
     def flush(self) -> None:
         if not self._handle.closed:
-            self._handle.flush()
+            super().flush()
 
     def close(self) -> None:
-        """Write what is not written yet, and end the last line. `handle` stays open."""
+        """Write what is not written yet. `handle` stays open."""
         if not self.closed:
             self.forget_progress()
-            self._show()
-            if not self._at_start:
-                self._plain("\n")
+            self._write_state()
         super().close()
-
-    def fileno(self) -> int:
-        return self._handle.fileno()
 
     def isatty(self) -> bool:
         return False
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._handle.encoding
