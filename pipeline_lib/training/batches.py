@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from pipeline_lib.data.batching import Batch, micro_batches
 from pipeline_lib.distributed.pieces import weightless
@@ -17,37 +16,13 @@ from pipeline_lib.training.settings import Training
 Batches = tuple[list[Batch], list[Batch]]  # forget and retain micro-batches of one step
 
 
-class Course(Protocol):
-    """The steps of a run, counted from 0."""
-
-    @property
-    def settings(self) -> Training: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def size(self) -> int:
-        """Examples of a step, of each set."""
-
-    @property
-    def steps(self) -> int:
-        """How many there are, at least 1."""
-
-    @property
-    def epochs(self) -> float:
-        """How often all of them together see the forget set, or when fine-tuning the training data."""
-
-    def forget_rows(self, step: int) -> Sequence[int]:
-        """Rows of the forget set that `step` sees."""
-
-    def batches(self, step: int) -> Batches:
-        """The micro-batches of `step`; the same step gives the same ones."""
-
-
 @dataclass(frozen=True)
 class MiniBatches:
-    """The walk of stochastic gradient descent: epochs of the one set, and round and round the other."""
+    """The walk of stochastic gradient descent: epochs of the one set, and round and round the other.
+
+    The one set is the forget set, or when fine-tuning the training data, which is called retain set. Steps
+    are counted from 0, and the same step gives the same batches.
+    """
 
     data: TrainingData
     settings: Training
@@ -55,6 +30,7 @@ class MiniBatches:
 
     @property
     def size(self) -> int:
+        """Examples of a step, of each set."""
         return self.settings.batch_size * self.settings.accumulation
 
     @property
@@ -67,9 +43,11 @@ class MiniBatches:
         return self.settings.epochs
 
     def forget_rows(self, step: int) -> list[int]:
+        """Rows of the forget set that the step sees."""
         return epoch_rows(len(self.data.forget), self.size, step, self.seed)
 
     def batches(self, step: int) -> Batches:
+        """The micro-batches of the step."""
         data, size = self.data, self.settings.batch_size
         if not data.forget:
             rows = epoch_rows(len(data.retain), self.size, step, self.seed)
@@ -114,6 +92,9 @@ class WholeSets:
         size_f, size_r = (max(math.ceil(len(rows) / count), 1) for rows in (forget, retain))
         cut_f = forget_batches(data, forget, step, self.seed, size_f) if forget else []
         return _filled(cut_f, count), _filled(micro_batches(retain, size_r, data.pad_id), count)
+
+
+Course = MiniBatches | WholeSets  # the steps of a run
 
 
 def _filled(batches: list[Batch], count: int) -> list[Batch]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import atomic_path, check_seal, read_object, seal, write_json
+from pipeline_lib.core.stopping import AGAIN, Stopped, asked
 from pipeline_lib.distributed.group import ALONE, Group
 
 
@@ -62,8 +65,9 @@ def save(
     with atomic_path(kept.folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / "tensors.safetensors")
-        groups = [
-            {key: value for key, value in group.items() if _plain(value)} for group in held["param_groups"]
+        groups = [  # what JSON gives back as it is
+            {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
+            for settings in held["param_groups"]
         ]
         content = {"fingerprint": kept.fingerprint, "groups": groups, **vars(progress)}
         write_json(temporary / "state.json", content)
@@ -78,7 +82,7 @@ def load(
     A checkpoint of other settings (another `fingerprint`) or one that cannot be read is not used:
     the run starts over, with a line on stderr that says so.
     """
-    found = _read(kept.folder, kept.fingerprint, group.writes)
+    found = _read(kept, group.writes)
     # Processes that read at different times, or on different disks, must not continue from different steps.
     group.check_same(found[0]["step"] if found else 0, "the step of the checkpoint to continue from")
     if found is None:
@@ -102,30 +106,48 @@ def load(
     return Progress(state["step"], state["log"], state["adaptive"])
 
 
-Content = tuple[dict[str, Any], dict[str, torch.Tensor]]
-
-
-def _read(folder: Path, fingerprint: str, says: bool) -> Content | None:
+def _read(kept: Kept, says: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
     """State and tensors of a usable checkpoint, or None; one that is of no use is told where it `says`."""
-    if not folder.is_dir():
+    if not kept.folder.is_dir():
         return None
     try:
-        check_seal(folder)  # a changed bit in a tensor would go on as a number
-        state = read_object(folder / "state.json")
-        fits = state["fingerprint"] == fingerprint
-        if not fits:
-            reason = "checkpoint of other settings, starting over"
-        elif not state.keys() >= {"step", "log", "groups", "adaptive"}:
-            reason = "unreadable checkpoint (state.json lacks some of its keys), starting over"
-        else:
-            return state, load_file(folder / "tensors.safetensors")
-    except (UserError, SafetensorError, OSError, KeyError, TypeError) as error:
-        reason = f"unreadable checkpoint ({error}), starting over"
+        check_seal(kept.folder)  # a changed bit in a tensor would go on as a number
+        state = read_object(kept.folder / "state.json", "fingerprint", "step", "log", "groups", "adaptive")
+        if state["fingerprint"] == kept.fingerprint:
+            return state, load_file(kept.folder / "tensors.safetensors")
+        reason = "checkpoint of other settings"
+    except (UserError, SafetensorError, OSError) as error:
+        reason = f"unreadable checkpoint ({error})"
     if says:
-        print(f"{folder}: {reason}", file=sys.stderr)
+        print(f"{kept.folder}: {reason}, starting over", file=sys.stderr)
     return None
 
 
-def _plain(value: Any) -> bool:
-    """Whether JSON gives the value back as it is."""
-    return value is None or isinstance(value, bool | int | float | str)
+@dataclass
+class Keeper:
+    """`save` writes a checkpoint of what is taken, `every` so many seconds; `total`: steps of the run."""
+
+    save: Callable[[], None]
+    every: float
+    total: int
+    group: Group
+    saved: float = field(default_factory=time.monotonic)
+
+    def after(self, steps: int) -> None:
+        """Called when a step is taken; raises `Stopped` where the run is asked to end before its last one."""
+        if steps >= self.total:
+            return
+        self.stop(steps)
+        if self.group.of_first(time.monotonic() - self.saved >= self.every):
+            self.save()
+            self.saved = time.monotonic()
+
+    def stop(self, steps: int) -> None:
+        """Where the run is asked to end, write what was taken of it, and raise `Stopped`."""
+        if not self.group.of_first(asked()):
+            return
+        kept = "no step was taken yet"
+        if steps:
+            self.save()
+            kept = f"a checkpoint of step {steps} of {self.total} is written"
+        raise Stopped(f"asked to end by a signal (SIGTERM); {kept}, and {AGAIN}")

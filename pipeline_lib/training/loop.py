@@ -31,8 +31,7 @@ from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.batches import Course
-from pipeline_lib.training.checkpoint import Kept
-from pipeline_lib.training.keeping import Keeper
+from pipeline_lib.training.checkpoint import Keeper, Kept
 from pipeline_lib.training.schedule import learning_rate_factor
 from pipeline_lib.training.updates import Diverged, Step, Update
 
@@ -71,7 +70,11 @@ def train(
     get the outcome. Losses and weights are those of one process up to the order of rounding, but for
     dropout, which has other masks. The first process alone writes checkpoints.
     """
-    _check_shares(course, group)
+    if group.size > course.size:
+        raise UserError(
+            f"{group.size} processes would share steps of {course.size} examples (batch_size times "
+            "accumulation), and some would have none; ask for fewer processes, or make the step larger"
+        )
     total, rates = course.steps, [held["lr"] for held in update.optimizer.param_groups]
     done = checkpoint.load(kept, model, update.optimizer, group)
     if done.adaptive:
@@ -106,14 +109,6 @@ def train(
     broken = float(sum(not torch.isfinite(p).all() for p in _learning(update)))
     status, at = ("diverged", total) if group.over_parts([broken])[0] else ("ok", None)
     return Outcome(done.log, status, at, total, time.monotonic() - started)
-
-
-def _check_shares(course: Course, group: Group) -> None:
-    if group.size > course.size:
-        raise UserError(
-            f"{group.size} processes would share steps of {course.size} examples (batch_size times "
-            "accumulation), and some would have none; ask for fewer processes, or make the step larger"
-        )
 
 
 def _learning(update: Update) -> list[torch.Tensor]:

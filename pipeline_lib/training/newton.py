@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -14,27 +14,17 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.meter import Meter
 from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence import Report
-from pipeline_lib.influence.newton import NewtonSettings, newton_direction
+from pipeline_lib.influence.newton import newton_direction
 from pipeline_lib.influence.vectors import norm, parts
+from pipeline_lib.optimizers.influence import Influence
 from pipeline_lib.training.batches import WholeSets
 from pipeline_lib.training.data import forget_examples
 from pipeline_lib.training.sampling import derived_seed
-from pipeline_lib.training.updates import Diverged, Step
-
-
-class OneShotSettings(NewtonSettings, Protocol):
-    """The system, what its curvature is measured on, and the length of the step."""
-
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def curvature_data(self) -> str: ...
-    @property
-    def curvature_examples(self) -> int: ...
+from pipeline_lib.training.updates import Diverged, Step, Update
 
 
 @dataclass
-class NewtonUpdate:
+class NewtonUpdate(Update):
     """theta <- theta - learning_rate (G + damping I)^-1 grad L(theta).
 
     The static influence update that SOUL iterates (arXiv 2404.18239, section 4; Koh & Liang 2017,
@@ -54,7 +44,7 @@ class NewtonUpdate:
     """
 
     model: InitVar[torch.nn.Module]
-    settings: OneShotSettings
+    settings: Influence
     course: WholeSets
     optimizer: torch.optim.Optimizer = field(init=False)
 
@@ -105,13 +95,12 @@ class NewtonUpdate:
         examples = self._curvature_examples()
         batches = micro_batches(examples, course.settings.batch_size, course.data.pad_id)
         generator = torch.Generator(step.device).manual_seed(derived_seed(step.seed, "labels", step.number))
-        meter = Meter(None, "product", settings.solver, show=step.group.writes)
+        with Meter(None, "product", settings.solver, show=step.group.writes) as meter:
 
-        def watch() -> None:
-            meter.update()
-            step.stop()
+            def watch() -> None:
+                meter.update()
+                step.stop()
 
-        with meter:
             return newton_direction(
                 step.model,
                 [batch.to(step.device) for batch in batches],
@@ -133,12 +122,6 @@ class NewtonUpdate:
         generator = torch.Generator().manual_seed(derived_seed(seed, "curvature examples"))
         rows = torch.randperm(len(pool), generator=generator)[: self.settings.curvature_examples].tolist()
         return [pool[row] for row in rows]
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """A run of one step has no checkpoint."""
 
 
 def _flat(parameters: Sequence[torch.Tensor]) -> torch.Tensor:

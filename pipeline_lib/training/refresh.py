@@ -60,8 +60,7 @@ class Refresher:
 
     def state(self) -> dict[str, int]:
         """What a checkpoint keeps."""
-        names = ("every", "next_step", "skipped", "skipped_in_a_row")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("every", "next_step", "skipped", "skipped_in_a_row")}
 
     def restore(self, state: dict[str, int]) -> None:
         """Take over what `state` gave."""
@@ -106,7 +105,9 @@ class Refresher:
         if math.isfinite(self._sum(estimate)):
             facts["curvature_drift"] = drift = self._drift(estimate)
             self.optimizer.update_curvature(estimate)
-            facts["curvature_mean"] = self._mean()
+            averages, _ = self._averages()
+            (coordinates,) = self.group.over_parts([float(sum(h.numel() for h in averages))])
+            facts["curvature_mean"] = self._sum(averages) / coordinates
             self.skipped_in_a_row = 0
             if self.curvature.update_every == "auto" and drift is not None:
                 assert self.curvature.drift_target is not None
@@ -136,11 +137,6 @@ class Refresher:
             for new, old in chunks(value.to(h.device), h)  # a step on the host keeps h there
         ]
         return self._sum(changes) / before
-
-    def _mean(self) -> float:
-        averages, _ = self._averages()
-        (coordinates,) = self.group.over_parts([float(sum(h.numel() for h in averages))])
-        return self._sum(averages) / coordinates
 
     def _sum(self, tensors: Sequence[torch.Tensor]) -> float:
         """Sum of all elements of all processes' parts; not finite where one of them is not.

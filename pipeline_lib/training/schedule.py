@@ -15,10 +15,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup: float, decay: str)
     if step <= warmup_steps:
         return step / warmup_steps
     progress = (step - 1 - warmup_steps) / max(total_steps - warmup_steps, 1)
-    if decay == "constant":
-        return 1.0
-    if decay == "linear":
-        return 1.0 - progress
-    if decay == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    raise ValueError(f"unknown decay {decay!r}; allowed: constant, linear, cosine")
+    factors = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    if decay not in factors:
+        raise ValueError(f"unknown decay {decay!r}; allowed: {', '.join(factors)}")
+    return factors[decay]

@@ -134,9 +134,11 @@ class Update(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Plain values that a checkpoint keeps so that `restore` continues from there."""
+        return {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
+        return
 
 
 @dataclass
