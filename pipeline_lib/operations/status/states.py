@@ -100,22 +100,16 @@ def _alive(job: Job, log: Log, out: Path, main: Main | None, now: float) -> bool
         return _exists(log.start.process)
     if log.error:
         return False
-    if main is not None and log.changed >= main.since:
-        return True
-    return now - max(log.changed, _changed(out, job.work)) < FRESH
+    vouched = main is not None and log.changed >= main.since
+    return vouched or quiet_seconds(job, log, out, now) < FRESH
 
 
-def quiet_seconds(state: State, out: Path, now: float) -> float:
-    """How long a job has given no sign of life."""
-    changed = 0.0 if state.log is None else state.log.changed
-    return now - max(changed, _changed(out, state.job.work))
-
-
-def _changed(out: Path, place: str | None) -> float:
+def quiet_seconds(job: Job, log: Log, out: Path, now: float) -> float:
+    """How long a job has given no sign of life: nothing in its log, no checkpoint."""
     try:
-        return 0.0 if place is None else os.stat(out / place).st_mtime
+        return now - max(log.changed, os.stat(out / (job.work or job.log)).st_mtime)
     except OSError:
-        return 0.0
+        return now - log.changed
 
 
 def _exists(process: int) -> bool:

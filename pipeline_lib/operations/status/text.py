@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -98,7 +98,7 @@ def _rows(report: Report, everything: bool) -> Iterator[str]:
             for row, counts in (shown if everything else shown[:ROWS])
         ]
         yield from _aligned(table, words=4 + len(after))
-    more = len(shown) - (len(shown) if everything else min(len(shown), ROWS))
+    more = 0 if everything else len(shown[ROWS:])
     rest = [f"{more} more like these"] if more else []
     rest += [f"{count} with all seeds {state}" for state, count in quiet.items()]
     if rest:
@@ -117,43 +117,43 @@ def _aligned(rows: Sequence[tuple[str, ...]], words: int = 1) -> Iterator[str]:
 
 
 def _running(report: Report, everything: bool) -> Iterator[str]:
-    running = report.of(RUNNING)
-    if running:
-        yield "Running:"
-    for state in running if everything else running[:JOBS]:
-        quiet = quiet_seconds(state, report.out, report.now)
+    def lines(state: State) -> Iterator[str]:
+        assert state.log is not None
+        quiet = quiet_seconds(state.job, state.log, report.out, report.now)
         silence = f" (no sign of life for {duration(quiet)})" if quiet > QUIET else ""
-        last = state.log.last if state.log is not None else ""
-        yield f"  {state.job.title}: {last or 'has begun'}{silence}"
-    yield from _more(running, everything)
+        yield f"  {state.job.title}: {state.log.last or 'has begun'}{silence}"
+
+    return _named("Running:", report.of(RUNNING), lines, everything)
 
 
 def _stopped(report: Report, everything: bool) -> Iterator[str]:
-    stopped = report.of(STOPPED)
-    if stopped:
-        yield (
-            "Stopped without an error in their logs: killed, out of memory or out of time. The next call of "
-            "snakemake continues them from their checkpoints:"
-        )
-    for state in stopped if everything else stopped[:JOBS]:
-        last = state.log.last if state.log is not None else ""
-        yield f"  {state.job.title}: {last or 'had just begun'}"
+    def lines(state: State) -> Iterator[str]:
+        assert state.log is not None
+        yield f"  {state.job.title}: {state.log.last or 'had just begun'}"
         told = slurm_log(report.out.parent.parent, state.job.rule, state.job.name)
         if told is not None:
             yield f"    SLURM's log: {told}"
-    yield from _more(stopped, everything)
+
+    title = (
+        "Stopped without an error in their logs: killed, out of memory or out of time. The next call of "
+        "snakemake continues them from their checkpoints:"
+    )
+    return _named(title, report.of(STOPPED), lines, everything)
 
 
 def _diverged(report: Report, everything: bool) -> Iterator[str]:
-    diverged = report.of(DIVERGED)
-    if diverged:
-        yield "Diverged, which is a result like any other (docs/optimizers.md):"
-    for state in diverged if everything else diverged[:JOBS]:
-        yield f"  {state.job.title}"
-    yield from _more(diverged, everything)
+    title = "Diverged, which is a result like any other (docs/optimizers.md):"
+    return _named(title, report.of(DIVERGED), lambda state: [f"  {state.job.title}"], everything)
 
 
-def _more(states: Sequence[State], everything: bool) -> Iterator[str]:
+def _named(
+    title: str, states: Sequence[State], lines: Callable[[State], Iterable[str]], everything: bool
+) -> Iterator[str]:
+    """The lines of each job below a title, of the first ones unless all are asked for."""
+    if states:
+        yield title
+    for state in states if everything else states[:JOBS]:
+        yield from lines(state)
     if not everything and len(states) > JOBS:
         yield f"  and {len(states) - JOBS} more (--all)"
 
@@ -207,7 +207,7 @@ def as_values(report: Report) -> dict[str, Any]:
                 "last_line": state.log.last,
                 "error": list(state.log.error),
                 "seconds_left": state.log.left if state.state == RUNNING else None,
-                "quiet_seconds": quiet_seconds(state, report.out, report.now),
+                "quiet_seconds": quiet_seconds(state.job, state.log, report.out, report.now),
             }
             for state in report.states
             if state.log is not None
