@@ -8,6 +8,7 @@ of them together may be wrong by more than a factor of two, the time left is not
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -56,41 +57,39 @@ def remaining(suite: Suite, states: Sequence[State], out: Path, main: Main | Non
 
     A job is taken to need what finished jobs of its row needed; else its planned time, times what finished
     jobs of the same task and model (else of its rule, else of all rules) needed of theirs; else the mean of
-    its rule, or of all rules that are not planned. A running job needs what its last line of
-    progress says, or that time without what it had.
+    its rule, or of all rules that are not planned. A running job needs what its progress says, or that time
+    without what it had.
     """
-    planned = _planned(suite)
-    needs = _Needs(planned, _measured(states, out))
-    now = time.time()
-    by_rule: dict[str, float] = defaultdict(float)
-    unknown, busy, jobs, low, high, longest = 0, 0.0, 0, 0.0, 0.0, 0.0
+    needs, now = _Needs(_planned(suite), _measured(states, out)), time.time()
+    left: list[tuple[str, float, float]] = []  # of a job: its rule, its seconds, their doubt
+    unknown, busy, running = 0, 0.0, 0
     for state in states:
         need, doubt = needs.of(state)
-        left: float | None = None
         if state.state in OVER:
             if main is not None and state.finished is not None and state.finished >= main.since:
                 busy += need or 0.0
         elif state.state == RUNNING and state.log is not None:
-            start = state.log.start
-            had = 0.0 if start is None else now - start.time
-            busy += had
-            told = state.log.left
-            left, doubt = (max((need or 0.0) - had, 0.0), doubt) if told is None else (told, SURE)
+            had = 0.0 if state.log.start is None else now - state.log.start.time
+            busy, running = busy + had, running + 1
+            rest = (max((need or 0.0) - had, 0.0), doubt)
+            left.append((state.job.rule, *(rest if state.log.left is None else (state.log.left, SURE))))
         elif need is None:
             unknown += 1
-            jobs += 1
         else:
-            left = need
-        if left is not None:
-            by_rule[state.job.rule] += left
-            jobs, longest = jobs + 1, max(longest, left)
-            low, high = low + left / doubt, high + left * doubt
-    at_a_time = None
-    if main is not None:
-        running = sum(state.state == RUNNING for state in states)
-        at_a_time = max(busy / max(now - main.since, 1.0), float(running), 1.0)
-    doubt = math.sqrt(high / low) if low else SURE
-    return Remaining(sum(by_rule.values()), at_a_time, unknown, dict(by_rule), doubt, jobs, longest)
+            left.append((state.job.rule, need, doubt))
+    by_rule: dict[str, float] = defaultdict(float)
+    for rule, seconds, _ in left:
+        by_rule[rule] += seconds
+    low, high = (sum(seconds * doubt**sign for _, seconds, doubt in left) for sign in (-1, 1))
+    return Remaining(
+        sum(by_rule.values()),
+        None if main is None else max(busy / max(now - main.since, 1.0), float(running), 1.0),
+        unknown,
+        dict(by_rule),
+        math.sqrt(high / low) if low else SURE,
+        len(left) + unknown,
+        max((seconds for _, seconds, _ in left), default=0.0),
+    )
 
 
 def _planned(suite: Suite) -> dict[Kind, float]:
@@ -147,6 +146,7 @@ class _Needs:
                 for group in (kind[:3], kind[:1], ()):
                     ratios[group].append(self.means[kind] / planned[kind])
         self.factors = {group: _middle(found) for group, found in ratios.items()}
+        self.factors[()] = (self.factors[()][0] if () in ratios else 1.0, GUESSED)
         self.rules = {rule: (sum(values) / len(values), _middle(values)[1]) for rule, values in rules.items()}
         planned_rules = {kind[0] for kind in planned}
         small = [seconds for rule, values in rules.items() if rule not in planned_rules for seconds in values]
@@ -157,13 +157,9 @@ class _Needs:
         if kind in self.means:
             return self.means[kind], SURE
         if kind in self.planned:
-            groups: tuple[Kind, ...] = (kind[:3], kind[:1])
-            for group in groups:
-                if group in self.factors:
-                    factor, doubt = self.factors[group]
-                    return factor * self.planned[kind], doubt
-            factor = self.factors[()][0] if () in self.factors else 1.0
-            return factor * self.planned[kind], GUESSED
+            groups: tuple[Kind, ...] = (kind[:3], kind[:1], ())
+            factor, doubt = next(self.factors[group] for group in groups if group in self.factors)
+            return factor * self.planned[kind], doubt
         return self.rules.get(kind[0], self.small)
 
 
@@ -173,8 +169,5 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
     Of a single one nothing shows how far the next may be.
     """
     logs = [math.log(max(value, 1e-3)) for value in values]
-    mean = sum(logs) / len(logs)
-    if len(logs) == 1:
-        return math.exp(mean), KNOWN
-    spread = math.sqrt(sum((value - mean) ** 2 for value in logs) / (len(logs) - 1))
-    return math.exp(mean), max(math.exp(2 * spread), SURE)
+    mean = math.exp(statistics.fmean(logs))
+    return mean, KNOWN if len(logs) == 1 else max(math.exp(2 * statistics.stdev(logs)), SURE)
