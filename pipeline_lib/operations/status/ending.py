@@ -50,12 +50,12 @@ def lines_of_failures(failed: Sequence[State], out: Path, most: int) -> Iterator
     if alike:
         yield f"Failed: {len(failed)} job(s)" + (f" in {len(alike)} ways" if len(alike) > 1 else "")
     for states in list(alike.values())[:most]:
-        first = states[0]
-        also = [state.job.title for state in states[1:]]
-        yield f"  {first.job.title}" + (f", and in the same way {_some(also)}" if also else "")
-        if first.log is not None:
-            yield f"    {out / first.job.log} ends with"
-            yield from (f"      {line}" for line in first.log.error)
+        first, *others = (state.job for state in states)
+        also = f", and in the same way {_some([job.title for job in others])}" if others else ""
+        yield f"  {first.title}{also}"
+        yield f"    {out / first.log} ends with"
+        if states[0].log is not None:
+            yield from (f"      {line}" for line in states[0].log.error)
     if len(alike) > most:
         yield f"  and {len(alike) - most} other ways"
 

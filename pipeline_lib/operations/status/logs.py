@@ -55,9 +55,7 @@ def read_log(path: Path) -> Log | None:
 def error_of(lines: list[str]) -> tuple[str, ...]:
     """The last lines of a log from its last error on: a message, or what raised at the end of a traceback."""
     starts = [i for i, line in enumerate(lines) if line.startswith((FAILED, TRACEBACK))]
-    if not starts:
-        return ()
-    return tuple(lines[starts[-1] :][-SHOWN:])
+    return tuple(lines[starts[-1] :][-SHOWN:]) if starts else ()
 
 
 def headline(error: tuple[str, ...]) -> str:

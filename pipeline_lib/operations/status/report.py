@@ -48,6 +48,11 @@ class Report:
         """The jobs in one of these states."""
         return [state for state in self.states if state.state in wanted]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return len(self.of(*OVER)) == len(self.states)
+
     def by_rule(self) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
         for state in self.states:
@@ -91,10 +96,5 @@ def _rows(states: Iterable[State]) -> dict[RowKey, dict[int, str]]:
 
 
 def _worst(found: set[str]) -> str:
-    worst = next(state for state in WORST_FIRST if state in found)
+    worst = min(found, key=WORST_FIRST.index)
     return BEGUN if worst == WAITING and len(found) > 1 else worst
-
-
-def is_over(report: Report) -> bool:
-    """Whether nothing is left to do."""
-    return all(state.state in OVER for state in report.states)

@@ -11,7 +11,7 @@ from pipeline_lib.core.durations import duration
 from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.status.ending import lines_of_failures
 from pipeline_lib.operations.status.logs import slurm_log
-from pipeline_lib.operations.status.report import BEGUN, Report, is_over
+from pipeline_lib.operations.status.report import BEGUN, Report
 from pipeline_lib.operations.status.states import (
     DIVERGED,
     DONE,
@@ -60,7 +60,7 @@ def _headline(report: Report) -> str:
             f"{report.suite}: {words}. Main process {report.main.process}, at work since "
             f"{_clock(report.main.since)}."
         )
-    if is_over(report):
+    if report.is_over:
         return f"{report.suite}: {words}."
     return f"{report.suite}: {words}. No main process is at work: start snakemake to go on."
 
@@ -160,7 +160,7 @@ def _named(
 
 def _time_left(report: Report) -> Iterator[str]:
     left = report.left
-    if is_over(report):
+    if report.is_over:
         yield f"Nothing is left to do. The report: {report.out / 'report/index.html'}"
         return
     unknown = f", and {left.unknown} jobs of which nothing is known yet" if left.unknown else ""
