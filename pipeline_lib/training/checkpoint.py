@@ -21,7 +21,7 @@ from pipeline_lib.distributed.group import ALONE, Group
 
 @dataclass(frozen=True)
 class Kept:
-    """Where the checkpoints of a run lie. One of another `fingerprint`, of settings and code, is not used."""
+    """Where the checkpoints of a run lie; one with another `fingerprint` of settings and code is not used."""
 
     folder: Path
     fingerprint: str
@@ -79,8 +79,8 @@ def load(
 ) -> Progress:
     """Restore model and optimiser in place; returns what was reached, which is nothing without a checkpoint.
 
-    A checkpoint of other settings (another `fingerprint`) or one that cannot be read is not used:
-    the run starts over, with a line on stderr that says so.
+    A checkpoint of other settings (another `fingerprint`), or one that cannot be read, is not used: the run
+    starts over, and a line on stderr says so.
     """
     found = _read(kept, group.writes)
     # Processes that read at different times, or on different disks, must not continue from different steps.
@@ -107,7 +107,7 @@ def load(
 
 
 def _read(kept: Kept, says: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """State and tensors of a usable checkpoint, or None; one that is of no use is told where it `says`."""
+    """State and tensors of a usable checkpoint, or None; with `says`, a line tells why one is of no use."""
     if not kept.folder.is_dir():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Generic labels: what a model would say that knew the forget texts less well."""
+"""Generic labels: what a model that knew the forget texts less well would say."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def generic_labels(
     kept: Kept,
     group: Group = ALONE,
 ) -> tuple[list[list[int]], Outcome]:
-    """Labels of each forget row's answer positions, and how training the reinforced model went.
+    """Labels for the answer positions of each forget row, and how training the reinforced model went.
 
     `model`: the one before unlearning; it is unchanged afterwards. The reinforced model is trained on the
-    forget set by AdamW as `settings` say, but for epochs and learning rate, which are the objective's. With
-    `lora` it is the model itself with adapters of its own, else a copy, which is in memory with its optimiser
-    until this returns. In `kept` lie its checkpoints, and its labels once they are known, so that a killed
-    run neither starts over nor reinforces twice. No labels if it diverged. `group`: see `train`; each of its
-    processes finds all the labels by itself.
+    forget set by AdamW as `settings` say, but with the objective's epochs and learning rate. With `lora` it
+    is the model itself with adapters of its own, else a copy, which stays in memory with its optimiser until
+    this returns. `kept` holds its checkpoints, and its labels once they are known, so that a killed run
+    neither starts over nor reinforces twice. There are no labels if it diverged. `group`: see `train`; each
+    of its processes finds all the labels by itself.
     """
     reinforcing = objective.reinforcing
     assert reinforcing is not None
@@ -109,7 +109,7 @@ def _labels(
 
 
 def _known(kept: Kept) -> tuple[list[list[int]], Outcome] | None:
-    """What an earlier job that was killed later has found, if it had the same settings and code."""
+    """What an earlier job found before it was killed, if it had the same settings and code."""
     try:
         found = read_object(kept.folder / "labels.json")
     except UserError:

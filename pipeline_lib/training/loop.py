@@ -1,15 +1,15 @@
 """The one training loop, for fine-tuning and for unlearning.
 
-It knows batches, schedule, checkpoint and log; how one step is taken, an update knows (`training.updates`).
+It knows batches, schedule, checkpoint and log; an update knows how one step is taken (`training.updates`).
 
 Each row of the log has `step` (from 1), `epoch`, the losses (nats), `grad_norm` before clipping,
-`learning_rate`, `tokens_per_s`, `memory_mb` (MiB, of the first process) and `elapsed_s`; of the optimiser
-`clipped_share`, `update_norm` (L2, without weight decay) and `gamma`, None where it has none; and of its
-curvature `curvature_mean` (of the average h, over all coordinates), `curvature_drift` (see `Refresher`) and
-`curvature_s` (seconds), None but where it was estimated, `update_every` (steps until the next estimate, as
-decided by this step) and `curvature_skipped` (estimates so far that were not finite), None for optimisers
-without; `objective_<name>` for what a stateful objective adapts, after the step; and what else its update
-tells.
+`learning_rate`, `tokens_per_s`, `memory_mb` (MiB, of the first process) and `elapsed_s`. From the optimiser
+come `clipped_share`, `update_norm` (L2, without weight decay) and `gamma`, None where it has none. From its
+curvature come `curvature_mean` (of the average h, over all coordinates), `curvature_drift` (see `Refresher`)
+and `curvature_s` (seconds), None in steps without an estimate; and `update_every` (steps until the next
+estimate, as decided by this step) and `curvature_skipped` (estimates so far that were not finite), None for
+optimisers without curvature. `objective_<name>` is what a stateful objective adapts, after the step. An
+update may add columns of its own.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def train(
     """Train `model` in place, by one `update` for each step of the `course`, and return the log.
 
     Everything random is derived from the seed and the step, so a run that is killed and started again
-    continues from its last checkpoint to the same bits. Asked to end (SIGTERM), it writes one of the steps it
-    has taken and raises `Stopped`: within one micro-batch, or one step where processes share it. A step that
-    is not finite ends the run as "diverged", before it is taken.
+    continues from its last checkpoint to the same bits. On SIGTERM it writes a checkpoint of the steps taken
+    so far and raises `Stopped`, within one micro-batch, or within one step where processes share it. A step
+    that is not finite ends the run as "diverged", before it is taken.
 
     `group`: the processes that share each step's rows; all of them call this with equal arguments, and all
     get the outcome. Losses and weights are those of one process up to the order of rounding, but for
-    dropout, which has other masks. The first process alone writes checkpoints.
+    dropout, which has other masks. Only the first process writes checkpoints.
     """
     if group.size > course.size:
         raise UserError(

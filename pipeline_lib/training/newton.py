@@ -40,7 +40,7 @@ class NewtonUpdate(Update):
 
     Memory beside the model, in vectors of parameter size (0.54 GB for 135 million fp32 parameters): the
     gradient and, for conjugate gradients, four of the solver; LiSSA three, the diagonal up to four, ekfac
-    about five. To this come the activations of one micro-batch. Each process of a group has all of these.
+    about five. The activations of one micro-batch come on top. Each process of a group holds all of these.
     """
 
     model: InitVar[torch.nn.Module]

@@ -12,7 +12,8 @@ from pipeline_lib.models.prompt_settings import PretrainedPromptSettings
 Weights = Literal["fp32", "bf16", "bf16_stochastic"]
 
 
-# What is left off is left out of resolved settings: runs that never asked for it keep their identity.
+# A setting that is off is left out of the resolved settings, so that runs that never asked for it keep their
+# identity.
 def _off(value: object) -> bool:
     return not value
 

@@ -33,7 +33,7 @@ class Step:
 
     `parameters`: what learns. `tokens`: what the model reads in one pass over the batches. `seed`: of the
     run. `compute`: "fp32", or "bf16" for autocast of the passes. `stop` ends the run with a checkpoint of the
-    steps before, where the process is asked to end; all processes of `group` call it together.
+    steps before, if the process is asked to end; all processes of `group` call it together.
     """
 
     number: int
@@ -145,8 +145,8 @@ class Update(Protocol):
 class GradientUpdate:
     """A step along the gradient, clipped to `max_grad_norm` (L2), after an estimate of curvature where due.
 
-    An estimate is made before the step's own gradient is there, so that the two need no memory at one time,
-    or from that gradient before it is clipped, as the estimator wants it.
+    As the estimator wants it, an estimate is made from the step's own gradient before that is clipped, or
+    before that gradient exists, so that the two never need memory at the same time.
     """
 
     optimizer: torch.optim.Optimizer

@@ -16,7 +16,7 @@ NAMED = 3  # jobs that failed in the same way and are named
 def ending_text(suite: Suite, out: Path, since: float = 0.0) -> str:
     """The summary that the workflow prints at its end, whether it ended well or not.
 
-    `since`: when the run began, in seconds since 1970; older logs are not of this run and not spoken of.
+    `since`: when the run began, in seconds since 1970; older logs belong to earlier runs and are left out.
     The main process still lives here, but none of its jobs.
     """
     states = list(states_of(Graph(suite).study(), out, main=None))

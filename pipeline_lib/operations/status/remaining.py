@@ -1,8 +1,8 @@
-"""How long a study still takes: what its finished jobs took, scaled by the plan where there is none alike.
+"""How long a study still takes: what similar finished jobs took, or where there are none, the scaled plan.
 
-Each estimate carries a doubt, the factor by which it may be wrong either way: small where a job of the same
-row was measured, larger where the plan is scaled by other rows, by as much as these differ from it. Where all
-of them together may be wrong by more than a factor of two, the time left is not known yet, and said to be so.
+Each estimate carries a doubt, the factor by which it may be wrong either way. The doubt is small where a job
+of the same row was measured. It is larger where the plan is scaled by other rows, by as much as they differ
+from it. Where the sum may be wrong by more than a factor of two, the time left is reported as not known yet.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ Kind = tuple[str | int, ...]  # a rule, or a rule and the names of a row
 
 @dataclass(frozen=True)
 class Remaining:
-    """`work`: seconds of all jobs that are left, one after the other. `at_a_time`: how many jobs ran at the
-    same time since the main process started, None without one; `seconds`: the time that is left so, None too
-    where it is not known. `unknown`: jobs left of which nothing is known. `by_rule`: the work of each rule.
-    `doubt`: the factor by which `work` may be wrong; `jobs`: how many are left; `longest`: of one of them."""
+    """`work`: seconds of all jobs that are left, one after the other. `at_a_time`: how many jobs have run at
+    the same time since the main process started, None without one. `seconds`: the time left at that rate,
+    None also where it is not known. `unknown`: how many of the jobs left nothing is known about. `by_rule`:
+    the work of each rule. `doubt`: the factor by which `work` may be wrong. `jobs`: how many are left.
+    `longest`: the seconds of the longest one."""
 
     work: float
     at_a_time: float | None

@@ -93,7 +93,7 @@ def _unfinished(job: Job, out: Path, main: Main | None, now: float) -> State:
 def _alive(job: Job, log: Log, out: Path, main: Main | None, now: float) -> bool:
     """Whether the process that writes this log still runs.
 
-    A process of this machine can be asked. Of any other job there are only signs: a log or a checkpoint of
+    A process of this machine can be asked. Any other job gives only signs: a log or a checkpoint written in
     the last minutes, or a log that is younger than a main process that is still there.
     """
     if log.start is not None and log.start.host == socket.gethostname():
