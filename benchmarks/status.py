@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from pipeline_lib.core.joblog import start_line
-from pipeline_lib.operations.status import report_of, status_text
+from pipeline_lib.operations.status.report import report_of
+from pipeline_lib.operations.status.text import status_text
 from pipeline_lib.study import Suite, load_suite
 from pipeline_lib.study.graph import Graph
 

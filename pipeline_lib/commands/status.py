@@ -20,8 +20,8 @@ def add(commands) -> None:
 
 
 def _status(given: Namespace) -> int:
-    from pipeline_lib.operations.status import as_values, report_of, status_text
-    from pipeline_lib.operations.status.report import find_study
+    from pipeline_lib.operations.status.report import find_study, report_of
+    from pipeline_lib.operations.status.text import as_values, status_text
 
     report = report_of(*find_study(given.study))
     if given.json:

@@ -27,8 +27,8 @@ from pipeline_lib.operations.plan import (
     plan_text,
 )
 from pipeline_lib.operations.plan.requests import Requests
-from pipeline_lib.operations.status import ending_text
-from pipeline_lib.operations.tracking import start_tracking
+from pipeline_lib.operations.status.ending import ending_text
+from pipeline_lib.operations.tracking.follow import start_tracking
 from pipeline_lib.reporting.catalog import PAPER_FIGURES, PAPER_TABLES
 from pipeline_lib.study import Suite
 from pipeline_lib.study.contents_read import identities

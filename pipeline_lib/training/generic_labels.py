@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -71,24 +72,18 @@ def generic_labels(
         outcome = train(working, FineTuning(), update, course, place, together)
     labels: list[list[int]] = []
     if outcome.status == "ok":
-        labels = _labels(model, reinforced, objective, data, bool(lora))
-        facts: dict[str, Any] = {"steps": outcome.steps, "train_time_s": outcome.train_time_s}
+        labels = _labels(model, reinforced, objective, data)
         if group.writes:
-            facts |= {"fingerprint": kept.fingerprint, "labels": labels}
-            write_json(kept.folder / "labels.json", facts)
+            facts = {"steps": outcome.steps, "train_time_s": outcome.train_time_s}
+            content = {**facts, "fingerprint": kept.fingerprint, "labels": labels}
+            write_json(kept.folder / "labels.json", content)
     if lora:
         adapters.detach(model, merge=False)
     return labels, replace(outcome, log=[])
 
 
 @torch.no_grad()
-def _labels(
-    model: Any,
-    reinforced: Any,
-    objective: Objective,
-    data: TrainingData,
-    one_model: bool,
-) -> list[list[int]]:
+def _labels(model: Any, reinforced: Any, objective: Objective, data: TrainingData) -> list[list[int]]:
     """argmax of the generic logits at every answer position, row by row."""
     place = next(model.parameters()).device
     labels: list[list[int]] = [[] for _ in data.forget]
@@ -97,11 +92,8 @@ def _labels(
     for group in token_budget_batches(data.forget, TOKENS):
         batch = collate(group, data.pad_id).to(place)
         strong, _, rows = answer_logits(reinforced, batch)  # (N, V)
-        if one_model:
-            with adapters.adapters_off(model) as base:
-                plain = answer_logits(base, batch)[0]
-        else:
-            plain = answer_logits(model, batch)[0]
+        with adapters.adapters_off(model) if reinforced is model else nullcontext(model) as base:
+            plain = answer_logits(base, batch)[0]
         chosen = objective.generic_logits(plain.float(), strong.float()).argmax(-1)
         for row, token in zip(batch.index[rows].tolist(), chosen.tolist(), strict=True):
             labels[row].append(token)

@@ -2,9 +2,3 @@
 
 No job knows of it: results, logs and what is run again are the same with and without.
 """
-
-from __future__ import annotations
-
-from pipeline_lib.operations.tracking.follow import check_tracker, start_tracking, track
-
-__all__ = ["check_tracker", "start_tracking", "track"]

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib import __main__ as command
-from pipeline_lib.operations.status import as_values, ending_text, report_of, status_text
+from pipeline_lib.operations.status.ending import ending_text
+from pipeline_lib.operations.status.report import report_of
+from pipeline_lib.operations.status.text import as_values, status_text
 from pipeline_lib.study import dump_suite
 from tests.operations.status.study import DEAD, ELSEWHERE, Files, small_suite
 from tests.paths import REPO

@@ -13,7 +13,8 @@ import pytest
 from pipeline_lib import __main__ as command
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import sha256
-from pipeline_lib.operations.tracking import check_tracker, follow, start_tracking, track
+from pipeline_lib.operations.tracking import follow
+from pipeline_lib.operations.tracking.follow import check_tracker, start_tracking, track
 from pipeline_lib.study import dump_suite
 from tests.operations.status.study import small_suite
 
