@@ -13,6 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +87,8 @@ class JobLog(VisibleStream):
     def forget_progress(self) -> None:
         """Remove the progress file: what it says is no longer so."""
         if self.progress is not None:
-            self.progress.unlink(missing_ok=True)
+            with suppress(OSError):  # there is none, or the disk fails
+                self.progress.unlink()
 
     def write(self, text: str) -> int:
         shown = visible(_ESCAPES.sub("", redacted(text)), keep=LINES + "\r")
