@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,7 +14,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.meter import Meter
 from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence import Report
-from pipeline_lib.influence.newton import newton_direction
+from pipeline_lib.influence.newton import NewtonSettings, newton_direction
 from pipeline_lib.influence.vectors import norm, parts
 from pipeline_lib.optimizers.influence import Influence
 from pipeline_lib.training.batches import WholeSets
@@ -106,7 +106,7 @@ class NewtonUpdate(Update):
                 [batch.to(step.device) for batch in batches],
                 step.parameters,
                 gradient,
-                settings,
+                cast("NewtonSettings", settings),  # a frozen block, which the protocol cannot say
                 generator,
                 watch,
                 step.group,
