@@ -13,8 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# Keywords of a metric's declaration, as metrics/definition.py has them.
-SHOWN = frozenset(
+# Keywords of a metric's declaration (metrics/definition.py) that only people read: no number depends on them.
+PRESENTATION = frozenset(
     {"label", "short_label", "formula", "trap", "texts", "source", "family", "tables", "decimals", "by_words"}
 )
 
@@ -28,7 +28,7 @@ def source_hash(*modules: str) -> str:
     a change in the code that a job uses reruns that job and no other. It knows no place and no clock.
 
     Files beside a module count as its code where the module names them in READS. Words that only readers see
-    (SHOWN) do not count: a renamed metric is measured by the same code as before.
+    (PRESENTATION) do not count: a renamed metric is measured by the same code as before.
     """
     digest = hashlib.sha256()
     closure: set[Path] = set().union(*map(_closure, modules))
@@ -58,12 +58,12 @@ def _reads(module: Path) -> tuple[Path, ...]:
 
 @cache
 def _unlabelled(file: Path) -> bytes:
-    """The source without the words of SHOWN in files of metrics, and without a class's `display`."""
+    """The source without the words of PRESENTATION in files of metrics, and without a class's `display`."""
     lines = file.read_bytes().splitlines(keepends=True)
     spans = []
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Call) and PACKAGE / "metrics" in file.parents:
-            spans += [keyword.value for keyword in node.keywords if keyword.arg in SHOWN]
+            spans += [keyword.value for keyword in node.keywords if keyword.arg in PRESENTATION]
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             spans += [node.value for target in targets if ast.unparse(target) == "display"]

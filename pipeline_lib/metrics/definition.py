@@ -15,10 +15,6 @@ AT_EQUAL_RETAIN = "_at_equal_retain"  # of the model mixed with the original, se
 
 INF = float("inf")
 
-# Keywords of a declaration that are read by people only: no number depends on them.
-PRESENTATION = frozenset(
-    {"label", "short_label", "formula", "trap", "texts", "source", "family", "tables", "decimals", "by_words"}
-)
 # Fields of a Metric on which tables, figures and the report depend, with what the metric needs.
 READ_BY_REPORTING = (
     "name",

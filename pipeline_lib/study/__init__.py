@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pipeline_lib.study.runs import Run
 from pipeline_lib.study.suite import Suite
 
 TEMPLATE_KEY = "__use_yte__"  # of YTE, a template language that Snakemake reads configuration with
+# Settings of earlier versions, which no longer change anything: kept results are read without them.
+FORMER = ("evaluation.benchmarks.engine",)
 SHOWN = 30  # faults that a message lists; a list that stands there 50 times has hundreds, all alike
 
 
@@ -36,13 +39,25 @@ def parse_suite(raw: Any) -> Suite:
         raise UserError(f"the suite has {count}:\n" + "\n".join(lines)) from None
 
 
-def load_suite(path: Path | str) -> Suite:
-    """Read and check a suite file."""
+def load_suite(path: Path | str, kept: bool = False) -> Suite:
+    """Read and check a suite file. `kept`: it stands with results, perhaps those of an earlier version."""
     text = _text_of(path)
     try:
-        return parse_suite(_read_yaml(text))
+        raw = _read_yaml(text)
+        current = _without_former(raw) if kept else raw
+        suite = parse_suite(current)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if current != raw:
+        print(f"{path}: written by an earlier version; read without {', '.join(FORMER)}", file=sys.stderr)
+    return suite
+
+
+def _without_former(value: Any, place: str = "") -> Any:
+    if not isinstance(value, dict):
+        return value
+    kept = {key: inner for key, inner in value.items() if not f"{place}{key}".endswith(FORMER)}
+    return {key: _without_former(inner, f"{place}{key}.") for key, inner in kept.items()}
 
 
 def check_suite_file(path: Path | str) -> None:

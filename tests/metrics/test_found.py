@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.core import provenance
 from pipeline_lib.metrics import by_module, declared, modules_for, shown
-from pipeline_lib.metrics.definition import PRESENTATION, Metric
+from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.study.evaluation import Evaluation
 
 PLAIN = Evaluation().model_dump()
@@ -97,9 +97,9 @@ def test_reporting_depends_on_what_it_shows(changes, same, monkeypatch):
 
 
 def test_what_is_for_people_is_declared_by_keywords_of_these_names():
-    assert PRESENTATION - {field.name for field in fields(Metric)} == {"texts"}
-    assert {"short_label", "tables", "decimals", "by_words"} <= PRESENTATION
-    assert not PRESENTATION & {"name", "range", "compute", "order", "needs"}
+    assert provenance.PRESENTATION - {field.name for field in fields(Metric)} == {"texts"}
+    assert {"short_label", "tables", "decimals", "by_words"} <= provenance.PRESENTATION
+    assert not provenance.PRESENTATION & {"name", "range", "compute", "order", "needs"}
 
 
 def test_declarations_are_read_without_what_computes():

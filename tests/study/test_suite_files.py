@@ -14,6 +14,7 @@ from pipeline_lib.study.table import models_of
 from tests.paths import REPO
 from tests.study.suites import small
 
+KEPT = sorted((REPO / "results/reference").glob("*/suite.yaml"))
 SHIPPED = [REPO / "config.yaml", *sorted((REPO / "config").glob("*.yaml"))]
 
 TEN_LINES = """\
@@ -146,3 +147,26 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("suite: größe".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.yaml: not UTF-8 \(byte 9 is 0xf6\)"):
         load_suite(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.parent.name)
+def test_kept_results_of_earlier_versions_stay_readable(path: Path, capsys) -> None:
+    suite = load_suite(path, kept=True)
+    assert (suite.suite, suite.run_table() != []) == (path.parent.name, True)
+    told = capsys.readouterr().err
+    assert told == "" or told == (
+        f"{path}: written by an earlier version; read without evaluation.benchmarks.engine\n"
+    )
+
+
+def test_a_former_setting_is_refused_in_a_suite_that_is_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    evaluation = {"benchmarks": {"tasks": ["piqa"], "engine": "builtin"}}
+    task = {"source": "fictitious", "evaluation": evaluation}
+    raw = small(evaluation=evaluation, tasks={"engine": task})
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(
+        UserError, match="evaluation.benchmarks.engine: unknown key 'engine'; allowed: folder"
+    ):
+        load_suite(path)
+    assert list(load_suite(path, kept=True).tasks) == ["engine"], "a label may have that name"

@@ -70,7 +70,7 @@ def find_study(given: Path) -> tuple[Suite, Path]:
             f"{given}: no results folder of a study, as it holds no suite.yaml; give a suite file, such as "
             "config.yaml, or a folder such as results/demo"
         )
-    return load_suite(given / "suite.yaml"), given
+    return load_suite(given / "suite.yaml", kept=True), given
 
 
 def report_of(suite: Suite, out: Path) -> Report:
