@@ -190,7 +190,8 @@ def job_of(case: str, source: Path, place: Path) -> Callable[[], None]:
         return lambda: evaluate.run(job)
     run = models_of(suite)[key]
     assert run is not None
-    given = {"objective": run.objective, "optimizer": run.optimizer_settings, "unlearn": run.unlearn}
+    blocks = {"objective": run.objective, "optimizer": run.optimizer_settings, "unlearn": run.unlearn}
+    given = {name: block.model_dump() for name, block in blocks.items()}
     given["max_length"] = settings.max_length
     return lambda: unlearn.run(trained(identity, "unlearned", **given))
 

@@ -37,6 +37,7 @@ from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import phases_of
 from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.training.settings import Unlearn
 
 LAYERS = 32
 ALLOCATED = 512  # bytes: a GPU's tensors take multiples of it
@@ -177,15 +178,7 @@ def job_of(case: dict[str, Any], layers: int) -> Training:
         retain=lengths(case["retain"]),
         objective=FineTuning() if case["forget"] is None else OBJECTIVES.parse(case["objective"]),
         optimizer=OPTIMIZERS.parse(case["optimizer"]),
-        weights=case["weights"],
-        lora=case["lora"],
-        batch_size=case["batch_size"],
-        accumulation=case["accumulation"],
-        epochs=5.0,
-        compute=case["compute"],
-        checkpoint_seconds=1e9,
-        checkpointing=case["checkpointing"],
-        offload=case["offload"],
+        settings=Unlearn.model_validate({name: case[name] for name in case.keys() & Unlearn.model_fields}),
         base=None,
     )
 

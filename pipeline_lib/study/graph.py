@@ -8,15 +8,15 @@ job writes which of the declared trials it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from functools import cached_property
-from typing import Any
 
+from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
 from pipeline_lib.study import dump_suite
 from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of, with_runs
 from pipeline_lib.study.measured import Measured
-from pipeline_lib.study.runs import Run, methods_of
+from pipeline_lib.study.runs import Run
 from pipeline_lib.study.shown import Shown
 from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
@@ -104,19 +104,22 @@ class Graph:
 
     def _unlearned(self, key: RunKey, run: Run) -> Job:
         inputs: dict[str, Files] = {"manifest": manifest_of(key.task), "parent": original_of(key)}
-        row, tried = self.tuned.get(key.row), [(run.objective, run.optimizer_settings)]
+        row, tried, ranges = self.tuned.get(key.row), run.methods, dict[str, Collection[str]]()
         if row is not None:
             inputs["chosen"] = f"tuning/{key.row.folder}/chosen.json"
-            tried = [(trial.objective, trial.optimizer) for trial in row.trials.values()]
+            tried = [method for t in row.trials.values() for method in (t.objective, t.optimizer)]
+            ranges = {part: tuned.keys() for part, tuned in row.ranges.items()}
         return Job(
             "unlearn",
             key.folder,
             inputs,
             ("pipeline_lib.steps.unlearn", *code_of(*tried)),
             {
-                "objective": run.objective if row is None else row.objective,
-                "optimizer": run.optimizer_settings if row is None else row.optimizer,
-                "unlearn": run.unlearn,
+                "objective": run.objective.model_dump(exclude=set(ranges.get("objective", ()))),
+                "optimizer": {"kind": NO_OPTIMIZER}
+                if run.optimizer_settings is None
+                else run.optimizer_settings.model_dump(exclude=set(ranges.get("optimizer", ()))),
+                "unlearn": run.unlearn.model_dump(),
                 "max_length": self.suite.models[key.model].max_length,
             },
             "training",
@@ -186,12 +189,12 @@ class Graph:
             "trial",
             name,
             inputs,
-            ("pipeline_lib.steps.trial", *code_of((tried.objective, tried.optimizer))),
+            ("pipeline_lib.steps.trial", *code_of(tried.objective, tried.optimizer)),
             {
                 "tuned": tried.tuned,
-                "objective": tried.objective,
-                "optimizer": tried.optimizer,
-                "unlearn": row.unlearn,
+                "objective": tried.objective.model_dump(),
+                "optimizer": tried.optimizer.model_dump(),
+                "unlearn": row.unlearn.model_dump(),
                 "evaluation": evaluation.model_dump(include={"max_records", "max_tokens_per_batch"}),
                 "max_length": self.suite.models[key.model].max_length,
             },
@@ -202,7 +205,6 @@ class Graph:
         )
 
 
-def code_of(*tried: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[str, ...]:
-    """Modules of the objectives and optimisers with these settings."""
-    methods = [method for settings in tried for method in methods_of(*settings)]
+def code_of(*methods: Method) -> tuple[str, ...]:
+    """Modules of these objectives and optimisers."""
     return tuple(dict.fromkeys(module for method in methods for module in method.modules()))

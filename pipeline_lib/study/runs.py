@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pipeline_lib.core.blocks import Block, Fault, Name, suggestion
-from pipeline_lib.core.blocks.messages import show
+from pipeline_lib.core.blocks.messages import describe, show
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
-from pipeline_lib.objectives import OBJECTIVES, Objective
-from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
-from pipeline_lib.study.overrides import changed
+from pipeline_lib.objectives import Objective
+from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.training.settings import Unlearn
+
+B = TypeVar("B", bound=Block)
 
 
 class RunBlock(Block):
@@ -31,16 +33,16 @@ class RunBlock(Block):
 
 @dataclass(frozen=True)
 class Run:
-    """One row of the run table, every setting resolved."""
+    """One row of the run table, every setting resolved. `optimizer_settings`: None where no step is taken."""
 
     task: str
     model: str
     method: str
     optimizer: str
     seed: int
-    objective: dict[str, Any]
-    optimizer_settings: dict[str, Any]
-    unlearn: dict[str, Any]
+    objective: Objective
+    optimizer_settings: Optimizer | None
+    unlearn: Unlearn
 
     @property
     def row(self) -> RowKey:
@@ -49,15 +51,12 @@ class Run:
     @property
     def order(self) -> str:
         """Of the optimiser: FO = first, SO = second; "none" = no step is taken."""
-        if self.optimizer == NO_OPTIMIZER:
-            return "none"
-        return OPTIMIZERS.kinds()[self.optimizer_settings["kind"]].order
+        return "none" if self.optimizer_settings is None else self.optimizer_settings.order
 
-
-def methods_of(objective: Mapping[str, Any], optimizer: Mapping[str, Any]) -> list[Method]:
-    """The objective and, where steps are taken, the optimiser of a run with these settings."""
-    loss: Method = OBJECTIVES.parse(objective)
-    return [loss] if optimizer["kind"] == NO_OPTIMIZER else [loss, OPTIMIZERS.parse(optimizer)]
+    @property
+    def methods(self) -> list[Method]:
+        """The objective and, where steps are taken, the optimiser."""
+        return [self.objective, *([] if self.optimizer_settings is None else [self.optimizer_settings])]
 
 
 def expand(
@@ -66,7 +65,7 @@ def expand(
     models: Collection[str],
     objectives: Mapping[str, Objective],
     optimizers: Mapping[str, Optimizer],
-    unlearn: Block,
+    unlearn: Unlearn,
 ) -> tuple[list[Run], list[Fault]]:
     """Every run of the blocks on their tasks and models, with seed 0, and what is wrong with the blocks.
 
@@ -77,15 +76,17 @@ def expand(
     described: dict[tuple[str, ...], str] = {}  # (task, model, method, optimizer) -> block
     for number, block in enumerate(blocks):
         where = f"runs.{number}"
-        faults += _unknown(f"{where}.tasks", block.tasks or (), tasks)
-        faults += _unknown(f"{where}.models", block.models or (), models)
-        faults += _unknown(f"{where}.methods", block.methods, objectives)
-        faults += _unknown(f"{where}.optimizers", block.optimizers, optimizers)
+        for name, labels, known in (
+            ("tasks", block.tasks or (), tasks),
+            ("models", block.models or (), models),
+            ("methods", block.methods, objectives),
+            ("optimizers", block.optimizers, optimizers),
+        ):
+            unknown = [label for label in labels if label not in known]
+            faults += [(f"{where}.{name}", f"found {show(x)}; {suggestion(x, known)}") for x in unknown]
         losses = _resolved(objectives, block.methods, block.objective, f"{where}.objective", faults)
         steppers = _resolved(optimizers, block.optimizers, block.optimizer, f"{where}.optimizer", faults)
-        steppers[NO_OPTIMIZER] = {"kind": NO_OPTIMIZER}
-        whole = changed(unlearn, block.unlearn, f"{where}.unlearn", faults)
-        training = {} if whole is None else whole.model_dump()
+        training = changed(unlearn, block.unlearn, f"{where}.unlearn", faults)
         pairs = [pair for label in block.methods for pair in _pairs(label, objectives, block.optimizers)]
         for method, optimizer in pairs:
             if optimizer == "" and method in losses:
@@ -99,18 +100,30 @@ def expand(
         for first, words in dict.fromkeys(_twice(pairs, places, described, where)):
             cure = "a variant needs its own label under `objectives` or `optimizers`"
             faults.append((where, f"{words} stands there twice{first}; {cure}"))
-        for optimizer in dict.fromkeys(label for label in block.optimizers if label in optimizers):
-            reason = optimizers[optimizer].needs_fp32
-            if reason is not None and training.get("weights", "fp32") != "fp32":
+        for label in steppers:
+            reason = optimizers[label].needs_fp32
+            if reason is not None and training is not None and training.weights != "fp32":
                 cure = f"{reason}, which needs `weights: fp32`"
-                message = f"{optimizer}: found `weights: {training['weights']}`; {cure}"
+                message = f"{label}: found `weights: {training.weights}`; {cure}"
                 faults.append((f"{where}.optimizers", message))
-        for task, model in places:
+        for place in places:
             for method, optimizer in pairs:
-                if losses.get(method) and steppers.get(optimizer):  # whole, without a fault
-                    settings = losses[method], steppers[optimizer], training
-                    runs.append(Run(task, model, method, optimizer, 0, *settings))
+                loss, stepper = losses.get(method), steppers.get(optimizer)
+                if loss is not None and (stepper is not None or optimizer == NO_OPTIMIZER):
+                    runs.append(Run(*place, method, optimizer, 0, loss, stepper, training or unlearn))
     return runs, faults
+
+
+def changed(
+    block: B, changes: Mapping[str, Any], where: str, faults: list[Fault], owner: str = ""
+) -> B | None:
+    """The block with the changes; None where they do not fit, which goes to `faults` after `owner`."""
+    try:
+        return type(block).model_validate({**block.model_dump(), **changes})
+    except ValidationError as error:
+        found = describe(error, type(block), settled=("kind",))
+        faults += [(f"{where}.{path}", f"{owner}{message}") for path, message in found]
+        return None
 
 
 def _pairs(
@@ -128,34 +141,23 @@ def _twice(
     described: dict[tuple[str, ...], str],
     where: str,
 ) -> Iterator[tuple[str, str]]:
-    """Pairs that stand in this block or an earlier one already, for the same task and model."""
-    for place in places:
-        for pair in pairs:
-            key = (*place, *pair)
-            if key in described:
-                yield "" if described[key] == where else f", first in {described[key]}", " with ".join(pair)
-            described.setdefault(key, where)
-
-
-def _unknown(where: str, labels: Sequence[str], family: Collection[str]) -> list[Fault]:
-    return [
-        (where, f"found {show(label)}; {suggestion(label, family)}")
-        for label in labels
-        if label not in family
-    ]
+    """Pairs that an earlier block has for the same task and model, or this block has twice."""
+    for key in ((*place, *pair) for place in places for pair in pairs):
+        if key in described:
+            yield "" if described[key] == where else f", first in {described[key]}", " with ".join(key[2:])
+        described.setdefault(key, where)
 
 
 def _resolved(
-    family: Mapping[str, Block],
+    family: Mapping[str, B],
     labels: Sequence[str],
-    changes: dict[str, Any],
+    changes: Mapping[str, Any],
     where: str,
     faults: list[Fault],
-) -> dict[str, dict[str, Any]]:
-    """Settings of each known label, with the changes."""
+) -> dict[str, B | None]:
+    """Each known label with the changes; None where they do not fit it."""
     known = dict.fromkeys(label for label in labels if label in family)
     if known and "kind" in changes:
         faults.append((f"{where}.kind", "cannot change here; give the other kind a label of its own"))
         changes = {key: value for key, value in changes.items() if key != "kind"}
-    found = {label: changed(family[label], changes, where, faults, f"{label}: ") for label in known}
-    return {label: {} if block is None else block.model_dump() for label, block in found.items()}
+    return {label: changed(family[label], changes, where, faults, f"{label}: ") for label in known}

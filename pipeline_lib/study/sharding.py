@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.distributed.refusal import refusal
 from pipeline_lib.study.resources import Resources
-from pipeline_lib.study.runs import Run, methods_of
+from pipeline_lib.study.runs import Run
 
 
 def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault]:
@@ -15,10 +15,10 @@ def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault
     if resources.sharding == "none":
         return
     for run in runs:
-        message = refusal(*methods_of(run.objective, run.optimizer_settings))
+        message = refusal(*run.methods)
         if message is not None:
             yield "resources.sharding", message
-        if run.unlearn.get("offload"):
+        if run.unlearn.offload:
             reason = (
                 "excludes `offload`: parts of the states lie on every GPU already; leave one of the two out"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -27,14 +27,13 @@ from pipeline_lib.study.asked_splits import fitting, own_prompt_faults, split_fa
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.evaluation import Evaluation
 from pipeline_lib.study.models import ModelSettings, ScratchModel
-from pipeline_lib.study.overrides import changed
 from pipeline_lib.study.resources import Resources
-from pipeline_lib.study.runs import Run, RunBlock, expand
+from pipeline_lib.study.runs import Run, RunBlock, changed, expand
 from pipeline_lib.study.sharding import sharding_faults
 from pipeline_lib.study.stages import StageSettings, applied
 from pipeline_lib.study.tasks import TaskSettings
 from pipeline_lib.study.tracking import Tracking
-from pipeline_lib.study.tune import Tune, tune_faults
+from pipeline_lib.study.tune import Families, Tune, tune_faults
 from pipeline_lib.training.settings import FineTune, Unlearn
 
 if TYPE_CHECKING:
@@ -114,11 +113,6 @@ class Suite(Block):
             raise Faults(dict.fromkeys(faults))
         return self
 
-    @property
-    def families(self) -> dict[str, Mapping[str, Block]]:
-        """Settings of every label, by the name of the block that holds them."""
-        return {"objectives": self.objectives, "optimizers": self.optimizers}
-
     def run_table(self) -> list[Run]:
         """All unlearning runs in the suite's order: block, task, model, method, optimizer, seed."""
         return [replace(run, seed=seed) for run in self._expanded()[0] for seed in self.seeds]
@@ -153,7 +147,7 @@ class Suite(Block):
     def _layer_faults(self) -> Iterator[Fault]:
         """Objectives that read a layer which the model does not have, as far as the suite alone can tell."""
         for run in self._expanded()[0]:
-            model, layer = self.models[run.model], run.objective.get("layer", -1)
+            model, layer = self.models[run.model], getattr(run.objective, "layer", -1)
             if isinstance(model, ScratchModel) and layer >= model.layers:
                 allowed = f"the model {run.model!r} has {model.layers} layers, counted from 0"
                 yield f"objectives.{run.method}.layer", f"found {layer}; {allowed}"
@@ -161,8 +155,7 @@ class Suite(Block):
     def _alternative_faults(self) -> Iterator[Fault]:
         """Objectives that teach other answers, on tasks that have none."""
         for run in self._expanded()[0]:
-            own = OBJECTIVES.parse(run.objective).teaches == "records"
-            if own and not self.tasks[run.task].has_alternatives():
+            if run.objective.teaches == "records" and not self.tasks[run.task].has_alternatives():
                 cure = "choose one that teaches refusals (IdkDPO, PO), or leave the task out of its runs"
                 yield (
                     f"objectives.{run.method}",
@@ -179,7 +172,8 @@ class Suite(Block):
             return []
         runs, faults = self._expanded()
         tuned = [] if faults else [run for run in runs if run.order != "none"]
-        found = tune_faults(self.tune, self.seeds, self.runs or [], tuned, self.families)
+        families: Families = {"objectives": self.objectives, "optimizers": self.optimizers}
+        found = tune_faults(self.tune, self.seeds, self.runs or [], tuned, families)
         if self.tune.select.forget == "ks_statistic":
             alone = [task for task, settings in self.tasks.items() if not settings.has_retrained()]
             cure = "has no `retrained` to be compared with; select by probability"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pipeline_lib.core.runs import RowKey, RunKey
@@ -11,22 +11,7 @@ from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.stages import StagedRow, applied
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.study.tune import Trial, ranges_of, trials_of
-
-
-@dataclass(frozen=True)
-class TunedRow:
-    """How the settings of one row are found.
-
-    `objective` and `optimizer`: the settings that are not tuned. `ranges`: part of a run -> setting -> range
-    or list of values. `trials`: what is tried, from number 1 on, with the settings `unlearn` of the row.
-    """
-
-    objective: dict[str, Any]
-    optimizer: dict[str, Any]
-    unlearn: dict[str, Any]
-    ranges: dict[str, dict[str, Any]]
-    trials: dict[int, Trial]
+from pipeline_lib.study.tune import TunedRow
 
 
 def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
@@ -43,21 +28,8 @@ def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
 
 def tuned_index(suite: Suite) -> dict[RowKey, TunedRow]:
     """Every row of a suite with `tune`; empty without."""
-    if suite.tune is None:
-        return {}
-    index = {}
-    for run in suite.run_table():
-        key = run.row
-        if key not in index and run.order != "none":
-            ranges = ranges_of(suite.tune, run)
-            index[key] = TunedRow(
-                {k: v for k, v in run.objective.items() if k not in ranges["objective"]},
-                {k: v for k, v in run.optimizer_settings.items() if k not in ranges["optimizer"]},
-                run.unlearn,
-                ranges,
-                dict(enumerate(trials_of(suite.tune, run, suite.families), start=1)),
-            )
-    return index
+    tune, runs = suite.tune, {run.row: run for run in suite.run_table() if run.order != "none"}
+    return {} if tune is None else {row: TunedRow.of(tune, run) for row, run in runs.items()}
 
 
 def run_labels(models: Mapping[RunKey, Run | StagedRow | None]) -> list[dict[str, Any]]:
@@ -72,12 +44,11 @@ def run_labels(models: Mapping[RunKey, Run | StagedRow | None]) -> list[dict[str
 
 
 def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
-    optimised = run is not None and run.order != "none"
-    optimizer = OPTIMIZERS.kinds().get(run.optimizer_settings["kind"]) if run else None
+    optimizer = None if run is None else run.optimizer_settings
     return {
         "reference": optimizer is not None and optimizer.reference,
-        "order": run.order if run else "none",
-        "display": f"{key.method} + {display_name(key.optimizer)}" if optimised else key.method,
+        "order": "none" if optimizer is None else optimizer.order,
+        "display": key.method if optimizer is None else f"{key.method} + {display_name(key.optimizer)}",
     }
 
 

@@ -23,10 +23,14 @@ from pipeline_lib.core.blocks import (
     suggestion,
 )
 from pipeline_lib.core.blocks.messages import describe, show
-from pipeline_lib.study.runs import Run, RunBlock
+from pipeline_lib.objectives import Objective
+from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.study.runs import B, Run, RunBlock, changed
 from pipeline_lib.study.sampling import grid_size, sample
+from pipeline_lib.training.settings import Unlearn
 
 PARTS = {"optimizer": "optimizers", "objective": "objectives"}  # part of a run -> family of the suite
+Families = Mapping[str, Mapping[str, Block]]
 
 
 class Range(Block):
@@ -117,12 +121,25 @@ class Tune(Block):
 class Trial:
     """One point of the search: the resolved settings, and the tuned ones among them by part of a run."""
 
-    objective: dict[str, Any]
-    optimizer: dict[str, Any]
+    objective: Objective
+    optimizer: Optimizer
     tuned: dict[str, dict[str, Any]]
 
 
-Families = Mapping[str, Mapping[str, Block]]
+@dataclass(frozen=True)
+class TunedRow:
+    """How the settings of one row are found.
+
+    `ranges`: part of a run -> setting -> range or list of values. `trials`: what is tried, from number 1 on.
+    """
+
+    unlearn: Unlearn
+    ranges: dict[str, dict[str, Any]]
+    trials: dict[int, Trial]
+
+    @classmethod
+    def of(cls, tune: Tune, run: Run) -> TunedRow:
+        return cls(run.unlearn, ranges_of(tune, run), dict(enumerate(trials_of(tune, run), start=1)))
 
 
 def ranges_of(tune: Tune, run: Run) -> dict[str, dict[str, Any]]:
@@ -133,24 +150,20 @@ def ranges_of(tune: Tune, run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def trials_of(tune: Tune, run: Run, families: Families) -> list[Trial]:
+def trials_of(tune: Tune, run: Run) -> list[Trial]:
     """The trials of a row, which are the same for every task and model.
 
     Raises `Faults` for values that do not go together.
     """
-    optimizer, objective = families["optimizers"][run.optimizer], families["objectives"][run.method]
-    trials = []
-    for point in sample(_flat(ranges_of(tune, run)), tune.trials, tune.sampler, [run.method, run.optimizer]):
-        drawn: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-        for name, value in point.items():
-            part, _, setting = name.partition(".")
-            drawn[part][setting] = value
-        resolved = {
-            "optimizer": _resolved(optimizer, {**run.optimizer_settings, **drawn["optimizer"]}),
-            "objective": _resolved(objective, {**run.objective, **drawn["objective"]}),
-        }
-        tuned = {part: {key: resolved[part][key] for key in drawn[part]} for part in PARTS}
-        trials.append(Trial(resolved["objective"], resolved["optimizer"], tuned))
+    ranges, trials = ranges_of(tune, run), []
+    for point in sample(_flat(ranges), tune.trials, tune.sampler, [run.method, run.optimizer]):
+        drawn = {part: {name: point[f"{part}.{name}"] for name in sorted(ranges[part])} for part in PARTS}
+        assert run.optimizer_settings is not None
+        optimizer = _with(run.optimizer_settings, drawn["optimizer"])
+        objective = _with(run.objective, drawn["objective"])
+        resolved = {"optimizer": dict(optimizer), "objective": dict(objective)}
+        tuned = {part: {name: resolved[part][name] for name in drawn[part]} for part in PARTS}
+        trials.append(Trial(objective, optimizer, tuned))
     return trials
 
 
@@ -158,11 +171,12 @@ def _flat(ranges: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{part}.{name}": tried for part, of_part in ranges.items() for name, tried in of_part.items()}
 
 
-def _resolved(block: Block, settings: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return type(block).model_validate(settings).model_dump()
-    except ValidationError as error:
-        raise Faults(describe(error, type(block), settled=("kind",))) from None
+def _with(block: B, drawn: Mapping[str, Any]) -> B:
+    faults: list[Fault] = []
+    whole = changed(block, drawn, "", faults)
+    if whole is None:
+        raise Faults((path.removeprefix("."), message) for path, message in faults)
+    return whole
 
 
 # --- faults that show only beside the rest of the suite -----------------------------------------
@@ -179,7 +193,7 @@ def tune_faults(
             message = "has no range; with an equal budget every optimiser of the run table is tuned"
             faults.append((f"tune.optimizers.{label}", message))
     if not faults:
-        faults += [fault for run in rows.values() for fault in _row_faults(tune, run, families)]
+        faults += [fault for run in rows.values() for fault in _row_faults(tune, run)]
     return faults
 
 
@@ -241,7 +255,7 @@ def _twice_set(tune: Tune, blocks: Sequence[RunBlock], families: Families) -> It
                         yield f"runs.{number}.{part}.{name}", message
 
 
-def _row_faults(tune: Tune, run: Run, families: Families) -> Iterator[Fault]:
+def _row_faults(tune: Tune, run: Run) -> Iterator[Fault]:
     """A grid of the wrong size, and combinations of values that a block refuses."""
     row = f"{run.method} with {run.optimizer}"
     if tune.sampler == "grid":
@@ -250,6 +264,6 @@ def _row_faults(tune: Tune, run: Run, families: Families) -> Iterator[Fault]:
             yield "tune.trials", f"found {tune.trials}; the grid of {row} has {size} points"
             return
     try:
-        trials_of(tune, run, families)
+        trials_of(tune, run)
     except Faults as error:
         yield "tune", f"{row}: tries values that do not go together: {error}"

@@ -52,7 +52,7 @@ def test_every_setting_is_theirs(suite, method):
     runs = [run for run in suite.run_table() if run.method == OURS.get(method, method)]
     assert len(runs) == 1
     (run,), theirs = runs, THEIRS["methods"][method]
-    own = {**run.objective}
+    own = run.objective.model_dump()
     assert own.pop("kind") == OURS.get(method, method)
     own.pop("direction_seed", None)
     wanted = settings_of(method, theirs["method_args"])
@@ -60,17 +60,17 @@ def test_every_setting_is_theirs(suite, method):
     assert {**{name: first[name] for name in wanted if name in first}, **own} == wanted
 
     args = theirs["args"]
-    assert run.unlearn["epochs"] == args["num_train_epochs"]
-    assert run.unlearn["batch_size"] == args["per_device_train_batch_size"]
-    assert run.unlearn["accumulation"] == args["gradient_accumulation_steps"]
-    assert run.unlearn["warmup"] == pytest.approx(args["warmup_epochs"] / args["num_train_epochs"])
-    assert (run.unlearn["compute"] == "bf16") == args["bf16"]
-    assert run.optimizer_settings["kind"] == "adamw" and "adamw" in args["optim"]
-    assert run.optimizer_settings["learning_rate"] == args["learning_rate"]
-    assert run.optimizer_settings["weight_decay"] == args["weight_decay"]
+    assert run.unlearn.epochs == args["num_train_epochs"]
+    assert run.unlearn.batch_size == args["per_device_train_batch_size"]
+    assert run.unlearn.accumulation == args["gradient_accumulation_steps"]
+    assert run.unlearn.warmup == pytest.approx(args["warmup_epochs"] / args["num_train_epochs"])
+    assert (run.unlearn.compute == "bf16") == args["bf16"]
+    assert run.optimizer_settings.kind == "adamw" and "adamw" in args["optim"]
+    assert run.optimizer_settings.learning_rate == args["learning_rate"]
+    assert run.optimizer_settings.weight_decay == args["weight_decay"]
     # what transformers' trainer takes where nothing is said
-    assert [run.unlearn[name] for name in ("decay", "max_grad_norm")] == ["linear", 1.0]
-    assert [run.optimizer_settings[name] for name in ("beta1", "beta2", "eps")] == [0.9, 0.999, 1e-8]
+    assert [getattr(run.unlearn, name) for name in ("decay", "max_grad_norm")] == ["linear", 1.0]
+    assert [getattr(run.optimizer_settings, name) for name in ("beta1", "beta2", "eps")] == [0.9, 0.999, 1e-8]
 
 
 def test_no_run_is_without_its_configuration(suite):

@@ -58,13 +58,13 @@ def test_overrides_hold_for_their_block_only() -> None:
         )
     )
     first, second = (run for run in suite.run_table() if run.seed == 0)
-    assert first.objective == {"kind": "GradDiff", "gamma": 2.0}
-    assert second.objective == {"kind": "GradDiff", "gamma": 5.0}
-    assert first.optimizer_settings["learning_rate"] == 1e-4
-    assert second.optimizer_settings["learning_rate"] == 2e-5
-    assert second.optimizer_settings["kind"] == "sophia"
-    assert (first.unlearn["epochs"], second.unlearn["epochs"]) == (5.0, 1.0)
-    assert {**second.unlearn, "epochs": 5.0} == first.unlearn
+    assert first.objective.model_dump() == {"kind": "GradDiff", "gamma": 2.0}
+    assert second.objective.model_dump() == {"kind": "GradDiff", "gamma": 5.0}
+    assert first.optimizer_settings.learning_rate == 1e-4
+    assert second.optimizer_settings.learning_rate == 2e-5
+    assert second.optimizer_settings.kind == "sophia"
+    assert (first.unlearn.epochs, second.unlearn.epochs) == (5.0, 1.0)
+    assert second.unlearn.model_copy(update={"epochs": 5.0}) == first.unlearn
 
 
 def test_a_change_of_one_method_leaves_the_other_rows_alone() -> None:
@@ -203,7 +203,7 @@ def test_blocks_may_name_tasks_and_models() -> None:
             {**block, "tasks": ["a"], "models": ["y"]},
         ],
     )
-    found = [(r.task, r.model, r.optimizer_settings["learning_rate"]) for r in parse_suite(raw).run_table()]
+    found = [(r.task, r.model, r.optimizer_settings.learning_rate) for r in parse_suite(raw).run_table()]
     assert found == [("b", "x", 1e-3), ("b", "y", 1e-3), ("a", "y", 1e-4)]
 
 

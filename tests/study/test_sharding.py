@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.resources import Resources
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.sharding import sharding_faults
+from pipeline_lib.training.settings import Unlearn
 
 SHARDED = Resources(gpus=2, sharding="full")
 
 
 def run_of(objective: str, optimizer: str, **settings: str) -> Run:
-    values = dict.fromkeys(Run.__dataclass_fields__)
-    optimizer_settings = {"kind": optimizer, "learning_rate": 1.0, **settings}
-    kinds = {"objective": {"kind": objective}, "optimizer_settings": optimizer_settings}
-    return Run(**{**values, **kinds, "unlearn": {}})  # type: ignore[arg-type]
+    stepper = OPTIMIZERS.parse({"kind": optimizer, "learning_rate": 1.0, **settings})
+    loss = OBJECTIVES.parse({"kind": objective})
+    return Run("task", "model", objective, optimizer, 0, loss, stepper, Unlearn())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_runs_that_cannot_be_sharded_are_named_with_the_reason(run, reason):
 
 
 def test_states_are_either_offloaded_or_divided():
-    run = replace(run_of("GradDiff", "adamw"), unlearn={"offload": True})
+    run = replace(run_of("GradDiff", "adamw"), unlearn=Unlearn(offload=True))
     ((field, message),) = sharding_faults(SHARDED, [run])
     assert field == "resources.sharding" and "offload" in message
 

@@ -165,8 +165,6 @@ def test_a_former_setting_is_refused_in_a_suite_that_is_to_run(tmp_path: Path) -
     task = {"source": "fictitious", "evaluation": evaluation}
     raw = small(evaluation=evaluation, tasks={"engine": task})
     path.write_text(yaml.safe_dump(raw))
-    with pytest.raises(
-        UserError, match="evaluation.benchmarks.engine: unknown key 'engine'; allowed: folder"
-    ):
+    with pytest.raises(UserError, match="unknown key 'engine'; allowed: folder"):
         load_suite(path)
     assert list(load_suite(path, kept=True).tasks) == ["engine"], "a label may have that name"

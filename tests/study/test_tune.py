@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RowKey
 from pipeline_lib.study import dump_suite, parse_suite
+from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.table import models_of, run_labels, tuned_index
 from tests.study.suites import error, errors, small
 from tests.study.test_fuzz import changed
@@ -49,20 +50,22 @@ def test_every_row_has_the_same_number_of_trials() -> None:
 
 
 def test_a_trial_has_every_setting_resolved() -> None:
-    row = tuned_index(parse_suite(tuned(objectives={"NPO": {"beta": [0.05, 0.1]}})))[
-        RowKey("authors", "tiny", "NPO", "sophia")
-    ]
+    suite, key = parse_suite(tuned(objectives={"NPO": {"beta": [0.05, 0.1]}})), ("tiny", "NPO", "sophia")
+    row = tuned_index(suite)[RowKey("authors", *key)]
     for trial in row.trials.values():
-        assert trial.optimizer["kind"] == "sophia" and trial.optimizer["beta1"] == 0.96
+        assert trial.optimizer.kind == "sophia" and trial.optimizer.beta1 == 0.96
         assert set(trial.tuned["optimizer"]) == {"learning_rate", "update_every"}
         assert set(trial.tuned["objective"]) == {"beta"}
-        assert trial.optimizer.items() >= trial.tuned["optimizer"].items()
-        assert trial.objective == {"kind": "NPO", "alpha": 1.0, **trial.tuned["objective"]}
-        assert 1e-5 <= trial.optimizer["learning_rate"] <= 1e-3
-        assert isinstance(trial.optimizer["update_every"], int)
+        assert trial.optimizer.model_dump().items() >= trial.tuned["optimizer"].items()
+        values = {"kind": "NPO", "alpha": 1.0, **trial.tuned["objective"]}
+        assert trial.objective.model_dump().items() >= values.items()
+        assert 1e-5 <= trial.optimizer.learning_rate <= 1e-3
+        assert isinstance(trial.optimizer.update_every, int)
     assert row.ranges["optimizer"]["learning_rate"] == {"low": 1e-5, "high": 1e-3, "scale": "log"}
-    assert "learning_rate" not in row.optimizer and row.optimizer["beta1"] == 0.96
-    assert "beta" not in row.objective and row.unlearn["epochs"] == 5.0
+    assert row.unlearn.epochs == 5.0
+    job = Graph(suite).jobs["unlearn", f"authors/{'/'.join(key)}/seed0"].settings
+    assert "learning_rate" not in job["optimizer"] and job["optimizer"]["beta1"] == 0.96
+    assert "beta" not in job["objective"] and job["objective"]["alpha"] == 1.0
 
 
 def test_overrides_of_a_block_reach_its_trials() -> None:
@@ -70,9 +73,9 @@ def test_overrides_of_a_block_reach_its_trials() -> None:
     change = {"optimizer": {"beta1": 0.5}, "objective": {"alpha": 2}, "unlearn": {"epochs": 1}}
     row = tuned_index(parse_suite(small(tune=TUNE, runs=[{**block, **change}])))
     (only,) = row.values()
-    assert {trial.optimizer["beta1"] for trial in only.trials.values()} == {0.5}
-    assert {trial.objective["alpha"] for trial in only.trials.values()} == {2.0}
-    assert only.unlearn["epochs"] == 1.0
+    assert {trial.optimizer.beta1 for trial in only.trials.values()} == {0.5}
+    assert {trial.objective.alpha for trial in only.trials.values()} == {2.0}
+    assert only.unlearn.epochs == 1.0
 
 
 def test_tuning_seeds_are_not_in_the_run_table() -> None:
@@ -116,8 +119,8 @@ def test_settings_that_belong_together_may_be_tuned_together() -> None:
     automatic = {"gamma": ["auto"], "clipped_target": [0.3, 0.6]}
     suite = parse_suite(tuned(optimizers={**TUNE["optimizers"], "published": automatic}))
     row = tuned_index(suite)[RowKey("authors", "tiny", "NPO", "published")]
-    assert {trial.optimizer["gamma"] for trial in row.trials.values()} == {"auto"}
-    assert {trial.optimizer["clipped_target"] for trial in row.trials.values()} == {0.3, 0.6}
+    assert {trial.optimizer.gamma for trial in row.trials.values()} == {"auto"}
+    assert {trial.optimizer.clipped_target for trial in row.trials.values()} == {0.3, 0.6}
 
 
 # --- what is refused ----------------------------------------------------------------------------------

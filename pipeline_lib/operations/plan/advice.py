@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline_lib.operations.plan.jobs import Work, memory_of
-from pipeline_lib.operations.plan.measuring import Combining
+from pipeline_lib.operations.plan.measuring import Asking, Combining
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.training.settings import LoRA
 
@@ -45,41 +45,42 @@ def _changes(work: Work) -> Sequence[Callable[[Any], Iterator[Step]]]:
     return [_smaller_batch, _checkpointing, *offload, _bf16_compute, _bf16_weights, _adapters]
 
 
-def _block(work: Training) -> str:
-    return "finetune" if work.forget is None else "unlearn"
+def _changed(work: Training, words: str, **changes: Any) -> Iterator[Step]:
+    block = "finetune" if work.forget is None else "unlearn"
+    yield f"{block}.{words}", replace(work, settings=work.settings.model_copy(update=changes))
 
 
 def _smaller_batch(work: Training) -> Iterator[Step]:
-    whole = work.batch_size * work.accumulation
-    sizes = [size for size in range(max(work.batch_size // 2, 1), 0, -1) if whole % size == 0]
-    for size in sizes:
-        accumulation = whole // size
-        name = f"{_block(work)}.batch_size: {size} with accumulation: {accumulation}"
-        yield name, replace(work, batch_size=size, accumulation=accumulation)
+    half, whole = work.settings.batch_size // 2, work.settings.batch_size * work.settings.accumulation
+    for size in range(max(half, 1), 0, -1):
+        if whole % size == 0:
+            words = f"batch_size: {size} with accumulation: {whole // size}"
+            yield from _changed(work, words, batch_size=size, accumulation=whole // size)
 
 
 def _checkpointing(work: Training) -> Iterator[Step]:
-    yield f"{_block(work)}.checkpointing: true", replace(work, checkpointing=True)
+    return _changed(work, "checkpointing: true", checkpointing=True)
 
 
 def _offload(work: Training) -> Iterator[Step]:
-    yield f"{_block(work)}.offload: true", replace(work, offload=True)
+    return _changed(work, "offload: true", offload=True)
 
 
 def _bf16_compute(work: Training) -> Iterator[Step]:
-    yield f"{_block(work)}.compute: bf16", replace(work, compute="bf16")
+    return _changed(work, "compute: bf16", compute="bf16")
 
 
 def _bf16_weights(work: Training) -> Iterator[Step]:
-    yield f"{_block(work)}.weights: bf16", replace(work, weights="bf16")
+    return _changed(work, "weights: bf16", weights="bf16")
 
 
 def _adapters(work: Training) -> Iterator[Step]:
-    lora = work.lora or LoRA().model_dump()
-    yield f"{_block(work)}.lora: {{rank: {lora['rank']}}}", replace(work, lora=lora)
+    lora = work.settings.lora or LoRA()
+    return _changed(work, f"lora: {{rank: {lora.rank}}}", lora=lora)
 
 
-def _smaller_evaluation_batch(work: Any) -> Iterator[Step]:
+def _smaller_evaluation_batch(work: Asking) -> Iterator[Step]:
     for size in (2048, 1024, 512, 256):
-        smaller = min(size, work.max_tokens_per_batch)
-        yield f"evaluation.max_tokens_per_batch: {smaller}", replace(work, max_tokens_per_batch=smaller)
+        smaller = min(size, work.evaluation.max_tokens_per_batch)
+        evaluation = work.evaluation.model_copy(update={"max_tokens_per_batch": smaller})
+        yield f"evaluation.max_tokens_per_batch: {smaller}", replace(work, evaluation=evaluation)

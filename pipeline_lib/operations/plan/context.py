@@ -1,10 +1,11 @@
-"""Lengths that cannot fit a model's context, as far as the settings alone tell."""
+"""What a model cannot do, as far as the settings tell: lengths beyond its context, runs beside its base."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from pipeline_lib.core.blocks import Fault
+from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.operations.plan.shape import shape_of
 from pipeline_lib.study.suite import Suite
 
@@ -18,9 +19,8 @@ def context_faults(suite: Suite) -> Iterator[Fault]:
         shape = shape_of(model)
         context = None if shape is None else shape.context
         if context is not None and model.max_length > context:
-            message = f"the model reads at most {context} tokens; found {model.max_length}"
-            message += f"; set it to at most {context}"
-            yield f"models.{label}.max_length", message
+            found = f"the model reads at most {context} tokens; found {model.max_length}"
+            yield f"models.{label}.max_length", f"{found}; set it to at most {context}"
         for task in suite.tasks:
             yield from _task_faults(suite, task, label, context, model.max_length)
 
@@ -53,3 +53,15 @@ def _no_room(found: int, label: str, context: int) -> str:
         f"found {found}, and the model {label!r} reads at most {context} tokens, prompt and answer together; "
         f"choose at most {context - 1}, less the length of the prompts"
     )
+
+
+def base_faults(suite: Suite) -> Iterator[Fault]:
+    """(path of the setting, message) of each method and optimiser that does not go with a model's `base`."""
+    for run in suite.run_table():
+        base, optimizer = suite.models[run.model].base, run.optimizer_settings
+        if base is None or optimizer is None:
+            continue
+        adapted, weights = run.unlearn.lora is not None, run.unlearn.weights
+        fault = base_fault(base.kind, adapted, weights, optimizer.kind, optimizer.moves_zeros)
+        if fault is not None:
+            yield f"models.{run.model}.base", f"{run.method} with {run.optimizer}: {fault}"

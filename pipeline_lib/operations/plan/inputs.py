@@ -11,8 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.operations.plan.bases import base_faults
-from pipeline_lib.operations.plan.context import context_faults
+from pipeline_lib.operations.plan.context import base_faults, context_faults
 from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
 from pipeline_lib.operations.plan.local_files import missing_files
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline_lib.core.runs import RunKey
-from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
 from pipeline_lib.operations.plan.measuring import (
@@ -15,15 +14,12 @@ from pipeline_lib.operations.plan.measuring import (
     Continuing,
     Evaluating,
     Measuring,
-    measuring_memory,
-    measuring_seconds,
 )
 from pipeline_lib.operations.plan.shape import Shape, shape_of
 from pipeline_lib.operations.plan.sizes import Lengths, lengths_of, together
 from pipeline_lib.operations.plan.training import Training
-from pipeline_lib.operations.plan.training_memory import Memory, training_memory
+from pipeline_lib.operations.plan.training_memory import Memory, largest, training_memory
 from pipeline_lib.operations.plan.training_time import training_seconds
-from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.study.evaluation import Evaluation
 from pipeline_lib.study.graph import Graph
@@ -31,22 +27,23 @@ from pipeline_lib.study.jobs import Job
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.tasks.base import HOLDOUT, TaskSettings
+from pipeline_lib.tasks.base import HOLDOUT
 from pipeline_lib.training.settings import FineTune
 
 PROMPT_TOKENS = 15.0  # of a toxicity prompt
+MOST = 2**31  # records of a split, where a suite does not limit them
 
 Work = Training | Measuring
 
 
 def memory_of(work: Work) -> Memory:
     """What the job holds at its peak, part by part."""
-    return training_memory(work) if isinstance(work, Training) else measuring_memory(work)
+    return training_memory(work) if isinstance(work, Training) else largest(work.device, work.phases())
 
 
 def seconds_of(work: Work) -> float:
     """How long the job takes."""
-    return training_seconds(work) if isinstance(work, Training) else measuring_seconds(work)
+    return training_seconds(work) if isinstance(work, Training) else work.seconds()
 
 
 def planned_jobs(suite: Suite) -> Iterator[tuple[Job, Work | None]]:
@@ -64,9 +61,10 @@ def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) ->
     assert job.run is not None
     key, evaluation = job.run, suite.evaluation_of(job.run.task)
     if job.rule == "evaluate":
-        return _evaluate(suite, key, shape)
+        return _evaluate(suite, key, evaluation, shape)
     if job.rule == "standard_benchmarks":
-        return _benchmarks(suite, evaluation, shape)
+        assert evaluation.benchmarks is not None
+        return Benchmarking(shape, device_of(suite.resources), evaluation, evaluation.benchmarks)
     if job.rule == "toxicity":
         return _toxicity(suite, key, evaluation, shape)
     if isinstance(made, StagedRow):
@@ -78,120 +76,59 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
     settings = made.stage.training()
     if settings is None:
         return Combining(shape, device_of(suite.resources), len(made.parents))
-    lengths = lengths_of(suite.tasks[made.stage.data_of(key.task)], suite.models[key.model])[0]
+    lengths = lengths_of(suite.tasks[made.stage.data_of(key.task)], suite.models[key.model])
     return _plain_training(suite, settings, list(lengths.values())[:1], shape)
 
 
 def _finetune(suite: Suite, key: RunKey, shape: Shape) -> Training:
     learned = {"both", "target"} if key.method == "original" else {"both"}
-    lengths = lengths_of(suite.tasks[key.task], suite.models[key.model])[0]
+    lengths = lengths_of(suite.tasks[key.task], suite.models[key.model])
     splits = [split for split in lengths.values() if split.learned_by in learned]
     return _plain_training(suite, suite.finetune_of(key.task), splits, shape)
 
 
 def _plain_training(suite: Suite, settings: FineTune, splits: Sequence[Lengths], shape: Shape) -> Training:
-    return Training(
-        shape,
-        device_of(suite.resources),
-        None,
-        together(splits),
-        FineTuning(),
-        AdamW(kind="adamw", learning_rate=settings.learning_rate),
-        settings.weights,
-        None if settings.lora is None else settings.lora.model_dump(),
-        settings.batch_size,
-        settings.accumulation,
-        settings.epochs,
-        settings.compute,
-        settings.checkpoint_seconds,
-        settings.checkpointing,
-        settings.offload,
-        None,  # made smaller only when it is trained
-    )
+    optimizer, device = AdamW(kind="adamw", learning_rate=settings.learning_rate), device_of(suite.resources)
+    # A base is made smaller only when the model is trained.
+    return Training(shape, device, None, together(splits), FineTuning(), optimizer, settings, None)
 
 
 def _unlearn(suite: Suite, run: Run, shape: Shape) -> Training:
     model = suite.models[run.model]
-    lengths = lengths_of(suite.tasks[run.task], model)[0]
+    lengths = lengths_of(suite.tasks[run.task], model)
     return Training(
         shape,
         device_of(suite.resources),
         lengths["forget"],
         lengths.get("retain"),
-        OBJECTIVES.parse(run.objective),
-        None if run.order == "none" else OPTIMIZERS.parse(run.optimizer_settings),
-        run.unlearn["weights"],
-        run.unlearn.get("lora"),
-        run.unlearn["batch_size"],
-        run.unlearn["accumulation"],
-        run.unlearn["epochs"],
-        run.unlearn["compute"],
-        run.unlearn["checkpoint_seconds"],
-        run.unlearn.get("checkpointing", False),
-        run.unlearn.get("offload", False),
+        run.objective,
+        run.optimizer_settings,
+        run.unlearn,
         None if model.base is None else model.base.kind,
     )
 
 
-def _evaluated(task: TaskSettings, model: object, evaluation: Evaluation) -> dict[str, Lengths]:
-    """Lengths of the splits that are evaluated, as many records as the suite wants."""
-    lengths = lengths_of(task, model)[0]
-    found = {}
-    for name in task.evaluated_splits():
-        if name in lengths:
-            most = evaluation.max_records.get(name, lengths[name].records)
-            found[name] = replace(lengths[name], records=min(most, lengths[name].records))
-    return found
-
-
-def _evaluate(suite: Suite, key: RunKey, shape: Shape) -> Evaluating:
-    evaluation = suite.evaluation_of(key.task)
-    splits = _evaluated(suite.tasks[key.task], suite.models[key.model], evaluation)
-    samples = evaluation.samples
-    return Evaluating(
-        shape,
-        device_of(suite.resources),
-        {name: lengths for name, lengths in splits.items() if name != HOLDOUT},
-        {name: lengths for name, lengths in splits.items() if name == HOLDOUT},
-        evaluation.max_new_tokens,
-        evaluation.max_tokens_per_batch,
-        evaluation.compute,
-        {} if samples is None else dict.fromkeys(samples.splits, samples.n),
-        evaluation.as_released,
-        evaluation.grad_norm,
-        evaluation.equal_retain is not None and not key.row.anchor,
-        evaluation.embedder is not None,
-    )
-
-
-def _benchmarks(suite: Suite, evaluation: Evaluation, shape: Shape) -> Benchmarking:
-    asked = evaluation.benchmarks
-    assert asked is not None
-    return Benchmarking(
-        shape,
-        device_of(suite.resources),
-        (*asked.tasks, *asked.lm_eval),
-        asked.limit,
-        asked.mmlu_shots,
-        evaluation.max_tokens_per_batch,
-    )
+def _evaluate(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -> Evaluating:
+    task = suite.tasks[key.task]
+    lengths = lengths_of(task, suite.models[key.model])
+    splits = {
+        name: replace(
+            lengths[name], records=min(lengths[name].records, evaluation.max_records.get(name, MOST))
+        )
+        for name in task.evaluated_splits()
+        if name in lengths
+    }
+    others = {HOLDOUT: splits.pop(HOLDOUT)} if HOLDOUT in splits else {}
+    mixed = evaluation.equal_retain is not None and not key.row.anchor
+    return Evaluating(shape, device_of(suite.resources), evaluation, splits, others, mixed)
 
 
 def _toxicity(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -> Continuing:
-    asked, prompt = evaluation.toxicity, PROMPT_TOKENS
+    asked = evaluation.toxicity
     assert asked is not None
-    count = asked.n_prompts
+    count, prompt = asked.n_prompts, PROMPT_TOKENS
     if asked.prompts.source == "task":
-        lengths = lengths_of(suite.tasks[key.task], suite.models[key.model])[0].get(asked.prompts.split)
+        lengths = lengths_of(suite.tasks[key.task], suite.models[key.model]).get(asked.prompts.split)
         if lengths is not None:
             count, prompt = min(count, lengths.records), lengths.prompt
-    return Continuing(
-        shape,
-        device_of(suite.resources),
-        count,
-        prompt,
-        asked.samples,
-        asked.max_new_tokens,
-        evaluation.max_tokens_per_batch,
-        evaluation.compute,
-    )
+    return Continuing(shape, device_of(suite.resources), evaluation, asked, count, prompt)

@@ -19,7 +19,6 @@ from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import Task, check_roles, check_split
 from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
-from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.objectives.alternatives import alternative_answers
 from pipeline_lib.tasks.loading import load_task
 
@@ -93,10 +92,9 @@ def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, s
         if run.task != name or run.method in seen:
             continue
         seen.add(run.method)
-        objective = OBJECTIVES.parse(run.objective)
-        if objective.teaches is not None:
+        if run.objective.teaches is not None:
             try:
-                alternative_answers(objective, task.splits["forget"], refusals(), run.seed)
+                alternative_answers(run.objective, task.splits["forget"], refusals(), run.seed)
             except UserError as error:
                 yield f"objectives.{run.method}", f"on the task {name!r}: {error}"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline_lib.operations.plan.device import DISK_BANDWIDTH, START_SECONDS, Device
 from pipeline_lib.operations.plan.shape import Shape
 from pipeline_lib.operations.plan.sizes import PADDING, Lengths
-from pipeline_lib.operations.plan.training_memory import Memory, largest
+from pipeline_lib.study.evaluation import Benchmarks, Evaluation, Toxicity
 
 CPU_SCORED_AT_ONCE = 1024.0  # tokens, after which a batch of engine/likelihoods.py ends
 LOGIT_ROWS = {"cpu": 128, "cuda": 512}  # positions whose logits are computed at once, engine/likelihoods.py
@@ -40,218 +40,233 @@ BENCHMARKS: dict[str, tuple[int, int, int, int]] = {
 OTHER_BENCHMARK = (1500, 4, 200, 20)  # a guess, of further tasks of lm-eval
 
 
+Phases = dict[str, dict[str, float]]  # name -> bytes by part
+
+
 @dataclass(frozen=True)
-class Evaluating:
-    """One evaluation of a task. `answered`: the splits with generated answers; `others`: likelihoods only."""
+class Measuring:
+    """A job that reads a finished model."""
 
     shape: Shape
     device: Device
-    answered: dict[str, Lengths]
-    others: dict[str, Lengths]
-    max_new_tokens: int
-    max_tokens_per_batch: int
-    compute: str
-    sampled: dict[str, int]  # split -> samples a record
-    as_released: bool
-    grad_norm: bool
-    equal_retain: bool
-    embedder: bool
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the model's weights."""
+        return 4.0 * self.shape.parameters
+
+    @property
+    def loading(self) -> float:
+        """Seconds to start and to read one model."""
+        return START_SECONDS + self.weights / DISK_BANDWIDTH
+
+    def phases(self) -> Phases:
+        """Bytes by part of each phase: scoring known texts, generating new ones."""
+        raise NotImplementedError
+
+    def seconds(self) -> float:
+        """Time: 2 operations a parameter and token; generation reads all weights for every token."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Benchmarking:
-    """Standard benchmarks on one model; `limit`: at most so many questions of each."""
-
-    shape: Shape
-    device: Device
-    tasks: tuple[str, ...]
-    limit: int | None
-    mmlu_shots: int
-    max_tokens_per_batch: int
-
-
-@dataclass(frozen=True)
-class Continuing:
-    """Toxicity prompts continued by one model, `samples` times each."""
-
-    shape: Shape
-    device: Device
-    prompts: int
-    prompt_tokens: float
-    samples: int
-    max_new_tokens: int
-    max_tokens_per_batch: int
-    compute: str
-
-
-@dataclass(frozen=True)
-class Combining:
+class Combining(Measuring):
     """A new model computed from the weights of so many others, one of them after another."""
 
-    shape: Shape
-    device: Device
     models: int
 
+    def phases(self) -> Phases:
+        return {"combining": {"weights": self.weights, "weights of the next": self.weights}}
 
-Measuring = Evaluating | Benchmarking | Continuing | Combining
-
-
-def measuring_memory(job: Measuring) -> Memory:
-    """The largest phase: scoring known texts, or generating new ones."""
-    shape, phases = job.shape, {}
-    weights = 4.0 * shape.parameters
-    packed = {} if isinstance(job, Combining) else _packed(job)
-    if isinstance(job, Combining):
-        phases["combining"] = {"weights": weights, "weights of the next": weights}
-    if isinstance(job, Evaluating):
-        phases["scoring"] = {"weights": weights, **packed, **_scoring(job, _scored_at_once(job))}
-        phases["generating"] = _generating(job, *_answering(job), bool(job.sampled))
-        if job.grad_norm:
-            longest = max((lengths.longest for lengths in job.others.values()), default=0)
-            saved = 4.0 * longest * shape.layers * (10 * shape.hidden + 4 * shape.intermediate)
-            phases["gradient norms"] = {"weights": weights, "gradients": weights, "activations": saved}
-        if job.equal_retain:
-            mixed = phases["scoring"] | {"second model": weights}
-            phases["equal retention"] = mixed
-        if job.embedder:
-            for parts in phases.values():
-                parts["embedder"] = 4.0 * CLASSIFIER
-    if isinstance(job, Benchmarking):
-        phases["scoring"] = {"weights": weights, **_scoring(job, job.max_tokens_per_batch)}
-    if isinstance(job, Continuing):
-        width = job.prompt_tokens + job.max_new_tokens
-        rows = max(1, min(int(job.max_tokens_per_batch / width), job.prompts * job.samples))
-        generating = _generating(job, rows, job.prompt_tokens, True)
-        phases["generating"] = {**generating, "classifier": 4.0 * CLASSIFIER}
-    return largest(job.device, phases)
+    def seconds(self) -> float:
+        return self.models * self.loading
 
 
-def _scored_at_once(job: Evaluating) -> float:
-    """Tokens of the largest batch that is scored: the budget, what a CPU takes, or all of a split."""
-    splits = (*job.answered.values(), *job.others.values())
-    records = [lengths.prompt + lengths.texts * lengths.answer for lengths in splits]
-    found = [lengths.records * tokens for lengths, tokens in zip(splits, records, strict=True)]
-    most = float(job.max_tokens_per_batch)
-    if job.device.kind == "cpu":
-        most = min(most, CPU_SCORED_AT_ONCE + max(records, default=0.0))
-    return min(most, max(found, default=1.0))
+@dataclass(frozen=True)
+class Asking(Measuring):
+    """A job that asks a model something."""
+
+    evaluation: Evaluation
+
+    def packed(self) -> dict[str, float]:
+        """Weights in a second order, on CPUs for which oneDNN is faster; counted for others too."""
+        if self.device.kind != "cpu":
+            return {}
+        return {"packed weights": min(4.0 * (self.shape.body + self.shape.head), float(PACKED_BYTES))}
+
+    def scoring(self, tokens: float) -> dict[str, float]:
+        """What one forward pass has at a time: a layer's tensors, and logits of a few hundred positions."""
+        inner = (3 if self.shape.gated else 2) * self.shape.intermediate
+        return {
+            "activations": 4.0 * tokens * (inner + 4 * self.shape.hidden),
+            "logits": 2 * 4.0 * min(LOGIT_ROWS[self.device.kind], tokens) * self.shape.vocab,
+        }
+
+    def generating(self, rows: int, prompt: float, new: int, drawn: bool) -> dict[str, float]:
+        """Keys and values of every token of a batch, prompt and answer; logits of each row's next token.
+
+        The prompts pass through the layers together. Drawing a token takes the distribution, its sums in fp64
+        and a mask beside the logits.
+        """
+        shape, narrow = self.shape, self.evaluation.compute == "bf16"
+        cache = 2 * 4.0 * rows * (prompt + new) * shape.kv_heads * shape.head_size * shape.layers
+        return {
+            "weights": self.weights,
+            **self.packed(),
+            "bf16 copies": 2.0 * (shape.body + shape.head) if narrow else 0.0,
+            "keys and values": cache / (2 if narrow else 1),
+            "activations": 4.0 * rows * prompt * (3 * shape.intermediate + 4 * shape.hidden),
+            "logits": (32.0 if drawn else 8.0) * rows * shape.vocab,
+        }
+
+    def fitting(self, prompt: float, new: int) -> int:
+        """Rows of a batch that generates: prompt and limit of all rows together stay within the budget."""
+        return max(1, int(self.evaluation.max_tokens_per_batch / (prompt + new)))
+
+    def forward(self, tokens: float, answers: float, compute: str = "fp32") -> float:
+        """Seconds to read so many tokens, with logits for `answers` of them."""
+        operations = 2 * (self.shape.body * tokens + self.shape.head * answers)
+        passes = math.ceil(tokens / SCORED_TOKENS)
+        read, launches = passes * 4.0 * self.shape.body, passes * self.shape.layers
+        return self.device.seconds(operations, read, launches, compute)
+
+    def generation(self, count: int, rows: int, prompts: float, new: float) -> float:
+        """Seconds to read so many tokens of `prompts`, and to generate `new` tokens for each of `count` rows.
+
+        `rows`: those that are generated together.
+        """
+        steps, matrices = math.ceil(count / rows) * new, self.shape.body + self.shape.head
+        operations, read = 2 * matrices * count * new, steps * 4.0 * matrices
+        compute = self.evaluation.compute
+        generated = self.device.seconds(operations, read, steps * self.shape.layers, compute)
+        return self.forward(prompts, 0.0, compute) + generated
 
 
-def _packed(job: Measuring) -> dict[str, float]:
-    """Weights in a second order, on CPUs for which oneDNN is faster; counted for others too."""
-    if job.device.kind != "cpu":
-        return {}
-    return {"packed weights": min(4.0 * (job.shape.body + job.shape.head), float(PACKED_BYTES))}
+@dataclass(frozen=True)
+class Benchmarking(Asking):
+    """Standard benchmarks on one model."""
+
+    asked: Benchmarks
+
+    def phases(self) -> Phases:
+        scoring = self.scoring(self.evaluation.max_tokens_per_batch)
+        return {"scoring": {"weights": self.weights, **scoring}}
+
+    def seconds(self) -> float:
+        return self.loading + sum(map(self._seconds_of, (*self.asked.tasks, *self.asked.lm_eval)))
+
+    def _seconds_of(self, name: str) -> float:
+        questions, choices, prompt, choice = BENCHMARKS.get(name, OTHER_BENCHMARK)
+        count = questions if self.asked.limit is None else min(questions, self.asked.limit)
+        prompt *= self.asked.mmlu_shots + 1 if name == "mmlu" else 1
+        scored = choices * choice
+        return self.forward(count * (prompt + scored) * PADDING, count * scored)
 
 
-def _scoring(job: Measuring, tokens: float) -> dict[str, float]:
-    """What one forward pass has at a time: a layer's tensors, and logits of a few hundred positions."""
-    shape, rows = job.shape, LOGIT_ROWS[job.device.kind]
-    inner = (3 if shape.gated else 2) * shape.intermediate
-    return {
-        "activations": 4.0 * tokens * (inner + 4 * shape.hidden),
-        "logits": 2 * 4.0 * min(rows, tokens) * shape.vocab,
-    }
+@dataclass(frozen=True)
+class Continuing(Asking):
+    """Toxicity prompts continued by one model, several times each. `prompt`: tokens of one."""
+
+    asked: Toxicity
+    prompts: int
+    prompt: float
+
+    @property
+    def drawn(self) -> int:
+        return self.prompts * self.asked.samples
+
+    def phases(self) -> Phases:
+        rows = min(self.fitting(self.prompt, self.asked.max_new_tokens), self.drawn)
+        generating = self.generating(rows, self.prompt, self.asked.max_new_tokens, True)
+        return {"generating": {**generating, "classifier": 4.0 * CLASSIFIER}}
+
+    def seconds(self) -> float:
+        new = self.asked.max_new_tokens
+        judged = 2 * CLASSIFIER * self.drawn * (self.prompt + new) * PADDING
+        classified = self.device.seconds(judged, 0.0, self.drawn / 32 * 12, "fp32")
+        rows = self.fitting(self.prompt, new)
+        return self.loading + classified + self.generation(self.drawn, rows, self.prompts * self.prompt, new)
 
 
-def _generating(job: Evaluating | Continuing, rows: int, prompt: float, drawn: bool) -> dict[str, float]:
-    """Keys and values of every token of a batch, prompt and answer; logits of each row's next token.
+@dataclass(frozen=True)
+class Evaluating(Asking):
+    """One evaluation of a task. `answered`: the splits with generated answers; `others`: likelihoods only.
 
-    The prompts pass through the layers together. Drawing a token takes the distribution, its sums in fp64 and
-    a mask beside the logits.
+    `mixed`: the model is compared at equal retention too.
     """
-    shape = job.shape
-    cache = 2 * 4.0 * rows * (prompt + job.max_new_tokens) * shape.kv_heads * shape.head_size * shape.layers
-    casts = 2.0 * (shape.body + shape.head) if job.compute == "bf16" else 0.0
-    return {
-        "weights": 4.0 * shape.parameters,
-        **_packed(job),
-        "bf16 copies": casts,
-        "keys and values": cache / (2 if job.compute == "bf16" else 1),
-        "activations": 4.0 * rows * prompt * (3 * shape.intermediate + 4 * shape.hidden),
-        "logits": (32.0 if drawn else 8.0) * rows * shape.vocab,
-    }
 
+    answered: dict[str, Lengths]
+    others: dict[str, Lengths]
+    mixed: bool
 
-def _answering(job: Evaluating) -> tuple[int, float]:
-    """Rows of the largest batch of generated answers, and tokens of its prompts.
+    @property
+    def _splits(self) -> tuple[Lengths, ...]:
+        return (*self.answered.values(), *self.others.values())
 
-    Prompt and limit of all rows together stay within the budget.
-    """
-    found = []
-    for name, lengths in job.answered.items():
-        fits = int(job.max_tokens_per_batch / (lengths.prompt + job.max_new_tokens))
-        asked = lengths.records * max(1, job.sampled.get(name, 0))
-        found.append((max(1, min(fits, asked)), lengths.prompt))
-    return max(found, default=(1, 1.0))
+    def _samples(self, split: str) -> int:
+        """Sampled answers to each record of a split."""
+        samples = self.evaluation.samples
+        return samples.n if samples is not None and split in samples.splits else 0
 
+    def phases(self) -> Phases:
+        scoring = {"weights": self.weights, **self.packed(), **self.scoring(self._scored_at_once())}
+        phases = {"scoring": scoring, "generating": self._answering()}
+        if self.evaluation.grad_norm:
+            longest = max((lengths.longest for lengths in self.others.values()), default=0)
+            width = 10 * self.shape.hidden + 4 * self.shape.intermediate
+            saved = 4.0 * longest * self.shape.layers * width
+            phases["gradient norms"] = {
+                "weights": self.weights,
+                "gradients": self.weights,
+                "activations": saved,
+            }
+        if self.mixed:
+            phases["equal retention"] = scoring | {"second model": self.weights}
+        embedder = {} if self.evaluation.embedder is None else {"embedder": 4.0 * CLASSIFIER}
+        return {name: parts | embedder for name, parts in phases.items()}
 
-def measuring_seconds(job: Measuring) -> float:
-    """Time of one job: 2 operations a parameter and token; generation reads all weights for every token."""
-    loading = START_SECONDS + 4.0 * job.shape.parameters / DISK_BANDWIDTH
-    if isinstance(job, Combining):
-        return job.models * loading
-    if isinstance(job, Evaluating):
-        return loading + _evaluating_seconds(job)
-    if isinstance(job, Benchmarking):
-        return loading + sum(_benchmark_seconds(job, name) for name in job.tasks)
-    rows = max(1, int(job.max_tokens_per_batch / (job.prompt_tokens + job.max_new_tokens)))
-    drawn = job.prompts * job.samples
-    asked = _forward(job.shape, job.device, job.prompts * job.prompt_tokens, 0.0, job.compute)
-    judged = 2 * CLASSIFIER * drawn * (job.prompt_tokens + job.max_new_tokens) * PADDING
-    classified = job.device.seconds(judged, 0.0, drawn / 32 * 12, "fp32")
-    return loading + asked + classified + _tokens(job, drawn, rows, job.max_new_tokens)
+    def _scored_at_once(self) -> float:
+        """Tokens of the largest batch that is scored: the budget, what a CPU takes, or all of a split."""
+        records = [lengths.prompt + lengths.texts * lengths.answer for lengths in self._splits]
+        found = [lengths.records * tokens for lengths, tokens in zip(self._splits, records, strict=True)]
+        most = float(self.evaluation.max_tokens_per_batch)
+        if self.device.kind == "cpu":
+            most = min(most, CPU_SCORED_AT_ONCE + max(records, default=0.0))
+        return min(most, max(found, default=1.0))
 
-
-def _evaluating_seconds(job: Evaluating) -> float:
-    total = 0.0
-    asked = 2 if job.as_released else 1  # the paraphrased question as well
-    for lengths in (*job.answered.values(), *job.others.values()):
-        answers = lengths.texts * lengths.answer
-        tokens = lengths.records * (lengths.prompt + answers) * asked * PADDING
-        total += _forward(job.shape, job.device, tokens, lengths.records * answers * asked, "fp32")
-    for name, lengths in job.answered.items():
-        new = min(float(job.max_new_tokens), ANSWER_SLACK * lengths.answer)
-        rows = max(1, int(job.max_tokens_per_batch / (lengths.prompt + job.max_new_tokens)))
-        count = lengths.records * (asked + job.sampled.get(name, 0))
-        total += _forward(job.shape, job.device, lengths.records * asked * lengths.prompt, 0.0, job.compute)
-        total += _tokens(job, count, rows, new)
-    if job.grad_norm:
-        forget = [job.answered["forget"]] if "forget" in job.answered else []
-        for lengths in (*forget, *job.others.values()):
-            tokens = lengths.records * lengths.whole
-            total += 3 * _forward(job.shape, job.device, tokens, lengths.records * lengths.answer, "fp32")
-    if job.equal_retain:
-        retain = job.answered.get("retain_eval") or job.answered.get("retain")
-        if retain is not None:
-            tokens, answers = retain.records * retain.whole * PADDING, retain.records * retain.answer
-            total += MIXTURES * (
-                _forward(job.shape, job.device, tokens, answers, "fp32")
-                + 4.0 * job.shape.parameters / DISK_BANDWIDTH
+    def _answering(self) -> dict[str, float]:
+        """What the largest batch of generated answers holds."""
+        new = self.evaluation.max_new_tokens
+        batches = [
+            (
+                min(self.fitting(lengths.prompt, new), lengths.records * max(1, self._samples(name))),
+                lengths.prompt,
             )
-    return total
+            for name, lengths in self.answered.items()
+        ]
+        samples = self.evaluation.samples
+        return self.generating(*max(batches, default=(1, 1.0)), new, samples is not None)
 
-
-def _benchmark_seconds(job: Benchmarking, name: str) -> float:
-    questions, choices, prompt, choice = BENCHMARKS.get(name, OTHER_BENCHMARK)
-    count = questions if job.limit is None else min(questions, job.limit)
-    prompt *= job.mmlu_shots + 1 if name == "mmlu" else 1
-    scored = choices * choice
-    tokens = count * (prompt + scored) * PADDING
-    return _forward(job.shape, job.device, tokens, count * scored, "fp32")
-
-
-def _forward(shape: Shape, device: Device, tokens: float, answers: float, compute: str) -> float:
-    """Seconds to read so many tokens, with logits for `answers` of them."""
-    operations = 2 * (shape.body * tokens + shape.head * answers)
-    passes = math.ceil(tokens / SCORED_TOKENS)
-    return device.seconds(operations, passes * 4.0 * shape.body, passes * shape.layers, compute)
-
-
-def _tokens(job: Evaluating | Continuing, count: int, rows: int, new: float) -> float:
-    """Seconds to generate `new` tokens for each of `count` rows, `rows` of them at a time."""
-    shape = job.shape
-    steps = math.ceil(count / rows) * new
-    matrices = shape.body + shape.head
-    operations = 2 * matrices * count * new
-    return job.device.seconds(operations, steps * 4.0 * matrices, steps * shape.layers, job.compute)
+    def seconds(self) -> float:
+        total = self.loading
+        asked = 2 if self.evaluation.as_released else 1  # the paraphrased question as well
+        for lengths in self._splits:
+            answers = lengths.texts * lengths.answer
+            tokens = lengths.records * (lengths.prompt + answers) * asked * PADDING
+            total += self.forward(tokens, lengths.records * answers * asked)
+        limit = self.evaluation.max_new_tokens
+        for name, lengths in self.answered.items():
+            new = min(float(limit), ANSWER_SLACK * lengths.answer)
+            count = lengths.records * (asked + self._samples(name))
+            prompts = lengths.records * asked * lengths.prompt
+            total += self.generation(count, self.fitting(lengths.prompt, limit), prompts, new)
+        if self.evaluation.grad_norm:
+            forget = [self.answered["forget"]] if "forget" in self.answered else []
+            for lengths in (*forget, *self.others.values()):
+                tokens = lengths.records * lengths.whole
+                total += 3 * self.forward(tokens, lengths.records * lengths.answer)
+        retain = self.answered.get("retain_eval") or self.answered.get("retain")
+        if self.mixed and retain is not None:
+            scored = self.forward(retain.records * retain.whole * PADDING, retain.records * retain.answer)
+            total += MIXTURES * (scored + self.weights / DISK_BANDWIDTH)
+        return total

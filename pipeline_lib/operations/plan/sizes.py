@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline_lib.study.models import ModelSettings
 from pipeline_lib.tasks.base import HOLDOUT, SplitSize, TaskSettings
 
 CHAT_TOKENS = 25  # of a chat template around a short question
@@ -33,10 +34,6 @@ class Lengths:
     def whole(self) -> float:
         return self.prompt + self.answer
 
-    def widest(self, rows: int) -> int:
-        """Width of the widest batch of a run: the longest record is in one of them."""
-        return self.longest
-
     def usual(self, rows: int) -> float:
         """Width of a batch of `rows`: lengths have a tail, of which a batch shows a part.
 
@@ -51,10 +48,9 @@ class Lengths:
         return rows * (self.answer + rare / math.sqrt(rows))
 
 
-def lengths_of(task: TaskSettings, model: Any) -> tuple[dict[str, Lengths], bool]:
-    """Lengths of each split for a model (its settings), and whether the task knows them."""
+def lengths_of(task: TaskSettings, model: ModelSettings) -> dict[str, Lengths]:
+    """Lengths of each split for a model; guessed where the task does not know them."""
     sizes = task.size_hint()
-    known = sizes is not None
     if sizes is None:
         sizes = {name: SplitSize(count, 20, 60, model.max_length) for name, count in GUESS.items()}
         for name in task.evaluated_splits():
@@ -73,7 +69,7 @@ def lengths_of(task: TaskSettings, model: Any) -> tuple[dict[str, Lengths], bool
         )
         for name, size in sizes.items()
         if size.records
-    }, known
+    }
 
 
 def template_tokens(prompt: Any) -> int:
@@ -91,8 +87,6 @@ def together(splits: Sequence[Lengths]) -> Lengths | None:
     if not total:
         return None
 
-    def mean(field: str) -> float:
-        return sum(getattr(split, field) * split.records for split in splits) / total
-
-    longest = max(split.longest for split in splits)
-    return Lengths(total, mean("prompt"), mean("answer"), longest, 1, "both")
+    prompt = sum(split.prompt * split.records for split in splits) / total
+    answer = sum(split.answer * split.records for split in splits) / total
+    return Lengths(total, prompt, answer, max(split.longest for split in splits), 1, "both")

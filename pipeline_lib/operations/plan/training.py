@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline_lib.objectives import Objective
 from pipeline_lib.operations.plan.device import Device
 from pipeline_lib.operations.plan.shape import Shape
 from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.training.settings import FineTune, LoRA, Unlearn
 
 COMPILED_FROM = 1 << 24  # trained parameters from which an elementwise optimiser's step is compiled
 ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
@@ -27,21 +27,13 @@ class Training:
     retain: Lengths | None
     objective: Objective
     optimizer: Optimizer | None
-    weights: str
-    lora: dict[str, Any] | None
-    batch_size: int
-    accumulation: int
-    epochs: float
-    compute: str
-    checkpoint_seconds: float
-    checkpointing: bool
-    offload: bool
+    settings: FineTune | Unlearn
     base: str | None  # "pruned" or "int8"
 
     @property
     def width(self) -> int:
         """Bytes of a weight."""
-        return 4 if self.weights == "fp32" else 2
+        return 4 if self.settings.weights == "fp32" else 2
 
     @property
     def matrices(self) -> float:
@@ -56,15 +48,15 @@ class Training:
             return 0
         if self.optimizer.one_shot:
             return 1
-        size = self.batch_size * self.accumulation
-        return max(1, round(self.epochs * math.ceil(main.records / size)))
+        size = self.settings.batch_size * self.settings.accumulation
+        return max(1, round(self.settings.epochs * math.ceil(main.records / size)))
 
     @property
     def trained(self) -> float:
         """Parameters that learn."""
         shape = self.shape
-        if self.lora is not None:
-            return adapter_parameters(shape, self.lora)
+        if self.settings.lora is not None:
+            return adapter_parameters(shape, self.settings.lora)
         if self.objective.trained_outputs is not None:
             layers = min(self.objective.trained_outputs, shape.layers)
             return float(layers * shape.hidden * shape.intermediate)
@@ -89,7 +81,7 @@ class Training:
         return min(self.objective.reference_depth or self.shape.layers, self.shape.layers)
 
 
-def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
+def adapter_parameters(shape: Shape, lora: LoRA) -> float:
     """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that gets one."""
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     hidden, inner = shape.hidden, shape.intermediate
@@ -102,22 +94,19 @@ def adapter_parameters(shape: Shape, lora: dict[str, Any]) -> float:
         "up_proj": hidden + inner,
         "down_proj": inner + hidden,
     }
-    target = lora["target"]
-    wanted = matrices if target == "all-linear" else [name for name in target if name in matrices]
-    ends: float = sum(matrices[name] for name in wanted)
-    if target != "all-linear":  # names of other families: an average matrix each
-        ends += (len(target) - len(wanted)) * sum(matrices.values()) / len(matrices)
-    return float(lora["rank"] * ends * shape.layers)
+    target = matrices if lora.target == "all-linear" else lora.target
+    average = sum(matrices.values()) / len(matrices)  # for names of other families
+    return float(lora.rank * sum(matrices.get(name, average) for name in target) * shape.layers)
 
 
 def held_bytes(job: Training) -> dict[str, float]:
     """What stays through the whole run."""
     shape = job.shape
-    width = 4 if job.weights == "bf16_stochastic" else job.width
+    width = 4 if job.settings.weights == "bf16_stochastic" else job.width
     held = {"weights": weight_bytes(job), "optimiser": job.state_bytes(width)}
-    if job.offload:
+    if job.settings.offload:
         held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
-    if job.lora is not None:
+    if job.settings.lora is not None:
         held["weights"] += job.width * job.trained
     elif job.objective.needs_reference_model:
         reads = shape.parameters - shape.body * (1 - job.layers_run / shape.layers)
@@ -130,7 +119,7 @@ def held_bytes(job: Training) -> dict[str, float]:
 
 def weight_bytes(job: Training) -> float:
     """Bytes of the weights in training; of an 8-bit base its linear layers, and the rest in fp32."""
-    if job.base == "int8" and job.lora is not None:
+    if job.base == "int8" and job.settings.lora is not None:
         return job.shape.body + 4.0 * (job.shape.parameters - job.shape.body)
     return float(job.width * job.shape.parameters)
 
@@ -139,9 +128,9 @@ def offloaded_bytes(job: Training) -> float:
     """Bytes in the machine's memory of an optimiser that steps there: states, and copies of weights and
     gradients; 0 where it does not.
     """
-    if not job.offload:
+    if not job.settings.offload:
         return 0.0
-    width = 4 if job.weights == "bf16_stochastic" else job.width
+    width = 4 if job.settings.weights == "bf16_stochastic" else job.width
     return job.state_bytes(width) + job.width * job.trained + of_the_step(job)
 
 
@@ -154,7 +143,7 @@ def rounding_bytes(job: Training) -> float:
     """What a step rounded at random takes for a while: fp32 copies of a block's weights and gradients, and
     of its largest tensor the noise and the rounded weights; 0 where steps are not.
     """
-    if job.weights != "bf16_stochastic":
+    if job.settings.weights != "bf16_stochastic":
         return 0.0
     largest = min(job.shape.embedding, job.trained)
     return 8.0 * min(job.trained, max(ROUNDED_AT_ONCE, largest)) + 12.0 * largest

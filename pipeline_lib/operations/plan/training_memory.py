@@ -105,9 +105,9 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     readers = 2 if shape.gated else 1  # matrices that read the second norm's result
     scores = 0.0 if job.device.fused_attention else shape.heads * length
     pushed = job.objective.trained_outputs is not None
-    scaled = float(shape.gated and job.lora is None and not pushed)  # a frozen scale saves nothing
+    scaled = float(shape.gated and job.settings.lora is None and not pushed)  # a frozen scale saves nothing
     read = float(not pushed)  # nor do frozen matrices without adapters
-    if job.compute == "bf16" and job.width == 4:
+    if job.settings.compute == "bf16" and job.width == 4:
         norms = 2 * 4 * (1 + scaled) * hidden + 2 * (3 + readers) * read * hidden
         layer = norms + 2 * (3 + read) * queries + 2 * branches * inner + 6 * scores
     elif job.width == 2:
@@ -140,7 +140,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
     """
     sets = [job.forget] * job.objective.forget_graphs + ([job.retain] if job.objective.uses_retain else [])
     present = [lengths for lengths in sets if lengths is not None]
-    rows = job.batch_size
+    rows = job.settings.batch_size
     wide = [lengths.longest for lengths in present]
     usual = [lengths.usual(min(rows, lengths.records)) for lengths in present]
     gains = [a - b for a, b in zip(wide, usual, strict=True)]
@@ -156,8 +156,8 @@ def _graphs(job: Training) -> list[dict[str, float]]:
         in_pieces = number > LOGITS_AT_ONCE
         graphs.append(
             {
-                "activations": min(inputs, whole) if job.checkpointing else whole,
-                "again": layer if job.checkpointing else 0.0,
+                "activations": min(inputs, whole) if job.settings.checkpointing else whole,
+                "again": layer if job.settings.checkpointing else 0.0,
                 "not checkpointed": whole,
                 "logits": 0.0 if in_pieces else 4.0 * number,
                 "piece": 4.0 * min(number, LOGITS_AT_ONCE),
@@ -171,16 +171,18 @@ def _graphs(job: Training) -> list[dict[str, float]]:
 
 def _casts(job: Training, graphs: int) -> float:
     """bf16 copies of the fp32 matrices under autocast: kept for all graphs, of frozen ones for each graph."""
-    if job.compute != "bf16" or job.width != 4:
+    if job.settings.compute != "bf16" or job.width != 4:
         return 0.0
-    share = job.layers_run / job.shape.layers * (job.base != "int8" or job.lora is None)  # never kept wide
-    return 2.0 * (job.shape.body * share + job.shape.head) * (graphs if job.lora is not None else 1)
+    share = (
+        job.layers_run / job.shape.layers * (job.base != "int8" or job.settings.lora is None)
+    )  # never kept wide
+    return 2.0 * (job.shape.body * share + job.shape.head) * (graphs if job.settings.lora is not None else 1)
 
 
 def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
     held, graphs = held_bytes(job), _graphs(job)
     gradients = float(job.width * job.trained)
-    so_far = gradients if job.accumulation > 1 else 0.0
+    so_far = gradients if job.settings.accumulation > 1 else 0.0
     casts = {"bf16 copies": _casts(job, len(graphs))}
     pieces = [graph["piece"] for graph in graphs]
     # The graph that goes back first holds, beside the saved log-probabilities, two gradients of their size.
@@ -194,7 +196,9 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
         + graphs[-1]["pieces"],
     }
     phases = {"forward": {**held, **forward}}
-    if job.checkpointing:  # the last layer of the graph that goes back first, once its logits are gone
+    if (
+        job.settings.checkpointing
+    ):  # the last layer of the graph that goes back first, once its logits are gone
         kept = sum(graph["activations"] for graph in graphs) + AGAIN * graphs[-1]["again"]
         phases["recomputing"] = {**held, "gradients": so_far, **casts, "activations": kept}
     # When the first graph's turn comes, the others have left their gradients in buffers. An embedding that is
@@ -220,7 +224,7 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
         for name, parts in _curvature(job, optimizer.curvature, graphs, gradients, tied).items():
             phases[name] = {**held, "gradients": of_gradient, **parts}
     phases["step"] = {**held, "gradients": gradients}
-    if not job.offload:
+    if not job.settings.offload:
         phases["step"]["rounding"] = rounding_bytes(job)
     elif job.device.kind == "cpu":
         phases["step"]["copies"] = of_the_step(job)
@@ -230,7 +234,7 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
         job.base == "int8" and job.device.kind == "cpu"
     ):  # for a GPU too it is rounded in the machine's memory
         phases["loading"] = {"weights": 4.0 * job.shape.parameters + job.shape.body}
-    if job.objective.needs_generic_labels and job.lora is None:
+    if job.objective.needs_generic_labels and job.settings.lora is None:
         second = 4.0 * job.shape.parameters
         first = graphs[0]
         phases["reinforcing"] = {
@@ -247,8 +251,8 @@ def _curvature(
     job: Training, curvature: Curvature, graphs: list[dict[str, float]], gradients: float, tied: float
 ) -> dict[str, dict[str, float]]:
     """What the phases of an estimate add: a list of its own, and the graph of one set at a time."""
-    examples = curvature.examples or job.batch_size
-    share = min(1.0, examples / job.batch_size)
+    examples = curvature.examples or job.settings.batch_size
+    share = min(1.0, examples / job.settings.batch_size)
     widest = max(graphs, key=lambda graph: graph["activations"] + 4 * graph["all logits"])
     widest = {part: share * size for part, size in widest.items()}
     if curvature.estimator.at_hand:

@@ -25,8 +25,8 @@ def training_seconds(job: Training) -> float:
     if job.steps == 0 or job.optimizer is None:
         return loading
     objective, optimizer = job.objective, job.optimizer
-    back = (2.0 if job.lora is not None else 4.0) + (2.0 if job.checkpointing else 0.0)
-    rows = job.batch_size * job.accumulation
+    back = (2.0 if job.settings.lora is not None else 4.0) + (2.0 if job.settings.checkpointing else 0.0)
+    rows = job.settings.batch_size * job.settings.accumulation
 
     def once(lengths: Lengths | None, factor: float, rows: int = rows) -> float:
         """Seconds of `factor` x (operations a parameter and token) over one step's rows of a set."""
@@ -37,10 +37,10 @@ def training_seconds(job: Training) -> float:
         layers = job.layers_run / shape.layers
         operations = factor * (shape.body * layers * tokens + shape.head * answers)
         attention = factor * 2 * shape.heads * shape.head_size * lengths.whole * tokens * job.layers_run
-        passes = math.ceil(count / job.batch_size)
+        passes = math.ceil(count / job.settings.batch_size)
         read = passes * factor / 2 * job.width * job.matrices
         launches = passes * factor / 2 * job.layers_run
-        return device.seconds(operations + attention, read, launches, job.compute)
+        return device.seconds(operations + attention, read, launches, job.settings.compute)
 
     sets = [job.forget] * objective.forget_graphs + ([job.retain] if objective.uses_retain else [])
     step = sum(once(lengths, 2 + back) for lengths in sets)
@@ -69,6 +69,6 @@ def training_seconds(job: Training) -> float:
     held = held_bytes(job)
     moved = 2 * (held["optimiser"] + 2 * job.width * job.trained)
     step += device.seconds(0.0, moved, 0.0, "fp32")
-    if job.offload and device.kind == "cuda":
+    if job.settings.offload and device.kind == "cuda":
         step += 2 * offloaded_bytes(job) / HOST_BANDWIDTH
     return loading + whole + job.steps * step

@@ -18,6 +18,7 @@ from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import LOGITS_AT_ONCE, phases_of
 from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.training.settings import Unlearn
 from tests.methods import make_objective
 from tests.paths import REPO
 
@@ -144,15 +145,7 @@ def estimated(case: dict[str, Any]) -> float:
         lengths(case["retain"]),
         make_objective(**case["objective"]),
         OPTIMIZERS.parse(case["optimizer"]),
-        case["weights"],
-        case["lora"],
-        case["batch_size"],
-        case["accumulation"],
-        5.0,
-        case["compute"],
-        1e9,
-        case["checkpointing"],
-        False,
+        Unlearn.model_validate({name: case[name] for name in case.keys() & Unlearn.model_fields}),
         None,
     )
     return max(sum(parts.values()) for parts in phases_of(job).values())

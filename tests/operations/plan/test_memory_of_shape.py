@@ -125,6 +125,8 @@ def test_an_offloaded_step_takes_nothing_of_the_gpu() -> None:
     name = "GradDiff AdamW, bf16_stochastic, 4 x batch 1, offload"
     job = job_of({**PLAIN, **CASES[name]}, 32)
     assert sum(phases_of(job)["step"].values()) == pytest.approx(4 * 6_738_415_616)
-    rounded_on_gpu = phases_of(replace(job, offload=False))["step"]
+    rounded_on_gpu = phases_of(replace(job, settings=job.settings.model_copy(update={"offload": False})))[
+        "step"
+    ]
     # bf16 weights and gradients, fp32 states; of the embedding, the largest, copies of both and the rounding
     assert sum(rounded_on_gpu.values()) == pytest.approx(12 * 6_738_415_616 + (8 + 12) * 32000 * 4096)

@@ -14,7 +14,7 @@ from pipeline_lib import __main__ as command
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.operations.plan import check_fits, check_inputs, finished, groups_of, plan_text
 from pipeline_lib.operations.plan.advice import advice
-from pipeline_lib.operations.plan.bases import base_faults
+from pipeline_lib.operations.plan.context import base_faults
 from pipeline_lib.operations.plan.jobs import memory_of, planned_jobs, seconds_of
 from pipeline_lib.operations.plan.training import Training, weight_bytes
 from pipeline_lib.study import dump_suite, load_suite, parse_suite
