@@ -20,7 +20,7 @@ def _track(given: Namespace) -> int:
     from pipeline_lib.core.locking import hold_lock
     from pipeline_lib.operations.status.report import find_study
     from pipeline_lib.operations.tracking.follow import FOLDER, check_tracker, track
-    from pipeline_lib.study.tracking import Tracking
+    from pipeline_lib.study.resources import Tracking
 
     suite, out = find_study(given.study)
     check_tracker(suite.tracking or Tracking())

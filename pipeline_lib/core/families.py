@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -52,10 +52,6 @@ class Family(Generic[M]):
     def __init__(self, package: str, base: type[M]) -> None:
         self._package, self._base = package, base
 
-    def kinds(self) -> dict[str, type[M]]:
-        """Kind -> class, by name of the module, then in the order of definition."""
-        return self._kinds
-
     def module_of(self, kind: str) -> str:
         """The dotted name of the module that defines this kind."""
         return self._class_of(kind).__module__
@@ -71,19 +67,20 @@ class Family(Generic[M]):
 
     def union(self) -> Any:
         """The type of a field that holds one of the methods."""
-        return Annotated[Union[tuple(self._kinds.values())], Field(discriminator="kind")]  # noqa: UP007
+        return Annotated[Union[tuple(self.kinds().values())], Field(discriminator="kind")]  # noqa: UP007
 
     def names(self) -> Any:
         """The type of a field that holds one of the kinds alone."""
-        return Literal[tuple(self._kinds)]
+        return Literal[tuple(self.kinds())]
 
     def _class_of(self, kind: Any) -> type[M]:
-        if kind not in self._kinds:
-            raise UserError(f"kind: found {show(kind)}; {suggestion(kind, self._kinds)}")
-        return self._kinds[kind]
+        if kind not in self.kinds():
+            raise UserError(f"kind: found {show(kind)}; {suggestion(kind, self.kinds())}")
+        return self.kinds()[kind]
 
-    @cached_property
-    def _kinds(self) -> dict[str, type[M]]:
+    @cache  # noqa: B019  (lives as long as the process)
+    def kinds(self) -> dict[str, type[M]]:
+        """Kind -> class, by name of the module, then in the order of definition."""
         found: dict[str, type[M]] = {}
         places = import_module(self._package).__path__
         for name in sorted(module.name for module in pkgutil.iter_modules(places)):

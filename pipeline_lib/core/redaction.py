@@ -6,7 +6,6 @@ escape sequences of a terminal, or marks that let a text read as another.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import unicodedata
@@ -57,7 +56,7 @@ def listed(names: Any, shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
-class VisibleStream(io.TextIOBase):
+class VisibleStream:
     """A text stream into `handle` that makes all text visible: what commands print quotes the user."""
 
     def __init__(self, handle: TextIO) -> None:
@@ -67,18 +66,5 @@ class VisibleStream(io.TextIOBase):
         self._handle.write(visible(text))
         return len(text)
 
-    def flush(self) -> None:
-        self._handle.flush()
-
-    def fileno(self) -> int:
-        return self._handle.fileno()
-
-    def isatty(self) -> bool:
-        return self._handle.isatty()
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._handle.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)

@@ -63,16 +63,16 @@ def read_by(block: Block, prefix: str = "") -> Iterator[tuple[str, str, Files]]:
     told = _told_by(block)
     if told is not None:
         yield prefix.rstrip(".") or "files", _named(block), told
-    inside = list(_marked(block, InsideFolder).values())
+    inside = list(marked(block, InsideFolder).values())
     for name, value in block:
         if isinstance(value, Block):
             yield from read_by(value, f"{prefix}{name}.")
     if told is None:
-        for name, value in _marked(block, OnThisMachine).items():
+        for name, value in marked(block, OnThisMachine).items():
             yield f"{prefix}{name}", f"{name} of {_named(block)}", _files_at(value, inside)
 
 
-def _marked(block: Block, kind: type) -> dict[str, Any]:
+def marked(block: Block, kind: type) -> dict[str, Any]:
     """The fields whose types have such a mark, but for those that are None or what the mark excepts."""
     found = {}
     for name, field in type(block).model_fields.items():
@@ -88,7 +88,7 @@ def _named(block: Block) -> str:
     places = {
         name: value for name, value in block if name in ("source", "kind", "id", "hub", "revision", "tasks")
     }
-    return json.dumps(places | _marked(block, OnThisMachine) | _marked(block, InsideFolder))
+    return json.dumps(places | marked(block, OnThisMachine) | marked(block, InsideFolder))
 
 
 def _told_by(block: Block) -> Files | None:

@@ -1,4 +1,4 @@
-"""What a job asks for."""
+"""What a job asks for, and what shows the study while it runs."""
 
 from __future__ import annotations
 
@@ -70,3 +70,12 @@ class Resources(Block):
             cure = "set `gpus` or `processes` above 1, or leave `sharding` out"
             raise Faults([("sharding", f"needs more than one process to divide a model among; {cure}")])
         return self
+
+
+class Tracking(Block):
+    """What shows the study while it runs. It reads results and changes none of them."""
+
+    kind: Literal["tensorboard"] = "tensorboard"
+    every_seconds: Count = Field(
+        30, description="How often new steps and metrics are looked for; steps come with each checkpoint"
+    )

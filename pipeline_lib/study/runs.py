@@ -12,8 +12,10 @@ from pipeline_lib.core.blocks import Block, Fault, Name, suggestion
 from pipeline_lib.core.blocks.messages import describe, show
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
+from pipeline_lib.distributed.refusal import refusal
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.study.resources import Resources
 from pipeline_lib.training.settings import Unlearn
 
 B = TypeVar("B", bound=Block)
@@ -161,3 +163,16 @@ def _resolved(
         faults.append((f"{where}.kind", "cannot change here; give the other kind a label of its own"))
         changes = {key: value for key, value in changes.items() if key != "kind"}
     return {label: changed(family[label], changes, where, faults, f"{label}: ") for label in known}
+
+
+def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault]:
+    """Why `resources.sharding` cannot serve a run, once for each reason; none without sharding."""
+    for run in runs if resources.sharding != "none" else ():
+        message = refusal(*run.methods)
+        if message is not None:
+            yield "resources.sharding", message
+        if run.unlearn.offload:
+            yield (
+                "resources.sharding",
+                "excludes `offload`: parts of the states lie on every GPU already; leave one of the two out",
+            )

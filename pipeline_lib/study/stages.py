@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
-from pipeline_lib.stages.base import STAGES, Stage
-
-if TYPE_CHECKING:
-    StageSettings = Stage
-else:
-    StageSettings = STAGES.union()
+from pipeline_lib.stages.base import Stage
 
 Pair = tuple[str, str]  # task, model
 
@@ -54,12 +48,8 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> Applied:
             ("tasks", stage.tasks or (), {task for task, _ in pairs}),
             ("models", stage.models or (), {model for _, model in pairs}),
         ):
-            unknown = [name for name in wanted if name not in known]
-            message = "found {}; {}"
-            found.faults += [
-                (f"stages.{label}.{family}", message.format(show(name), suggestion(name, known)))
-                for name in unknown
-            ]
+            unknown, where = [name for name in wanted if name not in known], f"stages.{label}.{family}"
+            found.faults += [(where, f"found {show(name)}; {suggestion(name, known)}") for name in unknown]
     waiting = {label: pairs_of(stage, pairs) for label, stage in stages.items()}
     while any(waiting.values()):
         ready = [

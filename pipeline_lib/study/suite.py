@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 from pydantic import Field, model_validator
 
@@ -23,24 +23,25 @@ from pipeline_lib.core.families import Family
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
-from pipeline_lib.study.asked_splits import fitting, own_prompt_faults, split_faults
+from pipeline_lib.stages.base import STAGES
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
-from pipeline_lib.study.evaluation import Evaluation
+from pipeline_lib.study.evaluation import Evaluation, fitting, own_prompt_faults, split_faults
 from pipeline_lib.study.models import ModelSettings, ScratchModel
-from pipeline_lib.study.resources import Resources
-from pipeline_lib.study.runs import Run, RunBlock, changed, expand
-from pipeline_lib.study.sharding import sharding_faults
-from pipeline_lib.study.stages import StageSettings, applied
-from pipeline_lib.study.tasks import TaskSettings
-from pipeline_lib.study.tracking import Tracking
+from pipeline_lib.study.resources import Resources, Tracking
+from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
+from pipeline_lib.study.stages import applied
 from pipeline_lib.study.tune import Families, Tune, tune_faults
+from pipeline_lib.tasks import sources
 from pipeline_lib.training.settings import FineTune, Unlearn
 
 if TYPE_CHECKING:
     from pipeline_lib.objectives import Objective
     from pipeline_lib.optimizers import Optimizer
-else:
-    Objective, Optimizer = OBJECTIVES.union(), OPTIMIZERS.union()
+    from pipeline_lib.stages.base import Stage as StageSettings
+    from pipeline_lib.tasks.base import TaskSettings
+else:  # the union of all kinds of each
+    Objective, Optimizer, StageSettings = OBJECTIVES.union(), OPTIMIZERS.union(), STAGES.union()
+    TaskSettings = Annotated[Union[tuple(sources().values())], Field(discriminator="source")]  # noqa: UP007
 
 B = TypeVar("B", Evaluation, FineTune)
 FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTIMIZERS}

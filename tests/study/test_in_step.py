@@ -19,7 +19,7 @@ from pipeline_lib.study.models import (
     HubModel,
     ScratchModel,
 )
-from pipeline_lib.study.tasks import TaskSettings
+from pipeline_lib.study.suite import TaskSettings
 from pipeline_lib.tasks import sources
 from pipeline_lib.tasks.base import TaskSettings as Base
 from pipeline_lib.tasks.fictitious import words

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.resources import Resources
-from pipeline_lib.study.runs import Run
-from pipeline_lib.study.sharding import sharding_faults
+from pipeline_lib.study.runs import Run, sharding_faults
 from pipeline_lib.training.settings import Unlearn
 
 SHARDED = Resources(gpus=2, sharding="full")

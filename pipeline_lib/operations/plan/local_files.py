@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline_lib.core.blocks import Block, OnThisMachine, marks_of
+from pipeline_lib.core.blocks import Block, Fault, OnThisMachine
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.operations.plan.jobs import planned_jobs
+from pipeline_lib.study.contents_read import marked
 
 if TYPE_CHECKING:
     from pipeline_lib.operations.plan.table import Done
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def missing_files(
     suite: Suite, done: Done | None = None, pairs: Collection[tuple[str, str]] | None = None
-) -> list[tuple[str, str]]:
+) -> list[Fault]:
     """(setting, message) of all paths of models, data and evaluations at which there is nothing.
 
     `done` says which jobs need not run any more, and so read nothing; None means none of them. `pairs`: the
@@ -37,23 +38,17 @@ def missing_files(
     return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
 
 
-def _faults(where: str, block: Block) -> Iterator[tuple[str, str]]:
-    for name, field in type(block).model_fields.items():
-        value = getattr(block, name)
+def _faults(where: str, block: Block) -> Iterator[Fault]:
+    paths = marked(block, OnThisMachine)
+    for name, value in block:
         here = f"{where}.{name}"
         if isinstance(value, Block):
             yield from _faults(here, value)
-        elif isinstance(value, str):
-            marks = [mark for mark in marks_of(field) if isinstance(mark, OnThisMachine)]
-            if marks and value not in [mark.unless for mark in marks]:
-                yield from _missing(here, value)
-
-
-def _missing(where: str, value: str) -> Iterator[tuple[str, str]]:
-    try:
-        path = expand(value)
-    except UserError as error:
-        yield where, str(error)
-        return
-    if not path.exists():
-        yield where, f"expected a file or folder at {path.absolute()}, found nothing; correct the path"
+        elif name in paths:
+            try:
+                path = expand(value)
+            except UserError as error:
+                yield here, str(error)
+                continue
+            if not path.exists():
+                yield here, f"expected a file or folder at {path.absolute()}, found nothing; correct the path"

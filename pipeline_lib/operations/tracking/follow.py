@@ -13,9 +13,9 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locking import hold_lock
 from pipeline_lib.operations.tracking.points import curves, final_metrics, newest, settings_of, steps_so_far
 from pipeline_lib.operations.tracking.tensorboard import event_bytes
+from pipeline_lib.study.resources import Tracking
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.table import models_of
-from pipeline_lib.study.tracking import Tracking
 
 FOLDER = "tracking"  # below the results folder
 PREFIX, SUFFIX = "events.out.tfevents.", ".study"  # of an event file; between them, when its run began
