@@ -17,8 +17,11 @@ STATUS = 128 + signal.SIGTERM  # exit status of a job that was asked to end, as 
 AGAIN = "the same command continues from there"
 
 
-class Stopped(Exception):
-    """The job was asked to end; the message says what is kept."""
+class Stopped(BaseException):
+    """The job was asked to end; the message says what is kept.
+
+    No `Exception`, so that code which explains the errors of another library does not explain this one.
+    """
 
 
 _asked = threading.Event()

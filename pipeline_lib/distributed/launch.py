@@ -164,7 +164,7 @@ def _on_nodes(processes: Processes, folder: Path) -> dict[int, int] | None:
     return None if code == 0 else {-1: code}
 
 
-def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> Exception:
+def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> BaseException:
     """The error that came first: the other processes failed because of it."""
     told = {
         error["rank"]: error

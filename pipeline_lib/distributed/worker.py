@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
         module, name = task["function"].split(":")
         getattr(importlib.import_module(module), name)(**arguments)
         dist.destroy_process_group()
-    except Exception as error:
+    except (Exception, Stopped) as error:
         stopped = isinstance(error, Stopped)
         user = isinstance(error, UserError) or stopped
         message = str(error) if user else traceback.format_exception_only(error)[-1].strip()

@@ -34,7 +34,6 @@ from pipeline_lib.study import Suite
 from pipeline_lib.study.contents_read import identities
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import RULES, Files, Job, is_model, listed
-from pipeline_lib.study.shown import FORMS
 
 Wildcards = Any  # of Snakemake: a mapping whose keys are attributes too
 Placed = str | list[str]
@@ -188,9 +187,8 @@ class Running:
                 f"none (its sources: {', '.join(found)}). Add such a task to the suite, or name a suite that "
                 "has one with --configfile."
             )
-        return [
-            f"{self.out}/paper/{name}.{form}" for form in FORMS["table" if name in PAPER_TABLES else "figure"]
-        ]
+        rule = "paper_table" if name in PAPER_TABLES else "paper_figure"
+        return [f"{self.out}/{path}" for path in self.graph.jobs[rule, name].outputs.values()]
 
     # --- before and after -----------------------------------------------------------------------------
 

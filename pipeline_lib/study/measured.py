@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey, RunKey
 from pipeline_lib.engine.classifiers import module_of
@@ -25,52 +23,64 @@ class Measured:
     def measured(self, key: RunKey) -> Iterator[Job]:
         yield self.evaluated(key)
         evaluation, place = self.evaluations[key.task], key.folder
-        shared = self._settings(key.task, key.model)
-        if evaluation.benchmarks is not None:
+        benchmarks, toxicity, batch = (
+            evaluation.benchmarks,
+            evaluation.toxicity,
+            evaluation.max_tokens_per_batch,
+        )
+        if benchmarks is not None:
             yield Job(
                 "standard_benchmarks",
                 place,
                 {"model": f"models/{place}"},
                 ("pipeline_lib.steps.standard_benchmarks",),
-                shared["benchmarks"],
+                {"benchmarks": benchmarks.model_dump(), "batch": batch},
                 "model",
-                reads=(("inputs", evaluation.benchmarks),),
+                reads=(("inputs", benchmarks),),
                 run=key,
                 work=f"checkpoints/benchmarks/{place}",
             )
-        if evaluation.toxicity is not None:
+        if toxicity is not None:
             judge = {"judge": f"judges/{key.task}.json"}
             yield Job(
                 "toxicity",
                 place,
                 {"model": f"models/{place}", **judge, **self._prompts(key.task)},
-                ("pipeline_lib.steps.toxicity", module_of(evaluation.toxicity.classifier.kind)),
-                shared["toxicity"],
+                ("pipeline_lib.steps.toxicity", module_of(toxicity.classifier.kind)),
+                {
+                    "toxicity": toxicity.model_dump(),
+                    "as_released": evaluation.as_released,
+                    "batch": batch,
+                    "compute": evaluation.compute,
+                },
                 "model",
-                reads=(("inputs", evaluation.toxicity),),
+                reads=(("inputs", toxicity),),
                 run=key,
                 work=f"checkpoints/toxicity/{place}",
             )
 
     def evaluated(self, key: RunKey) -> Job:
         evaluation = self.evaluations[key.task]
-        settings = self._settings(key.task, key.model)["records"]
+        embedder, mixed = evaluation.embedder, None if key.row.anchor else evaluation.equal_retain
         inputs: dict[str, Files] = {
             "manifest": manifest_of(key.task),
             "model": f"models/{key.folder}",
         }
-        if key.row.anchor:
-            settings = {**settings, "equal_retain": None}
-        elif evaluation.equal_retain is not None:
+        if mixed is not None:
             inputs["original"] = original_of(key)  # to mix with
         return Job(
             "evaluate",
             key.folder,
             inputs,
             ("pipeline_lib.steps.evaluate",),
-            settings,
+            {
+                "evaluation": evaluation.model_dump(exclude=APART),
+                "embedder": None if embedder is None else embedder.model_dump(),
+                "equal_retain": mixed,
+                "max_length": self.suite.models[key.model].max_length,
+            },
             "model",
-            reads=(("inputs", evaluation.embedder),),
+            reads=(("inputs", embedder),),
             run=key,
             work=f"checkpoints/evaluate/{key.folder}",
         )
@@ -111,31 +121,6 @@ class Measured:
         if key.row.anchor and key.method == "retrained":
             seed = seeds[(seeds.index(seed) + 1) % len(seeds)]
         return RowKey(key.task, key.model, "retrained", NO_OPTIMIZER).seeded(seed)
-
-    @cache  # noqa: B019  (lives as long as the graph)
-    def _settings(self, task: str, model: str) -> dict[str, Any]:
-        """What all models of this task and model share, by the job that reads it."""
-        evaluation, length = self.evaluations[task], self.suite.models[model].max_length
-        embedder, benchmarks, toxicity = evaluation.embedder, evaluation.benchmarks, evaluation.toxicity
-        batch = evaluation.max_tokens_per_batch
-        return {
-            "records": {
-                "evaluation": evaluation.model_dump(exclude=APART),
-                "embedder": None if embedder is None else embedder.model_dump(),
-                "equal_retain": evaluation.equal_retain,
-                "max_length": length,
-            },
-            "benchmarks": {
-                "benchmarks": None if benchmarks is None else benchmarks.model_dump(),
-                "batch": batch,
-            },
-            "toxicity": {
-                "toxicity": None if toxicity is None else toxicity.model_dump(),
-                "as_released": evaluation.as_released,
-                "batch": batch,
-                "compute": evaluation.compute,
-            },
-        }
 
     def judge(self, task: str) -> Job:
         toxicity = self.evaluations[task].toxicity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from functools import cached_property
 
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.metrics import shown as labels
@@ -16,11 +15,9 @@ from pipeline_lib.reporting.catalog import (
     tables_of,
     tasks_of,
 )
-from pipeline_lib.study.jobs import Files, Job, manifest_of
+from pipeline_lib.study.jobs import Files, Job, listed, manifest_of
 from pipeline_lib.study.measured import Measured
 from pipeline_lib.study.suite import Suite
-
-FORMS = {"table": ("csv", "md", "tex"), "figure": ("svg", "png")}
 
 
 class Shown:
@@ -33,11 +30,18 @@ class Shown:
     def jobs(self) -> Iterator[Job]:
         """All up to the report."""
         yield from self._collected()
-        for name, item in self.tables.items():
-            yield self._drawn("table", name, item)
-        for name, item in FIGURES.items():
-            yield self._drawn("figure", name, item)
-        yield self._report()
+        drawn = [self._drawn("table", name, item) for name, item in self.tables.items()]
+        drawn += [self._drawn("figure", name, item) for name, item in FIGURES.items()]
+        yield from drawn
+        files = [path for job in drawn for shown in job.outputs.values() for path in listed(shown)]
+        yield Job(
+            "html_report",
+            "",
+            {"files": (*self._files_named(REPORT_NEEDS, None), *files)},
+            ("pipeline_lib.steps.html_report", *(job.code[1] for job in drawn)),
+            {"labels": labels()},
+            "study",
+        )
 
     def _collected(self) -> Iterator[Job]:
         for task in self.suite.tasks:
@@ -72,26 +76,6 @@ class Shown:
             "study",
         )
 
-    def _report(self) -> Job:
-        drawn = [
-            f"{rule}s/{name}.{form}"
-            for rule, items in (("table", self.tables), ("figure", FIGURES))
-            for name in items
-            for form in FORMS[rule]
-        ]
-        items = [*self.tables.values(), *FIGURES.values()]
-        return Job(
-            "html_report",
-            "",
-            {"files": (*self._files_named(REPORT_NEEDS, None), *drawn)},
-            (
-                "pipeline_lib.steps.html_report",
-                *(f"pipeline_lib.reporting.{item.module}" for item in items),
-            ),
-            {"labels": labels()},
-            "study",
-        )
-
     def of_the_paper(self) -> Iterator[Job]:
         for rule, items in (("paper_table", PAPER_TABLES), ("paper_figure", PAPER_FIGURES)):
             for name, item in items.items():
@@ -103,25 +87,18 @@ class Shown:
 
     def _files_named(self, names: Collection[str], tasks: Collection[str] | None) -> tuple[str, ...]:
         """Every file of the study with one of these names; of an item of the paper those of its tasks."""
-        if tasks is None:
-            return tuple(path for name in names for path in self._everywhere[name])
+        keys = [key.folder for key in self.models if tasks is None or key.task in tasks]
         places = {
             **{name: (name,) for name in ("runs.json", "suite.yaml")},
             **{
-                f"{name}.csv": tuple(f"collected/{task}/{name}.csv" for task in tasks)
+                f"{name}.csv": (f"{name}.csv",)
+                if tasks is None
+                else tuple(f"collected/{task}/{name}.csv" for task in tasks)
                 for name in ("metrics", "costs")
             },
-            "manifest.json": tuple(map(manifest_of, tasks)),
+            "manifest.json": tuple(map(manifest_of, self.suite.tasks if tasks is None else tasks)),
+            "run.json": tuple(f"training/{key}/run.json" for key in keys),
+            "steps.jsonl": tuple(f"training/{key}/steps.jsonl" for key in keys),
+            "records.jsonl": tuple(f"evaluations/{key}/records.jsonl" for key in keys),
         }
         return tuple(path for name in names for path in places[name])
-
-    @cached_property
-    def _everywhere(self) -> dict[str, tuple[str, ...]]:
-        places = [key.folder for key in self.models]
-        return {
-            **{name: (name,) for name in ("runs.json", "suite.yaml", "metrics.csv", "costs.csv")},
-            "manifest.json": tuple(map(manifest_of, self.suite.tasks)),
-            "run.json": tuple(f"training/{place}/run.json" for place in places),
-            "steps.jsonl": tuple(f"training/{place}/steps.jsonl" for place in places),
-            "records.jsonl": tuple(f"evaluations/{place}/records.jsonl" for place in places),
-        }

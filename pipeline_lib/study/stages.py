@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.blocks.messages import show
@@ -23,33 +23,25 @@ class StagedRow:
     parents: tuple[RowKey, ...]
 
 
-@dataclass
-class Applied:
-    """Rows in an order in which they can be made, and the faults: path of the setting, message."""
-
-    rows: list[StagedRow] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-
-
-def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> Applied:
-    """What the stages make of these rows, anchors among them.
+def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list[StagedRow], list[Fault]]:
+    """What the stages make of these rows (anchors among them), in a possible order of work; and faults.
 
     A stage waits until all that it names is there, so it may stand before another that it builds on. What is
     never there is a fault: a name that nothing has, or stages that wait for each other.
     """
-    found = Applied()
+    found: list[StagedRow] = []
     pairs = list(dict.fromkeys((row.task, row.model) for row in rows))
     named: dict[Pair, dict[str, RowKey]] = {pair: {} for pair in pairs}
     for row in rows:
         named[row.task, row.model][name_of(row)] = row
-    found.faults += _label_faults(stages, {row.method for row in rows})
+    faults = [*_label_faults(stages, {row.method for row in rows})]
     for label, stage in stages.items():
         for family, wanted, known in (
             ("tasks", stage.tasks or (), {task for task, _ in pairs}),
             ("models", stage.models or (), {model for _, model in pairs}),
         ):
             unknown, where = [name for name in wanted if name not in known], f"stages.{label}.{family}"
-            found.faults += [(where, f"found {show(name)}; {suggestion(name, known)}") for name in unknown]
+            faults += [(where, f"found {show(name)}; {suggestion(name, known)}") for name in unknown]
     waiting = {label: pairs_of(stage, pairs) for label, stage in stages.items()}
     while any(waiting.values()):
         ready = [
@@ -59,14 +51,14 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> Applied:
             if not _missing(stages[label], named[pair])
         ]
         if not ready:
-            found.faults += _never(stages, waiting, named)
-            return found
+            faults += _never(stages, waiting, named)
+            return found, faults
         for label, pair in ready:
             waiting[label].remove(pair)
             for made in _made(label, stages[label], pair, named[pair]):
                 named[pair][name_of(made.key)] = made.key
-                found.rows.append(made)
-    return found
+                found.append(made)
+    return found, faults
 
 
 def name_of(row: RowKey) -> str:

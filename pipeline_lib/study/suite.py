@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
@@ -30,7 +29,7 @@ from pipeline_lib.study.models import ModelSettings, ScratchModel
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
 from pipeline_lib.study.stages import applied
-from pipeline_lib.study.tune import Families, Tune, tune_faults
+from pipeline_lib.study.tune import Families, Tune, seed_faults, tune_faults
 from pipeline_lib.tasks import sources
 from pipeline_lib.training.settings import FineTune, Unlearn
 
@@ -97,10 +96,9 @@ class Suite(Block):
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
         faults = [
-            *self._seed_faults(),
+            *seed_faults(self.seeds, "seeds"),
             *self._label_faults(),
-            *self._evaluation_faults(),
-            *self._finetune_faults(),
+            *self._task_faults(),
             *self._expanded()[1],
             *self._unused_faults(),
             *self._layer_faults(),
@@ -184,7 +182,7 @@ class Suite(Block):
     def _stage_faults(self) -> Iterator[Fault]:
         if self._expanded()[1]:
             return
-        yield from applied(self.stages, self.rows()).faults
+        yield from applied(self.stages, self.rows())[1]
         for label, stage in self.stages.items():
             for task in dict.fromkeys(map(stage.data_of, stage.tasks or self.tasks)):
                 if task not in self.tasks:
@@ -195,11 +193,6 @@ class Suite(Block):
                     if split not in known:
                         message = f"found {show(split)}; {suggestion(split, known)} (splits of {task})"
                         yield f"stages.{label}.split", message
-
-    def _seed_faults(self) -> Iterator[Fault]:
-        for seed, times in Counter(self.seeds).items():
-            if times > 1:
-                yield "seeds", f"the seed {seed} stands there {times} times"
 
     def _label_faults(self) -> Iterator[Fault]:
         if self.suite.lower() in RESERVED["suite"]:
@@ -237,20 +230,15 @@ class Suite(Block):
         name = "evaluation" if isinstance(block, Evaluation) else "finetune"
         return changed(block, getattr(self.tasks[task], name), f"tasks.{task}.{name}", faults) or block
 
-    def _finetune_faults(self) -> list[Fault]:
-        faults: list[Fault] = []
-        for task in self.tasks:
-            self._for_task(self.finetune, task, faults)
-        return faults
-
-    def _evaluation_faults(self) -> Iterator[Fault]:
-        """What is asked of splits that are not there, by the whole suite and by each task."""
+    def _task_faults(self) -> Iterator[Fault]:
+        """What a task changes wrongly, and what is asked of splits that are not there."""
         everywhere = {name for task in self.tasks.values() for name in task.evaluated_splits()}
         every = set(Evaluation.model_fields)
         yield from split_faults(self.evaluation, every, "evaluation", everywhere, "no task")
         for task, settings in self.tasks.items():
             faults: list[Fault] = []
             evaluation = self._for_task(self.evaluation, task, faults)
+            self._for_task(self.finetune, task, faults)
             yield from faults
             where, known = f"tasks.{task}.evaluation", settings.evaluated_splits()
             yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")

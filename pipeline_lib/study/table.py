@@ -18,7 +18,7 @@ def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
     """Every model that is judged: anchors (None), unlearned ones, and what stages make of these."""
     made: dict[RowKey, Run | StagedRow | None] = dict.fromkeys(suite.rows())
     made |= {run.row: run for run in suite.run_table()}
-    made |= {row.key: row for row in applied(suite.stages, suite.rows()).rows}
+    made |= {row.key: row for row in applied(suite.stages, suite.rows())[0]}
     return {
         row.seeded(seed): replace(found, seed=seed) if isinstance(found, Run) else found
         for row, found in made.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -186,7 +186,11 @@ def tune_faults(
     tune: Tune, seeds: Sequence[int], blocks: Sequence[RunBlock], runs: Sequence[Run], families: Families
 ) -> list[Fault]:
     """What is wrong with `tune` beside the rest of the suite. `runs` is empty where these are wrong."""
-    faults = [*_seed_faults(tune, seeds), *_range_faults(tune, families), *_twice_set(tune, blocks, families)]
+    faults = [
+        *seed_faults(tune.seeds, "tune.seeds", seeds),
+        *_range_faults(tune, families),
+        *_twice_set(tune, blocks, families),
+    ]
     rows = {(run.method, run.optimizer): run for run in runs}
     for label in dict.fromkeys(optimizer for _, optimizer in rows):
         if label not in tune.optimizers:
@@ -197,12 +201,13 @@ def tune_faults(
     return faults
 
 
-def _seed_faults(tune: Tune, seeds: Sequence[int]) -> Iterator[Fault]:
-    for seed, times in Counter(tune.seeds).items():
+def seed_faults(seeds: Sequence[int], where: str, others: Collection[int] = ()) -> Iterator[Fault]:
+    """Seeds that are listed twice, and those of tuning that are among the `others`, which are reported."""
+    for seed, times in Counter(seeds).items():
         if times > 1:
-            yield "tune.seeds", f"the seed {seed} stands there {times} times"
-        if seed in seeds:
-            yield "tune.seeds", f"found {seed}, which is in `seeds` too; reports are of fresh seeds only"
+            yield where, f"the seed {seed} stands there {times} times"
+        if seed in others:
+            yield where, f"found {seed}, which is in `seeds` too; reports are of fresh seeds only"
 
 
 def _range_faults(tune: Tune, families: Families) -> Iterator[Fault]:

@@ -10,23 +10,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.locate import NotAtHand, expand
+from pipeline_lib.core.locate import NotAtHand
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.engine.settings import spread_over_groups
 from pipeline_lib.models.checks import check_folder
-from pipeline_lib.models.hub import cached_folder, local_copy
 from pipeline_lib.models.scratch import texts_of, train_bpe
 from pipeline_lib.models.source import check_gguf
 from pipeline_lib.models.tokenizer import from_folder
 from pipeline_lib.operations.plan.local_data import Look
-from pipeline_lib.operations.plan.shape import shape_of
-from pipeline_lib.study.models import ScratchModel
+from pipeline_lib.operations.plan.shape import place_of, shape_of
+from pipeline_lib.study.models import FolderModel, GgufModel, HubModel, ScratchModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline_lib.study.models import ModelSettings
     from pipeline_lib.study.suite import Suite
 
 SLOT = "{prompt}"
@@ -61,14 +59,10 @@ def _check_prompt(folder: Path, settings: Any) -> None:
     check_prompt(from_folder(folder, str(folder)), PromptFormat.from_dict(settings.prompt.model_dump()))
 
 
-def _place(settings: ModelSettings) -> Path:
-    if settings.source != "hub":
-        assert not isinstance(settings, ScratchModel)
-        return expand(settings.path)
-    local = local_copy(settings.id)
-    folder = cached_folder(settings.id, settings.revision) if local is None else expand(local)
+def _place(settings: HubModel | FolderModel | GgufModel) -> Path:
+    folder = place_of(settings)
     if folder is None:
-        raise NotAtHand(f"model {settings.id}")
+        raise NotAtHand(f"model {settings.model_dump()['id']}")
     return folder
 
 
@@ -98,13 +92,11 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
         for split in task.evaluate
     }
     pairs = [(record, record.answer) for split in sorted(learned) for record in task.splits[split]]
-    for records in judged.values():
-        pairs += [(record, text) for record in records for text in _answers(record)]
+    pairs += [(record, text) for some in judged.values() for record in some for text in _answers(record)]
     pairs = list(dict.fromkeys(pairs))
     longest = settings.max_length
     around = len((settings.prompt.template or "").encode()) + len(settings.prompt.answer_prefix.encode()) + 4
-    room = suite.evaluation_of(name).max_new_tokens
-    shape = shape_of(settings)
+    room, shape = evaluation.max_new_tokens, shape_of(settings)
     context = None if shape is None else shape.context
     if isinstance(settings, ScratchModel):
         if all(_bytes(record, text) + around <= longest for record, text in pairs) and all(
@@ -120,11 +112,10 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
     counts = _lengths(tokenizer, settings, pairs)
     beyond = {record.id: count for (record, _), count in zip(pairs, counts, strict=True) if count > longest}
     if beyond:
-        raised = f"Raise `models.{label}.max_length`"
-        if context is not None and not isinstance(settings, ScratchModel):
-            raised += f", up to the model's context of {context}"
-        full = context == longest and not isinstance(settings, ScratchModel)
-        cure = "Shorten them" if full else f"{raised}, or shorten them"
+        bound = None if isinstance(settings, ScratchModel) else context
+        up_to = "" if bound is None else f", up to the model's context of {bound}"
+        raised = f"Raise `models.{label}.max_length`{up_to}, or shorten them"
+        cure = "Shorten them" if bound == longest else raised
         look.faults.append(
             (
                 f"tasks.{name}",
@@ -210,5 +201,4 @@ def _lengths(tokenizer: Any, settings: Any, pairs: Sequence[tuple[Record, str]])
 
 
 def _counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return [len(encoding.ids) for encoding in found]
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

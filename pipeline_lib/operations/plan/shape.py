@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +11,14 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
 from pipeline_lib.core.locate import expand
 from pipeline_lib.models.hub import cached_folder, local_copy
-from pipeline_lib.study.models import ModelSettings, ScratchModel
+from pipeline_lib.study.models import (
+    FolderModel,
+    GgufModel,
+    HubModel,
+    ModelSettings,
+    ModelShape,
+    ScratchModel,
+)
 
 # Families whose feed-forward part is not gated: two matrices instead of three (config.json: model_type).
 UNGATED = frozenset({"opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "bloom", "falcon", "phi", "starcoder2"})
@@ -55,73 +62,54 @@ class Shape:
 def shape_of(settings: ModelSettings) -> Shape | None:
     """The model's sizes, None where nothing at hand tells them. Reads local files, never the network."""
     if isinstance(settings, ScratchModel):
-        return _of_config(
-            {
-                "model_type": "llama",
-                "vocab_size": settings.vocab_size,
-                "hidden_size": settings.hidden_size,
-                "intermediate_size": settings.intermediate_size,
-                "num_hidden_layers": settings.layers,
-                "num_attention_heads": settings.heads,
-                "num_key_value_heads": settings.kv_heads,
-                "max_position_embeddings": settings.max_length,
-                "tie_word_embeddings": True,
-            },
-            "settings",
-        )
+        return _of_sizes(settings, settings.max_length, "settings", "llama", True)
     given = settings.shape
     if given is not None:
-        kv_heads = given.kv_heads or given.heads
-        head_size = given.hidden_size // given.heads
-        width = given.hidden_size + kv_heads * head_size
-        layer = 2 * given.hidden_size * width + 3 * given.hidden_size * given.intermediate_size
-        gated_body = given.layers * layer
-        embedding = given.vocab_size * given.hidden_size
         # Told apart by the number of parameters: which of the four forms comes nearest to it?
-        forms = {
-            (tied, gated): (1 if tied else 2) * embedding
-            + gated_body
-            - (0 if gated else given.layers * given.hidden_size * given.intermediate_size)
-            for tied in (True, False)
-            for gated in (True, False)
-            if tied or given.parameters > 2 * embedding
-        }
-        tied, gated = min(forms, key=lambda form: abs(forms[form] - given.parameters))
-        return Shape(
-            int(given.parameters),
-            given.hidden_size,
-            given.layers,
-            given.vocab_size,
-            given.intermediate_size,
-            given.heads,
-            kv_heads,
-            head_size,
-            given.context,
-            tied,
-            gated,
-            False,
-            "shape",
-        )
-    path = _local_path(settings)
-    if path is None:
-        return None
-    if path.suffix == ".gguf":
-        return _of_gguf(path)
+        untied = given.parameters > 2 * given.vocab_size * given.hidden_size
+        forms = [
+            _of_sizes(given, given.context, "shape", family, tied)
+            for tied in ((True, False) if untied else (True,))
+            for family in ("llama", "gpt_neox")
+        ]
+        nearest = min(filter(None, forms), key=lambda form: abs(form.parameters - given.parameters))
+        return replace(nearest, parameters=int(given.parameters))
     try:
-        content = read_object(path / "config.json")
-    except (OSError, UserError):
+        path = place_of(settings)
+        if path is None:
+            return None
+        if path.suffix == ".gguf":
+            return _of_gguf(path)
+        return _of_config(read_object(path / "config.json"), "config.json")
+    except (OSError, UserError):  # such as a variable that is not set: the job says so, an estimate need not
         return None
-    return _of_config(content, "config.json")
 
 
-def _local_path(settings: Any) -> Path | None:
-    try:
-        if settings.source == "hub":
-            local = local_copy(settings.id)
-            return cached_folder(settings.id, settings.revision) if local is None else expand(local)
+def place_of(settings: HubModel | FolderModel | GgufModel) -> Path | None:
+    """Where a model lies on this machine; None for one of the hub that was not downloaded."""
+    if not isinstance(settings, HubModel):
         return expand(settings.path)
-    except UserError:  # a variable that is not set: the job will say so, an estimate need not
-        return None
+    local = local_copy(settings.id)
+    return cached_folder(settings.id, settings.revision) if local is None else expand(local)
+
+
+def _of_sizes(
+    sizes: ScratchModel | ModelShape, context: int | None, source: str, family: str, tied: bool
+) -> Shape | None:
+    return _of_config(
+        {
+            "model_type": family,
+            "vocab_size": sizes.vocab_size,
+            "hidden_size": sizes.hidden_size,
+            "intermediate_size": sizes.intermediate_size,
+            "num_hidden_layers": sizes.layers,
+            "num_attention_heads": sizes.heads,
+            "num_key_value_heads": sizes.kv_heads,
+            "max_position_embeddings": context,
+            "tie_word_embeddings": tied,
+        },
+        source,
+    )
 
 
 def _of_config(config: dict[str, Any], source: str) -> Shape | None:

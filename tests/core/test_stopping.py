@@ -1,0 +1,31 @@
+"""A job that is asked to end leaves at once, whatever it is in the middle of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from pipeline_lib.core import stopping
+
+
+@pytest.fixture
+def listening():
+    before = signal.getsignal(signal.SIGTERM)
+    stopping.listen()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    stopping._asked.clear()
+
+
+def test_no_handler_of_other_errors_takes_it_for_one(listening):
+    """Such as that of a model's config.json, whose reader raises errors of many kinds."""
+    with pytest.raises(stopping.Stopped, match="what is finished is kept"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Exception as error:
+            raise AssertionError("taken for a broken file") from error
+    assert stopping.asked()
