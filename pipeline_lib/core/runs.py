@@ -68,10 +68,6 @@ class RunKey(NamedTuple):
         stages = "".join(f".{stage}" for stage in self.after.split("/") if stage)
         return f"{self.row.folder}/seed{self.seed}{request}{stages}"
 
-    def then(self, stage: str) -> RunKey:
-        """The model after one more stage of this label."""
-        return self._replace(after=f"{self.after}/{stage}" if self.after else stage)
-
     def __str__(self) -> str:
         return self.folder
 

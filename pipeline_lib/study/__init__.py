@@ -15,7 +15,6 @@ from pipeline_lib.core.blocks.messages import describe, show
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.json_text import NotJson, decoded, parse_json
 from pipeline_lib.study.presets import apply_preset
-from pipeline_lib.study.runs import Run
 from pipeline_lib.study.suite import Suite
 
 TEMPLATE_KEY = "__use_yte__"  # of YTE, a template language that Snakemake reads configuration with
@@ -148,4 +147,4 @@ def _read_yaml(text: str) -> Any:
         raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
-__all__ = ["Run", "Suite", "check_suite_file", "dump_suite", "load_suite", "parse_suite"]
+__all__ = ["Suite", "check_suite_file", "dump_suite", "load_suite", "parse_suite"]

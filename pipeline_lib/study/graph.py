@@ -44,7 +44,9 @@ class Graph:
         return [job for job in self.jobs.values() if not job.rule.startswith("paper_")]
 
     def _jobs(self) -> Iterator[Job]:
-        yield self._description()
+        runs = json.dumps(run_labels(self.models), indent=2)
+        described = {"suite": dump_suite(self.suite), "runs": runs}
+        yield Job("describe_suite", "", {}, ("pipeline_lib.steps.describe_suite",), described)
         for name, task in self.suite.tasks.items():
             yield Job(
                 "prepare_data",
@@ -67,16 +69,6 @@ class Graph:
             elif key == anchors[-1]:
                 yield from map(self._measured.scored, anchors)
         yield from self.shown.jobs()
-
-    def _description(self) -> Job:
-        runs = json.dumps(run_labels(self.models), indent=2)
-        return Job(
-            "describe_suite",
-            "",
-            {},
-            ("pipeline_lib.steps.describe_suite",),
-            {"suite": dump_suite(self.suite), "runs": runs},
-        )
 
     # --- models ---------------------------------------------------------------------------------------
 

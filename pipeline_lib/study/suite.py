@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
@@ -95,18 +95,19 @@ class Suite(Block):
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
+        runs, wrong = self._expanded()
+        trained = [run for run in runs if run.order != "none"]
+        pairs = None if wrong else {(run.method, run.optimizer) for run in trained}
         faults = [
             *seed_faults(self.seeds, "seeds"),
             *self._label_faults(),
             *self._task_faults(),
-            *self._expanded()[1],
-            *self._unused_faults(),
-            *self._layer_faults(),
-            *self._alternative_faults(),
-            *self._comparison_faults(),
-            *self._tune_faults(),
-            *self._stage_faults(),
-            *sharding_faults(self.resources, self._expanded()[0]),
+            *(wrong or self._unused_faults(runs)),
+            *self._run_faults(runs),
+            *comparison_faults(self.comparisons, self.optimizers, pairs),
+            *self._tune_faults([] if wrong else trained),
+            *([] if wrong else self._stage_faults()),
+            *sharding_faults(self.resources, runs),
         ]
         if faults:
             raise Faults(dict.fromkeys(faults))
@@ -134,45 +135,33 @@ class Suite(Block):
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
         return expand(blocks, self.tasks, self.models, self.objectives, self.optimizers, self.unlearn)
 
-    def _unused_faults(self) -> Iterator[Fault]:
+    def _unused_faults(self, runs: Sequence[Run]) -> Iterator[Fault]:
         """Tasks and models that no run block names."""
-        runs, faults = self._expanded()
-        if not faults:
-            for family, used in (("tasks", {r.task for r in runs}), ("models", {r.model for r in runs})):
-                for label in getattr(self, family):
-                    if label not in used:
-                        yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
+        for family, used in (("tasks", {r.task for r in runs}), ("models", {r.model for r in runs})):
+            for label in getattr(self, family):
+                if label not in used:
+                    yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
 
-    def _layer_faults(self) -> Iterator[Fault]:
-        """Objectives that read a layer which the model does not have, as far as the suite alone can tell."""
-        for run in self._expanded()[0]:
+    def _run_faults(self, runs: Sequence[Run]) -> Iterator[Fault]:
+        """Objectives whose layer the model, or whose other answers the task, does not have.
+
+        Of layers as far as the suite alone can tell.
+        """
+        for run in runs:
             model, layer = self.models[run.model], getattr(run.objective, "layer", -1)
             if isinstance(model, ScratchModel) and layer >= model.layers:
                 allowed = f"the model {run.model!r} has {model.layers} layers, counted from 0"
                 yield f"objectives.{run.method}.layer", f"found {layer}; {allowed}"
-
-    def _alternative_faults(self) -> Iterator[Fault]:
-        """Objectives that teach other answers, on tasks that have none."""
-        for run in self._expanded()[0]:
             if run.objective.teaches == "records" and not self.tasks[run.task].has_alternatives():
                 cure = "choose one that teaches refusals (IdkDPO, PO), or leave the task out of its runs"
-                yield (
-                    f"objectives.{run.method}",
-                    f"the task {run.task!r} brings no alternative answers; {cure}",
-                )
+                message = f"the task {run.task!r} brings no alternative answers; {cure}"
+                yield f"objectives.{run.method}", message
 
-    def _comparison_faults(self) -> Iterator[Fault]:
-        runs, faults = self._expanded()
-        pairs = None if faults else {(run.method, run.optimizer) for run in runs if run.order != "none"}
-        return comparison_faults(self.comparisons, self.optimizers, pairs)
-
-    def _tune_faults(self) -> list[Fault]:
+    def _tune_faults(self, runs: Sequence[Run]) -> list[Fault]:
         if self.tune is None:
             return []
-        runs, faults = self._expanded()
-        tuned = [] if faults else [run for run in runs if run.order != "none"]
         families: Families = {"objectives": self.objectives, "optimizers": self.optimizers}
-        found = tune_faults(self.tune, self.seeds, self.runs or [], tuned, families)
+        found = tune_faults(self.tune, self.seeds, self.runs or [], runs, families)
         if self.tune.select.forget == "ks_statistic":
             alone = [task for task, settings in self.tasks.items() if not settings.has_retrained()]
             cure = "has no `retrained` to be compared with; select by probability"
@@ -180,8 +169,6 @@ class Suite(Block):
         return found
 
     def _stage_faults(self) -> Iterator[Fault]:
-        if self._expanded()[1]:
-            return
         yield from applied(self.stages, self.rows())[1]
         for label, stage in self.stages.items():
             for task in dict.fromkeys(map(stage.data_of, stage.tasks or self.tasks)):

@@ -75,7 +75,8 @@ def check_fits(suite: Suite, done: Done | None = None) -> None:
     room for the error of an estimate; what is only more than a job asks for is marked in the table. `done`:
     jobs that need not run any more.
     """
-    limit = device_of(suite.resources).limit
+    device = device_of(suite.resources)
+    limit = device.limit
     if limit is None:
         return
     lines: dict[str, None] = {}
@@ -87,17 +88,12 @@ def check_fits(suite: Suite, done: Done | None = None) -> None:
                 f"{_size(group.memory.total)}: {parts}. What would make it fit: {group.advice}."
             ] = None
     if lines:
-        setting = _limit_setting(suite)
+        setting = "resources.gpu_memory_gb" if device.kind == "cuda" else "resources.memory_limit_mb"
         raise UserError(
             f"more memory than there is ({setting}: {_size(limit)}), so no job is started:\n"
             + "\n".join(lines)
             + f"\nIf the device has more, correct {setting}; without it nothing is refused."
         )
-
-
-def _limit_setting(suite: Suite) -> str:
-    on_gpu = device_of(suite.resources).kind == "cuda"
-    return "resources.gpu_memory_gb" if on_gpu else "resources.memory_limit_mb"
 
 
 def _parts(memory: Memory) -> str:
@@ -154,22 +150,15 @@ def _most(group: Group) -> float:
 def _row(group: Group, device: Device) -> tuple[str, ...]:
     names = _shortened(group.methods)
     jobs = str(group.jobs) if group.left == group.jobs else f"{group.left} of {group.jobs}"
+    first = (group.kind, group.task, group.model, names, jobs)
     if group.memory is None or group.seconds is None:
-        return (group.kind, group.task, group.model, names, jobs, "unknown", "unknown", "unknown")
-    size = _size(group.memory.total)
+        return (*first, "unknown", "unknown", "unknown")
+    size, minutes = _size(group.memory.total), group.seconds / 60
     if device.memory is not None:
         share = group.memory.total / device.memory
         size += " !" if share > 1 else (" ~" if share > TIGHT else "  ")
-    return (
-        group.kind,
-        group.task,
-        group.model,
-        names,
-        jobs,
-        size,
-        _minutes(group.seconds),
-        _hours(group.seconds_left),
-    )
+    each = f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
+    return (*first, size, each, _hours(group.seconds_left))
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -247,11 +236,6 @@ def _device_line(suite: Suite, device: Device) -> str:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e10 else f"{count / 1e9:.2f} GB"
-
-
-def _minutes(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
 
 
 def _hours(seconds: float) -> str:
