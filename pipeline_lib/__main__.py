@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for family in (suite, plan, status, track, logs):
         family.add(commands)
     try:
-        # ids, names and paths of the user stand in what is printed
+        # the output contains ids, names and paths of the user
         with redirect_stdout(VisibleStream(sys.stdout)), redirect_stderr(VisibleStream(sys.stderr)):
             given = parser.parse_args(arguments)
             try:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except ModuleNotFoundError as error:
                 print(missing_package(error), file=sys.stderr)
                 return 1
-    except BrokenPipeError:  # who reads the output has read enough, as `head` does
+    except BrokenPipeError:  # the reader of the output has stopped reading, as `head` does
         sys.stdout = None  # type: ignore[assignment]  # nothing is left to flush into
         return 0
 

@@ -94,7 +94,7 @@ def _export(given: Namespace) -> int:
 
 
 def _print(result: Any, warnings: list[str]) -> int:
-    """One JSON object on stdout, if there is one; what the reader must know besides on stderr."""
+    """Print the result, if any, as JSON on stdout, and warnings on stderr."""
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if result is not None:

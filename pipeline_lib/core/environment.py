@@ -10,7 +10,7 @@ CURE = (
 
 
 def wrong_python():
-    """A message where this Python is not one that the project runs on; None where it is."""
+    """A message where the project does not run on this Python; None where it does."""
     if OLDEST <= sys.version_info[:2] < TOO_NEW:
         return None
     found = ".".join(map(str, sys.version_info[:2]))

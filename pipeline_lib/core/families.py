@@ -1,4 +1,4 @@
-"""A family of methods: the settings classes of one package, found by their `kind` and listed nowhere."""
+"""A family of methods: the settings classes of one package, found by their `kind` without any list."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _DECLARES_KIND = re.compile(r"^ +kind: Literal\[", re.MULTILINE)
 
 
 class Method(Block):
-    """Base of what a suite chooses by its `kind`: settings, what it needs, and how it works.
+    """Base of everything that a suite chooses by its `kind`: settings, needs, and how it works.
 
-    Torch is imported where it is used: a suite is read and planned without it.
+    Methods import torch where they use it, so that a suite is read and planned without torch.
     """
 
     kind: str
 
-    in_parts: ClassVar[str | None] = None  # why it cannot work where each process holds a part of the
-    # weights; None: it can
+    in_parts: ClassVar[str | None] = None  # why it cannot work where each process holds only a
+    # part of the weights; None: it can
 
     def involved(self) -> tuple[Method, ...]:
-        """The method and those that it chooses in turn: a run depends on their code."""
+        """The method and the methods that it chooses in turn; a run depends on their code."""
         return (self,)
 
     def modules(self) -> tuple[str, ...]:
@@ -43,27 +43,26 @@ class Method(Block):
 
 
 class Family(Generic[M]):
-    """Every class in the modules of `package` that is made from `base` and has `kind: Literal["..."]`.
+    """Every class in the modules of `package` that derives from `base` and has `kind: Literal["..."]`.
 
-    A new method is one module of the package, and nothing imports it by name. The code that a job depends on
-    is therefore the code of its step and `module_of` the kinds that it uses.
+    A new method is one module of the package, and nothing imports it by name. A job therefore depends on the
+    code of its step and on the modules of the kinds that it uses.
     """
 
     def __init__(self, package: str, base: type[M]) -> None:
         self._package, self._base = package, base
 
-    def module_of(self, kind: str) -> str:
-        """The dotted name of the module that defines this kind."""
-        return self._class_of(kind).__module__
-
     def parse(self, settings: Mapping[str, Any]) -> M:
-        """The method with these settings, `kind` among them; raises `UserError` with a line a fault."""
-        block = self._class_of(settings.get("kind"))
+        """The method with these settings and `kind`; raises `UserError` with a line for each fault."""
+        kind = settings.get("kind")
+        if kind not in self.kinds():
+            raise UserError(f"kind: found {show(kind)}; {suggestion(kind, self.kinds())}")
+        block = self.kinds()[kind]
         try:
             return block.model_validate(dict(settings))
         except ValidationError as error:
             lines = [f"{path}: {message}" for path, message in describe(error, block, settled=("kind",))]
-            raise UserError(f"kind {settings['kind']}: " + "; ".join(lines)) from None
+            raise UserError(f"kind {kind}: " + "; ".join(lines)) from None
 
     def union(self) -> Any:
         """The type of a field that holds one of the methods."""
@@ -72,11 +71,6 @@ class Family(Generic[M]):
     def names(self) -> Any:
         """The type of a field that holds one of the kinds alone."""
         return Literal[tuple(self.kinds())]
-
-    def _class_of(self, kind: Any) -> type[M]:
-        if kind not in self.kinds():
-            raise UserError(f"kind: found {show(kind)}; {suggestion(kind, self.kinds())}")
-        return self.kinds()[kind]
 
     @cache  # noqa: B019  (lives as long as the process)
     def kinds(self) -> dict[str, type[M]]:

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a file under its final name is always whole."""
+"""Reading and writing files, so that a file under its final name is always whole."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from pipeline_lib.core.system_errors import storage_fault
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it to `path` when the block ends well.
 
-    Works for files and folders. What is already at `path` is whole until the new one is, and then is
-    replaced in one step (see `_put`). After a failure the temporary path is removed and `path` is as it
-    was; what a killed process left behind is removed by the next one. A disk that cannot be written is
-    a `UserError`. When the block is left well, the new content also survives a power cut.
+    Works for files and folders. What is already at `path` stays until the new content is whole, and is then
+    replaced in one step (see `_put`). After a failure the temporary path is removed and `path` is as it was;
+    the next process removes what a killed one left behind. A disk that cannot be written is a `UserError`.
+    After the block has ended well, the new content also survives a power cut.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.{_MACHINE}-{os.getpid()}.partial"
@@ -55,10 +55,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path | str) -> None:
-    """Remove what killed processes began to write for `path`; a living writer's files stay.
+    """Remove what killed processes began to write for `path`; the files of living writers stay.
 
-    Whether a process lives can be asked on its own machine alone. What another one began is taken for
-    left behind when nothing in it was written for an hour.
+    Only the process's own machine can tell whether it lives. Files of another machine count as left behind
+    when nothing in them was written for an hour.
     """
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -70,7 +70,7 @@ def remove_leftovers(path: Path | str) -> None:
 
 
 def _machine() -> str:
-    """Names the machine, and on Linux the container, in which a process number means something."""
+    """A name of the machine, and on Linux of the container, within which process numbers are unique."""
     try:
         processes = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -104,9 +104,9 @@ def _idle_seconds(path: Path) -> float:
 def _put(temporary: Path, path: Path) -> None:
     """Move `temporary` to `path`; an old folder is then at `temporary`, or gone.
 
-    A file replaces a file in one step everywhere. A folder cannot replace one that is not empty, so the
-    two change places in one step where the system can do that (Linux, on most file systems). Elsewhere
-    the old one steps aside first, and a kill just then leaves no folder at `path`, but never half of one.
+    A file replaces a file in one step everywhere. A folder cannot replace one that is not empty, so the two
+    change places in one step where the system can do that (Linux, on most file systems). Elsewhere the old
+    one is moved aside first; a kill at that moment leaves no folder at `path`, but never half of one.
     """
     if not (temporary.is_dir() and path.exists()):
         os.replace(temporary, path)
@@ -136,7 +136,7 @@ def _flush(path: Path) -> None:
     else:
         with open(path, "rb") as handle:
             os.fsync(handle.fileno())
-        with suppress(OSError):  # safetensors leaves files that their owner alone can read
+        with suppress(OSError):  # safetensors leaves files that only their owner can read
             path.chmod(0o666 & ~_UMASK)
 
 
@@ -212,7 +212,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
 
 
 def json_lines(handle: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    """One JSON object a line of an open file, which may be in UTF-16; blank lines are passed over."""
+    """The JSON objects, one a line, of an open file, which may be in UTF-16; blank lines are skipped."""
     for number, line in enumerate(text_lines(handle, name), start=1):
         if line.strip():
             where = f"{name}, line {number}"
@@ -233,12 +233,12 @@ def text_lines(handle: IO[bytes], name: str) -> Iterator[bytes | str]:
 
 
 def run_again(path: Path | str) -> str:
-    """How to have a job write its file anew; for files that nobody but a job of a study writes."""
+    """How to have a job write its file again; for files that only a job of a study writes."""
     return f"Have it made again: give the same snakemake command with `--forcerun {path}`."
 
 
 def made_again(path: Path | str) -> str:
-    """How to mend a file that may be a person's own, or one that a job of a study wrote."""
+    """How to mend a file that may be a person's own or may come from a job of a study."""
     return f"Repair the file; one that a study wrote is made again by `snakemake --forcerun {path}`."
 
 
@@ -246,9 +246,10 @@ SEAL = "sums.json"
 
 
 def seal(folder: Path) -> None:
-    """Write into a folder the CRC-32 of each of its files, by which `check_seal` sees damage.
+    """Write the CRC-32 of each file of a folder into the folder, by which `check_seal` detects damage.
 
-    CRC-32 because it costs a sixth of SHA-256 (6 GB/s against 1, one core) and damage has no intentions.
+    CRC-32 costs a sixth of SHA-256 (6 GB/s against 1 GB/s on one core) and is enough, as damage is not
+    malicious.
     """
     files = sorted(file for file in folder.iterdir() if file.is_file())
     write_json(folder / SEAL, {file.name: crc32(file) for file in files})

@@ -1,8 +1,8 @@
-"""JSON as this project reads it: what the standard (RFC 8259) leaves open is refused, in one message.
+"""JSON as this project reads it: one message refuses what the standard (RFC 8259) leaves open.
 
-Python's reader keeps the last of two values with one key, turns 1e999 into infinity, accepts NaN, and gives
-up with errors of its own on deep nesting and long integers; half a character (a lone surrogate) is let
-through and fails when the text is written again. Files that come from elsewhere can hold any of these.
+Python's reader keeps the last of two values with the same key, turns 1e999 into infinity, accepts NaN, and
+fails with errors of its own on deep nesting and long integers. It accepts half a character (a lone
+surrogate), which then fails when the text is written. Files from elsewhere can hold any of these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEEPEST = 100  # blocks and lists within each other; no file of ours or of a pee
 _DEEP = f"nested too deeply; at most {DEEPEST} blocks and lists may hold each other"
 LONGEST_INTEGER = 300  # digits; beyond, no float can hold it
 
-# Anything that could become a number out of range. Also found inside texts, where it only costs time.
+# Anything that could become a number out of range. A match inside a text only costs time.
 _LARGE = (re.compile(r"[eE]\+?[0-9]{3}"), re.compile(r"[0-9]{200}"))
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -32,7 +32,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-WIDE = tuple(mark for mark, name in _MARKS if name != "utf-8-sig")  # begin a text of two or four bytes a unit
+# These begin a text with units of two or four bytes.
+WIDE = tuple(mark for mark, name in _MARKS if name != "utf-8-sig")
 
 
 class NotJson(UserError):
@@ -40,7 +41,7 @@ class NotJson(UserError):
 
 
 class _Odd:
-    """Stands in the value where the reader met what is refused; `what` completes a sentence."""
+    """Takes the place of a refused part of the value; `what` says why, as the end of a sentence."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -72,9 +73,10 @@ def decoded(content: bytes, where: str) -> str:
 def parse_json(text: str | bytes, where: str, finite: bool = False) -> Any:
     """The value of a JSON text; every fault is a `UserError` that begins with `where`, the file and line.
 
-    Refused besides broken syntax: a key twice in a block, nesting of more than `DEEPEST`, integers that no
-    float holds, lone surrogates, and where all numbers must be `finite` NaN, Infinity and what overflows to
-    it. The measurements of a broken model hold such numbers, and their readers say whose they are.
+    Besides broken syntax this refuses a key given twice in a block, nesting of more than `DEEPEST`, integers
+    that no float holds, and lone surrogates; with `finite` also NaN, Infinity and numbers that overflow.
+    Without it these pass, as the measurements of a broken model hold such numbers and their readers say which
+    model it is.
     """
     if isinstance(text, bytes):
         text = decoded(text, where)
@@ -90,7 +92,7 @@ def parse_json(text: str | bytes, where: str, finite: bool = False) -> Any:
             return found
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        return note(f"the key {twice!r} stands there twice")
+        return note(f"the key {twice!r} appears twice")
 
     def integer(digits: str) -> Any:
         if len(digits) > LONGEST_INTEGER:
@@ -120,7 +122,7 @@ def parse_json(text: str | bytes, where: str, finite: bool = False) -> Any:
 
 
 def _too_deep(value: Any, text: str) -> bool:
-    """Level by level and without places, which take ten times as long."""
+    """Whether nesting exceeds DEEPEST. Finding the place of the fault takes ten times as long."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False
     level = [value] if isinstance(value, dict | list) else []
@@ -133,7 +135,7 @@ def _too_deep(value: Any, text: str) -> bool:
 
 
 def _faults(value: Any) -> Iterator[tuple[str, str]]:
-    """(place, fault) of what is refused within a value, in the order of the text."""
+    """(place, fault) of every refused part of a value, in the order of the text."""
     waiting: list[tuple[str, int, Any]] = [("", 0, value)]
     while waiting:
         path, depth, found = waiting.pop()

@@ -15,12 +15,12 @@ _local = ContextVar("only files of this machine", default=False)
 
 
 class NotAtHand(UserError):
-    """Something of the hub that is not on this machine, asked for where nothing may be downloaded."""
+    """Something from the hub is not on this machine, and nothing may be downloaded."""
 
 
 @contextmanager
 def nothing_downloaded() -> Iterator[None]:
-    """Inside, what the hub's cache does not hold raises `NotAtHand`: for a look before anything runs."""
+    """In this block, anything missing from the hub's cache raises `NotAtHand`; for checks before a run."""
     token = _local.set(True)
     try:
         yield
@@ -29,7 +29,7 @@ def nothing_downloaded() -> Iterator[None]:
 
 
 def downloads_off() -> bool:
-    """Whether only files of this machine may be read."""
+    """Whether only files on this machine may be read."""
     return _local.get()
 
 
@@ -76,7 +76,7 @@ def hub_file(hub: str, revision: str, name: str) -> Path:
         if local:
             raise NotAtHand(f"data set {hub}") from None
         raise UserError(_unreachable(hub, revision, name, error)) from error
-    except Exception as error:  # the library lets those of several network libraries through
+    except Exception as error:  # errors of several network libraries
         raise UserError(_unreachable(hub, revision, name, error)) from error
 
 

@@ -1,6 +1,7 @@
 """One main process at a results folder, one process at a job.
 
-Locks are the system's own (flock): they end with their process, however it ends, so that no kill leaves one.
+Locks are the system's own (flock): a lock ends with its process, however it ends, so no kill leaves one
+behind.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def hold_lock(path: Path | str) -> None:
 def only_one(path: Path | str, what: str) -> Iterator[None]:
     """Lock `path` for the block and remove it afterwards; a second process gets a `UserError`.
 
-    `what` is what runs, for the message: "this job". It meets a job that outlived its main process: a kill
-    of snakemake alone leaves its jobs running, and the next call would start them a second time.
+    `what` names what runs, for the message: "this job". This protects a job that outlived its main process: a
+    kill of snakemake alone leaves its jobs running, and the next call would start them a second time.
     """
     path = Path(path)
     handle = _locked(path)
@@ -48,7 +49,7 @@ def only_one(path: Path | str, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before it is unlocked: nobody may hold a name that is gone
+        path.unlink(missing_ok=True)  # before unlocking: nobody may hold a lock whose file is gone
         handle.close()
 
 
@@ -78,7 +79,7 @@ def _locked(path: Path) -> IO[str] | str:
             )
         if _is_at(handle, path):
             break
-        handle.close()  # its owner removed it between our opening and our locking it
+        handle.close()  # its owner removed the file before we locked it
     handle.truncate(0)
     handle.write(f"{os.getpid()}\n")
     handle.flush()

@@ -23,12 +23,13 @@ PRESENTATION = frozenset(
 def source_hash(*modules: str) -> str:
     """Hash of these modules of this library and of every library module that they import, directly or not.
 
-    They are dotted, e.g. "pipeline_lib.steps.unlearn": a job's step, and what it chooses by name, such as an
-    objective, a task or a table, which the step imports nowhere. Rules take the hash as a parameter, so that
-    a change in the code that a job uses reruns that job and no other. It knows no place and no clock.
+    Names are dotted, such as "pipeline_lib.steps.unlearn": a job's step, and what the step chooses by name
+    and does not import, such as an objective, a task or a table. Rules take the hash as a parameter, so that
+    a change in the code of a job reruns that job and no other. The hash depends neither on where the files
+    lie nor on times.
 
-    Files beside a module count as its code where the module names them in READS. Words that only readers see
-    (PRESENTATION) do not count: a renamed metric is measured by the same code as before.
+    Files beside a module count as its code where the module names them in READS. Words that only readers
+    see (PRESENTATION) do not count: a renamed metric is measured by the same code as before.
     """
     digest = hashlib.sha256()
     closure: set[Path] = set().union(*map(_closure, modules))
@@ -97,7 +98,7 @@ def _files(module: str) -> list[Path]:
     files = [PACKAGE.joinpath(*parts[:depth], "__init__.py") for depth in range(len(parts) + 1)]
     files.append(PACKAGE.joinpath(*parts).with_suffix(".py"))
     if parts[:1] == ["tasks"] and len(parts) > 1:
-        for place in task_places():  # tasks that lie elsewhere have the names of this package
+        for place in task_places():  # tasks elsewhere are imported under this package's name
             inside = place.joinpath(*parts[1:])
             files += [inside / "__init__.py", inside.with_suffix(".py")]
     return [file for file in files if file.is_file()]

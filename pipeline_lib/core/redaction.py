@@ -1,7 +1,7 @@
-"""Text fit to be shown: without secrets, and without characters that act instead of being read.
+"""Text that is safe to show: without secrets, and with control characters made visible.
 
-Libraries quote addresses and headers in their errors; ids, names and answers of users and models can hold
-escape sequences of a terminal, or marks that let a text read as another.
+Libraries quote addresses and headers in their errors. Ids, names and answers can hold escape sequences of a
+terminal, or marks that make a text read as another.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b|(?<=Bearer )[\w.~+/-]{8,}")
 _SECRET_NAMES = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY)$")
 SHORTEST = 8  # a shorter value is more likely a word of the text than a secret
 
-_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode's categories of what is not seen as itself
-LINES = "\n\t"  # what a text of several lines may hold
-_PLAIN = re.compile(r"[\n\t -~]*")  # nothing to be done
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode's categories of invisible characters
+LINES = "\n\t"  # allowed in a text of several lines
+_PLAIN = re.compile(r"[\n\t -~]*")  # needs no change
 
 
 def redacted(text: str) -> str:
     """`text` with `***` in place of passwords in addresses, tokens, and the values of secret variables.
 
     Secret variables are those of the environment whose names end in TOKEN, PASSWORD, SECRET, API_KEY and the
-    like. A secret that is none of these is not known as one.
+    like. Other secrets are not recognised.
     """
     text = _TOKEN.sub("***", _LOGIN.sub("***@", text))
     for name, value in os.environ.items():
@@ -35,7 +35,7 @@ def redacted(text: str) -> str:
 
 
 def visible(text: Any, keep: str = LINES) -> str:
-    """`text` with control, formatting and surrogate characters as visible codes, but for those to `keep`.
+    """`text` with control, formatting and surrogate characters as visible codes, except those in `keep`.
 
     A right-to-left override makes an answer read as another; an escape sequence colours, moves or clears
     what a terminal shows. With `keep=""` line ends become visible too, for names within a line.

@@ -1,4 +1,4 @@
-"""Who a model is: the names by which rows, folders and files of a study tell its models apart."""
+"""The identity of a model: the names that rows, folders and files of a study use for it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
 
-ANCHORS = ("original", "retrained")  # models without which no number of an unlearned one means anything
-NO_OPTIMIZER = "none"  # the label of models that no optimiser of the suite makes
+ANCHORS = ("original", "retrained")  # the models that give meaning to the numbers of an unlearned one
+NO_OPTIMIZER = "none"  # the label of models made without an optimiser of the suite
 _PLACE = re.compile(r"seed(?P<seed>\d+)(?:\.request(?P<request>\d+))?(?P<after>(?:\.[A-Za-z0-9_-]+)*)")
 
 
 class RowKey(NamedTuple):
-    """A model but for its seed: one row of a table.
+    """A model without its seed: one row of a table.
 
-    `request`: the number of the removal request, 0 where there is one. `after`: what was done to the model
-    afterwards, the labels of stages joined by "/"; empty for none.
+    `request`: the number of the removal request, 0 where there is only one. `after`: the labels of the stages
+    applied to the model afterwards, joined by "/"; empty for none.
     """
 
     task: str
@@ -34,7 +34,7 @@ class RowKey(NamedTuple):
 
     @property
     def anchor(self) -> bool:
-        """Whether this is a model to compare with: `original` or `retrained`, as it was made."""
+        """Whether this is `original` or `retrained` without further stages: a model to compare with."""
         return self.method in ANCHORS and not self.after
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class RowKey(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The row's place below models/, training/ and evaluations/, without what tells its seeds apart."""
+        """The row's place below models/, training/ and evaluations/, which its seeds share."""
         return f"{self.task}/{self.model}/{self.method}/{self.optimizer}"
 
 
@@ -73,13 +73,13 @@ class RunKey(NamedTuple):
 
 
 def key_of(values: Mapping[str, Any]) -> RunKey:
-    """From the fields of run.json or runs.json; those written before there were requests have none."""
+    """From the fields of run.json or runs.json; older files have no `request` and no `after`."""
     known = {name: values[name] for name in RunKey._fields if name in values}
     return RunKey(**known)
 
 
 def key_from_path(path: Path | str) -> RunKey:
-    """Whose file this is, read from its folder."""
+    """The model to which a file belongs, read from the names of its folders."""
     parts = Path(path).absolute().parts[:-1]
     match = _PLACE.fullmatch(parts[-1]) if len(parts) >= 5 else None
     if match is None:

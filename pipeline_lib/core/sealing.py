@@ -1,6 +1,6 @@
-"""Measurements are sealed by the job that made them: what is read later is what was measured, to the byte.
+"""A job seals its measurements, so that later readers get exactly the bytes that were measured.
 
-Beside `records.jsonl` stands `records.jsonl.sha256`, in the form of sha256sum(1), so that anybody can check
+Beside `records.jsonl` lies `records.jsonl.sha256`, in the format of sha256sum(1), so that anybody can check
 it without this project: `sha256sum --check records.jsonl.sha256`.
 """
 
@@ -15,12 +15,12 @@ from pipeline_lib.core.files import read_jsonl, read_object, run_again, sha256, 
 
 
 def seal_path(path: Path) -> Path:
-    """Where the seal of a file stands."""
+    """Where the seal of a file lies."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def seal_file(path: Path) -> None:
-    """Seal a file that is whole."""
+    """Write the seal of a finished file."""
     write_text(seal_path(path), f"{sha256(path)}  {path.name}\n")
 
 
@@ -31,9 +31,9 @@ def write_sealed_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def sealed_jsonl(path: Path, needed: bool = True) -> list[dict[str, Any]]:
-    """The rows of a sealed file; `UserError` where it is not what its job wrote.
+    """The rows of a sealed file; `UserError` where it has changed since its job wrote it.
 
-    Without `needed` a file that has no seal is read as it is, such as one that was copied alone.
+    Without `needed` a file without a seal is read as it is, such as one that was copied alone.
     """
     _check(path, needed)
     return read_jsonl(path)

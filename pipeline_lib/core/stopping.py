@@ -1,8 +1,8 @@
-"""A job that is asked to end (SIGTERM): it leaves at the next point from which it can be continued.
+"""A job that is asked to end (SIGTERM) leaves at the next point from which it can continue.
 
-SLURM sends the signal at a time limit, a preemption and `scancel`, and kills KillWait seconds later (30 by
-default). Where nothing is to be saved a job ends at once; a training loop is given the time to write a
-checkpoint of the step it has taken.
+SLURM sends the signal at a time limit, a preemption and `scancel`, and kills the job KillWait seconds later
+(30 by default). A job with nothing to save ends at once; a training loop first writes a checkpoint of the
+step it has taken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STATUS = 128 + signal.SIGTERM  # exit status of a job that was asked to end, as shells have it
+STATUS = 128 + signal.SIGTERM  # exit status of a job that was asked to end, as in shells
 AGAIN = "the same command continues from there"
 
 
@@ -25,11 +25,11 @@ class Stopped(BaseException):
 
 
 _asked = threading.Event()
-_waiting: list[None] = []  # one for each block of `deferred` that this process is in
+_waiting: list[None] = []  # one for each active block of `deferred`
 
 
 def listen() -> None:
-    """End this process by `Stopped` when it is asked to; for the main thread of a job's process."""
+    """Raise `Stopped` when this process is asked to end; for the main thread of a job's process."""
     signal.signal(signal.SIGTERM, _on_signal)
 
 

@@ -1,4 +1,4 @@
-"""What a machine does to a job (full disks, read-only folders, no memory), told as a person can use it."""
+"""Faults of the machine (full disk, read-only folder, no memory), explained with a cure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NO_MEMORY = (
 def storage_fault(error: BaseException) -> tuple[str, str] | None:
     """(what is wrong with the disk, what to do) if that is what `error` is about.
 
-    Libraries written in Rust (safetensors, tokenizers) have errors of their own, which hold the system's
-    number in their text alone.
+    Libraries written in Rust (safetensors, tokenizers) raise errors of their own, which have the system's
+    error number only in their text.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (told := re.search(r"\(os error (\d+)\)", str(error))):

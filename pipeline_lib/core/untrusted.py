@@ -1,8 +1,8 @@
-"""Folders that came from elsewhere: only what lies inside them is opened, and nothing that can run code.
+"""Folders from elsewhere: opens only files inside them, and nothing that can run code.
 
 A downloaded or unpacked folder can hold a link to a file of this machine, or name one (`../../x`) in an
-index; what is read through it would end up in a saved model, a record or an error message. Links of the hub's
-cache, whose files lie beside the model's snapshot as `blobs/<hash>`, are let through.
+index; its content would end up in a saved model, a record or an error message. Links of the hub's cache,
+whose files lie beside the model's snapshot as `blobs/<hash>`, are allowed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POINTERS = (b"version https://git-lfs", b"# xet version")
 def inside(folder: Path, name: str) -> Path:
     """The path of the file `name` of `folder`; raises `UserError` where it leads out of the folder.
 
-    The folder itself may be a link; a file that does not exist is for its reader to miss.
+    The folder itself may be a link. A file that does not exist is left to its reader.
     """
     path = folder / name
     if not _lies_in(path, folder):
@@ -40,9 +40,9 @@ def inside(folder: Path, name: str) -> Path:
 def check_model_folder(folder: Path, name: str | None = None) -> None:
     """Refuse a model folder that would make its reader open something else; `name` is what messages call it.
 
-    Refused: links that lead out, files that stand in for others (a pointer of git-lfs, a web page, nothing),
-    an index of weights that names other files than safetensors beside it, and an adapter, which would be
-    loaded on top of the weights without a word, from a pickle too.
+    Refused are links that lead out, placeholder files (a pointer of git-lfs, a web page, an empty file), an
+    index of weights that names anything but safetensors beside it, and an adapter, which would silently be
+    loaded on top of the weights, even from a pickle.
     """
     name = name or str(folder)
     for number, path in enumerate(folder.rglob("*")):
@@ -67,7 +67,7 @@ def check_model_folder(folder: Path, name: str | None = None) -> None:
 
 
 def check_content(path: Path, name: str) -> None:
-    """`UserError` where something else was saved under the name of a model's file."""
+    """`UserError` where a model's file holds something else."""
     with open(path, "rb") as file:
         begins = file.read(200)
     if begins.startswith(POINTERS):
@@ -86,7 +86,7 @@ def check_content(path: Path, name: str) -> None:
 
 
 def read_foreign(path: Path, name: str) -> Any:
-    """The JSON of a model's file; `UserError` where it is none, or none that a reader is sure of."""
+    """The JSON of a model's file; `UserError` where it is invalid or ambiguous."""
     try:
         return parse_json(path.read_bytes(), f"{name}: {path.name}")
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What the workflow asks of a study: inputs, parameters and requests of each job, and words for people."""
+"""What the workflow asks of a study: inputs, parameters and requests of each job, and messages for people."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Placed = str | list[str]
 class Running:
     """A study as a run of the workflow sees it; every path begins with the results folder `out`.
 
-    `refuse`: the exception by which the workflow is told that something asked for is none of the suite's.
+    `refuse`: the exception to raise where something that was asked for is not part of the suite.
     """
 
     def __init__(self, suite: Suite, refuse: type[Exception] = UserError) -> None:
@@ -77,7 +77,7 @@ class Running:
         return f"{self.out}/benchmarks/{RULES[rule].place(rule)}.tsv"
 
     def patterns(self, rule: str) -> dict[str, str]:
-        """The constraint of the rule's wildcard. Of three rules one makes a model, told by its method."""
+        """The constraint of the rule's wildcard. Its method decides which of three rules makes a model."""
         made = {
             "finetune": model_pattern(ANCHORS),
             "unlearn": model_pattern(self.suite.objectives),
@@ -89,10 +89,10 @@ class Running:
     def inputs(self, rule: str, ancient: Callable[[Any], Any]) -> Callable[[Wildcards], dict[str, Any]]:
         """An input function: the files of a job by name.
 
-        Snakemake runs a job again where an input has both another time and another content than it noted.
-        What it cannot compare gets its flag `ancient`, times do not count then: folders of models, each of
-        which stands beside the run.json of its training; and every file of results that were fetched without
-        Snakemake's notes.
+        Snakemake runs a job again where both the time and the content of an input differ from its notes.
+        Inputs that it cannot compare get its flag `ancient`, so that times do not count: folders of models,
+        each of which has the run.json of its training as a second input; and every file of results that were
+        fetched without Snakemake's notes.
         """
         name = base64.urlsafe_b64encode(f"{self.out}/runs.json".encode()).decode()
         here = (self.out / "runs.json").is_file()  # made early, and with every study that ran to its report
@@ -112,8 +112,8 @@ class Running:
     def params(self, rule: str) -> Callable[[Wildcards], dict[str, Any]]:
         """A parameter function: all that a job's result depends on beside its files, as plain values.
 
-        `code` is the hash of what the job runs, `inputs` that of what it reads of this machine; neither knows
-        where the checkout lies or when a file was written.
+        `code` is the hash of the code that the job runs, `inputs` that of the files that it reads on this
+        machine; neither depends on where the checkout lies or when a file was written.
         """
 
         def given(wildcards: Wildcards) -> dict[str, Any]:
@@ -193,9 +193,9 @@ class Running:
     # --- before and after -----------------------------------------------------------------------------
 
     def look_at_inputs(self, targets: Collection[str]) -> list[str]:
-        """Raise one `UserError` for data and models that cannot be read; lines on what was not looked at.
+        """Raise one `UserError` for data and models that cannot be read; return lines on the unchecked rest.
 
-        `targets`: what was asked for by name. A part of the study may do without the files of the others.
+        `targets`: what was asked for by name. A part of the study does not need the files of the other parts.
         """
         pairs = pairs_of_targets(self.suite, targets) if targets else None
         check_same_study(self.suite, self.out)
@@ -221,5 +221,5 @@ class Running:
 
 
 def model_pattern(methods: Iterable[str]) -> str:
-    """What the places of models with these methods look like, of those that no stage made."""
+    """A pattern for the places of models with these methods that no stage made."""
     return rf"[^/]+/[^/]+/(?:{'|'.join(map(re.escape, methods))})/[^/]+/seed\d+"

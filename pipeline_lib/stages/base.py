@@ -1,4 +1,4 @@
-"""What every stage declares, and what it is given and gives back. Nothing here imports torch."""
+"""What every stage declares, receives and returns. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage has to work with.
+    """What a stage receives.
 
-    `first`: the first of the models that it starts from, on the device; `others`: folders of the rest.
-    `data`: the folder of the prepared task. `folder`: where checkpoints may lie; what lies there with another
-    `mark` is of other settings or code.
+    `first`: the first of the models that it starts from, on the device; `others`: the folders of the rest.
+    `data`: the folder of the prepared task. `folder`: a place for checkpoints; those with another `mark`
+    belong to other settings or code.
     """
 
     first: Loaded
@@ -51,10 +51,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage gives back beside its first parent, which it changes in place.
+    """What a stage returns, beside its first parent, which it changes in place.
 
-    `read`: the splits of the task's data that it read. `log`: one row a step, as of a training. `status`:
-    "ok", or "diverged" at `diverged_step`.
+    `read`: the splits of the task's data that it read. `log`: one row for each step, as in training.
+    `status`: "ok", or "diverged" at `diverged_step`.
     """
 
     read: tuple[str, ...] = ()
@@ -67,10 +67,10 @@ class Made:
 
 
 class Stage(Method):
-    """A step from one model or several to a new one. Subclasses add `kind: Literal["<name>"]` and settings.
+    """A step from one or several models to a new one. Subclasses add `kind: Literal["<name>"]` and settings.
 
-    A stage of one model makes a new row of each model that `of` names, with its label in the column `after`.
-    A stage of several makes one row, which has its label as method.
+    A stage of one model makes a new row from each model that `of` names, with its label in the column
+    `after`. A stage of several models makes one row, with its label as method.
     """
 
     several: ClassVar[bool] = False
@@ -85,7 +85,7 @@ class Stage(Method):
     models: list[Name] | None = Field(None, min_length=1, description="Default: every model")
 
     def settings(self) -> dict[str, Any]:
-        """The stage's own settings, without the models that it is for."""
+        """The stage's own settings, without the selection of models."""
         return self.model_dump(exclude={"of", "tasks", "models"})
 
     def data_of(self, task: str) -> str:

@@ -1,4 +1,4 @@
-"""Fine-tuning of a finished model on other data: what a user of an unlearned model does next.
+"""Fine-tuning of a finished model on other data, as a user of an unlearned model may do.
 
     theta = argmin_theta mean NLL of the answer tokens of one split, from the parent's weights, with AdamW
 

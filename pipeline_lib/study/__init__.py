@@ -17,10 +17,12 @@ from pipeline_lib.core.json_text import NotJson, decoded, parse_json
 from pipeline_lib.study.presets import apply_preset
 from pipeline_lib.study.suite import Suite
 
-TEMPLATE_KEY = "__use_yte__"  # of YTE, a template language that Snakemake reads configuration with
+TEMPLATE_KEY = (
+    "__use_yte__"  # turns on YTE, a template language that Snakemake applies to configuration files
+)
 # Settings of earlier versions, which no longer change anything: kept results are read without them.
 FORMER = ("evaluation.benchmarks.engine",)
-SHOWN = 30  # faults that a message lists; a list that stands there 50 times has hundreds, all alike
+SHOWN = 30  # faults that a message lists; a list written 50 times over has hundreds, all alike
 
 
 def parse_suite(raw: Any) -> Suite:
@@ -39,7 +41,7 @@ def parse_suite(raw: Any) -> Suite:
 
 
 def load_suite(path: Path | str, kept: bool = False) -> Suite:
-    """Read and check a suite file. `kept`: it stands with results, perhaps those of an earlier version."""
+    """Read and check a suite file. `kept`: the file lies with results, perhaps of an earlier version."""
     text = _text_of(path)
     try:
         raw = _read_yaml(text)
@@ -62,7 +64,7 @@ def _without_former(value: Any, place: str = "") -> Any:
 def check_suite_file(path: Path | str) -> None:
     """Refuse a `--configfile` that is no suite file, before Snakemake reads it.
 
-    Refused are also what Snakemake's own reader lets through: a key twice, and templates, which can run code.
+    This includes what Snakemake's own reader accepts: a key given twice, and templates, which can run code.
     """
     text = _text_of(path)
     if Path(path).read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -85,7 +87,7 @@ def check_suite_file(path: Path | str) -> None:
 
 
 def _near(path: Path) -> str:
-    """The suites that may be meant by a name at which there is nothing."""
+    """A hint for a path at which there is nothing: the suite file with the most similar name."""
     found = {str(file): file.stem for place in (path.parent, Path("config")) for file in place.glob("*.yaml")}
     near = get_close_matches(path.stem, found.values(), n=1)
     meant = [file for file, stem in found.items() if stem in near]
@@ -112,7 +114,7 @@ def _text_of(path: Path | str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a block; YAML readers silently keep the last one."""
+    """Refuses a key that appears twice in a block, where YAML readers silently keep the last value."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -120,7 +122,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key.value, str) and key.value in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {show(key.value)} stands twice in this block",
+                    problem=f"the key {show(key.value)} appears twice in this block",
                     problem_mark=key.start_mark,
                 )
             if isinstance(key.value, str):

@@ -1,4 +1,4 @@
-"""The comparisons of optimisers that a study declares before it runs, and what can be wrong with them."""
+"""Comparisons of optimisers that a study declares before it runs, and their faults."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeline_lib.core.blocks.messages import show
 
 
 class Comparison(Block):
-    """One question, answered by `first` minus `second` with every method that has runs of both."""
+    """One question, answered by `first` minus `second` for every method that runs with both."""
 
     first: Text = Field(description="Label of the optimiser in question")
-    second: Text = Field(description="Label of the optimiser that it is held against")
-    question: Text = Field(description="What the comparison is to answer, in the words of the report")
+    second: Text = Field(description="Label of the optimiser that it is compared with")
+    question: Text = Field(description="The question that the comparison answers, as the report prints it")
 
 
 def comparison_faults(
@@ -25,7 +25,7 @@ def comparison_faults(
 ) -> Iterator[Fault]:
     """What is wrong with declared comparisons.
 
-    `runs`: (method, optimiser) of every run; None where these are at fault themselves.
+    `runs`: (method, optimiser) of every run; None where the runs themselves have faults.
     """
     seen: dict[frozenset[str], str] = {}
     methods_of: dict[str, set[str]] = {}
@@ -44,7 +44,7 @@ def comparison_faults(
             yield f"{where}.second", f"is {comparison.second!r}, as `first` is; compare two optimisers"
             continue
         if pair in seen:  # either way round it is one test
-            yield where, f"compares {' and '.join(labels.values())}, which {seen[pair]} does already"
+            yield where, f"compares {' and '.join(labels.values())}, as {seen[pair]} already does"
         seen.setdefault(pair, where)
         both = methods_of.get(comparison.first, set()) & methods_of.get(comparison.second, set())
         if runs is not None and not both:

@@ -1,8 +1,7 @@
-"""What a suite reads of this machine, by content: own data and models, copies that stand in for the hub's.
+"""Files of this machine that a suite reads, by content: own data and models, and local copies of the hub's.
 
-Rules take these identities as parameters, so that what is edited in place reruns what depends on it and
-nothing else. What comes from the hub is identified by its pinned revision, which the settings hold. Never
-imports torch.
+Rules take these identities as parameters, so that a file edited in place reruns exactly the jobs that depend
+on it. Files of the hub are identified by their pinned revision, which the settings hold. Never imports torch.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from pipeline_lib.models.hub import cached_folder, local_copy
 from pipeline_lib.models.weights import weight_files
 from pipeline_lib.study.evaluation import Benchmarks, HubPrompts
 
-# What transformers and we read of a model's folder beside its weights. Logs, pickles, checkpoints and weights
-# that the index does not name do not count.
+# Files beside the weights that transformers or this project reads from a model's folder. Logs, pickles,
+# checkpoints and weights that the index does not name do not count.
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -47,9 +46,9 @@ Files = dict[str, Path]  # name within what they are part of -> where it is
 
 
 def identities(block: Block | None, contents: Contents) -> dict[str, str]:
-    """Field of the block that names something of this machine -> hash of what is there.
+    """Field of the block that names something on this machine -> hash of what is there.
 
-    Left out is what the hub serves, and what never was on this machine.
+    Files that the hub serves, and files that are not on this machine, are left out.
     """
     found: dict[str, str] = {}
     for field, name, files in () if block is None else read_by(block):
@@ -59,7 +58,7 @@ def identities(block: Block | None, contents: Contents) -> dict[str, str]:
 
 
 def read_by(block: Block, prefix: str = "") -> Iterator[tuple[str, str, Files]]:
-    """(field, what it is called, its files) of everything that a block and the blocks in it read."""
+    """(field, name, files) of everything that a block and the blocks inside it read."""
     told = _told_by(block)
     if told is not None:
         yield prefix.rstrip(".") or "files", _named(block), told
@@ -73,7 +72,7 @@ def read_by(block: Block, prefix: str = "") -> Iterator[tuple[str, str, Files]]:
 
 
 def marked(block: Block, kind: type) -> dict[str, Any]:
-    """The fields whose types have such a mark, but for those that are None or what the mark excepts."""
+    """Fields whose types have such a mark, except those whose value is None or excepted by the mark."""
     found = {}
     for name, field in type(block).model_fields.items():
         marks = [mark for mark in marks_of(field) if isinstance(mark, kind)]
@@ -84,7 +83,7 @@ def marked(block: Block, kind: type) -> dict[str, Any]:
 
 
 def _named(block: Block) -> str:
-    """What a block reads, as the suite writes it."""
+    """The settings that say what a block reads, as the suite writes them."""
     places = {
         name: value for name, value in block if name in ("source", "kind", "id", "hub", "revision", "tasks")
     }
@@ -92,7 +91,7 @@ def _named(block: Block) -> str:
 
 
 def _told_by(block: Block) -> Files | None:
-    """The files of a block whose fields alone do not name them; None of any other."""
+    """The files of a block whose fields alone do not name them; None for every other block."""
     fields = dict(block)
     if isinstance(block, Benchmarks):
         return files_at_hand(Asked(**fields))
@@ -117,7 +116,7 @@ def _copy_of_model(model_id: str, revision: str) -> Files | None:
 def _files_at(written: str, inside: list[str]) -> Files:
     try:
         path = expand(written)
-    except UserError:  # a variable that is not set: what was there is not at hand
+    except UserError:  # a variable is not set, so the files are not at hand
         return {}
     if not path.is_dir():
         return _present(path)

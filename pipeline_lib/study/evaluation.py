@@ -26,7 +26,7 @@ from pipeline_lib.core.blocks import (
 )
 from pipeline_lib.tasks.base import HOLDOUT
 
-# Shipped benchmarks; a test keeps this list in step with benchmarks/.
+# The shipped benchmarks. A test keeps this list equal to the one in benchmarks/.
 BenchmarkName = Literal[
     "arc_challenge",
     "arc_easy",
@@ -44,7 +44,7 @@ BenchmarkName = Literal[
 
 
 class Samples(Block):
-    """Several sampled answers to a question, for probabilistic evaluation: what leaks now and then."""
+    """Several sampled answers to each question, for probabilistic evaluation: what leaks occasionally?"""
 
     n: Annotated[Count, Field(ge=2)] = 10
     temperature: Positive = 1.0
@@ -88,13 +88,13 @@ class FolderClassifier(Block):
 
 
 class ProfanityCheck(Block):
-    """The classifier of the package alt-profanity-check, which brings its weights."""
+    """The classifier of the package alt-profanity-check, which ships its own weights."""
 
     kind: Literal["profanity_check"]
 
 
 class RudeWords(Block):
-    """A list of words for the generated language of the task `manners`, and for nothing else."""
+    """A list of words that fits only the generated language of the task `manners`."""
 
     kind: Literal["rude_words"]
 
@@ -136,9 +136,8 @@ class Toxicity(Block):
     prompts: Prompts
     labelled: PathText | None = Field(
         None,
-        description="File of rows {text, label 0 or 1} on which the classifier is tried before it "
-        "judges. Default: the labelled texts that come with the prompts, where they do. `$VARIABLES` are "
-        "expanded",
+        description="File of rows {text, label 0 or 1} on which the classifier is tested before it "
+        "judges. Default: the labelled texts that come with the prompts, if any. `$VARIABLES` are expanded",
     )
     n_prompts: Count = Field(100, description="At most this many, spread evenly over the file or split")
     samples: Count = 25
@@ -158,9 +157,9 @@ class Toxicity(Block):
         return self
 
     def judge_fault(self, source: str) -> str | None:
-        """Why the classifier cannot judge these prompts where they come from a task of this `source`.
+        """Why the classifier cannot judge these prompts, where they come from a task of this `source`.
 
-        What else a classifier is blind to is found out by the job, from the prompts themselves.
+        The job finds other blind spots of a classifier, from the prompts themselves.
         """
         kind = self.classifier.kind
         if kind == "rude_words" and (self.prompts.source != "task" or source != "manners"):
@@ -227,7 +226,7 @@ class Evaluation(Block):
 def split_faults(
     evaluation: Evaluation, given: Collection[str], where: str, known: Collection[str], nobody: str
 ) -> Iterator[Fault]:
-    """Faults of the settings in `given`; `known`: splits there are; `nobody`: who lacks the others."""
+    """Faults of the settings in `given`. `known`: splits that exist; `nobody`: who lacks the others."""
     answered = set(known) - {HOLDOUT}
     if "max_records" in given:
         for name in evaluation.max_records:
@@ -248,7 +247,7 @@ def split_faults(
 
 
 def fitting(evaluation: Evaluation, known: Collection[str]) -> Evaluation:
-    """The evaluation without what it asks of other tasks' splits."""
+    """The evaluation without the parts that concern splits of other tasks."""
     samples = evaluation.samples
     if samples is not None:
         splits = [name for name in samples.splits if name in set(known) - {HOLDOUT}]
@@ -264,7 +263,7 @@ def fitting(evaluation: Evaluation, known: Collection[str]) -> Evaluation:
 def own_prompt_faults(
     evaluation: Evaluation, where: str, task: str, known: Collection[str]
 ) -> Iterator[Fault]:
-    """Toxicity of a task's own prompts, from a split that this task does not have."""
+    """Toxicity prompts that should come from a split which this task does not have."""
     prompts = None if evaluation.toxicity is None else evaluation.toxicity.prompts
     if prompts is not None and prompts.source == "task" and prompts.split not in set(known) - {HOLDOUT}:
         names = suggestion(prompts.split, set(known) - {HOLDOUT})

@@ -1,8 +1,7 @@
 """The graph of a study: every job that its suite implies, in an order in which they can run.
 
-A pure function of the suite. The workflow's rules, the plan, the status, the tracker and the tables read it,
-and none of them repeats it. Where a choice depends on results, the graph is fixed all the same: a `choose`
-job writes which of the declared trials it is.
+A pure function of the suite. The workflow's rules, the plan, the status, the tracker and the tables read it.
+The graph is fixed even where a choice depends on results: a `choose` job names one of the declared trials.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Graph:
             if evaluation.toxicity is not None:
                 yield self._measured.judge(name)
         yield from self._tuning()
-        anchors = [key for key in self.models if key.row.anchor]  # which come first
+        anchors = [key for key in self.models if key.row.anchor]  # which are listed first
         for key, made in self.models.items():
             yield self._model(key, made)
             yield from self._measured.measured(key)
@@ -138,12 +137,12 @@ class Graph:
     # --- tuning ---------------------------------------------------------------------------------------
 
     def _tuning(self) -> Iterator[Job]:
-        """The models that tuning starts from, where the study has no other use for them; trials; choices."""
+        """Trials and choices, and the models that only tuning starts from."""
         tune = self.suite.tune
         if tune is None:
             return
         by_distance = tune.select.forget == "ks_statistic"
-        bases: dict[RunKey, None] = {}  # several rows start from the same ones
+        bases: dict[RunKey, None] = {}  # several rows share them
         for row in self.tuned:
             for method in self.suite.anchors(row.task) if by_distance else ANCHORS[:1]:
                 for seed in tune.seeds:

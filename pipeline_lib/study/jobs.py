@@ -1,4 +1,4 @@
-"""One job of a study, and where each rule of the workflow writes. The jobs of a suite: graph.py."""
+"""One job of a study, and where each rule of the workflow writes. graph.py lists the jobs of a suite."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _MODEL = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of work. `wildcard`: what tells its jobs apart, with its pattern; "" where there is one job.
+    """A kind of work.
 
-    `outputs`: what a job writes, the last file last.
+    `wildcard`: what distinguishes its jobs, with its `pattern`; "" where there is one job. `outputs`: the
+    files of a job, the one that is written last at the end.
     """
 
     outputs: Mapping[str, Files]
@@ -84,11 +85,11 @@ class Job:
     """A node of the graph. Paths are below the results folder.
 
     `rule`: a key of RULES. `name`: the value of the rule's wildcard, "" where it has none. `settings`: plain
-    values for the step. `reads`: blocks of the suite that name something of this machine, whose contents
-    belong to the job's identity. `code`: dotted modules that run, with all that they import. `needs`: what it
-    asks a machine for: the processes of a training, one GPU for a model, a text classifier, or the files of
-    one run or of the whole study. `run`: the model that the job makes or looks at. `work`: the folder from
-    which a killed job goes on.
+    values for the step. `reads`: blocks of the suite that name something on this machine, whose contents
+    belong to the job's identity. `code`: dotted names of the modules that run, with all that they import.
+    `needs`: what the job requires of a machine: the processes of a training, one GPU for a model, a text
+    classifier, or the files of one run or of the whole study. `run`: the model that the job makes or reads.
+    `work`: the folder from which a killed job continues.
     """
 
     rule: str
@@ -148,7 +149,7 @@ def original_of(key: RunKey) -> str:
 
 
 def with_runs(job: Job) -> Job:
-    """The job with the run.json of each model that it reads: a file, by which a changed folder is known."""
+    """The job with the run.json of each model that it reads, by which a changed model folder is noticed."""
     models = [path for files in job.inputs.values() for path in listed(files) if is_model(path)]
     runs = tuple(f"training/{path.removeprefix('models/')}/run.json" for path in models)
     return replace(job, inputs={**job.inputs, "made": runs}) if runs else job

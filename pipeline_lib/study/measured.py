@@ -10,7 +10,7 @@ from pipeline_lib.metrics import modules_for
 from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of
 from pipeline_lib.study.suite import Suite
 
-APART = {"equal_retain", "embedder", "benchmarks", "toxicity"}  # of `evaluation`: what other jobs read
+APART = {"equal_retain", "embedder", "benchmarks", "toxicity"}  # parts of `evaluation` that other jobs read
 
 
 class Measured:
@@ -110,10 +110,10 @@ class Measured:
         )
 
     def _reference(self, key: RunKey) -> RunKey | None:
-        """The retrained model that this one is held against, that of the same seed; None where there is none.
+        """The retrained model of the same seed, with which this one is compared; None where there is none.
 
-        A retrained model is held against the one of the next seed, where there is one: the distance between
-        two models that both never saw the forget set is the scale of all others.
+        A retrained model is compared with that of the next seed, if any: the distance between two models
+        that never saw the forget set is the scale of all other distances.
         """
         if "retrained" not in self.suite.anchors(key.task):
             return None
@@ -137,7 +137,7 @@ class Measured:
         )
 
     def _prompts(self, task: str) -> dict[str, Files]:
-        """The task's data where its own prompts are asked: other data change no other prompts."""
+        """The task's data, where its own prompts are asked; other prompts do not depend on them."""
         toxicity = self.evaluations[task].toxicity
         own = toxicity is not None and toxicity.prompts.source == "task"
         return {"manifest": manifest_of(task)} if own else {}

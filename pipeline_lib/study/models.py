@@ -20,7 +20,7 @@ from pipeline_lib.models.prompt_settings import PretrainedPromptSettings, Prompt
 
 
 class PrunedBase(Block):
-    """The smallest weights of each linear layer are set to 0 before unlearning, and stay 0 in it."""
+    """The smallest weights of each linear layer are set to 0 before unlearning, and stay 0 during it."""
 
     kind: Literal["pruned"]
     sparsity: Fraction = Field(description="Share of each linear layer's weights that become 0")
@@ -36,11 +36,11 @@ BaseSettings = Annotated[PrunedBase | Int8Base, Field(discriminator="kind")]
 
 
 class Model(Block):
-    """What every model may have."""
+    """Settings of every model."""
 
     base: BaseSettings | None = Field(
         None,
-        description="Make the model smaller, once it is fine-tuned, before it is evaluated and unlearned "
+        description="Make the fine-tuned model smaller before it is evaluated and unlearned "
         "(docs/large-models.md); default: as it is",
         exclude_if=lambda value: value is None,
     )
@@ -86,7 +86,7 @@ class ModelShape(Block):
 
     @model_validator(mode="after")
     def _fit_together(self) -> ModelShape:
-        """Sizes that no model has would make nonsense of an estimate; families differ by less than 3."""
+        """Refuse sizes that no model has, which would spoil estimates; families differ by less than 3."""
         embedding = self.vocab_size * self.hidden_size
         width = self.hidden_size + (self.kv_heads or self.heads) * (self.hidden_size // self.heads)
         layer = 2 * self.hidden_size * width + 3 * self.hidden_size * self.intermediate_size

@@ -1,8 +1,8 @@
 """Starting points that make a short suite possible: `preset: tiny` or `preset: smollm2`.
 
-A preset gives blocks that the suite leaves out. A block of settings (finetune, unlearn,
-evaluation, resources) is merged key by key; a named family (models, tasks, objectives,
-optimizers) that the suite gives is taken as given.
+A preset supplies the blocks that the suite leaves out. A block of settings (finetune, unlearn, evaluation,
+resources) is merged key by key; a family (models, tasks, objectives, optimizers) of the suite replaces that
+of the preset.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MERGED = ("finetune", "unlearn", "evaluation", "resources")
 
 
 def apply_preset(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return the suite with its `preset`, if any, put in."""
+    """The suite with its `preset`, if any, filled in."""
     raw = dict(raw)
     name = raw.pop("preset", None)
     if name is None:

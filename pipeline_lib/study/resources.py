@@ -32,12 +32,12 @@ class Resources(Block):
     threads: Count = 1
     memory_mb: Count = Field(
         2000,
-        description="Memory of the machine, in MiB, that a job asks a cluster for at its first try; where a "
-        "suite does not say, each job asks for what the plan estimates (docs/cluster.md)",
+        description="Memory of the machine, in MiB, that a job asks a cluster for at its first try; default: "
+        "what the plan estimates for each job (docs/cluster.md)",
     )
-    minutes: Count = Field(60, description="Time that a job asks a cluster for, likewise")
+    minutes: Count = Field(60, description="Minutes that a job asks a cluster for, likewise")
     retry_factor: RetryFactor = Field(
-        1.5, description="A job that is tried again asks for so many times more memory and time"
+        1.5, description="Factor by which each further try of a job asks for more memory and time"
     )
     memory_limit_mb: Count | None = Field(
         None, description="No try asks for more: the memory of the cluster's nodes; default: no limit"

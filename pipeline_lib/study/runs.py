@@ -69,9 +69,9 @@ def expand(
     optimizers: Mapping[str, Optimizer],
     unlearn: Unlearn,
 ) -> tuple[list[Run], list[Fault]]:
-    """Every run of the blocks on their tasks and models, with seed 0, and what is wrong with the blocks.
+    """Every run of the blocks on their tasks and models, with seed 0, and the faults of the blocks.
 
-    Runs are complete only where nothing is wrong.
+    The runs are complete only where there is no fault.
     """
     runs: list[Run] = []
     faults: list[Fault] = []
@@ -101,7 +101,7 @@ def expand(
         ]
         for first, words in dict.fromkeys(_twice(pairs, places, described, where)):
             cure = "a variant needs its own label under `objectives` or `optimizers`"
-            faults.append((where, f"{words} stands there twice{first}; {cure}"))
+            faults.append((where, f"{words} appears twice{first}; {cure}"))
         for label in steppers:
             reason = optimizers[label].needs_fp32
             if reason is not None and training is not None and training.weights != "fp32":
@@ -131,7 +131,7 @@ def changed(
 def _pairs(
     method: str, objectives: Mapping[str, Objective], optimizers: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """The method with each optimiser; with none where it takes no step, with "" where it lacks one."""
+    """The method with each optimiser: NO_OPTIMIZER where it takes no step, "" where the block lacks one."""
     if method in objectives and not objectives[method].trained:
         return [(method, NO_OPTIMIZER)]
     return [(method, optimizer) for optimizer in optimizers or ("",)]

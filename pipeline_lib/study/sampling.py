@@ -1,6 +1,6 @@
-"""Which settings are tried: points of a Halton sequence, or every point of a grid.
+"""The settings that tuning tries: points of a Halton sequence, or every point of a grid.
 
-Both follow from names and ranges alone, so the workflow knows all trials before any job runs.
+Both follow from names and ranges alone, so that the workflow knows all trials before any job runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 4  # of a sampled number: what a table prints is then exactly what was run
+DIGITS = 4  # of a sampled number, so that tables print exactly what was run
 
 
 def sample(
@@ -23,11 +23,11 @@ def sample(
     """The settings of every trial, in the order of the trials.
 
     `ranges`: setting -> {"low", "high", "scale"} with scale "log" or "linear", or the list of its values.
-    `sampler` "halton": a scrambled Halton sequence, seeded by `labels`. It is a sequence, not a design of
-    a given size: more trials keep the earlier ones. "grid": the product of the lists, the last setting
+    `sampler` "halton": a scrambled Halton sequence, seeded by `labels`; more trials keep the
+    earlier ones. "grid": the product of the lists, the last setting
     changing fastest.
     """
-    names = sorted(ranges)  # the order in a file must not decide what is tried
+    names = sorted(ranges)  # the order in the file must not matter
     if sampler == "grid":
         lists = [ranges[name] for name in names]
         return [dict(zip(names, values, strict=True)) for values in product(*lists)]
@@ -44,7 +44,7 @@ def grid_size(ranges: Mapping[str, Sequence[Any]]) -> int:
 
 
 def _halton(dimensions: int, n: int, labels: Sequence[str]) -> np.ndarray:
-    """(n, dimensions) in [0, 1), scrambled by a hash of the labels, which is alike in every process."""
+    """(n, dimensions) in [0, 1), scrambled by a hash of the labels, which is the same in every process."""
     from scipy.stats import qmc  # takes a second, and only tuned suites need it
 
     digest = hashlib.sha256(json.dumps(list(labels)).encode()).digest()

@@ -12,7 +12,7 @@ from pipeline_lib.study.suite import FAMILIES, Suite
 
 
 def suite_schema() -> dict[str, Any]:
-    """The schema of the file's form: a `preset` may stand for blocks, and a label for its `kind`."""
+    """The schema of a suite file, in which a `preset` may replace blocks and a label its `kind`."""
     schema = _for_editors(Suite.model_json_schema())
     properties, definitions = schema["properties"], schema["$defs"]
     properties["preset"] = {
@@ -36,7 +36,7 @@ def schema_text() -> str:
 def _kind_from_label(
     family: dict[str, Any], definitions: dict[str, Any], kinds: Mapping[str, type[Block]]
 ) -> None:
-    """A label that is a kind has the settings of this kind; any other label must name its kind."""
+    """A label that is the name of a kind has that kind's settings; any other label must name its kind."""
     labels = {}
     for kind, block in kinds.items():
         definition = definitions[block.__name__]
@@ -49,7 +49,7 @@ def _kind_from_label(
 
 
 def _for_editors(part: Any) -> Any:
-    """Without titles, which repeat the field's name, and with labels that break the rules marked as wrong."""
+    """Drop titles, which repeat the field's name, and mark labels that break the rules as wrong."""
     if isinstance(part, list):
         return [_for_editors(inner) for inner in part]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""The jobs that gather and show: tables of metrics and costs, tables and figures for people, the report."""
+"""Jobs that gather and show results: metrics and costs, tables and figures for people, the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline_lib.study.suite import Suite
 
 
 class Shown:
-    """The showing jobs of a suite, from the files of all its `models`."""
+    """The jobs that show a suite, from the files of all its `models`."""
 
     def __init__(self, suite: Suite, models: Collection[RunKey], measured: Measured) -> None:
         self.suite, self.models, self.measured = suite, models, measured
@@ -63,7 +63,7 @@ class Shown:
             yield Job("merge", what, {"parts": parts}, ("pipeline_lib.steps.merge",), {}, "study")
 
     def _drawn(self, rule: str, name: str, item: Item, tasks: Collection[str] | None = None) -> Job:
-        """`tasks`: those that an item of the paper shows, from the files of which alone it is made."""
+        """`tasks`: the tasks that an item of the paper shows; it is made from their files alone."""
         return Job(
             rule,
             name,
@@ -86,7 +86,7 @@ class Shown:
         return tasks_of(self.suite.resolved(), item)
 
     def _files_named(self, names: Collection[str], tasks: Collection[str] | None) -> tuple[str, ...]:
-        """Every file of the study with one of these names; of an item of the paper those of its tasks."""
+        """Every file of the study with one of these names; with `tasks`, only the files of these."""
         keys = [key.folder for key in self.models if tasks is None or key.task in tasks]
         places = {
             **{name: (name,) for name in ("runs.json", "suite.yaml")},

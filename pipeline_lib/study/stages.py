@@ -1,4 +1,4 @@
-"""Stages of a suite, applied: which models they make, of which parents, and what is wrong with them."""
+"""The stages of a suite: which models they make, from which parents, and their faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pair = tuple[str, str]  # task, model
 
 @dataclass(frozen=True)
 class StagedRow:
-    """One row that a stage makes: the same of every seed. `parents`: the rows it starts from, in order."""
+    """One row that a stage makes, alike for every seed. `parents`: the rows it starts from, in order."""
 
     key: RowKey
     label: str
@@ -26,8 +26,8 @@ class StagedRow:
 def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list[StagedRow], list[Fault]]:
     """What the stages make of these rows (anchors among them), in a possible order of work; and faults.
 
-    A stage waits until all that it names is there, so it may stand before another that it builds on. What is
-    never there is a fault: a name that nothing has, or stages that wait for each other.
+    A stage waits until every model that it names exists, so it may stand before a stage that it builds on.
+    A name that never exists is a fault: no model has it, or stages wait for each other.
     """
     found: list[StagedRow] = []
     pairs = list(dict.fromkeys((row.task, row.model) for row in rows))
@@ -109,7 +109,7 @@ def _label_faults(stages: Mapping[str, Stage], methods: Collection[str]) -> Iter
         if stage.several and len(names) < 2:
             yield f"{where}.of", f"{stage.kind} makes one model of several: name at least two"
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-            yield f"{where}.of", f"{name} stands there twice"
+            yield f"{where}.of", f"{name} appears twice"
 
 
 def _never(
@@ -124,13 +124,13 @@ def _never(
         for pair in waiting[label]:
             for name in _missing(stages[label], named[pair]):
                 if any(part in late for part in name.split("/")):
-                    continue  # it waits for another stage, which is told of
+                    continue  # it waits for another stage, which has its own fault
                 told = True
                 if name.split("/")[0] == "retrained":
                     cure = "cannot have a `retrained`; name the tasks that the stage is for (`tasks`)"
                     yield f"stages.{label}.of", f"{name}: the task {pair[0]!r} {cure}"
                 else:
-                    of = f"no model of {pair[0]}, {pair[1]} is called so; {suggestion(name, named[pair])}"
+                    of = f"no model of {pair[0]}, {pair[1]} has this name; {suggestion(name, named[pair])}"
                     yield f"stages.{label}.of", f"found {name}; {of}"
     if not told:
         circle = " and ".join(late)

@@ -1,4 +1,4 @@
-"""The suite: one typed description of a whole study, and the table of runs it stands for."""
+"""The suite: one typed description of a whole study, and the table of its runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ else:  # the union of all kinds of each
 B = TypeVar("B", Evaluation, FineTune)
 FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTIMIZERS}
 
-# family or field -> names that have a meaning of their own among the results
+# family or field -> names that have a meaning of their own in the results
 RESERVED = {
     "suite": ("reference",),
     "objectives": ("original", "retrained"),
@@ -70,7 +70,7 @@ class Suite(Block):
     tune: Tune | None = Field(None, description="Default: settings are as written")
     stages: dict[Name, StageSettings] = Field(
         {},
-        description="What is done to models afterwards, by label; each makes new models",
+        description="What is done to models afterwards, by label; each stage makes new models",
         exclude_if=lambda stages: not stages,
     )
     evaluation: Evaluation = Evaluation()
@@ -78,7 +78,7 @@ class Suite(Block):
         None, description="Default: every second-order with every first-order optimiser"
     )
     resources: Resources = Resources()
-    # No part of the study: left out of the suite that is kept with its results.
+    # Not part of the study, so it is left out of the suite that is kept with the results.
     tracking: Tracking | None = Field(None, exclude=True, description="Default: no experiment tracker")
 
     @model_validator(mode="before")
@@ -118,7 +118,7 @@ class Suite(Block):
         return [replace(run, seed=seed) for run in self._expanded()[0] for seed in self.seeds]
 
     def rows(self) -> list[RowKey]:
-        """What is trained, but for its seeds: the anchors of every task and model in use, then the runs."""
+        """All that is trained, without seeds: the anchors of each task and model in use, then the runs."""
         runs = self._expanded()[0]
         used = {(run.task, run.model) for run in runs}
         places = [(task, model) for task in self.tasks for model in self.models if (task, model) in used]
@@ -128,7 +128,7 @@ class Suite(Block):
         return [*anchors, *dict.fromkeys(run.row for run in runs)]
 
     def anchors(self, task: str) -> tuple[str, ...]:
-        """The models that unlearned ones are held against; not every task can have a `retrained`."""
+        """The models that unlearned ones are compared with; not every task can have a `retrained`."""
         return ANCHORS if self.tasks[task].has_retrained() else ANCHORS[:1]
 
     def _expanded(self) -> tuple[list[Run], list[Fault]]:
@@ -143,9 +143,9 @@ class Suite(Block):
                     yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
 
     def _run_faults(self, runs: Sequence[Run]) -> Iterator[Fault]:
-        """Objectives whose layer the model, or whose other answers the task, does not have.
+        """Objectives that need a layer the model lacks, or alternative answers the task lacks.
 
-        Of layers as far as the suite alone can tell.
+        Layers are checked only where the suite alone tells how many there are.
         """
         for run in runs:
             model, layer = self.models[run.model], getattr(run.objective, "layer", -1)
@@ -191,7 +191,10 @@ class Suite(Block):
                 if lower in RESERVED.get(family, ()):
                     yield where, f"{label!r} has a meaning of its own in the results; choose another label"
                 if lower in spelled:
-                    yield where, f"differs from {spelled[lower]!r} in case alone, and some disks mix these up"
+                    yield (
+                        where,
+                        f"differs from {spelled[lower]!r} in case alone, and some disks mix these up",
+                    )
                 spelled[lower] = label
                 if family in FAMILIES and label in FAMILIES[family].kinds() and settings.kind != label:
                     yield where, f"names a kind, but is of kind {settings.kind!r}; choose another label"
@@ -218,7 +221,7 @@ class Suite(Block):
         return changed(block, getattr(self.tasks[task], name), f"tasks.{task}.{name}", faults) or block
 
     def _task_faults(self) -> Iterator[Fault]:
-        """What a task changes wrongly, and what is asked of splits that are not there."""
+        """Faults in the changes that a task makes, and evaluations that ask for splits it does not have."""
         everywhere = {name for task in self.tasks.values() for name in task.evaluated_splits()}
         every = set(Evaluation.model_fields)
         yield from split_faults(self.evaluation, every, "evaluation", everywhere, "no task")

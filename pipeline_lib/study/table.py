@@ -1,4 +1,4 @@
-"""The run table as the workflow uses it: anchors and unlearning runs by key."""
+"""The models of a study by key: anchors, unlearning runs, and the results of stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline_lib.study.tune import TunedRow
 
 
 def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
-    """Every model that is judged: anchors (None), unlearned ones, and what stages make of these."""
+    """Every model that is evaluated: anchors (None), unlearned ones, and what stages make of these."""
     made: dict[RowKey, Run | StagedRow | None] = dict.fromkeys(suite.rows())
     made |= {run.row: run for run in suite.run_table()}
     made |= {row.key: row for row in applied(suite.stages, suite.rows())[0]}
@@ -53,7 +53,7 @@ def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
 
 
 def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, Any]]) -> dict[str, Any]:
-    """A model of one parent is shown as that parent, and then what was done; one of several by its label."""
+    """The label of a model from one parent extends the parent's; one from several has the stage's label."""
     parent = labels[made.parents[0]]
     if not made.stage.several:
         return {**parent, "display": f"{parent['display']}, then {made.label}"}

@@ -1,4 +1,4 @@
-"""The block `tune`: ranges, budget and rule, and the trials that they stand for."""
+"""The block `tune`: ranges, budget and selection rule, and the trials that follow from them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Families = Mapping[str, Mapping[str, Block]]
 
 
 class Range(Block):
-    """Numbers between two ends, both of which the setting must take."""
+    """Numbers between two ends, both of which the setting must accept."""
 
     low: NonNegative
     high: Positive
@@ -64,7 +64,7 @@ def _tried(value: Any) -> Any:
         raise PydanticKnownError("too_short", {"field_type": "List", "min_length": 1, "actual_length": 0})
     values = [_number_in_text(item) for item in value]
     if any(item in values[:i] for i, item in enumerate(values)):
-        raise PydanticCustomError("tried", "a value stands there twice, and would be tried twice")
+        raise PydanticCustomError("tried", "a value appears twice, and would be tried twice")
     return values
 
 
@@ -85,7 +85,7 @@ Settings = Annotated[dict[str, Tried], Field(min_length=1)]
 
 
 class Select(Block):
-    """Which trial is chosen: most forgetting among those that keep the retain set."""
+    """The trial that is chosen: the one that forgets most among those that keep the retain set."""
 
     forget: Literal["probability", "ks_statistic"] = Field(
         "probability", description="Lowest forget probability, or lowest distance to the retrained model"
@@ -98,7 +98,7 @@ class Select(Block):
 class Tune(Block):
     """Every method with every optimiser gets the same number of trials on the same tuning seeds.
 
-    A setting that is named here replaces the value in its own block, for every run of the suite.
+    A setting named here replaces the value in its own block for every run of the suite.
     """
 
     seeds: Annotated[list[CountOrZero], Field(min_length=1)] = Field(
@@ -128,9 +128,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class TunedRow:
-    """How the settings of one row are found.
+    """How the settings of one row are chosen.
 
-    `ranges`: part of a run -> setting -> range or list of values. `trials`: what is tried, from number 1 on.
+    `ranges`: part of a run -> setting -> range or list of values. `trials`: numbered from 1.
     """
 
     unlearn: Unlearn
@@ -179,13 +179,13 @@ def _with(block: B, drawn: Mapping[str, Any]) -> B:
     return whole
 
 
-# --- faults that show only beside the rest of the suite -----------------------------------------
+# --- faults that involve the rest of the suite -----------------------------------------
 
 
 def tune_faults(
     tune: Tune, seeds: Sequence[int], blocks: Sequence[RunBlock], runs: Sequence[Run], families: Families
 ) -> list[Fault]:
-    """What is wrong with `tune` beside the rest of the suite. `runs` is empty where these are wrong."""
+    """Faults of `tune` together with the rest of the suite. `runs` is empty where the runs have faults."""
     faults = [
         *seed_faults(tune.seeds, "tune.seeds", seeds),
         *_range_faults(tune, families),
@@ -202,10 +202,10 @@ def tune_faults(
 
 
 def seed_faults(seeds: Sequence[int], where: str, others: Collection[int] = ()) -> Iterator[Fault]:
-    """Seeds that are listed twice, and those of tuning that are among the `others`, which are reported."""
+    """Seeds that are listed twice, and tuning seeds that are among the reported ones (`others`)."""
     for seed, times in Counter(seeds).items():
         if times > 1:
-            yield where, f"the seed {seed} stands there {times} times"
+            yield where, f"the seed {seed} appears {times} times"
         if seed in others:
             yield where, f"found {seed}, which is in `seeds` too; reports are of fresh seeds only"
 
@@ -233,9 +233,9 @@ def _range_faults(tune: Tune, families: Families) -> Iterator[Fault]:
 
 
 def _refused(block: Block, name: str, value: Any, where: str) -> Iterator[Fault]:
-    """What the setting itself has against this value.
+    """Why the setting itself does not accept this value.
 
-    What other settings have against it is seen only where all are tried together.
+    Conflicts with other settings show only where all are tried together.
     """
     try:
         type(block).model_validate({**block.model_dump(), name: value})
@@ -248,7 +248,7 @@ def _refused(block: Block, name: str, value: Any, where: str) -> Iterator[Fault]
 
 
 def _twice_set(tune: Tune, blocks: Sequence[RunBlock], families: Families) -> Iterator[Fault]:
-    """Overrides of tuned settings: the tuned value would win without a word."""
+    """Overrides of tuned settings, which the tuned value would silently replace."""
     for number, block in enumerate(blocks):
         for part, family in PARTS.items():
             labels = block.optimizers if part == "optimizer" else block.methods

@@ -71,7 +71,7 @@ def test_a_change_elsewhere_does_not(package, file):
 
 def test_the_code_of_an_objective_counts_for_the_runs_that_use_it(package):
     """With what it imports inside its functions, and nothing of the objectives that it does not use."""
-    npo, rmu = (OBJECTIVES.module_of(kind) for kind in ("NPO", "RMU"))
+    npo, rmu = (OBJECTIVES.kinds()[kind].__module__ for kind in ("NPO", "RMU"))
 
     def hashes():
         return [provenance.source_hash(UNLEARN, *modules) for modules in ([], [npo], [rmu])]
@@ -90,7 +90,7 @@ def test_a_step_holds_no_method_that_it_does_not_name():
     """AdamW makes the reinforced model of generic labels; every other method is the run's choice."""
     closure = {path.relative_to(provenance.PACKAGE).as_posix() for path in provenance._closure(UNLEARN)}
     families = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS)
-    modules = {family.module_of(kind) for family in families for kind in family.kinds()}
+    modules = {kind.__module__ for family in families for kind in family.kinds().values()}
     files = {module.removeprefix("pipeline_lib.").replace(".", "/") + ".py" for module in modules}
     assert closure & files == {"optimizers/adamw.py"}
 

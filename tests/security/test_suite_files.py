@@ -64,7 +64,7 @@ def test_an_odd_file_is_refused_in_one_message(place: Path, oddity: str) -> None
 
 def test_what_snakemake_would_let_through_is_refused(place: Path) -> None:
     path = place / "suite.yaml"
-    for oddity, said in (("a key twice", "stands twice"), ("a template", "a suite is data")):
+    for oddity, said in (("a key twice", "appears twice"), ("a template", "a suite is data")):
         path.write_bytes(yaml.safe_dump(small()).encode() + b"\n" + ODDITIES[oddity] + b"\n")
         with pytest.raises(UserError, match=said):
             check_suite_file(path)
@@ -73,7 +73,7 @@ def test_what_snakemake_would_let_through_is_refused(place: Path) -> None:
     path.write_text('{"suite":\t"json"}')  # no YAML
     check_suite_file(path)
     path.write_text('{"suite":\t"json", "suite": "json"}')
-    with pytest.raises(UserError, match="'suite' stands there twice"):
+    with pytest.raises(UserError, match="'suite' appears twice"):
         check_suite_file(path)
 
 

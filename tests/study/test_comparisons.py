@@ -41,7 +41,7 @@ def test_a_row_against_itself_and_a_pair_twice() -> None:
     ]
     twice = [compare("adamw", "sophia"), compare("sophia", "adamw", "The other way round?")]
     assert errors(small(comparisons=twice)) == [
-        "comparisons.1: compares sophia and adamw, which comparisons.0 does already"
+        "comparisons.1: compares sophia and adamw, as comparisons.0 already does"
     ]
 
 

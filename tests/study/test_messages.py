@@ -282,7 +282,7 @@ def test_empty_and_wrong_blocks(block: str) -> None:
 def test_empty_and_wrong_seeds() -> None:
     assert error(small(seeds=[])) == "seeds: found an empty list; must not be empty"
     assert error(small(seeds=3)) == "seeds: found 3; expected a list, such as [a, b]"
-    assert errors(small(seeds=[2, 0, 2])) == ["seeds: the seed 2 stands there 2 times"]
+    assert errors(small(seeds=[2, 0, 2])) == ["seeds: the seed 2 appears 2 times"]
 
 
 def test_an_optional_block_with_nothing_in_it_has_its_defaults() -> None:

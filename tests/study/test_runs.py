@@ -121,9 +121,9 @@ def test_a_run_is_described_once() -> None:
     block = {"methods": ["NPO"], "optimizers": ["adamw"]}
     cure = "a variant needs its own label under `objectives` or `optimizers`"
     again = {"methods": ["NPO", "GradDiff"], "optimizers": ["sophia", "adamw"], "unlearn": {"epochs": 1}}
-    assert error(grid(block, again)) == f"runs.1: NPO with adamw stands there twice, first in runs.0; {cure}"
+    assert error(grid(block, again)) == f"runs.1: NPO with adamw appears twice, first in runs.0; {cure}"
     twice = {"methods": ["NPO", "NPO"], "optimizers": ["adamw"]}
-    assert error(grid(twice)) == f"runs.0: NPO with adamw stands there twice; {cure}"
+    assert error(grid(twice)) == f"runs.0: NPO with adamw appears twice; {cure}"
 
 
 def test_the_index_begins_with_the_anchors() -> None:
@@ -210,7 +210,7 @@ def test_blocks_may_name_tasks_and_models() -> None:
 def test_one_row_twice_on_one_task_is_refused() -> None:
     block = {"methods": ["NPO"], "optimizers": ["adamw"]}
     raw = two_tasks(runs=[{**block, "tasks": ["b"]}, block])
-    assert error(raw).startswith("runs.1: NPO with adamw stands there twice, first in runs.0; a variant")
+    assert error(raw).startswith("runs.1: NPO with adamw appears twice, first in runs.0; a variant")
     (line,) = errors(two_tasks(runs=[{**block, "tasks": ["authors"]}]))
     assert line == "runs.0.tasks: found 'authors'; allowed: a, b"
     (line,) = errors(two_tasks(runs=[{**block, "models": ["tiyn"]}]))

@@ -41,7 +41,7 @@ def study(stages: dict[str, Any], **changes: Any) -> Any:
         ({"a": {"kind": "average"}}, "stages.a.of: average makes one model of several"),
         (
             {"a": {"kind": "average", "of": ["NPO+adamw", "NPO+adamw"]}},
-            "stages.a.of: NPO+adamw stands there twice",
+            "stages.a.of: NPO+adamw appears twice",
         ),
         ({"a": {**AVERAGE, "tasks": ["other"]}}, "stages.a.tasks: found 'other'"),
         ({"a": {**AVERAGE, "models": ["other"]}}, "stages.a.models: found 'other'"),

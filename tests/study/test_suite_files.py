@@ -123,7 +123,7 @@ def test_the_resolved_suite_spells_out_every_default() -> None:
         ("suite: x\n\tseeds: [0]", r"not valid YAML: line 2, column 1: "),
         (
             "suite: x\nseeds: [0]\nseeds: [1]",
-            "not valid YAML: line 3, column 1: the key 'seeds' stands twice",
+            "not valid YAML: line 3, column 1: the key 'seeds' appears twice",
         ),
         ("suite: 2024-13-01", "not valid YAML: month must be in 1..12"),
         ("suite: !!python/name:os.system", "not valid YAML: line 1, column 8: "),

@@ -129,7 +129,7 @@ def test_settings_that_belong_together_may_be_tuned_together() -> None:
 def test_seeds() -> None:
     assert errors(tuned(seeds=[1, 7, 7])) == [
         "tune.seeds: found 1, which is in `seeds` too; reports are of fresh seeds only",
-        "tune.seeds: the seed 7 stands there 2 times",
+        "tune.seeds: the seed 7 appears 2 times",
     ]
     assert error(tuned(seeds=[])) == "tune.seeds: found an empty list; must not be empty"
     assert error(tuned(trials=0)) == "tune.trials: found 0; must be greater than 0"
@@ -170,7 +170,7 @@ def test_names_that_do_not_exist() -> None:
         ({**LOG, "step": 1}, ".step: unknown key 'step'; allowed: high, low, scale"),
         ([1e-4, -1], ".1: found -1; must be greater than 0"),
         ([1e-4, "fast"], ".1: found 'fast'; expected a number"),
-        ([1e-4, "1e-4"], ": found a list; a value stands there twice, and would be tried twice"),
+        ([1e-4, "1e-4"], ": found a list; a value appears twice, and would be tried twice"),
         ([], ": found an empty list; must not be empty"),
         (
             1e-4,

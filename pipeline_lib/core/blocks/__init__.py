@@ -59,7 +59,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 
 def _everywhere(name: str) -> str:
-    """A folder of this name can be made on every system that holds results."""
+    """Accept only names that a folder can have on every system that holds results."""
     if _DEVICES.fullmatch(name):
         raise PydanticCustomError("device", "names a device on Windows and its shares; choose another")
     if name.endswith("."):
@@ -76,7 +76,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 def usable_path(path: str) -> str:
-    """A path that a file can have; what the system would say of others comes late and tells little."""
+    """Refuse paths that no file can have; the system's own error would come late and say little."""
     if "\0" in path:
         raise PydanticCustomError("path", "a path holds no character 0")
     if len(path) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in path.split("/")):
@@ -93,21 +93,21 @@ def _inside(path: str) -> str:
 
 @dataclass(frozen=True)
 class OnThisMachine:
-    """Marks a path of a suite at which something must be, but where the value is `unless`."""
+    """Marks a path of a suite at which something must exist, unless the value is `unless`."""
 
     unless: str | None = None
 
 
 @dataclass(frozen=True)
 class InsideFolder:
-    """Marks the name of a file within the folder that the same block names, which then is read no further."""
+    """Marks the name of a file in the folder that the same block names; no other file of it is read."""
 
 
 _Path = Annotated[Text, AfterValidator(usable_path)]
 PathText = Annotated[_Path, OnThisMachine()]
 InsidePath = Annotated[_Path, AfterValidator(_inside), InsideFolder()]
 
-# Far beyond any sense; without a bound the products and sums of an estimate would overflow.
+# Beyond any sensible value; without a bound, the products and sums of an estimate would overflow.
 _LARGEST = 1e30
 Positive = Annotated[float, Field(gt=0, le=_LARGEST, allow_inf_nan=False), _REAL]
 NonNegative = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False), _REAL]
@@ -140,7 +140,7 @@ Fault = tuple[str, str]  # path of the field below the block, message
 
 
 class Faults(ValueError):
-    """What is wrong with fields that are each right alone, such as a forget set larger than the whole."""
+    """Faults of fields that are each valid alone, such as a forget set larger than the whole."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -162,9 +162,10 @@ class Block(BaseModel):
         return {k: v for k, v in value.items() if not (v is None and k in blocks)}
 
     def reads(self) -> dict[str, Path] | None:
-        """Files of this machine that this block itself makes its job read, by a name for each.
+        """Files on this machine that this block makes its job read, by a name for each.
 
-        None where its fields tell: those marked `OnThisMachine`, or within them those marked `InsideFolder`.
+        None where its fields tell which: those marked `OnThisMachine`, and within them those marked
+        `InsideFolder`.
         """
         return None
 
@@ -190,7 +191,7 @@ def choices(annotation: Any) -> dict[str, type[Block]]:
 
 
 def marks_of(field: FieldInfo) -> Iterator[Any]:
-    """What a field's type is annotated with, also inside `| None`."""
+    """The annotations of a field's type, also inside `| None`."""
 
     def within(found: Iterable[Any]) -> Iterator[Any]:
         for item in found:

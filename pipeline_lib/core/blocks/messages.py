@@ -1,4 +1,4 @@
-"""From the validator's findings to lines for the person who wrote the suite: where, found, allowed."""
+"""Turns the validator's findings into lines for the author of the suite: where, found, allowed."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ _LIMITS = {
 def describe(
     error: ValidationError, root: type[Block], extra: Collection[str] = (), settled: Collection[str] = ()
 ) -> list[Fault]:
-    """Path as it stands in the file and message, for each fault that was found in a `root` block.
+    """(path as it appears in the file, message) for each fault of a `root` block.
 
-    Where the keys of `root` are offered, `extra` ones are too, and `settled` ones are not.
+    Where a message offers the keys of `root`, it also offers the `extra` ones, and leaves out the `settled`
+    ones.
     """
     faults: list[Fault] = []
     for found in error.errors(include_url=False):
@@ -69,7 +70,8 @@ def describe(
 def _walk(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], Any, type[Block] | None]:
     """The path in the file, the type of the field there, and the block that the last key belongs to.
 
-    The validator's location also names the member of a union and marks faulty keys; the file has neither.
+    The validator's location also contains members of unions and markers of faulty keys, which the file does
+    not.
     """
     path: list[str] = []
     owner: type[Block] | None = None
@@ -97,7 +99,7 @@ def _walk(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], Any, t
 
 
 def _key(key: int | str) -> str:
-    """A key as part of a path; one with spaces, dots or line ends in it is quoted, a long one cut."""
+    """A key as part of a path; a key with spaces, dots or line ends is quoted, a long one cut."""
     return str(key) if isinstance(key, int) or re.fullmatch(r"[\w-]{1,64}", key) else show(key)
 
 
@@ -106,7 +108,7 @@ def _message(found: Any, path: list[str], kind: Any, offered: Collection[str]) -
     if name == "missing":
         return "is missing and has no default"
     if name == "extra_forbidden":
-        key = str(found["loc"][-1])  # as it stands in the file; the path may have it quoted
+        key = str(found["loc"][-1])  # as in the file; the path may have it quoted
         return f"unknown key {show(key)}; {suggestion(key, offered)}"
     if name == "union_tag_not_found":
         key = _choice(found)

@@ -1,4 +1,4 @@
-"""What a study will need before any of it runs: memory, time and what will not fit. Never imports torch."""
+"""The needs of a study before it runs: memory, time, and what will not fit. Never imports torch."""
 
 from __future__ import annotations
 

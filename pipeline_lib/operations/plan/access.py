@@ -1,7 +1,7 @@
-"""Whether the models and data of a suite can be had from the hub, asked before any job starts.
+"""Whether the hub will serve the models and data of a suite, asked before any job starts.
 
-Only the hub's answers about repositories are read, nothing is downloaded. What lies on this machine already
-(the hub's cache, $PIPELINE_MODELS, $PIPELINE_DATA) is not asked about.
+This reads only the hub's answers about repositories and downloads nothing. It does not ask about what is
+already on this machine (the hub's cache, $PIPELINE_MODELS, $PIPELINE_DATA).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Repository:
 
 
 def check_access(suite: Suite) -> list[str]:
-    """Lines to show: licences that are missing or limit the use, and what could not be asked.
+    """Lines to show: licences that are missing or limit the use, and what could not be checked.
 
-    Raises one `UserError` for all repositories that are not there or not open to this account, with the page
-    where access is asked for. Without a network nothing is wrong yet: a line says what was not checked.
+    Raises one `UserError` for all repositories that do not exist or are not open to this account, with the
+    page where to ask for access. A missing network is no fault: a line says what was not checked.
     """
     wanted = [repository for repository in repositories(suite) if not at_hand(repository)]
     lines: list[str] = []
@@ -63,17 +63,17 @@ def check_access(suite: Suite) -> list[str]:
             fault, found = _ask(repository)
         except _NoAnswer as error:
             unknown.append(repository)
-            if error.network:  # the next would wait as long for nothing
+            if error.network:  # the next one would time out too
                 unknown += wanted[number + 1 :]
                 break
             continue
         faults += [fault] if fault else []
         lines += found
     if faults:
-        raise UserError("not everything that this suite needs can be had:\n  " + "\n  ".join(faults))
+        raise UserError("not everything that this suite needs is available:\n  " + "\n  ".join(faults))
     if unknown:
         names = ", ".join(repository.name for repository in unknown)
-        lines.append(f"The hub gives no answer, so access and licences are not checked of: {names}.")
+        lines.append(f"The hub does not answer, so access and licences are not checked for: {names}.")
     return lines
 
 
@@ -150,7 +150,7 @@ def _ask(repository: Repository) -> tuple[str | None, list[str]]:
         info: Any = HfApi().repo_info(
             repository.id, repo_type=repository.kind, revision=repository.revision, timeout=TIMEOUT
         )
-        if info.gated and info.siblings:  # what is in it is told to everyone, the files are not
+        if info.gated and info.siblings:  # everyone may list its files, not everyone may read them
             file = info.siblings[0].rfilename
             url = hf_hub_url(repository.id, file, repo_type=repository.kind, revision=repository.revision)
             get_hf_file_metadata(url, timeout=TIMEOUT)
@@ -164,15 +164,15 @@ def _ask(repository: Repository) -> tuple[str | None, list[str]]:
         return denied, []
     except RepositoryNotFoundError:
         return (
-            f"{repository.name}: the hub knows none of this name. Check the id; if it is private, log in "
-            "with `hf auth login`.",
+            f"{repository.name}: the hub knows no repository of this name. Check the id; if it is private, "
+            "log in with `hf auth login`.",
             [],
         )
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403):
             return denied, []
         raise _NoAnswer(network=False) from None
-    except Exception:  # those of the network library, and of a hub that is switched off
+    except Exception:  # of the network library, or of a hub that is switched off
         raise _NoAnswer(network=True) from None
     return None, _licence_lines(repository, info)
 
@@ -184,9 +184,7 @@ def _licence_lines(repository: Repository, info: Any) -> list[str]:
     found = named or card.get("license") or ", ".join(tags)
     licence = ", ".join(found) if isinstance(found, list) else str(found or "")
     if not licence or licence == "unknown":
-        return [
-            f"{repository.name}: no licence stated. Ask its owner what may be done with what comes of it."
-        ]
+        return [f"{repository.name}: no licence stated. Ask its owner how the results may be used."]
     words = set(licence.lower().replace(",", " ").replace("-", " ").replace("_", " ").split())
     if "nc" in words or "noncommercial" in words or {"non", "commercial"} <= words:
         return [f"{repository.name}: licence {licence}, not for commercial use."]

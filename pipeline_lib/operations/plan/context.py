@@ -11,9 +11,9 @@ from pipeline_lib.study.suite import Suite
 
 
 def context_faults(suite: Suite) -> Iterator[Fault]:
-    """(path of the setting, message) of every length that no prompt, however short, could fit.
+    """(path of the setting, message) of every length that leaves no room for even the shortest prompt.
 
-    Whether the prompts that there are fit is known once they are tokens; the evaluation step checks each.
+    Whether the actual prompts fit is known once they are tokens; the evaluation step checks each.
     """
     for label, model in suite.models.items():
         shape = shape_of(model)

@@ -15,15 +15,15 @@ GPU_BANDWIDTH = 1.5e12  # bytes a second, memory
 CPU_BANDWIDTH = 1.0e10
 HOST_BANDWIDTH = 2.0e10  # bytes a second, of a step in the machine's memory and on the way there
 DISK_BANDWIDTH = 5.0e8
-GPU_LAUNCH = 1.0e-3  # seconds a layer and pass: some 60 small kernels, however small the batch
+GPU_LAUNCH = 1.0e-3  # seconds a layer and pass: some 60 small kernels, whatever the batch size
 CPU_LAUNCH = 1.0e-3
 START_SECONDS = 15.0  # imports, reading the tokenizer and the records
 
-# What a process holds before it has a model: libraries, or a GPU's context, which torch does not count.
+# What a process holds before it loads a model: libraries, or a GPU's context, which torch does not count.
 GPU_RUNTIME = 0.6e9
 CPU_RUNTIME = 0.43e9
-# Of a CPU's memory the process keeps some between blocks that were freed: measured 14 to 20 % of what is used
-# in training, see docs/planning.md. On a GPU torch's count has no such part.
+# On a CPU a process keeps some memory between freed blocks: 14 to 20 % of what training uses was measured,
+# see docs/planning.md. On a GPU torch's count has no such part.
 CPU_HEAP = 0.16
 CPU_HEAP_FORWARD = 0.06  # where nothing has been freed yet
 
@@ -32,7 +32,7 @@ CPU_HEAP_FORWARD = 0.06  # where nothing has been freed yet
 class Device:
     """`kind`: "cuda" or "cpu". `memory`: bytes a job may use, None where the suite does not say.
 
-    `limit`: bytes that no job can have, however often it is tried: a job that needs more is refused.
+    `limit`: bytes that no try of a job can exceed: a job that needs more is refused.
     """
 
     kind: str
@@ -41,14 +41,11 @@ class Device:
     memory: float | None
     limit: float | None = None
 
-    @property
-    def runtime(self) -> float:
-        return GPU_RUNTIME if self.kind == "cuda" else CPU_RUNTIME
-
     def whole(self, parts: dict[str, float]) -> dict[str, float]:
-        """What a job holds of its own, with what comes on top of it on this device."""
-        heap = {"heap": CPU_HEAP * sum(parts.values())} if self.kind == "cpu" else {}
-        return {"runtime": self.runtime, **heap, **parts}
+        """The parts that a job holds itself, and what this device adds to them."""
+        if self.kind == "cuda":
+            return {"runtime": GPU_RUNTIME, **parts}
+        return {"runtime": CPU_RUNTIME, "heap": CPU_HEAP * sum(parts.values()), **parts}
 
     @property
     def fused_attention(self) -> bool:
@@ -56,7 +53,7 @@ class Device:
         return self.kind == "cuda"
 
     def seconds(self, operations: float, bytes_read: float, passes: float, compute: str) -> float:
-        """Time of `passes` through a layer that do so many operations and read so many bytes of weights."""
+        """Time of `passes` through a layer, with this many operations and bytes of weights read in all."""
         if self.kind == "cuda":
             peak, bandwidth, launch = GPU_TFLOPS[compute], GPU_BANDWIDTH, GPU_LAUNCH
         else:

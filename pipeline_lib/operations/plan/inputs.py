@@ -1,20 +1,22 @@
-"""What a suite reads, looked at before any job starts: data, model folders, and whether they fit each other.
+"""Checks, before any job starts, of what a suite reads: data, model folders, and whether they fit each other.
 
-Everything that is wrong is told in one message. What lies on the hub, or needs a package that is not
-installed here, is named as not looked at. Never needs torch; downloads nothing.
+One message lists all faults. Files on the hub, and files that need a package which is not installed here, are
+listed as not looked at. Never needs torch; downloads nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.blocks import Block, Fault, OnThisMachine
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.locate import expand
 from pipeline_lib.operations.plan.context import base_faults, context_faults
 from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
-from pipeline_lib.operations.plan.local_files import missing_files
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
+from pipeline_lib.study.contents_read import marked
 from pipeline_lib.study.graph import Graph
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair]
     """Lines that say what was not looked at; raises one `UserError` for everything that is wrong.
 
     `done` says which jobs need not run any more, and so read nothing; None means none of them. `pairs`: the
-    tasks and models that are asked for, None for all of the study.
+    tasks and models that were asked for; None means all of the study.
     """
     look = look_at_inputs(suite, done, pairs)
     faults = list(dict.fromkeys(f"  {where}: {_shortened(message)}" for where, message in look.faults))
@@ -74,6 +76,45 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
                 if of == model and task in look.tasks:
                     look_at_lengths(look, suite, task, model, tokenizer)
     return look
+
+
+def missing_files(
+    suite: Suite, done: Done | None = None, pairs: Collection[Pair] | None = None
+) -> list[Fault]:
+    """(setting, message) of all paths of models, data and evaluations at which there is nothing.
+
+    `done` says which jobs need not run any more, and so read nothing; None means none of them. `pairs`: the
+    tasks and models to look at; None means all.
+    """
+    blocks: dict[str, Block] = {}
+    for job in Graph(suite).study():
+        if job.run is None or job.needs not in ("training", "model") or (done is not None and done(job)):
+            continue
+        task, model = job.run.task, job.run.model
+        if pairs is not None and (task, model) not in pairs:
+            continue
+        if job.rule == "finetune":
+            blocks[f"models.{model}"] = suite.models[model]
+            blocks[f"tasks.{task}"] = suite.tasks[task]
+        else:
+            blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
+    return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
+
+
+def _faults(where: str, block: Block) -> Iterator[Fault]:
+    paths = marked(block, OnThisMachine)
+    for name, value in block:
+        here = f"{where}.{name}"
+        if isinstance(value, Block):
+            yield from _faults(here, value)
+        elif name in paths:
+            try:
+                path = expand(value)
+            except UserError as error:
+                yield here, str(error)
+                continue
+            if not path.exists():
+                yield here, f"expected a file or folder at {path.absolute()}, found nothing; correct the path"
 
 
 def pairs_of_targets(suite: Suite, targets: Collection[str]) -> set[Pair] | None:

@@ -1,4 +1,4 @@
-"""What the jobs of a study with a model do, as far as memory and time depend on it."""
+"""What the jobs with a model do, as far as memory and time depend on it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def seconds_of(work: Work) -> float:
 
 
 def planned_jobs(suite: Suite) -> Iterator[tuple[Job, Work | None]]:
-    """The jobs of a study with a model, each with what it does; None where the model's sizes are unknown."""
+    """The jobs with a model, each with its work; None where the model's sizes are unknown."""
     shapes = {label: shape_of(settings) for label, settings in suite.models.items()}
     graph = Graph(suite)
     rows = {key.row: made for key, made in graph.models.items()}

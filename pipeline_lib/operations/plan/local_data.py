@@ -1,7 +1,7 @@
-"""A suite's data, read before any job starts: records, splits, and what methods and metrics need of them.
+"""Checks of a suite's data before any job starts: records, splits, and what methods and metrics need.
 
-The task's own loader reads them, and the checks are those of the job that prepares them, so that nothing is
-refused here that a job would take. Never imports torch, and downloads nothing.
+The task's own loader reads the data, and the checks are those of the job that prepares them, so that this
+refuses nothing that a job would accept. Never imports torch, and downloads nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.definitions import check_data
+from pipeline_lib.core.blocks import Fault
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import NotAtHand, nothing_downloaded
 from pipeline_lib.core.system_errors import explained
@@ -26,24 +27,24 @@ if TYPE_CHECKING:
     from pipeline_lib.study.suite import Suite
     from pipeline_lib.tasks.base import TaskSettings
 
-MOST_RECORDS = 100_000  # of a task that are read before the start; more take minutes
+MOST_RECORDS = 100_000  # of a task; reading more before the start would take minutes
 
 
 @dataclass
 class Look:
-    """What a look at a suite's inputs found.
+    """Findings about a suite's inputs.
 
-    `faults`: (setting, message); `unseen`: what was not looked at, and why; `tasks`: the data that are whole;
+    `faults`: (setting, message); `unseen`: what was not looked at, and why; `tasks`: data without a fault;
     `benchmarks`: those that were looked at, with their settings.
     """
 
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     benchmarks: set[tuple[str, str]] = field(default_factory=set)
 
     def attempt(self, where: str, what: str, read: Callable[..., Any], *given: Any) -> tuple[bool, Any]:
-        """(True, what `read` gives); (False, None) where it failed, a fault, or where it cannot be done."""
+        """(True, the value of `read`); (False, None) where it failed (a fault) or cannot be tried here."""
         try:
             with nothing_downloaded():
                 return True, read(*given)
@@ -53,7 +54,7 @@ class Look:
             self.faults.append((where, str(error)))
         except ImportError as error:
             self.unseen.append(f"{what}, which needs a package that does not load here ({error})")
-        except Exception as error:  # a task of the user's own may raise anything, and the job would too
+        except Exception as error:  # a user's own task may raise anything, and would in the job too
             words = " ".join(str(error).split())[:200]
             told = explained(error) or f"cannot be read: {type(error).__name__}: {words}"
             self.faults.append((where, told))
@@ -61,7 +62,7 @@ class Look:
 
 
 def look_at_task(look: Look, suite: Suite, name: str) -> None:
-    """Load and check one task; a task that is whole goes to `look.tasks`."""
+    """Load and check one task; a task without a fault goes to `look.tasks`."""
     settings, where = suite.tasks[name], f"tasks.{name}"
     sizes = settings.size_hint() or {}
     count = sum(size.records for size in sizes.values())
@@ -85,8 +86,8 @@ def _check_retain(task: Task, settings: TaskSettings) -> None:
     check_overlap(measure_overlap(task.splits["forget"], task.splits["retain"]), settings.max_overlap)
 
 
-def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, str]]:
-    """Other answers that a method teaches and that these records do not bring."""
+def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
+    """Methods that teach alternative answers which these records do not have."""
     seen = set()
     for run in suite.run_table():
         if run.task != name or run.method in seen:
@@ -99,8 +100,8 @@ def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, s
                 yield f"objectives.{run.method}", f"on the task {name!r}: {error}"
 
 
-def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[tuple[str, str]]:
-    """Models made from nothing, on a task that teaches nothing."""
+def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
+    """Models made from scratch, on a task that teaches nothing."""
     if task.finetune.get("target"):
         return
     for label in dict.fromkeys(run.model for run in suite.run_table() if run.task == name):

@@ -1,4 +1,4 @@
-"""Model folders and tokenizers on this machine, looked at before any job starts, without reading weights.
+"""Checks, before any job starts, of model folders and tokenizers on this machine, without reading weights.
 
 Lengths are counted with the `tokenizers` library alone, which needs no torch: exact for a template of the
 suite, and a lower bound for a chat template, whose own words are left out.
@@ -32,7 +32,7 @@ SHOWN = 3  # records that a message names
 
 
 def look_at_model(look: Look, suite: Suite, label: str) -> Any:
-    """Check a model's folder; its tokenizer, or None where that cannot be read without transformers."""
+    """Check a model's folder and return its tokenizer; None where only transformers could read it."""
     settings = suite.models[label]
     if isinstance(settings, ScratchModel):
         return None
@@ -82,7 +82,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: Any) -> None:
-    """Hold the records of a task against the model's `max_length`, and its prompts against its context."""
+    """Check that the records of a task fit the model's `max_length`, and its prompts the model's context."""
     settings, task, evaluation = suite.models[label], look.tasks[name], suite.evaluation_of(name)
     learned = {split for splits in task.finetune.values() for split in splits} | {"forget", "retain"}
     judged = {

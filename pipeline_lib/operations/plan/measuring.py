@@ -1,6 +1,6 @@
-"""Memory and time of what is measured on a finished model: the task itself, benchmarks, toxicity.
+"""Memory and time of the jobs that read finished models: evaluation, benchmarks, toxicity, combinations.
 
-Models are read as fp32 for all of these, whatever they were trained in.
+They all read models as fp32, whatever the precision of training.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ANSWER_SLACK = 1.5  # a model's answer against the true one, in tokens
 MIXTURES = 9  # models that the comparison at equal retention scores
 CLASSIFIER = 125e6  # parameters of a classifier or sentence encoder of the usual size
 
-# name -> questions, choices, tokens of the prompt, tokens of a choice; the shipped files, rounded. MMLU's
-# prompt has so many tokens for itself and for every example before it.
+# name -> questions, choices, tokens of the prompt, tokens of a choice; the shipped files, rounded. For MMLU
+# the tokens are those of the question alone, and of each example before it.
 BENCHMARKS: dict[str, tuple[int, int, int, int]] = {
     "arc_challenge": (1172, 4, 30, 6),
     "arc_easy": (2376, 4, 27, 5),
@@ -37,7 +37,7 @@ BENCHMARKS: dict[str, tuple[int, int, int, int]] = {
     "wikitext": (62, 1, 1, 5000),
     "winogrande": (1267, 2, 12, 12),
 }
-OTHER_BENCHMARK = (1500, 4, 200, 20)  # a guess, of further tasks of lm-eval
+OTHER_BENCHMARK = (1500, 4, 200, 20)  # a guess for further tasks of lm-eval
 
 
 Phases = dict[str, dict[str, float]]  # name -> bytes by part
@@ -71,7 +71,7 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Combining(Measuring):
-    """A new model computed from the weights of so many others, one of them after another."""
+    """A new model computed from the weights of `models` others, which are read one after another."""
 
     models: int
 

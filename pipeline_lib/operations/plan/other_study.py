@@ -1,4 +1,4 @@
-"""A results folder that another study fills, or that a former version of this project wrote."""
+"""Refuses a results folder that belongs to another study, or that an earlier version wrote."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def check_same_study(suite: Suite, out: Path) -> None:
     """Raise `UserError` where `out` holds models of a suite that shares no task or no model with this one.
 
-    A task or model is shared that has the same label and the same kind of `source`. Every other change is
-    one of the same study, of which what depends on it is made again. A folder without a finished model
-    holds nothing that could be mixed.
+    A task or model is shared if it has the same label and the same kind of `source`. Any other change is a
+    change of the same study, after which the jobs that depend on it run again. A folder without a finished
+    model holds nothing that could be mixed.
     """
     there = _read(out / "suite.yaml")
     run = next(out.glob("training/*/*/*/*/seed*/run.json"), None)

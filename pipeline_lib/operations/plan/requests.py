@@ -1,4 +1,4 @@
-"""What each job of a study asks a cluster for: memory of the machine and time, by job and by try.
+"""What each job of a study asks a cluster for: memory of the machine, and time, for each try.
 
 A request comes from the suite (`resources.memory_mb`, `resources.minutes`) or, where the suite does not say,
 from the estimates of the plan (docs/planning.md):
@@ -9,10 +9,10 @@ from the estimates of the plan (docs/planning.md):
 A job that is tried again asks for `resources.retry_factor` times more at every try, up to
 `resources.memory_limit_mb` and `resources.minutes_limit`. Memory is in MiB, as SLURM and Kubernetes count it.
 
-Traps. On a GPU the plan's memory is the GPU's, which no cluster grants by size; what is asked for here is the
-memory of the machine beside it. An estimate of time is right within a factor of two, so the margin is wide: a
-job that ends early gives its time back, one that is ended for time has to be started again (training and
-evaluation then continue from what they saved).
+Traps. On a GPU the plan's memory is the GPU's, which no cluster grants by size; this module asks for the
+memory of the machine that holds the GPU. An estimate of time is right within a factor of two, so the margin
+is wide: a job that ends early gives its time back, but a job that exceeds its time has to be started again
+(training and evaluation then continue from what they saved).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ TOGETHER = 0.5  # share of its time alone that each of several processes adds to
 UNKNOWN_MEMORY = 32_000.0  # MiB
 UNKNOWN_MINUTES = 240.0
 
-# Jobs without a model, which read what others wrote: MiB and minutes, and how much more for each run that
-# they read.
+# Jobs without a model, which read what others wrote: MiB and minutes, and the increase for each run that they
+# read.
 SMALL_MEMORY, SMALL_MINUTES = 500.0, 15.0
 CLASSIFYING = 1000.0 + 3 * 4 * CLASSIFIER / MEBIBYTE  # MiB more: torch, a text classifier and its work
 READ_MEMORY, READ_MINUTES = 1.0, 0.005
@@ -118,11 +118,12 @@ class Requests:
 
 
 def machine_memory(work: Work, processes: int = 1) -> float:
-    """Bytes of the machine's memory that so many processes of a job hold at their peak.
+    """Bytes of the machine's memory that this many processes of a job hold at their peak.
 
-    On a CPU all that the plan counts, once a process: sharded training holds less, which is not counted on.
-    Beside a GPU: each reads the model there before it moves, one copies there first what is saved, a
-    checkpoint with the optimiser's state or the whole model in fp32, and an offloaded optimiser lies there.
+    On a CPU this is the plan's estimate for each process; sharded training needs less, which is not relied
+    on. With a GPU, each process first reads the model into this memory; one process copies there what it
+    saves (a checkpoint with the optimiser's state, or the whole model in fp32), and an offloaded optimiser
+    stays there.
     """
     if work.device.kind == "cpu":
         return processes * memory_of(work).total

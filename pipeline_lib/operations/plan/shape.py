@@ -1,4 +1,4 @@
-"""The sizes of a model, from its settings or from its config.json where that is at hand."""
+"""The sizes of a model, from its settings, or from its config.json or GGUF file on this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pipeline_lib.study.models import (
 
 # Families whose feed-forward part is not gated: two matrices instead of three (config.json: model_type).
 UNGATED = frozenset({"opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "bloom", "falcon", "phi", "starcoder2"})
-RELU = frozenset({"opt"})  # keep one tensor of the feed-forward part for the backward pass, not two
+RELU = frozenset({"opt"})  # these keep one tensor of the feed-forward part for the backward pass, not two
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder. `context`: positions it has, None where unknown. `source`: where this is from."""
+    """Sizes of a decoder. `context`: positions, None where unknown. `source`: where the sizes come from."""
 
     parameters: int
     hidden: int
@@ -60,7 +60,7 @@ class Shape:
 
 
 def shape_of(settings: ModelSettings) -> Shape | None:
-    """The model's sizes, None where nothing at hand tells them. Reads local files, never the network."""
+    """The model's sizes; None where no local file tells them. Never uses the network."""
     if isinstance(settings, ScratchModel):
         return _of_sizes(settings, settings.max_length, "settings", "llama", True)
     given = settings.shape

@@ -1,4 +1,4 @@
-"""How many tokens a task's splits hold once a model's prompt format is around them."""
+"""How many tokens a task's splits have in a model's prompt format."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline_lib.study.models import ModelSettings
 from pipeline_lib.tasks.base import HOLDOUT, SplitSize, TaskSettings
 
 CHAT_TOKENS = 25  # of a chat template around a short question
-CHARACTERS = 4  # of English text a token, in large vocabularies
+CHARACTERS = 4  # of English text to a token, in large vocabularies
 PADDING = 1.25  # padded tokens a real one, in batches of similar length
 
-# Of a task that cannot tell its sizes from its settings: those of TOFU's smallest forget set.
+# For a task whose settings do not tell its sizes: those of TOFU's smallest forget set.
 GUESS = {"forget": 40, "retain": 400}
 GUESSED_EVALUATION = 200
 
@@ -43,7 +43,7 @@ class Lengths:
         return self.whole + (self.longest - self.whole) * share
 
     def answers(self, rows: int) -> float:
-        """Answer tokens of a batch of `rows` with many of them: the mean and what is rare among few rows."""
+        """Answer tokens of a batch of many `rows`: the mean, and an excess that shrinks with their number."""
         rare = max(self.longest - self.prompt - self.answer, 0.0)
         return rows * (self.answer + rare / math.sqrt(rows))
 
@@ -82,7 +82,7 @@ def template_tokens(prompt: Any) -> int:
 
 
 def together(splits: Sequence[Lengths]) -> Lengths | None:
-    """All records of several splits as one set; None of none."""
+    """All records of several splits as one set; None where there are none."""
     total = sum(split.records for split in splits)
     if not total:
         return None

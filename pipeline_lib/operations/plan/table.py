@@ -1,4 +1,4 @@
-"""The plan as text: what each group of jobs needs, what the whole study takes, and what will not fit."""
+"""The plan as text: the needs of each group of jobs, the total of the study, and what will not fit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pipeline_lib.study.suite import Suite
 Done = Callable[[Job], bool]  # whether its results are there
 HEADER = ("job", "task", "model", "methods", "jobs", "memory", "minutes each", "total")
 NAMES_WIDTH = 40
-ERROR = 1.15  # an estimate may be so many times too large: only what is above is refused
-TIGHT = 0.9  # of the memory there is: estimates are off by more than the rest
+ERROR = 1.15  # an estimate may be too large by this factor: only a job beyond it is refused
+TIGHT = 0.9  # share of the memory: the error of an estimate may exceed the rest
 
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of a kind on one task and model that need about the same; None: the model's sizes are unknown."""
+    """Jobs of a kind on one task and model with about the same needs; None: the model's sizes are unknown."""
 
     kind: str
     task: str
@@ -42,9 +42,9 @@ class Group:
 
 
 def finished(out: Path | str) -> Done:
-    """Whether a job's result lies in the results folder: what `plan_text` then leaves out of the totals.
+    """A test whether a job's result lies in the results folder; `plan_text` then leaves the job out.
 
-    A result that is there may still be made again, where code or settings changed since.
+    A job with a result may still run again, where code or settings have changed.
     """
 
     return lambda job: (Path(out) / job.result).is_file()
@@ -71,9 +71,9 @@ def plan_text(suite: Suite, done: Done | None = None) -> str:
 def check_fits(suite: Suite, done: Done | None = None) -> None:
     """Raise a `UserError` that names every kind of job that cannot fit, with what would make it fit.
 
-    Held against what no job can have (`resources.gpu_memory_gb`, on a CPU `resources.memory_limit_mb`), with
-    room for the error of an estimate; what is only more than a job asks for is marked in the table. `done`:
-    jobs that need not run any more.
+    The limit is what no job can exceed (`resources.gpu_memory_gb`, on a CPU `resources.memory_limit_mb`),
+    with room for the error of an estimate. The table marks jobs that need only more than they ask for.
+    `done`: jobs that need not run any more.
     """
     device = device_of(suite.resources)
     limit = device.limit
@@ -103,9 +103,9 @@ def _parts(memory: Memory) -> str:
 
 
 def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
-    """Jobs that need about the same (memory within a twentieth, time within a quarter), together.
+    """Jobs grouped by similar needs (memory within a twentieth, time within a quarter).
 
-    Of a kind those that need most come first.
+    Within a kind, the groups that need most come first.
     """
     needs: dict[str, tuple[Memory | None, float, str | None]] = {}
     found: dict[tuple[object, ...], list[tuple[Job, RunKey, str]]] = {}

@@ -1,4 +1,4 @@
-"""One job of fine-tuning or unlearning: what it does, and what of it lies in memory all along (bytes)."""
+"""One job of fine-tuning or unlearning: what it does, and what it holds in memory throughout (bytes)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline_lib.training.settings import FineTune, LoRA, Unlearn
 
 COMPILED_FROM = 1 << 24  # trained parameters from which an elementwise optimiser's step is compiled
 ROUNDED_AT_ONCE = 1 << 26  # elements, as optimizers/rounding.py has it
-COMPILER = 0.7e8  # bytes it holds, on a CPU
+COMPILER = 0.7e8  # bytes that the compiler holds, on a CPU
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training job. `forget` is None when fine-tuning, `optimizer` where no step is taken."""
+    """One training job. `forget` is None for fine-tuning, `optimizer` where no step is taken."""
 
     shape: Shape
     device: Device
@@ -34,11 +34,6 @@ class Training:
     def width(self) -> int:
         """Bytes of a weight."""
         return 4 if self.settings.weights == "fp32" else 2
-
-    @property
-    def matrices(self) -> float:
-        """Parameters that a forward pass multiplies by, the output projection among them."""
-        return self.shape.body + self.shape.head
 
     @property
     def steps(self) -> int:
@@ -65,14 +60,14 @@ class Training:
         return float(shape.parameters)
 
     def state_bytes(self, width: int) -> float:
-        """Bytes of the optimiser's state, at so many bytes a number."""
+        """Bytes of the optimiser's state, with `width` bytes a number."""
         if self.optimizer is None:
             return 0.0
         return self.optimizer.state_bytes(self.trained, self.shape.embedding, width)
 
     @property
     def stops_early(self) -> bool:
-        """Whether no forward pass goes through the whole model, to a prediction."""
+        """Whether every forward pass stops before the last layer, without a prediction."""
         return self.objective.reference_depth is not None
 
     @property
@@ -82,7 +77,7 @@ class Training:
 
 
 def adapter_parameters(shape: Shape, lora: LoRA) -> float:
-    """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that gets one."""
+    """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that has one."""
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     hidden, inner = shape.hidden, shape.intermediate
     matrices = {
@@ -100,7 +95,7 @@ def adapter_parameters(shape: Shape, lora: LoRA) -> float:
 
 
 def held_bytes(job: Training) -> dict[str, float]:
-    """What stays through the whole run."""
+    """Bytes by part of what a job holds through the whole run."""
     shape = job.shape
     width = 4 if job.settings.weights == "bf16_stochastic" else job.width
     held = {"weights": weight_bytes(job), "optimiser": job.state_bytes(width)}
@@ -118,7 +113,7 @@ def held_bytes(job: Training) -> dict[str, float]:
 
 
 def weight_bytes(job: Training) -> float:
-    """Bytes of the weights in training; of an 8-bit base its linear layers, and the rest in fp32."""
+    """Bytes of the weights in training; an 8-bit base has its linear layers in 8 bits, the rest in fp32."""
     if job.base == "int8" and job.settings.lora is not None:
         return job.shape.body + 4.0 * (job.shape.parameters - job.shape.body)
     return float(job.width * job.shape.parameters)
@@ -135,13 +130,15 @@ def offloaded_bytes(job: Training) -> float:
 
 
 def of_the_step(job: Training) -> float:
-    """What of `offloaded_bytes` is there only during the step: copies of the gradients, and rounding."""
+    """The part of `offloaded_bytes` that exists only during the step: copies of gradients, and rounding."""
     return job.width * job.trained + rounding_bytes(job)
 
 
 def rounding_bytes(job: Training) -> float:
-    """What a step rounded at random takes for a while: fp32 copies of a block's weights and gradients, and
-    of its largest tensor the noise and the rounded weights; 0 where steps are not.
+    """Bytes that a randomly rounded step takes temporarily; 0 for other steps.
+
+    They are fp32 copies of a block's weights and gradients, and the noise and rounded weights of its largest
+    tensor.
     """
     if job.settings.weights != "bf16_stochastic":
         return 0.0

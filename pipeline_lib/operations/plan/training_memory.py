@@ -1,19 +1,20 @@
 """Memory of fine-tuning and unlearning, part by part.
 
-What is held at the same time, phase by phase; the peak is the largest phase. Bytes throughout.
+Each phase lists what is held at the same time; the peak is the largest phase. All sizes are bytes.
 
 - forward: weights, optimiser state, the saved activations of every graph that one backward pass will need
   (an objective runs its forget and its retain batch before it goes back), log-probabilities of the answer
   tokens, and with accumulation the gradients so far;
-- backward: gradients as they fill up, with the graphs that are left: torch goes through the graphs one after
-  the other, last first, and while a parameter waits for its other graph, what has come so far lies in a
-  buffer of its own;
-- curvature: a set of gradients, with the graph of one set of examples, before the step has its own; an
-  estimate that is made of the step's gradient lies beside it;
+- backward: gradients as they fill up, with the remaining graphs: torch walks through the graphs one after
+  another, last first, and while a parameter waits for another graph, its partial gradient lies in a buffer of
+  its own;
+- curvature: a set of gradients, with the graph of one set of examples, before the step's own gradients exist;
+  an estimate made from the step's gradient lies beside it;
 - step: all gradients, and with stochastic rounding a block's copies in fp32;
 - loading and saving: fp32 weights, whatever is trained.
 
-With `checkpointing` a graph holds each layer's input, and one layer at a time is whole while it goes back.
+With `checkpointing` a graph holds only the input of each layer, and the backward pass recomputes one layer at
+a time.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def training_memory(job: Training) -> Memory:
 
 
 def phases_of(job: Training) -> dict[str, dict[str, float]]:
-    """Bytes by part of each phase, of what the job holds itself."""
+    """Bytes by part of each phase, of what the job itself holds."""
     phases = {"saving": _saving(job)}
     if job.steps and job.optimizer is not None:
         of_work = _one_shot_phases if job.optimizer.one_shot else _phases
@@ -60,10 +61,10 @@ def phases_of(job: Training) -> dict[str, dict[str, float]]:
 
 
 def _heap(name: str, phases: dict[str, dict[str, float]]) -> float:
-    """What a process keeps of freed memory on a CPU.
+    """Freed memory that a process keeps on a CPU.
 
-    Gradients do not fit into the holes that the smaller activations leave, so that at the end of the backward
-    pass most of the forward pass is still resident; where more is held anyway, a share of it.
+    Gradients do not fit into the holes that the smaller activations leave, so at the end of the backward pass
+    most of the forward pass is still resident; otherwise it is a share of what is held.
     """
     parts = phases[name]
     if name == "forward":
@@ -75,12 +76,12 @@ def _heap(name: str, phases: dict[str, dict[str, float]]) -> float:
     def passing(of: dict[str, float]) -> float:
         return of.get("activations", 0.0) + of.get("logits", 0.0)
 
-    # In large batches the holes are large too, and are used again.
+    # With large batches the holes are large too, and are reused.
     return max(share, min(passing(phases["forward"]) - passing(parts), parts["gradients"]))
 
 
 def largest(device: Device, phases: dict[str, dict[str, float]]) -> Memory:
-    """The phase that holds most, with what the device adds to it."""
+    """The phase that holds most, including what the device adds."""
     named = [
         Memory(name, device.whole({part: size for part, size in parts.items() if size}))
         for name, parts in phases.items()
@@ -89,15 +90,16 @@ def largest(device: Device, phases: dict[str, dict[str, float]]) -> Memory:
 
 
 def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, float]:
-    """What a forward pass saves for the backward one, of `rows` sequences padded to `length` tokens, as a
-    whole and what of it is one layer's.
+    """Bytes that a forward pass saves for the backward pass, as a whole and for one layer.
+
+    `rows`: sequences, each padded to `length` tokens.
 
     Per token and layer, with D hidden size, Q = heads x head size, F intermediate size, T tokens, of the
     layers of Llama as transformers writes them. fp32: each norm saves its input, the normalised input and
     its product with the scale, which the next matrices read (3 D); attention saves queries, repeated keys and
     values and its result (4 Q), plain attention also the T weights of each head; the gated feed-forward part
     saves gate, its activation, the other branch and their product (4 F). Under autocast the norms stay fp32
-    and every matrix casts its own input to bf16. Frozen layers save less, where single matrices learn.
+    and every matrix casts its own input to bf16. Frozen layers save less where only single matrices learn.
     """
     shape = job.shape
     hidden, queries, inner = shape.hidden, shape.heads * shape.head_size, shape.intermediate
@@ -123,9 +125,9 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
 
 
 def _saving(job: Training) -> dict[str, float]:
-    """Weights become fp32 one after the other and are written from where they lie.
+    """Weights become fp32 one after another and are written from where they are.
 
-    What is mirrored at the weights before training reads these then, into the machine's memory.
+    An objective that uses the weights before training then reads them into the machine's memory.
     """
     whole = 4.0 * job.shape.parameters
     mirrored = job.objective.needs_original_weights and job.device.kind == "cpu"
@@ -133,9 +135,9 @@ def _saving(job: Training) -> dict[str, float]:
 
 
 def _graphs(job: Training) -> list[dict[str, float]]:
-    """Activations and log-probabilities of each graph of a micro-batch, in the order they are built.
+    """Activations and log-probabilities of each graph of a micro-batch, in the order in which they are built.
 
-    The longest records of two sets seldom meet in one step, so one set is at its longest and the others at
+    The longest records of two sets seldom meet in one step, so one set has its longest record and the others
     their usual width.
     """
     sets = [job.forget] * job.objective.forget_graphs + ([job.retain] if job.objective.uses_retain else [])
@@ -170,7 +172,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
 
 
 def _casts(job: Training, graphs: int) -> float:
-    """bf16 copies of the fp32 matrices under autocast: kept for all graphs, of frozen ones for each graph."""
+    """bf16 copies of the fp32 matrices under autocast: one for all graphs, of frozen matrices one a graph."""
     if job.settings.compute != "bf16" or job.width != 4:
         return 0.0
     share = (
@@ -250,7 +252,7 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
 def _curvature(
     job: Training, curvature: Curvature, graphs: list[dict[str, float]], gradients: float, tied: float
 ) -> dict[str, dict[str, float]]:
-    """What the phases of an estimate add: a list of its own, and the graph of one set at a time."""
+    """What an estimate adds to the phases: a list of its own, and the graph of one set at a time."""
     examples = curvature.examples or job.settings.batch_size
     share = min(1.0, examples / job.settings.batch_size)
     widest = max(graphs, key=lambda graph: graph["activations"] + 4 * graph["all logits"])
@@ -260,7 +262,7 @@ def _curvature(
     if curvature.estimator.double_backward:
 
         def products(lists: float, graphs: float) -> dict[str, float]:
-            """What was computed again stays, because the second pass goes through it."""
+            """What was recomputed stays, because the second pass goes through it."""
             return {
                 "curvature": lists,
                 "bf16 copies": _casts(job, 1),

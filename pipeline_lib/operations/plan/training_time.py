@@ -14,11 +14,11 @@ DOUBLE_BACKWARD = 3.0  # work of a gradient that is differentiated again, agains
 def training_seconds(job: Training) -> float:
     """Time of a training job.
 
-    Operations: 2 a parameter and token forward, 4 backward (2 where nothing learns but adapters), of the
-    layers for every padded token and of the output projection for answer tokens; attention on top. An
+    Operations: 2 a parameter and token forward, 4 backward (2 where only adapters learn), in the layers for
+    every padded token and in the output projection for answer tokens, plus attention. An
     estimate of the curvature costs a forward and a backward pass every k steps, three times as much where it
-    differentiates twice, nothing where it is made of the step's gradient; a reference model one forward pass
-    a step. An optimiser step reads and writes all it holds.
+    differentiates twice, nothing where it is made from the step's gradient; a reference model one forward
+    pass a step. An optimiser step reads and writes all it holds.
     """
     shape, device = job.shape, job.device
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
@@ -38,7 +38,7 @@ def training_seconds(job: Training) -> float:
         operations = factor * (shape.body * layers * tokens + shape.head * answers)
         attention = factor * 2 * shape.heads * shape.head_size * lengths.whole * tokens * job.layers_run
         passes = math.ceil(count / job.settings.batch_size)
-        read = passes * factor / 2 * job.width * job.matrices
+        read = passes * factor / 2 * job.width * (shape.body + shape.head)
         launches = passes * factor / 2 * job.layers_run
         return device.seconds(operations + attention, read, launches, job.settings.compute)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.operations.plan.local_files import missing_files
+from pipeline_lib.operations.plan.inputs import missing_files
 from pipeline_lib.study import parse_suite
 from tests.study.suites import small
 
