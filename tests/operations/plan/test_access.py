@@ -155,8 +155,8 @@ def test_licences_are_told(hub: Path, tmp_path: Path) -> None:
         lines = ask(server.url, tmp_path)["lines"]
     assert lines == [
         "data set lab/authors: licence cc-by-nc-4.0, not for commercial use.",
-        "model lab/encoder: no licence stated. Ask its owner what may be done with what comes of it.",
-        "model lab/judge: no licence stated. Ask its owner what may be done with what comes of it.",
+        "model lab/encoder: no licence stated. Ask its owner how the results may be used.",
+        "model lab/judge: no licence stated. Ask its owner how the results may be used.",
     ]
 
 
@@ -197,10 +197,10 @@ def test_unknown_names_and_revisions_come_in_one_message(hub: Path, tmp_path: Pa
     with HubServer(hub, facts) as server:
         message = ask(server.url, tmp_path, asked)["error"]
     heading, *lines = message.splitlines()
-    assert heading == "not everything that this suite needs can be had:"
+    assert heading == "not everything that this suite needs is available:"
     assert len(lines) == 2
     assert f"model lab/model: the hub knows no revision {COMMIT}." in message
-    assert "data set lab/nowhere: the hub knows none of this name. Check the id" in message
+    assert "data set lab/nowhere: the hub knows no repository of this name. Check the id" in message
 
 
 def test_without_a_network_nothing_fails(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_without_a_network_nothing_fails(tmp_path: Path) -> None:
         answer = ask(f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
     (line,) = answer["lines"]
     assert line.startswith(
-        "The hub gives no answer, so access and licences are not checked of: model lab/model,"
+        "The hub does not answer, so access and licences are not checked for: model lab/model,"
     )
     assert "data set lab/prompts" in line
     (line,) = ask("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1")["lines"]
@@ -222,4 +222,4 @@ def test_a_hub_in_trouble_hides_only_what_it_does_not_answer(hub: Path, tmp_path
         lines = ask(server.url, tmp_path)["lines"]
     assert len(lines) == 2
     assert lines[0].startswith("model lab/judge: no licence stated")
-    assert lines[1].endswith("not checked of: model lab/model.")
+    assert lines[1].endswith("not checked for: model lab/model.")
