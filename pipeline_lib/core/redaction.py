@@ -6,6 +6,7 @@ terminal, or marks that make a text read as another.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
@@ -56,7 +57,7 @@ def listed(names: Any, shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
-class VisibleStream:
+class VisibleStream(io.TextIOBase):
     """A text stream into `handle` that makes all text visible: what commands print quotes the user."""
 
     def __init__(self, handle: TextIO) -> None:
@@ -66,5 +67,18 @@ class VisibleStream:
         self._handle.write(visible(text))
         return len(text)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._handle, name)
+    def flush(self) -> None:
+        self._handle.flush()
+
+    def fileno(self) -> int:
+        return self._handle.fileno()
+
+    def isatty(self) -> bool:
+        return self._handle.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._handle.encoding
