@@ -91,8 +91,7 @@ def _unit(inputs: Inputs, rows: list[Row], column: str) -> tuple[float, str]:
 def _dot(
     ax: Axes, inputs: Inputs, row: Row, column: str, factor: float, place: float, mark: style.Mark
 ) -> None:
-    estimate = cost_estimate(inputs, row, column)
-    if estimate is None:
+    if (estimate := cost_estimate(inputs, row, column)) is None:
         finished = bool(cost_by_seed(inputs, row, "steps"))
         text = "no clipping" if finished and column == "clipped_share" else "" if finished else "diverged"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}

@@ -55,8 +55,7 @@ def draw(inputs: Inputs) -> Figure:
         retrained = inputs.retrained(task, model)
         assert retrained is not None
         metric, label = _choice(summary, task, model) or CHOICES[0]
-        level = summary.estimate(retrained, "forget", metric)
-        if level is not None:
+        if (level := summary.estimate(retrained, "forget", metric)) is not None:
             ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
         rows = [row for row in panel_rows(inputs, task, model, method) if row != retrained]
         for place, row in enumerate(rows):
@@ -67,9 +66,7 @@ def draw(inputs: Inputs) -> Figure:
                 _mark(ax, summary, row, metric + AT_EQUAL_RETAIN, place + BELOW, filled=True)
         names = [row.key.method if row.anchor else style.optimizer_label(row) for row in rows]
         ax.set_yticks(range(len(rows)), names)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlim(left=0)
-        ax.set_xlabel(label)
+        ax.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in rows])
     say_left_out(figure, without_retrained(summary), "no model that never saw the data")
     legend_below(figure, {"Judged": _handles(matched)})

@@ -66,9 +66,9 @@ def panel_rows(inputs: Inputs, task: str, model: str, method: str) -> list[Row]:
     ]
 
 
-def panel_title(inputs: Inputs, task: str, model: str, method: str) -> str:
-    """The method; with task and model above it where a suite has several."""
-    return method if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n{method}"
+def panel_title(inputs: Inputs, task: str, model: str, title: str) -> str:
+    """The title, a method's name for one; with task and model above it where a suite has several."""
+    return title if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n{title}"
 
 
 def say_left_out(figure: Figure, names: Sequence[str], why: str) -> None:

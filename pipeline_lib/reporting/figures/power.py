@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import ANCHOR_MARKS, legend_below
+from pipeline_lib.reporting.figures.panels import ANCHOR_MARKS, legend_below, panel_title
 from pipeline_lib.reporting.headline import RATIO_DISTANCE, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, POWER, detectable_difference
@@ -79,16 +79,14 @@ def draw(inputs: Inputs) -> Figure:
     for (task, model), (left, right) in zip(inputs.studies, grid, strict=True):
         _questions(left, summary, task, model)
         _seeds(right, summary, task, model)
-        name = "" if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n"
         for ax, title in ((left, "By questions"), (right, "By seeds")):
-            ax.set_title(name + title, loc="left")
+            ax.set_title(panel_title(inputs, task, model, title), loc="left")
     legend_below(figure, _legend(inputs.rows))
     return figure
 
 
 def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
-    measure = distance(summary, task, model)
-    if measure is None:
+    if (measure := distance(summary, task, model)) is None:
         alone = summary.inputs.retrained(task, model) is None
         why = "no retrained model, no KS test" if alone else "no wrong answers, no KS test"
         ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center")
@@ -124,12 +122,9 @@ def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
             textcoords="offset points",
             fontsize=7,
         )
-    ax.set_xscale("log")
+    label = f"KS D{'' if measure == RATIO_DISTANCE else ' of likelihoods'} to retrained"
+    ax.set(xscale="log", xlabel="Independent forget questions", ylim=(0, 1.06), ylabel=label)
     ax.xaxis.set_major_formatter(PLAIN)
-    ax.set_ylim(0, 1.06)
-    ax.set_xlabel("Independent forget questions")
-    of = "" if measure == RATIO_DISTANCE else " of likelihoods"
-    ax.set_ylabel(f"KS D{of} to retrained")
 
 
 @dataclass(frozen=True)
@@ -157,8 +152,7 @@ def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> None:
     entries = family(summary, task, model)
     forgetting, utility = axes(summary, task, model)
     found = {"first": _pairs(entries, forgetting), "second": _pairs(entries, utility)}
-    drawn = {kind: pairs for kind, pairs in found.items() if pairs is not None}
-    if not drawn:
+    if not (drawn := {kind: pairs for kind, pairs in found.items() if pairs is not None}):
         ax.text(0.5, 0.5, "no pair of rows with a test over seeds", transform=ax.transAxes, ha="center")
         ax.set_axis_off()
         return
@@ -177,23 +171,21 @@ def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> None:
         names.append(
             Line2D([], [], color=colour, marker=marker, linestyle=line, ms=3.5, label=pairs.quantity.label)
         )
-        aside = 0.12 if kind == "second" else -0.12  # so that the marks of both can be seen
-        places = [k + aside for k in pairs.seeds]
+        # Aside, so that the marks of both can be seen.
+        places = [k + (0.12 if kind == "second" else -0.12) for k in pairs.seeds]
         ax.plot(places, own, linestyle="", marker=marker, color=colour, markersize=3.5, alpha=0.6, mew=0)
         lowest = min(lowest, *curve, *own)
         if style.is_share(pairs.quantity.metric):
             beyond += sum(value > LARGEST for value in own)
         else:
             highest = max(highest, *curve, *own)
-    ax.set_yscale("log")
-    ax.set_ylim(0.7 * lowest, LARGEST if highest == LARGEST else 1.5 * highest)
+    top = LARGEST if highest == LARGEST else 1.5 * highest
+    ax.set(yscale="log", ylim=(0.7 * lowest, top), ylabel="Difference of two rows found")
+    ax.set(xlim=(1.5, most + 0.5), xlabel="Seeds")
     ax.legend(handles=names, loc="upper right", fontsize=7)
-    ax.set_xlim(1.5, most + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(PLAIN)
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("Seeds")
-    ax.set_ylabel("Difference of two rows found")
     if beyond:
         ax.set_title(f"above 1, no power at all: {beyond}", loc="right", fontsize=7, color="#444444")
 

@@ -59,8 +59,7 @@ def draw(inputs: Inputs) -> Figure:
         assert across is not None and up is not None
         drawn = panel_rows(inputs, task, model, method)
         for row in drawn:
-            colour, marker, face = _mark(row, marks)
-            _point(ax, summary, row, (across, up), colour, marker, face)
+            _point(ax, summary, row, (across, up), *_mark(row, marks))
         _axes(ax, summary, rows, across, up)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
     anchors: list[Artist] = [
@@ -105,8 +104,7 @@ def _point(
 ) -> None:
     axis, utility = axes_of
     across, up = _across(summary, row, axis), summary.by_seed(row, *utility)
-    seeds = [seed for seed in across if seed in up]
-    if not seeds:
+    if not (seeds := [seed for seed in across if seed in up]):
         return
     x, y = summary.estimate(row, *axis), summary.estimate(row, *utility)
     assert y is not None
@@ -139,8 +137,7 @@ def _bar(estimate: Estimate | None) -> list[list[float]] | None:
 
 def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Measure) -> None:
     """The same limits in all panels of a study. A bar may leave the panel, a mark may not."""
-    heights = [v for row in rows for v in summary.by_seed(row, *up).values()]
-    _limits(ax, "y", heights, up, least=0.05)
+    _limits(ax, "y", [v for row in rows for v in summary.by_seed(row, *up).values()], up, least=0.05)
     ax.set_ylabel(_label(summary, rows, up))
     if across in DISTANCES:
         ax.set_xlim(-0.04, 1.04)
@@ -167,18 +164,16 @@ def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Meas
 def _limits(ax: Axes, side: str, values: list[float], measure: Measure, least: float = 0.0) -> None:
     """Room around all values; perplexities that explode on a logarithmic scale."""
     low, high = min(values), max(values)
-    set_limits = ax.set_ylim if side == "y" else ax.set_xlim
     if "perplexity" in measure.metric and low > 0 and high > LOG_FROM * low:
-        (ax.set_yscale if side == "y" else ax.set_xscale)("log")
         room = (high / low) ** 0.15
-        set_limits(low / room, high * room)
+        ax.set(**{f"{side}scale": "log", f"{side}lim": (low / room, high * room)})
         axis = ax.yaxis if side == "y" else ax.xaxis
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
         return
     margin = max(least if style.is_share(measure.metric) else 0.05 * abs(high), 0.15 * (high - low), 1e-6)
-    set_limits(low - margin, high + margin)
+    ax.set(**{f"{side}lim": (low - margin, high + margin)})
 
 
 def _label(summary: Summary, rows: list[Row], measure: Measure) -> str:

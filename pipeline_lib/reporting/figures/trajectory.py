@@ -67,14 +67,13 @@ def draw(inputs: Inputs) -> Figure:
             drawn: list[float] = []
             for row in rows:
                 drawn += _draw_row(ax, inputs, row, name, marks[style.mark_name(row)], status)
-            ax.set_xlabel("Step")
-            ax.set_ylabel(label)
+            ax.set(xlabel="Step", ylabel=label)
             _scale(ax, name, drawn)
         for ax in axes[:2]:
             ax.set_title(panel_title(inputs, *case), loc="left")
         lost = [(row, sum(status[row.key.seeded(s)] == "diverged" for s in row.seeds)) for row in rows]
         diverged_note(axes[0], lost)
-    trained = [row for row in inputs.rows if row.order != "none"]
+    trained = (row for row in inputs.rows if row.order != "none")
     legend_below(figure, optimizer_handles(trained, marks, as_line))
     return figure
 
@@ -91,8 +90,7 @@ def series(inputs: Inputs, key: RunKey, name: str) -> tuple[np.ndarray, np.ndarr
         raise UserError(f"the figure trajectory has no steps.jsonl of {'/'.join(map(str, key))}")
     steps, values = [], []
     for number, row in enumerate(inputs.steps[key], start=1):
-        value = row.get(name)
-        if value is None:
+        if (value := row.get(name)) is None:
             continue
         if not finite(value):
             raise UserError(f"steps.jsonl of {'/'.join(map(str, key))}, line {number}: {name} is {value!r}")
@@ -153,8 +151,7 @@ def _scale(ax: Axes, name: str, drawn: list[float]) -> None:
         return
     floor = 1e-3 if name in LOSSES else 0.8 * min((v for v in drawn if v > 0), default=1.0)
     if min(drawn) >= 0 and max(drawn) > 30 * max(float(np.quantile(drawn, 0.05)), floor):
-        ax.set_yscale("log")
-        ax.set_ylim(max(0.8 * min(drawn), floor), max(drawn) * 1.5)
+        ax.set(yscale="log", ylim=(max(0.8 * min(drawn), floor), max(drawn) * 1.5))
         if name in LOSSES:
             ax.yaxis.set_major_formatter("{x:g}")
     else:

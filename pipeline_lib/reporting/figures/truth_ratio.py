@@ -96,8 +96,7 @@ def draw(inputs: Inputs) -> Figure:
     figure, panels = method_panels(inputs, height=2.9, chosen=shown)
     kinds = {RATIO_DISTANCE: RATIOS, LIKELIHOOD_DISTANCE: LIKELIHOODS}
     for task, model, method, ax in panels:
-        measured = distance(summary, task, model)
-        if measured is None:
+        if (measured := distance(summary, task, model)) is None:
             ax.text(0.5, 0.5, "no wrong answers, no truth ratio", transform=ax.transAxes, ha="center")
             ax.set_axis_off()
             continue
@@ -122,14 +121,11 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
             for row in drawn if len(v := values[row.key])]  # fmt: skip
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     if kind.logarithmic:
-        ax.set_xscale("log")
-        ax.set_xlim(float(np.exp(low - 0.1)), float(np.exp(high + 0.1)))
+        ax.set(xscale="log", xlim=np.exp([low - 0.1, high + 0.1]))
     else:
         room = max(0.02 * (high - low), 1e-3)
         ax.set_xlim(low - room, high + room)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel(kind.across)
-    ax.set_ylabel(kind.up)
+    ax.set(ylim=(0, 1.02), xlabel=kind.across, ylabel=kind.up)
     # Below the axis label, whatever the panel's height.
     below = offset_copy(ax.transAxes, fig=ax.get_figure(root=True), y=-0.41, units="inches")
     ax.legend(

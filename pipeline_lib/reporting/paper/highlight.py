@@ -70,8 +70,7 @@ def _panel(
             at = place + (i - (len(of_method) - 1) / 2) * width
             highest = max(highest, _bar(ax, summary, row, measure, at, width, marks[style.mark_name(row)]))
     for row in (row for row in rows if row.anchor):
-        estimate = summary.estimate(row, *measure)
-        if estimate is not None:
+        if (estimate := summary.estimate(row, *measure)) is not None:
             level = _plain(measure, estimate.value)
             highest = max(highest, level)
             line = LINES[row.key.method]
@@ -79,8 +78,7 @@ def _panel(
     ax.set_xticks(range(len(methods)), methods)
     if len(methods) > 4:
         ax.tick_params(axis="x", labelrotation=35)
-    ax.set_ylim(0, 1.12 if measure != UTILITY else max(0.1, 1.15 * highest))
-    ax.set_ylabel(LABELS[measure])
+    ax.set(ylim=(0, 1.12 if measure != UTILITY else max(0.1, 1.15 * highest)), ylabel=LABELS[measure])
 
 
 def _plain(measure: Measure, value: float) -> float:
@@ -102,8 +100,7 @@ def _bar(
         spread = np.linspace(-0.2, 0.2, len(seeds)) * width
         ax.plot(at + spread, seeds, linestyle="", marker=".", color="#222222", markersize=3, mew=0, zorder=3)
     text = f"{value:.2f}" if value >= 0.005 else f"{value:.0e}"
-    top = max([value, *seeds])
-    narrow = width < 0.3
+    top, narrow = max([value, *seeds]), width < 0.3
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # the lines of the anchors pass there
     ax.annotate(
         text,
