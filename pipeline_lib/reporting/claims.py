@@ -12,7 +12,7 @@ from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span, wit
 from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
 from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
-from pipeline_lib.reporting.summary import Estimate, Summary, cost_estimate, relative_time_estimate
+from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
 
 ATTACK = "mia_loss_auc"
@@ -35,12 +35,17 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     """What may be said about one task and model."""
     summary = Summary(inputs)
     rows = [row for row in inputs.rows_of(task, model) if not row.anchor]
-    said = [what_was_forgotten(summary, task, model, rows), _anchors(summary, task, model)]
-    said += [like_retrained(summary, task, model, rows)]
-    said += [_share(summary, task, model, rows, *share) for share in SHARES]
-    said += [_membership(summary, task, model, rows)]
-    said += _comparisons(family(summary, task, model))
-    said += [_diverged(summary, rows), _clipping(inputs, rows), _time(inputs, rows)]
+    said = [
+        what_was_forgotten(summary, task, model, rows),
+        _anchors(summary, task, model),
+        like_retrained(summary, task, model, rows),
+        *(_share(summary, task, model, rows, *share) for share in SHARES),
+        _membership(summary, task, model, rows),
+        *_comparisons(family(summary, task, model)),
+        _diverged(summary, rows),
+        _clipping(inputs, rows),
+        _time(inputs, rows),
+    ]
     return [finding for finding in said if finding is not None]
 
 
@@ -53,17 +58,18 @@ def _anchors(summary: Summary, task: str, model: str) -> Finding | None:
     before, kept = summary.estimate(original, *forgetting), summary.estimate(original, *utility)
     if not (before and kept):
         return None
+    less = " (lower is better)" if kept.higher_is_better is False else ""
     said = (
         f"Before unlearning, {_named(forgetting)} is {with_interval(before)} and {_named(utility)} "
-        f"{with_interval(kept)}{_aim(kept)}"
+        f"{with_interval(kept)}{less}"
     )
     if retrained is None and doubts(summary, task, model):
         return Finding(f"{said}.")
     if retrained is None:
-        goal = f"a method works when it moves it{_way(before)} and keeps utility"
+        way = {True: " up", False: " down", None: ""}[before.higher_is_better]
         return Finding(
             f"{said}. There is no model that never saw the data, so that nothing says how far "
-            f"{_named(forgetting)} should go: {goal}."
+            f"{_named(forgetting)} should go: a method works when it moves it{way} and keeps utility."
         )
     aim, rest = summary.estimate(retrained, *forgetting), summary.estimate(retrained, *utility)
     level = f"{_named(forgetting)} is {with_interval(aim)} and " if aim and not _distant(forgetting) else ""
@@ -83,14 +89,6 @@ def _named(measure: Measure) -> str:
         of = " of likelihoods" if measure == LIKELIHOOD_DISTANCE else ""
         return f"KS D{of} to the retrained model"
     return measure.named
-
-
-def _aim(e: Estimate) -> str:
-    return " (lower is better)" if e.higher_is_better is False else ""
-
-
-def _way(e: Estimate) -> str:
-    return {True: " up", False: " down", None: ""}[e.higher_is_better]
 
 
 def _share(
@@ -161,8 +159,7 @@ def _comparisons(entries: list[Comparison]) -> list[Finding]:
             by_pair.setdefault(entry.pair, []).append(entry)
         cases = []
         for (row, against), quantities in by_pair.items():
-            claims = [_claim(entry) for entry in quantities if entry.claimed]
-            if claims:
+            if claims := [_claim(entry) for entry in quantities if entry.claimed]:
                 cases.append(
                     f"{style.row_label(row)} against {style.row_label(against)}: {', '.join(claims)}."
                 )
@@ -195,8 +192,7 @@ def _could_detect(members: list[Comparison]) -> str:
         return "No test was possible: too few seeds, or the same difference in each."
     parts = []
     for label, sought in sizes.items():
-        found = [size for size in sought if size is not None]
-        if not found:
+        if not (found := [size for size in sought if size is not None]):
             parts.append(f"{label} none that is possible")
             continue
         low, high = style.number(min(found)), style.number(max(found))

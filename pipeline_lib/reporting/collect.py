@@ -41,8 +41,7 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         run = [_required(content, "suite", path), *(content[name] for name in _IDENTITY)]
         what = [key_of(content).request, key_of(content).after]
         if content["status"] == "diverged":
-            step = content.get("diverged_step")
-            if not isinstance(step, int):
+            if not isinstance(step := content.get("diverged_step"), int):
                 raise UserError(f"{path}: a diverged run must name its diverged_step, found {step!r}")
             rows.append([*run, "run", DIVERGED, step, None, None, 1, False, *what])
             continue
@@ -137,8 +136,7 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
             _required(content, field, path)
         if content.get("status") not in ("ok", "diverged"):
             raise UserError(f"{path}: status must be ok or diverged, found {content.get('status')!r}")
-        run = key_of(content)
-        if run in seen:
+        if (run := key_of(content)) in seen:
             raise UserError(f"{path} and {seen[run]} are both about the run {run}")
         seen[run] = path
 

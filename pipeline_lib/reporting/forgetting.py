@@ -113,8 +113,7 @@ def doubts(summary: Summary, task: str, model: str) -> list[str]:
 
 def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
     """TOFU's criterion for all rows and `original`: the test of forget quality does not reject at 5 %."""
-    tested = _tested(summary, task, model)
-    if tested is None:
+    if (tested := _tested(summary, task, model)) is None:
         return None
     quality, what = tested
     if doubts(summary, task, model):
@@ -128,8 +127,7 @@ def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> 
     tests = [(style.row_label(row), p) for row in rows if (p := summary.by_seed(row, *quality))]
     if not tests:
         return None  # every run diverged
-    parts = [f"{name} ({of_seeds(_passed(p), len(p))})" for name, p in tests if _passed(p)]
-    if not parts:
+    if not (parts := [f"{name} ({of_seeds(_passed(p), len(p))})" for name, p in tests if _passed(p)]):
         return Finding(
             f"In no run are the {what} of the forget set statistically like those of the retrained "
             f"model (KS p > {LEVEL}). {sighted}"

@@ -63,8 +63,7 @@ def judged_by(summary: Summary, task: str, model: str) -> Headline:
 
     Where likelihoods were measured but truth ratios were not, the distance of likelihoods takes their place.
     """
-    named = summary.inputs.manifests.get(task, {}).get("headline")
-    if named is None:
+    if (named := summary.inputs.manifests.get(task, {}).get("headline")) is None:
         retain = Measure(summary.retain_split(task, model), "rouge_l_recall")
         headline = Headline(list(_FORGETTING), [Measure("utility", "model_utility"), retain])
     else:

@@ -35,7 +35,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     inputs = Inputs(paths)
     inputs.require(REPORT_NEEDS, "the report")
     folder = Path(out_html).absolute().parent
-    css = _template_text("report.css")
+    css = (Path(__file__).parent / "template" / "report.css").read_text(encoding="utf-8")
     # A hash, not 'unsafe-inline': if a model's text ever got past the escaping, its styles would not apply.
     css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     environment = Environment(
@@ -45,8 +45,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
-    environment.filters["caption"] = _caption
+    environment.filters |= {"visible": visible, "caption": _caption}
     given = {path.stem: path for path in inputs.ending(".csv")}
     page = environment.get_template("report.html").render(
         css=Markup(css),  # noqa: S704 (our own file)
@@ -101,8 +100,7 @@ def _tasks(inputs: Inputs) -> list[dict[str, Any]]:
 def about(inputs: Inputs, task: str) -> str:
     """A task in a sentence or two: its kind, and what it is judged by."""
     manifest = inputs.manifests[task]
-    headline = manifest.get("headline")
-    if headline is None:  # a study that is older than this entry
+    if (headline := manifest.get("headline")) is None:  # a study that is older than this entry
         return f"Source of the data: {manifest['source']}."
     first = {side: Measure(*headline[side][0]).named for side in ("forgetting", "utility")}
     return (
@@ -141,13 +139,11 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
 def _figures(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
     """Each given figure as an image in the page; `links` are relative to `folder`."""
     given = {path.stem: path for path in inputs.ending(".svg")}
-    unknown = sorted(set(given) - set(FIGURES))
-    if unknown:
+    if unknown := sorted(set(given) - set(FIGURES)):
         raise UserError(
             f"{given[unknown[0]]}: no figure is called {unknown[0]!r}; there are: {', '.join(FIGURES)}"
         )
-    missing = [path for path in given.values() if not path.is_file()]
-    if missing:
+    if missing := [path for path in given.values() if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file")
     # As an image, not inline: the ids and styles of two figures cannot meet, and nothing in it can run.
     return [
@@ -182,11 +178,6 @@ def _minutes(seconds: float) -> str:
 
 def _caption(text: str) -> Markup:
     """A caption with its `names` in bold; everything is escaped."""
-    parts = text.split("`")
     return Markup("").join(
-        Markup("<b>{}</b>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+        Markup("<b>{}</b>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
     )
-
-
-def _template_text(name: str) -> str:
-    return (Path(__file__).parent / "template" / name).read_text(encoding="utf-8")

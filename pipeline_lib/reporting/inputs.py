@@ -109,8 +109,7 @@ class Inputs:
 
     def require(self, names: Sequence[str], what: str) -> None:
         """Raise a `UserError` unless at least one file of each name was given."""
-        missing = [name for name in names if name not in self._paths]
-        if missing:
+        if missing := [name for name in names if name not in self._paths]:
             raise UserError(
                 f"{what} reads {', '.join(names)}; not given: {', '.join(missing)}. Add the files to its "
                 "inputs."
@@ -122,8 +121,7 @@ class Inputs:
 
     def one(self, name: str) -> Path:
         """The only file of this name."""
-        paths = self._paths.get(name, [])
-        if len(paths) != 1:
+        if len(paths := self._paths.get(name, [])) != 1:
             raise UserError(f"expected exactly one {name}, found {len(paths)}: {', '.join(map(str, paths))}")
         return paths[0]
 
@@ -131,8 +129,7 @@ class Inputs:
         """The files of this name, by run, in the order of runs.json."""
         found: dict[RunKey, Path] = {}
         for path in self._paths.get(name, []):
-            key = key_from_path(path)
-            if key in found:
+            if (key := key_from_path(path)) in found:
                 raise UserError(f"two files of one run: {found[key]} and {path}")
             if key not in self.run_keys:
                 raise UserError(f"{path}: its run is not in runs.json. Name the files of one suite only.")
@@ -163,7 +160,8 @@ class Inputs:
             raise UserError(f"{path}: no run of the tasks {', '.join(self.tasks or ())}")
         studies = list(dict.fromkeys(key[:2] for key in found))
         for task, model in studies:
-            for anchor in self._anchors_of(task):
+            learned = self.manifests.get(task, {}).get("finetune", {})  # says whether `retrained` is one
+            for anchor in ANCHORS if "retrained" in learned else ANCHORS[:1]:
                 if not any(key[:3] == (task, model, anchor) and key.anchor for key in found):
                     raise UserError(
                         f"{path}: no `{anchor}` run for task {task}, model {model}. Without `original`, and "
@@ -182,11 +180,6 @@ class Inputs:
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))
             )
         ]
-
-    def _anchors_of(self, task: str) -> tuple[str, ...]:
-        """The anchors that a task must have; the manifest, where given, says if `retrained` is one."""
-        learned = self.manifests.get(task, {}).get("finetune", {})
-        return ANCHORS if "retrained" in learned else ANCHORS[:1]
 
     @cached_property
     def run_keys(self) -> dict[RunKey, None]:
@@ -215,8 +208,7 @@ class Inputs:
 
     def methods(self, task: str, model: str) -> list[str]:
         """Methods of a study, anchors left out."""
-        names = dict.fromkeys(row.key.method for row in self.rows_of(task, model))
-        return [name for name in names if name not in ANCHORS]
+        return list(dict.fromkeys(row.key.method for row in self.rows_of(task, model) if not row.anchor))
 
     @cached_property
     def comparisons(self) -> list[dict[str, str]] | None:
@@ -247,8 +239,7 @@ class Inputs:
 
     def _table(self, name: str, columns: list[str], numbers: list[str]) -> pd.DataFrame:
         """All given files of this name as one table, checked to hold exactly the runs there are."""
-        parts = [self._read(path, columns) for path in self._paths.get(name, [])]
-        if not parts:
+        if not (parts := [self._read(path, columns) for path in self._paths.get(name, [])]):
             raise UserError(f"expected a {name}, found none")
         frame = pd.concat(parts, ignore_index=True)
         path = self.place(name)
@@ -256,13 +247,12 @@ class Inputs:
             if column not in frame:
                 frame[column] = value
         frame = frame.astype({"seed": int, "request": int})
-        keys = [RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)]
-        frame["run"] = keys
-        missing = [key for key in self.run_keys if key not in set(keys)]
-        if missing:
+        frame["run"] = keys = [
+            RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)
+        ]
+        if missing := [key for key in self.run_keys if key not in set(keys)]:
             raise UserError(f"{path}: nothing about the run {missing[0]} of runs.json")
-        extra = [key for key in keys if key not in self.run_keys]
-        if extra:
+        if extra := [key for key in keys if key not in self.run_keys]:
             raise UserError(f"{path}: the run {extra[0]} is not in runs.json")
         for column in numbers:
             frame[column] = pd.to_numeric(frame[column].replace("", None))

@@ -71,13 +71,13 @@ def made_of(run: Mapping[str, Any]) -> Facts:
 def check_alike(runs: Iterable[Made]) -> None:
     """`UserError` that names every difference between runs that a report takes together, and the cure."""
     made = sorted(runs, key=lambda run: (run.facts.get("at") or "", run.name))
-    found = _different(made) + _foreign_parents(made)
-    if not found:
+    if not (found := _different(made) + _foreign_parents(made)):
         return
     lines = list(dict.fromkeys(line for line, _, _ in found))
     again = {run.key: run for _, run, scored in found if not scored}
+    names = {run.name for run in again.values()}
     # Snakemake makes the descendants of a remade model again by itself.
-    first = [run for run in again.values() if not _follows(run, again)]
+    first = [run for run in again.values() if names.isdisjoint(run.facts.get("parents") or {})]
     files = [str(run.training) for run in first]
     files += [str(run.scores) for _, run, scored in found if scored and run.key not in again]
     more = [f"  and {len(lines) - MOST} more differences"] if len(lines) > MOST else []
@@ -139,12 +139,6 @@ def _parents(run: Mapping[str, Any]) -> dict[str, str | None]:
     if "parents" in run or not run.get("parent"):
         return dict(run.get("parents") or {})
     return {key_of(run)._replace(method="original", optimizer=NO_OPTIMIZER).folder: run["parent"]}
-
-
-def _follows(run: Made, again: Mapping[RunKey, Made]) -> bool:
-    """Whether one of its parents is made again too."""
-    names = {other.name for other in again.values()}
-    return not names.isdisjoint(run.facts.get("parents") or {})
 
 
 def _short(value: Any) -> str:

@@ -123,12 +123,10 @@ class Summary:
 
     def estimate(self, row: Row, split: str, metric: str) -> Estimate | None:
         """None where every seed diverged (or for an anchor in a metric that it never has)."""
-        values = self.by_seed(row, split, metric)
-        if not values:
+        if not (values := self.by_seed(row, split, metric)):
             return None
         lines = [self._values[row.key, split, metric][seed] for seed in values]
-        counts = {int(line["n"]) for line in lines}
-        if len(counts) > 1:
+        if len(counts := {int(line["n"]) for line in lines}) > 1:
             raise UserError(
                 f"{metric} of split {split} for {row.key}: the seeds have different n "
                 f"({', '.join(map(str, sorted(counts)))}). They were judged on different data: give the "
@@ -144,8 +142,7 @@ class Summary:
         """A number that is the same for all runs, with its own interval, from the first run that has it."""
         for (row, *measure), lines in self._values.items():
             if (row.task, row.model) == (task, model) and measure == [split, metric]:
-                line = next(iter(lines.values()))
-                return _of_one_run(line, metric, None)
+                return _of_one_run(next(iter(lines.values())), metric, None)
         return None
 
     def mean_estimate(self, row: Row, measures: Sequence[tuple[str, str]]) -> Estimate | None:
@@ -153,8 +150,7 @@ class Summary:
 
         With one measure this is `estimate`. With several, a single seed has no interval, and n is None.
         """
-        found = [m for m in measures if self.has(row.key.task, row.key.model, *m)]
-        if len(found) < 2:
+        if len(found := [m for m in measures if self.has(row.key.task, row.key.model, *m)]) < 2:
             return self.estimate(row, *found[0]) if found else None
         by_seed = [self.by_seed(row, *m) for m in found]
         means = [fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
@@ -174,8 +170,7 @@ class Summary:
         with few seeds.
         """
         a, b = self.by_seed(row, split, metric), self.by_seed(other, split, metric)
-        seeds = [seed for seed in a if seed in b]
-        if not seeds:
+        if not (seeds := [seed for seed in a if seed in b]):
             return None
         pairs = [a[seed] - b[seed] for seed in seeds]
         mean, low, high = intervals.of_difference(pairs, declared()[metric].range, comparisons)

@@ -20,7 +20,7 @@ TASK_PROMPTS = "task"
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
-    columns = [*_toxicity(summary, task, model)]
+    columns = _toxicity(summary, task, model)
     for split in ("forget", "unseen"):
         where = split.capitalize()
         columns += [
@@ -57,8 +57,7 @@ def _toxicity(summary: Summary, task: str, model: str) -> list[Wanted]:
 
 def _prompts(suite: dict[str, Any], task: str) -> str | None:
     """Where the prompts of this task's toxicity evaluation come from; None without such an evaluation."""
-    evaluation = {**suite["evaluation"], **suite["tasks"][task]["evaluation"]}
-    block = evaluation.get("toxicity")
+    block = {**suite["evaluation"], **suite["tasks"][task]["evaluation"]}.get("toxicity")
     return block["prompts"]["source"] if block else None
 
 

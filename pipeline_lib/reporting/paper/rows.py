@@ -132,8 +132,6 @@ def _measured(summary: Summary, task: str, model: str, column: Wanted) -> bool:
 def _cell(summary: Summary, row: Row, column: Wanted, estimate: Estimate | None) -> Cell:
     if not _measured(summary, row.key.task, row.key.model, column):
         return Cell(NOT_MEASURED, numbers=(Number(column.quantity, NOT_MEASURED),))
-    if estimate is None:
-        return EMPTY
     return estimate_cell(column.quantity, estimate, style.decimals(column.measures[0].metric))
 
 
@@ -141,8 +139,7 @@ def _missing(summary: Summary, task: str, models: Sequence[str], shown: Sequence
     """What was not measured, with which models, and what to ask for."""
     notes = []
     for column in shown:
-        without = [model for model in models if not _measured(summary, task, model, column)]
-        if without:
+        if without := [model for model in models if not _measured(summary, task, model, column)]:
             where = "" if len(without) == len(models) else f" with {', '.join(without)}"
             need = f" It needs {column.asked_by}." if column.asked_by else ""
             notes.append(f"{column.label}: not measured{where}.{need}")

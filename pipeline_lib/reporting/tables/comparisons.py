@@ -142,7 +142,11 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
         for method in methods:
             rows = inputs.rows_of(task, model, method)
             for second in (row for row in rows if row.order == "SO"):
-                yield from (("", second, first) for first in rows if _faces(first, second))
+                yield from (
+                    ("", second, first)
+                    for first in rows
+                    if first.order == "FO" and first.key.after == second.key.after
+                )
         return
     questions = [entry["question"] for entry in inputs.comparisons]
     for entry in sorted(inputs.comparisons, key=lambda entry: questions.index(entry["question"])):
@@ -152,11 +156,6 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
                 seconds = (row for row in rows if row.key.optimizer == entry["second"])
                 same = (row for row in seconds if row.key.after == first.key.after)
                 yield from ((entry["question"], first, row) for row in same)
-
-
-def _faces(first: Row, second: Row) -> bool:
-    """Whether `first` is a first-order row that had the same stages afterwards as `second`."""
-    return first.order == "FO" and first.key.after == second.key.after
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -185,8 +184,8 @@ def _line(summary: Summary, entry: Comparison) -> Line:
         _detectable_cell(f"{name}: could detect", entry),
         Cell(entry.verdict),
     )
-    lost = len(summary.diverged(entry.row))
-    return Line(entry.row, f"{d.seeds if d else 0} shared", lost, cells, entry.question)
+    seeds = f"{d.seeds if d else 0} shared"
+    return Line(entry.row, seeds, len(summary.diverged(entry.row)), cells, entry.question)
 
 
 def _detectable_cell(name: str, entry: Comparison) -> Cell:

@@ -172,46 +172,51 @@ def to_markdown(title: str, tables: Sequence[Table], caption: str = "") -> str:
     parts = [f"# {title}", *([caption] if caption else [])]
     for table in tables:
         heads = ["", *table.columns, "Seeds"]
-        align = "---:" if table.numeric else "---"
-        rows = ["| " + " | ".join(map(_markdown, heads)) + " |"]
-        rows.append("| --- |" + f" {align} |" * len(table.columns) + " --- |")
+        align = " ---: |" if table.numeric else " --- |"
+        rows = [
+            "| " + " | ".join(map(_markdown, heads)) + " |",
+            "| --- |" + align * len(table.columns) + " --- |",
+        ]
         group = ""
         for line in table.lines:
             if line.group != group:
                 group = line.group
                 rows.append(f"| **{_markdown(group)}** |" + " |" * (len(heads) - 1))
-            cells = [f"{cell.text} {cell.small}".strip() for cell in line.cells]
-            cells = [style.row_label(line.row), *cells, line.seeds]
+            numbers = (f"{cell.text} {cell.small}".strip() for cell in line.cells)
+            cells = [style.row_label(line.row), *numbers, line.seeds]
             rows.append("| " + " | ".join(map(_markdown, cells)) + " |")
-        parts.append(f"## {_markdown(table.heading)}")
-        parts += ["\n".join(rows)] if table.lines else []
-        parts += [_markdown(note) for note in table.notes]
+        body = ["\n".join(rows)] if table.lines else []
+        parts += [f"## {_markdown(table.heading)}", *body, *map(_markdown, table.notes)]
     return "\n\n".join(parts) + "\n"
 
 
 def to_latex(tables: Sequence[Table], caption: str = "") -> str:
     """One booktabs tabular for each task and model; intervals stand below their numbers."""
-    parts = ["% needs \\usepackage{booktabs}; in a narrow column set it smaller or on its side"]
-    parts += [_comment(caption)] if caption else []
+    parts = [
+        "% needs \\usepackage{booktabs}; in a narrow column set it smaller or on its side",
+        *([_comment(caption)] if caption else []),
+    ]
     for table in tables:
         columns = "r" * len(table.columns) if table.numeric else "p{0.3\\linewidth}" * len(table.columns)
-        rows = [f"\\begin{{tabular}}{{l{columns}l}}", "\\toprule"]
-        rows.append(" & ".join(map(_latex, ["", *table.columns, "Seeds"])) + r" \\")
-        rows.append("\\midrule")
+        rows = [
+            f"\\begin{{tabular}}{{l{columns}l}}",
+            "\\toprule",
+            " & ".join(map(_latex, ["", *table.columns, "Seeds"])) + r" \\",
+            "\\midrule",
+        ]
         method, group = None, ""
         for line in table.lines:
             if line.group != group:
                 group, method = line.group, None
-                rows.append("\\addlinespace")
-                rows.append(
-                    f"\\multicolumn{{{len(table.columns) + 2}}}{{l}}{{\\emph{{{_latex(group)}}}}} \\\\"
-                )
+                rows += [
+                    "\\addlinespace",
+                    f"\\multicolumn{{{len(table.columns) + 2}}}{{l}}{{\\emph{{{_latex(group)}}}}} \\\\",
+                ]
             if method is not None and not line.row.anchor and line.row.key.method != method:
                 rows.append("\\addlinespace")
             method = line.row.key.method
-            cells = [_latex_cell(cell) for cell in line.cells]
-            label = _latex(style.row_label(line.row))
-            rows.append(" & ".join([label, *cells, _latex(line.seeds)]) + r" \\")
+            cells = [_latex(style.row_label(line.row)), *map(_latex_cell, line.cells), _latex(line.seeds)]
+            rows.append(" & ".join(cells) + r" \\")
         rows += ["\\bottomrule", "\\end{tabular}"]
         notes = [_comment(note) for note in table.notes]
         parts.append("\n".join([_comment(table.heading), *(rows if table.lines else []), *notes]))

@@ -83,8 +83,7 @@ def _range_text(name: str, tried: Any) -> str:
 
 def _retain(tuned: dict[str, Any]) -> Cell:
     """The chosen trial's mean over tuning seeds, against the least that the rule asks for on each."""
-    value = tuned["retain_probability"]
-    if value is None:
+    if (value := tuned["retain_probability"]) is None:
         return EMPTY
     least = ", ".join(style.number(bound["least"]) for bound in tuned["bound"])
     kept = f"bound {least} kept" if tuned["bound_met"] else f"bound {least} kept by no trial"

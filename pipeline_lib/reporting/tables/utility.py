@@ -17,14 +17,12 @@ CAPTION = (
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     """The task's manifest says which splits count."""
-    splits = summary.inputs.manifests.get(task, {}).get("utility")
-    if splits is None:
+    if (splits := summary.inputs.manifests.get(task, {}).get("utility")) is None:
         raise UserError(
             f"the table utility needs data/{task}/manifest.json with `utility`: the splits in model utility"
         )
     if not splits:
-        judges = judged_by(summary, task, model).utility
-        return [(*measure, measure.label) for measure in judges]
+        return [(*measure, measure.label) for measure in judged_by(summary, task, model).utility]
     columns: list[Column] = [("utility", "model_utility", style.metric_label("model_utility"))]
     for split in splits:
         parts = [Measure(split, metric.name) for metric in style.in_table("utility")]
