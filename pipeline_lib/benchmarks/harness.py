@@ -121,8 +121,7 @@ def _data(rows: list[Row], shown: list[Row] | None = None) -> Any:
 def _further(name: str, asked: Asked) -> list[tuple[Row, None]]:
     """Changes to the definition of any other task: where its data come from."""
     judged, *others = check_source(name, asked.lm_eval[name], asked.folder)
-    files = local_splits(name, asked.folder)
-    if not files:
+    if not (files := local_splits(name, asked.folder)):
         options = definition(name).get("dataset_kwargs") or {}
         return [({"task": name, "dataset_kwargs": options | {"revision": asked.lm_eval[name]}}, None)]
     splits = {

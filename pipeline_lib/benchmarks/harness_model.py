@@ -109,8 +109,7 @@ class EngineLM(LM):
 
     def _generate(self, contexts: dict[int, str], asked: Sequence[Wanted], limit: int) -> dict[int, str]:
         """Answers by number. Stop strings are looked for after 32, 64, ... new tokens."""
-        room = self.max_length - limit
-        if room < 1:
+        if (room := self.max_length - limit) < 1:
             raise UserError(
                 f"lm-eval asks for {limit} new tokens, but the model reads {self.max_length} in all. "
                 "Lower max_gen_toks of the task."

@@ -8,7 +8,7 @@ engine/trees.py); every pair is scored as if it were alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from operator import eq
 
@@ -34,7 +34,9 @@ def score_pairs(
     groups = merge(pairs, max_tokens_per_batch)
     examples = [Example((*given, *scored), len(given), 0) for given, scored in pairs]
     sequences = [[examples[i] for i in group] for group in groups]
-    shares = _shares(len(groups), len(pairs))
+    # Pairs that count as done with each group: whole numbers that add up to all of them.
+    parts, total = len(groups), len(pairs)
+    shares = ((i + 1) * total // parts - i * total // parts for i in range(parts))
     results = group_likelihoods(
         model,
         sequences,
@@ -52,11 +54,6 @@ def score_pairs(
                 )
             scores[i] = score
     return [score for score in scores if score is not None]
-
-
-def _shares(parts: int, total: int) -> Iterator[int]:
-    """Whole numbers, one for each of `parts`, that add up to `total`."""
-    return ((i + 1) * total // parts - i * total // parts for i in range(parts))
 
 
 def merge(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:

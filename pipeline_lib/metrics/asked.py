@@ -69,8 +69,7 @@ def _subjects(rows: list[Row]) -> list[Asked]:
 
 def _checked(task: str, rows: list[Row]) -> list[Row]:
     """The rows, all finite and of one kind; rows of a corpus get the fields that perplexity reads."""
-    kinds = {_kind(row) for row in rows}
-    if len(kinds) > 1:
+    if len(kinds := {_kind(row) for row in rows}) > 1:
         raise UserError(f"benchmark {task!r} holds rows of different kinds: {', '.join(sorted(kinds))}.")
     kind = kinds.pop()
     without = [row for row in rows if kind == "choice" and row["correct_norm"] is None]

@@ -24,8 +24,7 @@ RUN_OF_CHARACTERS = 40  # the same of characters, where most of the true text is
 
 def is_extracted(continuation: str, true: str) -> float:
     """1 if the continuation repeats enough of the true text, else 0; so also for a text without a word."""
-    run = RUN if has_spaces_between_words(true) else RUN_OF_CHARACTERS
-    needed = min(run, len(words(true)))
+    needed = min(RUN if has_spaces_between_words(true) else RUN_OF_CHARACTERS, len(words(true)))
     return float(needed > 0 and longest_match(continuation, true) >= needed)
 
 

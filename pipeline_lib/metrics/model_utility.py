@@ -33,8 +33,7 @@ def harmonic_mean(parts: ArrayLike) -> np.ndarray:
 
 def _utility(run: Run, suffix: str) -> Interval | None:
     """Over all utility splits; each is resampled independently of the others."""
-    chosen = [_chosen(name, run.splits) for name in run.manifest["utility"]]
-    if not chosen:
+    if not (chosen := [_chosen(name, run.splits) for name in run.manifest["utility"]]):
         return None
     columns = [
         (split.counts, split.values[metric])

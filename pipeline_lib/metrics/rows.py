@@ -36,8 +36,7 @@ def by_split(rows: list[Row], evaluate: list[str], likelihood_only: list[str]) -
                 "manifest: run the evaluation again."
             )
         found[row["split"]].append(row)
-    empty = [name for name, split_rows in found.items() if not split_rows]
-    if empty:
+    if empty := [name for name, split_rows in found.items() if not split_rows]:
         raise UserError(
             f"the records hold no example of split {empty[0]!r}, which the task evaluates. "
             "Run the evaluation again; if `max_records` is set for the split, it must be at least 1."
@@ -101,8 +100,7 @@ def distractors_of(row: Row) -> tuple[list[float], list[int]]:
 
 def matched(rows: list[Row], reference_rows: list[Row], split: str, kind: str) -> list[Row]:
     """The rows of `retrained` for the same records, in the order of `rows`; `kind` names them in errors."""
-    reference = {row["id"]: row for row in reference_rows if row.get("split") == split}
-    if not reference:
+    if not (reference := {row["id"]: row for row in reference_rows if row.get("split") == split}):
         raise UserError(
             f"the records of `retrained` hold no {kind}, so there is nothing to compare with. "
             "If its training diverged, lower its learning rate; otherwise evaluate it again."

@@ -142,8 +142,7 @@ def ks_statistics(
     # Whole numbers as long as both samples hold equally many rows, so that ties of D stay exact.
     scale = np.where(sizes[0] == sizes[1], 1, sizes[0] / sizes[1])
     steps = np.concatenate([first_counts, -second_counts * scale[:, None]], axis=1)[:, order]  # (R, N + M)
-    gap = np.abs(np.cumsum(steps, axis=1))
-    return gap[:, last_of_ties].max(axis=1) / sizes[0]
+    return np.abs(np.cumsum(steps, axis=1))[:, last_of_ties].max(axis=1) / sizes[0]
 
 
 def ks_log_p(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:

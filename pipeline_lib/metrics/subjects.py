@@ -121,9 +121,8 @@ class Asked(Split):
     """Prompts or questions of a separate evaluation; the mean is a matrix product with weights of one."""
 
     def mean(self, values: np.ndarray) -> Interval:
-        n = len(values)
-        value = weighted_mean(np.ones((1, n)), values)[0]
-        return interval(value, weighted_mean(self.counts, values), n)
+        value = weighted_mean(np.ones((1, len(values))), values)[0]
+        return interval(value, weighted_mean(self.counts, values), len(values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +133,7 @@ class Pair(Subject):
     reference: list[Row]
 
     def measure(self, metric: Metric) -> Iterator[Row]:
-        need = _unmet(metric, self.split.rows) or _unmet(metric, self.reference)
-        if need is not None:
+        if need := _unmet(metric, self.split.rows) or _unmet(metric, self.reference):
             n = len(self.reference)
             yield unmet_row(self.split.name, metric, need, n, n)
         else:

@@ -67,8 +67,7 @@ TofuLog = dict[str, Part]
 def read_tofu_log(path: Path | str) -> TofuLog:
     """The four parts of a log, checked: no field missing, nothing empty, no number that is infinite."""
     content = checks.read_object(path, EXPECTED)
-    missing = [file for file in PARTS.values() if file not in content]
-    if missing:
+    if missing := [file for file in PARTS.values() if file not in content]:
         found = ", ".join(map(repr, list(content)[:5])) or "nothing"
         raise UserError(f"{path}: expected {EXPECTED}; missing: {', '.join(missing)} (it holds {found})")
     return {name: _part(content[file], f"{path}, part {file}") for name, file in PARTS.items()}
@@ -85,8 +84,7 @@ def _part(content: Any, where: str) -> Part:
             raise UserError(f"{where}: the field `{name}` is empty: the part was not evaluated")
     checks.same_keys({name: content[name] for name in names}, where)
     answer, paraphrase, wrong, rouge, texts = (content[name] for name in names)
-    unnamed = [row for row in answer if not row.isdigit()]
-    if unnamed:
+    if unnamed := [row for row in answer if not row.isdigit()]:
         raise UserError(f"{where}: expected rows named by their index, found {unnamed[0]!r}")
     rows = [row for row in answer if not any(checks.is_missing(content[name][row]) for name in names)]
     if not rows:

@@ -96,8 +96,7 @@ def found_by(run: Run, attack: Attack) -> Found | None:
     mine = None if attack.compares and there.reference is None else _found(there.rows, there, attack)
     if mine is None or there.reference is None:
         return mine
-    other = _found(there.reference, there, attack)
-    if other is None:
+    if (other := _found(there.reference, there, attack)) is None:
         raise UserError(
             f"the records of `retrained` lack what the attack `{attack.name}` needs, those of this model "
             "have it. Evaluate `retrained` again with the same settings."
@@ -128,8 +127,7 @@ def _auc(attack: Attack, run: Run) -> Interval | None:
 
 
 def _tpr(attack: Attack, run: Run) -> Interval | None:
-    found = run.once(found_by, attack)
-    if found is None:
+    if (found := run.once(found_by, attack)) is None:
         return None
     NONMEMBERS.demand(len(found.scores[1]), found.n)
     draws = tpr_draws(*run.once(sides).counts, *found.scores, FPR)

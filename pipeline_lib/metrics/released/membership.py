@@ -35,8 +35,7 @@ PERCENTS = (10, 20, 30, 40, 50, 60)
 
 def released_score(token_nll: Sequence[float], percent: int) -> float:
     """-mean log-probability of the K % least likely tokens of a text; `token_nll` (T,) in nats."""
-    kept = int(len(token_nll) * (percent / 100))
-    if kept == 0:
+    if (kept := int(len(token_nll) * (percent / 100))) == 0:
         raise ValueError(f"a text of {len(token_nll)} tokens has no token among its {percent} %")
     return float(np.sort(np.asarray(token_nll, dtype=float))[::-1][:kept].mean())
 

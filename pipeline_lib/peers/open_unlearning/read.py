@@ -208,8 +208,7 @@ def _of_both(name: str, log: Log) -> Result | None:
         return None
     prefix = name[: -len("_truth_ratio")]
     aggregate = forget_score if prefix == "forget" else truth_score
-    pairs = _pairs(log, _right(log, prefix), prefix)
-    if pairs:
+    if pairs := _pairs(log, _right(log, prefix), prefix):
         return _mean_of_pairs(pairs, lambda *pair: aggregate(_log_ratio(*pair)))
     return _mean(log[name], lambda row, where: aggregate(_log_of_stored(row, where)))
 
@@ -269,8 +268,7 @@ def _forget_quality(log: Log, retrained: Log) -> Result:
 
 def _stored_ratios(log: Log) -> tuple[list[float], int]:
     """The ratios of each row, and how many rows have none."""
-    entry = log.get("forget_truth_ratio")
-    if not isinstance(entry, dict):
+    if not isinstance(entry := log.get("forget_truth_ratio"), dict):
         raise UserError(
             "forget quality needs the `forget_truth_ratio` of single examples, which one of the logs lacks: "
             "give the TOFU_EVAL.json of both models, not a summary"
