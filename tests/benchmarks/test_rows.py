@@ -78,8 +78,7 @@ def test_every_choice_as_if_it_were_alone(tiny, data_folder, name, budget):
 def test_perplexity_counts_every_token_once(tiny, data_folder, tmp_path):
     model, tokenizer, _ = tiny
     (row, _) = run(tiny, data_folder, tmp_path, ["wikitext"])
-    text = requests_of(data_folder, "wikitext").contexts[0]
-    tokens = tokenizer.encode(text)
+    tokens = tokenizer.encode(requests_of(data_folder, "wikitext").contexts[0])
     assert row["tokens"] == len(tokens)
     page = requests_of(data_folder, "wikitext").doc["page"]
     assert (row["words"], row["bytes"]) == (

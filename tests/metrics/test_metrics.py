@@ -25,8 +25,7 @@ LN2 = math.log(2)
 
 
 def test_probability_is_the_geometric_mean_of_token_probabilities():
-    nll = -math.log(0.5 * 0.25 * 0.125)
-    assert probability(nll, 3) == pytest.approx(0.25)
+    assert probability(-math.log(0.5 * 0.25 * 0.125), 3) == pytest.approx(0.25)
     assert (probability(0.0, 3), probability(1e6, 3)) == (1.0, 0.0)
 
 
@@ -134,8 +133,7 @@ def test_log10_p_goes_on_below_the_smallest_float():
     exact = (math.log(2) - math.lgamma(1201) + 2 * math.lgamma(601)) / math.log(10)
     assert apart.p_value == 0.0
     assert apart.log10_p_value == pytest.approx(exact, rel=1e-12)
-    unequal = forget_quality(np.arange(700.0), np.arange(600.0) + 1000)
-    assert -math.inf < unequal.log10_p_value < -270
+    assert -math.inf < forget_quality(np.arange(700.0), np.arange(600.0) + 1000).log10_p_value < -270
 
 
 def test_forget_quality_refuses_ratios_that_are_not_finite():

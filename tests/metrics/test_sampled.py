@@ -75,8 +75,7 @@ def test_sd_bound_is_the_largest_sd_in_the_band():
 
 
 def test_bounds_tighten_with_more_samples_and_refuse_other_ranges():
-    rng = np.random.default_rng(1)
-    values = rng.beta(1, 4, size=4000)
+    values = np.random.default_rng(1).beta(1, 4, size=4000)
     for bound in (mean_bound, sd_bound):
         sizes = [bound(values[:n]) for n in (10, 100, 4000)]
         assert sizes[0] > sizes[1] > sizes[2]

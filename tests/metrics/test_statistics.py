@@ -64,16 +64,14 @@ def test_few_groups_cover_as_documented(groups, correlation, documented):
 
 def test_rows_drawn_alone_would_be_far_too_sure():
     """Correlated rows: the interval over groups is several times wider than one over rows."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=30).repeat(20)
+    values = np.random.default_rng(0).normal(size=30).repeat(20)
     by_group = group_bootstrap(values, np.repeat(np.arange(30), 20).tolist())
     by_row = group_bootstrap(values, list(range(600)))
     assert by_group.high - by_group.low > 3 * (by_row.high - by_row.low)
 
 
 def test_many_groups_are_drawn_whole():
-    groups = [i // 3 for i in range(75)]
-    counts = resample_counts(groups, seed=0).reshape(1000, 25, 3)
+    counts = resample_counts([i // 3 for i in range(75)], seed=0).reshape(1000, 25, 3)
     assert (counts == counts[:, :, :1]).all()
     assert (counts[:, :, 0].sum(axis=1) == 25).all()
 
@@ -111,8 +109,7 @@ def test_the_scheme_changes_at_exactly_twenty_groups(groups, whole):
 
 
 def test_groups_of_unequal_size_weigh_by_their_rows():
-    result = group_bootstrap([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"])
-    assert result.value == 0.75
+    assert group_bootstrap([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"]).value == 0.75
 
 
 def test_same_seed_same_interval_and_splits_differ():

@@ -23,8 +23,7 @@ RELEASED = {"first": "sophia_as_released", "second": "signum", "question": CURVA
 
 
 def entries(study: Study) -> list[Comparison]:
-    inputs = Inputs(study.paths(*TABLES["comparisons"].needs))
-    return family(Summary(inputs), study.task, study.model)
+    return family(Summary(Inputs(study.paths(*TABLES["comparisons"].needs))), study.task, study.model)
 
 
 def by_name(study: Study) -> dict[tuple[str, str, str, str], Comparison]:
@@ -133,8 +132,7 @@ def test_declared_comparisons_are_made_and_no_others(root: Path) -> None:
 
 def test_questions_stay_together(root: Path) -> None:
     study = Study(root, comparisons=[CURVATURE, SIGN, RELEASED]).write()
-    questions = [e.question for e in entries(study)]
-    assert questions == [CURVATURE["question"]] * 12 + [SIGN["question"]] * 6
+    assert [e.question for e in entries(study)] == [CURVATURE["question"]] * 12 + [SIGN["question"]] * 6
 
 
 def test_a_method_without_both_rows_is_left_out(root: Path) -> None:

@@ -116,8 +116,7 @@ def test_truth_ratio_by_hand_and_as_evaluation_has_it() -> None:
 
 
 def test_trajectory_lines(root: Path) -> None:
-    figure = _figure("trajectory", Study(root).write())
-    forget, retain = figure.axes[:2]
+    forget, retain = _figure("trajectory", Study(root).write()).axes[:2]
     assert forget.get_yscale() == "log" and retain.get_yscale() == "linear"
     longest = [line for line in forget.lines if np.size(line.get_xdata()) > 1]
     assert [np.size(line.get_xdata()) for line in longest] == [50] * 5

@@ -142,8 +142,7 @@ def test_where_nothing_can_be_shown_no_goal_is_set_without_a_retrained_model(roo
     judged = {"forgetting": [("forget", "truth_ratio")], "utility": [("utility", "model_utility")]}
     more = {("forget", "truth_ratio_probability"): 0.6}
     for name, before in (("blind", 0.49), ("sighted", 0.51)):
-        values = {"forget__truth_ratio_probability": everywhere(before, 0.0, 0.4)}
-        made = numbers(**(KNOWN | values))
+        made = numbers(**KNOWN | {"forget__truth_ratio_probability": everywhere(before, 0.0, 0.4)})
         study = Study(
             root.parent / name, methods={"NPO": 0.8}, diverged={}, numbers=made, more=more, headline=judged
         )

@@ -119,8 +119,7 @@ def test_report_shows_rows_answers_and_facts(written: tuple[Path, str]) -> None:
 
 
 def _findings(study: Study) -> str:
-    inputs = Inputs(study.paths(*REPORT_NEEDS))
-    found = findings(inputs, study.task, study.model)
+    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
     return "\n".join(line for finding in found for line in (finding.text, *finding.cases))
 
 
@@ -166,7 +165,6 @@ def test_missing_inputs_are_refused(root: Path) -> None:
 
 
 def test_diverged_anchors_are_an_error(root: Path) -> None:
-    lost = {("retrained", "none", seed): 3 for seed in (1, 2, 3)}
-    study = Study(root, diverged=lost).write()
+    study = Study(root, diverged={("retrained", "none", seed): 3 for seed in (1, 2, 3)}).write()
     with pytest.raises(UserError, match="`retrained` of fictitious, tiny diverged in every seed"):
         _findings(study)

@@ -43,8 +43,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Study]:
 
 
 def _table(name: str, study: Study) -> Table:
-    inputs = Inputs(study.paper_paths(*PAPER_TABLES[name].needs), tasks=[study.task])
-    (table,) = build_table(name, inputs)
+    (table,) = build_table(name, Inputs(study.paper_paths(*PAPER_TABLES[name].needs), tasks=[study.task]))
     return table
 
 
@@ -66,8 +65,7 @@ def test_an_item_shows_the_tasks_of_its_sources() -> None:
 
 
 def test_files_of_other_tasks_are_not_missed(suite: dict[str, Study]) -> None:
-    study = suite["table_copyright"]
-    paths = study.paper_paths("runs.json", "metrics.csv")
+    paths = suite["table_copyright"].paper_paths("runs.json", "metrics.csv")
     assert {key.task for key in Inputs(paths, tasks=["book"]).metrics["run"]} == {"book"}
     with pytest.raises(UserError, match="nothing about the run fictitious/"):
         _ = Inputs(paths).metrics

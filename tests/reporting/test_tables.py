@@ -112,20 +112,17 @@ def test_retain_questions_may_be_a_part_of_the_retain_set(root: Path) -> None:
 
 
 def test_utility_table_has_the_parts_of_the_manifest(study: Study, root: Path) -> None:
-    table = _build("utility", study)
-    names = [cell.numbers[0].quantity for cell in table.lines[0].cells]
+    names = [cell.numbers[0].quantity for cell in _build("utility", study).lines[0].cells]
     parts = ["probability", "rouge_l_recall", "truth_ratio"]
     assert names == ["utility.model_utility", *(f"{s}.{p}" for s in ("retain", "facts") for p in parts)]
     other = Study(root, seeds=(1,), diverged={}).write()
-    manifest = other.paths("manifest.json")[0]
-    manifest.write_text(json.dumps({"splits": {}}))
+    other.paths("manifest.json")[0].write_text(json.dumps({"splits": {}}))
     with pytest.raises(UserError, match=r"needs data/fictitious/manifest.json with `utility`"):
         _build("utility", other)
 
 
 def test_cost_table(study: Study) -> None:
-    table = _build("cost", study)
-    cells = {line.row.display: line for line in table.lines}
+    cells = {line.row.display: line for line in _build("cost", study).lines}
     sophia = cells["NPO + Sophia"]
     # Steps of 52 ms x (1 + 0.02 seed), seeds 1, 2, 3: mean 54.08 ms, 1.30 times AdamW's 40 ms x (...).
     assert sophia.cells[2].text == "1.30"

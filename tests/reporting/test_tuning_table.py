@@ -97,8 +97,7 @@ def test_a_tuned_row(root: Path) -> None:
 
 def test_a_bound_that_none_kept_and_trials_that_were_all_lost(root: Path) -> None:
     missed = {**TUNED, "bound_met": False, "diverged": 0, "at_edge": {"optimizer": {}, "objective": {}}}
-    study = tune(Study(root).write(), adamw=missed, signum=LOST)
-    table = build("tuning", study)
+    table = build("tuning", tune(Study(root).write(), adamw=missed, signum=LOST))
     assert cells(table, "NPO + AdamW")[4:] == ["0.840, bound 0.760, 0.855 kept by no trial", "–"]
     assert cells(table, "NPO + Signum")[2].startswith("trial 1: ")
     assert cells(table, "NPO + Signum")[3:] == ["–", "–", "every trial diverged, so the first was run"]
