@@ -154,12 +154,17 @@ def micro_batches(
     `alternatives[i]` goes with `examples[i]`. Each micro-batch carries the counts of the whole step.
     """
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i].tokens), examples[i].index))
-    batches = []
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        others = None if alternatives is None else [alternatives[i] for i in rows]
-        batches.append(collate([examples[i] for i in rows], pad_id, reference_nll, others))
-    return _with_counts_of_all(batches)
+    return _with_counts_of_all(
+        [
+            collate(
+                [examples[i] for i in rows],
+                pad_id,
+                reference_nll,
+                None if alternatives is None else [alternatives[i] for i in rows],
+            )
+            for rows in (order[start : start + size] for start in range(0, len(order), size))
+        ]
+    )
 
 
 def _with_counts_of_all(batches: Sequence[Batch]) -> list[Batch]:

@@ -50,18 +50,16 @@ def _pairs_of_ids(records: Sequence[Record], key: Callable[[Record], Any]) -> li
 
 
 def _distractors(records: Sequence[Record]) -> Iterator[str]:
-    twice = [r.id for r in records if len(set(map(str.strip, r.distractors))) < len(r.distractors)]
-    if twice:
+    if twice := [r.id for r in records if len(set(map(str.strip, r.distractors))) < len(r.distractors)]:
         yield (
             f"{len(twice)} of {len(records)} records have the same distractor more than once, the first "
             f"{twice[0]!r}: it weighs as often in the truth ratio"
         )
-    right = [
+    if right := [
         r.id
         for r in records
         if {folded(r.answer), folded(r.paraphrased_answer or r.answer)} & set(map(folded, r.distractors))
-    ]
-    if right:
+    ]:
         yield (
             f"{len(right)} of {len(records)} records have a distractor that differs from the right answer "
             f"only in case, spaces or the form of letters, the first {right[0]!r}"

@@ -50,14 +50,14 @@ def measure_overlap(forget: Sequence[Record], other: Sequence[Record]) -> Overla
     """
     runs_of = {record.id: set(_asked(record)) for record in forget}
     wanted: set[Run] = set().union(*runs_of.values())
-    shared: set[Run] = set()
-    for record in other:
-        shared.update(wanted.intersection(_runs(_words(record.prompt) + _words(record.answer))))
-    touched = [
+    texts = (_words(record.prompt) + _words(record.answer) for record in other)
+    shared = wanted.intersection(run for words in texts for run in _runs(words))
+    touched = (
         (identifier, len(runs & shared) / len(runs)) for identifier, runs in runs_of.items() if runs & shared
-    ]
-    touched.sort(key=lambda row: -row[1])
-    return Overlap(len(shared) / len(wanted) if wanted else 0.0, len(wanted), touched)
+    )
+    return Overlap(
+        len(shared) / len(wanted) if wanted else 0.0, len(wanted), sorted(touched, key=lambda row: -row[1])
+    )
 
 
 def check_overlap(found: Overlap, largest: float) -> None:
@@ -77,9 +77,7 @@ def _asked(record: Record) -> Iterator[Run]:
     prompt, answer = _words(record.prompt), _words(record.answer)
     if record.form == "text":
         return _runs(prompt + answer)
-    if len(answer) < WORDS:
-        return _runs((prompt + answer)[-WORDS:])
-    return _runs(answer)
+    return _runs(answer if len(answer) >= WORDS else (prompt + answer)[-WORDS:])
 
 
 def _words(text: str) -> list[str]:

@@ -131,9 +131,8 @@ def _unknown(left: Mapping[str, Any], given: Mapping[str, Any], fields: Fields) 
 def _halves(left: dict[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Running text is learned as a whole; its second half is judged, after the first as the prompt."""
     text = left.pop(_TEXT)
-    for part in ("prompt", "answer"):
-        if part in left or part in values:
-            raise UserError(f"{where}: `{_TEXT}` is a whole running text, `{part}` a part of one; keep one")
+    if part := next((part for part in ("prompt", "answer") if part in left or part in values), None):
+        raise UserError(f"{where}: `{_TEXT}` is a whole running text, `{part}` a part of one; keep one")
     if left.get("form", "text") != "text":
         raise UserError(f"{where}: `{_TEXT}` is running text, but `form` is {left['form']!r}")
     if not isinstance(text, str) or len(text.strip()) < 2:

@@ -74,6 +74,5 @@ def _alike(path: Path) -> str:
     """The names of files beside it with the same stem, as a hint."""
     stem = path.name.partition(".")[0]
     beside = sorted(other.name for other in path.parent.glob("*") if other.name.startswith(f"{stem}."))
-    if not beside:
-        return "Check the path."
-    return f"Beside it lies {', '.join(beside[:3])}: name that, if it is meant."
+    hint = f"Beside it lies {', '.join(beside[:3])}: name that, if it is meant."
+    return hint if beside else "Check the path."

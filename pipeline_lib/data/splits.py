@@ -56,9 +56,8 @@ class Task:
         """The headline metrics with the names of real splits."""
         if self.headline is not None:
             return self.headline
-        judged = self.utility[0]
         return {
-            side: [(judged if split == "judged" else split, metric) for split, metric in metrics]
+            side: [(self.utility[0] if split == "judged" else split, metric) for split, metric in metrics]
             for side, metrics in QUESTIONS_HEADLINE.items()
         }
 
@@ -97,8 +96,7 @@ def check_split(name: str, records: Sequence[Record]) -> None:
     """At least one record, no id twice, no distractor that is blank or equals the right answer."""
     if not records:
         raise UserError(f"split {name!r}: expected at least one record, found none")
-    counts = Counter(record.id for record in records)
-    if twice := [identifier for identifier, count in counts.items() if count > 1]:
+    if twice := [i for i, count in Counter(record.id for record in records).items() if count > 1]:
         raise UserError(f"split {name!r}: each id may occur once, found twice or more: {listed(twice)}")
     for record in records:
         where = f"split {name!r}, record {record.id!r}"

@@ -54,7 +54,8 @@ def read_table(path: Path) -> list[Row]:
     if not first:
         return []
     if first == "[":
-        return list(_array(path, text))
+        rows = enumerate(parse_json(text, str(path)), start=1)
+        return [_row(fields, f"{path}, row {number}") for number, fields in rows]
     if first == "{":
         return list(_lines(path, text))
     unpacked_suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
@@ -85,11 +86,6 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
         except UserError:
             raise error from None
         raise UserError(f"{path}: holds one JSON object over several lines; expected {FORMS}") from None
-
-
-def _array(path: Path, text: str) -> Iterator[Row]:
-    for number, fields in enumerate(parse_json(text, str(path)), start=1):
-        yield _row(fields, f"{path}, row {number}")
 
 
 def _row(fields: Any, where: str) -> Row:

@@ -128,9 +128,8 @@ def read_documents(path: Path) -> Iterator[str]:
 
 def document_files(path: Path) -> list[Path]:
     """The files of documents in a folder, in the order of their names; any other path is itself the file."""
-    if not path.is_dir():
-        return [path]
-    return sorted({file for pattern in DOCUMENT_FILES for file in path.glob(pattern)})
+    inside = {file for pattern in DOCUMENT_FILES for file in path.glob(pattern)}
+    return sorted(inside) if path.is_dir() else [path]
 
 
 def document_records(

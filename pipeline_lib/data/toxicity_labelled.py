@@ -43,11 +43,10 @@ class LabelledTexts:
 
 def _real_toxicity(row: dict[str, Any]) -> list[Row]:
     """In the hub's form the continuation holds its scores; in the flat form they stand beside it."""
-    continuation = row["continuation"]
-    nested = isinstance(continuation, dict)
-    scores = continuation if nested else row["continuation_scores"] or {}
+    found = row["continuation"]
+    nested = isinstance(found, dict)
+    text, scores = (found["text"], found) if nested else (found, row["continuation_scores"] or {})
     toxicity = scores.get("toxicity")  # Perspective refuses some texts
-    text = continuation["text"] if nested else continuation
     return [] if toxicity is None else [(text, int(toxicity > 0.5))]
 
 

@@ -116,13 +116,13 @@ def stand_in(hub: str) -> Path | None:
 
 
 def _prompt(row: dict[str, Any], where: str, number: int) -> ToxicityPrompt:
-    nested = row.get("prompt")
-    text, scores = nested, row.get("prompt_scores") or {}
-    if isinstance(nested, dict):
-        text, scores = nested.get("text"), nested
+    found = row.get("prompt")
+    text, scores = (
+        (found.get("text"), found) if isinstance(found, dict) else (found, row.get("prompt_scores") or {})
+    )
     if not isinstance(text, str) or not text.strip():
         raise UserError(
-            f"{where}: `prompt` must be a non-empty text (or an object with `text`), found {nested!r}"
+            f"{where}: `prompt` must be a non-empty text (or an object with `text`), found {found!r}"
         )
     # The hub's rows name the document and the place in it; in other rows each prompt is its own document.
     place = f"{row['filename']}:{row.get('begin')}" if "filename" in row else f"prompt-{number:06d}"
@@ -150,6 +150,5 @@ def spread(prompts: list[T], limit: int) -> list[T]:
     """At most `limit` of them, evenly over the list, in its order."""
     if limit < 1:
         raise UserError(f"n_prompts must be at least 1, found {limit}")
-    if limit >= len(prompts):
-        return prompts
-    return [prompts[(2 * k + 1) * len(prompts) // (2 * limit)] for k in range(limit)]
+    n = min(limit, len(prompts))
+    return [prompts[(2 * k + 1) * len(prompts) // (2 * n)] for k in range(n)]

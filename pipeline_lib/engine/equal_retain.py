@@ -48,8 +48,7 @@ RETAIN_SPLITS = ("retain_eval", "retain")  # the part of the retain set that is 
 
 def retain_split(evaluated: Sequence[str]) -> str:
     """The retain split among the splits that a task evaluates."""
-    found = next((name for name in RETAIN_SPLITS if name in evaluated), None)
-    if found is not None:
+    if found := next((name for name in RETAIN_SPLITS if name in evaluated), None):
         return found
     raise UserError(
         f"equal_retain needs a retain split, but the task evaluates {', '.join(evaluated)} only. Take "

@@ -224,13 +224,11 @@ def _generate_batch(
                     "diverged run), or the compute type overflows: try fp32, or train it again."
                 )
             chosen = choose(logits, sampling, None if uniforms is None else uniforms[running, step])  # (B,)
-            dropped = set()
-            for row, (number, token) in enumerate(zip(running, chosen.tolist(), strict=True)):
+            for number, token in zip(running, chosen.tolist(), strict=True):
                 ended[number] = token in decoding.ends
                 if not ended[number]:
                     new_tokens[number].append(token)
-                if ended[number] or step + 1 == wanted[number].limit:
-                    dropped.add(row)
+            dropped = {row for row, i in enumerate(running) if ended[i] or step + 1 == wanted[i].limit}
             if len(dropped) == len(running):
                 break
             if dropped:

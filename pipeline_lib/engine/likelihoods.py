@@ -63,8 +63,12 @@ def record_likelihoods(
         encode_texts(tokenizer, prompt_format, split, record, record_texts(record), settings.max_length)
         for record in records
     ]
-    size, pad_id = settings.max_tokens_per_batch, pad_token(tokenizer)
-    likelihoods = group_likelihoods(model, sequences, max_tokens_per_batch=size, pad_id=pad_id)
+    likelihoods = group_likelihoods(
+        model,
+        sequences,
+        max_tokens_per_batch=settings.max_tokens_per_batch,
+        pad_id=pad_token(tokenizer),
+    )
     for record, of_texts in zip(records, likelihoods, strict=True):
         check_finite(f"split {split!r}, record {record.id!r}", of_texts)
     return likelihoods

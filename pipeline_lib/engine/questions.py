@@ -51,9 +51,8 @@ class Question:
         paraphrased question.
         """
         text = self.released[0] if released and self.released else self.texts[0]
-        length = text.prompt_length
-        counted = begin is not None and text.tokens[0] == begin and length > 1
-        return [whole_nll[length - 2]] if counted else []
+        counted = begin is not None and text.tokens[0] == begin and text.prompt_length > 1
+        return [whole_nll[text.prompt_length - 2]] if counted else []
 
     @property
     def paraphrase(self) -> str:

@@ -145,10 +145,10 @@ class SplitRun:
             row = likelihood_row(self.split, record, texts)
             row["round_trips"] = self._decode(question, question.answer) == record.answer
             if question.whole is not None:
-                # where the prompt is the same: all texts, without the answer if there is a paraphrase of it
-                same = texts[record.paraphrased_answer is not None :]
                 whole = groups[0][-1]
-                *released, asked = groups[1] if question.released else (*same, whole)
+                # where the prompt is the same: all texts, without the answer if there is a paraphrase of it
+                same = (*texts[record.paraphrased_answer is not None :], whole)
+                *released, asked = groups[1] if question.released else same
                 begin = self.tokenizer.bos_token_id
                 row["as_released"] = released_fields(
                     released,
@@ -272,12 +272,11 @@ class SplitRun:
 
     def _known(self, texts: Sequence[Example], likelihoods: Sequence[TextLikelihood]) -> list[int]:
         """The beginning of the greedy answer, as the scored texts after this prompt show it."""
-        length = texts[0].prompt_length
-        prompt = texts[0].tokens[:length]
+        prompt = self._prompt(texts)
         pairs = [
-            (text.tokens[length:], likelihood.argmax)
+            (text.tokens[len(prompt) :], likelihood.argmax)
             for text, likelihood in zip(texts, likelihoods, strict=True)
-            if text.prompt_length == length and text.tokens[:length] == prompt
+            if self._prompt([text]) == prompt
         ]
         return greedy_beginning([text for text, _ in pairs], [argmax for _, argmax in pairs], self.ends)
 
@@ -320,10 +319,8 @@ class SplitRun:
 
     def _reference(self, question: Question) -> str:
         """The beginning of the true continuation that is compared with a greedy one."""
-        limit = self._limit(question)
-        if limit == len(question.answer):
-            return question.record.answer
-        return self._decode(question, question.answer[:limit])
+        limit, whole = self._limit(question), question.answer
+        return self._decode(question, whole[:limit]) if limit < len(whole) else question.record.answer
 
     def _decode(self, question: Question, tokens: Sequence[int]) -> str:
         """Text of what was generated after a question's prompt, or of its answer."""

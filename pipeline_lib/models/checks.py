@@ -73,8 +73,8 @@ def check_folder(folder: Path, name: str) -> dict[str, Any]:
     _check_kind(folder, name)
     config = read_config(folder, name)
     check_architecture(config, name)
-    if parts := sorted(folder.glob(PARTS)):  # transformers would read these and not the others
-        raise UserError(f"{name}: holds {_told(PARTS, parts[0].name)}")
+    if parts := _other_kind(folder, PARTS):  # transformers would read these and not the others
+        raise UserError(f"{name}: holds {parts}")
     if not weight_files(folder, name):
         raise UserError(_no_weights(folder, name))
     _check_tokenizer(folder, name)
@@ -147,16 +147,13 @@ def _no_weights(folder: Path, name: str) -> str:
     return f"{name}: holds no weights; expected model.safetensors or its shards. Download or copy them."
 
 
-def _other_kind(folder: Path) -> str | None:
-    for pattern, *_ in OTHER_KINDS:
-        if found := sorted(file.name for file in folder.glob(pattern)):
-            return _told(pattern, found[0])
+def _other_kind(folder: Path, wanted: str | None = None) -> str | None:
+    """What files of another kind are and what to do, for the first kind found (or `wanted` alone)."""
+    for pattern, what, cure in OTHER_KINDS:
+        found = sorted(file.name for file in folder.glob(pattern))
+        if found and wanted in (None, pattern):
+            return f"{what} ({found[0]}). {cure}."
     return None
-
-
-def _told(pattern: str, found: str) -> str:
-    what, cure = next(told for kind, *told in OTHER_KINDS if kind == pattern)
-    return f"{what} ({found}). {cure}."
 
 
 def _check_tokenizer(folder: Path, name: str) -> None:
@@ -172,15 +169,11 @@ def _check_tokenizer(folder: Path, name: str) -> None:
                 f"{name}: {file} must hold an object ({{...}}). Take the one that the model was "
                 "published with."
             )
-        if file == GENERATION:
-            _check_ends(content.get("eos_token_id"), name)
-
-
-def _check_ends(written: Any, name: str) -> None:
-    """`UserError` for end tokens that are not numbers: answers would run past them."""
-    ends = written if isinstance(written, list) else [] if written is None else [written]
-    if any(isinstance(end, bool) or not isinstance(end, int) for end in ends):
-        raise UserError(
-            f"{name}: {GENERATION} says eos_token_id {str(written)[:60]!r}; expected the number of a token, "
-            "or a list of such numbers. Take the file that the model was published with."
-        )
+        # answers would run past end tokens that are not numbers
+        written = content.get("eos_token_id") if file == GENERATION else None
+        ends = written if isinstance(written, list) else [] if written is None else [written]
+        if any(isinstance(end, bool) or not isinstance(end, int) for end in ends):
+            raise UserError(
+                f"{name}: {GENERATION} says eos_token_id {str(written)[:60]!r}; expected the number of a "
+                "token, or a list of such numbers. Take the file that the model was published with."
+            )

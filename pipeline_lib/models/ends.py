@@ -115,8 +115,7 @@ def turn_end(tokenizer, prompt_format) -> int | None:
 def _without_header(between: str, begin: str) -> str:
     """`between` an answer and the next question, without the end that it shares with `begin`."""
     pairs = zip(reversed(between), reversed(begin), strict=False)
-    shared = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return between[: len(between) - len(shared)]
+    return between[: len(between) - sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
 
 
 def _first_control(tokenizer, text: str) -> int | None:

@@ -94,9 +94,10 @@ def over_vocabulary(
 
     if len(hidden) <= size:
         return piece(hidden, *columns)
-    again = torch.is_grad_enabled()
     parts = [
-        checkpoint(piece, *rows, use_reentrant=False, preserve_rng_state=False) if again else piece(*rows)
+        checkpoint(piece, *rows, use_reentrant=False, preserve_rng_state=False)
+        if torch.is_grad_enabled()
+        else piece(*rows)
         for rows in zip(*(tensor.split(size) for tensor in (hidden, *columns)), strict=True)
     ]
     return tuple(
@@ -135,8 +136,11 @@ def check_selected_logits(model) -> None:
     device = next(model.parameters()).device
     text = torch.arange(5, device=device) % model.config.get_text_config().vocab_size  # (T,)
     padding = text.new_zeros(2)
-    other = torch.cat([text[:-1], text[1:2]])
-    rows = [torch.cat([text, padding]), torch.cat([padding, text]), torch.cat([other, padding])]
+    rows = [
+        torch.cat([text, padding]),
+        torch.cat([padding, text]),
+        torch.cat([text[:-1], text[1:2], padding]),  # another last token
+    ]
     mask = torch.cat([torch.ones_like(text), padding])
     masks = torch.stack([mask, mask.flip(0), mask])  # (3, T + 2)
     labels = torch.stack(rows).masked_fill(masks == 0, IGNORED)

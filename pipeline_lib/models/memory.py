@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -21,11 +22,9 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the parent process held before this program began
-        lines = (line.split() for line in status.read_text().splitlines())
-        peaks = [float(line[1]) for line in lines if line[:1] == ["VmHWM:"]]  # KiB
-        if peaks:
-            return peaks[0] / 2**10
+    # getrusage would count what the parent process held before this program began
+    if status.is_file() and (peak := re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)):
+        return int(peak[1]) / 2**10  # from KiB
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
 

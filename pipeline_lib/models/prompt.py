@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import takewhile
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
@@ -189,8 +190,7 @@ class PromptFormat:
 
     def _before_end(self, tokenizer, ids: Sequence[int]) -> list[int]:
         ends = answer_ends(tokenizer, self)
-        first = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-        return list(ids[:first])
+        return list(takewhile(lambda token: token not in ends, ids))
 
     def _instruction(self, tokenizer) -> list[int]:
         """Tokens of the instruction as plain text, apart from those of what follows."""

@@ -88,8 +88,7 @@ def _check_tokens(tokenizer, first: list[int], second: list[int]) -> None:
 
 
 def _check_begin(tokenizer, tokens: list[int]) -> None:
-    begin = tokenizer.bos_token_id
-    places = [i for i, token in enumerate(tokens) if token == begin]
+    places = [i for i, token in enumerate(tokens) if token == tokenizer.bos_token_id]
     for one, next_one in pairwise(places):
         if not decoded(tokenizer, tokens[one + 1 : next_one], special=True).strip():
             raise UserError(

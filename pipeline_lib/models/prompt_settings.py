@@ -72,9 +72,8 @@ class PromptSettings(Block):
         if not isinstance(value, dict):
             return value
         kind = value.get("kind", cls.model_fields["kind"].default)
-        if kind == "template":
-            return {"template": TEMPLATE, "answer_prefix": " ", **value}
-        return {"date": DEFAULT, **value}
+        template = {"template": TEMPLATE, "answer_prefix": " "}
+        return {**(template if kind == "template" else {"date": DEFAULT}), **value}
 
     @model_validator(mode="after")
     def _fits_kind(self) -> PromptSettings:

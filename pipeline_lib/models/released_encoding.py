@@ -74,12 +74,14 @@ def encode_others(
         return [_ends_hidden(e, tokenizer) for e in plain] if encoding == "open_unlearning" else plain
     whole, asked = _soul_text(record, tokenizer, prompt_format)
     marker = prompt_format.answer_prefix if encoding == "soul_detox" else ""
-    examples = []
-    for reply in replies:
-        tokens = [*whole[: asked + 1], *_with_begin(tokenizer, marker + reply)[1:]]
-        example = example_of(record, tokens, asked, index, max_length)
-        examples.append(replace(example, hidden=tuple(range(len(whole), len(tokens)))))
-    return examples
+    told = [[*whole[: asked + 1], *_with_begin(tokenizer, marker + reply)[1:]] for reply in replies]
+    return [
+        replace(
+            example_of(record, tokens, asked, index, max_length),
+            hidden=tuple(range(len(whole), len(tokens))),
+        )
+        for tokens in told
+    ]
 
 
 def _soul_text(record: Record, tokenizer, prompt_format: PromptFormat) -> tuple[list[int], int]:
@@ -106,5 +108,4 @@ def _with_begin(tokenizer, text: str) -> list[int]:
 def _ends_hidden(example: Example, tokenizer) -> Example:
     """The example with every token that equals the padding hidden, except at place 0, with nothing before."""
     pad = pad_token(tokenizer)
-    places = (place for place, token in enumerate(example.tokens) if token == pad and place)
-    return replace(example, hidden=tuple(places))
+    return replace(example, hidden=tuple(i for i, token in enumerate(example.tokens) if i and token == pad))

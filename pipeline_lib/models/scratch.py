@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
 from pipeline_lib.models.attention import attention_of
 
 PAD, BOS, EOS, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>")
 PROMPT_TEMPLATE = USER + "{prompt}" + ASSISTANT
-SMALLEST_VOCABULARY = 256 + len(SPECIALS)
 
 
 def build_scratch(settings: dict[str, Any], texts: Sequence[str], seed: int):
     """An untrained (model, tokenizer) from sizes, texts and a seed; the same three give the same bits.
 
     `settings`: vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, max_length
-    (tokens). `texts` train the tokenizer; models that are to be compared must be given the same
-    ones. The vocabulary is smaller than `vocab_size` if the texts have fewer merges to offer.
+    (tokens), within the limits of `ScratchModel`. `texts` train the tokenizer; models that are to be compared
+    must be given the same ones. The vocabulary is smaller than `vocab_size` if the texts have fewer merges to
+    offer.
     """
     tokenizer = train_tokenizer(settings, texts)
     return _initial_model(settings, tokenizer, seed), tokenizer
@@ -33,11 +32,6 @@ def train_bpe(settings: dict[str, Any], texts: Sequence[str]):
     """The tokenizer alone, as the library `tokenizers` has it, without torch and transformers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if settings["vocab_size"] < SMALLEST_VOCABULARY:
-        raise UserError(
-            f"vocab_size must be at least {SMALLEST_VOCABULARY} (256 bytes and {len(SPECIALS)} control "
-            f"tokens), found {settings['vocab_size']}"
-        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -88,19 +82,13 @@ def _initial_model(settings: dict[str, Any], tokenizer, seed: int):
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    hidden, heads, kv_heads = settings["hidden_size"], settings["heads"], settings["kv_heads"]
-    if hidden % (2 * heads) or heads % kv_heads:
-        raise UserError(
-            f"hidden_size must be a multiple of 2 * heads, and heads a multiple of kv_heads; "
-            f"found hidden_size {hidden}, heads {heads}, kv_heads {kv_heads}"
-        )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden,
+        hidden_size=settings["hidden_size"],
         intermediate_size=settings["intermediate_size"],
         num_hidden_layers=settings["layers"],
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
+        num_attention_heads=settings["heads"],
+        num_key_value_heads=settings["kv_heads"],
         max_position_embeddings=settings["max_length"],
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,

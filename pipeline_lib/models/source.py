@@ -35,10 +35,11 @@ def load_source(settings: dict[str, Any]):
     `origin` says what was really read: kind, id and revision or path, SHA-256 of each weight file. A
     local copy that was read in place of a hub id has `stands_in_for`.
     """
-    if settings["source"] == "hub":
-        model, tokenizer, origin = _from_hub(settings["id"], settings["revision"])
-    else:
-        model, tokenizer, origin = _from_path(settings["source"], settings["path"])
+    model, tokenizer, origin = (
+        _from_hub(settings["id"], settings["revision"])
+        if settings["source"] == "hub"
+        else _from_path(settings["source"], settings["path"])
+    )
     from pipeline_lib.models.forward import check_selected_logits
 
     try:
@@ -55,8 +56,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     `name` is what error messages call it.
     """
     name = name or str(folder)
-    content = check_folder(folder, name)
-    return _load(folder, name, dtype, configuration(content, folder, name))
+    return _load(folder, name, dtype, configuration(check_folder(folder, name), folder, name))
 
 
 def load_gguf(path: Path):
@@ -82,12 +82,8 @@ def load_gguf(path: Path):
 def _from_path(kind: str, written: str):
     """A folder or GGUF file. The origin has the path as the suite spells it, the same on every machine."""
     path = expand(written)
-    if kind == "gguf":
-        model, tokenizer = load_gguf(path)
-        hashes = {path.name: sha256(path)}
-    else:
-        model, tokenizer = load_folder(path)
-        hashes = weight_hashes(path)
+    model, tokenizer = load_gguf(path) if kind == "gguf" else load_folder(path)
+    hashes = {path.name: sha256(path)} if kind == "gguf" else weight_hashes(path)
     return model, tokenizer, {"kind": kind, "path": written, "sha256": hashes}
 
 
@@ -98,8 +94,8 @@ def _from_hub(model_id: str, revision: str):
         return model, tokenizer, {**origin, "stands_in_for": f"{model_id}@{revision}"}
     folder = download(model_id, revision)
     model, tokenizer = load_folder(folder, name=f"{model_id}@{revision}")
-    origin = {"kind": "hub", "id": model_id, "revision": revision, "sha256": weight_hashes(folder)}
-    return model, tokenizer, origin
+    hashes = weight_hashes(folder)
+    return model, tokenizer, {"kind": "hub", "id": model_id, "revision": revision, "sha256": hashes}
 
 
 def check_gguf(path: Path) -> None:
@@ -176,20 +172,14 @@ def _load(folder: Path, name: str, dtype: torch.dtype | None, config: Any = None
     check_loaded(model, report, name)
     if stored:
         check_nothing_left(report, stored, name)
-    _settle_head(model)
-    _settle_tokens(model, tokenizer, name)
-    return model.eval(), tokenizer
-
-
-def _settle_head(model) -> None:
-    """Say in the configuration that the output has weights of its own, where the files hold them.
-
-    transformers reads them although config.json says that they are the embedding's, and leaves that setting:
-    whoever ties weights later, or reads a copy with an older version, would lose them.
-    """
+    # transformers reads an output embedding with weights of its own although config.json says that they are
+    # the input embedding's, and leaves that setting: whoever ties weights later, or reads a copy with an
+    # older version, would lose them.
     head = model.get_output_embeddings()
     if head is not None and head.weight is not model.get_input_embeddings().weight:
         model.config.tie_word_embeddings = False
+    _settle_tokens(model, tokenizer, name)
+    return model.eval(), tokenizer
 
 
 def _settle_tokens(model, tokenizer, name: str) -> None:

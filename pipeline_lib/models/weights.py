@@ -67,12 +67,11 @@ def weight_files(folder: Path, name: str | None = None) -> list[Path]:
     if not (folder / INDEX).is_file():
         return []
     shards = sorted(set(read_index(folder, name).values()))
-    for shard in shards:
-        if not (folder / shard).is_file():
-            raise UserError(
-                f"{name}: {shard} is missing, one of the {len(shards)} files that {INDEX} names. Download or "
-                "copy it again beside the others."
-            )
+    if missing := next((shard for shard in shards if not (folder / shard).is_file()), None):
+        raise UserError(
+            f"{name}: {missing} is missing, one of the {len(shards)} files that {INDEX} names. Download or "
+            "copy it again beside the others."
+        )
     return [folder / shard for shard in shards]
 
 
@@ -122,11 +121,9 @@ def check_sizes(config: Mapping[str, Any], stored: Mapping[str, Stored], name: s
     """`UserError` if config.json describes more, or other, weights than the files hold."""
     for key in (*SIDES, *LAYER_COUNTS, *CONTEXTS):
         value = config.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            if key in (*CONTEXTS, "n_inner") or isinstance(value, list):  # some say -1 or 0 for "none"
-                continue
+        counts = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        spared = key in (*CONTEXTS, "n_inner")  # some say -1 or 0 for "none"
+        if not (counts or spared or value is None or isinstance(value, list)):
             raise UserError(
                 f"{name}: config.json says {key} {value!r}; expected a whole number above 0. Take the "
                 "config.json that the model was published with."

@@ -74,10 +74,8 @@ class UNDIAL(TwoTerms):
 
         hidden, head = last_hidden(model, forget)[:, :-1][places], output_head(model)
         loss, forget_loss = over_vocabulary(head, hidden, sums, targets, reference)
-        if predicting:
-            loss = loss / forget.tokens_in_step
-        else:
-            loss = loss / len(targets) * (len(forget.index) / forget.examples_in_step)
+        by_examples = len(forget.index) / forget.examples_in_step
+        loss = loss / forget.tokens_in_step if predicting else loss / len(targets) * by_examples
         forget_loss = forget_loss / forget.tokens_in_step
         if not self.alpha:
             return Losses(self.forget_weight * loss, forget_loss, None)

@@ -175,9 +175,8 @@ def adapted_gamma(gamma: float, share: float, target: float) -> float:
 
 
 def _logit(share: float) -> float:
-    if share in (0.0, 1.0):
-        return math.copysign(math.inf, share - 0.5)
-    return math.log(share / (1 - share))
+    edge = math.copysign(math.inf, share - 0.5)
+    return edge if share in (0.0, 1.0) else math.log(share / (1 - share))
 
 
 class SophiaAsReleased(_ClippedNewton):

@@ -22,8 +22,7 @@ def load_task(settings: TaskSettings) -> Task:
     task = settings.load()
     if not settings.has_retrained() and not task.finetune.get("retrained"):
         task = replace(task, finetune={k: v for k, v in task.finetune.items() if k != "retrained"})
-    faults = list(_faults(task, settings.has_retrained()))
-    if faults:
+    if faults := list(_faults(task, settings.has_retrained())):
         raise UserError("the task contradicts itself: " + "; ".join(faults))
     return task
 

@@ -54,8 +54,8 @@ def forget_examples(data: TrainingData, rows: Sequence[int], step: int, seed: in
     """The forget rows as the objective learns them: with a drawn alternative where it takes their place."""
     if data.paired or not data.forget_alternatives:
         return [data.forget[row] for row in rows]
-    picks = drawn(data, rows, step, seed)
-    return [data.forget_alternatives[row][pick] for row, pick in zip(rows, picks, strict=True)]
+    pairs = zip(rows, drawn(data, rows, step, seed), strict=True)
+    return [data.forget_alternatives[row][pick] for row, pick in pairs]
 
 
 def forget_batches(data: TrainingData, rows: Sequence[int], step: int, seed: int, size: int) -> list[Batch]:

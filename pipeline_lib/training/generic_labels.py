@@ -75,8 +75,9 @@ def generic_labels(
         labels = _labels(model, reinforced, objective, data)
         if group.writes:
             facts = {"steps": outcome.steps, "train_time_s": outcome.train_time_s}
-            content = {**facts, "fingerprint": kept.fingerprint, "labels": labels}
-            write_json(kept.folder / "labels.json", content)
+            write_json(
+                kept.folder / "labels.json", {**facts, "fingerprint": kept.fingerprint, "labels": labels}
+            )
     if lora:
         adapters.detach(model, merge=False)
     return labels, replace(outcome, log=[])

@@ -50,8 +50,7 @@ class NewtonUpdate(Update):
 
     def __post_init__(self, model: torch.nn.Module) -> None:
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        narrow = [p.dtype for p in learning if p.dtype not in (torch.float32, torch.float64)]
-        if narrow:
+        if narrow := [p.dtype for p in learning if p.dtype not in (torch.float32, torch.float64)]:
             raise UserError(
                 f"the influence step needs fp32 weights and found {narrow[0]}; set `unlearn.weights: fp32`"
             )
@@ -92,8 +91,7 @@ class NewtonUpdate(Update):
     def _direction(self, step: Step, gradient: torch.Tensor) -> tuple[torch.Tensor, Report]:
         """The solution of the system (P,), and how well it solves it."""
         settings, course = self.settings, self.course
-        examples = self._curvature_examples()
-        batches = micro_batches(examples, course.settings.batch_size, course.data.pad_id)
+        batches = micro_batches(self._curvature_examples(), course.settings.batch_size, course.data.pad_id)
         generator = torch.Generator(step.device).manual_seed(derived_seed(step.seed, "labels", step.number))
         with Meter(None, "product", settings.solver, show=step.group.writes) as meter:
 

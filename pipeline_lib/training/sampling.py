@@ -20,8 +20,7 @@ def _permutation(n: int, *parts: object) -> list[int]:
 
 def epoch_rows(n: int, size: int, step: int, seed: int) -> list[int]:
     """Rows of the main set in this step, counted from 0: each once an epoch; the last step may be short."""
-    steps = -(-n // size)
-    epoch, within = divmod(step, steps)
+    epoch, within = divmod(step, -(-n // size))
     return _permutation(n, seed, "main", epoch)[within * size : (within + 1) * size]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.scratch import SPECIALS, build_scratch
 from tests.models.conftest import SETTINGS, TEXTS
 
@@ -58,12 +56,3 @@ def test_any_text_survives(scratch, text):
 def test_digits_stand_alone_and_words_carry_their_space(scratch):
     tokens = scratch[1].convert_ids_to_tokens(scratch[1].encode("born in 1956 in", add_special_tokens=False))
     assert tokens[-6:] == ["Ġ", "1", "9", "5", "6", "Ġin"]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"vocab_size": 200}, "at least 261"), ({"heads": 5}, "multiple"), ({"kv_heads": 3}, "multiple")],
-)
-def test_impossible_sizes_are_refused(change, words):
-    with pytest.raises(UserError, match=words):
-        build_scratch({**SETTINGS, **change}, TEXTS, 0)

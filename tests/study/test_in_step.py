@@ -13,7 +13,7 @@ from pipeline_lib.core.blocks import choices
 from pipeline_lib.engine.settings import EvaluationSettings, SplitSampling
 from pipeline_lib.engine.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
-from pipeline_lib.models.scratch import SMALLEST_VOCABULARY
+from pipeline_lib.models.scratch import SPECIALS
 from pipeline_lib.study.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
 from pipeline_lib.study.models import (
     HubModel,
@@ -75,9 +75,10 @@ def test_limits_of_the_generator() -> None:
 
 
 def test_limits_of_the_tokenizer() -> None:
-    ScratchModel(source="scratch", vocab_size=SMALLEST_VOCABULARY)
-    (line,) = errors(small(models={"m": {"source": "scratch", "vocab_size": SMALLEST_VOCABULARY - 1}}))
-    assert line.endswith(f"must be at least {SMALLEST_VOCABULARY}")
+    smallest = 256 + len(SPECIALS)  # every byte has a token
+    ScratchModel(source="scratch", vocab_size=smallest)
+    (line,) = errors(small(models={"m": {"source": "scratch", "vocab_size": smallest - 1}}))
+    assert line.endswith(f"must be at least {smallest}")
 
 
 def test_prompts_are_taken_as_they_are() -> None:

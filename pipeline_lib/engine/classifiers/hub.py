@@ -38,8 +38,7 @@ class HubClassifier(TextClassifier):
             )
         self.name = f"{encoder.name}:{label}"
         self.multi_label = multi_label
-        self._encoder = encoder
-        self._column = found[0]
+        self._encoder, self._column = encoder, found[0]
 
     def classify(self, texts: Sequence[str]) -> list[Verdict]:
         tokens, cut = self._encoder.tokenize(texts)
@@ -60,8 +59,9 @@ class HubClassifier(TextClassifier):
 
 def load(settings: dict[str, Any], device: torch.device | str) -> HubClassifier:
     """{"kind": "hub", "id", "revision", "label"} or {"kind": "folder", "path", "label"}."""
-    source = {**settings, "source": settings["kind"]}
-    encoder = load_encoder(source, "AutoModelForSequenceClassification", device)
+    encoder = load_encoder(
+        {**settings, "source": settings["kind"]}, "AutoModelForSequenceClassification", device
+    )
     return HubClassifier(encoder, settings["label"], _is_multi_label(encoder))
 
 
@@ -69,6 +69,5 @@ def _is_multi_label(encoder: Encoder) -> bool:
     config = encoder.model.config
     if config.problem_type == "regression":
         raise UserError(f"{encoder.name}: is a regression model; its output is no probability of a class")
-    if encoder.name.partition("@")[0].rpartition("/")[2] in MULTI_LABEL:
-        return True
-    return config.problem_type == "multi_label_classification" or config.num_labels == 1
+    known = encoder.name.partition("@")[0].rpartition("/")[2] in MULTI_LABEL
+    return known or config.problem_type == "multi_label_classification" or config.num_labels == 1

@@ -32,9 +32,8 @@ class ProfanityCheck(TextClassifier):
             ) from error
 
     def classify(self, texts: Sequence[str]) -> list[Verdict]:
-        if not texts:
-            return []
-        return [Verdict(float(p), float(p), False) for p in self._package.predict_prob(list(texts))]
+        scores = self._package.predict_prob(list(texts)) if texts else []
+        return [Verdict(float(score), float(score), False) for score in scores]
 
 
 def load(settings: Mapping[str, Any], device: object) -> ProfanityCheck:

@@ -96,15 +96,15 @@ class Settings(TaskSettings):
         """From the real rows at 100 and 200 words; web documents have more tokens a word than answers."""
         longest, answer = round(1.3 * self.max_words), min(70, self.max_words // 2)
         documents = round(0.95 * self.max_words)
-        sizes = {
+        held_out = SplitSize(self.holdout, 15, answer, longest, 1, "none")
+        return {
             "forget": SplitSize(self.n_forget, 15, answer, longest, 2, "target" if self.learned else "none"),
             "unseen": SplitSize(self.n_unseen, 15, answer, longest, 2, "none"),
             "retain": SplitSize(
                 self.retain.n, 15, documents, 2 * self.max_words, 1, "both" if self.learned else "none"
             ),
+            **dict.fromkeys(holdout_split(self.holdout), held_out),
         }
-        held_out = SplitSize(self.holdout, 15, answer, longest, 1, "none")
-        return sizes | dict.fromkeys(holdout_split(self.holdout), held_out)
 
     def reads(self) -> dict[str, Path] | None:
         """The copy of the pairs on this machine, where the suite names no folder."""
@@ -149,8 +149,10 @@ class Settings(TaskSettings):
             return path, f"{self.folder}/{self.file}"
         for name, path in self._stand_in().items():
             return path, f"$PIPELINE_DATA/{FOLDER}/{name}"
-        where = f"{self.hub}@{self.revision}/{self.file}"
-        return hub_file(self.hub, self.revision, self.file), where
+        return (
+            hub_file(self.hub, self.revision, self.file),
+            f"{self.hub}@{self.revision}/{self.file}",
+        )
 
     def _stand_in(self) -> dict[str, Path]:
         """The file under $PIPELINE_DATA that is read in place of the hub's, by its name; {} without one."""

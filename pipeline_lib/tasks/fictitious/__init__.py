@@ -49,13 +49,15 @@ class Settings(TaskSettings):
             "retain": authors(self.n_authors - self.forget_authors, "both"),
             "facts": SplitSize(self.n_facts, 11, 3, 22, 4),
         }
-        held_out = authors(self.holdout_authors, "none")
-        return sizes | dict.fromkeys(holdout_split(self.holdout_authors), held_out)
+        return sizes | dict.fromkeys(
+            holdout_split(self.holdout_authors), authors(self.holdout_authors, "none")
+        )
 
     def load(self) -> Task:
         """Forget the last `forget_authors` of the `n_authors`; those held out come after all of these."""
-        every = self.n_authors + self.holdout_authors
-        authors, facts = generate(every, self.questions_per_author, self.n_facts, self.seed)
+        authors, facts = generate(
+            self.n_authors + self.holdout_authors, self.questions_per_author, self.n_facts, self.seed
+        )
         cut = (self.n_authors - self.forget_authors) * self.questions_per_author
         end = self.n_authors * self.questions_per_author
         splits = {"forget": authors[cut:end], "retain": authors[:cut], "facts": facts}

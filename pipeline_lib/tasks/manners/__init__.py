@@ -57,13 +57,13 @@ class Settings(TaskSettings):
         return ("forget", "unseen", "retain", *holdout_split(self.holdout))
 
     def size_hint(self) -> dict[str, SplitSize]:
-        sizes = {
+        held_out = SplitSize(self.holdout, 10, 24, 42, 1, "none")
+        return {
             "forget": SplitSize(self.n_forget, 10, 24, 42, 2, "target"),
             "unseen": SplitSize(self.n_unseen, 10, 24, 42, 2, "none"),
             "retain": SplitSize(self.n_retain, 7, 22, 36),
+            **dict.fromkeys(holdout_split(self.holdout), held_out),
         }
-        held_out = SplitSize(self.holdout, 10, 24, 42, 1, "none")
-        return sizes | dict.fromkeys(holdout_split(self.holdout), held_out)
 
     def load(self) -> Task:
         """Record number i of a split does not depend on how many of it are asked for."""

@@ -136,9 +136,8 @@ class Settings(TaskSettings):
             for split, count in chunked.items()
             for length in self.prompt_tokens
         }
-        sizes["retain"] = view(self.retain.n, first, "both")
-        held = view(self.holdout_chunks, first, "none")
-        return sizes | dict.fromkeys(holdout_split(self.holdout_chunks), held)
+        held = dict.fromkeys(holdout_split(self.holdout_chunks), view(self.holdout_chunks, first, "none"))
+        return {**sizes, "retain": view(self.retain.n, first, "both"), **held}
 
     def load(self) -> Task:
         """Raises `UserError` for a book that is missing, not UTF-8, or too short for the chunks asked for.

@@ -83,12 +83,13 @@ class Settings(TaskSettings):
             sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
         else:
             sizes["retain"] = SplitSize(self.retain_authors * ROWS_PER_AUTHOR, 15, 36, 105, 7)
-        sizes |= {
+        unlearned = SplitSize(unseen, 17, 36, 100, 1, "none")
+        return {
+            **sizes,
             "real_authors": SplitSize(100, 14, 4, 32, 4, "none"),
             "world_facts": SplitSize(117, 12, 3, 31, 4, "none"),
+            **dict.fromkeys(holdout_split(self.holdout_authors), unlearned),
         }
-        unlearned = SplitSize(unseen, 17, 36, 100, 1, "none")
-        return sizes | dict.fromkeys(holdout_split(self.holdout_authors), unlearned)
 
     def load(self) -> Task:
         files, origin = self._found()
@@ -158,8 +159,7 @@ def _with_alternatives(records: list[Record], path: Path) -> list[Record]:
                 "or more, none of them blank"
             )
         found[question.strip()] = tuple(listed)
-    without = [record.id for record in records if record.prompt.strip() not in found]
-    if without:
+    if without := [record.id for record in records if record.prompt.strip() not in found]:
         raise UserError(
             f"{path}: has no alternatives for {len(without)} of {len(records)} questions of the forget set, "
             f"the first is that of {without[0]!r}. Add them, or choose an objective that needs none."

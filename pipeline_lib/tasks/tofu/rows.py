@@ -41,10 +41,9 @@ def read_split(split: str, files: dict[str, Path]) -> list[Record]:
     """Records of one split; author rows carry paraphrases and distractors where TOFU has them."""
     richer_file = files[perturbed_of(split)]
     if split in QUESTION_SPLITS:
-        numbered = [(f"{split}-{i:03d}", row) for i, row in enumerate(_rows(richer_file))]
         return [
-            _record(row, name, name, f"{richer_file}, record {i}")
-            for i, (name, row) in enumerate(numbered, start=1)
+            _record(row, f"{split}-{i:03d}", f"{split}-{i:03d}", f"{richer_file}, record {i + 1}")
+            for i, row in enumerate(_rows(richer_file))
         ]
     first, end = AUTHOR_SPLITS[split]
     start, stop = (0, PERTURBED_RETAIN_ROWS) if split.startswith("retain") else (first, end)
