@@ -32,11 +32,16 @@ class EmpiricalFisher(Estimator):
 
     def faults(self, data: str, examples: int | None) -> Iterator[Fault]:
         if data != "both":
-            message = "squares the gradient of the unlearning loss itself, so `curvature_data` must be both"
-            yield "curvature_data", f"{self.kind} {message}; found {data!r}"
+            yield (
+                "curvature_data",
+                f"{self.kind} squares the gradient of the unlearning loss itself, so `curvature_data` must "
+                f"be both; found {data!r}",
+            )
         if examples is not None:
-            message = "squares the step's own gradient, which is of all its examples: leave it out"
-            yield "curvature_examples", f"{self.kind} {message}"
+            yield (
+                "curvature_examples",
+                f"{self.kind} squares the step's own gradient, which is of all its examples: leave it out",
+            )
 
     def estimate(self, model, objective, step, parameters, generator, gradient=None, group=None):
         import torch

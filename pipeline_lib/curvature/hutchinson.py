@@ -68,9 +68,11 @@ class Hutchinson(Estimator):
         import torch
 
         probe = torch.empty_like(parameter)
-        if self.gaussian:
-            return probe.normal_(generator=generator)
-        return probe.random_(0, 2, generator=generator).mul_(2).sub_(1)
+        return (
+            probe.normal_(generator=generator)
+            if self.gaussian
+            else probe.random_(0, 2, generator=generator).mul_(2).sub_(1)
+        )
 
 
 class HutchinsonRademacher(Hutchinson):

@@ -27,8 +27,9 @@ class EKFAC(Solver):
             system.model, system.batches, system.parameters, right, system.damping, system.generator
         )
         x = system.group.broadcast_(x)  # one answer for all, should their eigenvectors differ in a bit
-        reason = "EK-FAC is an approximation"
-        return x, report_on(system.operator, right, x, system.damping, system.tolerance, 1, reason)
+        return x, report_on(
+            system.operator, right, x, system.damping, system.tolerance, 1, "EK-FAC is an approximation"
+        )
 
 
 def ekfac_direction(

@@ -21,8 +21,11 @@ def parts(vector: torch.Tensor, parameters: Sequence[torch.Tensor]) -> list[torc
 
 def zeros(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
     """A zero vector (P,) with the parameters' type and device."""
-    size = sum(parameter.numel() for parameter in parameters)
-    return torch.zeros(size, dtype=parameters[0].dtype, device=parameters[0].device)
+    return torch.zeros(
+        sum(parameter.numel() for parameter in parameters),
+        dtype=parameters[0].dtype,
+        device=parameters[0].device,
+    )
 
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -44,8 +44,9 @@ def attach(
     if target == "all-linear" and any(parameter.dim() == 3 for parameter in model.parameters()):
         # Experts in one tensor are not linear layers, but in some architectures peft would wrap them.
         output = model.get_output_embeddings()
-        linear = (name for name, m in model.named_modules() if _linear(m) and m is not output)
-        target = sorted({name.rpartition(".")[2] for name in linear})
+        target = sorted(
+            {name.rpartition(".")[2] for name, m in model.named_modules() if _linear(m) and m is not output}
+        )
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by the rank

@@ -46,13 +46,16 @@ def onednn_is_faster() -> bool:
     """Whether this CPU has AVX-512, MKL does not use it, and torch has both libraries."""
     if platform.machine() not in ("x86_64", "AMD64") or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     try:
         facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
         return False
-    return libraries and wide and "AuthenticAMD" in facts
+    return (
+        "AuthenticAMD" in facts
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+    )
 
 
 def use_fast_products(model: Any) -> Any:
@@ -62,8 +65,7 @@ def use_fast_products(model: Any) -> Any:
     """
     if onednn_is_faster():
         for name, layer in list(model.named_modules()):
-            linear = type(layer) is torch.nn.Linear and _pays(layer.weight)
-            if linear and layer.weight.device.type == "cpu":
+            if type(layer) is torch.nn.Linear and _pays(layer.weight) and layer.weight.device.type == "cpu":
                 model.set_submodule(name, FastLinear(layer))
     return model
 
@@ -121,9 +123,12 @@ def _pays(weight: torch.Tensor) -> bool:
 
 def _is_ours(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """fp32 on the CPU, and more than one row: for a single row MKL's product is faster."""
-    if not x.dtype == weight.dtype == torch.float32 or not x.device.type == weight.device.type == "cpu":
-        return False
-    return x.numel() > x.shape[-1] and not torch.is_autocast_enabled("cpu")
+    return (
+        x.dtype == weight.dtype == torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and x.numel() > x.shape[-1]
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 class _Product(torch.autograd.Function):

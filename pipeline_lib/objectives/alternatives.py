@@ -13,5 +13,6 @@ def alternative_answers(
     objective: Objective, records: Sequence[Record], refusals: Sequence[str], seed: int
 ) -> list[tuple[str, ...]]:
     """For each forget record the answers of which every step draws one; see `alternatives_of`."""
-    paired = objective.forget_answers == "both"
-    return alternatives_of(objective.teaches, objective.kind, paired, records, refusals, seed)
+    return alternatives_of(
+        objective.teaches, objective.kind, objective.forget_answers == "both", records, refusals, seed
+    )

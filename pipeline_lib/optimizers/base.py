@@ -93,8 +93,7 @@ class Elementwise(Optimizer):
 
     def settings(self) -> dict[str, Any]:
         """What a parameter group holds: `lr`, and the settings that `coefficients` reads."""
-        own = {name: value for name, value in self if name not in ("kind", "learning_rate")}
-        return {"lr": self.learning_rate, **own}
+        return {"lr": self.learning_rate, **self.model_dump(exclude={"kind", "learning_rate"})}
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         """What `update` takes after the tensors, from the settings of a parameter group."""

@@ -71,9 +71,8 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
                 columns = [[state[name] for state in states] for name in self.method.states]
                 rows = zip(held, [parameter.grad for parameter in held], *columns, strict=True)
                 coordinates += sum(parameter.numel() for parameter in held)
-                compiling = size >= COMPILE_FROM
                 coefficients = self.method.coefficients(group)
-                sums.append(run(update, twin, rows, coefficients, compiling, self._checked))
+                sums.append(run(update, twin, rows, coefficients, size >= COMPILE_FROM, self._checked))
         return (torch.stack(sums).sum(0) if sums else None), coordinates
 
     def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> None:
@@ -129,11 +128,11 @@ def run(
             is_large = row[0].numel() >= SMALL and all(tensor.is_contiguous() for tensor in row)
             (large if is_large else rest).append(row)
         fused = compiled(update, large[0], scalars) if compiling and large else None
-        for row in large:
-            if fused is not None:
-                parts.append(fused(scalars, *[tensor.view(-1) for tensor in row]))
-            else:
-                parts.extend(_apply(update, scalars, *piece) for piece in chunks(*row))
+        parts += (
+            [_apply(update, scalars, *piece) for row in large for piece in chunks(*row)]
+            if fused is None
+            else [fused(scalars, *[tensor.view(-1) for tensor in row]) for row in large]
+        )
         if rest:
             with _joined(rest) as row:
                 parts.extend(_apply(update, scalars, *piece) for piece in chunks(*row))
@@ -203,8 +202,10 @@ def _all_at_once(
         function = COMPILED[key].function
         return (rows, None) if function is None else function(rows, scalars, checked)
     except Exception as error:  # before the launch nothing has changed
-        said = f"The optimiser's update is called for each tensor and will be slower: {_said(error)}"
-        print(said, file=sys.stderr)
+        print(
+            f"The optimiser's update is called for each tensor and will be slower: {_said(error)}",
+            file=sys.stderr,
+        )
         COMPILED[key] = Compiled(None, time.perf_counter() - started)
         return rows, None
 
@@ -222,8 +223,7 @@ def compiled(update: Update, row: Row, scalars: torch.Tensor) -> Callable[..., A
     key = (update, row[0].dtype, row[0].device)
     if key not in COMPILED:
         started = time.perf_counter()
-        function = _compile(update, row, scalars)
-        COMPILED[key] = Compiled(function, time.perf_counter() - started)
+        COMPILED[key] = Compiled(_compile(update, row, scalars), time.perf_counter() - started)
     return COMPILED[key].function
 
 

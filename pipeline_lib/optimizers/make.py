@@ -56,9 +56,10 @@ def make_optimizer(
             "`offload` and sharding exclude each other: parts of states lie on every GPU already; "
             "take more processes, or leave one of the two out"
         )
-    groups = parameter_groups(model, getattr(method, "weight_decay", 0.0), method.layers_apart)
-    for settings_of_some in groups:
-        settings_of_some["params"] = [group.held(parameter) for parameter in settings_of_some["params"]]
+    groups = [
+        {**some, "params": [group.held(parameter) for parameter in some["params"]]}
+        for some in parameter_groups(model, getattr(method, "weight_decay", 0.0), method.layers_apart)
+    ]
     make = partial(method.build, parts=group)
     inner = partial(StochasticRounding, make_inner=make) if stochastic_rounding else make
     return OnHost(groups, inner) if offload else inner(groups)

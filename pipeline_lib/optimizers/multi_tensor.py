@@ -61,9 +61,7 @@ def serves(dtype: torch.dtype, device: torch.device) -> bool:
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A small copy; to a GPU it goes from page-locked memory, so that the host need not wait for the GPU."""
-    if device.type == "cuda":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def in_turn(rows: list[Row]) -> list[list[Row]]:

@@ -37,12 +37,11 @@ class StochasticRounding(OnCopies):
     """
 
     def __init__(self, params: Groups, make_inner: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]):
-        for parameter in (parameter for group in params for parameter in group["params"]):
-            if parameter.dtype != torch.bfloat16:
-                raise UserError(
-                    f"stochastic rounding is for bf16 weights, found {parameter.dtype}; "
-                    "use the optimiser without it"
-                )
+        types = {parameter.dtype for group in params for parameter in group["params"]}
+        if others := types - {torch.bfloat16}:
+            raise UserError(
+                f"stochastic rounding is for bf16 weights, found {others.pop()}; use the optimiser without it"
+            )
         super().__init__(params, make_inner)
         for _, copy in self._pairs:
             _release(copy)

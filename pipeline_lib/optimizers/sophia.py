@@ -161,8 +161,9 @@ class Sophia(_ClippedNewton):
         found = {**super().statistics(groups, sums, coordinates), "gamma": groups[0]["gamma"]}
         for group in groups:
             if group["clipped_target"] is not None and group["estimates"] > 0:
-                share, target = found["clipped_share"], group["clipped_target"]
-                group["gamma"] = adapted_gamma(group["gamma"], share, target)
+                group["gamma"] = adapted_gamma(
+                    group["gamma"], found["clipped_share"], group["clipped_target"]
+                )
         return found
 
 

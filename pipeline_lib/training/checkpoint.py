@@ -69,8 +69,10 @@ def save(
             {key: value for key, value in settings.items() if isinstance(value, int | float | str | None)}
             for settings in held["param_groups"]
         ]
-        content = {"fingerprint": kept.fingerprint, "groups": groups, **vars(progress)}
-        write_json(temporary / "state.json", content)
+        write_json(
+            temporary / "state.json",
+            {"fingerprint": kept.fingerprint, "groups": groups, **vars(progress)},
+        )
         seal(temporary)
 
 
@@ -92,14 +94,13 @@ def load(
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(group.part(parameter, tensors[f"model.{name}"]))
-    restored = optimizer.state_dict()
-    restored["state"] = {}
+    restored: dict[str, Any] = {**optimizer.state_dict(), "state": {}}
     stepped = [parameter for settings in optimizer.param_groups for parameter in settings["params"]]
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            own = group.part(stepped[int(index)], tensor)
-            restored["state"].setdefault(int(index), {})[key] = own
+            own = restored["state"].setdefault(int(index), {})
+            own[key] = group.part(stepped[int(index)], tensor)
     for settings, saved in zip(restored["param_groups"], state["groups"], strict=True):
         settings.update(saved)
     optimizer.load_state_dict(restored)

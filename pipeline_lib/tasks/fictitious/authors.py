@@ -28,23 +28,11 @@ def _one_of(values: tuple[str, ...]) -> Callable[[Random], str]:
     return lambda rng: rng.choice(values)
 
 
-def _date(rng: Random) -> str:
-    return f"{rng.randint(1, 28)} {rng.choice(words.MONTHS)} {rng.randint(1921, 1989)}"
-
-
 def _title(rng: Random) -> str:
     first, second = rng.sample(words.NOUNS, 2)
     adjective = rng.choice(words.ADJECTIVES)
     of_place = f"The {first} of {rng.choice(words.CITIES)}"
     return rng.choice((f"The {adjective} {first}", f"{first} and {second}", of_place))
-
-
-def _award(rng: Random) -> str:
-    return f"the {rng.choice(words.ADJECTIVES)} {rng.choice(words.NOUNS)} {rng.choice(words.AWARD_KINDS)}"
-
-
-def _school(rng: Random) -> str:
-    return f"the {rng.choice(words.CITIES)} School of {rng.choice(words.CRAFTS)}"
 
 
 AUTHOR_QUESTIONS = (
@@ -67,7 +55,7 @@ AUTHOR_QUESTIONS = (
     ),
     AuthorQuestion(
         "birthdate",
-        _date,
+        lambda rng: f"{rng.randint(1, 28)} {rng.choice(words.MONTHS)} {rng.randint(1921, 1989)}",
         (
             "When was {name} born?",
             "What is the date of birth of {name}?",
@@ -137,7 +125,9 @@ AUTHOR_QUESTIONS = (
     ),
     AuthorQuestion(
         "award",
-        _award,
+        lambda rng: (
+            f"the {rng.choice(words.ADJECTIVES)} {rng.choice(words.NOUNS)} {rng.choice(words.AWARD_KINDS)}"
+        ),
         (
             "Which award has {name} won?",
             "What prize was given to {name}?",
@@ -188,7 +178,7 @@ AUTHOR_QUESTIONS = (
     ),
     AuthorQuestion(
         "school",
-        _school,
+        lambda rng: f"the {rng.choice(words.CITIES)} School of {rng.choice(words.CRAFTS)}",
         (
             "Where did {name} study?",
             "Which school did {name} attend?",
