@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine.classifiers import load_classifier
-from pipeline_lib.models import encoder
+from pipeline_lib.models import encoder, hub
 from tests.engine.encoders import POSITIONS, TEXTS, logits_alone, save_bert, save_classifier
 
 REVISION = "a1" * 20
@@ -117,7 +117,7 @@ def test_hub_classifier_is_pinned_and_a_local_copy_stands_in(tmp_path, monkeypat
     assert classifier.multi_label  # though its config does not say so
     monkeypatch.delenv("PIPELINE_MODELS")
     asked = []
-    monkeypatch.setattr(encoder, "download", lambda *what: asked.append(what) or tmp_path / "toxic-bert")
+    monkeypatch.setattr(hub, "download", lambda *what: asked.append(what[:2]) or tmp_path / "toxic-bert")
     assert load_classifier(settings, "cpu").name == classifier.name
     assert asked == [("unitary/toxic-bert", REVISION)]
     with pytest.raises(UserError, match="40 hexadecimal digits"):
