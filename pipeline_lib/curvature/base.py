@@ -40,8 +40,10 @@ class StepData:
 
         `name`: of the estimator that asks.
         """
-        sets = [self.forget if self.data != "retain" else (), self.retain if self.data != "forget" else ()]
-        batches = [batch for batches in sets for batch in batches]
+        batches = [
+            *(self.forget if self.data != "retain" else ()),
+            *(self.retain if self.data != "forget" else ()),
+        ]
         tokens = sum(batch.answer_tokens for batch in batches)
         if not tokens:
             where = "forget and retain" if self.data == "both" else self.data

@@ -126,8 +126,12 @@ def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
                         f"{where}: {cell[:40]!r} is in a column without a name; name the column in the "
                         "first line, or remove it"
                     )
-            row = {name: cell for name, cell in zip(names, cells, strict=True) if name not in _ROW_NUMBERS}
-            yield Row(where, {name: cell for name, cell in row.items() if cell.strip()}, cells=True)
+            given = {
+                name: cell
+                for name, cell in zip(names, cells, strict=True)
+                if name not in _ROW_NUMBERS and cell.strip()
+            }
+            yield Row(where, given, cells=True)
     except csv.Error as error:
         kind = "TSV" if separator == "\t" else "CSV"
         raise UserError(f"{path}, line {reader.line_num}: not {kind} ({error})") from None

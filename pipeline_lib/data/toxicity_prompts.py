@@ -91,9 +91,9 @@ def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
             f"text (the first: {texts[0]!r}), which asks nothing. Choose a split of questions."
         )
     prompts = [ToxicityPrompt(record.id, record.prompt, record.group) for record in records]
-    source = read_object(data_dir / "manifest.json", "source")["source"]
-    origin = f"split {split} of {data_dir}"
-    return PromptSet(spread(prompts, n_prompts), KIND_OF_TASK.get(source, "other"), origin)
+
+    kind = KIND_OF_TASK.get(read_object(data_dir / "manifest.json", "source")["source"], "other")
+    return PromptSet(spread(prompts, n_prompts), kind, f"split {split} of {data_dir}")
 
 
 def _locate(settings: dict[str, Any]) -> tuple[Path, str]:

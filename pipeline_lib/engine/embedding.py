@@ -57,8 +57,8 @@ class Embedder:
 
 def load_embedder(settings: dict[str, Any], device: torch.device | str) -> Embedder:
     """The embedder of {"source": "hub", "id", "revision"} or {"source": "folder", "path"}."""
-    encoder = load_encoder(settings, "AutoModel", device, unused=("pooler.",))  # BERT's head; not the mean
-    return Embedder(_as_trained(encoder))
+    # "pooler.": BERT's head; not the mean
+    return Embedder(_as_trained(load_encoder(settings, "AutoModel", device, unused=("pooler.",))))
 
 
 def _as_trained(encoder: Encoder) -> Encoder:

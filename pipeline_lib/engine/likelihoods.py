@@ -245,8 +245,9 @@ def _of_trees(
             number, part = here[place]
             return wanted(number, likelihoods) if wanted is not None and part == WHOLE else []
 
-        asked = None if wanted is None else of_tree
-        return tree_likelihoods_and_states(model, [trees[key] for key in here], pad_id, asked)
+        return tree_likelihoods_and_states(
+            model, [trees[key] for key in here], pad_id, None if wanted is None else of_tree
+        )
 
     on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
     enough, most = (ENOUGH_TOKENS, FULL * ENOUGH_TOKENS) if on_cpu else (ENOUGH_TOKENS_GPU, max_tokens)

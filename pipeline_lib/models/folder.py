@@ -130,8 +130,11 @@ def _hashes_now(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> tuple[
 
 def _other_files(folder: Path) -> dict[str, str]:
     """SHA-256 of each file beside the weights that a reader of the folder opens, except run.json."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix in READ)
-    return {file.name: sha256(file) for file in files if file.name != "run.json"}
+    return {
+        file.name: sha256(file)
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.suffix in READ and file.name != "run.json"
+    }
 
 
 def weights_sha256(folder: Path) -> str:

@@ -73,7 +73,6 @@ def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED)
         RevisionNotFoundError,
     )
 
-    what = f"model {model_id} at revision {revision}"
     try:
         # Only the repository's top level: subfolders hold other formats of the same weights.
         return Path(
@@ -104,7 +103,7 @@ def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED)
                 "is private. Without a network put the model under $PIPELINE_MODELS/<organisation>/<name>, "
                 "or use `source: folder` or `source: gguf` in the suite."
             )
-        raise UserError(what + told) from error
+        raise UserError(f"model {model_id} at revision {revision}{told}") from error
 
 
 def first_line(error: Exception) -> str:

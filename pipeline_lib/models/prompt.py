@@ -84,9 +84,11 @@ class PromptFormat:
         if any(token in prompt for token in (*special_tokens(tokenizer), *control)):
             tokens = self._around(tokenizer, prompt, control)
         else:
-            # `str.format` would trip over braces in the user's text
-            in_template = (self.template or "").replace(SLOT, prompt)
-            text = in_template if self.kind == "template" else render(tokenizer, self, prompt)
+            text = (
+                (self.template or "").replace(SLOT, prompt)  # `str.format` would trip over braces in a prompt
+                if self.kind == "template"
+                else render(tokenizer, self, prompt)
+            )
             tokens = tokens_of(tokenizer, text)
         begin = self._begin(tokenizer)
         if tokens[: len(begin)] == begin:
@@ -194,9 +196,11 @@ class PromptFormat:
 
     def _instruction(self, tokenizer) -> list[int]:
         """Tokens of the instruction as plain text, apart from those of what follows."""
-        if not self.instruction:
-            return []
-        return plain_tokens(tokenizer, self.instruction + "\n\n", self._control(tokenizer))
+        return (
+            plain_tokens(tokenizer, self.instruction + "\n\n", self._control(tokenizer))
+            if self.instruction
+            else []
+        )
 
     def _control(self, tokenizer) -> list[str]:
         """Tokens that the template uses and that are not marked as special."""

@@ -82,8 +82,10 @@ def conversation(prompt_format, *turns: str) -> list[dict[str, str]]:
     parts = [part for part in (prompt_format.instruction, prompt_format.system) if part]
     system = "\n\n".join(parts) if parts else prompt_format.system  # an empty system message is not none
     first = [] if system is None else [{"role": "system", "content": system}]
-    roles = ("user", "assistant")
-    return [*first, *({"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns))]
+    return [
+        *first,
+        *({"role": "assistant" if i % 2 else "user", "content": turn} for i, turn in enumerate(turns)),
+    ]
 
 
 def render(tokenizer, prompt_format, *turns: str, ask: bool = True) -> str:

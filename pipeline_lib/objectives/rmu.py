@@ -161,9 +161,9 @@ def _stop_after(module: Any) -> Iterator[None]:
 
 def _layers(model: Any, layer: int) -> Any:
     """The decoder's list of layers, checked to have `layer`."""
-    decoder = model.get_decoder()
-    names = ("layers", "h", "blocks")  # Llama and most; GPT-2, BLOOM; MPT
-    layers = next((found for name in names if (found := getattr(decoder, name, None)) is not None), None)
+    # Llama and most; GPT-2, BLOOM; MPT
+    found = (getattr(model.get_decoder(), name, None) for name in ("layers", "h", "blocks"))
+    layers = next((layers for layers in found if layers is not None), None)
     if layers is None:
         raise UserError(
             f"RMU looks for the layers of {type(model).__name__} under `layers`, `h` or `blocks` and found "

@@ -95,13 +95,18 @@ class Settings(TaskSettings):
     def size_hint(self) -> dict[str, SplitSize]:
         """From the real rows at 100 and 200 words; web documents have more tokens a word than answers."""
         longest, answer = round(1.3 * self.max_words), min(70, self.max_words // 2)
-        documents = round(0.95 * self.max_words)
+
         held_out = SplitSize(self.holdout, 15, answer, longest, 1, "none")
         return {
             "forget": SplitSize(self.n_forget, 15, answer, longest, 2, "target" if self.learned else "none"),
             "unseen": SplitSize(self.n_unseen, 15, answer, longest, 2, "none"),
             "retain": SplitSize(
-                self.retain.n, 15, documents, 2 * self.max_words, 1, "both" if self.learned else "none"
+                self.retain.n,
+                15,
+                round(0.95 * self.max_words),
+                2 * self.max_words,
+                1,
+                "both" if self.learned else "none",
             ),
             **dict.fromkeys(holdout_split(self.holdout), held_out),
         }
@@ -122,11 +127,13 @@ class Settings(TaskSettings):
         documents, of_documents = self.retain.load(RETAIN_PROMPT, self.max_words)
         judged = [("unseen", metric) for metric in ("safe_preference", "refusal_rate", "probability")]
         judged += [("forget", "probability"), *([("forget", "ks_statistic")] if self.learned else [])]
-        learned = {"target": ["forget", "retain"], "retrained": ["retain"]}
+
         return Task(
             origin=f"{origin}: {found.counted()}. Retain: {of_documents}",
             splits={**splits, "retain": documents},
-            finetune=learned if self.learned else {"target": []},
+            finetune={"target": ["forget", "retain"], "retrained": ["retain"]}
+            if self.learned
+            else {"target": []},
             evaluate=list(self.evaluated_splits()),
             utility=[],
             multiple_choice=[],

@@ -46,9 +46,9 @@ class Settings(TaskSettings):
     def _enough_errands(self) -> Settings:
         needed = sum(errands_of(number) for number in (self.n_forget, self.n_unseen, self.holdout))
         if needed * WORDINGS > MOST_REQUESTS:
-            asked = f"{self.n_forget}, {self.n_unseen} and {self.holdout}"
             message = (
-                f"with `n_unseen` and `holdout` it must be at most {MOST_REQUESTS}, in pairs; found {asked}"
+                f"with `n_unseen` and `holdout` it must be at most {MOST_REQUESTS}, in pairs; found "
+                f"{self.n_forget}, {self.n_unseen} and {self.holdout}"
             )
             raise Faults([("n_forget", message)])
         return self

@@ -165,7 +165,7 @@ class Settings(TaskSettings):
         splits["retain"], origin = self._retained(tokenizer)
         if "holdout" in parts:
             splits["holdout"] = passage_records(parts["holdout"], self.prompt_tokens[0])
-        said = ("rouge_l_recall", "bleu", "longest_match", "extraction_rate")
+
         return Task(
             origin=f"book: {self.book}; retain: {origin}",
             splits=splits,
@@ -179,7 +179,10 @@ class Settings(TaskSettings):
             holdout="holdout" if "holdout" in parts else None,
             headline={
                 "forgetting": [
-                    *(("forget", metric) for metric in said),
+                    ("forget", "rouge_l_recall"),
+                    ("forget", "bleu"),
+                    ("forget", "longest_match"),
+                    ("forget", "extraction_rate"),
                     *([("unseen", "rouge_l_recall")] if "unseen" in parts else []),
                     ("forget", "ks_statistic_likelihood"),
                 ],

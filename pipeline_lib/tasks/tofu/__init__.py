@@ -70,8 +70,12 @@ class Settings(TaskSettings):
 
     def evaluated_splits(self) -> tuple[str, ...]:
         """Of the whole retain set only `retain_eval`, the first 20 authors, has wrong answers to judge by."""
-        retain = "retain_eval" if self.retain_authors is None else "retain"
-        return ("forget", retain, "real_authors", "world_facts", *holdout_split(self.holdout_authors))
+        return (
+            "forget",
+            "retain_eval" if self.retain_authors is None else "retain",
+            *QUESTION_SPLITS,
+            *holdout_split(self.holdout_authors),
+        )
 
     def size_hint(self) -> dict[str, SplitSize]:
         first, end = AUTHOR_SPLITS[self.forget]

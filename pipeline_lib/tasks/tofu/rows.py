@@ -74,16 +74,18 @@ def _rows(path: Path, expected: int | None = None) -> list[dict[str, Any]]:
 
 
 def _record(row: dict[str, Any], identifier: str, group: str, where: str) -> Record:
-    fields = {
-        "id": identifier,
-        "prompt": row.get("question"),
-        "answer": row.get("answer"),
-        "group": group,
-        "paraphrased_prompt": row.get("paraphrased_question"),
-        "paraphrased_answer": row.get("paraphrased_answer"),
-        "distractors": row.get("perturbed_answer", ()),
-    }
-    return record_from_dict(fields, where)
+    return record_from_dict(
+        {
+            "id": identifier,
+            "prompt": row.get("question"),
+            "answer": row.get("answer"),
+            "group": group,
+            "paraphrased_prompt": row.get("paraphrased_question"),
+            "paraphrased_answer": row.get("paraphrased_answer"),
+            "distractors": row.get("perturbed_answer", ()),
+        },
+        where,
+    )
 
 
 def author(number: int) -> str:
