@@ -63,8 +63,9 @@ class EngineLM(LM):
             fitting, shortened = fit(pair, self.max_length, _named(request))
             self.cut |= {request.args} if shortened else set()
             pairs.append(fitting)
-        scores = self._scores(pairs, requests, disable_tqdm)
-        return [(-score.nll, all(score.argmax_correct)) for score in scores]
+        return [
+            (-score.nll, all(score.argmax_correct)) for score in self._scores(pairs, requests, disable_tqdm)
+        ]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
         first = first_token(self.tokenizer)

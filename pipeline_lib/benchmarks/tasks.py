@@ -93,10 +93,13 @@ def _of_letters(question: str) -> Callable[[Row], Question]:
 
 
 def _arc(name: str, folder: str) -> Task:
-    commit = "210d026faf9955653af8916fad021475a3f00453"
     return Task(
         (f"commonsense/{name}_test.jsonl",),
-        ("allenai/ai2_arc", commit, f"{folder}/test-00000-of-00001.parquet"),
+        (
+            "allenai/ai2_arc",
+            "210d026faf9955653af8916fad021475a3f00453",
+            f"{folder}/test-00000-of-00001.parquet",
+        ),
         _lettered("question"),
         _of_letters("question"),
     )

@@ -85,7 +85,6 @@ def bleu_statistics(generations: Sequence[str], references: Sequence[str]) -> np
 
 def corpus_bleu_draws(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:
     """Corpus BLEU of each resample, (R,), from counts (R, N) and statistics (N, 10)."""
-    sums = np.rint(counts @ statistics).astype(int)
     scores = [
         _sacrebleu("13a")
         .compute_bleu(
@@ -96,7 +95,7 @@ def corpus_bleu_draws(counts: np.ndarray, statistics: np.ndarray) -> np.ndarray:
             smooth_method="exp",
         )
         .score
-        for row in sums
+        for row in np.rint(counts @ statistics).astype(int)
     ]
     return np.minimum(scores, _HIGHEST)
 

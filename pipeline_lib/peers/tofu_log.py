@@ -169,8 +169,7 @@ def compare(
     ratios = first.log_ratios(variant), second.log_ratios(variant)
     authors = first.authors, second.authors
     on_both = [ratios[0][i] for i, _ in pairs], [ratios[1][j] for _, j in pairs]
-    paired = same or matched
-    if paired:
+    if paired := same or matched:
         ratios, authors = on_both, ([first.authors[i] for i, _ in pairs],) * 2
     result: dict[str, Any] = {
         **_test(*ratios),

@@ -121,8 +121,7 @@ def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> 
             f"No row is said to be like the retrained model: a KS test of the {what} means nothing where the "
             "study cannot show forgetting."
         )
-    p_original = summary.by_seed(summary.inputs.original(task, model), *quality)
-    seeds = len(p_original)
+    seeds = len(summary.by_seed(summary.inputs.original(task, model), *quality))
     sighted = f"The same test tells `original` from it in {of_seeds(seeds, seeds)}."
     tests = [(style.row_label(row), p) for row in rows if (p := summary.by_seed(row, *quality))]
     if not tests:

@@ -211,11 +211,6 @@ class Inputs:
         return list(dict.fromkeys(row.key.method for row in self.rows_of(task, model) if not row.anchor))
 
     @cached_property
-    def comparisons(self) -> list[dict[str, str]] | None:
-        """The declared comparisons (`first`, `second`, `question`) of suite.yaml; None: none declared."""
-        return self.suite.get("comparisons")
-
-    @cached_property
     def suite(self) -> dict[str, Any]:
         """The resolved suite, of suite.yaml."""
         path = self.one("suite.yaml")

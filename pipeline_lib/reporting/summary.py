@@ -185,9 +185,6 @@ class Summary:
         return Difference(mean, low, high, *facts, p=p, detectable=detectable)
 
 
-SHARE = (0.0, 1.0)
-
-
 def _never_has(row: Row, metric: str) -> bool:
     """Only unlearned models are mixed with `original`, and `retrained` is not compared with itself."""
     found = declared()[metric]
@@ -207,7 +204,7 @@ def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimat
 
 def cost_estimate(inputs: Inputs, row: Row, column: str) -> Estimate | None:
     """Mean of a column of costs.csv over the finished seeds; None where no seed has a number."""
-    limits = SHARE if column == "clipped_share" else intervals.POSITIVE
+    limits = (0.0, 1.0) if column == "clipped_share" else intervals.POSITIVE
     return plain_estimate(list(cost_by_seed(inputs, row, column).values()), limits)
 
 

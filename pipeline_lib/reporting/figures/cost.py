@@ -79,8 +79,7 @@ def _labels(ax: Axes, rows: list[Row], places: list[float]) -> None:
 
 
 def _unit(inputs: Inputs, rows: list[Row], column: str) -> tuple[float, str]:
-    values = [v for row in rows for v in cost_by_seed(inputs, row, column).values()]
-    largest = max(values, default=0.0)
+    largest = max((v for row in rows for v in cost_by_seed(inputs, row, column).values()), default=0.0)
     if column == "train_time_s":
         return (1 / 60, "min") if largest >= 600 else (1.0, "s")
     if column == "peak_memory_mb":

@@ -198,13 +198,13 @@ def _legend(rows: Sequence[Row]) -> dict[str, list[Artist]]:
         handle("found in 80 %, any shape", color=CURVE),
         handle("KS p = 0.05", color=CRITICAL, linestyle="--", linewidth=1),
     ]
-    measured: list[Artist] = [
-        handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6)
-    ]
     colours = {row.order: style.order_colour(row) for row in rows if not row.anchor}
-    measured += [
-        handle(style.within(name), color=colours[order], marker="_", linestyle="", markersize=9, mew=1.3)
-        for order, name in style.ORDERS.items()
-        if order in colours
+    measured: list[Artist] = [
+        handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6),
+        *(
+            handle(style.within(name), color=colours[order], marker="_", linestyle="", markersize=9, mew=1.3)
+            for order, name in style.ORDERS.items()
+            if order in colours
+        ),
     ]
     return {"By questions": tests, "Measured": measured}

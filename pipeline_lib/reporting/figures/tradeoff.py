@@ -54,13 +54,12 @@ def draw(inputs: Inputs) -> Figure:
     shown = [study for study, (x, y) in judged.items() if x and y]
     figure, panels = method_panels(inputs, height=2.2, chosen=shown)
     for task, model, method, ax in panels:
-        rows = inputs.rows_of(task, model)
         across, up = judged[task, model]
         assert across is not None and up is not None
         drawn = panel_rows(inputs, task, model, method)
         for row in drawn:
             _point(ax, summary, row, (across, up), *_mark(row, marks))
-        _axes(ax, summary, rows, across, up)
+        _axes(ax, summary, inputs.rows_of(task, model), across, up)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
     anchors: list[Artist] = [
         Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)

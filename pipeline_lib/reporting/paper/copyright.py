@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline_lib.reporting.headline import judged_by
 from pipeline_lib.reporting.paper.rows import Wanted, general_ability, paper_tables, wanted
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.extraction import prompted_splits
@@ -25,8 +24,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
             wanted(split, "rouge_l_recall", label=f"{where}: ROUGE-L"),
             wanted(split, "bleu_as_released", label=f"{where}: BLEU (as released)", optional=True),
         ]
-    utility = judged_by(summary, task, model).utility
-    columns += [wanted(m.split, m.metric) for m in utility if "perplexity" in m.metric]
     return [*columns, *general_ability(summary, task, model)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline_lib.reporting.headline import judged_by
 from pipeline_lib.reporting.paper.rows import Wanted, general_ability, paper_tables, wanted
 from pipeline_lib.reporting.summary import Summary
 
@@ -27,9 +26,6 @@ def _columns(summary: Summary, task: str, model: str) -> list[Wanted]:
             wanted(split, "refusal_rate", label=f"{where} refusals"),
             wanted(split, "safe_preference", "records with safe answers", f"{where} safe answer preferred"),
         ]
-    columns += [
-        wanted(m.split, m.metric) for m in judged_by(summary, task, model).utility if "perplexity" in m.metric
-    ]
     return [*columns, *general_ability(summary, task, model)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import Measure
+from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary
 from pipeline_lib.reporting.tables.layout import (
@@ -65,12 +65,14 @@ def wanted(
 
 
 def general_ability(summary: Summary, task: str, model: str) -> list[Wanted]:
-    """Perplexity on held-out text, mean zero-shot accuracy and TruthfulQA."""
+    """The task's own perplexity, that on held-out text, mean zero-shot accuracy and TruthfulQA."""
+    utility = judged_by(summary, task, model).utility
     block = "`evaluation.benchmarks` with"
     measured = [name for name in ZERO_SHOT if summary.has(task, model, name, "benchmark_accuracy")]
     several = tuple(Measure(name, "benchmark_accuracy") for name in measured or ZERO_SHOT)
     names = ", ".join(map(style.benchmark_label, measured))
     return [
+        *(wanted(m.split, m.metric) for m in utility if "perplexity" in m.metric),
         wanted("wikitext", "word_perplexity", f"{block} wikitext", "WikiText-2 perplexity a word"),
         Wanted(
             f"Zero-shot accuracy ({names})" if names else "Zero-shot accuracy",
@@ -105,8 +107,11 @@ def _table(summary: Summary, task: str, columns: Columns) -> Table:
         for row in rows
     ]
     heads = tuple(head(c.label, [found[row.key, c] for row in rows]) for c in shown)
-    notes = [*interval_notes(found.values()), *_missing(summary, task, models, shown)]
-    notes += dict.fromkeys(anchor_note(summary.inputs, task, model) for model in models)
+    notes = [
+        *interval_notes(found.values()),
+        *_missing(summary, task, models, shown),
+        *dict.fromkeys(anchor_note(summary.inputs, task, model) for model in models),
+    ]
     if any(cell is EMPTY for line in lines for cell in line.cells):
         notes.append("–: a row that has no such number, as `retrained` none against itself.")
     return Table(task, "", heads, tuple(lines), tuple(filter(None, notes)))

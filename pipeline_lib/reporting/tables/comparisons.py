@@ -138,7 +138,8 @@ def family(summary: Summary, task: str, model: str) -> list[Comparison]:
 def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Row]]:
     """(question, row, the row it is held against): every declared pair, question by question."""
     methods = inputs.methods(task, model)
-    if inputs.comparisons is None:
+    # Each declared comparison has `first`, `second` and `question`.
+    if (declared_pairs := inputs.suite.get("comparisons")) is None:
         for method in methods:
             rows = inputs.rows_of(task, model, method)
             for second in (row for row in rows if row.order == "SO"):
@@ -148,8 +149,8 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
                     if first.order == "FO" and first.key.after == second.key.after
                 )
         return
-    questions = [entry["question"] for entry in inputs.comparisons]
-    for entry in sorted(inputs.comparisons, key=lambda entry: questions.index(entry["question"])):
+    questions = [entry["question"] for entry in declared_pairs]
+    for entry in sorted(declared_pairs, key=lambda entry: questions.index(entry["question"])):
         for method in methods:
             rows = inputs.rows_of(task, model, method)
             for first in (row for row in rows if row.key.optimizer == entry["first"]):
@@ -165,9 +166,8 @@ def build(inputs: Inputs) -> list[Table]:
     tables = []
     for task, model in inputs.studies:
         lines = tuple(_line(summary, entry) for entry in family(summary, task, model))
-        notes = [anchor_note(inputs, task, model)]
-        if not lines:
-            notes.append("No method of this study runs with both rows of a comparison.")
+        none = "" if lines else "No method of this study runs with both rows of a comparison."
+        notes = (anchor_note(inputs, task, model), none)
         tables.append(Table(task, model, heads, lines, tuple(filter(None, notes))))
     return tables
 

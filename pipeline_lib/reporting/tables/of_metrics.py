@@ -107,9 +107,10 @@ def metric_table(summary: Summary, task: str, model: str, columns: Sequence[Colu
         for (split, metric, _), column in zip(columns, estimates, strict=True)
     ]
     lines = [line_of(summary, row, of_row) for row, *of_row in zip(rows, *cells, strict=True)]
-    notes = [*interval_notes(e for column in estimates for e in column)]
-    if columns:
-        notes.append(anchor_note(summary.inputs, task, model))
-        notes.append(words_note(summary, task, model, [column[:2] for column in columns]))
-    notes.append(absent_note(absent))
+    notes = (
+        *interval_notes(e for column in estimates for e in column),
+        anchor_note(summary.inputs, task, model) if columns else "",
+        words_note(summary, task, model, [column[:2] for column in columns]),
+        absent_note(absent),
+    )
     return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

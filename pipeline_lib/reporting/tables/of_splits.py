@@ -62,7 +62,10 @@ def _table(
         # Of one direction only where all splits agree: reciting is bad on the forget set alone.
         label = name[0].upper() + name[1:]
         heads.append(f"{label} {style.arrow(directions.pop())}".strip() if len(directions) == 1 else label)
-    notes = [*interval_notes(found.values()), anchor_note(summary.inputs, task, model)]
-    notes.append(words_note(summary, task, model, [(split, m) for split in headings for m in shown]))
-    notes.append(absent_note([(style.metric_label(m), m) for m in metrics if m not in shown]))
+    notes = (
+        *interval_notes(found.values()),
+        anchor_note(summary.inputs, task, model),
+        words_note(summary, task, model, [(split, m) for split in headings for m in shown]),
+        absent_note([(style.metric_label(m), m) for m in metrics if m not in shown]),
+    )
     return Table(task, model, tuple(heads), tuple(lines), tuple(filter(None, notes)))

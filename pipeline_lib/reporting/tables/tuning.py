@@ -52,7 +52,6 @@ def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
     chosen = _flat(tuned)
     said = ", ".join(f"{name} {value_text(value)}" for name, value in chosen.items())
     quantity, left = tuned["select"]["forget"], tuned["forget"]
-    number = (Number(f"tuning.forget.{quantity}", left),)
     return [
         Cell("; ".join(_range_text(name, tried) for name, tried in _flat(tuned["ranges"]).items())),
         Cell(
@@ -64,7 +63,10 @@ def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
         ),
         EMPTY
         if left is None
-        else Cell(f"{style.metric_label(quantity)} {style.number(left)}", numbers=number),
+        else Cell(
+            f"{style.metric_label(quantity)} {style.number(left)}",
+            numbers=(Number(f"tuning.forget.{quantity}", left),),
+        ),
         _retain(tuned),
         _warnings(tuned),
     ]

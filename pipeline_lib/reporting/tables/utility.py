@@ -23,11 +23,8 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
         )
     if not splits:
         return [(*measure, measure.label) for measure in judged_by(summary, task, model).utility]
-    columns: list[Column] = [("utility", "model_utility", style.metric_label("model_utility"))]
-    for split in splits:
-        parts = [Measure(split, metric.name) for metric in style.in_table("utility")]
-        columns += [(*part, part.label) for part in parts]
-    return columns
+    parts = [Measure(split, metric.name) for split in splits for metric in style.in_table("utility")]
+    return [(*part, part.label) for part in (Measure("utility", "model_utility"), *parts)]
 
 
 build = metric_tables(_columns)
