@@ -18,7 +18,11 @@ from scipy import stats
 
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.metrics import declared
+from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.collect import collect_costs, collect_metrics
+from pipeline_lib.reporting.figures import draw_figure
+from pipeline_lib.reporting.html import write_report
+from pipeline_lib.reporting.tables import write_table
 
 # label: (kind, order, forgetting, damage, clipped share)
 OPTIMIZERS: dict[str, tuple[str, str, float, float, float | None]] = {
@@ -301,6 +305,26 @@ class Study:
             "distractor_nll": [(2.0 + log_ratio) * 4] * 3,
             "distractor_tokens": [4] * 3,
         }
+
+
+def without_lines(path: Path, *parts: str) -> None:
+    """Take the lines that hold one of the parts out of a file; there must be some."""
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not any(part in line for part in parts)]
+    assert len(kept) < len(lines)
+    path.write_text("".join(kept))
+
+
+def report_of(study: Study) -> str:
+    """The report with all tables and one figure, made as the workflow does it."""
+    for name, item in TABLES.items():
+        outputs = [study.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
+        write_table(name, study.paths(*item.needs), *outputs)
+    svg, png = (study.root / "figures" / f"tradeoff.{form}" for form in ("svg", "png"))
+    draw_figure("tradeoff", study.paths(*FIGURES["tradeoff"].needs), svg, png)
+    made = [path for part in ("tables", "figures") for path in sorted((study.root / part).iterdir())]
+    write_report([*study.paths(*REPORT_NEEDS), *made], study.root / "report" / "index.html")
+    return (study.root / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

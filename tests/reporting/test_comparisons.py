@@ -14,7 +14,7 @@ from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.comparisons import Comparison, Quantity, family
-from tests.reporting.study import Study
+from tests.reporting.study import Study, without_lines
 
 D = ("forget", "ks_statistic")
 SIGN = {"first": "signum", "second": "adamw", "question": "Are sign steps enough?"}
@@ -140,8 +140,7 @@ def test_a_method_without_both_rows_is_left_out(root: Path) -> None:
     runs = json.loads((root / "runs.json").read_text())
     kept = [run for run in runs if (run["method"], run["optimizer"]) != ("NPO", "signum")]
     (root / "runs.json").write_text(json.dumps(kept))
-    lines = (root / "metrics.csv").read_text().splitlines(keepends=True)
-    (root / "metrics.csv").write_text("".join(line for line in lines if ",NPO,signum," not in line))
+    without_lines(root / "metrics.csv", ",NPO,signum,")
     assert {e.row.key.method for e in entries(study)} == {"GradDiff"}
 
 

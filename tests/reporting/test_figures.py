@@ -20,7 +20,7 @@ from pipeline_lib.reporting.figures.truth_ratio import RATIOS
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.style import marks
 from tests.paths import REPO
-from tests.reporting.study import Study
+from tests.reporting.study import Study, without_lines
 
 
 def _figure(name: str, study: Study) -> Figure:
@@ -83,10 +83,7 @@ def test_tradeoff_points(root: Path) -> None:
 
 def test_tradeoff_without_truth_ratios_shows_the_next_that_judges(root: Path) -> None:
     study = Study(root).write()
-    lines = (root / "metrics.csv").read_text().splitlines(keepends=True)
-    absent = (",ks_statistic,", ",forget_quality", ",truth_ratio,")
-    kept = [line for line in lines if not any(part in line for part in absent)]
-    (root / "metrics.csv").write_text("".join(kept))
+    without_lines(root / "metrics.csv", ",ks_statistic,", ",forget_quality", ",truth_ratio,")
     assert _figure("tradeoff", study).axes[0].get_xlabel() == "Forget probability (dashed: retrained)"
     assert len(_figure("truth_ratio", study).axes[0].lines) == 0
 
@@ -199,20 +196,19 @@ def test_first_and_second_order_differ_in_colour_marker_and_line(study: Study) -
     assert [mark.line for mark in found.values()] == ["-", "-", "--", "--", "--"]
 
 
-def test_no_torch() -> None:
-    code = (
-        "import sys\n"
-        "from pipeline_lib.reporting import collect, figures, html\n"
-        "from pipeline_lib.reporting.catalog import FIGURES, TABLES\n"
-        "[item.load() for item in (*FIGURES.values(), *TABLES.values())]\n"
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, check=False).returncode == 0
-
-
-def test_a_catalogue_without_matplotlib_or_pandas() -> None:
-    code = (
-        "import sys, pipeline_lib.reporting.catalog\n"
-        "sys.exit(bool({'matplotlib', 'pandas'} & set(sys.modules)))\n"
-    )
+@pytest.mark.parametrize(
+    ("imported", "heavy"),
+    [
+        (
+            "from pipeline_lib.reporting import collect, figures, html\n"
+            "from pipeline_lib.reporting.catalog import FIGURES, TABLES\n"
+            "[item.load() for item in (*FIGURES.values(), *TABLES.values())]\n",
+            {"torch", "transformers"},
+        ),
+        ("import pipeline_lib.reporting.catalog\n", {"matplotlib", "pandas"}),
+    ],
+    ids=["all without torch", "the catalogue without matplotlib or pandas"],
+)
+def test_heavy_packages_are_not_imported(imported: str, heavy: set[str]) -> None:
+    code = f"{imported}import sys\nsys.exit(bool({heavy} & set(sys.modules)))\n"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPO, check=False).returncode == 0

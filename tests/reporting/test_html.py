@@ -12,13 +12,11 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.redaction import visible
-from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.catalog import REPORT_NEEDS
 from pipeline_lib.reporting.claims import findings
-from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import write_report
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.tables import write_table
-from tests.reporting.study import Study
+from tests.reporting.study import Study, report_of
 
 HOSTILE = (
     "<script>alert(1)</script></style></bdi></dd><img src=x onerror=alert(1)> \" ' &amp; {{ 7 * 7 }} "
@@ -42,22 +40,11 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def _report(study: Study) -> str:
-    for name, item in TABLES.items():
-        outputs = [study.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
-        write_table(name, study.paths(*item.needs), *outputs)
-    svg, png = study.root / "figures" / "tradeoff.svg", study.root / "figures" / "tradeoff.png"
-    draw_figure("tradeoff", study.paths(*FIGURES["tradeoff"].needs), svg, png)
-    made = [path for part in ("tables", "figures") for path in sorted((study.root / part).iterdir())]
-    write_report([*study.paths(*REPORT_NEEDS), *made], study.root / "report" / "index.html")
-    return (study.root / "report" / "index.html").read_text(encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A study's folder and its report."""
     study = Study(tmp_path_factory.mktemp("written") / "demo").write()
-    return study.root, _report(study)
+    return study.root, report_of(study)
 
 
 def test_report_is_one_file_without_script_or_network(written: tuple[Path, str]) -> None:
@@ -88,7 +75,7 @@ def test_links_lead_to_files_beside_the_report(written: tuple[Path, str]) -> Non
 
 
 def test_hostile_answers_are_shown_as_text(root: Path) -> None:
-    text = _report(Study(root, seeds=(1,), diverged={}, generation=HOSTILE).write())
+    text = report_of(Study(root, seeds=(1,), diverged={}, generation=HOSTILE).write())
     page = _Page(text)
     assert "script" not in {tag for tag, _ in page.tags}
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;/style&gt;&lt;/bdi&gt;" in text
@@ -150,7 +137,7 @@ def test_one_seed_claims_nothing(root: Path) -> None:
         nothing = "No difference can be claimed. No test was possible: too few seeds"
         assert f"{method}, second order against first order: {nothing}" in said
     assert "closer" not in said
-    assert "Every row is <b>one seed</b>" in _report(study)
+    assert "Every row is <b>one seed</b>" in report_of(study)
 
 
 def test_missing_inputs_are_refused(root: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.study import parse_suite
-from tests.reporting.study import Study
+from tests.reporting.study import Study, without_lines
 from tests.reporting.tasks import Answers, Texts, write_all
 from tests.study.suites import small
 
@@ -194,9 +194,7 @@ def test_highlight(suite: dict[str, Study], tmp_path: Path) -> None:
 
 def test_highlight_of_what_was_not_measured(root: Path) -> None:
     study = Study(root, seeds=(1,), diverged={}).write()
-    path = root / "collected" / study.task / "metrics.csv"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if ",forget_quality" not in line))
+    without_lines(root / "collected" / study.task / "metrics.csv", ",forget_quality")
     inputs = Inputs(study.paper_paths(*PAPER_FIGURES["figure_highlight"].needs), tasks=[study.task])
     quality, utility = build_figure("figure_highlight", inputs).axes
     assert [text.get_text() for text in quality.texts] == ["Forget quality log10 p:\nnot measured"]

@@ -15,7 +15,7 @@ from pipeline_lib.reporting.figures import build_figure
 from pipeline_lib.reporting.figures.power import critical_distance, detectable_distance
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.paired import detectable_difference
-from tests.reporting.study import Study
+from tests.reporting.study import Study, without_lines
 
 
 def _axes(study: Study) -> Any:
@@ -102,9 +102,7 @@ def test_marks_of_pairs_are_their_detectable_differences(root: Path) -> None:
 
 def test_without_seeds_or_wrong_answers_the_panels_say_so(root: Path) -> None:
     study = Study(root, seeds=(1,), methods={"NPO": 1.0}, diverged={}).write()
-    lines = (root / "metrics.csv").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if ",ks_statistic," not in line and ",forget_quality" not in line]
-    (root / "metrics.csv").write_text("".join(kept))
+    without_lines(root / "metrics.csv", ",ks_statistic,", ",forget_quality")
     left, right = _axes(study)
     assert [text.get_text() for text in left.texts] == ["no wrong answers, no KS test"]
     assert [text.get_text() for text in right.texts] == ["no pair of rows with a test over seeds"]

@@ -14,12 +14,11 @@ from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.figures import build_figure, draw_figure
 from pipeline_lib.reporting.headline import axes, judged_by
-from pipeline_lib.reporting.html import write_report
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
-from tests.reporting.study import Study
+from tests.reporting.study import Study, report_of
 from tests.reporting.tasks import Answers, Texts, write_all
 
 HOSTILE = "<script>alert(1)</script>"
@@ -212,15 +211,7 @@ def test_a_retrained_model_that_should_be_there_is_missed(root: Path) -> None:
 
 
 def test_report_of_three_tasks(suite: Study) -> None:
-    for name, item in TABLES.items():
-        outputs = [suite.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
-        write_table(name, suite.paths(*item.needs), *outputs)
-    svg, png = (suite.root / "figures" / f"tradeoff.{form}" for form in ("svg", "png"))
-    draw_figure("tradeoff", suite.paths(*FIGURES["tradeoff"].needs), svg, png)
-    made = [path for part in ("tables", "figures") for path in sorted((suite.root / part).iterdir())]
-    out = suite.root / "report" / "index.html"
-    write_report([*suite.paths(*REPORT_NEEDS), *made], out)
-    page = out.read_text()
+    page = report_of(suite)
     parts = [page.index(f'<section id="task-{number}">') for number in (1, 2, 3)]
     assert parts == sorted(parts)
     authors, book, toxic = (page[a:b] for a, b in zip(parts, [*parts[1:], len(page)], strict=True))

@@ -10,7 +10,7 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.reporting.inputs import Inputs, Row, key_from_path
 from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time
-from tests.reporting.study import Study
+from tests.reporting.study import Study, without_lines
 
 D = ("forget", "ks_statistic")
 MU = ("utility", "model_utility")
@@ -99,16 +99,9 @@ def test_anchors_come_first_and_must_be_there(root: Path) -> None:
         _ = Inputs(study.paths("runs.json", "manifest.json")).rows
 
 
-def _edit_csv(path: Path, drop: str) -> None:
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if drop not in line]
-    assert len(kept) < len(lines)
-    path.write_text("".join(kept))
-
-
 def test_a_missing_metric_is_an_error(root: Path) -> None:
     study = Study(root).write()
-    _edit_csv(root / "metrics.csv", "NPO,adamw,2,utility,model_utility")
+    without_lines(root / "metrics.csv", "NPO,adamw,2,utility,model_utility")
     inputs, summary = _load(study)
     with pytest.raises(
         UserError, match="no model_utility of split utility for fictitious/tiny/NPO/adamw, seed 2"
@@ -119,9 +112,9 @@ def test_a_missing_metric_is_an_error(root: Path) -> None:
 def test_retrained_need_not_be_compared_with_itself(root: Path) -> None:
     study = Study(root).write()
     for metric in ("forget_quality", "ks_statistic"):
-        _edit_csv(root / "metrics.csv", "retrained,none,1,forget," + metric)
+        without_lines(root / "metrics.csv", "retrained,none,1,forget," + metric)
         for seed in (2, 3):
-            _edit_csv(root / "metrics.csv", f"retrained,none,{seed},forget,{metric}")
+            without_lines(root / "metrics.csv", f"retrained,none,{seed},forget,{metric}")
     inputs, summary = _load(study)
     assert summary.estimate(_row(inputs, "retrained", "none"), *D) is None
     assert summary.estimate(_row(inputs, "retrained", "none"), *MU) is not None
@@ -129,7 +122,7 @@ def test_retrained_need_not_be_compared_with_itself(root: Path) -> None:
 
 def test_metrics_must_hold_exactly_the_runs_of_the_suite(root: Path) -> None:
     study = Study(root).write()
-    _edit_csv(root / "metrics.csv", "NPO,adamw,2,")
+    without_lines(root / "metrics.csv", "NPO,adamw,2,")
     with pytest.raises(UserError, match="nothing about the run fictitious/tiny/NPO/adamw/seed2"):
         _load(study)
     study.collect()
