@@ -63,8 +63,7 @@ def remove_leftovers(path: Path | str) -> None:
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         machine, _, process_id = left.name.split(".")[-2].rpartition("-")
-        over = not _alive(process_id) if machine == _MACHINE else _idle_seconds(left) > 3600
-        if over:
+        if not alive(process_id) if machine == _MACHINE else _idle_seconds(left) > 3600:
             with suppress(FileNotFoundError):  # another process removes it as well
                 _remove(left)
 
@@ -83,7 +82,8 @@ _UMASK = os.umask(0)  # can be read only by setting it
 os.umask(_UMASK)
 
 
-def _alive(process_id: str) -> bool:
+def alive(process_id: int | str) -> bool:
+    """Whether a process with this number runs on this machine."""
     try:
         os.kill(int(process_id), 0)
     except (ProcessLookupError, ValueError):
@@ -121,10 +121,9 @@ def _put(temporary: Path, path: Path) -> None:
 def _exchange(one: Path, other: Path) -> bool:
     """Let two names change places in one step; False where the system or the file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    if renameat2 is None:
-        return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
-    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    names = here, os.fsencode(one), here, os.fsencode(other)
+    return renameat2 is not None and renameat2(*names, exchange) == 0
 
 
 def _flush(path: Path) -> None:
@@ -201,8 +200,7 @@ def read_object(path: Path | str, *keys: str) -> dict[str, Any]:
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """Read one JSON object a line; an error names the file and the line number, counted from 1."""
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     with open(path, "rb") as handle:
         try:

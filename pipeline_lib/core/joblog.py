@@ -41,8 +41,7 @@ class Start:
 def start_line() -> str:
     """The first line of a log: when, on which machine, as which process, and of which SLURM job."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    job = os.environ.get("SLURM_JOB_ID")
-    slurm = f", SLURM job {job}" if job else ""
+    slurm = f", SLURM job {job}" if (job := os.environ.get("SLURM_JOB_ID")) else ""
     return f"started {now} UTC on {socket.gethostname()}, process {os.getpid()}{slurm}\n"
 
 

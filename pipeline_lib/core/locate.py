@@ -72,18 +72,12 @@ def hub_file(hub: str, revision: str, name: str) -> Path:
         return Path(
             hf_hub_download(hub, name, repo_type="dataset", revision=revision, local_files_only=local)
         )
-    except LocalEntryNotFoundError as error:
-        if local:
-            raise NotAtHand(f"data set {hub}") from None
-        raise UserError(_unreachable(hub, revision, name, error)) from error
     except Exception as error:  # errors of several network libraries
-        raise UserError(_unreachable(hub, revision, name, error)) from error
-
-
-def _unreachable(hub: str, revision: str, name: str, error: Exception) -> str:
-    return (
-        f"data set {hub} at revision {revision}: cannot get {name} from the hub "
-        f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
-        "Check the network, the id and the revision; or set `folder` to a folder that holds the file, "
-        "or $PIPELINE_DATA to the folder above it."
-    )
+        if local and isinstance(error, LocalEntryNotFoundError):
+            raise NotAtHand(f"data set {hub}") from None
+        raise UserError(
+            f"data set {hub} at revision {revision}: cannot get {name} from the hub "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
+            "Check the network, the id and the revision; or set `folder` to a folder that holds the file, "
+            "or $PIPELINE_DATA to the folder above it."
+        ) from error

@@ -78,12 +78,11 @@ def _locked(path: Path) -> IO[str] | str:
                 file=sys.stderr,
             )
         if _is_at(handle, path):
-            break
+            handle.truncate(0)
+            handle.write(f"{os.getpid()}\n")
+            handle.flush()
+            return handle
         handle.close()  # its owner removed the file before we locked it
-    handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
-    return handle
 
 
 def _is_at(handle: IO[str], path: Path) -> bool:

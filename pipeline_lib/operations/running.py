@@ -82,8 +82,7 @@ class Running:
             "finetune": model_pattern(ANCHORS),
             "unlearn": model_pattern(self.suite.objectives),
         }
-        others = "|".join(made.values())
-        made["stage"] = f"(?!(?:{others})(?:/|$)){RULES['stage'].pattern}"
+        made["stage"] = f"(?!(?:{'|'.join(made.values())})(?:/|$)){RULES['stage'].pattern}"
         return {RULES[rule].wildcard: made.get(rule, RULES[rule].pattern)}
 
     def inputs(self, rule: str, ancient: Callable[[Any], Any]) -> Callable[[Wildcards], dict[str, Any]]:
@@ -99,12 +98,11 @@ class Running:
         noted = not here or (Path(".snakemake/metadata") / name).is_file()
 
         def files(wildcards: Wildcards) -> dict[str, Any]:
-            found = self.job(rule, wildcards).inputs
             return {
                 name: ancient(self._placed(some))
                 if not noted or any(map(is_model, listed(some)))
                 else self._placed(some)
-                for name, some in found.items()
+                for name, some in self.job(rule, wildcards).inputs.items()
             }
 
         return files
@@ -209,8 +207,7 @@ class Running:
         """
         hold_lock(self.out / ".lock")
         check_fits(self.suite, finished(self.out))
-        lines = [plan_text(self.suite, finished(self.out)), *check_access(self.suite)]
-        print(visible("\n".join(lines)))
+        print(visible("\n".join([plan_text(self.suite, finished(self.out)), *check_access(self.suite)])))
         self._ends.append(start_tracking(self.suite, self.out))
 
     def end(self) -> None:

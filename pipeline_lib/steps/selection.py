@@ -81,11 +81,8 @@ def at_edge(tried: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> di
     edges = {}
     for name, value in chosen.items():
         values = [settings[name] for settings in tried if _is_number(settings[name])]
-        if _is_number(value) and min(values) < max(values):
-            if value == min(values):
-                edges[name] = "lowest"
-            elif value == max(values):
-                edges[name] = "highest"
+        if _is_number(value) and min(values) < max(values) and value in (min(values), max(values)):
+            edges[name] = "lowest" if value == min(values) else "highest"
     return edges
 
 

@@ -33,14 +33,13 @@ def run(job: Job) -> None:
     folders = job.several("parents")
     parents = [read_object(folder / "run.json", "status", "weights_sha256") for folder in folders]
     hashes = data_hashes(job.data)
-    model: Any = None
-    tokenizer: Any = None
-    prompt_format: Any = None
+    saved: tuple[Any, Any, Any] = None, None, None  # model, tokenizer and prompt format
     lost = next((parent for parent in parents if parent["status"] == "diverged"), None)
     if lost is not None:
         made = Made(status="diverged", diverged_step=lost["diverged_step"])
     else:
         model, tokenizer, prompt_format, info = load_model_folder(folders[0])
+        saved = model, tokenizer, prompt_format
         first = Loaded(place_for_training(model, place), tokenizer, prompt_format, info)
         weights = [parent["weights_sha256"] for parent in parents]
         mark = fingerprint(job.identity, job.settings, hashes, weights, job.code)
@@ -79,5 +78,5 @@ def run(job: Job) -> None:
     )
     if not group.writes:
         return
-    save_run(job, (model, tokenizer, prompt_format), facts, outcome.log)
+    save_run(job, saved, facts, outcome.log)
     remove_checkpoints(job.workplace)

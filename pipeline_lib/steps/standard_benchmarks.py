@@ -21,8 +21,7 @@ def run(job: Job) -> None:
     if diverged(job.input("model")):
         write_sealed_jsonl(job.output("rows"), [])
         return
-    place = start(job.device, job.threads)
-    model, tokenizer, _, info = load_for_evaluation(job.input("model"), place)
+    model, tokenizer, _, info = load_for_evaluation(job.input("model"), start(job.device, job.threads))
     lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
     weights = fingerprint(info["weights_sha256"], job.code)
     rows = evaluate_benchmarks(lm, Asked(**job.settings["benchmarks"]), job.workplace, weights)

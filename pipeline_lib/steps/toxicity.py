@@ -28,8 +28,7 @@ def run(job: Job) -> None:
         write_sealed_jsonl(job.output("rows"), [])
         return
     place = start(job.device, job.threads)
-    asked = toxicity["prompts"]
-    own = asked["source"] == "task"
+    asked, own = toxicity["prompts"], toxicity["prompts"]["source"] == "task"
     if not own:
         prompts = load_toxicity_prompts(asked, toxicity["n_prompts"])
     elif job.optional("manifest"):

@@ -237,5 +237,11 @@ def _update(model: torch.nn.Module, run: _Run, data: TrainingData, group: Group)
     assert optimizer is not None
     if isinstance(course, WholeSets):
         return NewtonUpdate(model, cast("Influence", optimizer), course)
-    rounding = training.weights == "bf16_stochastic"
-    return gradient_update(optimizer, model, training.max_grad_norm, group, rounding, training.offload)
+    return gradient_update(
+        optimizer,
+        model,
+        training.max_grad_norm,
+        group,
+        training.weights == "bf16_stochastic",
+        training.offload,
+    )

@@ -152,30 +152,28 @@ class Graph:
                 yield self._finetuned(base)
                 yield self._measured.evaluated(base)
         for row, found in self.tuned.items():
-            trials = []
-            for number in found.trials:
-                for seed in tune.seeds:
-                    job = self._trial(row.seeded(seed), number, by_distance)
-                    trials.append(job.result)
-                    yield job
+            trials = [
+                self._trial(row.seeded(seed), number, by_distance)
+                for number in found.trials
+                for seed in tune.seeds
+            ]
+            yield from trials
             starts = [RowKey(row.task, row.model, "original", NO_OPTIMIZER).seeded(s) for s in tune.seeds]
             yield Job(
                 "choose",
                 row.folder,
-                {"trials": tuple(trials), "original": tuple(map(records_of, starts))},
+                {"trials": tuple(job.result for job in trials), "original": tuple(map(records_of, starts))},
                 ("pipeline_lib.steps.choose",),
                 {"seeds": tune.seeds, "select": tune.select.model_dump(), "ranges": found.ranges},
                 run=row.seeded(tune.seeds[0]),
             )
 
     def _trial(self, key: RunKey, number: int, by_distance: bool) -> Job:
-        row = self.tuned[key.row]
-        tried = row.trials[number]
+        row, tried = self.tuned[key.row], self.tuned[key.row].trials[number]
         inputs: dict[str, Files] = {"manifest": manifest_of(key.task), "parent": original_of(key)}
         if by_distance:
             inputs["reference"] = records_of(key._replace(method="retrained", optimizer=NO_OPTIMIZER))
         name = f"{key.row.folder}/trial{number}/seed{key.seed}"
-        evaluation = self._measured.evaluations[key.task]
         return Job(
             "trial",
             name,
@@ -186,7 +184,9 @@ class Graph:
                 "objective": tried.objective.model_dump(),
                 "optimizer": tried.optimizer.model_dump(),
                 "unlearn": row.unlearn.model_dump(),
-                "evaluation": evaluation.model_dump(include={"max_records", "max_tokens_per_batch"}),
+                "evaluation": self._measured.evaluations[key.task].model_dump(
+                    include={"max_records", "max_tokens_per_batch"}
+                ),
                 "max_length": self.suite.models[key.model].max_length,
             },
             "training",

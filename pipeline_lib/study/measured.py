@@ -125,13 +125,12 @@ class Measured:
     def judge(self, task: str) -> Job:
         toxicity = self.evaluations[task].toxicity
         assert toxicity is not None
-        settings = toxicity.model_dump()
         return Job(
             "judge",
             task,
             self._prompts(task),
             ("pipeline_lib.steps.judge", module_of(toxicity.classifier.kind)),
-            {name: settings[name] for name in ("classifier", "prompts", "labelled")},
+            toxicity.model_dump(include={"classifier", "prompts", "labelled"}),
             "classifier",
             reads=(("inputs", toxicity),),
         )
@@ -144,5 +143,4 @@ class Measured:
 
     def metrics(self, task: str) -> tuple[str, ...]:
         """Modules of the metrics that a model of this task can have."""
-        splits = self.suite.tasks[task].evaluated_splits()
-        return modules_for(self.evaluations[task].model_dump(), splits)
+        return modules_for(self.evaluations[task].model_dump(), self.suite.tasks[task].evaluated_splits())

@@ -29,12 +29,11 @@ def sample(
     """
     names = sorted(ranges)  # the order in the file must not matter
     if sampler == "grid":
-        lists = [ranges[name] for name in names]
-        return [dict(zip(names, values, strict=True)) for values in product(*lists)]
-    points = _halton(len(names), trials, labels)  # (trials, settings)
+        grid = product(*(ranges[name] for name in names))
+        return [dict(zip(names, values, strict=True)) for values in grid]
     return [
         {name: _placed(float(u), ranges[name]) for name, u in zip(names, point, strict=True)}
-        for point in points
+        for point in _halton(len(names), trials, labels)  # (trials, settings)
     ]
 
 

@@ -76,18 +76,13 @@ def pairs_of(stage: Stage, pairs: Collection[Pair]) -> list[Pair]:
     ]
 
 
-def _wanted(stage: Stage, named: Mapping[str, RowKey]) -> list[str]:
-    if stage.of is not None:
-        return list(stage.of)
-    return [name for name, row in named.items() if not row.after and row.method not in ANCHORS]
-
-
 def _missing(stage: Stage, named: Mapping[str, RowKey]) -> list[str]:
-    return [name for name in _wanted(stage, named) if name not in named]
+    return [name for name in stage.of or () if name not in named]
 
 
 def _made(label: str, stage: Stage, pair: Pair, named: Mapping[str, RowKey]) -> Iterator[StagedRow]:
-    parents = [named[name] for name in _wanted(stage, named)]
+    unlearned = [row for row in named.values() if not row.after and row.method not in ANCHORS]
+    parents = unlearned if stage.of is None else [named[name] for name in stage.of]
     if stage.several:
         yield StagedRow(RowKey(*pair, label, NO_OPTIMIZER), label, stage, tuple(parents))
         return

@@ -223,8 +223,7 @@ class Suite(Block):
     def _task_faults(self) -> Iterator[Fault]:
         """Faults in the changes that a task makes, and evaluations that ask for splits it does not have."""
         everywhere = {name for task in self.tasks.values() for name in task.evaluated_splits()}
-        every = set(Evaluation.model_fields)
-        yield from split_faults(self.evaluation, every, "evaluation", everywhere, "no task")
+        yield from split_faults(self.evaluation, Evaluation.model_fields, "evaluation", everywhere, "no task")
         for task, settings in self.tasks.items():
             faults: list[Fault] = []
             evaluation = self._for_task(self.evaluation, task, faults)

@@ -192,13 +192,10 @@ def tune_faults(
         *_twice_set(tune, blocks, families),
     ]
     rows = {(run.method, run.optimizer): run for run in runs}
-    for label in dict.fromkeys(optimizer for _, optimizer in rows):
-        if label not in tune.optimizers:
-            message = "has no range; with an equal budget every optimiser of the run table is tuned"
-            faults.append((f"tune.optimizers.{label}", message))
-    if not faults:
-        faults += [fault for run in rows.values() for fault in _row_faults(tune, run)]
-    return faults
+    untuned = dict.fromkeys(optimizer for _, optimizer in rows if optimizer not in tune.optimizers)
+    message = "has no range; with an equal budget every optimiser of the run table is tuned"
+    faults += [(f"tune.optimizers.{label}", message) for label in untuned]
+    return faults or [fault for run in rows.values() for fault in _row_faults(tune, run)]
 
 
 def seed_faults(seeds: Sequence[int], where: str, others: Collection[int] = ()) -> Iterator[Fault]:

@@ -66,9 +66,9 @@ def check_access(suite: Suite) -> list[str]:
             if error.network:  # the next one would time out too
                 unknown += wanted[number + 1 :]
                 break
-            continue
-        faults += [fault] if fault else []
-        lines += found
+        else:
+            faults += [fault] if fault else []
+            lines += found
     if faults:
         raise UserError("not everything that this suite needs is available:\n  " + "\n  ".join(faults))
     if unknown:
@@ -122,12 +122,11 @@ def at_hand(repository: Repository) -> bool:
     return bool(shared and folder and (Path(shared) / folder).is_dir())
 
 
+@dataclass
 class _NoAnswer(Exception):
     """The hub did not say. `network`: it could not be reached at all."""
 
-    def __init__(self, network: bool) -> None:
-        self.network = network
-        super().__init__()
+    network: bool
 
 
 def _ask(repository: Repository) -> tuple[str | None, list[str]]:
@@ -151,8 +150,12 @@ def _ask(repository: Repository) -> tuple[str | None, list[str]]:
             repository.id, repo_type=repository.kind, revision=repository.revision, timeout=TIMEOUT
         )
         if info.gated and info.siblings:  # everyone may list its files, not everyone may read them
-            file = info.siblings[0].rfilename
-            url = hf_hub_url(repository.id, file, repo_type=repository.kind, revision=repository.revision)
+            url = hf_hub_url(
+                repository.id,
+                info.siblings[0].rfilename,
+                repo_type=repository.kind,
+                revision=repository.revision,
+            )
             get_hf_file_metadata(url, timeout=TIMEOUT)
     except RevisionNotFoundError:
         return (

@@ -41,27 +41,23 @@ def _task_faults(
             f"{label!r} ({max_length}); shorten it or raise `models.{label}.max_length`",
         )
     of = f"{where}.evaluation" if settings.evaluation else "evaluation"
-    if context is not None and not prompts and evaluation.max_new_tokens >= context:
-        yield f"{of}.max_new_tokens", _no_room(evaluation.max_new_tokens, label, context)
-    toxicity = evaluation.toxicity
-    if context is not None and toxicity is not None and toxicity.max_new_tokens >= context:
-        yield f"{of}.toxicity.max_new_tokens", _no_room(toxicity.max_new_tokens, label, context)
-
-
-def _no_room(found: int, label: str, context: int) -> str:
-    return (
-        f"found {found}, and the model {label!r} reads at most {context} tokens, prompt and answer together; "
-        f"choose at most {context - 1}, less the length of the prompts"
-    )
+    for name, asking in (
+        ("max_new_tokens", None if prompts else evaluation),
+        ("toxicity.max_new_tokens", evaluation.toxicity),
+    ):
+        if context is not None and asking is not None and asking.max_new_tokens >= context:
+            yield (
+                f"{of}.{name}",
+                f"found {asking.max_new_tokens}, and the model {label!r} reads at most {context} tokens, "
+                f"prompt and answer together; choose at most {context - 1}, less the length of the prompts",
+            )
 
 
 def base_faults(suite: Suite) -> Iterator[Fault]:
     """(path of the setting, message) of each method and optimiser that does not go with a model's `base`."""
     for run in suite.run_table():
         base, optimizer = suite.models[run.model].base, run.optimizer_settings
-        if base is None or optimizer is None:
-            continue
-        adapted, weights = run.unlearn.lora is not None, run.unlearn.weights
-        fault = base_fault(base.kind, adapted, weights, optimizer.kind, optimizer.moves_zeros)
-        if fault is not None:
-            yield f"models.{run.model}.base", f"{run.method} with {run.optimizer}: {fault}"
+        if base is not None and optimizer is not None:
+            adapted, weights = run.unlearn.lora is not None, run.unlearn.weights
+            if fault := base_fault(base.kind, adapted, weights, optimizer.kind, optimizer.moves_zeros):
+                yield f"models.{run.model}.base", f"{run.method} with {run.optimizer}: {fault}"

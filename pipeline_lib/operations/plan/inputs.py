@@ -47,8 +47,7 @@ def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair]
 
 def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | None) -> Look:
     """See `check_inputs`; the faults as a list."""
-    look = Look()
-    look.faults += [*context_faults(suite), *base_faults(suite)]
+    look = Look([*context_faults(suite), *base_faults(suite)])
     anchors = [job for job in Graph(suite).study() if job.rule == "finetune"]
     used = dict.fromkeys((job.run.task, job.run.model) for job in anchors if job.run is not None)
     asked = [pair for pair in used if pairs is None or pair in pairs]

@@ -64,8 +64,7 @@ class Look:
 def look_at_task(look: Look, suite: Suite, name: str) -> None:
     """Load and check one task; a task without a fault goes to `look.tasks`."""
     settings, where = suite.tasks[name], f"tasks.{name}"
-    sizes = settings.size_hint() or {}
-    count = sum(size.records for size in sizes.values())
+    count = sum(size.records for size in (settings.size_hint() or {}).values())
     if count > MOST_RECORDS:
         look.unseen.append(f"the task {name}, which has about {count:,} records")
         return
@@ -90,10 +89,8 @@ def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
     """Methods that teach alternative answers which these records do not have."""
     seen = set()
     for run in suite.run_table():
-        if run.task != name or run.method in seen:
-            continue
-        seen.add(run.method)
-        if run.objective.teaches is not None:
+        if run.task == name and run.method not in seen and run.objective.teaches is not None:
+            seen.add(run.method)
             try:
                 alternative_answers(run.objective, task.splits["forget"], refusals(), run.seed)
             except UserError as error:
@@ -115,7 +112,7 @@ def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
 
 def look_at_evaluation(look: Look, suite: Suite, name: str) -> None:
     """Read the benchmarks, prompts and labelled texts that one task's evaluation names on this machine."""
-    benchmarks = suite.evaluation_of(name).benchmarks
+    benchmarks, toxicity = suite.evaluation_of(name).benchmarks, suite.evaluation_of(name).toxicity
     if benchmarks is not None:
         asked = Asked(**benchmarks.model_dump())
         for benchmark in (*asked.tasks, *asked.lm_eval):
@@ -123,17 +120,15 @@ def look_at_evaluation(look: Look, suite: Suite, name: str) -> None:
                 look.benchmarks.add((benchmark, str(asked)))
                 where = f"evaluation of {name}.benchmarks"
                 look.attempt(where, f"the benchmark {benchmark}", check_data, benchmark, asked)
-    toxicity = suite.evaluation_of(name).toxicity
     if toxicity is None:
         return
     where = f"evaluation of {name}.toxicity"
     if toxicity.prompts.source != "task":
-        values = toxicity.prompts.model_dump()
         look.attempt(
             f"{where}.prompts",
             f"the prompts of {where}",
             load_toxicity_prompts,
-            values,
+            toxicity.prompts.model_dump(),
             toxicity.n_prompts,
         )
     elif name in look.tasks:

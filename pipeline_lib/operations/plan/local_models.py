@@ -94,13 +94,14 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
     pairs = [(record, record.answer) for split in sorted(learned) for record in task.splits[split]]
     pairs += [(record, text) for some in judged.values() for record in some for text in _answers(record)]
     pairs = list(dict.fromkeys(pairs))
-    longest = settings.max_length
     around = len((settings.prompt.template or "").encode()) + len(settings.prompt.answer_prefix.encode()) + 4
     room, shape = evaluation.max_new_tokens, shape_of(settings)
     context = None if shape is None else shape.context
     if isinstance(settings, ScratchModel):
-        if all(_bytes(record, text) + around <= longest for record, text in pairs) and all(
-            _bytes(record, "") + around + room <= longest for records in judged.values() for record in records
+        if all(_bytes(record, text) + around <= settings.max_length for record, text in pairs) and all(
+            _bytes(record, "") + around + room <= settings.max_length
+            for records in judged.values()
+            for record in records
         ):
             return  # a token is a byte or more
         tokenizer = train_bpe(settings.model_dump(), texts_of(task.splits, task.finetune, task.holdout))
@@ -109,18 +110,21 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
         return
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    counts = _lengths(tokenizer, settings, pairs)
-    beyond = {record.id: count for (record, _), count in zip(pairs, counts, strict=True) if count > longest}
+    beyond = {
+        record.id: count
+        for (record, _), count in zip(pairs, _lengths(tokenizer, settings, pairs), strict=True)
+        if count > settings.max_length
+    }
     if beyond:
         bound = None if isinstance(settings, ScratchModel) else context
         up_to = "" if bound is None else f", up to the model's context of {bound}"
         raised = f"Raise `models.{label}.max_length`{up_to}, or shorten them"
-        cure = "Shorten them" if bound == longest else raised
+        cure = "Shorten them" if bound == settings.max_length else raised
         look.faults.append(
             (
                 f"tasks.{name}",
-                f"{len(beyond)} record(s) do not fit the `max_length` of {label!r} ({longest} tokens): "
-                f"{_named(beyond)}. {cure}.",
+                f"{len(beyond)} record(s) do not fit the `max_length` of {label!r} "
+                f"({settings.max_length} tokens): {_named(beyond)}. {cure}.",
             )
         )
         return
@@ -141,9 +145,10 @@ def _look_at_room(
     asked = [
         r for split, records in judged.items() if split != task.holdout for r in records if r.form != "text"
     ]
-    prompts = _prompt_lengths(tokenizer, settings, asked)
     beyond = {
-        record.id: count for record, count in zip(asked, prompts, strict=True) if count + room > context
+        record.id: count
+        for record, count in zip(asked, _prompt_lengths(tokenizer, settings, asked), strict=True)
+        if count + room > context
     }
     if beyond:
         most = context - max(beyond.values())

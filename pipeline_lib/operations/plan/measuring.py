@@ -137,9 +137,8 @@ class Asking(Measuring):
         """
         steps, matrices = math.ceil(count / rows) * new, self.shape.body + self.shape.head
         operations, read = 2 * matrices * count * new, steps * 4.0 * matrices
-        compute = self.evaluation.compute
-        generated = self.device.seconds(operations, read, steps * self.shape.layers, compute)
-        return self.forward(prompts, 0.0, compute) + generated
+        generated = self.device.seconds(operations, read, steps * self.shape.layers, self.evaluation.compute)
+        return self.forward(prompts, 0.0, self.evaluation.compute) + generated
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,7 @@ class Benchmarking(Asking):
     asked: Benchmarks
 
     def phases(self) -> Phases:
-        scoring = self.scoring(self.evaluation.max_tokens_per_batch)
-        return {"scoring": {"weights": self.weights, **scoring}}
+        return {"scoring": {"weights": self.weights, **self.scoring(self.evaluation.max_tokens_per_batch)}}
 
     def seconds(self) -> float:
         return self.loading + sum(map(self._seconds_of, (*self.asked.tasks, *self.asked.lm_eval)))
@@ -181,11 +179,11 @@ class Continuing(Asking):
         return {"generating": {**generating, "classifier": 4.0 * CLASSIFIER}}
 
     def seconds(self) -> float:
-        new = self.asked.max_new_tokens
+        new, reads = self.asked.max_new_tokens, self.prompts * self.prompt
         judged = 2 * CLASSIFIER * self.drawn * (self.prompt + new) * PADDING
         classified = self.device.seconds(judged, 0.0, self.drawn / 32 * 12, "fp32")
-        rows = self.fitting(self.prompt, new)
-        return self.loading + classified + self.generation(self.drawn, rows, self.prompts * self.prompt, new)
+        generated = self.generation(self.drawn, self.fitting(self.prompt, new), reads, new)
+        return self.loading + classified + generated
 
 
 @dataclass(frozen=True)
@@ -213,12 +211,11 @@ class Evaluating(Asking):
         phases = {"scoring": scoring, "generating": self._answering()}
         if self.evaluation.grad_norm:
             longest = max((lengths.longest for lengths in self.others.values()), default=0)
-            width = 10 * self.shape.hidden + 4 * self.shape.intermediate
-            saved = 4.0 * longest * self.shape.layers * width
+            saved = 10 * self.shape.hidden + 4 * self.shape.intermediate  # of a layer and token
             phases["gradient norms"] = {
                 "weights": self.weights,
                 "gradients": self.weights,
-                "activations": saved,
+                "activations": 4.0 * longest * self.shape.layers * saved,
             }
         if self.mixed:
             phases["equal retention"] = scoring | {"second model": self.weights}
@@ -244,8 +241,9 @@ class Evaluating(Asking):
             )
             for name, lengths in self.answered.items()
         ]
-        samples = self.evaluation.samples
-        return self.generating(*max(batches, default=(1, 1.0)), new, samples is not None)
+        return self.generating(
+            *max(batches, default=(1, 1.0)), new, drawn=self.evaluation.samples is not None
+        )
 
     def seconds(self) -> float:
         total = self.loading
@@ -263,8 +261,7 @@ class Evaluating(Asking):
         if self.evaluation.grad_norm:
             forget = [self.answered["forget"]] if "forget" in self.answered else []
             for lengths in (*forget, *self.others.values()):
-                tokens = lengths.records * lengths.whole
-                total += 3 * self.forward(tokens, lengths.records * lengths.answer)
+                total += 3 * self.forward(lengths.records * lengths.whole, lengths.records * lengths.answer)
         retain = self.answered.get("retain_eval") or self.answered.get("retain")
         if self.mixed and retain is not None:
             scored = self.forward(retain.records * retain.whole * PADDING, retain.records * retain.answer)

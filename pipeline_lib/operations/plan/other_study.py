@@ -10,6 +10,7 @@ import yaml
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
+from pipeline_lib.core.redaction import listed
 
 if TYPE_CHECKING:
     from pipeline_lib.study.suite import Suite
@@ -39,11 +40,13 @@ def check_same_study(suite: Suite, out: Path) -> None:
     for family in ("tasks", "models"):
         old, new = _kinds(there.get(family)), _kinds(here[family])
         if old and not old & new:
-            lines.append(f"  {family}: found {_listed(old)} in the folder, and {_listed(new)} in this suite")
+            lines.append(
+                f"  {family}: found {listed(sorted(old))} in the folder, and {listed(sorted(new))} in "
+                "this suite"
+            )
     if lines:
-        told = "\n".join(lines)
         raise UserError(
-            f"{out} belongs to another study, which has the same name:\n{told}\n"
+            f"{out} belongs to another study, which has the same name:\n" + "\n".join(lines) + "\n"
             f"Give this suite a name of its own (`suite: {suite.suite}-2`), or keep the other's results "
             f"under another name first (mv {out} {out}-before)."
         )
@@ -57,16 +60,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _kinds(blocks: Any) -> set[tuple[str, str]]:
-    if not isinstance(blocks, Mapping):
-        return set()
+def _kinds(blocks: Any) -> set[str]:
+    """The labels of models or tasks with their sources; `blocks` comes from a file."""
     return {
-        (str(label), str(block.get("source")))
-        for label, block in blocks.items()
+        f"{label} ({block.get('source')})"
+        for label, block in (blocks.items() if isinstance(blocks, Mapping) else ())
         if isinstance(block, Mapping)
     }
-
-
-def _listed(found: set[tuple[str, str]]) -> str:
-    shown = [f"{label} ({source})" for label, source in sorted(found)]
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

@@ -132,8 +132,7 @@ def _of_config(config: dict[str, Any], source: str) -> Shape | None:
     head_size = first("head_dim") or hidden // heads
     tied = bool(config.get("tie_word_embeddings", family in ("opt", "gpt2", "bloom", "falcon", "gemma")))
     context = first("max_position_embeddings", "n_positions", "n_ctx")
-    attention = 2 * hidden * head_size * (heads + kv_heads)
-    layer = attention + (3 if gated else 2) * hidden * intermediate + 2 * hidden
+    layer = 2 * hidden * (head_size * (heads + kv_heads) + 1) + (3 if gated else 2) * hidden * intermediate
     vectors = 0
     if not gated:  # biases everywhere, layer norms with a bias, learned positions
         layer += 2 * hidden + head_size * (heads + 2 * kv_heads) + hidden + intermediate + hidden

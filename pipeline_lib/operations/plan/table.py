@@ -60,7 +60,7 @@ def plan_text(suite: Suite, done: Done | None = None) -> str:
     lines = [
         f"Plan of {suite.suite!r}: estimates before the start, on {_device_line(suite, device)}",
         "",
-        *_aligned([HEADER, *(_row(group, device) for group in groups)]),
+        *aligned([HEADER, *(_row(group, device) for group in groups)], words=4),
         "",
         *_totals(groups, suite),
     ]
@@ -82,10 +82,10 @@ def check_fits(suite: Suite, done: Done | None = None) -> None:
     lines: dict[str, None] = {}
     for group in groups_of(suite, done):
         if group.left and group.memory is not None and group.memory.total > ERROR * limit:
-            parts = _parts(group.memory)
             lines[
                 f"  {group.kind} of {group.model} ({_shortened(group.methods)}) needs about "
-                f"{_size(group.memory.total)}: {parts}. What would make it fit: {group.advice}."
+                f"{_size(group.memory.total)}: {_parts(group.memory)}. What would make it fit: "
+                f"{group.advice}."
             ] = None
     if lines:
         setting = "resources.gpu_memory_gb" if device.kind == "cuda" else "resources.memory_limit_mb"
@@ -135,8 +135,7 @@ def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
             )
         )
     order = list(dict.fromkeys((group.task, group.model) for group in groups))
-    kinds = list(RULES)
-    return sorted(groups, key=lambda g: (order.index((g.task, g.model)), kinds.index(g.kind), -_most(g)))
+    return sorted(groups, key=lambda g: (order.index((g.task, g.model)), [*RULES].index(g.kind), -_most(g)))
 
 
 def _needs(work: Work | None) -> tuple[Memory | None, float, str | None]:
@@ -170,12 +169,15 @@ def _shortened(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def aligned(rows: Sequence[tuple[str, ...]], words: int) -> Iterator[str]:
+    """Columns; the first `words` of them to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        left = [cell.ljust(width) for cell, width in zip(row[:4], widths[:4], strict=True)]
-        right = [cell.rjust(width) for cell, width in zip(row[4:], widths[4:], strict=True)]
-        yield "  ".join([*left, *right]).rstrip()
+        cells = [
+            cell.ljust(width) if i < words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
 
 
 def _totals(groups: Sequence[Group], suite: Suite) -> Iterator[str]:

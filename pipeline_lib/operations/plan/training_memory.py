@@ -147,14 +147,12 @@ def _graphs(job: Training) -> list[dict[str, float]]:
     usual = [lengths.usual(min(rows, lengths.records)) for lengths in present]
     gains = [a - b for a, b in zip(wide, usual, strict=True)]
     longest = gains.index(max(gains))
-    predicts = not job.stops_early
     graphs = []
     for i, lengths in enumerate(present):
         length = wide[i] if i == longest else usual[i]
         whole, layer = activation_bytes(job, rows, length)
-        stream = 2 if job.width == 2 else 4  # under autocast too
-        inputs = rows * length * stream * job.shape.hidden * (job.layers_run + 1)
-        number = job.shape.vocab * lengths.answers(rows) * predicts
+        inputs = rows * length * job.width * job.shape.hidden * (job.layers_run + 1)
+        number = job.shape.vocab * lengths.answers(rows) * (not job.stops_early)
         in_pieces = number > LOGITS_AT_ONCE
         graphs.append(
             {
@@ -237,8 +235,7 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
     ):  # for a GPU too it is rounded in the machine's memory
         phases["loading"] = {"weights": 4.0 * job.shape.parameters + job.shape.body}
     if job.objective.needs_generic_labels and job.settings.lora is None:
-        second = 4.0 * job.shape.parameters
-        first = graphs[0]
+        second, first = 4.0 * job.shape.parameters, graphs[0]
         phases["reinforcing"] = {
             "weights": 2 * second,
             "optimiser": 2 * second,

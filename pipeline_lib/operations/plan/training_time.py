@@ -34,13 +34,11 @@ def training_seconds(job: Training) -> float:
             return 0.0
         count = min(rows, lengths.records)
         tokens, answers = count * lengths.whole * PADDING, count * lengths.answer
-        layers = job.layers_run / shape.layers
-        operations = factor * (shape.body * layers * tokens + shape.head * answers)
+        operations = factor * (shape.body * (job.layers_run / shape.layers) * tokens + shape.head * answers)
         attention = factor * 2 * shape.heads * shape.head_size * lengths.whole * tokens * job.layers_run
-        passes = math.ceil(count / job.settings.batch_size)
-        read = passes * factor / 2 * job.width * (shape.body + shape.head)
-        launches = passes * factor / 2 * job.layers_run
-        return device.seconds(operations + attention, read, launches, job.settings.compute)
+        passes = math.ceil(count / job.settings.batch_size) * factor / 2
+        read = passes * job.width * (shape.body + shape.head)
+        return device.seconds(operations + attention, read, passes * job.layers_run, job.settings.compute)
 
     sets = [job.forget] * objective.forget_graphs + ([job.retain] if objective.uses_retain else [])
     step = sum(once(lengths, 2 + back) for lengths in sets)
@@ -66,8 +64,7 @@ def training_seconds(job: Training) -> float:
         factor = 6.0 * (DOUBLE_BACKWARD if curvature.estimator.double_backward else 1)
         measured = min(rows, curvature.examples or rows)
         step += sum(once(lengths, factor, measured) for lengths in chosen) / curvature.steps_between
-    held = held_bytes(job)
-    moved = 2 * (held["optimiser"] + 2 * job.width * job.trained)
+    moved = 2 * (held_bytes(job)["optimiser"] + 2 * job.width * job.trained)
     step += device.seconds(0.0, moved, 0.0, "fp32")
     if job.settings.offload and device.kind == "cuda":
         step += 2 * offloaded_bytes(job) / HOST_BANDWIDTH

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline_lib.core.redaction import listed
 from pipeline_lib.operations.status.logs import headline, slurm_log
 from pipeline_lib.operations.status.states import DIVERGED, FAILED, OVER, State, states_of
 from pipeline_lib.study.graph import Graph
@@ -25,7 +26,7 @@ def ending_text(suite: Suite, out: Path, since: float = 0.0) -> str:
     diverged = [state.job.title for state in states if state.state == DIVERGED]
     lines = [f"{suite.suite}: {over} of {len(states)} jobs of the whole study are done."]
     if diverged:
-        lines.append(f"{len(diverged)} diverged: {_some(diverged)}.")
+        lines.append(f"{len(diverged)} diverged: {listed(diverged, NAMED)}.")
     failed = [state for state in this_run if state.state == FAILED]
     stopped = [state for state in this_run if state.state not in (*OVER, FAILED)]
     lines += lines_of_failures(failed, out, most=10)
@@ -51,15 +52,10 @@ def lines_of_failures(failed: Sequence[State], out: Path, most: int) -> Iterator
         yield f"Failed: {len(failed)} job(s)" + (f" in {len(alike)} ways" if len(alike) > 1 else "")
     for states in list(alike.values())[:most]:
         first, *others = (state.job for state in states)
-        also = f", and in the same way {_some([job.title for job in others])}" if others else ""
+        also = f", and in the same way {listed([job.title for job in others], NAMED)}" if others else ""
         yield f"  {first.title}{also}"
         yield f"    {out / first.log} ends with"
         if states[0].log is not None:
             yield from (f"      {line}" for line in states[0].log.error)
     if len(alike) > most:
         yield f"  and {len(alike) - most} other ways"
-
-
-def _some(titles: Sequence[str]) -> str:
-    more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
-    return ", ".join(titles[:NAMED]) + more

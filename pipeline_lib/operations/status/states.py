@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_object
+from pipeline_lib.core.files import alive, read_object
 from pipeline_lib.operations.status.logs import Log, read_log
 from pipeline_lib.study.jobs import Job
 
@@ -97,7 +97,7 @@ def _alive(job: Job, log: Log, out: Path, main: Main | None, now: float) -> bool
     the last minutes, or a log that is younger than a main process that is still there.
     """
     if log.start is not None and log.start.host == socket.gethostname():
-        return _exists(log.start.process)
+        return alive(log.start.process)
     if log.error:
         return False
     vouched = main is not None and log.changed >= main.since
@@ -110,13 +110,3 @@ def quiet_seconds(job: Job, log: Log, out: Path, now: float) -> float:
         return now - max(log.changed, os.stat(out / (job.work or job.log)).st_mtime)
     except OSError:
         return now - log.changed
-
-
-def _exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True

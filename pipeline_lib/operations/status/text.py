@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline_lib.core.durations import duration
 from pipeline_lib.core.runs import RowKey
+from pipeline_lib.operations.plan.table import aligned
 from pipeline_lib.operations.status.ending import lines_of_failures
 from pipeline_lib.operations.status.logs import slurm_log
 from pipeline_lib.operations.status.report import BEGUN, Report
@@ -38,7 +39,7 @@ def status_text(report: Report, everything: bool = False) -> str:
     """
     parts = [
         [_headline(report)],
-        list(_aligned(_rules(report))),
+        list(aligned(_rules(report), words=1)),
         list(_rows(report, everything)),
         list(_running(report, everything)),
         list(lines_of_failures(report.of(FAILED), report.out, 10**9 if everything else JOBS)),
@@ -55,14 +56,10 @@ def _headline(report: Report) -> str:
     rest = [f"{counts[state]} {state}" for state in STATES[2:] if counts[state]]
     diverged = f" ({counts[DIVERGED]} of them diverged)" if counts[DIVERGED] else ""
     words = ", ".join([f"{done} of {len(report.states)} jobs are done{diverged}", *rest])
+    work = "" if report.is_over else " No main process is at work: start snakemake to go on."
     if report.main is not None:
-        return (
-            f"{report.suite}: {words}. Main process {report.main.process}, at work since "
-            f"{_clock(report.main.since)}."
-        )
-    if report.is_over:
-        return f"{report.suite}: {words}."
-    return f"{report.suite}: {words}. No main process is at work: start snakemake to go on."
+        work = f" Main process {report.main.process}, at work since {_clock(report.main.since)}."
+    return f"{report.suite}: {words}.{work}"
 
 
 def _rules(report: Report) -> list[tuple[str, ...]]:
@@ -97,23 +94,12 @@ def _rows(report: Report, everything: bool) -> Iterator[str]:
             )
             for row, counts in (shown if everything else shown[:ROWS])
         ]
-        yield from _aligned(table, words=4 + len(after))
+        yield from aligned(table, words=4 + len(after))
     more = 0 if everything else len(shown[ROWS:])
     rest = [f"{more} more like these"] if more else []
     rest += [f"{count} with all seeds {state}" for state, count in quiet.items()]
     if rest:
         yield f"Rows{' besides' if shown else ''}: {', '.join(rest)}{'' if everything else ' (--all)'}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], words: int = 1) -> Iterator[str]:
-    """Columns; the first `words` of them to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i < words else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
 
 
 def _running(report: Report, everything: bool) -> Iterator[str]:
@@ -185,8 +171,7 @@ def _clock(moment: float) -> str:
 
 def as_values(report: Report) -> dict[str, Any]:
     """The whole status as plain values, for `--json`; times in seconds, moments since 1970."""
-    left = report.left
-    counts = Counter(state.state for state in report.states)
+    left, counts = report.left, Counter(state.state for state in report.states)
     return {
         "suite": report.suite,
         "folder": str(report.out),
