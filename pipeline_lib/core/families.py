@@ -90,7 +90,9 @@ class Family(Generic[M]):
                 if block.__module__ == dotted and get_origin(kind) is Literal:
                     (label,) = get_args(kind)
                     if label in found:
-                        taken = f"{label!r} is the kind of a class in {found[label].__module__} already"
-                        raise UserError(f"{dotted}: {taken}; choose another name")
+                        raise UserError(
+                            f"{dotted}: {label!r} is the kind of a class in {found[label].__module__} "
+                            "already; choose another name"
+                        )
                     found[label] = block
         return found

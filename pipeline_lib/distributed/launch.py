@@ -170,8 +170,11 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> BaseE
         error["rank"]: error
         for error in (json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("error.*.json"))
     }
-    stopped = (-signal.SIGTERM, -signal.SIGINT)  # by the launcher
-    silent = {rank: code for rank, code in deaths.items() if rank not in told and code not in stopped}
+    silent = {
+        rank: code
+        for rank, code in deaths.items()
+        if rank not in told and code not in (-signal.SIGTERM, -signal.SIGINT)  # by the launcher
+    }
     causes = [error for error in told.values() if not error["lost_another"]]
     if causes:
         first = min(causes, key=lambda error: error["time"])

@@ -24,12 +24,13 @@ from pipeline_lib.distributed.group import Replicas
 
 def shard(model: Any, place: torch.device) -> Any:
     """Divide the model's parameters among all processes, in place, and return it. All processes call this."""
-    try:
-        from torch.distributed.fsdp import FSDPModule, fully_shard
-    except ImportError as error:
-        raise _too_old() from error
-    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
-        raise _too_old()
+    from torch.distributed import fsdp
+
+    if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
+        raise UserError(
+            f"resources.sharding full needs torch 2.8 or newer, found {torch.__version__}; upgrade torch, or "
+            "set resources.sharding: none"
+        )
     mesh = init_device_mesh(place.type, (dist.get_world_size(),))
     decoder, output = model.get_decoder(), model.get_output_embeddings()
     inside = {id(parameter) for parameter in decoder.parameters()}
@@ -37,23 +38,17 @@ def shard(model: Any, place: torch.device) -> Any:
     layers = [
         layer for child in decoder.children() if isinstance(child, torch.nn.ModuleList) for layer in child
     ]
-    whole = [] if tied or output is None else [output]
-    for module in [*layers, *whole]:
-        fully_shard(module, mesh=mesh)
-    fully_shard(decoder, mesh=mesh, ignored_params=tied)  # what is in no layer: embeddings, the last norm
+    for module in layers if tied or output is None else [*layers, output]:
+        fsdp.fully_shard(module, mesh=mesh)
+    fsdp.fully_shard(
+        decoder, mesh=mesh, ignored_params=tied
+    )  # what is in no layer: embeddings, the last norm
     model.to(place)  # what is not divided: a tied embedding, buffers
     for module in model.modules():
-        if isinstance(module, FSDPModule):
+        if isinstance(module, fsdp.FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
     return model
-
-
-def _too_old() -> UserError:
-    return UserError(
-        f"resources.sharding full needs torch 2.8 or newer, found {torch.__version__}; upgrade torch, or set "
-        "resources.sharding: none"
-    )
 
 
 class Parts(Replicas):

@@ -7,10 +7,10 @@ from pipeline_lib.core.families import Method
 
 def refusal(*methods: Method) -> str | None:
     """Why a run of these methods cannot be sharded, as a message to the user; None if it can be."""
-    for method in (part for chosen in methods for part in chosen.involved()):
-        if method.in_parts is not None:
-            return (
-                f"{method.kind} cannot be trained with resources.sharding full: {method.in_parts}; "
-                "use sharding none"
-            )
-    return None
+    reasons = (
+        f"{method.kind} cannot be trained with resources.sharding full: {method.in_parts}; use sharding none"
+        for chosen in methods
+        for method in chosen.involved()
+        if method.in_parts is not None
+    )
+    return next(reasons, None)

@@ -82,8 +82,9 @@ def check_suite_file(path: Path | str) -> None:
         found = "an empty file" if raw is None else show(raw)
         raise UserError(f"{path}: a suite is a block of `name: value` lines, found {found}")
     if TEMPLATE_KEY in raw:
-        cure = f"{TEMPLATE_KEY} lets a file run code while Snakemake reads it; a suite is data"
-        raise UserError(f"{path}: {cure}.")
+        raise UserError(
+            f"{path}: {TEMPLATE_KEY} lets a file run code while Snakemake reads it; a suite is data."
+        )
 
 
 def _near(path: Path) -> str:

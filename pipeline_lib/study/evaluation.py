@@ -231,13 +231,17 @@ def split_faults(
     if "max_records" in given:
         for name in evaluation.max_records:
             if name not in known:
-                path = f"{where}.max_records.{name}"
-                yield path, f"{nobody} evaluates such a split; {suggestion(name, known)}"
+                yield (
+                    f"{where}.max_records.{name}",
+                    f"{nobody} evaluates such a split; {suggestion(name, known)}",
+                )
     if "samples" in given and evaluation.samples is not None:
         for i, name in enumerate(evaluation.samples.splits):
             if name not in answered:
-                path = f"{where}.samples.splits.{i}"
-                yield path, f"{nobody} has such a split with answers; {suggestion(name, answered)}"
+                yield (
+                    f"{where}.samples.splits.{i}",
+                    f"{nobody} has such a split with answers; {suggestion(name, answered)}",
+                )
     if "grad_norm" in given and evaluation.grad_norm and HOLDOUT not in known:
         yield (
             f"{where}.grad_norm",
@@ -252,12 +256,13 @@ def fitting(evaluation: Evaluation, known: Collection[str]) -> Evaluation:
     if samples is not None:
         splits = [name for name in samples.splits if name in set(known) - {HOLDOUT}]
         samples = samples.model_copy(update={"splits": splits}) if splits else None
-    changes = {
-        "max_records": {name: n for name, n in evaluation.max_records.items() if name in known},
-        "samples": samples,
-        "grad_norm": evaluation.grad_norm and HOLDOUT in known,
-    }
-    return evaluation.model_copy(update=changes)
+    return evaluation.model_copy(
+        update={
+            "max_records": {name: n for name, n in evaluation.max_records.items() if name in known},
+            "samples": samples,
+            "grad_norm": evaluation.grad_norm and HOLDOUT in known,
+        }
+    )
 
 
 def own_prompt_faults(
@@ -265,6 +270,9 @@ def own_prompt_faults(
 ) -> Iterator[Fault]:
     """Toxicity prompts that should come from a split which this task does not have."""
     prompts = None if evaluation.toxicity is None else evaluation.toxicity.prompts
-    if prompts is not None and prompts.source == "task" and prompts.split not in set(known) - {HOLDOUT}:
-        names = suggestion(prompts.split, set(known) - {HOLDOUT})
-        yield f"{where}.toxicity.prompts.split", f"the task {task!r} has no split {prompts.split!r}; {names}"
+    asked = set(known) - {HOLDOUT}
+    if prompts is not None and prompts.source == "task" and prompts.split not in asked:
+        yield (
+            f"{where}.toxicity.prompts.split",
+            f"the task {task!r} has no split {prompts.split!r}; {suggestion(prompts.split, asked)}",
+        )

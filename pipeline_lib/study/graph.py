@@ -35,8 +35,9 @@ class Graph:
     @cached_property
     def jobs(self) -> dict[tuple[str, str], Job]:
         """Every job up to the report, and those of the paper's items, by (rule, name)."""
-        found = (*map(with_runs, self._jobs()), *self.shown.of_the_paper())
-        return {(job.rule, job.name): job for job in found}
+        return {
+            (job.rule, job.name): job for job in (*map(with_runs, self._jobs()), *self.shown.of_the_paper())
+        }
 
     def study(self) -> list[Job]:
         """The jobs up to the report, in the order in which they can run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -92,27 +93,26 @@ def expand(
         pairs = [pair for label in block.methods for pair in _pairs(label, objectives, block.optimizers)]
         for method, optimizer in pairs:
             if optimizer == "" and method in losses:
-                message = f"is missing; {method} is trained, so name at least one"
-                faults.append((f"{where}.optimizers", message))
+                faults.append(
+                    (f"{where}.optimizers", f"is missing; {method} is trained, so name at least one")
+                )
         places = [
             (task, model)
             for task in (tasks if block.tasks is None else [t for t in block.tasks if t in tasks])
             for model in (models if block.models is None else [m for m in block.models if m in models])
         ]
-        for first, words in dict.fromkeys(_twice(pairs, places, described, where)):
-            cure = "a variant needs its own label under `objectives` or `optimizers`"
-            faults.append((where, f"{words} appears twice{first}; {cure}"))
+        cure = "a variant needs its own label under `objectives` or `optimizers`"
+        twice = dict.fromkeys(_twice(pairs, places, described, where))
+        faults += [(where, f"{words} appears twice{first}; {cure}") for first, words in twice]
         for label in steppers:
             reason = optimizers[label].needs_fp32
             if reason is not None and training is not None and training.weights != "fp32":
-                cure = f"{reason}, which needs `weights: fp32`"
-                message = f"{label}: found `weights: {training.weights}`; {cure}"
-                faults.append((f"{where}.optimizers", message))
-        for place in places:
-            for method, optimizer in pairs:
-                loss, stepper = losses.get(method), steppers.get(optimizer)
-                if loss is not None and (stepper is not None or optimizer == NO_OPTIMIZER):
-                    runs.append(Run(*place, method, optimizer, 0, loss, stepper, training or unlearn))
+                found = f"{label}: found `weights: {training.weights}`"
+                faults.append((f"{where}.optimizers", f"{found}; {reason}, which needs `weights: fp32`"))
+        for place, (method, optimizer) in product(places, pairs):
+            loss, stepper = losses.get(method), steppers.get(optimizer)
+            if loss is not None and (stepper is not None or optimizer == NO_OPTIMIZER):
+                runs.append(Run(*place, method, optimizer, 0, loss, stepper, training or unlearn))
     return runs, faults
 
 
@@ -168,8 +168,7 @@ def _resolved(
 def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault]:
     """Why `resources.sharding` cannot serve a run, once for each reason; none without sharding."""
     for run in runs if resources.sharding != "none" else ():
-        message = refusal(*run.methods)
-        if message is not None:
+        if message := refusal(*run.methods):
             yield "resources.sharding", message
         if run.unlearn.offload:
             yield (

@@ -51,13 +51,12 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
             if not _missing(stages[label], named[pair])
         ]
         if not ready:
-            faults += _never(stages, waiting, named)
-            return found, faults
+            return found, [*faults, *_never(stages, waiting, named)]
         for label, pair in ready:
             waiting[label].remove(pair)
-            for made in _made(label, stages[label], pair, named[pair]):
-                named[pair][name_of(made.key)] = made.key
-                found.append(made)
+            made = list(_made(label, stages[label], pair, named[pair]))
+            named[pair] |= {name_of(row.key): row.key for row in made}
+            found += made
     return found, faults
 
 
@@ -122,14 +121,16 @@ def _never(
                     continue  # it waits for another stage, which has its own fault
                 told = True
                 if name.split("/")[0] == "retrained":
-                    cure = "cannot have a `retrained`; name the tasks that the stage is for (`tasks`)"
-                    yield f"stages.{label}.of", f"{name}: the task {pair[0]!r} {cure}"
+                    fault = (
+                        f"{name}: the task {pair[0]!r} cannot have a `retrained`; name the tasks that the "
+                        "stage is for (`tasks`)"
+                    )
                 else:
-                    of = f"no model of {pair[0]}, {pair[1]} has this name; {suggestion(name, named[pair])}"
-                    yield f"stages.{label}.of", f"found {name}; {of}"
+                    allowed = suggestion(name, named[pair])
+                    fault = f"found {name}; no model of {pair[0]}, {pair[1]} has this name; {allowed}"
+                yield f"stages.{label}.of", fault
     if not told:
-        circle = " and ".join(late)
         yield (
             f"stages.{late[0]}.of",
-            f"{circle} wait for each other; let one of them start from a trained model",
+            f"{' and '.join(late)} wait for each other; let one of them start from a trained model",
         )

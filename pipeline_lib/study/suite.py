@@ -138,9 +138,8 @@ class Suite(Block):
     def _unused_faults(self, runs: Sequence[Run]) -> Iterator[Fault]:
         """Tasks and models that no run block names."""
         for family, used in (("tasks", {r.task for r in runs}), ("models", {r.model for r in runs})):
-            for label in getattr(self, family):
-                if label not in used:
-                    yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
+            for label in (label for label in getattr(self, family) if label not in used):
+                yield f"{family}.{label}", "has no run; name it in a block of `runs`, or leave it out"
 
     def _run_faults(self, runs: Sequence[Run]) -> Iterator[Fault]:
         """Objectives that need a layer the model lacks, or alternative answers the task lacks.
@@ -150,12 +149,16 @@ class Suite(Block):
         for run in runs:
             model, layer = self.models[run.model], getattr(run.objective, "layer", -1)
             if isinstance(model, ScratchModel) and layer >= model.layers:
-                allowed = f"the model {run.model!r} has {model.layers} layers, counted from 0"
-                yield f"objectives.{run.method}.layer", f"found {layer}; {allowed}"
+                yield (
+                    f"objectives.{run.method}.layer",
+                    f"found {layer}; the model {run.model!r} has {model.layers} layers, counted from 0",
+                )
             if run.objective.teaches == "records" and not self.tasks[run.task].has_alternatives():
-                cure = "choose one that teaches refusals (IdkDPO, PO), or leave the task out of its runs"
-                message = f"the task {run.task!r} brings no alternative answers; {cure}"
-                yield f"objectives.{run.method}", message
+                yield (
+                    f"objectives.{run.method}",
+                    f"the task {run.task!r} brings no alternative answers; choose one that teaches refusals "
+                    "(IdkDPO, PO), or leave the task out of its runs",
+                )
 
     def _tune_faults(self, runs: Sequence[Run]) -> list[Fault]:
         if self.tune is None:
@@ -163,9 +166,12 @@ class Suite(Block):
         families: Families = {"objectives": self.objectives, "optimizers": self.optimizers}
         found = tune_faults(self.tune, self.seeds, self.runs or [], runs, families)
         if self.tune.select.forget == "ks_statistic":
-            alone = [task for task, settings in self.tasks.items() if not settings.has_retrained()]
             cure = "has no `retrained` to be compared with; select by probability"
-            found += [("tune.select.forget", f"the task {task!r} {cure}") for task in alone]
+            found += [
+                ("tune.select.forget", f"the task {task!r} {cure}")
+                for task, settings in self.tasks.items()
+                if not settings.has_retrained()
+            ]
         return found
 
     def _stage_faults(self) -> Iterator[Fault]:
@@ -178,8 +184,10 @@ class Suite(Block):
                 known = {*self.tasks[task].evaluated_splits(), *(self.tasks[task].size_hint() or ())}
                 for split in stage.splits():
                     if split not in known:
-                        message = f"found {show(split)}; {suggestion(split, known)} (splits of {task})"
-                        yield f"stages.{label}.split", message
+                        yield (
+                            f"stages.{label}.split",
+                            f"found {show(split)}; {suggestion(split, known)} (splits of {task})",
+                        )
 
     def _label_faults(self) -> Iterator[Fault]:
         if self.suite.lower() in RESERVED["suite"]:

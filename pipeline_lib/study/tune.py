@@ -253,18 +253,18 @@ def _twice_set(tune: Tune, blocks: Sequence[RunBlock], families: Families) -> It
                 tuned = getattr(tune, family).get(label, {})
                 for name in type(families[family][label]).model_fields:
                     if name in tuned and name in getattr(block, part):
-                        message = f"is tuned for {label} (tune.{family}.{label}.{name}); set it in one place"
-                        yield f"runs.{number}.{part}.{name}", message
+                        yield (
+                            f"runs.{number}.{part}.{name}",
+                            f"is tuned for {label} (tune.{family}.{label}.{name}); set it in one place",
+                        )
 
 
 def _row_faults(tune: Tune, run: Run) -> Iterator[Fault]:
     """A grid of the wrong size, and combinations of values that a block refuses."""
     row = f"{run.method} with {run.optimizer}"
-    if tune.sampler == "grid":
-        size = grid_size(_flat(ranges_of(tune, run)))
-        if size != tune.trials:
-            yield "tune.trials", f"found {tune.trials}; the grid of {row} has {size} points"
-            return
+    if tune.sampler == "grid" and (size := grid_size(_flat(ranges_of(tune, run)))) != tune.trials:
+        yield "tune.trials", f"found {tune.trials}; the grid of {row} has {size} points"
+        return
     try:
         trials_of(tune, run)
     except Faults as error:

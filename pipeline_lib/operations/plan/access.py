@@ -85,15 +85,13 @@ def repositories(suite: Suite) -> list[Repository]:
 
 
 def _named(block: Block) -> Iterator[Repository]:
-    fields = dict(block)
-    revision = fields.get("revision")
+    fields, revision = dict(block), getattr(block, "revision", None)
     elsewhere = fields.get("folder") is not None or fields.get("path") is not None
     if revision is not None and not elsewhere:
         if fields.get("hub") is not None:
             yield Repository("dataset", fields["hub"], revision)
         elif fields.get("id") is not None:
-            kind = "dataset" if isinstance(block, HubPrompts) else "model"
-            yield Repository(kind, fields["id"], revision)
+            yield Repository("dataset" if isinstance(block, HubPrompts) else "model", fields["id"], revision)
     if "mmlu_shots" in fields and not elsewhere:
         yield from _benchmark_data(fields["tasks"])
     for name, commit in (fields.get("lm_eval") or {}).items():

@@ -19,8 +19,11 @@ def context_faults(suite: Suite) -> Iterator[Fault]:
         shape = shape_of(model)
         context = None if shape is None else shape.context
         if context is not None and model.max_length > context:
-            found = f"the model reads at most {context} tokens; found {model.max_length}"
-            yield f"models.{label}.max_length", f"{found}; set it to at most {context}"
+            yield (
+                f"models.{label}.max_length",
+                f"the model reads at most {context} tokens; found {model.max_length}; set it to at most "
+                f"{context}",
+            )
         for task in suite.tasks:
             yield from _task_faults(suite, task, label, context, model.max_length)
 
