@@ -74,8 +74,7 @@ class RunKey(NamedTuple):
 
 def key_of(values: Mapping[str, Any]) -> RunKey:
     """From the fields of run.json or runs.json; older files have no `request` and no `after`."""
-    known = {name: values[name] for name in RunKey._fields if name in values}
-    return RunKey(**known)
+    return RunKey(**{name: values[name] for name in RunKey._fields if name in values})
 
 
 def key_from_path(path: Path | str) -> RunKey:

@@ -53,8 +53,7 @@ def _check(path: Path, needed: bool) -> None:
         if needed:
             raise UserError(f"{path}: has no seal ({seal.name}) of the job that writes it. {run_again(path)}")
         return
-    noted = seal.read_text(encoding="utf-8", errors="replace").split()
-    if noted != [sha256(path), path.name]:
+    if seal.read_text(encoding="utf-8", errors="replace").split() != [sha256(path), path.name]:
         raise UserError(
             f"{path}: is not what its job wrote ({seal.name} holds another sha256): it was edited, cut or "
             f"replaced. {run_again(path)}"

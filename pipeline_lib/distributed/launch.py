@@ -74,8 +74,9 @@ def call(
             "on_node": processes.on_node,
             "sharded": processes.sharded,
         }
-        text = json.dumps(task, allow_nan=False, default=_encoded)
-        (folder / "task.json").write_text(text, encoding="utf-8")
+        (folder / "task.json").write_text(
+            json.dumps(task, allow_nan=False, default=_encoded), encoding="utf-8"
+        )
         deaths = _on_nodes(processes, folder) if processes.nodes > 1 else _on_this_machine(processes, folder)
         if deaths is not None:
             raise _reason(deaths, folder, processes)

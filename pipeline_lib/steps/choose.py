@@ -34,7 +34,6 @@ def run(job: Job) -> None:
     choice = choose(runs, original, select["forget"], select["retain_within"])
     tuned = {number: of_trial[0]["tuned"] for number, of_trial in runs.items()}
     chosen = tuned[choice["trial"]]
-    edges = {part: at_edge([settings[part] for settings in tuned.values()], chosen[part]) for part in PARTS}
     trials = [
         {**trial, **tuned[trial["trial"]], "runs": [_of_seed(one) for one in runs[trial["trial"]]]}
         for trial in choice.pop("trials")
@@ -47,7 +46,9 @@ def run(job: Job) -> None:
             "select": select,
             "budget": {"trials": len(runs), "seeds": sorted(original)},
             "ranges": job.settings["ranges"],
-            "at_edge": edges,
+            "at_edge": {
+                part: at_edge([settings[part] for settings in tuned.values()], chosen[part]) for part in PARTS
+            },
             "trials": trials,
         },
     )

@@ -8,5 +8,10 @@ from pipeline_lib.steps.job import Job
 
 def run(job: Job) -> None:
     """Settings: `item`, its name, and `tasks`, those that it shows (None: all). Inputs: `files`."""
-    name, tasks = job.settings["item"], job.settings["tasks"]
-    draw_figure(name, job.several("files"), job.output("svg"), job.output("png"), tasks)
+    draw_figure(
+        job.settings["item"],
+        job.several("files"),
+        job.output("svg"),
+        job.output("png"),
+        job.settings["tasks"],
+    )

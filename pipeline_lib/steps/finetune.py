@@ -52,8 +52,9 @@ def run(job: Job) -> None:
     place = start(job.device, job.threads)
     manifest = read_object(job.data / "manifest.json")
     names = manifest["finetune"][_ROLES[identity["method"]]]
-    readable = {*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]}
-    splits = load_splits(job.data, sorted(readable))
+    splits = load_splits(
+        job.data, sorted({*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]})
+    )
     records = [record for name in names for record in splits[name]]
     model, tokenizer, origin = _source(job, manifest, splits, bool(records))
     prompt_format = PromptFormat.from_dict(model_settings["prompt"])

@@ -8,6 +8,11 @@ from pipeline_lib.steps.job import Job
 
 def run(job: Job) -> None:
     """Settings: `item`, its name, and `tasks`, those that it shows (None: all). Inputs: `files`."""
-    name, tasks = job.settings["item"], job.settings["tasks"]
-    csv, md, tex = (job.output(form) for form in ("csv", "md", "tex"))
-    write_table(name, job.several("files"), csv, md, tex, tasks)
+    write_table(
+        job.settings["item"],
+        job.several("files"),
+        job.output("csv"),
+        job.output("md"),
+        job.output("tex"),
+        job.settings["tasks"],
+    )

@@ -50,11 +50,11 @@ def identities(block: Block | None, contents: Contents) -> dict[str, str]:
 
     Files that the hub serves, and files that are not on this machine, are left out.
     """
-    found: dict[str, str] = {}
-    for field, name, files in () if block is None else read_by(block):
-        if digest := contents.identity(name, files):
-            found[field] = digest
-    return found
+    return {
+        field: digest
+        for field, name, files in (() if block is None else read_by(block))
+        if (digest := contents.identity(name, files))
+    }
 
 
 def read_by(block: Block, prefix: str = "") -> Iterator[tuple[str, str, Files]]:

@@ -41,11 +41,14 @@ class Measured:
                 work=f"checkpoints/benchmarks/{place}",
             )
         if toxicity is not None:
-            judge = {"judge": f"judges/{key.task}.json"}
             yield Job(
                 "toxicity",
                 place,
-                {"model": f"models/{place}", **judge, **self._prompts(key.task)},
+                {
+                    "model": f"models/{place}",
+                    "judge": f"judges/{key.task}.json",
+                    **self._prompts(key.task),
+                },
                 ("pipeline_lib.steps.toxicity", module_of(toxicity.classifier.kind)),
                 {
                     "toxicity": toxicity.model_dump(),

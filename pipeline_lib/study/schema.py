@@ -20,9 +20,8 @@ def suite_schema() -> dict[str, Any]:
         "enum": sorted(PRESETS),
     }
     given = {key for preset in PRESETS.values() for key in preset}
-    always = sorted(set(schema["required"]) - given)
     schema["anyOf"] = [{"required": sorted(schema["required"])}, {"required": ["preset"]}]
-    schema["required"] = always
+    schema["required"] = sorted(set(schema["required"]) - given)
     for family, methods in FAMILIES.items():
         _kind_from_label(properties[family], definitions, methods.kinds())
     return schema

@@ -54,9 +54,13 @@ class Shown:
                 },
             }
             for what, inputs in read.items():
-                collected = {"collected": what}
                 yield Job(
-                    "collect", f"{task}/{what}", inputs, ("pipeline_lib.steps.collect",), collected, "study"
+                    "collect",
+                    f"{task}/{what}",
+                    inputs,
+                    ("pipeline_lib.steps.collect",),
+                    {"collected": what},
+                    "study",
                 )
         for what in ("metrics", "costs"):
             parts = tuple(f"collected/{task}/{what}.csv" for task in self.suite.tasks)

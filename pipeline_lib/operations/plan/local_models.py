@@ -75,9 +75,9 @@ def _tokenizer(folder: Path) -> Any:
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # bare ones, of a library written in Rust
-        words = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{file}: is no tokenizer that can be read ({words}). Copy or download it again."
+            f"{file}: is no tokenizer that can be read ({' '.join(str(error).split())[:200]}). Copy or "
+            "download it again."
         ) from None
 
 

@@ -44,7 +44,14 @@ def status_text(report: Report, everything: bool = False) -> str:
         list(_running(report, everything)),
         list(lines_of_failures(report.of(FAILED), report.out, 10**9 if everything else JOBS)),
         list(_stopped(report, everything)),
-        list(_diverged(report, everything)),
+        list(
+            _named(
+                "Diverged, which is a result like any other (docs/optimizers.md):",
+                report.of(DIVERGED),
+                lambda state: [f"  {state.job.title}"],
+                everything,
+            )
+        ),
         list(_time_left(report)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
@@ -64,12 +71,12 @@ def _headline(report: Report) -> str:
 
 def _rules(report: Report) -> list[tuple[str, ...]]:
     shown = [state for state in STATES if any(found.state == state for found in report.states)]
-    rows: list[tuple[str, ...]] = [("rule", "jobs", *shown, "work left")]
-    for rule, counts in report.by_rule().items():
-        left = report.left.by_rule.get(rule, 0.0)
-        cells = [str(counts[state] or "") for state in shown]
-        rows.append((rule, str(sum(counts.values())), *cells, duration(left) if left else ""))
-    return rows
+    left = {rule: duration(seconds) for rule, seconds in report.left.by_rule.items() if seconds}
+    rows = [
+        (rule, str(sum(counts.values())), *(str(counts[state] or "") for state in shown), left.get(rule, ""))
+        for rule, counts in report.by_rule().items()
+    ]
+    return [("rule", "jobs", *shown, "work left"), *rows]
 
 
 def _rows(report: Report, everything: bool) -> Iterator[str]:
@@ -125,11 +132,6 @@ def _stopped(report: Report, everything: bool) -> Iterator[str]:
         "snakemake continues them from their checkpoints:"
     )
     return _named(title, report.of(STOPPED), lines, everything)
-
-
-def _diverged(report: Report, everything: bool) -> Iterator[str]:
-    title = "Diverged, which is a result like any other (docs/optimizers.md):"
-    return _named(title, report.of(DIVERGED), lambda state: [f"  {state.job.title}"], everything)
 
 
 def _named(

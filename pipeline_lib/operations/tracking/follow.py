@@ -84,14 +84,15 @@ def _track_run(out: Path, run: str) -> bool:
     found = steps_so_far(out, run)
     if found is None:
         return False
+    rows, written = found
     if path is None:
-        taken = found.rows[-1].get("elapsed_s", 0.0) if found.rows else 0.0
-        path = folder / f"{PREFIX}{found.written - taken:.3f}{SUFFIX}"
+        taken = rows[-1].get("elapsed_s", 0.0) if rows else 0.0
+        path = folder / f"{PREFIX}{written - taken:.3f}{SUFFIX}"
         folder.mkdir(parents=True, exist_ok=True)
     began = float(path.name.removeprefix(PREFIX).removesuffix(SUFFIX))
     end = final_metrics(out, run)
     settings = {} if end is None else settings_of(out, run)
-    content = event_bytes(folder, began, curves(found.rows, began), settings, end)
+    content = event_bytes(folder, began, curves(rows, began), settings, end)
     with open(path, "ab") as handle:
         if not content.startswith(path.read_bytes()):
             path.unlink()

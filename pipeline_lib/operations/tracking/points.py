@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, read_object
@@ -22,28 +22,22 @@ class Point:
     values: dict[str, float]
 
 
-class Steps(NamedTuple):
-    """Rows of the steps of a run, and when the last one was written, in seconds since 1970."""
-
-    rows: list[Row]
-    written: float
-
-
 def newest(out: Path, run: str) -> int:
     """When a file that is read here changed last, in nanoseconds since 1970; 0 where there is none."""
     return max(map(_changed, (_finished(out, run), _checkpoint(out, run), _metrics(out, run))))
 
 
-def steps_so_far(out: Path, run: str) -> Steps | None:
-    """The steps of a run: of its checkpoint while it runs.
+def steps_so_far(out: Path, run: str) -> tuple[list[Row], float] | None:
+    """Rows of the steps of a run, and when the last one was written, in seconds since 1970.
 
-    None where there is nothing yet, or where a file is just being replaced: the next look finds it.
+    While the run goes on, they are those of its checkpoint. None where there is nothing yet, or where a file
+    is just being replaced: the next look finds it.
     """
     finished, checkpoint = _finished(out, run), _checkpoint(out, run)
     try:
         if finished.is_file():
-            return Steps(read_jsonl(finished), finished.stat().st_mtime)
-        return Steps(list(read_object(checkpoint)["log"]), checkpoint.stat().st_mtime)
+            return read_jsonl(finished), finished.stat().st_mtime
+        return list(read_object(checkpoint)["log"]), checkpoint.stat().st_mtime
     except (OSError, UserError, KeyError, TypeError):
         return None
 
