@@ -54,8 +54,17 @@ def main(folder: Path) -> int:
         message = str(error) if user else traceback.format_exception_only(error)[-1].strip()
         # An exchange fails where another process is gone, whose error is then the cause.
         lost = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
-        told = {"rank": rank, "user": user, "message": message, "time": time.time(), "stopped": stopped}
-        write_json(folder / f"error.{rank}.json", {**told, "lost_another": lost})
+        write_json(
+            folder / f"error.{rank}.json",
+            {
+                "rank": rank,
+                "user": user,
+                "message": message,
+                "time": time.time(),
+                "stopped": stopped,
+                "lost_another": lost,
+            },
+        )
         if not user:
             print(f"process {rank}:", traceback.format_exc(), file=sys.stderr, flush=True)
         # The others may be waiting for this process in an exchange, so no tidy end is possible.

@@ -46,8 +46,15 @@ def run(job: Job) -> None:
     settings = _settings(job, manifest)
     embed = None if embedder is None else load_embedder(embedder, place)
     depends_on = (asdict(settings), embedder, data_hashes(data_dir), info["weights_sha256"], job.code)
-    parts = Parts(job.workplace, fingerprint(*depends_on))
-    rows = evaluate_model(model, tokenizer, prompt_format, splits, settings, parts, embed)
+    rows = evaluate_model(
+        model,
+        tokenizer,
+        prompt_format,
+        splits,
+        settings,
+        Parts(job.workplace, fingerprint(*depends_on)),
+        embed,
+    )
     if embed is not None and embed.truncated:
         print(
             f"{embed.name}: {embed.truncated} texts were compared by their beginning alone", file=sys.stderr

@@ -65,8 +65,14 @@ def run(job: Job) -> None:
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
         mark = fingerprint(identity, model_settings, finetune.model_dump(), hashes, origin, inputs, job.code)
-        length = model_settings["max_length"]
-        examples = encode_answers(finetune.encoding, records, tokenizer, prompt_format, length, learn=True)
+        examples = encode_answers(
+            finetune.encoding,
+            records,
+            tokenizer,
+            prompt_format,
+            model_settings["max_length"],
+            learn=True,
+        )
         data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id)
         course = MiniBatches(data, finetune, seed)
         outcome, learning = fine_tuned(model, stepper, finetune, course, Kept(job.workplace, mark), group)

@@ -44,8 +44,11 @@ def prepare_task(settings: dict[str, Any], out_dir: Path | str) -> dict[str, Any
         for name, records in task.splits.items():
             path = folder / f"{name}.jsonl"
             write_records(path, records)
-            groups = len({record.group for record in records})
-            described[name] = {"n": len(records), "groups": groups, "sha256": sha256(path)}
+            described[name] = {
+                "n": len(records),
+                "groups": len({record.group for record in records}),
+                "sha256": sha256(path),
+            }
         write_json(folder / "refusals.json", refusals())
         manifest = {
             "source": settings["source"],

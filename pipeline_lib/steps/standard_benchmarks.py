@@ -23,7 +23,11 @@ def run(job: Job) -> None:
         return
     model, tokenizer, _, info = load_for_evaluation(job.input("model"), start(job.device, job.threads))
     lm = EngineLM(model, tokenizer, max_tokens_per_batch=job.settings["batch"])
-    weights = fingerprint(info["weights_sha256"], job.code)
-    rows = evaluate_benchmarks(lm, Asked(**job.settings["benchmarks"]), job.workplace, weights)
+    rows = evaluate_benchmarks(
+        lm,
+        Asked(**job.settings["benchmarks"]),
+        job.workplace,
+        fingerprint(info["weights_sha256"], job.code),
+    )
     write_sealed_jsonl(job.output("rows"), rows)
     shutil.rmtree(job.workplace, ignore_errors=True)

@@ -25,6 +25,10 @@ def run(job: Job) -> None:
         return
     # run.json says how the settings were found; what each trial gave stays in chosen.json.
     tuned = None if chosen is None else {k: v for k, v in chosen.items() if k != "trials"}
-    made = (done.model, done.tokenizer, done.prompt_format)
-    save_run(job, made, {**done.facts, "tuned": tuned}, done.outcome.log)
+    save_run(
+        job,
+        (done.model, done.tokenizer, done.prompt_format),
+        {**done.facts, "tuned": tuned},
+        done.outcome.log,
+    )
     remove_checkpoints(job.workplace)

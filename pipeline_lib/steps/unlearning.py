@@ -130,8 +130,9 @@ def unlearn_model(job: Job) -> Unlearned:
         given = [job.settings[name] for name in ("objective", "optimizer", "unlearn", "max_length")]
         mark = fingerprint(job.identity, given, hashes, parent["weights_sha256"], job.code)
         encoder = Encoder(tokenizer, prompt_format, job.settings["max_length"], run.training.encoding)
-        splits = load_splits(job.data, ["forget", "retain"])
-        data = objective_data(run.objective, splits, job.data, encoder, run.seed)
+        data = objective_data(
+            run.objective, load_splits(job.data, ["forget", "retain"]), job.data, encoder, run.seed
+        )
         with activations_again(model, run.training.checkpointing):
             outcome, learning = _trained(model, run, data, Kept(job.workplace, mark), group)
     facts = run_facts(
@@ -184,8 +185,7 @@ def _trained(model: Any, run: _Run, data: TrainingData, kept: Kept, group: Group
         before, data = first.train_time_s, replace(data, forget_labels=labels)
     names = loss.trainable(model)
     if lora:
-        seed = derived_seed(run.seed, "adapters")
-        adapters.attach(model, **lora.model_dump(), seed=seed, trained=names)
+        adapters.attach(model, **lora.model_dump(), seed=derived_seed(run.seed, "adapters"), trained=names)
     elif names is not None:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in set(names))

@@ -40,8 +40,10 @@ def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair]
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         rest = [f"  and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         unseen = [f"  {line}" for line in _unseen(look)]
-        head = f"what this suite reads has {count}, so no job is started:"
-        raise UserError("\n".join([head, *faults[:SHOWN], *rest, *unseen]))
+        raise UserError(
+            f"what this suite reads has {count}, so no job is started:\n"
+            + "\n".join([*faults[:SHOWN], *rest, *unseen])
+        )
     return _unseen(look)
 
 

@@ -56,8 +56,9 @@ class Look:
             self.unseen.append(f"{what}, which needs a package that does not load here ({error})")
         except Exception as error:  # a user's own task may raise anything, and would in the job too
             words = " ".join(str(error).split())[:200]
-            told = explained(error) or f"cannot be read: {type(error).__name__}: {words}"
-            self.faults.append((where, told))
+            self.faults.append(
+                (where, explained(error) or f"cannot be read: {type(error).__name__}: {words}")
+            )
         return False, None
 
 

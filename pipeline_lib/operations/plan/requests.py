@@ -70,20 +70,18 @@ class Requests:
             first = SMALL_MEMORY + SNAKEMAKE_RUN * self._runs
             first += READ_MEMORY * self._runs if job.needs == "study" else 0.0
             first += CLASSIFYING if job.needs == "classifier" else 0.0
-        elif "memory_mb" in self._resources.model_fields_set:
-            first = float(self._resources.memory_mb)
         else:
-            first = self._needed(job)[0]
+            given = "memory_mb" in self._resources.model_fields_set
+            first = self._resources.memory_mb if given else self._needed(job)[0]
         return self._try(first, attempt, self._resources.memory_limit_mb)
 
     def minutes(self, job: Job, attempt: int) -> int:
         """Minutes that it asks for, likewise."""
         if job.needs not in MODELS:
             first = SMALL_MINUTES + (READ_MINUTES * self._runs if job.needs == "study" else 0.0)
-        elif "minutes" in self._resources.model_fields_set:
-            first = float(self._resources.minutes)
         else:
-            first = self._needed(job)[1]
+            given = "minutes" in self._resources.model_fields_set
+            first = self._resources.minutes if given else self._needed(job)[1]
         return self._try(first, attempt, self._resources.minutes_limit)
 
     def _try(self, first: float, attempt: int, limit: int | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline_lib.study.models import ModelSettings
 from pipeline_lib.tasks.base import HOLDOUT, SplitSize, TaskSettings
@@ -54,9 +54,8 @@ def lengths_of(task: TaskSettings, model: ModelSettings) -> dict[str, Lengths]:
     if sizes is None:
         sizes = {name: SplitSize(count, 20, 60, model.max_length) for name, count in GUESS.items()}
         for name in task.evaluated_splits():
-            learned = "none" if name == HOLDOUT else "both"
-            guessed = SplitSize(GUESSED_EVALUATION, 20, 60, model.max_length, 5, learned)  # type: ignore[arg-type]
-            sizes.setdefault(name, guessed)
+            learned: Literal["none", "both"] = "none" if name == HOLDOUT else "both"
+            sizes.setdefault(name, SplitSize(GUESSED_EVALUATION, 20, 60, model.max_length, 5, learned))
     around = template_tokens(model.prompt)
     return {
         name: Lengths(

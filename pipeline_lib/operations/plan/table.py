@@ -98,8 +98,11 @@ def check_fits(suite: Suite, done: Done | None = None) -> None:
 
 def _parts(memory: Memory) -> str:
     """The parts of a job's largest phase, largest first."""
-    parts = sorted(memory.parts.items(), key=lambda part: -part[1])
-    return ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= 0.01 * memory.total)
+    return ", ".join(
+        f"{name} {_size(size)}"
+        for name, size in sorted(memory.parts.items(), key=lambda part: -part[1])
+        if size >= 0.01 * memory.total
+    )
 
 
 def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
@@ -193,8 +196,10 @@ def _totals(groups: Sequence[Group], suite: Suite) -> Iterator[str]:
     )
     biggest = max(groups, key=_most, default=None)
     if biggest is not None and biggest.memory is not None:
-        job = f"{biggest.kind} of {biggest.model} ({biggest.methods[0]})"
-        yield f"Largest: {job}, phase {biggest.memory.phase}: {_parts(biggest.memory)}."
+        yield (
+            f"Largest: {biggest.kind} of {biggest.model} ({biggest.methods[0]}), phase "
+            f"{biggest.memory.phase}: {_parts(biggest.memory)}."
+        )
 
 
 def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[str]:
