@@ -28,7 +28,6 @@ from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import base_facts, hold_reduced
 from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
-from pipeline_lib.optimizers.influence import Influence
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
@@ -43,7 +42,7 @@ from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
 from pipeline_lib.training.loop import Outcome, train
-from pipeline_lib.training.newton import NewtonUpdate
+from pipeline_lib.training.newton import NewtonUpdate, OneShotSettings
 from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.settings import Unlearn
 from pipeline_lib.training.updates import Update, gradient_update
@@ -236,7 +235,7 @@ def _update(model: torch.nn.Module, run: _Run, data: TrainingData, group: Group)
     optimizer, course, training = run.optimizer, _course(run, data), run.training
     assert optimizer is not None
     if isinstance(course, WholeSets):
-        return NewtonUpdate(model, cast("Influence", optimizer), course)
+        return NewtonUpdate(model, cast("OneShotSettings", optimizer), course)
     return gradient_update(
         optimizer,
         model,
