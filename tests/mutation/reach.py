@@ -16,6 +16,12 @@ from tests.mutation.sites import Site
 
 FEW = 15  # with fewer tests that reach a line, others of their files follow, up to twice as many
 
+# Whole files hold what modules declare at import: the suite's schema all defaults, the page every metric.
+DECLARED = (
+    "tests/study/test_schema.py::test_the_file_is_in_step",
+    "tests/metrics/test_page.py::test_the_page_is_what_the_declarations_print",
+)
+
 
 @dataclass
 class Reach:
@@ -44,6 +50,8 @@ class Reach:
         """At most `most` tests of `seconds` in all: those that reach the site, then who else may see it."""
         of_file, exact = self.lines.get(site.file, {}), self._exact(site)
         found = self._quickest(exact)
+        if site.at_import:
+            found = [name for name in DECLARED if name in self.seconds] + found
         if site.at_import or not exact:
             found += self._quickest(set().union(*of_file.values()))
             found += self._quickest({name for name in self.seconds if name.startswith(f"tests/{room}/")})

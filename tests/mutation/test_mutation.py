@@ -12,10 +12,11 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from tests.mutation.copies import Copy
 from tests.mutation.imports import files_of_tests
-from tests.mutation.reach import recorded
+from tests.mutation.reach import DECLARED, recorded
 from tests.mutation.sites import Mutant, chosen, sites_of
 from tests.mutation.summary import share, survivors, table
 from tests.mutation.trial import Kept, Limits, Trial, in_batches, tried_room, up_to
+from tests.paths import REPO
 
 LIBRARY = '''"""A toy: 1 < 2."""
 
@@ -167,3 +168,9 @@ def test_killed_survived_and_kept(copy: Copy, tmp_path: Path) -> None:
     assert again.rooms == kept.rooms and len(said) == before
     with pytest.raises(UserError, match="another seed or other code"):
         Kept(kept.path, {**kept.head, "seed": 2})
+
+
+def test_the_tests_of_declarations_are_there() -> None:
+    for name in DECLARED:
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in (REPO / file).read_text(encoding="utf-8")

@@ -26,8 +26,8 @@ SURVIVED = ("survived", "untested")
 class Limits:
     """What a mutant may cost: at most `tests`, which take `seconds` together where all is well."""
 
-    tests: int = 400
-    seconds: float = 120.0
+    tests: int = 200
+    seconds: float = 40.0
 
 
 @dataclass
