@@ -124,7 +124,7 @@ def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
                 if not name and cell.strip():  # only the first column may be row numbers without a name
                     raise UserError(
                         f"{where}: {cell[:40]!r} is in a column without a name; name the column in the "
-                        "first line, or remove it"
+                        "first line, or leave the cell empty"
                     )
             given = {
                 name: cell
