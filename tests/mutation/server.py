@@ -35,7 +35,7 @@ import pytest
 
 MEMORY = 8 << 30  # bytes that a forked process may take on top: a fault may be an endless list
 COLLECTING = 90.0  # seconds until the first test of a process starts, or the next batch is collected
-PATIENCE = 10.0  # times what a test takes where all is well, and as many seconds on top
+PATIENCE = 20  # times what a test takes where all is well, and as many seconds on top
 RECORDING = 600.0  # seconds for one test, or for collecting its file, where nothing is known yet
 PR_SET_PDEATHSIG = 1  # of prctl
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=line")
