@@ -22,11 +22,12 @@ from pipeline_lib.operations.plan import (
     check_fits,
     check_inputs,
     check_same_study,
+    check_unchanged,
     finished,
     pairs_of_targets,
     plan_text,
 )
-from pipeline_lib.operations.plan.requests import Requests
+from pipeline_lib.operations.plan.requests import MODELS, Requests
 from pipeline_lib.operations.status.ending import ending_text
 from pipeline_lib.operations.tracking.follow import start_tracking
 from pipeline_lib.reporting.catalog import PAPER_FIGURES, PAPER_TABLES
@@ -93,19 +94,23 @@ class Running:
         each of which has the run.json of its training as a second input; and every file of results that were
         fetched without Snakemake's notes.
         """
-        name = base64.urlsafe_b64encode(f"{self.out}/runs.json".encode()).decode()
-        here = (self.out / "runs.json").is_file()  # made early, and with every study that ran to its report
-        noted = not here or (Path(".snakemake/metadata") / name).is_file()
 
         def files(wildcards: Wildcards) -> dict[str, Any]:
             return {
                 name: ancient(self._placed(some))
-                if not noted or any(map(is_model, listed(some)))
+                if not self._noted or any(map(is_model, listed(some)))
                 else self._placed(some)
                 for name, some in self.job(rule, wildcards).inputs.items()
             }
 
         return files
+
+    @cached_property
+    def _noted(self) -> bool:
+        """Whether Snakemake's notes on the results are here, or there are no results."""
+        name = base64.urlsafe_b64encode(f"{self.out}/runs.json".encode()).decode()
+        here = (self.out / "runs.json").is_file()  # made early, and with every study that ran to its report
+        return not here or (Path(".snakemake/metadata") / name).is_file()
 
     def params(self, rule: str) -> Callable[[Wildcards], dict[str, Any]]:
         """A parameter function: all that a job's result depends on beside its files, as plain values.
@@ -126,7 +131,6 @@ class Running:
                 "identity": identity,
                 "code": source_hash(*job.code),
                 "work": None if job.work is None else f"{self.out}/{job.work}",
-                "device": self.suite.resources.device,
             }
 
         return given
@@ -154,23 +158,36 @@ class Running:
         }
 
     def _devices(self, rule: str) -> dict[str, Any]:
-        """GPUs, processes and machines; with several machines SLURM counts GPUs by machine."""
+        """Where a job of the rule runs, as its `needs` say; a function for each where its jobs differ."""
+        asked = {
+            needs: self._asked(needs == "training")
+            for needs in MODELS
+            if any(job.rule == rule and job.needs == needs for job in self.graph.jobs.values())
+        }
+        if len(asked) < 2:
+            return next(iter(asked.values()), {})
+
+        def of_job(name: str) -> Callable[[Wildcards], Any]:
+            return lambda wildcards: asked[self.job(rule, wildcards).needs][name]
+
+        return {name: of_job(name) for name in asked["training"]}
+
+    def _asked(self, training: bool) -> dict[str, int | str | None]:
+        """Device, GPUs, processes and machines of a job with a model; None is not asked for.
+
+        With several machines SLURM counts GPUs by machine.
+        """
         resources = self.suite.resources
-        if rule in ("evaluate", "standard_benchmarks", "toxicity"):
-            return {"gpu": 1} if resources.gpus else {}
-        if rule not in ("finetune", "unlearn", "stage", "trial"):
-            return {}
-        several = resources.nodes > 1
-        found: dict[str, Any] = {}
-        if resources.gpus:
-            found = {"gres": f"gpu:{resources.gpus}"} if several else {"gpu": resources.gpus}
-        if several:
-            found["nodes"] = resources.nodes
-        if several or resources.per_node > 1:
-            found["processes"] = resources.per_node
-        if resources.sharding != "none":
-            found["sharding"] = resources.sharding
-        return found
+        several = training and resources.nodes > 1
+        gpus = resources.gpus if training else min(resources.gpus, 1)
+        return {
+            "device": None if resources.device == "auto" else resources.device,
+            "gpu": None if several else gpus or None,
+            "gres": f"gpu:{gpus}" if several and gpus else None,
+            "nodes": resources.nodes if several else None,
+            "processes": resources.per_node if training and (several or resources.per_node > 1) else None,
+            "sharding": resources.sharding if training and resources.sharding != "none" else None,
+        }
 
     # --- the paper's items ----------------------------------------------------------------------------
 
@@ -197,6 +214,8 @@ class Running:
         """
         pairs = pairs_of_targets(self.suite, targets) if targets else None
         check_same_study(self.suite, self.out)
+        if not self._noted:
+            check_unchanged(self.suite, self.out)
         return check_inputs(self.suite, finished(self.out), pairs)
 
     def start(self) -> None:

@@ -12,12 +12,12 @@ forgetting and utility of the parents beside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Positive
-from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.blocks import Fault, Positive
 from pipeline_lib.stages.base import Made, Stage, Work
 
 
@@ -30,14 +30,19 @@ class Average(Stage):
         None, min_length=2, description="One a model of `of`, in its order; default: all the same"
     )
 
+    def faults(self, parents: int) -> Iterator[Fault]:
+        if self.weights is not None and len(self.weights) != parents:
+            yield (
+                "weights",
+                f"found {len(self.weights)} numbers; expected {parents}, one for each model of `of`",
+            )
+
     def make(self, work: Work) -> Made:
         import torch
 
         from pipeline_lib.models.folder import load_model_folder
 
         weights = self.weights or [1.0] * (1 + len(work.others))
-        if len(weights) != 1 + len(work.others):
-            raise UserError(f"average: expected {1 + len(work.others)} weights, found {len(weights)}")
         shares = [weight / sum(weights) for weight in weights]
         total = dict(work.first.model.float().named_parameters())
         with torch.no_grad():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from pipeline_lib.core.blocks import Name
+from pipeline_lib.core.blocks import Fault, Name
 from pipeline_lib.core.families import Family, Method
 
 if TYPE_CHECKING:
@@ -99,6 +99,10 @@ class Stage(Method):
     def training(self) -> FineTune | None:
         """How it trains, for the plan; None where it takes no gradient."""
         return None
+
+    def faults(self, parents: int) -> Iterator[Fault]:
+        """Field and message of each setting that does not fit a model made from this many parents."""
+        yield from ()
 
     def make(self, work: Work) -> Made:
         """Change the first parent's model into the new one."""

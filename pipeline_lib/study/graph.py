@@ -129,7 +129,11 @@ class Graph:
                 "parents": tuple(f"models/{parent.seeded(key.seed).folder}" for parent in made.parents),
             },
             ("pipeline_lib.steps.stage", *stage.modules()),
-            {"stage": stage.settings(), "max_length": self.suite.models[key.model].max_length},
+            {
+                "stage": stage.settings(),
+                "parents": list(map(str, made.parents)),  # Snakemake does not notice another order of inputs
+                "max_length": self.suite.models[key.model].max_length,
+            },
             "model" if stage.training() is None else "training",
             run=key,
             work=f"checkpoints/{key.folder}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from pipeline_lib.distributed.refusal import refusal
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import Optimizer
 from pipeline_lib.study.resources import Resources
-from pipeline_lib.training.settings import Unlearn
+from pipeline_lib.training.settings import Training, Unlearn
 
 B = TypeVar("B", bound=Block)
 
@@ -165,13 +165,16 @@ def _resolved(
     return {label: changed(family[label], changes, where, faults, f"{label}: ") for label in known}
 
 
-def sharding_faults(resources: Resources, runs: Sequence[Run]) -> Iterator[Fault]:
-    """Why `resources.sharding` cannot serve a run, once for each reason; none without sharding."""
-    for run in runs if resources.sharding != "none" else ():
+def sharding_faults(
+    resources: Resources, runs: Sequence[Run], others: Iterable[Training] = ()
+) -> Iterator[Fault]:
+    """Why `resources.sharding` cannot serve a run or another training; none without sharding."""
+    sharded = resources.sharding != "none"
+    for run in runs if sharded else ():
         if message := refusal(*run.methods):
             yield "resources.sharding", message
-        if run.unlearn.offload:
-            yield (
-                "resources.sharding",
-                "excludes `offload`: parts of the states lie on every GPU already; leave one of the two out",
-            )
+    if sharded and any(t.offload for t in (*(run.unlearn for run in runs), *others)):
+        yield (
+            "resources.sharding",
+            "excludes `offload`: parts of the states lie on every GPU already; leave one of the two out",
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline_lib.core.blocks import Fault, suggestion
@@ -11,6 +12,9 @@ from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
 from pipeline_lib.stages.base import Stage
 
 Pair = tuple[str, str]  # task, model
+# Characters of a chain of labels. A file's name has at most 255 on most disks: this leaves room for the seed
+# before the chain, and for endings after it, such as those of a log's companions.
+LONGEST_CHAIN = 200
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
     named: dict[Pair, dict[str, RowKey]] = {pair: {} for pair in pairs}
     for row in rows:
         named[row.task, row.model][name_of(row)] = row
-    faults = [*_label_faults(stages, {row.method for row in rows})]
+    unlearned = {pair: [row for row in rows if row[:2] == pair and not row.anchor] for pair in pairs}
+    faults: list[Fault] = []
     for label, stage in stages.items():
         for family, wanted, known in (
             ("tasks", stage.tasks or (), {task for task, _ in pairs}),
@@ -54,8 +59,22 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
             return found, [*faults, *_never(stages, waiting, named)]
         for label, pair in ready:
             waiting[label].remove(pair)
-            made = list(_made(label, stages[label], pair, named[pair]))
+            made = list(_made(label, stages[label], pair, named[pair], unlearned[pair]))
             named[pair] |= {name_of(row.key): row.key for row in made}
+            faults += [
+                (f"stages.{label}.{field}", message)
+                for row in made
+                for field, message in row.stage.faults(len(row.parents))
+            ]
+            faults += [
+                (
+                    f"stages.{label}",
+                    f"the labels of {row.key.after} become one folder's name: found {len(row.key.after)} "
+                    f"characters, allowed {LONGEST_CHAIN}; choose shorter labels",
+                )
+                for row in made
+                if len(row.key.after) > LONGEST_CHAIN
+            ]
             found += made
     return found, faults
 
@@ -79,8 +98,9 @@ def _missing(stage: Stage, named: Mapping[str, RowKey]) -> list[str]:
     return [name for name in stage.of or () if name not in named]
 
 
-def _made(label: str, stage: Stage, pair: Pair, named: Mapping[str, RowKey]) -> Iterator[StagedRow]:
-    unlearned = [row for row in named.values() if not row.after and row.method not in ANCHORS]
+def _made(
+    label: str, stage: Stage, pair: Pair, named: Mapping[str, RowKey], unlearned: Sequence[RowKey]
+) -> Iterator[StagedRow]:
     parents = unlearned if stage.of is None else [named[name] for name in stage.of]
     if stage.several:
         yield StagedRow(RowKey(*pair, label, NO_OPTIMIZER), label, stage, tuple(parents))
@@ -90,13 +110,19 @@ def _made(label: str, stage: Stage, pair: Pair, named: Mapping[str, RowKey]) -> 
         yield StagedRow(parent._replace(after=after), label, stage, (parent,))
 
 
-def _label_faults(stages: Mapping[str, Stage], methods: Collection[str]) -> Iterator[Fault]:
-    taken = {method.lower(): method for method in (*methods, *ANCHORS)}
+def label_faults(stages: Mapping[str, Stage], objectives: Collection[str]) -> Iterator[Fault]:
+    """Labels that other models may have or that folders' names cannot hold, and what is wrong with `of`."""
+    taken = {label.lower(): label for label in (*objectives, *ANCHORS)}
     for label, stage in stages.items():
         where = f"stages.{label}"
         if label.lower() in taken:
-            yield where, f"{taken[label.lower()]!r} is the label of another model; choose another label"
-        taken[label.lower()] = label
+            yield (
+                where,
+                f"{taken[label.lower()]!r} is the label of an objective or of another model; "
+                "choose another label",
+            )
+        if re.fullmatch(r"request\d+", label):
+            yield where, "in a folder's name this is the number of a removal request; choose another label"
         if "." in label:
             yield where, "a stage's label becomes a part of a folder's name and holds no dot"
         names = list(stage.of or ())
@@ -120,7 +146,7 @@ def _never(
                 if any(part in late for part in name.split("/")):
                     continue  # it waits for another stage, which has its own fault
                 told = True
-                if name.split("/")[0] == "retrained":
+                if name.split("/")[0] == "retrained" and "retrained" not in named[pair]:
                     fault = (
                         f"{name}: the task {pair[0]!r} cannot have a `retrained`; name the tasks that the "
                         "stage is for (`tasks`)"
@@ -130,7 +156,6 @@ def _never(
                     fault = f"found {name}; no model of {pair[0]}, {pair[1]} has this name; {allowed}"
                 yield f"stages.{label}.of", fault
     if not told:
-        yield (
-            f"stages.{late[0]}.of",
-            f"{' and '.join(late)} wait for each other; let one of them start from a trained model",
-        )
+        many = len(late) > 1
+        circle = "wait for each other; let one of them" if many else "waits for itself; let it"
+        yield f"stages.{late[0]}.of", f"{' and '.join(late)} {circle} start from a trained model"

@@ -28,7 +28,7 @@ from pipeline_lib.study.evaluation import Evaluation, fitting, own_prompt_faults
 from pipeline_lib.study.models import ModelSettings, ScratchModel
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
-from pipeline_lib.study.stages import applied
+from pipeline_lib.study.stages import applied, label_faults
 from pipeline_lib.study.tune import Families, Tune, seed_faults, tune_faults
 from pipeline_lib.tasks import sources
 from pipeline_lib.training.settings import FineTune, Unlearn
@@ -43,7 +43,7 @@ else:  # the union of all kinds of each
     TaskSettings = Annotated[Union[tuple(sources().values())], Field(discriminator="source")]  # noqa: UP007
 
 B = TypeVar("B", Evaluation, FineTune)
-FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTIMIZERS}
+FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTIMIZERS, "stages": STAGES}
 
 # family or field -> names that have a meaning of their own in the results
 RESERVED = {
@@ -98,6 +98,7 @@ class Suite(Block):
         runs, wrong = self._expanded()
         trained = [run for run in runs if run.order != "none"]
         pairs = None if wrong else {(run.method, run.optimizer) for run in trained}
+        others = (*map(self.finetune_of, self.tasks), *(stage.training() for stage in self.stages.values()))
         faults = [
             *seed_faults(self.seeds, "seeds"),
             *self._label_faults(),
@@ -107,7 +108,7 @@ class Suite(Block):
             *comparison_faults(self.comparisons, self.optimizers, pairs),
             *self._tune_faults([] if wrong else trained),
             *([] if wrong else self._stage_faults()),
-            *sharding_faults(self.resources, runs),
+            *sharding_faults(self.resources, runs, filter(None, others)),
         ]
         if faults:
             raise Faults(dict.fromkeys(faults))
@@ -175,8 +176,16 @@ class Suite(Block):
         return found
 
     def _stage_faults(self) -> Iterator[Fault]:
+        yield from label_faults(self.stages, self.objectives)
         yield from applied(self.stages, self.rows())[1]
         for label, stage in self.stages.items():
+            for model in stage.models or self.models:
+                if model in self.models and (base := self.models[model].base) is not None:
+                    yield (
+                        f"stages.{label}.models",
+                        f"the model {model!r} has `base: {base.kind}`, and a stage does not keep weights "
+                        f"{base.kind}; name other models, or leave `base` out of the model block",
+                    )
             for task in dict.fromkeys(map(stage.data_of, stage.tasks or self.tasks)):
                 if task not in self.tasks:
                     yield f"stages.{label}.task", f"found {show(task)}; {suggestion(task, self.tasks)}"
@@ -192,7 +201,7 @@ class Suite(Block):
     def _label_faults(self) -> Iterator[Fault]:
         if self.suite.lower() in RESERVED["suite"]:
             yield "suite", f"{self.suite!r} is reserved for results that are kept in git; choose another name"
-        for family in ("models", "tasks", "objectives", "optimizers"):
+        for family in ("models", "tasks", *FAMILIES):
             spelled: dict[str, str] = {}
             for label, settings in getattr(self, family).items():
                 where, lower = f"{family}.{label}", label.lower()

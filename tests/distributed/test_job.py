@@ -30,7 +30,7 @@ def job(monkeypatch):
     "resources, threads, processes",
     [
         ({}, 4, Processes(1, threads=4)),
-        ({"gpu": 0}, 1, Processes(1)),
+        ({"gpu": 0, "device": "cpu"}, 1, Processes(1)),
         ({"gpu": 1, "processes": 1, "nodes": 1, "sharding": "none"}, 2, Processes(1, threads=2)),
         ({"gpu": 4}, 8, Processes(4, threads=2)),
         ({"gpu": 4, "processes": 2, "sharding": "full"}, 8, Processes(2, sharded=True, threads=4)),
@@ -65,6 +65,7 @@ def test_resources_say_how_many_processes_and_they_share_the_threads(
         "outputs": {"model": Path("c"), "seals": [Path("d"), Path("e")]},
         "work": Path("kept"),
         "threads": processes.threads,
+        "device": resources.get("device", "auto"),
     }
     assert seen == [(run_step, given, processes, tmp_path / "run.log.processes", log)]
 

@@ -39,9 +39,11 @@ def test_run_json_names_the_parents(small: Small) -> None:
     assert run["stage"]["kind"] == "average" and run["steps"] == 0 and run["status"] == "ok"
 
 
-def test_a_number_of_weights_that_does_not_fit_is_refused(small: Small) -> None:
-    with pytest.raises(UserError, match="average: expected 2 weights, found 3"):
-        small.stage({"kind": "average", "weights": [1, 1, 1]}, [small.original, small.unlearned])
+def test_a_number_of_weights_that_does_not_fit_is_a_fault() -> None:
+    stage = STAGES.parse({"kind": "average", "weights": [1, 1, 1]})
+    assert list(stage.faults(3)) == []
+    ((field, message),) = stage.faults(2)
+    assert field == "weights" and message.startswith("found 3 numbers; expected 2")
 
 
 def test_a_model_of_a_diverged_one_has_diverged_at_its_step(small: Small) -> None:

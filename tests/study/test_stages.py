@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RunKey, key_from_path
 from pipeline_lib.study import parse_suite
 from pipeline_lib.study.table import models_of, run_labels
-from tests.study.suites import small
+from tests.study.suites import error, small
 
 AVERAGE = {"kind": "average", "of": ["GradDiff+adamw", "NPO+adamw"]}
 
@@ -32,10 +33,12 @@ def study(stages: dict[str, Any], **changes: Any) -> Any:
             },
             "stages.a.of: a and b wait for each other",
         ),
-        ({"a": {"kind": "finetune", "of": ["a"]}}, "stages.a.of: a wait"),
-        ({"NPO": AVERAGE}, "stages.NPO: 'NPO' is the label of another model"),
-        ({"original": AVERAGE}, "stages.original: 'original' is the label of another model"),
-        ({"A": AVERAGE, "a": AVERAGE}, "stages.a: 'A' is the label of another model"),
+        ({"a": {"kind": "finetune", "of": ["NPO+adamw/a"]}}, "stages.a.of: a waits for itself; let it start"),
+        ({"a": {"kind": "finetune", "of": ["retrained/b"]}}, "stages.a.of: found retrained/b; no model of"),
+        ({"NPO": AVERAGE}, "stages.NPO: 'NPO' is the label of an objective or of another model"),
+        ({"original": AVERAGE}, "stages.original: 'original' is the label of an objective or of another"),
+        ({"A": AVERAGE, "a": AVERAGE}, "stages.a: differs from 'A' in case alone"),
+        ({"request1": {"kind": "finetune"}}, "stages.request1: in a folder's name this is the number of a"),
         ({"a.b": AVERAGE}, "stages.a.b: a stage's label becomes a part of a folder's name and holds no dot"),
         ({"a": {"kind": "average", "of": ["NPO+adamw"]}}, "stages.a.of: average makes one model of several"),
         ({"a": {"kind": "average"}}, "stages.a.of: average makes one model of several"),
@@ -43,6 +46,8 @@ def study(stages: dict[str, Any], **changes: Any) -> Any:
             {"a": {"kind": "average", "of": ["NPO+adamw", "NPO+adamw"]}},
             "stages.a.of: NPO+adamw appears twice",
         ),
+        ({"a": {**AVERAGE, "weights": [1, 2, 3]}}, "stages.a.weights: found 3 numbers; expected 2, one for"),
+        ({"average": {"kind": "finetune"}}, "stages.average: names a kind, but is of kind 'finetune'"),
         ({"a": {**AVERAGE, "tasks": ["other"]}}, "stages.a.tasks: found 'other'"),
         ({"a": {**AVERAGE, "models": ["other"]}}, "stages.a.models: found 'other'"),
         ({"a": {"kind": "finetune", "task": "other"}}, "stages.a.task: found 'other'"),
@@ -78,8 +83,59 @@ def test_models_of_stages_are_named_by_what_was_done() -> None:
         "authors/tiny/mix/none/seed3.late": "mix, then late",
         "authors/tiny/GradDiff/adamw/seed3.all": "GradDiff + AdamW, then all",
         "authors/tiny/NPO/adamw/seed3.all": "NPO + AdamW, then all",
-        "authors/tiny/mix/none/seed3.all": "mix, then all",
     }
+
+
+@pytest.mark.parametrize("order", [("all", "mix"), ("mix", "all")])
+def test_the_default_is_every_unlearned_model_wherever_the_stage_stands(order: tuple[str, str]) -> None:
+    stages = {"mix": AVERAGE, "all": {"kind": "finetune"}}
+    suite = parse_suite(study({label: stages[label] for label in order}, seeds=[0]))
+    made = {str(key.row) for key in models_of(suite) if key.after}
+    assert made == {"authors/tiny/GradDiff/adamw/all", "authors/tiny/NPO/adamw/all"}
+
+
+def test_a_stage_has_no_label_of_an_objective_without_runs() -> None:
+    """Its models would be taken for those of unlearning runs."""
+    raw = study(
+        {"NPO": {"kind": "average", "of": ["GradDiff+adamw", "original"]}},
+        runs=[{"methods": ["GradDiff"], "optimizers": ["adamw"]}],
+    )
+    assert "stages.NPO: 'NPO' is the label of an objective" in error(raw)
+
+
+def test_a_label_that_names_a_kind_has_that_kind() -> None:
+    suite = parse_suite(study({"finetune": {"split": "facts"}, "average": {"of": AVERAGE["of"]}}))
+    assert [stage.kind for stage in suite.stages.values()] == ["finetune", "average"]
+
+
+def test_a_chain_of_labels_fits_into_the_name_of_a_folder() -> None:
+    words = "abcdefghijklmnopqrstuvwxyz"
+    labels, parent, stages = [f"{words}{number}{words[:22]}" for number in range(5)], "NPO+adamw", {}
+    for label in labels:
+        stages[label] = {"kind": "finetune", "of": [parent]}
+        parent = f"{parent}/{label}"
+    assert "found 249 characters, allowed 200; choose shorter labels" in error(study(stages))
+    del stages[labels[-1]]
+    longest = max(len(Path(key.folder).name) for key in models_of(parse_suite(study(stages))))
+    assert 199 < longest < 255 - len(".log.processes")
+
+
+def test_a_stage_of_a_reduced_model_is_refused() -> None:
+    models = {"tiny": {"source": "scratch", "base": {"kind": "pruned", "sparsity": 0.5}}}
+    assert "stages.a.models: the model 'tiny' has `base: pruned`" in error(
+        study({"a": {"kind": "finetune"}}, models=models)
+    )
+    models["whole"] = {"source": "scratch"}
+    parse_suite(study({"a": {"kind": "finetune", "models": ["whole"]}}, models=models))
+
+
+@pytest.mark.parametrize(
+    "where", [{"stages": {"a": {"kind": "finetune", "offload": True}}}, {"finetune": {"offload": True}}]
+)
+def test_sharding_excludes_offloading_in_every_training(where: dict[str, Any]) -> None:
+    raw = study(**{"stages": {}, "resources": {"gpus": 2, "sharding": "full"}, **where})
+    assert "resources.sharding: excludes `offload`" in error(raw)
+    parse_suite({**raw, "resources": {"gpus": 2}})
 
 
 @pytest.mark.parametrize(

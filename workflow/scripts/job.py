@@ -75,8 +75,8 @@ def _say(text: str, *streams: TextIO) -> None:
 def run(snakemake: Any) -> None:
     """Run the job's step in as many processes as the job's resources say; they share its threads.
 
-    Resources `processes` (on each node), `nodes` and `sharding`. They are no parameters, because results do
-    not depend on them but for rounding: a study may go on with another number of GPUs.
+    Resources `device`, `processes` (on each node), `nodes` and `sharding`. They are no parameters, because
+    results do not depend on them but for rounding: a study may go on on another device, or on more GPUs.
     """
     from pipeline_lib.distributed.launch import Processes, call
     from pipeline_lib.steps.job import run_step
@@ -93,6 +93,7 @@ def run(snakemake: Any) -> None:
         "outputs": {name: _paths(value) for name, value in snakemake.output.items()},
         "work": None if params["work"] is None else Path(params["work"]),
         "threads": threads,
+        "device": asked.get("device", "auto"),
     }
     log = Path(snakemake.log[0])
     call(run_step, given, processes, log.with_name(f"{log.name}.processes"), log)

@@ -77,7 +77,8 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
     if settings is None:
         return Combining(shape, device_of(suite.resources), len(made.parents))
     lengths = lengths_of(suite.tasks[made.stage.data_of(key.task)], suite.models[key.model])
-    return _plain_training(suite, settings, list(lengths.values())[:1], shape)
+    splits = [lengths[name] for name in made.stage.splits() if name in lengths]
+    return _plain_training(suite, settings, splits, shape)
 
 
 def _finetune(suite: Suite, key: RunKey, shape: Shape) -> Training:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
 from pipeline_lib.core.redaction import listed
-
-if TYPE_CHECKING:
-    from pipeline_lib.study.suite import Suite
+from pipeline_lib.study import Suite, load_suite
 
 
 def check_same_study(suite: Suite, out: Path) -> None:
@@ -50,6 +50,33 @@ def check_same_study(suite: Suite, out: Path) -> None:
             f"Give this suite a name of its own (`suite: {suite.suite}-2`), or keep the other's results "
             f"under another name first (mv {out} {out}-before)."
         )
+
+
+def check_unchanged(suite: Suite, out: Path) -> None:
+    """Raise `UserError` where a suite of other settings made `out`, of which Snakemake has no records.
+
+    Without records nothing that lies there is made again, so a changed suite would keep old tables beside
+    new models. Resources and tracking may differ.
+    """
+    kept = out / "suite.yaml"
+    there, here = ({**s.resolved(), "resources": None} for s in (load_suite(kept, kept=True), suite))
+    if first := list(islice(_differences(there, here), 3)):
+        raise UserError(
+            f"{out} lies here without Snakemake's records, by which jobs run again, and the suite that made "
+            "it differs from this one, first in\n" + "\n".join(first) + "\n"
+            "Fetch the folder .snakemake/metadata too from where the study ran, give this suite a name of "
+            f"its own (`suite: {suite.suite}-2`), or run the folder's suite (--configfile {kept})."
+        )
+
+
+def _differences(there: Any, here: Any, path: str = "") -> Iterator[str]:
+    """A line for each setting that differs, with its path."""
+    old, new = (dict(enumerate(value)) if isinstance(value, list) else value for value in (there, here))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif there != here:
+        yield f"  {path}: found {show(there)} in the folder, and {show(here)} in this suite"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RowKey
+from pipeline_lib.operations.plan import check_same_study
 from pipeline_lib.operations.status.remaining import Remaining, remaining
 from pipeline_lib.operations.status.states import (
     DIVERGED,
@@ -74,7 +75,8 @@ def find_study(given: Path) -> tuple[Suite, Path]:
 
 
 def report_of(suite: Suite, out: Path) -> Report:
-    """The status of a study, from its files alone."""
+    """The status of a study, from its files alone; raises `UserError` where they are another study's."""
+    check_same_study(suite, out)
     main = main_process(out)
     states = list(states_of(Graph(suite).study(), out, main))
     return Report(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.operations.plan import check_same_study
+from pipeline_lib.operations.plan import check_same_study, check_unchanged
 from pipeline_lib.study import dump_suite, parse_suite
 from tests.study.suites import small
 
@@ -75,3 +75,22 @@ def test_a_folder_of_the_former_layout_is_told_of_before_any_job(out):
     with pytest.raises(UserError, match="made by a former version") as caught:
         check_same_study(suite(), out)
     assert f"(mv {out} {out}-before)" in str(caught.value) and str(run) in str(caught.value)
+
+
+def test_results_without_records_are_of_the_suite_as_it_is(out):
+    check_unchanged(suite(), out)
+    check_unchanged(suite(resources={"gpus": 2}, tracking={}), out)
+
+
+def test_a_changed_suite_is_refused_where_nothing_would_run_again(out):
+    changed = suite(seeds=[0, 2, 3], finetune={"epochs": 2}, objectives={"NPO": None})
+    with pytest.raises(UserError) as caught:
+        check_unchanged(changed, out)
+    heading, *lines, cure = str(caught.value).splitlines()
+    assert heading.startswith(f"{out} lies here without Snakemake's records, by which")
+    assert lines[:-1] == [
+        "  seeds.1: found 1 in the folder, and 2 in this suite",
+        "  seeds.2: found nothing in the folder, and 3 in this suite",
+    ]
+    assert lines[2].startswith("  tasks.authors.finetune.epochs: found 5.0 in the folder, and 2.0")
+    assert ".snakemake/metadata" in cure and "`suite: small-2`" in cure and str(out / "suite.yaml") in cure

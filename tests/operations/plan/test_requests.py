@@ -143,3 +143,9 @@ def test_jobs_that_read_the_whole_study_grow_with_it() -> None:
 def test_a_factor_that_takes_memory_away_is_refused(factor: Any) -> None:
     with pytest.raises(UserError, match=r"resources\.retry_factor"):
         study({"retry_factor": factor})
+
+
+@pytest.mark.parametrize(("split", "records"), [("forget", 40), ("retain", 360), ("facts", 60)])
+def test_a_stage_is_planned_with_the_records_of_its_split(split: str, records: int) -> None:
+    work = works_of(study({}, stages={"other": {"kind": "finetune", "split": split}}))["stage"]
+    assert work.retain.records == records

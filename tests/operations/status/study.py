@@ -41,7 +41,7 @@ class Files:
 
     def done(self, title: str, seconds: float = 10.0, status: str = "ok", age: float = 0.0) -> Job:
         job = self.jobs[title]
-        self.write(job.result, json.dumps({"status": status}), age)
+        self.write(job.result, json.dumps({"status": status, "request": 0}), age)
         self.write(job.benchmark, f"s\th:m:s\tmax_rss\n{seconds}\t0:00:10\t463.8\n", age)
         self.write(job.log, start_line(), age)
         return job

@@ -103,6 +103,16 @@ def test_an_empty_study_and_what_is_none(tmp_path: Path, capsys: pytest.CaptureF
     assert text.startswith(f"small: 0 of {len(Files(tmp_path, suite).jobs)} jobs are done, ")
 
 
+def test_a_folder_of_the_former_layout_is_not_called_done(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files.out / "suite.yaml").write_text(dump_suite(files.suite))
+    for run in files.out.glob("training/*/*/*/*/seed*/run.json"):
+        run.write_text('{"status": "ok"}')
+    assert command.main(["status", str(files.out)]) == 1
+    assert "was made by a former version of this project" in capsys.readouterr().err
+
+
 def test_the_command_reads_a_suite_file_without_torch_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(dump_suite(small_suite()))
     code = (
