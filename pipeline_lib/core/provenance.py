@@ -28,14 +28,15 @@ def source_hash(*modules: str) -> str:
     a change in the code of a job reruns that job and no other. The hash depends neither on where the files
     lie nor on times.
 
-    Files beside a module count as its code where the module names them in READS. Words that only readers
-    see (PRESENTATION) do not count: a renamed metric is measured by the same code as before.
+    Files beside a module count as its code where the module names them in READS, and every file in the folder
+    of a task counts for that task. Words that only readers see (PRESENTATION) do not count: a renamed metric
+    is measured by the same code as before. Nor do imports for type checkers alone.
     """
     digest = hashlib.sha256()
     closure: set[Path] = set().union(*map(_closure, modules))
-    for file in sorted(closure | {read for module in closure for read in _reads(module)}):
-        inside = file.is_relative_to(PACKAGE)
-        digest.update((file.relative_to(PACKAGE).as_posix() if inside else file.name).encode())
+    read = {file for module in closure for file in _reads(module)}
+    for file in sorted(closure.union(read, *map(_of_task, modules)), key=_place):
+        digest.update(_place(file).as_posix().encode())
         digest.update(_unlabelled(file) if file.suffix == ".py" else file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -53,8 +54,31 @@ def _reads(module: Path) -> tuple[Path, ...]:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["READS"]:
             for name in ast.literal_eval(node.value):
                 place = module.parent / name
-                found += [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+                found += _files_in(place) if place.is_dir() else [place]
     return tuple(found)
+
+
+def _of_task(module: str) -> list[Path]:
+    """Every file of the task that the module belongs to; none where it belongs to no task."""
+    _, room, *below = module.split(".")
+    places = [PACKAGE / "tasks", *task_places()] if room == "tasks" else []
+    return [file for place in places for name in below[:1] for file in _files_in(place / name)]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files below a folder, but for hidden and compiled ones."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)
+    ]
+
+
+def _place(file: Path) -> Path:
+    """Where the file is in this package; tasks elsewhere count as beside the library's own."""
+    inside = [Path("tasks", file.relative_to(home)) for home in task_places() if file.is_relative_to(home)]
+    return inside[0] if inside else file.relative_to(PACKAGE)
 
 
 @cache
@@ -99,8 +123,8 @@ def _files(module: str) -> list[Path]:
     files.append(PACKAGE.joinpath(*parts).with_suffix(".py"))
     if parts[:1] == ["tasks"] and len(parts) > 1:
         for place in task_places():  # tasks elsewhere are imported under this package's name
-            inside = place.joinpath(*parts[1:])
-            files += [inside / "__init__.py", inside.with_suffix(".py")]
+            inside = [place.joinpath(*parts[1:depth]) for depth in range(2, len(parts) + 1)]
+            files += [*(folder / "__init__.py" for folder in inside), inside[-1].with_suffix(".py")]
     return [file for file in files if file.is_file()]
 
 
@@ -112,12 +136,26 @@ def task_places() -> list[Path]:
 @cache
 def _imports(file: Path) -> tuple[str, ...]:
     names: list[str] = []
-    for node in ast.walk(_tree(file)):
+    package = (PACKAGE.name, *_place(file).parent.parts)
+    for node in _running(_tree(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return tuple(name for name in names if name.split(".")[0] == PACKAGE.name)
+
+
+def _running(tree: ast.Module) -> set[ast.AST]:
+    """The parts of a file but those that type checkers alone read."""
+    checked = [
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for line in node.body
+    ]
+    return set(ast.walk(tree)).difference(*map(ast.walk, checked))
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,9 @@ from typing import Any
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
 
+# The module that judges at equal retention; an evaluation that is asked for that imports it by this name.
+EQUAL_RETAIN = "pipeline_lib.engine.equal_retain"
+
 
 @dataclass(frozen=True)
 class Decoding:

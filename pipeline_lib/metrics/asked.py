@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics.definition import TOXICITY_SPLIT
-from pipeline_lib.metrics.mmlu import GROUP_OF_SUBJECT, GROUPS
 from pipeline_lib.metrics.rows import Row
 from pipeline_lib.metrics.subjects import Asked
 
 MMLU = "mmlu"
+SUBJECTS = "pipeline_lib.metrics.mmlu"  # imported by this name, where MMLU was asked
 _AGAIN = "Run this evaluation again."
 
 
@@ -57,13 +58,16 @@ def benchmark_splits(rows: list[Row]) -> list[Asked]:
 
 
 def _subjects(rows: list[Row]) -> list[Asked]:
+    mmlu = import_module(SUBJECTS)
     for row in rows:
-        if row["group"] not in GROUP_OF_SUBJECT:
+        if row["group"] not in mmlu.GROUP_OF_SUBJECT:
             raise UserError(
                 f"MMLU question {row['id']!r} is of subject {row['group']!r}, none of the 57. "
                 "Give it the subject's name, as in `high_school_physics`."
             )
-    parts = {name: [row for row in rows if GROUP_OF_SUBJECT[row["group"]] == name] for name in GROUPS}
+    parts = {
+        name: [row for row in rows if mmlu.GROUP_OF_SUBJECT[row["group"]] == name] for name in mmlu.GROUPS
+    }
     return [Asked.of(f"{MMLU}_{name}", part, "id") for name, part in parts.items() if part]
 
 

@@ -23,6 +23,8 @@ else:  # for annotations, here and in the objectives: they are read without torc
 
 ForgetAnswers = Literal["answer", "alternative", "both"]
 Alternatives = Literal["refusals", "records", "random_labels"]
+# The module that makes generic labels; a run that needs them imports it by this name.
+GENERIC_LABELS = "pipeline_lib.training.generic_labels"
 ReferenceModel = Callable[[], AbstractContextManager[Any]]  # `with reference_model() as model:`
 
 
@@ -108,6 +110,9 @@ class Objective(Method):
     def forget_graphs(self) -> int:
         """Forward passes over forget batches whose graphs live at once."""
         return self.uses_forget * (2 if self.forget_answers == "both" else 1)
+
+    def modules(self) -> tuple[str, ...]:
+        return (*super().modules(), GENERIC_LABELS) if self.needs_generic_labels else super().modules()
 
     def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         raise TypeError(f"{self.kind} does not define a loss")

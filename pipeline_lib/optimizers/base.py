@@ -13,6 +13,9 @@ from pipeline_lib.curvature import Estimator
 from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update
 
 CurvatureData = Literal["forget", "retain", "both"]
+NEWTON = (
+    "pipeline_lib.training.newton"  # the module that takes a one-shot step; a run imports it by this name
+)
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
 
 
@@ -44,7 +47,7 @@ class Optimizer(Method):
     order: ClassVar[Literal["FO", "SO"]] = "FO"  # of the derivatives that it uses
     display: ClassVar[str]  # its name in tables and figures
     reference: ClassVar[bool] = False  # reports give the cost of the others relative to its own
-    one_shot: ClassVar[bool] = False  # one step over the whole sets (training/newton.py), and no `build`
+    one_shot: ClassVar[bool] = False  # one step over the whole sets (NEWTON), and no `build`
     elementwise: ClassVar[bool] = False  # its step is compiled for large models
     moves_zeros: ClassVar[bool] = False  # a coordinate whose gradient is 0 may move
     layers_apart: ClassVar[bool] = False  # matrices that are no embeddings are the first parameter group
@@ -67,6 +70,9 @@ class Optimizer(Method):
 
     def involved(self) -> tuple[Method, ...]:
         return (self,) if self.curvature is None else (self, self.curvature.estimator)
+
+    def modules(self) -> tuple[str, ...]:
+        return (*super().modules(), NEWTON) if self.one_shot else super().modules()
 
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         """Bytes of its states for `trained` parameters of `width` bytes each.

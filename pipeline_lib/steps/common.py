@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_object, write_json, write_jsonl
+from pipeline_lib.core.files import read_object, remove_leftovers, write_json, write_jsonl
 from pipeline_lib.core.provenance import git_commit, versions
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.steps.job import Job
-from pipeline_lib.training.loop import Outcome
+
+if TYPE_CHECKING:
+    from pipeline_lib.stages.base import Made
+    from pipeline_lib.training.loop import Outcome
 
 # Read when the job starts, together with its code: the checkout may change before the job ends.
 COMMIT = git_commit()
@@ -75,7 +79,7 @@ def data_hashes(data_dir: Path) -> dict[str, str]:
 
 def run_facts(
     identity: dict[str, Any],
-    outcome: Outcome,
+    outcome: Outcome | Made,
     device: torch.device,
     started: float,
     **settings: Any,
@@ -107,3 +111,9 @@ def save_run(job: Job, made: tuple[Any, Any, Any], facts: dict[str, Any], log: l
     folder = job.output("run").parent
     write_jsonl(folder / "steps.jsonl", log)
     write_json(folder / "run.json", run)
+
+
+def remove_work(folder: Path) -> None:
+    """Delete what a job kept to be continued."""
+    shutil.rmtree(folder, ignore_errors=True)
+    remove_leftovers(folder)

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ from pipeline_lib.core.files import read_object, write_text
 from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
-from pipeline_lib.engine.equal_retain import rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.settings import EvaluationSettings, Parts, SplitSampling
+from pipeline_lib.engine.settings import EQUAL_RETAIN, EvaluationSettings, Parts, SplitSampling
 from pipeline_lib.steps.common import data_hashes, diverged, fingerprint, load_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
@@ -64,7 +64,7 @@ def run(job: Job) -> None:
         del model  # loaded anew for every mixture
         matched = {
             "status": "ok",
-            **rows_at_equal_retain(
+            **import_module(EQUAL_RETAIN).rows_at_equal_retain(
                 lambda: load_for_evaluation(model_dir, place)[0],
                 load_for_evaluation(original_dir, place)[0],
                 tokenizer,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_object, remove_leftovers
+from pipeline_lib.core.files import read_object
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
@@ -22,6 +21,7 @@ from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
     place_for_training,
+    remove_work,
     run_facts,
     save_run,
     start,
@@ -104,8 +104,7 @@ def run(job: Job) -> None:
     if not group.writes:
         return
     save_run(job, (model, tokenizer, prompt_format), facts, outcome.log)
-    shutil.rmtree(job.workplace, ignore_errors=True)
-    remove_leftovers(job.workplace)
+    remove_work(job.workplace)
 
 
 def _source(

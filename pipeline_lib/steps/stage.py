@@ -13,13 +13,12 @@ from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
     place_for_training,
+    remove_work,
     run_facts,
     save_run,
     start,
 )
 from pipeline_lib.steps.job import Job
-from pipeline_lib.steps.unlearning import remove_checkpoints
-from pipeline_lib.training.loop import Outcome
 
 
 def run(job: Job) -> None:
@@ -54,10 +53,9 @@ def run(job: Job) -> None:
                 mark,
             )
         )
-    outcome = Outcome(made.log, made.status, made.diverged_step, made.steps, made.train_time_s)
     facts = run_facts(
         job.identity,
-        outcome,
+        made,
         place,
         started,
         stage=stage.model_dump(),
@@ -78,5 +76,5 @@ def run(job: Job) -> None:
     )
     if not group.writes:
         return
-    save_run(job, saved, facts, outcome.log)
-    remove_checkpoints(job.workplace)
+    save_run(job, saved, facts, made.log)
+    remove_work(job.workplace)

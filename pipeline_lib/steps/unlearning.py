@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,6 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.families import Method
-from pipeline_lib.core.files import remove_leftovers
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import Group, current
 from pipeline_lib.distributed.refusal import refusal
@@ -27,11 +26,14 @@ from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import base_facts, hold_reduced
 from pipeline_lib.objectives import OBJECTIVES, Objective
+from pipeline_lib.objectives.base import GENERIC_LABELS
 from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
+from pipeline_lib.optimizers.base import NEWTON
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
     place_for_training,
+    remove_work,
     run_facts,
     start,
 )
@@ -40,9 +42,7 @@ from pipeline_lib.steps.objective_data import Encoder, objective_data, with_refe
 from pipeline_lib.training.batches import MiniBatches, WholeSets
 from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.generic_labels import generic_labels
 from pipeline_lib.training.loop import Outcome, train
-from pipeline_lib.training.newton import NewtonUpdate, OneShotSettings
 from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.settings import Unlearn
 from pipeline_lib.training.updates import Update, gradient_update
@@ -158,8 +158,7 @@ def unlearn_model(job: Job) -> Unlearned:
 def remove_checkpoints(checkpoint_dir: Path) -> None:
     """Delete what a run kept to be continued."""
     for folder in (checkpoint_dir, _first_phase(checkpoint_dir)):
-        shutil.rmtree(folder, ignore_errors=True)
-        remove_leftovers(folder)
+        remove_work(folder)
 
 
 def _first_phase(checkpoint_dir: Path) -> Path:
@@ -176,7 +175,9 @@ def _trained(model: Any, run: _Run, data: TrainingData, kept: Kept, group: Group
         data = with_reference_nll(model, data, _course(run, data))
     if loss.needs_generic_labels:
         place = replace(kept, folder=_first_phase(kept.folder))
-        labels, first = generic_labels(model, loss, data, run.training, lora, run.seed, place, group)
+        labels, first = import_module(GENERIC_LABELS).generic_labels(
+            model, loss, data, run.training, lora, run.seed, place, group
+        )
         if first.status != "ok":
             if group.writes:
                 print(f"the reinforced model diverged at step {first.diverged_step}", file=sys.stderr)
@@ -234,8 +235,8 @@ def _update(model: torch.nn.Module, run: _Run, data: TrainingData, group: Group)
     """How each step is taken."""
     optimizer, course, training = run.optimizer, _course(run, data), run.training
     assert optimizer is not None
-    if isinstance(course, WholeSets):
-        return NewtonUpdate(model, cast("OneShotSettings", optimizer), course)
+    if optimizer.one_shot:
+        return cast("Update", import_module(NEWTON).NewtonUpdate(model, optimizer, course))
     return gradient_update(
         optimizer,
         model,

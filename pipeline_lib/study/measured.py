@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey, RunKey
 from pipeline_lib.engine.classifiers import module_of
+from pipeline_lib.engine.settings import EQUAL_RETAIN
 from pipeline_lib.metrics import modules_for
+from pipeline_lib.metrics.asked import MMLU, SUBJECTS
 from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of
 from pipeline_lib.study.suite import Suite
 
@@ -75,7 +77,7 @@ class Measured:
             "evaluate",
             key.folder,
             inputs,
-            ("pipeline_lib.steps.evaluate",),
+            ("pipeline_lib.steps.evaluate", *([] if mixed is None else [EQUAL_RETAIN])),
             {
                 "evaluation": evaluation.model_dump(exclude=APART),
                 "embedder": None if embedder is None else embedder.model_dump(),
@@ -145,5 +147,8 @@ class Measured:
         return {"manifest": manifest_of(task)} if own else {}
 
     def metrics(self, task: str) -> tuple[str, ...]:
-        """Modules of the metrics that a model of this task can have."""
-        return modules_for(self.evaluations[task].model_dump(), self.suite.tasks[task].evaluated_splits())
+        """Modules of the metrics that a model of this task can have, and of their parts that it asks for."""
+        evaluation = self.evaluations[task]
+        found = modules_for(evaluation.model_dump(), self.suite.tasks[task].evaluated_splits())
+        asked = evaluation.benchmarks
+        return (*found, SUBJECTS) if asked is not None and MMLU in asked.tasks else found

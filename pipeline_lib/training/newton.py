@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 
@@ -16,21 +16,11 @@ from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence import Report
 from pipeline_lib.influence.newton import NewtonSettings, newton_direction
 from pipeline_lib.influence.vectors import norm, parts
+from pipeline_lib.optimizers.influence import Influence
 from pipeline_lib.training.batches import WholeSets
 from pipeline_lib.training.data import forget_examples
 from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.updates import Diverged, Step, Update
-
-
-class OneShotSettings(NewtonSettings, Protocol):
-    """The system, what its curvature is measured on, and the length of the step.
-
-    Not the optimiser's own class: a run with another optimiser must not depend on that file.
-    """
-
-    learning_rate: float
-    curvature_data: str
-    curvature_examples: int
 
 
 @dataclass
@@ -54,7 +44,7 @@ class NewtonUpdate(Update):
     """
 
     model: InitVar[torch.nn.Module]
-    settings: OneShotSettings
+    settings: Influence
     course: WholeSets
     optimizer: torch.optim.Optimizer = field(init=False)
 

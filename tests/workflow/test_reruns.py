@@ -46,13 +46,19 @@ EDITS: dict[str, Chosen | None] = {
     "curvature/gauss_newton.py": unlearned(optimizer="sophia"),
     "curvature/hutchinson.py": None,
     "influence/ekfac.py": None,
+    "influence/gauss_newton.py": None,
+    "training/loop.py": lambda job: (
+        job.rule in ("finetune", "unlearn")
+        or (job.rule == "stage" and job.run is not None and job.run.method != "soup")
+    ),
     "tasks/fictitious/generate.py": of_rules("prepare_data"),
     "tasks/tofu/rows.py": None,
     "stages/average.py": lambda job: job.rule == "stage" and job.run is not None and job.run.method == "soup",
-    "engine/equal_retain.py": of_rules("evaluate"),
+    "engine/equal_retain.py": lambda job: job.rule == "evaluate" and "original" in job.inputs,
     "engine/classifiers/rude_words.py": None,
     "metrics/repetition.py": of_rules("score"),
     "metrics/toxicity.py": None,
+    "metrics/mmlu.py": of_rules("standard_benchmarks"),
     "reporting/tables/main.py": lambda job: named("table", "main")(job) or job.rule == "html_report",
     "reporting/figures/cost.py": lambda job: named("figure", "cost")(job) or job.rule == "html_report",
     "reporting/template/report.css": of_rules("html_report"),
