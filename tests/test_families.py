@@ -102,8 +102,14 @@ def test_a_run_depends_on_its_methods_and_what_they_choose() -> None:
     sophia = OPTIMIZERS.parse({"kind": "sophia", "learning_rate": 1, "estimator": "hutchinson_gaussian"})
     assert sophia.modules() == ("pipeline_lib.optimizers.sophia", "pipeline_lib.curvature.hutchinson")
     influence = OPTIMIZERS.parse({"kind": "influence", "solver": "lissa"})
-    assert influence.modules() == ("pipeline_lib.optimizers.influence", "pipeline_lib.influence.lissa")
+    assert influence.modules() == (
+        "pipeline_lib.optimizers.influence",
+        "pipeline_lib.influence.lissa",
+        "pipeline_lib.training.newton",
+    )
     assert OBJECTIVES.parse({"kind": "PO"}).modules() == ("pipeline_lib.objectives.po",)
+    whp = OBJECTIVES.parse({"kind": "WHP"})
+    assert whp.modules() == ("pipeline_lib.objectives.whp", "pipeline_lib.training.generic_labels")
 
 
 def test_faults_are_named() -> None:

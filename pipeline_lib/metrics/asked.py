@@ -58,15 +58,16 @@ def benchmark_splits(rows: list[Row]) -> list[Asked]:
 
 
 def _subjects(rows: list[Row]) -> list[Asked]:
-    mmlu = import_module(SUBJECTS)
+    of_mmlu = import_module(SUBJECTS)
     for row in rows:
-        if row["group"] not in mmlu.GROUP_OF_SUBJECT:
+        if row["group"] not in of_mmlu.GROUP_OF_SUBJECT:
             raise UserError(
                 f"MMLU question {row['id']!r} is of subject {row['group']!r}, none of the 57. "
                 "Give it the subject's name, as in `high_school_physics`."
             )
     parts = {
-        name: [row for row in rows if mmlu.GROUP_OF_SUBJECT[row["group"]] == name] for name in mmlu.GROUPS
+        name: [row for row in rows if of_mmlu.GROUP_OF_SUBJECT[row["group"]] == name]
+        for name in of_mmlu.GROUPS
     }
     return [Asked.of(f"{MMLU}_{name}", part, "id") for name, part in parts.items() if part]
 

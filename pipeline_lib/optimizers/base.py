@@ -13,9 +13,8 @@ from pipeline_lib.curvature import Estimator
 from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update
 
 CurvatureData = Literal["forget", "retain", "both"]
-NEWTON = (
-    "pipeline_lib.training.newton"  # the module that takes a one-shot step; a run imports it by this name
-)
+# The module that takes the one step of a one-shot optimiser; a run with such a one imports it by this name.
+NEWTON = "pipeline_lib.training.newton"
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
 
 
