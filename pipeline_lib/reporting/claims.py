@@ -34,7 +34,8 @@ HIGH_CLIPPING = 0.9  # above it nearly every coordinate moves by the same amount
 def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     """What may be said about one task and model."""
     summary = Summary(inputs)
-    rows = [row for row in inputs.rows_of(task, model) if not row.anchor]
+    beside_anchors = [row for row in inputs.rows_of(task, model) if not row.anchor]
+    rows = [row for row in beside_anchors if row.unlearned]
     said = [
         what_was_forgotten(summary, task, model, rows),
         _anchors(summary, task, model),
@@ -42,7 +43,7 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
         *(_share(summary, task, model, rows, *share) for share in SHARES),
         _membership(summary, task, model, rows),
         *_comparisons(family(summary, task, model)),
-        _diverged(summary, rows),
+        _diverged(summary, beside_anchors),
         _clipping(inputs, rows),
         _time(inputs, rows),
     ]

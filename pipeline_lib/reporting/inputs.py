@@ -80,9 +80,14 @@ class Row:
         return self.key.anchor
 
     @property
-    def untrained(self) -> bool:
-        """Whether this is a method that takes no step."""
-        return self.order == "none" and not self.anchor
+    def unlearned(self) -> bool:
+        """Whether something was unlearned: not in an anchor, whatever was done to it afterwards."""
+        return self.key.method not in ANCHORS
+
+    @property
+    def group(self) -> str:
+        """Where a legend lists the row: its order ("none": a method without steps), or "anchor"."""
+        return self.order if self.unlearned else "anchor"
 
 
 def anchor_rank(key: RowKey) -> int:
@@ -208,7 +213,7 @@ class Inputs:
 
     def methods(self, task: str, model: str) -> list[str]:
         """Methods of a study, anchors left out."""
-        return list(dict.fromkeys(row.key.method for row in self.rows_of(task, model) if not row.anchor))
+        return list(dict.fromkeys(row.key.method for row in self.rows_of(task, model) if row.unlearned))
 
     @cached_property
     def suite(self) -> dict[str, Any]:

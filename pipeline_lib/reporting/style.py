@@ -32,10 +32,12 @@ _MARKS = {
     "FO": [("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "p")],
     "SO": [("#D55E00", "^"), ("#E69F00", "D"), ("#CC79A7", "v")],
 }
-ORDERS = {"FO": "First order", "SO": "Second order", "none": "Without steps"}
+# Groups of rows -> headings in legends.
+ORDERS = {"FO": "First order", "SO": "Second order", "none": "Without steps", "anchor": "Not unlearned"}
 UNTRAINED = ("#6A51A3", "P")  # methods that take no step
 ORIGINAL_COLOUR = "#000000"
 RETRAINED_COLOUR = "#666666"
+ANCHOR_MARKS = {"original": (ORIGINAL_COLOUR, "X"), "retrained": (RETRAINED_COLOUR, "*")}
 
 PANEL_WIDTH = 3.3  # inches: one column of a two-column paper
 RC: dict[Any, Any] = {
@@ -88,13 +90,15 @@ class Mark:
 def marks(rows: list[Row]) -> dict[str, Mark]:
     """Name of a mark -> mark, in the order of the suite; the same in every figure of a study.
 
-    Models after a stage have the hollow mark of the optimiser that unlearned them.
+    Models after a stage have the hollow mark of the optimiser that unlearned them, or of the anchor.
     """
     result: dict[str, Mark] = {}
     counts = {"FO": 0, "SO": 0}
     for row in rows:
         optimizer = mark_name(row)
-        if row.untrained:
+        if row.group == "anchor" and row.key.after:
+            result[optimizer] = Mark(row.display, *ANCHOR_MARKS[row.key.method], order="anchor", hollow=True)
+        elif row.group == "none":
             several = optimizer in result and result[optimizer].label != optimizer_label(row)
             label = "without training" if several else optimizer_label(row)
             result[optimizer] = Mark(label, *UNTRAINED, order=row.order, hollow=bool(row.key.after))
@@ -114,20 +118,22 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
 
 
 def mark_name(row: Row) -> str:
-    """The name of a row's mark: its optimiser, and what was done afterwards."""
-    return f"{row.key.optimizer}/{row.key.after}" if row.key.after else row.key.optimizer
+    """The name of a row's mark: its optimiser (an anchor's own name), and what was done afterwards."""
+    name = row.key.optimizer if row.unlearned else row.key.method
+    return f"{name}/{row.key.after}" if row.key.after else name
 
 
 def order_colour(row: Row) -> str:
     """One colour for all optimisers of an order."""
     if row.anchor:
         return ORIGINAL_COLOUR if row.key.method == "original" else RETRAINED_COLOUR
-    return {"FO": _MARKS["FO"][0][0], "SO": _MARKS["SO"][0][0]}.get(row.order, UNTRAINED[0])
+    colours = {order: choices[0][0] for order, choices in _MARKS.items()} | {"anchor": RETRAINED_COLOUR}
+    return colours.get(row.group, UNTRAINED[0])
 
 
 def optimizer_label(row: Row) -> str:
     """Name of an optimiser in a figure: the `display` of a row ("NPO + AdamW") without its method."""
-    if row.untrained:
+    if row.order == "none":
         return row.display if row.key.after else row.key.method
     return row.display.removeprefix(row.key.method).lstrip(" +") or row.key.optimizer
 

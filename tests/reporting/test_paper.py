@@ -214,5 +214,5 @@ def test_runs_of_methods_that_take_no_step_are_no_anchors(suite: dict[str, Study
     assert any(run["method"] == "InContext" and run["order"] == "none" for run in runs)
     inputs = Inputs(suite["table_tofu"].paths("runs.json", "manifest.json"))
     row = next(row for row in inputs.rows if row.key.method == "InContext")
-    assert row.untrained and not row.anchor
+    assert row.unlearned and row.group == "none"
     assert inputs.methods(row.key.task, row.key.model) == ["GradDiff", "NPO", "InContext"]

@@ -64,7 +64,7 @@ def draw(inputs: Inputs) -> Figure:
             _mark(ax, summary, row, metric, place - BELOW * both, filled=False)
             if both:
                 _mark(ax, summary, row, metric + AT_EQUAL_RETAIN, place + BELOW, filled=True)
-        names = [row.key.method if row.anchor else style.optimizer_label(row) for row in rows]
+        names = [style.optimizer_label(row) for row in rows]
         ax.set_yticks(range(len(rows)), names)
         ax.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in rows])

@@ -18,7 +18,6 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 
 MAX_COLUMNS = 2  # two panels of column width fill a page
-ANCHOR_MARKS = {"original": (style.ORIGINAL_COLOUR, "X"), "retrained": (style.RETRAINED_COLOUR, "*")}
 
 
 def method_panels(
@@ -57,12 +56,12 @@ def panel_methods(inputs: Inputs, task: str, model: str) -> list[str]:
 
 
 def panel_rows(inputs: Inputs, task: str, model: str, method: str) -> list[Row]:
-    """What a method's panel shows: the anchors, its own rows, and for comparison what takes no step."""
+    """What a method's panel shows: the anchors, its own rows, and for comparison the rows of no optimiser."""
     rows = inputs.rows_of(task, model)
     return [
         *(row for row in rows if row.anchor),
         *(row for row in rows if row.key.method == method),
-        *(row for row in rows if row.untrained and row.key.method != method),
+        *(row for row in rows if row.order == "none" and not row.anchor and row.key.method != method),
     ]
 
 
@@ -94,9 +93,9 @@ def optimizer_handles(
     rows: Iterable[Row], marks: Mapping[str, style.Mark], handle: Callable[[style.Mark], Artist]
 ) -> dict[str, list[Artist]]:
     """Legend entries under the orders of the optimisers."""
-    orders = {style.mark_name(row): row.order for row in rows if not row.anchor}
+    shown = {style.mark_name(row) for row in rows if not row.anchor}
     groups = {
-        heading: [handle(mark) for name, mark in marks.items() if orders.get(name) == order]
+        heading: [handle(mark) for name, mark in marks.items() if name in shown and mark.order == order]
         for order, heading in style.ORDERS.items()
     }
     return {heading: handles for heading, handles in groups.items() if handles}

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import ANCHOR_MARKS, legend_below, panel_title
+from pipeline_lib.reporting.figures.panels import legend_below, panel_title
 from pipeline_lib.reporting.headline import RATIO_DISTANCE, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, POWER, detectable_difference
@@ -106,7 +106,7 @@ def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
             [questions],
             [estimate.value],
             linestyle="",
-            marker=ANCHOR_MARKS["original"][1] if row.anchor else "_",
+            marker=style.ANCHOR_MARKS["original"][1] if row.anchor else "_",
             color=style.order_colour(row),
             markersize=6 if row.anchor else 9,
             markeredgewidth=None if row.anchor else 1.3,
@@ -198,7 +198,7 @@ def _legend(rows: Sequence[Row]) -> dict[str, list[Artist]]:
         handle("found in 80 %, any shape", color=CURVE),
         handle("KS p = 0.05", color=CRITICAL, linestyle="--", linewidth=1),
     ]
-    colours = {row.order: style.order_colour(row) for row in rows if not row.anchor}
+    colours = {row.group: style.order_colour(row) for row in rows if not row.anchor}
     measured: list[Artist] = [
         handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6),
         *(

@@ -13,7 +13,6 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
-    ANCHOR_MARKS,
     as_marker,
     diverged_note,
     legend_below,
@@ -63,7 +62,7 @@ def draw(inputs: Inputs) -> Figure:
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
     anchors: list[Artist] = [
         Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
-        for name, (colour, marker) in ANCHOR_MARKS.items()
+        for name, (colour, marker) in style.ANCHOR_MARKS.items()
     ]
     if any(judged[study][0] in DISTANCES for study in shown):
         anchors.append(Patch(color=BAND, label="not told from retrained (KS p > 0.05)"))
@@ -78,7 +77,7 @@ def draw(inputs: Inputs) -> Figure:
 
 def _mark(row: Row, marks: dict[str, style.Mark]) -> tuple[str, str, str]:
     if row.anchor:
-        colour, marker = ANCHOR_MARKS[row.key.method]
+        colour, marker = style.ANCHOR_MARKS[row.key.method]
         return colour, marker, colour
     mark = marks[style.mark_name(row)]
     return mark.colour, mark.marker, mark.face

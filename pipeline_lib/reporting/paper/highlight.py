@@ -61,10 +61,12 @@ def _panel(
         ax.text(0.5, 0.5, f"{measure.label}:\nnot measured", transform=ax.transAxes, ha="center", va="center")
         ax.set_axis_off()
         return
-    methods = list(dict.fromkeys(row.key.method for row in rows if not row.anchor))
+    bars: dict[str, list[Row]] = {}  # by what stands below them: a method, or an anchor after a stage
+    for row in rows:
+        if not row.anchor:
+            bars.setdefault(row.key.method if row.unlearned else row.display, []).append(row)
     highest = 0.0
-    for place, method in enumerate(methods):
-        of_method = [row for row in rows if row.key.method == method]
+    for place, of_method in enumerate(bars.values()):
         width = min(WIDTH / len(of_method), WIDEST)
         for i, row in enumerate(of_method):
             at = place + (i - (len(of_method) - 1) / 2) * width
@@ -75,8 +77,8 @@ def _panel(
             highest = max(highest, level)
             line = LINES[row.key.method]
             ax.axhline(level, color=style.order_colour(row), linestyle=line, linewidth=0.9, zorder=1)
-    ax.set_xticks(range(len(methods)), methods)
-    if len(methods) > 4:
+    ax.set_xticks(range(len(bars)), list(bars))
+    if len(bars) > 4:
         ax.tick_params(axis="x", labelrotation=35)
     ax.set(ylim=(0, 1.12 if measure != UTILITY else max(0.1, 1.15 * highest)), ylabel=LABELS[measure])
 

@@ -28,7 +28,7 @@ def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; anchors are not tuned and have no row."""
     tables = []
     for task, model in inputs.studies:
-        rows = [row for row in inputs.rows_of(task, model) if not row.anchor]
+        rows = [row for row in inputs.rows_of(task, model) if row.unlearned]
         runs = {row.key: runs_of(inputs, row, "tuning") for row in rows}
         tuned = {row.key: shared(row, runs[row.key], "tuned") for row in rows}
         by_hand = not any(tuned.values())

@@ -1,0 +1,179 @@
+"""Rows of models to which something was done afterwards, and of averaged ones: numbers, names and marks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from pipeline_lib.reporting.catalog import FIGURES, PAPER_FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.figures import build_figure
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables import build_table
+from pipeline_lib.reporting.tables.layout import Table
+from tests.reporting.study import Study, write_json
+
+# (method, optimiser, after) -> display, the row that it is laid out as, mean KS D, mean model utility
+STAGED = {
+    ("NPO", "adamw", "other"): ("NPO + AdamW, then other", ("NPO", "adamw"), 0.11, 0.61),
+    ("NPO", "sophia", "other"): ("NPO + Sophia, then other", ("NPO", "sophia"), 0.22, 0.62),
+    ("original", "none", "other"): ("original, then other", ("original", "none"), 0.83, 0.63),
+    ("retrained", "none", "other"): ("retrained, then other", ("retrained", "none"), 0.14, 0.64),
+    ("soup", "none", ""): ("soup", ("NPO", "adamw"), 0.45, 0.65),
+}
+NAMES = {display: (d, utility) for display, _, d, utility in STAGED.values()}
+STEPS = 7  # of every stage that trains
+SPREAD = {1: -0.01, 2: 0.0, 3: 0.01}  # seed -> what it adds to a mean
+
+
+def _rewrite(path: Path, **changed: Any) -> None:
+    write_json(path, {**json.loads(path.read_text()), **changed})
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of two methods, with the rows of `STAGED` beside it."""
+    study = Study(tmp_path_factory.mktemp("staged") / "demo", diverged={}).write()
+    runs = study.runs()
+    for (method, optimizer, after), (display, base, d, utility) in STAGED.items():
+        for seed, more in SPREAD.items():
+            name = {"method": method, "optimizer": optimizer, "after": after}
+            (run,) = [r for r in runs if (r["method"], r["optimizer"], r["seed"]) == (*base, seed)
+                      and not r.get("after")]  # fmt: skip
+            own = {} if after else {"order": "none", "reference": False}
+            runs.append({**run, **name, **own, "display": display})
+            made = f"seed{seed}.{after}" if after else f"seed{seed}"
+            training, evaluation = (
+                study.place(kind, method, optimizer, seed).with_name(made)
+                for kind in ("training", "evaluations")
+            )
+            shutil.copytree(study.place("training", *base, seed), training)
+            shutil.copytree(study.place("evaluations", *base, seed), evaluation)
+            _rewrite(training / "run.json", **name)
+            lines = (training / "steps.jsonl").read_text().splitlines(keepends=True)
+            (training / "steps.jsonl").write_text("".join(lines[:STEPS] if after else []))
+            metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
+            for metric in metrics:
+                mean = {"ks_statistic": d, "model_utility": utility}.get(metric["metric"])
+                if mean is not None:
+                    metric |= {"value": mean + more, "ci_low": None, "ci_high": None}
+            _rewrite(evaluation / "metrics.json", **name, metrics=metrics)
+    write_json(study.root / "runs.json", runs)
+    study.collect()
+    return study
+
+
+def _table(name: str, study: Study) -> Table:
+    (table,) = build_table(name, Inputs(study.paths(*TABLES[name].needs)))
+    return table
+
+
+def _means(table: Table, head: str) -> dict[str, float]:
+    """Row -> mean of the column that begins so, as written for people."""
+    (place,) = [i for i, text in enumerate(table.columns) if text.startswith(head)]
+    return {line.row.display: float(line.cells[place].text) for line in table.lines}
+
+
+@pytest.mark.parametrize(("name", "column"), [("main", 0), ("main", 1), ("utility", 1)])
+def test_a_table_has_every_number_in_its_own_row(staged: Study, name: str, column: int) -> None:
+    means = _means(_table(name, staged), ("KS\u00a0D", "Model utility")[column].replace("\u00a0", " "))
+    assert list(means)[:2] == ["original", "retrained"]
+    assert len(means) == 2 + 2 * 5 + len(STAGED)
+    assert {row: means[row] for row in NAMES} == {row: both[column] for row, both in NAMES.items()}
+
+
+def test_comparisons_hold_a_stage_against_the_same_stage(staged: Study) -> None:
+    lines = _table("comparisons", staged).lines
+    found = {
+        (line.row.display, line.cells[0].text): line.cells[2].text
+        for line in lines
+        if line.cells[1].text == "KS D"
+    }
+    assert len(found) == 2 * 3 * 2 + 1
+    assert found["NPO + Sophia, then other", "NPO + AdamW, then other"] == "0.110"
+    for pair in found:
+        assert len({name.endswith("then other") for name in pair}) == 1, pair
+    assert not {name for pair in found for name in pair} & {"soup", "original, then other"}
+
+
+def _mark_at(ax: Axes, x: float, y: float) -> tuple[str, str, str]:
+    """Colour, marker and face of the large mark there."""
+    (line,) = [
+        line
+        for line in ax.lines
+        if np.size(line.get_xdata()) == 1
+        and line.get_marker() not in ("|", "_")
+        and np.allclose(np.ravel(line.get_data()), (x, y))
+    ]
+    return to_hex(line.get_color()), str(line.get_marker()), to_hex(line.get_markerfacecolor())
+
+
+def test_tradeoff_tells_every_row_from_the_others(staged: Study) -> None:
+    figure = build_figure("tradeoff", Inputs(staged.paths(*FIGURES["tradeoff"].needs)))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["GradDiff", "NPO"], "an anchor is no method"
+    graddiff, npo = figure.axes
+    marks = {name: _mark_at(npo, *place) for name, place in NAMES.items()}
+    assert marks == {
+        "NPO + AdamW, then other": ("#0072b2", "o", "#ffffff"),
+        "NPO + Sophia, then other": ("#d55e00", "^", "#ffffff"),
+        "original, then other": ("#000000", "X", "#ffffff"),
+        "retrained, then other": ("#666666", "*", "#ffffff"),
+        "soup": ("#6a51a3", "P", "#6a51a3"),
+    }
+    for name in ("original, then other", "retrained, then other", "soup"):
+        assert _mark_at(graddiff, *NAMES[name]) == marks[name], "for comparison in every panel"
+    texts = [text.get_text() for text in figure.legends[0].get_texts() if text.get_text().strip()]
+    others = texts.index("Not unlearned")
+    assert texts[others : others + 3] == ["Not unlearned", "original, then other", "retrained, then other"]
+    assert texts[texts.index("Without steps") + 1] == "soup"
+    assert "AdamW, then other" in texts[: texts.index("Second order")]
+
+
+def test_trajectory_draws_a_stage_after_its_own_steps(staged: Study) -> None:
+    figure = build_figure("trajectory", Inputs(staged.paths(*FIGURES["trajectory"].needs)))
+    losses = [ax for ax in figure.axes if ax.get_ylabel().startswith("Forget loss")]
+    assert [ax.get_title(loc="left") for ax in losses] == ["GradDiff", "NPO"]
+    lengths = [[np.size(line.get_xdata()) for line in ax.lines] for ax in losses]
+    assert lengths == [[50] * 5, [50] * 5 + [STEPS] * 2]
+    assert [to_hex(line.get_color()) for line in losses[1].lines[5:]] == ["#0072b2", "#d55e00"]
+    texts = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"AdamW, then other", "Sophia, then other"} <= texts
+    assert not texts & {"original, then other", "soup"}
+
+
+def test_an_anchor_after_a_stage_is_not_said_to_be_unlearned(staged: Study) -> None:
+    found = findings(Inputs(staged.paths(*REPORT_NEEDS)), staged.task, staged.model)
+    lines = [line for finding in found for line in (finding.text, *finding.cases)]
+    assert any("after unlearning" in line for line in lines) and any("KS" in line for line in lines)
+    for line in lines:
+        assert "original, then" not in line and "retrained, then" not in line
+
+
+def test_an_anchor_after_a_stage_is_no_method_and_was_not_tuned(staged: Study) -> None:
+    inputs = Inputs(staged.paths("runs.json", "manifest.json"))
+    assert inputs.methods(staged.task, staged.model) == ["GradDiff", "NPO", "soup"]
+    assert {line.row.key.method for line in _table("tuning", staged).lines} == {"GradDiff", "NPO", "soup"}
+
+
+def test_the_distance_and_power_figures_name_and_colour_it(staged: Study) -> None:
+    figure = build_figure("distance", Inputs(staged.paths(*FIGURES["distance"].needs)))
+    names = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert names[0] == "original" and {"original, then other", "retrained, then other", "soup"} <= set(names)
+    power = build_figure("power", Inputs(staged.paths(*FIGURES["power"].needs)))
+    assert "not unlearned" in {text.get_text() for text in power.legends[0].get_texts()}
+
+
+def test_the_highlight_gives_it_a_bar_under_its_own_name(staged: Study) -> None:
+    inputs = Inputs(staged.paper_paths(*PAPER_FIGURES["figure_highlight"].needs), tasks=[staged.task])
+    utility = build_figure("figure_highlight", inputs).axes[-1]
+    names = [label.get_text() for label in utility.get_xticklabels()]
+    assert names == ["original, then other", "retrained, then other", "GradDiff", "NPO", "soup"]
+    assert [bar.get_height() for bar in utility.patches][:2] == pytest.approx([0.63, 0.64])  # type: ignore[attr-defined]
+    assert len(utility.patches) == 2 + 2 * 5 + 2 + 1
