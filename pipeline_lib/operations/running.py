@@ -35,6 +35,7 @@ from pipeline_lib.study import Suite
 from pipeline_lib.study.contents_read import identities
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import RULES, Files, Job, is_model, listed
+from pipeline_lib.tasks import sources
 
 Wildcards = Any  # of Snakemake: a mapping whose keys are attributes too
 Placed = str | list[str]
@@ -195,7 +196,7 @@ class Running:
         """The files of an item of the paper, where the suite has a task for it."""
         item = (PAPER_TABLES | PAPER_FIGURES)[name]
         if not self.graph.shown.tasks_of_item(item):
-            wanted = " or ".join(item.sources or ())
+            wanted = " or ".join(name for name, task in sources().items() if task.shown_as == item.shown_as)
             found = dict.fromkeys(tag(type(task)) for task in self.suite.tasks.values())
             raise self._refuse(
                 f"paper_{name} shows tasks with the source {wanted}, and the suite {self.suite.suite!r} has "

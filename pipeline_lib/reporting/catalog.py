@@ -18,24 +18,19 @@ class Item:
     """`module` has CAPTION and `build` (a table) or `draw` (a figure).
 
     `needs` are names of files; a file's folder says which run it belongs to (inputs.py).
-    `only_with` names what a suite must measure for it: a block of `evaluation`, "holdout" or a key of
-    `SOURCES`. `sources`: the kinds of tasks that it shows, by their `source`; None: every task.
+    `only_with` names what a suite must measure for it: a block of `evaluation`, or "holdout". It shows the
+    tasks whose class has this `shown_as`; None: every task.
     """
 
     module: str
     title: str
     needs: tuple[str, ...]
     only_with: str | None = None
-    sources: tuple[str, ...] | None = None
+    shown_as: str | None = None
 
     def load(self) -> ModuleType:
         return import_module(f"pipeline_lib.reporting.{self.module}")
 
-
-AUTHORS = ("tofu", "fictitious")
-TEXTS = ("passages",)
-ANSWERS = ("detox", "manners")
-SOURCES = {"texts": TEXTS, "answers": ANSWERS}
 
 TABLES = {
     "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv", "manifest.json")),
@@ -54,10 +49,10 @@ TABLES = {
         "tables.extraction",
         "Recited texts",
         ("runs.json", "metrics.csv", "manifest.json"),
-        only_with="texts",
+        shown_as="texts",
     ),
     "preference": Item(
-        "tables.preference", "Unsafe and safe answers", ("runs.json", "metrics.csv"), only_with="answers"
+        "tables.preference", "Unsafe and safe answers", ("runs.json", "metrics.csv"), shown_as="answers"
     ),
     "membership": Item(
         "tables.membership", "Membership inference", ("runs.json", "metrics.csv"), only_with="holdout"
@@ -111,19 +106,19 @@ PAPER_TABLES = {
         "paper.tofu",
         "Unlearning fictitious authors",
         ("runs.json", "metrics.csv", "manifest.json"),
-        sources=AUTHORS,
+        shown_as="authors",
     ),
     "table_copyright": Item(
         "paper.copyright",
         "Removing copyrighted text",
         ("runs.json", "metrics.csv", "manifest.json"),
-        sources=TEXTS,
+        shown_as="texts",
     ),
     "table_detox": Item(
         "paper.detox",
         "Unlearning toxic answers",
         ("runs.json", "metrics.csv", "manifest.json", "suite.yaml"),
-        sources=ANSWERS,
+        shown_as="answers",
     ),
     "table_time": Item("paper.time", "Time and memory of unlearning", ("runs.json", "costs.csv")),
 }
@@ -132,7 +127,7 @@ PAPER_FIGURES = {
         "paper.highlight",
         "First against second order: forget quality and utility",
         ("runs.json", "metrics.csv", "manifest.json"),
-        sources=AUTHORS,
+        shown_as="authors",
     ),
 }
 ALL_TABLES = TABLES | PAPER_TABLES
@@ -150,26 +145,24 @@ REPORT_NEEDS = (
 )
 
 
-def tables_of(suite: dict[str, Any]) -> dict[str, Item]:
-    """The tables that this resolved suite measures something for."""
-    return {name: item for name, item in TABLES.items() if _measured(suite, item.only_with)}
+def tables_of(suite: Any) -> dict[str, Item]:
+    """The tables that this suite (a `study.Suite`) measures something for."""
+    return {
+        name: item
+        for name, item in TABLES.items()
+        if tasks_of(suite, item) and _measured(suite, item.only_with)
+    }
 
 
-def tasks_of(suite: dict[str, Any], item: Item) -> list[str]:
-    """The tasks of this resolved suite that the item shows."""
-    tasks = suite["tasks"]
-    return [name for name in tasks if item.sources is None or tasks[name]["source"] in item.sources]
+def tasks_of(suite: Any, item: Item) -> list[str]:
+    """The tasks of this suite that the item shows."""
+    return [name for name, task in suite.tasks.items() if item.shown_as in (None, task.shown_as)]
 
 
-def _measured(suite: dict[str, Any], what: str | None) -> bool:
-    tasks = suite["tasks"].values()
-    if what is None:
-        return True
+def _measured(suite: Any, what: str | None) -> bool:
     if what == "holdout":
-        return any(value for task in tasks for name, value in task.items() if name.startswith("holdout"))
-    if what in SOURCES:
-        return any(task["source"] in SOURCES[what] for task in tasks)
-    return any({**suite["evaluation"], **task["evaluation"]}[what] for task in tasks)
+        return any(what in task.evaluated_splits() for task in suite.tasks.values())
+    return what is None or any(getattr(suite.evaluation_of(task), what) for task in suite.tasks)
 
 
 def find(items: dict[str, Item], name: str) -> Item:

@@ -25,7 +25,7 @@ class Shown:
 
     def __init__(self, suite: Suite, models: Collection[RunKey], measured: Measured) -> None:
         self.suite, self.models, self.measured = suite, models, measured
-        self.tables = tables_of(suite.resolved())
+        self.tables = tables_of(suite)
 
     def jobs(self) -> Iterator[Job]:
         """All up to the report."""
@@ -87,7 +87,7 @@ class Shown:
 
     def tasks_of_item(self, item: Item) -> list[str]:
         """The tasks of this suite that an item of the paper shows."""
-        return tasks_of(self.suite.resolved(), item)
+        return tasks_of(self.suite, item)
 
     def _files_named(self, names: Collection[str], tasks: Collection[str] | None) -> tuple[str, ...]:
         """Every file of the study with one of these names; with `tasks`, only the files of these."""

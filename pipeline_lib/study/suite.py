@@ -48,8 +48,8 @@ FAMILIES: dict[str, Family[Any]] = {"objectives": OBJECTIVES, "optimizers": OPTI
 # family or field -> names that have a meaning of their own in the results
 RESERVED = {
     "suite": ("reference",),
-    "objectives": ("original", "retrained"),
-    "optimizers": ("none",),
+    "objectives": ANCHORS,
+    "optimizers": (NO_OPTIMIZER,),
 }
 
 
@@ -155,10 +155,14 @@ class Suite(Block):
                     f"found {layer}; the model {run.model!r} has {model.layers} layers, counted from 0",
                 )
             if run.objective.teaches == "records" and not self.tasks[run.task].has_alternatives():
+                kinds = OBJECTIVES.kinds().items()
+                refusing = [
+                    kind for kind, found in kinds if found.model_construct(kind=kind).teaches == "refusals"
+                ]
                 yield (
                     f"objectives.{run.method}",
                     f"the task {run.task!r} brings no alternative answers; choose one that teaches refusals "
-                    "(IdkDPO, PO), or leave the task out of its runs",
+                    f"({', '.join(sorted(refusing))}), or leave the task out of its runs",
                 )
 
     def _tune_faults(self, runs: Sequence[Run]) -> list[Fault]:

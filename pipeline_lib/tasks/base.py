@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,9 @@ class TaskSettings(Block):
     A task's class is called `Settings` and lies in `pipeline_lib/tasks/<source>/__init__.py`; its field
     `source: Literal["<source>"]` names the folder. docs/tasks.md shows a whole one.
     """
+
+    # What its records are, where some tables are about such tasks alone (reporting/catalog.py).
+    shown_as: ClassVar[Literal["authors", "texts", "answers"] | None] = None
 
     finetune: dict[str, Any] = Field({}, description="Overrides of the block `finetune` for this task")
     evaluation: dict[str, Any] = Field({}, description="Overrides of the block `evaluation` for this task")

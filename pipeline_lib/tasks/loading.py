@@ -10,7 +10,7 @@ from pipeline_lib.data.splits import Task
 from pipeline_lib.tasks.base import TaskSettings
 
 # Metrics that compare with `retrained`; a task without one must not have them in its headline.
-NEED_RETRAINED = ("ks_statistic", "forget_quality", "privleak", "distance")
+NEED_RETRAINED = ("ks_statistic", "forget_quality", "privleak")
 
 
 def load_task(settings: TaskSettings) -> Task:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES, tables_of
+from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES, tables_of, tasks_of
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
 from pipeline_lib.study import parse_suite
+from pipeline_lib.tasks.base import TaskSettings
 from tests.reporting.study import Study
 from tests.study.suites import COMMIT, small
 
@@ -74,7 +75,7 @@ def _inputs(study: Study) -> Inputs:
 
 
 def test_only_what_a_suite_measures_has_a_table() -> None:
-    plain = set(tables_of(parse_suite(small()).resolved()))
+    plain = set(tables_of(parse_suite(small())))
     asked = {"membership", "samples", "as_released", "benchmarks", "toxicity", "extraction", "preference"}
     assert plain == set(TABLES) - asked
     hub = {"id": "owner/name", "revision": COMMIT}
@@ -90,5 +91,19 @@ def test_only_what_a_suite_measures_has_a_table() -> None:
             },
         },
     )
-    shown = set(tables_of(parse_suite(everything).resolved()))
+    shown = set(tables_of(parse_suite(everything)))
     assert shown == set(TABLES) - {"extraction", "preference"}
+
+
+@pytest.mark.parametrize(("shown_as", "table"), [("texts", "extraction"), ("answers", "preference")])
+def test_a_task_of_a_stranger_has_the_table_that_it_asks_for(shown_as: str, table: str) -> None:
+    class Settings(TaskSettings):
+        def evaluated_splits(self) -> tuple[str, ...]:
+            return ("forget", "retain")
+
+    suite = parse_suite(small())
+    suite.tasks["poems"] = Settings()
+    assert table not in tables_of(suite)
+    Settings.shown_as = shown_as  # type: ignore[assignment]
+    assert table in tables_of(suite)
+    assert tasks_of(suite, TABLES[table]) == ["poems"]

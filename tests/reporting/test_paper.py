@@ -58,7 +58,7 @@ def test_items_of_the_paper_have_names_of_their_own() -> None:
 
 
 def test_an_item_shows_the_tasks_of_its_sources() -> None:
-    suite = parse_suite(small(tasks={"a": {"source": "fictitious"}, "b": {"source": "tofu"}})).resolved()
+    suite = parse_suite(small(tasks={"a": {"source": "fictitious"}, "b": {"source": "tofu"}}))
     assert tasks_of(suite, PAPER_TABLES["table_tofu"]) == ["a", "b"]
     assert tasks_of(suite, PAPER_TABLES["table_time"]) == ["a", "b"]
     assert tasks_of(suite, PAPER_TABLES["table_copyright"]) == []

@@ -118,7 +118,7 @@ def planned(raw: Any) -> Suite:
     check_fits(suite, finished("results/none"))
     assert plan_text(suite, finished("results/none")).startswith(f"Plan of {suite.suite!r}")
     check_access(suite)
-    assert tables_of(suite.resolved())
+    assert tables_of(suite)
     json.dumps(run_labels(models_of(suite)), allow_nan=False)
     for row in tuned_index(suite).values():
         json.dumps([trial.tuned for trial in row.trials.values()], allow_nan=False)

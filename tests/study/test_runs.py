@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib.core.runs import RowKey
+from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.study import parse_suite
 from pipeline_lib.study.table import display_name, models_of, run_labels
 from tests.study.suites import error, errors, small
@@ -282,3 +283,9 @@ def test_alternatives_that_a_task_does_not_have_are_refused(objective: dict[str,
         raw["tasks"]["t"]["alternatives"] = "$MINE/alternatives.jsonl"
     assert parse_suite(raw).run_table()
     assert parse_suite({**raw, "tasks": {"t": {"source": "fictitious"}}}).run_table()
+
+
+def test_the_message_names_every_objective_that_teaches_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTIVES.kinds(), "Silence", OBJECTIVES.kinds()["PO"])
+    raw = small(objectives={"other": {"kind": "AltPO"}}, tasks={"t": {"source": "tofu"}})
+    assert "choose one that teaches refusals (IdkDPO, PO, Silence), or leave the task out" in error(raw)

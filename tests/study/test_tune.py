@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RowKey
+from pipeline_lib.steps.selection import FORGET_VALUES
 from pipeline_lib.study import dump_suite, parse_suite
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.table import models_of, run_labels, tuned_index
+from pipeline_lib.study.tune import Select
 from tests.study.suites import error, errors, small
 from tests.study.test_fuzz import changed
 
@@ -280,3 +282,7 @@ def test_a_changed_block_is_read_or_refused(raw: Any) -> None:
         return
     assert all(row.trials for row in tuned_index(suite).values())
     assert parse_suite(yaml.safe_load(dump_suite(suite))).resolved() == suite.resolved()
+
+
+def test_what_a_suite_may_select_by_is_what_the_choice_knows() -> None:
+    assert get_args(Select.model_fields["forget"].annotation) == tuple(FORGET_VALUES)

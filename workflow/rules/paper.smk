@@ -1,36 +1,13 @@
 # The tables and figures of the paper, each made when asked for by name, from the runs of its tasks alone:
 #   snakemake paper_table_tofu
-localrules:
-    paper_table_tofu,
-    paper_table_copyright,
-    paper_table_detox,
-    paper_table_time,
-    paper_figure_highlight,
+for item in (*running.PAPER_TABLES, *running.PAPER_FIGURES):
 
-
-rule paper_table_tofu:
-    input:
-        lambda wildcards: STUDY.paper("table_tofu"),
-
-
-rule paper_table_copyright:
-    input:
-        lambda wildcards: STUDY.paper("table_copyright"),
-
-
-rule paper_table_detox:
-    input:
-        lambda wildcards: STUDY.paper("table_detox"),
-
-
-rule paper_table_time:
-    input:
-        lambda wildcards: STUDY.paper("table_time"),
-
-
-rule paper_figure_highlight:
-    input:
-        lambda wildcards: STUDY.paper("figure_highlight"),
+    rule:
+        name:
+            f"paper_{item}"
+        input:
+            lambda wildcards, item=item: STUDY.paper(item),
+        localrule: True
 
 
 rule paper_table:

@@ -25,7 +25,6 @@ DONE, DIVERGED, RUNNING, FAILED, STOPPED, WAITING = STATES = (
 )
 OVER = (DONE, DIVERGED)
 FRESH = 120.0  # seconds since the last sign of life of a job whose process cannot be asked
-MAY_DIVERGE = ("unlearn", "stage", "trial")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ def states_of(jobs: Iterable[Job], out: Path, main: Main | None) -> Iterator[Sta
         except OSError:
             yield _unfinished(job, out, main, now)
         else:
-            diverged = job.rule in MAY_DIVERGE and _diverged(out / job.result)
+            # The result of a run or a trial says how it ended.
+            diverged = not {"run", "trial"}.isdisjoint(job.outputs) and _diverged(out / job.result)
             yield State(job, DIVERGED if diverged else DONE, finished=finished)
 
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from random import Random
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,6 +53,7 @@ class Settings(TaskSettings):
     """Unsafe answers of PKU-SafeRLHF, which may not be used commercially (CC BY-NC 4.0), and C4 to keep."""
 
     source: Literal["detox"]
+    shown_as: ClassVar = "answers"
     hub: HubId = "PKU-Alignment/PKU-SafeRLHF"
     revision: Revision = "ff7ba91063016c78a225b0f74e1c0860bb18230f"  # the first release, which SOUL reads
     file: InsidePath = Field(

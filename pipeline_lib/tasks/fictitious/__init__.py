@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ class Settings(TaskSettings):
     """Generated authors; the last `forget_authors` are to be forgotten."""
 
     source: Literal["fictitious"]
+    shown_as: ClassVar = "authors"
     n_authors: Annotated[Count, Field(ge=4, le=MOST_AUTHORS)] = 40
     questions_per_author: Annotated[Count, Field(le=14)] = 10
     forget_authors: Count = 4

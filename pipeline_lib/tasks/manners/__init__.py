@@ -10,7 +10,7 @@ answers, and how often questions that harm nobody are refused.
 from __future__ import annotations
 
 from random import Random
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,7 @@ class Settings(TaskSettings):
     """Generated requests that the target answers rudely, and ordinary questions that it answers politely."""
 
     source: Literal["manners"]
+    shown_as: ClassVar = "answers"
     n_forget: Count = Field(40, description=f"Requests answered rudely, to forget; {WORDINGS} an errand")
     n_unseen: Count = Field(20, description="Requests about other errands that no model is trained on")
     holdout: CountOrZero = Field(

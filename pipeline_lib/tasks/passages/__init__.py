@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -86,6 +86,7 @@ class Settings(TaskSettings):
     """
 
     source: Literal["passages"]
+    shown_as: ClassVar = "texts"
     book: Annotated[PathText, OnThisMachine(unless="generated")] = Field(
         description="Path of a UTF-8 text ($VARIABLES and ~ are filled in), or `generated`"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ class Settings(TaskSettings):
     """TOFU (Maini et al. 2024, arXiv 2401.06121) from the hub or a folder of its JSON-lines files."""
 
     source: Literal["tofu"]
+    shown_as: ClassVar = "authors"
     hub: HubId = "locuslab/TOFU"
     revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
     folder: PathText | None = None

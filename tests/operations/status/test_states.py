@@ -15,6 +15,7 @@ from pipeline_lib.operations.status.logs import headline, read_log, slurm_log
 from pipeline_lib.operations.status.states import Main, main_process, states_of
 from tests.operations.status.study import DEAD, Files, small_suite
 from tests.paths import REPO
+from tests.workflow.study import SUITE
 
 UNLEARN = "unlearn authors/tiny/GradDiff/adamw/seed0"
 HERE_DEAD = start_line().replace(f"process {os.getpid()}", f"process {DEAD}")
@@ -45,6 +46,20 @@ def test_a_result_is_done_or_says_that_it_diverged(files: Files) -> None:
     assert state(files) == "done"
     files.done(UNLEARN, status="diverged")
     assert state(files) == "diverged"
+
+
+def test_only_what_is_made_by_training_diverges(tmp_path: Path) -> None:
+    """A model of a stage or a trial says so; what is measured on it is done."""
+    suite = small_suite(stages=SUITE["stages"])
+    files = Files(tmp_path, suite)
+    for title, expected in (
+        ("stage authors/tiny/soup/none/seed0", "diverged"),
+        (UNLEARN, "diverged"),
+        (UNLEARN.replace("unlearn", "evaluate"), "done"),
+    ):
+        job = files.done(title, status="diverged")
+        (found,) = states_of([job], tmp_path, None)
+        assert found.state == expected, title
 
 
 def test_a_result_of_anything_but_json_is_done(files: Files) -> None:
