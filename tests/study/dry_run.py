@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -43,15 +44,21 @@ class Planned(NamedTuple):
 
 @dataclass
 class DryRun:
-    """What came of it. `refused`: the workflow's one message, or None where the DAG was built."""
+    """What came of it. `refused`: the workflow's one message, or None where the DAG was built.
+
+    `given`: log of a job -> the parameters that its script is handed, and the resources that it asks for.
+    """
 
     refused: str | None
     jobs: int = 0
     planned: tuple[Planned, ...] = ()
+    given: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
 
 
-def dry_run(suite: Any, folder: Path) -> DryRun:
+def dry_run(suite: Any, folder: Path, *targets: str) -> DryRun:
     """Build and "execute" the DAG of a suite in the empty `folder`, as `snakemake --dry-run` does.
+
+    `targets`: what is asked for; nothing for the whole study.
 
     Asserts of every job that it runs a script, that its files lie below results/ under names that need no
     quoting, and that its parameters are plain values without NaN and infinity. Any exception but
@@ -59,14 +66,16 @@ def dry_run(suite: Any, folder: Path) -> DryRun:
     """
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         try:
-            jobs = _jobs(suite, folder)
+            jobs = _jobs(suite, folder, targets)
         except WorkflowError as error:
             return DryRun(str(error))
         finally:
             logging.getLogger("snakemake").handlers.clear()
     for job in jobs:
         _check(job)
-    return DryRun(None, len(jobs), tuple(_planned(job) for job in jobs if job.rule.name != "all"))
+    scripts = [job for job in jobs if job.rule.script]
+    given = {_below(job.log[0]): (job.params["job"], dict(job.resources.items())) for job in scripts}
+    return DryRun(None, len(jobs), tuple(map(_planned, scripts)), given)
 
 
 def _planned(job: Any) -> Planned:
@@ -79,7 +88,7 @@ def _below(file: Any) -> str:
     return str(PurePath(str(file)).relative_to(*PurePath(str(file)).parts[:2]))
 
 
-def _jobs(suite: Any, folder: Path) -> list[Any]:
+def _jobs(suite: Any, folder: Path, targets: Collection[str]) -> list[Any]:
     quiet = OutputSettings(quiet={Quietness.ALL}, show_failed_logs=False)
     with SnakemakeApi(quiet) as api:
         workflow = api.workflow(
@@ -91,7 +100,7 @@ def _jobs(suite: Any, folder: Path) -> list[Any]:
             snakefile=REPO / "workflow" / "Snakefile",
             workdir=folder,
         )
-        workflow.dag(dag_settings=DAGSettings()).execute_workflow(
+        workflow.dag(dag_settings=DAGSettings(targets=set(targets))).execute_workflow(
             executor="dryrun",
             execution_settings=ExecutionSettings(lock=False),
             scheduling_settings=SchedulingSettings(scheduler="greedy"),
@@ -103,7 +112,7 @@ def _jobs(suite: Any, folder: Path) -> list[Any]:
 
 
 def _check(job: Any) -> None:
-    if job.rule.name == "all" or job.rule.name.startswith("paper_"):
+    if job.rule.name == "all" or (job.rule.name.startswith("paper_") and not job.output):
         return
     assert job.rule.shellcmd is None and not job.rule.is_run and job.rule.script, f"{job}: not a script"
     for file in (*job.output, *job.log, *([job.benchmark] if job.benchmark else [])):

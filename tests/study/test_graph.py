@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.study import parse_suite
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Job
 from tests.paths import REPO
-from tests.study.dry_run import Planned, dry_run
+from tests.study.dry_run import DryRun, Planned, dry_run
 from tests.study.suites import small
 
 FILES = {  # that shipped suites name, as small as their tasks allow
@@ -71,6 +72,99 @@ def test_every_job_is_the_workflows(name: str, tmp_path: Path) -> None:
     assert done.refused is None, done.refused
     declared = {as_planned(job) for job in Graph(parse_suite(suite)).study()}
     assert declared == set(done.planned)
+
+
+PAPER = {"table_tofu": ("authors",), "table_time": ("authors", "rude"), "figure_highlight": ("authors",)}
+
+
+def test_the_items_of_the_paper_are_the_workflows_each_from_its_own_tasks(tmp_path: Path) -> None:
+    suite = small(tasks={"authors": {"source": "fictitious"}, "rude": {"source": "manners"}})
+    declared = Graph(parse_suite(suite)).jobs
+    done = dry_run(suite, tmp_path / "run", *(f"paper_{item}" for item in PAPER))
+    assert done.refused is None, done.refused
+    shown = {plan.log: plan for plan in done.planned if plan.rule.startswith("paper_")}
+    for item, tasks in PAPER.items():
+        rule = f"paper_{item.partition('_')[0]}"
+        plan = shown.pop(f"logs/{rule}/{item}.log")
+        assert plan == as_planned(declared[rule, item])
+        assert {Path(file).parts[1] for file in plan.inputs if file.startswith("collected")} == set(tasks)
+        params, _ = done.given[plan.log]
+        assert params["settings"]["item"] == item and params["settings"]["tasks"] == list(tasks)
+    assert not shown
+
+
+@pytest.fixture(scope="module")
+def on_gpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], DryRun]:
+    """Tuning and stages, on two GPUs whose weights are shared out."""
+    suite = small(
+        tune=TUNE,
+        stages=STAGES,
+        seeds=[0, 1],
+        optimizers={"adamw": {"learning_rate": 1e-3}},
+        objectives={"GradDiff": {"gamma": 2.5}},
+        unlearn={"epochs": 3},
+        resources={"gpus": 2, "sharding": "full"},
+    )
+    done = dry_run(suite, tmp_path_factory.mktemp("gpus") / "run")
+    assert done.refused is None, done.refused
+    return suite, done
+
+
+def test_every_job_is_handed_its_own_parameters(on_gpus: tuple[dict[str, Any], DryRun]) -> None:
+    """By the workflow's rules, each of which asks for its parameters by name."""
+    suite, done = on_gpus
+    for job in Graph(parse_suite(suite)).study():
+        params, _ = done.given[job.log]
+        assert params["step"] == job.code[0] and params["code"] == source_hash(*job.code)
+        assert params["settings"].items() >= job.settings.items(), job.title
+        assert params["settings"].keys() == job.settings.keys() | {name for name, _ in job.reads}
+        assert params["identity"].items() >= ({} if job.run is None else job.run._asdict()).items()
+        assert params["work"] == (None if job.work is None else f"results/small/{job.work}")
+
+
+def test_parameters_are_what_the_suite_says(on_gpus: tuple[dict[str, Any], DryRun]) -> None:
+    """Spelled out from the suite file, without the graph."""
+    _, done = on_gpus
+    row = "authors/tiny/GradDiff/adamw"
+    unlearn, stage, trial, choose, finetune = (
+        done.given[f"logs/{place}.log"][0]
+        for place in (
+            f"unlearn/{row}/seed1",
+            f"stage/{row}/seed1.other",
+            f"trial/{row}/trial2/seed101",
+            f"choose/{row}",
+            "finetune/authors/tiny/retrained/none/seed1",
+        )
+    )
+    names = {"suite": "small", "task": "authors", "model": "tiny", "method": "GradDiff", "optimizer": "adamw"}
+    assert unlearn["identity"].items() >= {**names, "seed": 1, "after": ""}.items()
+    assert stage["identity"].items() >= {**names, "seed": 1, "after": "other"}.items()
+    assert trial["identity"].items() >= {**names, "seed": 101, "trial": 2}.items()
+    assert finetune["identity"].items() >= {**names, "method": "retrained", "optimizer": "none"}.items()
+    for settings in (unlearn["settings"], trial["settings"]):
+        assert (settings["objective"]["kind"], settings["objective"]["gamma"]) == ("GradDiff", 2.5)
+        assert settings["optimizer"]["kind"] == "adamw" and settings["unlearn"]["epochs"] == 3
+    assert "learning_rate" not in unlearn["settings"]["optimizer"], "which the tuning chooses"
+    assert 1e-4 <= trial["settings"]["optimizer"]["learning_rate"] <= 1e-2
+    assert choose["settings"]["seeds"] == [100, 101]
+    assert choose["settings"]["select"] == {"forget": "probability", "retain_within": 0.05}
+    assert choose["settings"]["ranges"]["optimizer"] == TUNE["optimizers"]["adamw"]
+    kind_and_split = {name: stage["settings"]["stage"][name] for name in ("kind", "split")}
+    assert kind_and_split == {"kind": "finetune", "split": "facts"}
+    assert len({params["code"] for params in (unlearn, stage, trial, choose, finetune)}) == 5
+
+
+def test_resources_are_what_the_suite_says(on_gpus: tuple[dict[str, Any], DryRun]) -> None:
+    """A training takes all GPUs, a measurement one, the rest none; retries are not asked for here."""
+    _, done = on_gpus
+    asked = {log: resources for log, (_, resources) in done.given.items()}
+    kinds = {log.split("/")[1]: resources for log, resources in asked.items() if "/soup/" not in log}
+    for rule in ("finetune", "unlearn", "trial", "stage"):
+        assert (kinds[rule]["gpu"], kinds[rule]["sharding"]) == (2, "full"), rule
+    assert kinds["evaluate"]["gpu"] == 1 and "sharding" not in kinds["evaluate"]
+    for rule in ("prepare_data", "score", "choose", "collect", "table"):
+        assert not {"gpu", "sharding"} & kinds[rule.removesuffix(".log")].keys(), rule
+    assert all(resources["mem_mb"] > 0 and resources["runtime"] > 0 for resources in asked.values())
 
 
 def as_planned(job: Job) -> Planned:

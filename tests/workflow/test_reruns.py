@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -35,6 +36,8 @@ def unlearned(**wanted: str) -> Chosen:
 def named(rule: str, name: str = "") -> Chosen:
     return lambda job: (job.rule, job.name) == (rule, name)
 
+
+SHOWN = of_rules("table", "figure", "html_report")
 
 # What is edited, and the jobs that use it themselves; None: the study uses it nowhere.
 EDITS: dict[str, Chosen | None] = {
@@ -98,7 +101,25 @@ def test_an_edit_runs_exactly_the_jobs_that_use_it(edited: Study, name: str) -> 
 def test_a_renamed_label_runs_what_shows_it_alone(edited: Study) -> None:
     name = "metrics/repetition.py"
     planned = planned_with(edited, name, lambda text: text.replace('short_label="', 'short_label="other ', 1))
-    assert planned == expected(of_rules("table", "figure", "html_report"))
+    assert planned == expected(SHOWN)
+
+
+def test_a_renamed_optimiser_runs_the_reporting_alone(edited: Study) -> None:
+    """Its name stands in runs.json, which all that is shown reads."""
+    planned = planned_with(
+        edited, "optimizers/sophia.py", lambda text: re.sub(r'(display\b.*= ")', r"\1Other ", text, count=1)
+    )
+    assert planned == expected(of_rules("describe_suite"))
+    assert {rule for rule, _ in planned} == {"describe_suite", "table", "figure", "html_report"}
+
+
+def test_a_moved_table_runs_the_reporting_alone(edited: Study) -> None:
+    def moved(text: str) -> str:
+        """The catalogue with `cost` before `main`."""
+        line = next(line for line in text.splitlines(keepends=True) if line.startswith('    "cost": Item('))
+        return text.replace(line, "", 1).replace("TABLES = {\n", "TABLES = {\n" + line, 1)
+
+    assert planned_with(edited, "reporting/catalog.py", moved) == expected(SHOWN)
 
 
 def test_a_new_method_beside_the_others_runs_nothing(edited: Study) -> None:

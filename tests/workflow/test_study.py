@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import csv
+import re
+from collections import Counter
 
 from pipeline_lib.core.files import read_json, read_jsonl, sha256
 from tests.workflow.study import SUITE
@@ -14,24 +16,80 @@ HEADER = (
 )
 
 
+ROWS = (
+    "original",
+    "retrained",
+    "GradDiff + AdamW",
+    "GradDiff + AdamW, then other",
+    "GradDiff + Sophia",
+    "GradDiff + Wild",
+    "PO + Sophia",
+    "KL + AdamW",
+    "soup",
+)
+
+
 def rows(study) -> list[dict[str, str]]:
     with open(study.results / "metrics.csv", newline="") as handle:
         return list(csv.DictReader(handle))
 
 
-def test_every_output_is_there(finished):
-    assert "Does curvature help?" in (finished.results / "tables/comparisons.md").read_text()
+def names_in(markdown: str) -> Counter[str]:
+    """First cells of the rows of a table for people, its head left out."""
+    cells = re.findall(r"^\| ([^|]*[^| *:-]) \|", markdown, re.MULTILINE)
+    return Counter(cells)
+
+
+def test_every_table_has_every_row_in_its_three_forms(finished):
+    tables = finished.results / "tables"
     for table in ("main", "utility", "collapse", "membership", "samples", "benchmarks", "cost", "settings"):
-        for form in ("csv", "md", "tex"):
-            assert (finished.results / f"tables/{table}.{form}").stat().st_size > 100
-    assert not (finished.results / "tables/toxicity.csv").exists(), "the study does not measure it"
-    for figure in ("tradeoff", "trajectory", "truth_ratio", "cost", "power"):
-        for form in ("svg", "png"):
-            assert (finished.results / f"figures/{figure}.{form}").stat().st_size > 1000
-    assert "<html" in (finished.results / "report/index.html").read_text()
-    assert not (finished.results / "checkpoints").exists() or not any(
-        path.is_file() for path in (finished.results / "checkpoints").rglob("*")
-    )
+        with open(tables / f"{table}.csv", newline="") as handle:
+            numbers = list(csv.DictReader(handle))
+        assert {line["row"] for line in numbers} == set(ROWS), table
+        assert len({line["quantity"] for line in numbers} - {""}) >= 1, table
+        shown = names_in((tables / f"{table}.md").read_text())
+        (times,) = {shown.pop(row) for row in ROWS}
+        assert times >= 1 and (times == 1 or table not in ("main", "cost", "settings")), table
+        assert not [name for name in shown if "+" in name], f"{table}: rows of no model"
+        tex = (tables / f"{table}.tex").read_text()
+        assert [len(re.findall(rf"^{re.escape(row)} & ", tex, re.MULTILINE)) for row in ROWS] == [
+            times
+        ] * len(ROWS)
+    assert not (tables / "toxicity.csv").exists(), "the study does not measure it"
+
+
+def test_the_table_of_comparisons_answers_the_declared_question(finished):
+    text = (finished.results / "tables/comparisons.md").read_text()
+    assert "| **Does curvature help?** |" in text
+    pairs = set(re.findall(r"^\| (\w+ \+ [^|]*) \| (\w+ \+ [^|]*) \|", text, re.MULTILINE))
+    assert pairs == {("GradDiff + Sophia", "GradDiff + AdamW")}, "PO and KL have no pair, nor has the stage"
+
+
+def test_every_figure_has_its_panels(finished):
+    methods = len({"GradDiff", "PO", "KL"})  # whose models are trained; the averaged one has no panel
+    figures = finished.results / "figures"
+    for figure, least, most in (
+        ("tradeoff", methods, methods),
+        ("truth_ratio", methods, methods),
+        ("trajectory", 2 * methods, 5 * methods),  # losses of both sets, and what an optimiser logs
+        ("cost", 3, 3),
+        ("distance", methods, methods),
+        ("power", 1, 9),
+    ):
+        svg = (figures / f"{figure}.svg").read_text()
+        assert least <= len(re.findall(r'<g id="axes_\d+">', svg)) <= most, figure
+        assert (figures / f"{figure}.png").read_bytes().startswith(b"\x89PNG"), figure
+
+
+def test_the_report_names_every_row_and_links_what_was_drawn(finished):
+    page = (finished.results / "report/index.html").read_text()
+    for row in ROWS:
+        assert row in page
+    for form, folder in (("csv", "tables"), ("svg", "figures")):
+        for path in (finished.results / folder).glob(f"*.{form}"):
+            assert f"{folder}/{path.name}" in page
+    left = (finished.results / "checkpoints").rglob("*")
+    assert not [path for path in left if path.is_file()], "of work that is done"
 
 
 def test_metrics_hold_anchors_and_every_run(finished):
