@@ -1,0 +1,40 @@
+"""What a suite sets of an optimiser arrives in torch's, and what the planner counts follows from it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline_lib.curvature import ESTIMATORS
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.optimizers.base import ASSUMED_STEPS, Curvature
+from pipeline_lib.optimizers.make import make_optimizer
+
+
+def test_muon_and_its_adamw_get_the_settings() -> None:
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    settings = {"momentum": 0.87, "beta1": 0.81, "beta2": 0.91, "eps": 1e-7, "weight_decay": 0.03}
+    method = OPTIMIZERS.parse({"kind": "muon", "learning_rate": 3e-3, **settings})
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 5))
+    matrices, *rest = make_optimizer(method, model).param_groups
+    assert (matrices["momentum"], matrices["lr"], matrices["weight_decay"]) == (0.87, 3e-3, 0.03)
+    assert matrices["adjust_lr_fn"] == "match_rms_adamw"
+    assert {(group["betas"], group["eps"], group["lr"]) for group in rest} == {((0.81, 0.91), 1e-7, 3e-3)}
+
+
+def test_weights_are_rounded_at_random_only_where_that_is_asked_for() -> None:
+    model, method = torch.nn.Linear(3, 2), OPTIMIZERS.parse({"kind": "adamw", "learning_rate": 1e-3})
+    plain = type(make_optimizer(method, model))
+    assert type(make_optimizer(method, model.bfloat16(), stochastic_rounding=True)) is not plain
+
+
+@pytest.mark.parametrize(("every", "steps"), [("auto", ASSUMED_STEPS), (7, 7.0)])
+def test_the_planner_counts_steps_between_estimates(every: int | str, steps: float) -> None:
+    estimator = next(iter(ESTIMATORS.kinds().values()))
+    assert Curvature(estimator, every, None, "both", None).steps_between == steps
+
+
+def test_the_planner_counts_the_examples_of_every_product_of_the_solver() -> None:
+    settings = {"kind": "influence", "max_iterations": 6, "curvature_examples": 10}
+    assert OPTIMIZERS.parse(settings).solver_examples == 60
