@@ -275,3 +275,15 @@ def test_the_diagonal_is_shared_out_and_draws_what_one_process_draws(processes, 
     assert len(everything) == 7 and sorted(drawn) == sorted(everything)
     assert torch.allclose(sum(parts), whole, rtol=1e-12)
     assert all(0 < part.sum() < whole.sum() for part in parts)
+
+
+def test_the_power_iteration_starts_at_unit_length():
+    """On an eigenvector the first product gives the eigenvalue, and the second one says that it stays."""
+    products = []
+
+    def operator(vector):
+        products.append(vector.clone())
+        return 4.0 * vector
+
+    assert largest_eigenvalue(operator, torch.tensor([3.0, 0.0])) == pytest.approx(4.0)
+    assert [float(vector.norm()) for vector in products] == [1.0, 1.0]
