@@ -162,13 +162,13 @@ def ask(lm: EngineLM, name: str, own: Sequence[Member]) -> list[Row]:
         numpy_random_seed=None,
         torch_random_seed=None,
     )["samples"]
-    rows = []
-    for member in own:
-        samples = logged[member.task.task_name]
-        for sample in samples:
-            if sample["filter"] == samples[0]["filter"]:  # a task may read its answers in several ways
-                rows.append(_row(lm, name, member.numbers[sample["doc_id"]], sample))
-    return rows
+    return [
+        _row(lm, name, member.numbers[sample["doc_id"]], sample)
+        for member in own
+        for samples in [logged[member.task.task_name]]
+        for sample in samples
+        if sample["filter"] == samples[0]["filter"]  # a task may read its answers in several ways
+    ]
 
 
 def _row(lm: EngineLM, name: str, number: int, sample: Row) -> Row:

@@ -57,15 +57,13 @@ class EngineLM(LM):
         self._progress = progress
 
     def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        pairs = []
-        for request in requests:
-            pair = encode_pair(self.tokenizer, *request.args)
-            fitting, shortened = fit(pair, self.max_length, _named(request))
-            self.cut |= {request.args} if shortened else set()
-            pairs.append(fitting)
-        return [
-            (-score.nll, all(score.argmax_correct)) for score in self._scores(pairs, requests, disable_tqdm)
+        fitted = [
+            fit(encode_pair(self.tokenizer, *request.args), self.max_length, _named(request))
+            for request in requests
         ]
+        self.cut |= {request.args for request, (_, cut) in zip(requests, fitted, strict=True) if cut}
+        scores = self._scores([pair for pair, _ in fitted], requests, disable_tqdm)
+        return [(-score.nll, all(score.argmax_correct)) for score in scores]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
         first = first_token(self.tokenizer)

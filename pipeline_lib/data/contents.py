@@ -84,12 +84,10 @@ def _marks(path: Path) -> list[int] | None:
 
 
 def _read(kept: Path) -> tuple[dict[str, list[Any]], dict[str, str]]:
-    try:
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         content = json.loads(kept.read_text())
         files, known = content["files"], content["known"]
         right = all(len(entry) == 5 and isinstance(entry[-1], str) for entry in files.values())
         if right and all(isinstance(digest, str) for digest in known.values()):
             return files, known
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass
     return {}, {}

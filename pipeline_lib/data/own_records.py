@@ -163,10 +163,9 @@ def _type_cells(values: dict[str, Any], where: str) -> None:
 def _fill(values: dict[str, Any], number: str, filled: _Filled) -> None:
     """Ids and groups that are numbers become texts; missing ones are filled in and counted."""
     for name in ("id", "group"):
-        value = values.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            values[name] = str(value)
-        elif isinstance(value, float) and value.is_integer():  # a table with gaps has 7.0 for 7
+        value: Any = values.get(name)
+        whole = isinstance(value, float) and value.is_integer()  # a table with gaps has 7.0 for 7
+        if whole or (isinstance(value, int) and not isinstance(value, bool)):
             values[name] = str(int(value))
     if "id" not in values:
         values["id"] = number

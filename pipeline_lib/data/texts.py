@@ -90,8 +90,7 @@ def chunks(text: str, size: int, tokenizer: Any = None) -> list[Passage]:
     found, start = [], 0
     for first in range(0, len(ends), size):
         # tokens that only finish a character of the chunk before have nothing left here
-        inside = [end - start for end in ends[first : first + size] if end > start]
-        if inside:
+        if inside := [end - start for end in ends[first : first + size] if end > start]:
             found.append(Passage(text[start : start + inside[-1]], start, tuple(inside)))
             start += inside[-1]
     return found

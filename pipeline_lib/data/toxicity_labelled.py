@@ -44,8 +44,9 @@ class LabelledTexts:
 def _real_toxicity(row: dict[str, Any]) -> list[Row]:
     """In the hub's form the continuation holds its scores; in the flat form they stand beside it."""
     found = row["continuation"]
-    nested = isinstance(found, dict)
-    text, scores = (found["text"], found) if nested else (found, row["continuation_scores"] or {})
+    text, scores = (
+        (found["text"], found) if isinstance(found, dict) else (found, row["continuation_scores"] or {})
+    )
     toxicity = scores.get("toxicity")  # Perspective refuses some texts
     return [] if toxicity is None else [(text, int(toxicity > 0.5))]
 

@@ -117,10 +117,9 @@ def _check_kind(folder: Path, name: str) -> None:
         )
     if (folder / CONFIG).is_file():
         return
-    below = sorted(
+    if below := sorted(
         path.parent.relative_to(folder) for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{CONFIG}")
-    )
-    if below:
+    ):
         more = f" (of {len(below)} such folders)" if len(below) > 1 else ""
         raise UserError(
             f"{name}: not a model folder, config.json is missing; there is one in {below[0]}{more}. Write "

@@ -106,8 +106,7 @@ def turn_end(tokenizer, prompt_format) -> int | None:
         before, found, after = text.rpartition(ANSWER)
         if len(turns) > 2:
             after = _without_header(after.partition(FURTHER)[0], before.partition(QUESTION)[0])
-        end = _first_control(tokenizer, after) if found else None
-        if end is not None:
+        if found and (end := _first_control(tokenizer, after)) is not None:
             return end
     return None
 

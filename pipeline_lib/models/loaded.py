@@ -52,13 +52,12 @@ def check_shapes(config: Any, stored: Mapping[str, Stored], name: str) -> None:
         ) from error
     prefix = f"{sketch.base_model_prefix}."
     expected = {key: tuple(value.shape) for key, value in sketch.state_dict().items()}
-    wrong = [
+    if wrong := [
         f"{tensor} is {found.shape} in the files and {shape} by config.json"
         for tensor, found in stored.items()
         if (shape := expected.get(tensor) or expected.get(prefix + tensor)) not in (None, found.shape)
         and not is_constant(tensor, found.shape)
-    ]
-    if wrong:
+    ]:
         raise UserError(
             f"{name}: {len(wrong)} weights have other shapes in the files than config.json says: "
             f"{'; '.join(wrong[:SHOWN])}. They belong to different models; take both from the same one."

@@ -8,6 +8,7 @@ English whatever the machine's locale.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date
 from functools import cache
 
@@ -27,10 +28,8 @@ def parse_date(text: str) -> date:
     found = re.fullmatch(r"(\d{1,2}) ([A-Z][a-z]{2}) (\d{4})", text)
     short = [month[:3] for month in MONTHS]
     if found and found[2] in short:
-        try:
+        with suppress(ValueError):  # 31 Feb
             return date(int(found[3]), short.index(found[2]) + 1, int(found[1]))
-        except ValueError:  # 31 Feb
-            pass
     raise UserError(f"expected a date such as {DEFAULT!r}, in English, found {text!r}")
 
 

@@ -143,20 +143,18 @@ def check_sizes(config: Mapping[str, Any], stored: Mapping[str, Stored], name: s
             f"{name}: config.json says {layers} layers, and the files hold {len(stored)} tensors in all. "
             "They belong to different models; take both from the same one."
         )
-    for key in SIDES:
-        value = config.get(key)
-        if isinstance(value, int) and value > longest:
-            raise UserError(
-                f"{name}: config.json says {key} {value}, and no weight in the files has a side longer than "
-                f"{longest}. They belong to different models; take both from the same one."
-            )
-    for key in CONTEXTS:
-        value = config.get(key)
-        if isinstance(value, int) and value > LONGEST_CONTEXT:
-            raise UserError(
-                f"{name}: config.json says {key} {value}; expected at most {LONGEST_CONTEXT} tokens. Take "
-                "the config.json that the model was published with."
-            )
+    too_long = (
+        f", and no weight in the files has a side longer than {longest}. They belong to different models; "
+        "take both from the same one."
+    )
+    too_much = (
+        f"; expected at most {LONGEST_CONTEXT} tokens. Take the config.json that the model was published "
+        "with."
+    )
+    for keys, most, fault in ((SIDES, longest, too_long), (CONTEXTS, LONGEST_CONTEXT, too_much)):
+        for key in keys:
+            if isinstance(value := config.get(key), int) and value > most:
+                raise UserError(f"{name}: config.json says {key} {value}{fault}")
 
 
 def is_constant(tensor: str, shape: tuple[int, ...]) -> bool:

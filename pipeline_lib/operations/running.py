@@ -123,9 +123,11 @@ class Running:
         def given(wildcards: Wildcards) -> dict[str, Any]:
             job = self.job(rule, wildcards)
             read = {name: self._contents_of(block) for name, block in job.reads}
-            identity = {"suite": self.suite.suite, **({} if job.run is None else job.run._asdict())}
-            if job.trial is not None:
-                identity["trial"] = job.trial
+            identity = {
+                "suite": self.suite.suite,
+                **({} if job.run is None else job.run._asdict()),
+                **({} if job.trial is None else {"trial": job.trial}),
+            }
             return {
                 "step": job.code[0],
                 "settings": {**job.settings, **read},

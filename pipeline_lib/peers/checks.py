@@ -41,10 +41,8 @@ def number(value: Any, where: str, low: float = -math.inf, high: float = math.in
 
 def is_missing(value: Any) -> bool:
     """Null or NaN, by itself or anywhere in a list or an object: a row that was not measured."""
-    if isinstance(value, dict):
-        return any(map(is_missing, value.values()))
-    if isinstance(value, list):
-        return any(map(is_missing, value))
+    if isinstance(value, dict | list):
+        return any(map(is_missing, value.values() if isinstance(value, dict) else value))
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

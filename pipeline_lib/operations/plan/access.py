@@ -79,8 +79,11 @@ def check_access(suite: Suite) -> list[str]:
 
 def repositories(suite: Suite) -> list[Repository]:
     """Every repository that the suite names: models, tokenizers, encoders, classifiers and data."""
-    blocks: list[Block] = [*suite.models.values(), *suite.tasks.values()]
-    blocks += [suite.evaluation_of(task) for task in suite.tasks]
+    blocks: list[Block] = [
+        *suite.models.values(),
+        *suite.tasks.values(),
+        *map(suite.evaluation_of, suite.tasks),
+    ]
     return list(dict.fromkeys(found for block in blocks for found in _named(block)))
 
 
@@ -93,21 +96,16 @@ def _named(block: Block) -> Iterator[Repository]:
         elif fields.get("id") is not None:
             yield Repository("dataset" if isinstance(block, HubPrompts) else "model", fields["id"], revision)
     if "mmlu_shots" in fields and not elsewhere:
-        yield from _benchmark_data(fields["tasks"])
+        shared = os.environ.get("PIPELINE_DATA")
+        for task in (TASKS[name] for name in fields["tasks"]):
+            if not (shared and any((Path(shared) / file).is_file() for file in task.local)):
+                yield Repository("dataset", *task.hub[:2])
     for name, commit in (fields.get("lm_eval") or {}).items():
         if commit is not None and not local_splits(name, fields["folder"]):
             yield Repository("dataset", definition(name)["dataset_path"], commit)
     for value in fields.values():
         if isinstance(value, Block):
             yield from _named(value)
-
-
-def _benchmark_data(names: list[str]) -> Iterator[Repository]:
-    shared = os.environ.get("PIPELINE_DATA")
-    for name in names:
-        task = TASKS[name]
-        if not (shared and any((Path(shared) / file).is_file() for file in task.local)):
-            yield Repository("dataset", task.hub[0], task.hub[1])
 
 
 def at_hand(repository: Repository) -> bool:

@@ -36,8 +36,7 @@ def _task_faults(
     # Tasks of running text say how long their prompts are; their answers end where the text does.
     lengths = getattr(settings, "prompt_tokens", None)
     prompts = [] if lengths is None else (lengths if isinstance(lengths, list) else [lengths])
-    longest = max(prompts, default=0)
-    if longest >= max_length:
+    if (longest := max(prompts, default=0)) >= max_length:
         yield (
             f"{where}.prompt_tokens",
             f"a prompt of {longest} tokens leaves no room for an answer within the `max_length` of the model "

@@ -35,8 +35,7 @@ def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair]
     tasks and models that were asked for; None means all of the study.
     """
     look = look_at_inputs(suite, done, pairs)
-    faults = list(dict.fromkeys(f"  {where}: {_shortened(message)}" for where, message in look.faults))
-    if faults:
+    if faults := list(dict.fromkeys(f"  {where}: {_shortened(message)}" for where, message in look.faults)):
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         rest = [f"  and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         unseen = [f"  {line}" for line in _unseen(look)]
@@ -71,11 +70,10 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
         if f"models.{model}.path" not in absent and unmade(model, 1):
             told = len(look.unseen) + len(look.faults)
             tokenizer = look_at_model(look, suite, model)
-            if len(look.unseen) + len(look.faults) > told:
-                continue
-            for task, of in asked:
-                if of == model and task in look.tasks:
-                    look_at_lengths(look, suite, task, model, tokenizer)
+            if len(look.unseen) + len(look.faults) == told:
+                for task, of in asked:
+                    if of == model and task in look.tasks:
+                        look_at_lengths(look, suite, task, model, tokenizer)
     return look
 
 
@@ -89,11 +87,14 @@ def missing_files(
     """
     blocks: dict[str, Block] = {}
     for job in Graph(suite).study():
-        if job.run is None or job.needs not in ("training", "model") or (done is not None and done(job)):
+        if (
+            job.run is None
+            or job.needs not in ("training", "model")
+            or (pairs is not None and job.run[:2] not in pairs)
+            or (done is not None and done(job))
+        ):
             continue
-        task, model = job.run.task, job.run.model
-        if pairs is not None and (task, model) not in pairs:
-            continue
+        task, model = job.run[:2]
         if job.rule == "finetune":
             blocks[f"models.{model}"] = suite.models[model]
             blocks[f"tasks.{task}"] = suite.tasks[task]
@@ -113,9 +114,12 @@ def _faults(where: str, block: Block) -> Iterator[Fault]:
                 path = expand(value)
             except UserError as error:
                 yield here, str(error)
-                continue
-            if not path.exists():
-                yield here, f"expected a file or folder at {path.absolute()}, found nothing; correct the path"
+            else:
+                if not path.exists():
+                    yield (
+                        here,
+                        f"expected a file or folder at {path.absolute()}, found nothing; correct the path",
+                    )
 
 
 def pairs_of_targets(suite: Suite, targets: Collection[str]) -> set[Pair] | None:

@@ -77,8 +77,9 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
     if settings is None:
         return Combining(shape, device_of(suite.resources), len(made.parents))
     lengths = lengths_of(suite.tasks[made.stage.data_of(key.task)], suite.models[key.model])
-    splits = [lengths[name] for name in made.stage.splits() if name in lengths]
-    return _plain_training(suite, settings, splits, shape)
+    return _plain_training(
+        suite, settings, [lengths[name] for name in made.stage.splits() if name in lengths], shape
+    )
 
 
 def _finetune(suite: Suite, key: RunKey, shape: Shape) -> Training:

@@ -134,8 +134,7 @@ def look_at_evaluation(look: Look, suite: Suite, name: str) -> None:
         )
     elif name in look.tasks:
         records = look.tasks[name].splits.get(toxicity.prompts.split, [])
-        texts = [record.id for record in records if record.form == "text"]
-        if texts:
+        if texts := [record.id for record in records if record.form == "text"]:
             look.faults.append(
                 (
                     f"{where}.prompts.split",

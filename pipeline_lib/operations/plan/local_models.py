@@ -110,12 +110,11 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
         return
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    beyond = {
+    if beyond := {
         record.id: count
         for (record, _), count in zip(pairs, _lengths(tokenizer, settings, pairs), strict=True)
         if count > settings.max_length
-    }
-    if beyond:
+    }:
         bound = None if isinstance(settings, ScratchModel) else context
         up_to = "" if bound is None else f", up to the model's context of {bound}"
         raised = f"Raise `models.{label}.max_length`{up_to}, or shorten them"
@@ -145,12 +144,11 @@ def _look_at_room(
     asked = [
         r for split, records in judged.items() if split != task.holdout for r in records if r.form != "text"
     ]
-    beyond = {
+    if beyond := {
         record.id: count
         for record, count in zip(asked, _prompt_lengths(tokenizer, settings, asked), strict=True)
         if count + room > context
-    }
-    if beyond:
+    }:
         most = context - max(beyond.values())
         cure = f"lower it to at most {most}, or shorten the prompts" if most > 0 else "shorten the prompts"
         look.faults.append(

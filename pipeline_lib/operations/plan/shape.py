@@ -166,10 +166,7 @@ def _of_gguf(path: Path) -> Shape | None:
             if file.read(4) != b"GGUF" or _number(file, "<I") < 2:
                 return None
             tensors = _number(file, "<Q")
-            found = {}
-            for _ in range(_number(file, "<Q")):
-                key = _text(file)
-                found[key] = _value(file, _number(file, "<I"))
+            found = {_text(file): _value(file, _number(file, "<I")) for _ in range(_number(file, "<Q"))}
             names = {_tensor_name(file) for _ in range(tensors)}
     except (OSError, struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError):
         return None

@@ -227,8 +227,7 @@ def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[st
             f"A job may take {minutes:.0f} minutes, and resources.minutes grants {suite.resources.minutes}; "
             "on a cluster it would be ended there, and continue from its checkpoint when started again."
         )
-    guessed = [name for name, task in suite.tasks.items() if task.size_hint() is None]
-    if guessed:
+    if guessed := [name for name, task in suite.tasks.items() if task.size_hint() is None]:
         yield f"Sizes of {', '.join(guessed)} are guessed: the settings do not tell how much there is."
 
 

@@ -112,8 +112,7 @@ def _measured(states: Sequence[State], out: Path) -> dict[Kind, list[float]]:
     found: dict[Kind, list[float]] = defaultdict(list)
     for some in by_rule.values():
         for state in some[:: -(-len(some) // READ)]:
-            seconds = read_seconds(out / state.job.benchmark)
-            if seconds is not None:
+            if (seconds := read_seconds(out / state.job.benchmark)) is not None:
                 found[_kind(state)].append(seconds)
     return found
 

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +52,12 @@ def main_process(out: Path) -> Main | None:
     The lock is tried as a reader and let go at once.
     """
     path = out / ".lock"
-    try:
-        with open(path, encoding="utf-8") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return Main(handle.read().strip() or "unknown", path.stat().st_mtime)
-    except OSError:  # no study ran here yet, or a file system without locks
-        return None
+    # An OSError: no study ran here yet, or a file system without locks.
+    with suppress(OSError), open(path, encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Main(handle.read().strip() or "unknown", path.stat().st_mtime)
     return None
 
 

@@ -123,8 +123,7 @@ def _stopped(report: Report, everything: bool) -> Iterator[str]:
     def lines(state: State) -> Iterator[str]:
         assert state.log is not None
         yield f"  {state.job.title}: {state.log.last or 'had just begun'}"
-        told = slurm_log(report.out.parent.parent, state.job.rule, state.job.name)
-        if told is not None:
+        if told := slurm_log(report.out.parent.parent, state.job.rule, state.job.name):
             yield f"    SLURM's log: {told}"
 
     title = (

@@ -91,8 +91,9 @@ def _track_run(out: Path, run: str) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     began = float(path.name.removeprefix(PREFIX).removesuffix(SUFFIX))
     end = final_metrics(out, run)
-    settings = {} if end is None else settings_of(out, run)
-    content = event_bytes(folder, began, curves(rows, began), settings, end)
+    content = event_bytes(
+        folder, began, curves(rows, began), {} if end is None else settings_of(out, run), end
+    )
     with open(path, "ab") as handle:
         if not content.startswith(path.read_bytes()):
             path.unlink()

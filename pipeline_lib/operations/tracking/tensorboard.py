@@ -35,8 +35,6 @@ def event_bytes(
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     events = [Event(wall_time=began, file_version=VERSION)]
-    if end is not None:
-        points = [*points, end]
     events += [
         Event(
             wall_time=point.time,
@@ -45,7 +43,7 @@ def event_bytes(
                 value=[Summary.Value(tag=tag, simple_value=value) for tag, value in point.values.items()]
             ),
         )
-        for point in points
+        for point in (*points, *([] if end is None else [end]))
     ]
     if end is not None:
         events += [

@@ -148,12 +148,10 @@ def _question_entries(prefix: str, rows: list[Row], choice: bool, left_out: list
     ratios = entry(rows, lambda row: {"score": _ratio(mean_loss(row, right), wrong_losses(row))}, "score")
     scores = np.array(_scores(ratios))
     if prefix == "forget":
-        ratios["agg_value"] = float(np.mean(np.minimum(scores, 1 / (scores + EPSILON))))
-        logs["forget_truth_ratio"] = ratios
+        name, scores = "forget_truth_ratio", np.minimum(scores, 1 / (scores + EPSILON))
     else:
-        ratios["agg_value"] = float(np.mean(np.maximum(0, 1 - scores)))
-        logs[f"{prefix}_Truth_Ratio"] = ratios
-    return logs
+        name, scores = f"{prefix}_Truth_Ratio", np.maximum(0, 1 - scores)
+    return {**logs, name: {**ratios, "agg_value": float(np.mean(scores))}}
 
 
 def _likely(loss: float) -> Entry:

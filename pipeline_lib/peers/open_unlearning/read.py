@@ -129,9 +129,16 @@ def _counted(result: Result, *dropped: int) -> Result:
     return {**result, "dropped": sum(dropped)} if any(dropped) else result
 
 
-def _mean(entry: Mapping[str, Any], value: Callable[[dict[str, Any], str], float]) -> Result:
+def _values(
+    entry: Mapping[str, Any], value: Callable[[dict[str, Any], str], float]
+) -> tuple[list[float], int]:
+    """The value of each row that was measured, and how many were not."""
     rows, dropped = _measured(entry)
-    found = [value(row, f"{entry['where']}, row {key}") for key, (row,) in rows]
+    return [value(row, f"{entry['where']}, row {key}") for key, (row,) in rows], dropped
+
+
+def _mean(entry: Mapping[str, Any], value: Callable[[dict[str, Any], str], float]) -> Result:
+    found, dropped = _values(entry, value)
     return _counted({"ours": fmean(found), "n": len(found)}, dropped)
 
 
@@ -273,20 +280,18 @@ def _stored_ratios(log: Log) -> tuple[list[float], int]:
             "forget quality needs the `forget_truth_ratio` of single examples, which one of the logs lacks: "
             "give the TOFU_EVAL.json of both models, not a summary"
         )
-    rows, dropped = _measured(entry)
-    return [_score(row, f"{entry['where']}, row {key}") for key, (row,) in rows], dropped
+    return _values(entry, _score)
 
 
 def _auc_of(entry: Mapping[str, Any]) -> Result | None:
     if not all(isinstance(entry.get(name), dict) for name in ("forget", "holdout")):
         return None
-    scores, lost = [], []
-    for name in ("forget", "holdout"):
-        where = f"{entry['where']}, {name}"
-        rows, dropped = _measured({**entry[name], "where": where})
-        scores.append([_score(row, f"{where}, row {key}") for key, (row,) in rows])
-        lost.append(dropped)
-    return _counted({"ours": auc_of_losses(*scores), "n": len(scores[0]), "n_holdout": len(scores[1])}, *lost)
+    (forget, lost), (holdout, lost_too) = (
+        _values({**entry[name], "where": f"{entry['where']}, {name}"}, _score)
+        for name in ("forget", "holdout")
+    )
+    result = {"ours": auc_of_losses(forget, holdout), "n": len(forget), "n_holdout": len(holdout)}
+    return _counted(result, lost, lost_too)
 
 
 def _privleak(log: Log, retrained: Log) -> Result | None:
