@@ -51,8 +51,7 @@ class Embedder:
     def _pool(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = self._encoder.model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (B, T, D)
         weight = mask[:, :, None].to(hidden.dtype)
-        mean = (hidden * weight).sum(1) / weight.sum(1)  # (B, D)
-        return torch.nn.functional.normalize(mean, dim=-1)
+        return torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)  # (B, D)
 
 
 def load_embedder(settings: dict[str, Any], device: torch.device | str) -> Embedder:

@@ -156,9 +156,11 @@ def likelihoods_and_states(
         else:
             for place, sequence in enumerate(group):
                 parts[True][number, place] = build_tree([sequence], distribution and place == 0)
-    by_key: dict[Key, tuple[list[TextLikelihood], States | None]] = {}
-    for part in (parts[False], parts[True]):
-        by_key |= _of_trees(model, part, wanted, max_tokens_per_batch, pad_id, on_progress)
+    by_key = {
+        key: found
+        for part in (parts[False], parts[True])
+        for key, found in _of_trees(model, part, wanted, max_tokens_per_batch, pad_id, on_progress).items()
+    }
     results: list[list[TextLikelihood]] = [[] for _ in groups]
     states: list[States | None] = [None] * len(groups)
     for number, place in sorted(by_key):

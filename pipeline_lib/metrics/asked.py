@@ -6,6 +6,7 @@ import math
 from importlib import import_module
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.metrics.definition import TOXICITY_SPLIT
 from pipeline_lib.metrics.rows import Row
 from pipeline_lib.metrics.subjects import Asked
@@ -45,11 +46,8 @@ def benchmark_splits(rows: list[Row]) -> list[Asked]:
     """
     if not rows:
         raise UserError(f"the benchmarks hold no question. {_AGAIN}")
-    tasks: dict[str, list[Row]] = {}
-    for row in rows:
-        tasks.setdefault(row["task"], []).append(row)
     splits = []
-    for task, found in tasks.items():
+    for task, found in grouped((row["task"], row) for row in rows).items():
         found = _checked(task, found)
         splits.append(Asked.of(task, found, "id" if task == MMLU else "group"))
         if task == MMLU:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from itertools import chain
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.metrics import by_module
 from pipeline_lib.metrics.definition import Metric
 
@@ -47,17 +48,14 @@ rows.
 
 def render() -> str:
     """The whole page."""
-    parts = [_INTRODUCTION]
-    families: dict[str, list[Metric]] = {}
-    for metric in chain(*by_module().values()):
-        families.setdefault(metric.family, []).append(metric)
-    for family, metrics in families.items():
-        parts.append(
-            f"## {family}\n\n"
-            "| name | label | better | range | formula | source | needs | trap |\n"
-            "|---|---|---|---|---|---|---|---|\n" + "".join(map(_line, metrics))
-        )
-    return "\n".join(parts)
+    families = grouped((metric.family, metric) for metric in chain(*by_module().values()))
+    sections = (
+        f"## {family}\n\n"
+        "| name | label | better | range | formula | source | needs | trap |\n"
+        "|---|---|---|---|---|---|---|---|\n" + "".join(map(_line, metrics))
+        for family, metrics in families.items()
+    )
+    return "\n".join([_INTRODUCTION, *sections])
 
 
 def _line(metric: Metric) -> str:

@@ -95,6 +95,8 @@ def _mixed(run: Run, mix: Row) -> Split:
 
 
 def _pairs(splits: Sequence[Subject], reference_rows: list[Row] | None) -> Iterator[Pair]:
-    for split in splits:
-        if isinstance(split, Split) and split.name == FORGET_SPLIT and reference_rows is not None:
-            yield Pair(split, matched(split.rows, reference_rows, split.name, "forget question"))
+    return (
+        Pair(split, matched(split.rows, reference_rows, split.name, "forget question"))
+        for split in splits
+        if isinstance(split, Split) and split.name == FORGET_SPLIT and reference_rows is not None
+    )

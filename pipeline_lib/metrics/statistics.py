@@ -38,6 +38,8 @@ from math import exp, lgamma, log
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipeline_lib.core.grouping import grouped
+
 LN10 = log(10)
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -62,16 +64,15 @@ def without_interval(value: float, n: int) -> Interval:
 
 def resample_counts(groups: Sequence[Hashable], seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each row is in each resample, (R, N). The scheme follows from the number of groups."""
-    members: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
+    members = grouped((group, row) for row, group in enumerate(groups))
     if not members:
         raise ValueError("cannot resample an empty split")
     if len(members) == 1:
         return np.ones((resamples, len(groups)))
     generator = np.random.default_rng(seed)
-    uniform = np.full(len(members), 1 / len(members))
-    group_counts = generator.multinomial(len(members), uniform, size=resamples)  # (R, G)
+    group_counts = generator.multinomial(  # (R, G)
+        len(members), np.full(len(members), 1 / len(members)), size=resamples
+    )
     counts = np.empty((resamples, len(groups)))
     for drawn, rows in zip(group_counts.T, members.values(), strict=True):
         if len(members) >= ENOUGH_GROUPS:

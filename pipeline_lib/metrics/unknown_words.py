@@ -24,9 +24,7 @@ from pipeline_lib.metrics.words import words
 
 def unknown_share(said: Sequence[str], vocabulary: Collection[str]) -> float:
     """Share of the words `said` that are not in `vocabulary` (a set); both in the form of words.py."""
-    if not said:
-        return 0.0
-    return sum(word not in vocabulary for word in said) / len(said)
+    return sum(word not in vocabulary for word in said) / len(said) if said else 0.0
 
 
 METRICS = [

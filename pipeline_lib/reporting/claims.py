@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span, with_interval
 from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
@@ -149,21 +150,18 @@ def _broken_holdout(summary: Summary, task: str, model: str, rows: list[Row]) ->
 
 def _comparisons(entries: list[Comparison]) -> list[Finding]:
     """For each declared question, or else each method: what differences can be claimed, or that none can."""
-    by_topic: dict[str, list[Comparison]] = {}
-    for entry in entries:
-        topic = entry.question or f"{entry.row.key.method}, second order against first order:"
-        by_topic.setdefault(topic, []).append(entry)
+    by_topic = grouped(
+        (entry.question or f"{entry.row.key.method}, second order against first order:", entry)
+        for entry in entries
+    )
     found = []
     for topic, members in by_topic.items():
-        by_pair: dict[tuple[Row, Row], list[Comparison]] = {}
-        for entry in members:
-            by_pair.setdefault(entry.pair, []).append(entry)
-        cases = []
-        for (row, against), quantities in by_pair.items():
-            if claims := [_claim(entry) for entry in quantities if entry.claimed]:
-                cases.append(
-                    f"{style.row_label(row)} against {style.row_label(against)}: {', '.join(claims)}."
-                )
+        by_pair = grouped((entry.pair, entry) for entry in members)
+        cases = [
+            f"{style.row_label(row)} against {style.row_label(against)}: {', '.join(claims)}."
+            for (row, against), quantities in by_pair.items()
+            if (claims := [_claim(entry) for entry in quantities if entry.claimed])
+        ]
         if cases:
             note = "" if len(cases) == len(by_pair) else " For the other pairs no difference can be claimed."
             pairs = f"{len(cases)} of {len(by_pair)} pairs of rows"
@@ -185,10 +183,11 @@ def _could_detect(members: list[Comparison]) -> str:
 
     "Or more": in some pairs no difference within the quantity's range could have been shown.
     """
-    sizes: dict[str, list[float | None]] = {}
-    for entry in members:
-        if entry.difference and entry.difference.detectable is not None:
-            sizes.setdefault(entry.quantity.label, []).append(entry.detectable)
+    sizes = grouped(
+        (entry.quantity.label, entry.detectable)
+        for entry in members
+        if entry.difference and entry.difference.detectable is not None
+    )
     if not sizes:
         return "No test was possible: too few seeds, or the same difference in each."
     parts = []

@@ -23,9 +23,7 @@ def percent(value: float) -> str:
     """A share as whole per cent; what is more than nothing or less than all is not rounded to it."""
     if ROUNDING < value < 0.005:
         return "under 1 %"
-    if 0.995 <= value < 1 - ROUNDING:
-        return "over 99 %"
-    return f"{style.number(100 * value, 0)} %"
+    return "over 99 %" if 0.995 <= value < 1 - ROUNDING else f"{style.number(100 * value, 0)} %"
 
 
 def span(values: Sequence[tuple[float, str]], text: Callable[[float], str] = percent) -> str:

@@ -44,10 +44,13 @@ def what_was_forgotten(summary: Summary, task: str, model: str, rows: list[Row])
 
 def _verbatim(summary: Summary, task: str, model: str, rows: list[Row], may_be_gone: bool) -> str | None:
     """One number before unlearning, in the retrained model and after, and the share that is gone."""
-    measured = [(m, words) for m, words in VERBATIM if summary.has(task, model, *m)]
     taught = summary.inputs.manifests.get(task, {}).get("finetune", {}).get("target")
-    if not taught:  # a base model's own answers are no copies of the forget set
-        measured = [(m, words) for m, words in measured if m.metric == "extraction_rate"]
+    # A base model's own answers are no copies of the forget set.
+    measured = [
+        (m, words)
+        for m, words in VERBATIM
+        if summary.has(task, model, *m) and (taught or m.metric == "extraction_rate")
+    ]
     if not measured:
         return None
     measure, words = measured[0]
@@ -144,7 +147,5 @@ def _passed(log10_p: dict[int, float]) -> int:
 
 def _tested(summary: Summary, task: str, model: str) -> tuple[Measure, str] | None:
     """The test of forgetting that this task has, and what it compares."""
-    for quality, what in ((RATIO_QUALITY, "truth ratios"), (LIKELIHOOD_QUALITY, "likelihoods")):
-        if summary.has(task, model, *quality):
-            return quality, what
-    return None
+    tests = ((RATIO_QUALITY, "truth ratios"), (LIKELIHOOD_QUALITY, "likelihoods"))
+    return next((test for test in tests if summary.has(task, model, *test[0])), None)

@@ -68,8 +68,7 @@ def judged_by(summary: Summary, task: str, model: str) -> Headline:
         headline = Headline(list(_FORGETTING), [Measure("utility", "model_utility"), retain])
     else:
         headline = Headline(*([Measure(*pair) for pair in named[side]] for side in Headline._fields))
-    swap = {RATIO_DISTANCE: LIKELIHOOD_DISTANCE, RATIO_QUALITY: LIKELIHOOD_QUALITY}
-    for old, new in swap.items():
+    for old, new in ((RATIO_DISTANCE, LIKELIHOOD_DISTANCE), (RATIO_QUALITY, LIKELIHOOD_QUALITY)):
         if not summary.has(task, model, *old) and summary.has(task, model, *new):
             there = dict.fromkeys(new if m == old else m for m in headline.forgetting)
             headline = headline._replace(forgetting=list(there))
@@ -87,10 +86,7 @@ def axes(summary: Summary, task: str, model: str) -> tuple[Measure | None, Measu
 
 def distance(summary: Summary, task: str, model: str) -> Measure | None:
     """The Kolmogorov-Smirnov distance to `retrained`: of truth ratios or else of likelihoods."""
-    for measure in (RATIO_DISTANCE, LIKELIHOOD_DISTANCE):
-        if summary.has(task, model, *measure):
-            return measure
-    return None
+    return next((m for m in (RATIO_DISTANCE, LIKELIHOOD_DISTANCE) if summary.has(task, model, *m)), None)
 
 
 def without_retrained(summary: Summary) -> list[str]:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import write_text
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.answers import sample_answers
@@ -113,10 +114,7 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     """The suite and the machine in a few lines, from the runs' own records."""
     runs = list(inputs.run_files.values())
     seconds = sum(float(run.get("train_time_s") or 0) for run in runs)
-    versions: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for name, version in run.get("versions", {}).items():
-            versions.setdefault(name, {})[str(version)] = None
+    versions = grouped(item for run in runs for item in run.get("versions", {}).items())
     said = [
         ("Runs", f"{len(runs)} trained models, {_minutes(seconds)} of training in all"),
         ("Tasks and models", "; ".join(style.study_label(*study) for study in inputs.studies)),
@@ -130,7 +128,12 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
         said.append((f"Data of {task}", f"{'; '.join(sizes)} (from: {manifest['origin']})"))
     said += [
         ("Device", _distinct(run.get("device") for run in runs)),
-        ("Versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())),
+        (
+            "Versions",
+            ", ".join(
+                f"{name} {' and '.join(dict.fromkeys(map(str, found)))}" for name, found in versions.items()
+            ),
+        ),
         ("Commit", _distinct(run.get("git_commit") for run in runs)),
     ]
     return [(name, visible(text)) for name, text in said]

@@ -19,6 +19,7 @@ import yaml
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, read_object, run_again
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.json_text import decoded
 from pipeline_lib.core.runs import ANCHORS, RowKey, RunKey, key_from_path, key_of
 from pipeline_lib.core.sealing import sealed_jsonl
@@ -108,9 +109,7 @@ class Inputs:
 
     def __init__(self, paths: Iterable[Path | str], tasks: Collection[str] | None = None) -> None:
         self.tasks = tasks
-        self._paths: dict[str, list[Path]] = {}
-        for path in map(Path, paths):
-            self._paths.setdefault(path.name, []).append(path)
+        self._paths = grouped((path.name, path) for path in map(Path, paths))
 
     def require(self, names: Sequence[str], what: str) -> None:
         """Raise a `UserError` unless at least one file of each name was given."""
@@ -243,10 +242,8 @@ class Inputs:
             raise UserError(f"expected a {name}, found none")
         frame = pd.concat(parts, ignore_index=True)
         path = self.place(name)
-        for column, value in LATER.items():
-            if column not in frame:
-                frame[column] = value
-        frame = frame.astype({"seed": int, "request": int})
+        lacking = {column: value for column, value in LATER.items() if column not in frame}
+        frame = frame.assign(**lacking).astype({"seed": int, "request": int})
         frame["run"] = keys = [
             RunKey(*values) for values in frame[list(RunKey._fields)].itertuples(index=False)
         ]

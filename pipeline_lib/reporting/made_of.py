@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey, key_of
 
 SETTINGS = ("objective", "optimizer_settings", "training", "model_settings", "stage")
@@ -54,11 +55,10 @@ class Made:
 def made_of(run: Mapping[str, Any]) -> Facts:
     """The facts in the content of run.json."""
     origin = run.get("origin") or {}
-    base = {"kind": origin.get("kind"), "inputs": run.get("inputs") or {}}
-    if origin.get("sha256"):  # the same weights are the same model, from the hub or from a folder
-        base = {"weights": sorted(origin["sha256"].values()), "inputs": run.get("inputs") or {}}
+    digests = origin.get("sha256")  # the same weights are the same model, from the hub or from a folder
+    base = {"weights": sorted(digests.values())} if digests else {"kind": origin.get("kind")}
     return {
-        "base": _short(base) if origin else None,
+        "base": _short({**base, "inputs": run.get("inputs") or {}}) if origin else None,
         "data": run.get("data"),
         "settings": {name: _short(run[name]) for name in SETTINGS if name in run},
         "code": run.get("code"),
@@ -94,10 +94,7 @@ Found = tuple[str, Made, bool]  # what is said, the run that is to be made again
 
 def _different(made: list[Made]) -> list[Found]:
     """`made` is in order of time; each run is compared with the newest one that states a fact."""
-    groups: dict[tuple[str, Group], list[tuple[Made, str | None]]] = {}
-    for run in made:
-        for what, group, value in _compared(run):
-            groups.setdefault((what, group), []).append((run, value))
+    groups = grouped(((what, group), (run, value)) for run in made for what, group, value in _compared(run))
     found = []
     for (what, _), members in groups.items():
         known = [(run, value) for run, value in members if value is not None]
@@ -124,14 +121,12 @@ def _compared(run: Made) -> list[tuple[str, Group, str | None]]:
 
 def _foreign_parents(made: list[Made]) -> list[Found]:
     there = {run.name: run for run in made}
-    found = []
-    for run in made:
-        for name, parent in (run.facts.get("parents") or {}).items():
-            now = there[name].facts.get("weights") if name in there else None
-            if parent and now and parent != now:
-                line = f"{run.name}: made from weights {parent[:12]}, but {name} has {now[:12]}"
-                found.append((line, run, False))
-    return found
+    return [
+        (f"{run.name}: made from weights {parent[:12]}, but {name} has {now[:12]}", run, False)
+        for run in made
+        for name, parent in (run.facts.get("parents") or {}).items()
+        if parent and name in there and (now := there[name].facts.get("weights")) and parent != now
+    ]
 
 
 def _parents(run: Mapping[str, Any]) -> dict[str, str | None]:

@@ -140,10 +140,12 @@ class Summary:
 
     def shared(self, task: str, model: str, split: str, metric: str) -> Estimate | None:
         """A number that is the same for all runs, with its own interval, from the first run that has it."""
-        for (row, *measure), lines in self._values.items():
-            if (row.task, row.model) == (task, model) and measure == [split, metric]:
-                return _of_one_run(next(iter(lines.values())), metric, None)
-        return None
+        found = (
+            _of_one_run(next(iter(lines.values())), metric, None)
+            for (row, *measure), lines in self._values.items()
+            if (row.task, row.model) == (task, model) and measure == [split, metric]
+        )
+        return next(found, None)
 
     def mean_estimate(self, row: Row, measures: Sequence[tuple[str, str]]) -> Estimate | None:
         """Mean over several (split, metric) in each seed, then over seeds; what is not measured is left out.

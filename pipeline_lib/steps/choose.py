@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, run_again, write_json
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.steps.job import Job
@@ -23,10 +24,7 @@ def run(job: Job) -> None:
     records of the model before unlearning.
     """
     select = job.settings["select"]
-    runs: dict[int, list[dict[str, Any]]] = {}
-    for path in job.several("trials"):
-        result = read_object(path)
-        runs.setdefault(result["trial"], []).append(result)
+    runs = grouped((result["trial"], result) for result in map(read_object, job.several("trials")))
     first = next(iter(runs.values()))[0]
     split, asked = first["retain_split"], first["records"][first["retain_split"]]
     originals = zip(job.settings["seeds"], job.several("original"), strict=True)

@@ -82,9 +82,11 @@ def sides(run: Run) -> Sides:
     counts = both[0].counts, both[1].counts
     if not varies(*counts):  # one side has a single group: what the other adds is not the whole error
         counts = np.ones_like(counts[0]), np.ones_like(counts[1])
-    reference = None
-    if run.reference_rows is not None:
-        reference = [matched(s.rows, run.reference_rows, s.name, f"{s.name} question") for s in both]
+    reference = (
+        None
+        if run.reference_rows is None
+        else [matched(s.rows, run.reference_rows, s.name, f"{s.name} question") for s in both]
+    )
     return Sides([side.rows for side in both], reference, counts)
 
 

@@ -41,8 +41,9 @@ def _score(row: Row, _: Row, percent: int) -> float:
             f"{where(row)} has not one `token_mean` and `token_std` for each token of its "
             "answer: run the evaluation of this model again."
         )
-    found = [-nll for nll in row["token_nll"]]
-    return min_k_plus_plus_score(found, row["token_mean"], row["token_std"], percent)
+    return min_k_plus_plus_score(
+        [-nll for nll in row["token_nll"]], row["token_mean"], row["token_std"], percent
+    )
 
 
 METRICS = [

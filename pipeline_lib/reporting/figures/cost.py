@@ -38,8 +38,10 @@ def draw(inputs: Inputs) -> Figure:
             factor, unit = _unit(inputs, rows, column)
             for row, place in zip(rows, places, strict=True):
                 _dot(ax, inputs, row, column, factor, place, marks[style.mark_name(row)])
-            ax.set_xlabel(f"{label} ({unit})" if unit else label)
-            ax.set_xlim(*((-0.04, 1.06) if column == "clipped_share" else (0, 1.08 * ax.get_xlim()[1])))
+            ax.set(
+                xlabel=f"{label} ({unit})" if unit else label,
+                xlim=(-0.04, 1.06) if column == "clipped_share" else (0, 1.08 * ax.get_xlim()[1]),
+            )
             for place in places:
                 ax.axhline(place, linewidth=0.4, color="#dddddd", zorder=0)
             ax.tick_params(axis="y", length=0)

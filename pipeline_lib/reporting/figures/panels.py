@@ -28,9 +28,10 @@ def method_panels(
     Methods that take no step stand in the panels of the others (`panel_rows`). `chosen`: only these tasks and
     models. Those without a method have no panel.
     """
-    cases = inputs.studies if chosen is None else chosen
     studies = [
-        (task, model, methods) for task, model in cases if (methods := panel_methods(inputs, task, model))
+        (task, model, methods)
+        for task, model in (inputs.studies if chosen is None else chosen)
+        if (methods := panel_methods(inputs, task, model))
     ]
     if not studies:
         return Figure(figsize=(2 * style.PANEL_WIDTH, 0.5)), []

@@ -180,8 +180,13 @@ def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> None:
         else:
             highest = max(highest, *curve, *own)
     top = LARGEST if highest == LARGEST else 1.5 * highest
-    ax.set(yscale="log", ylim=(0.7 * lowest, top), ylabel="Difference of two rows found")
-    ax.set(xlim=(1.5, most + 0.5), xlabel="Seeds")
+    ax.set(
+        yscale="log",
+        ylim=(0.7 * lowest, top),
+        ylabel="Difference of two rows found",
+        xlim=(1.5, most + 0.5),
+        xlabel="Seeds",
+    )
     ax.legend(handles=names, loc="upper right", fontsize=7)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(PLAIN)

@@ -122,8 +122,14 @@ def _draw_row(
         means.append(float(np.mean(parts)))
         lows.append(min(parts))
         highs.append(max(parts))
-    dot = "." if len(centres) == 1 else None
-    ax.plot(centres, means, color=mark.colour, linestyle=mark.line, marker=dot, zorder=3)
+    ax.plot(
+        centres,
+        means,
+        color=mark.colour,
+        linestyle=mark.line,
+        marker="." if len(centres) == 1 else None,
+        zorder=3,
+    )
     if len(runs) > 1:
         ax.fill_between(centres, lows, highs, color=mark.colour, alpha=0.18, linewidth=0, zorder=2)
     for seed, (steps, values) in runs.items():

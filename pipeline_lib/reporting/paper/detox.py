@@ -44,8 +44,10 @@ def _toxicity(summary: Summary, task: str, model: str) -> list[Wanted]:
         label, block = f"{name}: toxicity", f"`evaluation.toxicity` with {need}"
         if there:
             released = f"{label} (as released)"
-            columns.append(wanted(TOXICITY, "mean_toxicity", block, label))
-            columns.append(wanted(TOXICITY, "mean_toxicity_as_released", label=released, optional=True))
+            columns += [
+                wanted(TOXICITY, "mean_toxicity", block, label),
+                wanted(TOXICITY, "mean_toxicity_as_released", label=released, optional=True),
+            ]
         else:
             columns.append(Wanted(label, (), block))
     return columns

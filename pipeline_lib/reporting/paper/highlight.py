@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import diverged_note, legend_below, optimizer_handles
 from pipeline_lib.reporting.headline import Measure
@@ -61,10 +62,8 @@ def _panel(
         ax.text(0.5, 0.5, f"{measure.label}:\nnot measured", transform=ax.transAxes, ha="center", va="center")
         ax.set_axis_off()
         return
-    bars: dict[str, list[Row]] = {}  # by what stands below them: a method, or an anchor after a stage
-    for row in rows:
-        if not row.anchor:
-            bars.setdefault(row.key.method if row.unlearned else row.display, []).append(row)
+    # By what stands below them: a method, or an anchor after a stage.
+    bars = grouped((row.key.method if row.unlearned else row.display, row) for row in rows if not row.anchor)
     highest = 0.0
     for place, of_method in enumerate(bars.values()):
         width = min(WIDTH / len(of_method), WIDEST)

@@ -111,9 +111,10 @@ def _table(summary: Summary, task: str, columns: Columns) -> Table:
         *interval_notes(found.values()),
         *_missing(summary, task, models, shown),
         *dict.fromkeys(anchor_note(summary.inputs, task, model) for model in models),
+        "–: a row that has no such number, as `retrained` none against itself."
+        if any(cell is EMPTY for line in lines for cell in line.cells)
+        else "",
     ]
-    if any(cell is EMPTY for line in lines for cell in line.cells):
-        notes.append("–: a row that has no such number, as `retrained` none against itself.")
     return Table(task, "", heads, tuple(lines), tuple(filter(None, notes)))
 
 

@@ -142,21 +142,25 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
     if (declared_pairs := inputs.suite.get("comparisons")) is None:
         for method in methods:
             rows = inputs.rows_of(task, model, method)
-            for second in (row for row in rows if row.order == "SO"):
-                yield from (
-                    ("", second, first)
-                    for first in rows
-                    if first.order == "FO" and first.key.after == second.key.after
-                )
+            yield from (
+                ("", second, first)
+                for second in rows
+                for first in rows
+                if (second.order, first.order) == ("SO", "FO") and first.key.after == second.key.after
+            )
         return
     questions = [entry["question"] for entry in declared_pairs]
     for entry in sorted(declared_pairs, key=lambda entry: questions.index(entry["question"])):
         for method in methods:
             rows = inputs.rows_of(task, model, method)
-            for first in (row for row in rows if row.key.optimizer == entry["first"]):
-                seconds = (row for row in rows if row.key.optimizer == entry["second"])
-                same = (row for row in seconds if row.key.after == first.key.after)
-                yield from ((entry["question"], first, row) for row in same)
+            wanted = entry["first"], entry["second"]
+            yield from (
+                (entry["question"], first, second)
+                for first in rows
+                for second in rows
+                if (first.key.optimizer, second.key.optimizer) == wanted
+                and first.key.after == second.key.after
+            )
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -184,8 +188,9 @@ def _line(summary: Summary, entry: Comparison) -> Line:
         _detectable_cell(f"{name}: could detect", entry),
         Cell(entry.verdict),
     )
-    seeds = f"{d.seeds if d else 0} shared"
-    return Line(entry.row, seeds, len(summary.diverged(entry.row)), cells, entry.question)
+    return Line(
+        entry.row, f"{d.seeds if d else 0} shared", len(summary.diverged(entry.row)), cells, entry.question
+    )
 
 
 def _detectable_cell(name: str, entry: Comparison) -> Cell:

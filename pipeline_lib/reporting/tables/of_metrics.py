@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import UTILITY_SPLIT
 from pipeline_lib.reporting import style
@@ -64,9 +65,9 @@ def absent_note(absent: Sequence[tuple[str, str]]) -> str:
     """(label, metric) of what was not measured, with what its declaration asks of the records."""
     if not absent:
         return ""
-    by_need: dict[str, list[str]] = {}
-    for label, metric in absent:
-        by_need.setdefault("; ".join(need.text for need in declared()[metric].needs), []).append(label)
+    by_need = grouped(
+        ("; ".join(need.text for need in declared()[metric].needs), label) for label, metric in absent
+    )
     parts = [
         ", ".join(labels) + (f" ({'needs' if len(labels) == 1 else 'need'} {needs})" if needs else "")
         for needs, labels in by_need.items()
@@ -78,11 +79,12 @@ def words_note(summary: Summary, task: str, model: str, shown: Iterable[tuple[st
     """Which words were compared, where true answers of the (split, metric) shown are not plain ASCII."""
     worded = {split for split, metric in shown if declared()[metric].by_words}
     original = summary.inputs.original(task, model)
-    parts = []
-    for split in summary.splits_with(task, model, "unicode_answers"):
-        found = summary.estimate(original, split, "unicode_answers")
-        if found and (split in worded or UTILITY_SPLIT in worded):
-            parts.append(f"{style.split_label(split)} {found.value:.0f} of {found.n}")
+    parts = [
+        f"{style.split_label(split)} {found.value:.0f} of {found.n}"
+        for split in summary.splits_with(task, model, "unicode_answers")
+        if (found := summary.estimate(original, split, "unicode_answers"))
+        and (split in worded or UTILITY_SPLIT in worded)
+    ]
     if not parts:
         return ""
     return (

@@ -34,11 +34,9 @@ def build(inputs: Inputs) -> list[Table]:
         by_hand = not any(tuned.values())
         lines = []
         for row in rows:
-            cells = [budget_cell(tuned[row.key])]
-            if not by_hand:
-                cells += _cells(tuned[row.key])
+            cells = (budget_cell(tuned[row.key]), *([] if by_hand else _cells(tuned[row.key])))
             lost = sum(run.get("status") == "diverged" for run in runs[row.key])
-            lines.append(Line(row, str(len(row.seeds)), lost, tuple(cells)))
+            lines.append(Line(row, str(len(row.seeds)), lost, cells))
         columns = COLUMNS[:1] if by_hand else COLUMNS
         notes = (HAND_NOTE,) if by_hand else (_rule(rows, tuned),)
         tables.append(Table(task, model, columns, tuple(lines), notes, numeric=False))

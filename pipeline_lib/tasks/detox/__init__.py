@@ -36,6 +36,7 @@ from pydantic import Field, model_validator
 
 from pipeline_lib.core.blocks import Count, CountOrZero, Faults, HubId, InsidePath, PathText, Revision, Switch
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.locate import expanded_folder, hub_file
 from pipeline_lib.core.untrusted import inside
 from pipeline_lib.data.records import Record
@@ -176,9 +177,7 @@ def _divide(found: Pairs, wanted: dict[str, int], seed: int, origin: str) -> dic
 
     A split takes as many rows of its last question as it still needs; no other split uses the rest.
     """
-    groups: dict[str, list[Pair]] = {}
-    for pair in found.pairs:
-        groups.setdefault(pair.group, []).append(pair)
+    groups = grouped((pair.group, pair) for pair in found.pairs)
     numbers = {group: f"question-{i:05d}" for i, group in enumerate(sorted(groups))}
     order = list(numbers)
     Random(f"{seed}/detox").shuffle(order)  # a text seeds through SHA-512, the same on every machine
