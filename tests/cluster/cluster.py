@@ -125,15 +125,16 @@ class ClusterStudy(Study):
         return [job for job in self.jobs_of(rule) if job["JobState"] not in ENDED]
 
     def scripts(self, rule: str) -> dict[str, int]:
-        """SLURM's number of each job that runs a script of this rule, and the script's process."""
-        found = {}
+        """SLURM's number of each running job of this rule, and the process of its script."""
+        found, wanted = {}, {job["JobId"] for job in self.running_jobs(rule)}
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 program, script, *_ = (place / "cmdline").read_bytes().decode().split("\0")
-                python = Path(program).name.startswith("python") and script.endswith(f".{rule}.py")
+                python = Path(program).name.startswith("python") and script.endswith(".step.py")
                 if python and os.readlink(place / "cwd") == str(self.folder):
                     environment = (place / "environ").read_bytes().decode()
-                    found[re.findall(r"SLURM_JOB_ID=(\d+)", environment)[0]] = int(place.name)
+                    job = re.findall(r"SLURM_JOB_ID=(\d+)", environment)[0]
+                    found |= {job: int(place.name)} if job in wanted else {}
             except (OSError, ValueError):  # gone, or without arguments
                 continue
         return found
