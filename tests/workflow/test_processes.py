@@ -15,6 +15,7 @@ def test_a_study_trains_in_as_many_processes_as_it_asks_for_and_may_change_its_m
         "objectives": {"KL": {}},
         "optimizers": {"adamw": {"learning_rate": 1e-3}},
         "comparisons": None,
+        "stages": {},
         "resources": {**SUITE["resources"], "processes": 2, "sharding": "full"},
     }
     study = Study(tmp_path / "project", suite)
