@@ -94,8 +94,8 @@ class _Run:
             raise UserError(why_not)
         if (self.optimizer is None) == self.objective.trained:
             raise UserError(
-                f"{identity['method']} with the optimizer {identity['optimizer']}: in-context unlearning "
-                "goes with the optimizer none, which takes no step, and no other method does"
+                f"{identity['method']} with the optimizer {identity['optimizer']}: a method that takes no "
+                "step goes with the optimizer none, every other method with one that takes steps"
             )
 
 
