@@ -6,6 +6,7 @@ They all read models as fp32, whatever the precision of training.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from pipeline_lib.operations.plan.device import DISK_BANDWIDTH, START_SECONDS, Device
@@ -44,7 +45,7 @@ Phases = dict[str, dict[str, float]]  # name -> bytes by part
 
 
 @dataclass(frozen=True)
-class Measuring:
+class Measuring(ABC):
     """A job that reads a finished model."""
 
     shape: Shape
@@ -60,13 +61,13 @@ class Measuring:
         """Seconds to start and to read one model."""
         return START_SECONDS + self.weights / DISK_BANDWIDTH
 
+    @abstractmethod
     def phases(self) -> Phases:
         """Bytes by part of each phase: scoring known texts, generating new ones."""
-        raise NotImplementedError
 
+    @abstractmethod
     def seconds(self) -> float:
         """Time: 2 operations a parameter and token; generation reads all weights for every token."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
