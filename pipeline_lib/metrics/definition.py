@@ -42,12 +42,14 @@ class Need:
     `text` completes "needs ...". `holds` is asked of each record's row ("record": the others count, and n is
     their number), of all rows of the split ("split"), or by the metric itself of a number that it is made of
     ("number", with `demand`). It looks at the data and at `retrained`, never at what the judged model says,
-    so that all models of a study have the same metrics with the same n.
+    so that all models of a study have the same metrics with the same n. `of_retrained`: the number is that of
+    the model `retrained`.
     """
 
     text: str
     of: Literal["record", "split", "number"]
     holds: Callable[[Any], bool]
+    of_retrained: bool = False
 
     def demand(self, number: float, n: int) -> None:
         """Raise `NotMeasured` unless `number`, of `n` records, is what is needed."""
@@ -129,6 +131,11 @@ class Metric:
     def of_one_split(self) -> bool:
         """Whether it is measured on one split only, so that its name needs no split before it."""
         return self.on == "run" or self.of == "pair"
+
+    @property
+    def needs_retrained(self) -> bool:
+        """Whether it compares with the model `retrained`, so that a task without one cannot have it."""
+        return self.of == "pair" or any(need.of_retrained for need in self.needs)
 
 
 def at_equal_retain(metric: Metric, order: float, **changes: Any) -> Metric:

@@ -94,5 +94,6 @@ RETRAINED_ERRS = Need(
     "a `retrained` model that does not tell the two sets apart without error itself",
     "number",
     lambda auc_of_retrained: auc_of_retrained < 1,
+    of_retrained=True,
 )
 FORTY_QUESTIONS = Need(f"{EQUAL_N} forget questions or more", "number", lambda n: n >= EQUAL_N)

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.data.splits import Task
+from pipeline_lib.data.splits import QUESTIONS_HEADLINE, Task
 from pipeline_lib.tasks.base import TaskSettings
-
-# Metrics that compare with `retrained`; a task without one must not have them in its headline.
-NEED_RETRAINED = ("ks_statistic", "forget_quality", "privleak")
 
 
 def load_task(settings: TaskSettings) -> Task:
@@ -55,7 +52,7 @@ def _faults(task: Task, has_retrained: bool) -> Iterator[str]:
         yield f"`splits` lacks {' and '.join(missing)}"
     if task.headline is None and not task.utility:
         yield "neither `headline` nor `utility` says what judges it; give one of them"
-    if not has_retrained:
-        pairs = [pair for pairs in (task.headline or {}).values() for pair in pairs]
-        if wrong := sorted({metric for _, metric in pairs if metric.startswith(NEED_RETRAINED)}):
-            yield f"`headline` names {', '.join(wrong)}, which compares with a `retrained`, and there is none"
+    sides = QUESTIONS_HEADLINE if task.headline is None else task.headline
+    if set(sides) != set(QUESTIONS_HEADLINE):
+        expected = " and ".join(QUESTIONS_HEADLINE)
+        yield f"`headline` has the sides {', '.join(sides) or 'none'}; expected {expected}"

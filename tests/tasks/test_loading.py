@@ -8,11 +8,9 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.splits import Task
-from pipeline_lib.metrics import declared
-from pipeline_lib.metrics.needs import RETRAINED_ERRS
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.base import TaskSettings
-from pipeline_lib.tasks.loading import NEED_RETRAINED, load_task
+from pipeline_lib.tasks.loading import load_task
 
 SIZES = {"n_authors": 4, "questions_per_author": 2, "forget_authors": 1, "n_facts": 3}
 
@@ -58,15 +56,9 @@ def test_an_empty_list_is_the_model_as_it_is_where_there_is_a_retrained(monkeypa
         (True, {"utility": []}, "neither `headline` nor `utility` says what judges it"),
         (True, {"finetune": {"retrained": ["retain"]}}, "`finetune` names no splits for `target`"),
         (
-            False,
-            {
-                "finetune": {"target": ["forget"]},
-                "headline": {
-                    "forgetting": [("forget", "ks_statistic")],
-                    "utility": [("retain", "rouge_l_recall")],
-                },
-            },
-            "`headline` names ks_statistic, which compares with a `retrained`, and there is none",
+            True,
+            {"headline": {"forgetting": [("forget", "probability")]}},
+            "`headline` has the sides forgetting; expected forgetting and utility",
         ),
     ],
 )
@@ -74,13 +66,3 @@ def test_contradictions(monkeypatch, has, changes, expected):
     with pytest.raises(UserError) as caught:
         loaded(monkeypatch, has, **changes)
     assert str(caught.value).startswith("the task contradicts itself: ") and expected in str(caught.value)
-
-
-def test_the_metrics_that_need_a_retrained_are_those_that_say_so() -> None:
-    """Beginnings of names: the data of a task shall not depend on the code of the metrics."""
-    named = {name for name in declared() if name.startswith(NEED_RETRAINED)}
-    say = {name for name, m in declared().items() if m.of == "pair" or RETRAINED_ERRS in m.needs}
-    # The paper's code holds the forget set against the retain set of the same model.
-    assert named - say == {"forget_quality_as_released", "ks_statistic_as_released"}
-    assert say <= named
-    assert all(any(name.startswith(part) for name in say) for part in NEED_RETRAINED)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.definitions import check_data
-from pipeline_lib.core.blocks import Fault
+from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import NotAtHand, nothing_downloaded
 from pipeline_lib.core.system_errors import explained
@@ -20,6 +20,7 @@ from pipeline_lib.data.overlap import check_overlap, measure_overlap
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import Task, check_roles, check_split
 from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
+from pipeline_lib.metrics import declared
 from pipeline_lib.objectives.alternatives import alternative_answers
 from pipeline_lib.tasks.loading import load_task
 
@@ -80,6 +81,7 @@ def look_at_task(look: Look, suite: Suite, name: str) -> None:
     if len(look.faults) == before:
         look.tasks[name] = task
     look.faults += [*_method_faults(suite, name, task), *_scratch_faults(suite, name, task)]
+    look.faults += [(where, fault) for fault in _headline_faults(task)]
 
 
 def _check_retain(task: Task, settings: TaskSettings) -> None:
@@ -108,6 +110,25 @@ def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
                 f"models.{label}",
                 f"is made from scratch and knows nothing, and the task {name!r} takes a model as it is; use "
                 "a pretrained model, or let the task teach it",
+            )
+
+
+def _headline_faults(task: Task) -> Iterator[str]:
+    """Metrics of `Task.headline` that no evaluation of this task can have.
+
+    They are looked up here and not where the task is loaded, so that the prepared data do not depend on the
+    code of the metrics.
+    """
+    for split, name in (pair for pairs in (task.headline or {}).values() for pair in pairs):
+        metric = declared().get(name)
+        if metric is None:
+            yield f"`headline` names {name!r}, which is no metric; {suggestion(name, declared())}"
+        elif metric.needs_retrained and "retrained" not in task.finetune:
+            yield f"`headline` names {name}, which compares with a `retrained`, and there is none"
+        elif metric.on == "records" and split not in task.evaluate:
+            yield (
+                f"`headline` names {name} of the split {split!r}, which is not evaluated; "
+                f"{suggestion(split, task.evaluate)}"
             )
 
 

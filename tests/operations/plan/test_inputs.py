@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,28 @@ def test_a_model_from_nothing_cannot_be_taken_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(type(made.tasks["own"]), "load", lambda settings: task)
     (line,) = faults(made)
     assert line.startswith("models.tiny: is made from scratch and knows nothing")
+
+
+def test_a_headline_names_metrics_that_this_task_can_have(tmp_path, monkeypatch):
+    made = suite(data(tmp_path, [record(0), record(1)]))
+    judged = ["probabilty", "ks_statistic", "privleak", "ks_statistic_as_released"]
+    task = replace(
+        made.tasks["own"].load(),
+        finetune={"target": ["forget", "retain"]},
+        headline={"forgetting": [("forget", name) for name in judged], "utility": [("rest", "probability")]},
+    )
+    monkeypatch.setattr(type(made.tasks["own"]), "load", lambda settings: task)
+    monkeypatch.setattr(type(made.tasks["own"]), "has_retrained", lambda settings: False)
+    typo, distance, leak, split = faults(made)
+    assert typo.startswith("tasks.own: `headline` names 'probabilty', which is no metric; did you")
+    assert (
+        distance
+        == "tasks.own: `headline` names ks_statistic, which compares with a `retrained`, and there is none"
+    )
+    assert leak.startswith("tasks.own: `headline` names privleak, which compares with a `retrained`")
+    assert split.startswith(
+        "tasks.own: `headline` names probability of the split 'rest', which is not evaluated;"
+    )
 
 
 def test_targets_name_what_is_looked_at(tmp_path):
