@@ -57,12 +57,9 @@ class StepData:
 class Estimator(Method):
     """Base of all estimators of a diagonal of curvature, for Sophia and its relatives.
 
-    Class attributes say what the numbers mean and what they cost.
+    Class attributes say what an estimate costs.
     """
 
-    matrix: ClassVar[str]  # whose diagonal is estimated
-    loss: ClassVar[str]  # of which loss
-    backward_passes: ClassVar[int]  # of one estimate, over the chosen data
     double_backward: ClassVar[bool] = False  # differentiates the gradient once more
     at_hand: ClassVar[bool] = False  # made from the gradient of the step, where the caller has it
 

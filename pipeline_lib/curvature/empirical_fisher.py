@@ -25,9 +25,6 @@ class EmpiricalFisher(Estimator):
 
     kind: Literal["empirical_fisher"]
 
-    matrix: ClassVar[str] = "none: the square of a mean gradient"
-    loss: ClassVar[str] = "the unlearning objective"
-    backward_passes: ClassVar[int] = 0
     at_hand: ClassVar[bool] = True
 
     def faults(self, data: str, examples: int | None) -> Iterator[Fault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pipeline_lib.curvature.base import Batch, Estimator, Generator, Tensor, own_gradients
 
@@ -21,10 +21,6 @@ class GaussNewtonBartlett(Estimator):
     """
 
     kind: Literal["gauss_newton_bartlett"]
-
-    matrix: ClassVar[str] = "generalised Gauss-Newton (= Fisher)"
-    loss: ClassVar[str] = "mean NLL per answer token, labels drawn from the model"
-    backward_passes: ClassVar[int] = 1
 
     def estimate(self, model, objective, step, parameters, generator, gradient=None, group=None):
         import torch

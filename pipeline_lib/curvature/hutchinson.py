@@ -29,9 +29,6 @@ class Hutchinson(Estimator):
     products for a gradient's three, and the memory of both graphs.
     """
 
-    matrix: ClassVar[str] = "Hessian"
-    loss: ClassVar[str] = "mean NLL per answer token, at the labels of the data"
-    backward_passes: ClassVar[int] = 2
     double_backward: ClassVar[bool] = True
     in_parts: ClassVar[str | None] = "it differentiates twice, which sharded layers do not support"
     gaussian: ClassVar[bool]

@@ -41,17 +41,6 @@ def no_chance(monkeypatch):
     labels_without_chance(monkeypatch)
 
 
-def test_names_and_facts():
-    kinds = ESTIMATORS.kinds()
-    assert all(kind.matrix and kind.loss for kind in kinds.values())
-    assert {name: (kind.backward_passes, kind.double_backward) for name, kind in kinds.items()} == {
-        "empirical_fisher": (0, False),
-        "gauss_newton_bartlett": (1, False),
-        "hutchinson_rademacher": (2, True),
-        "hutchinson_gaussian": (2, True),
-    }
-
-
 # --- micro-batches, padding, masked positions -----------------------------------------------------
 
 

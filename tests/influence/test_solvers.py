@@ -163,6 +163,27 @@ def test_lissa_recovers_from_a_scale_that_is_too_small(monkeypatch):
 
 
 @in_float64()
+def test_lissa_by_hand(monkeypatch):
+    """1 x 1: G = 3, damping 1, b = 8. With s = 1 the residual grows from 24 to 72, and s doubles."""
+    monkeypatch.setattr(lissa_module, "largest_eigenvalue", lambda operator, start: 0.0)
+
+    def found(most):
+        return lissa(lambda v: 3 * v, torch.tensor([8.0]), 1.0, most, 1e-9)
+
+    # x = b / s = 8, residual 8 - 4 * 8 = -24; x = 8 - 24 / 1 = -16, residual 72; x = -16 + 72 / 2 = 20
+    for most, x, relative in ((1, 8.0, 3.0), (2, -16.0, 9.0), (3, 20.0, 9.0)):
+        assert (found(most)[0].tolist(), found(most)[1].relative_residual) == ([x], relative)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_curvature_that_is_not_finite_in_the_series_is_not_converged(monkeypatch, value):
+    monkeypatch.setattr(lissa_module, "largest_eigenvalue", lambda operator, start: 1.0)
+    _, report = lissa(lambda v: v * value, torch.ones(2), 0.5, 9, 1e-3)
+    assert (report.converged, report.iterations) == (False, 1)
+    assert report.reason == "met non-finite curvature in iteration 1"
+
+
+@in_float64()
 def test_nothing_to_solve():
     for solve in (
         lambda b: conjugate_gradient(spectrum(1, 2).mv, b, 0.1, 9, 1e-3),

@@ -3,8 +3,9 @@
 A room is a folder of `pipeline_lib`. `sites.py` finds every place of a room where a fault can be put,
 `changes.py` says which, and a recorded seed chooses among the places with equal chance. `reach.py` runs the
 tests once and records the lines that each of them executes; a mutant then meets the tests that reach its
-line, the quickest first, up to the first that fails. `server.py` forks a process with everything heavy
-imported for each mutant, in a copy of the repository.
+line, the quickest first, up to the first that fails. Where the line runs at import, tests that name what it
+declares come first. `server.py` forks a process with everything heavy imported for each mutant, in a copy
+of the repository.
 
 Faults: another comparison, arithmetic operator, number, truth value or index; `and` for `or`; a condition
 negated; a call or an augmented assignment left out; `return None`; a named argument left out; `min` for
@@ -20,7 +21,8 @@ Left out, because a fault there is no fault of a result, or cannot show here:
 - `X | Y` between types and the values of a `Literal`: annotations by another name.
 - what runs on a GPU alone: optimizers/triton_updates.py, optimizers/multi_tensor.py, and the body of an
   `if` whose condition names cuda.
-- optimizers/eight_bit.py: its package is installed by .ci/run alone.
+- the arguments `strict` of `zip`, which is such an `assert`, and `device`: tests/device runs where there is
+  a GPU.
 - reporting/claims.py and reporting/finding.py: they are about to be rewritten.
 
 Three limits. Lines that run in a process started by a test are not seen: a mutant that no test reaches, or

@@ -51,6 +51,7 @@ SWAPS = {
 }
 SWAPS |= {new: old for old, new in SWAPS.items()}
 BUILTINS = {"min", "max", "any", "all"}  # the others of SWAPS are methods or belong to a module
+UNSEEN = {"strict", "device"}  # a check of lengths, as an `assert` is; a place that only a GPU machine has
 TEXTS = {
     *("caption", "description", "display", "epilog", "formula", "help", "label", "message", "metavar"),
     *("note", "short_label", "source", "text", "title", "trap", "xlabel", "ylabel"),
@@ -181,7 +182,7 @@ def _dropped(node: ast.Call, source: Source) -> Iterator[Change]:
     for place, argument in enumerate(arguments):
         if not isinstance(argument, ast.keyword) or argument.arg is None:
             continue
-        if argument.arg in TEXTS and is_text(argument.value):
+        if argument.arg in UNSEEN or (argument.arg in TEXTS and is_text(argument.value)):
             continue
         start, end = source.start(argument), source.end(argument)
         if place + 1 < len(arguments):

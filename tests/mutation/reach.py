@@ -27,6 +27,7 @@ DECLARED = (
 class Reach:
     """What one run of the tests showed; only a test that passed is in it."""
 
+    root: Path  # of the repository
     rooms: tuple[str, ...]  # the lines of others are not kept
     seconds: dict[str, float] = field(default_factory=dict)  # of each test when it runs alone
     setup: dict[str, float] = field(default_factory=dict)  # of them for fixtures that it shares with others
@@ -51,7 +52,7 @@ class Reach:
         of_file, exact = self.lines.get(site.file, {}), self._exact(site)
         found = self._quickest(exact)
         if site.at_import:
-            found = [name for name in DECLARED if name in self.seconds] + found
+            found = [name for name in DECLARED if name in self.seconds] + self._naming(site, room) + found
         if site.at_import or not exact:
             found += self._quickest(set().union(*of_file.values()))
             found += self._quickest({name for name in self.seconds if name.startswith(f"tests/{room}/")})
@@ -69,6 +70,15 @@ class Reach:
                 break
             chosen.append(name)
         return chosen
+
+    def _naming(self, site: Site, room: str) -> list[str]:
+        """Tests of the room whose file has the name that the site declares."""
+        if not site.declares:
+            return []
+        tests = {name for name in self.seconds if name.startswith(f"tests/{room}/")}
+        files = {name.partition("::")[0] for name in tests}
+        has = {file for file in files if site.declares in (self.root / file).read_text(encoding="utf-8")}
+        return self._quickest({name for name in tests if name.partition("::")[0] in has})
 
     def reaching(self, site: Site) -> int:
         """Number of tests that execute the site's statement."""
@@ -106,7 +116,7 @@ def recorded(
         return dict(json.loads(place.read_text(encoding="utf-8")))
 
     store.mkdir(parents=True, exist_ok=True)
-    reach = Reach(tuple(rooms))
+    reach = Reach(copies[0].folder, tuple(rooms))
     with ThreadPoolExecutor(len(copies)) as pool:
         for tests in pool.map(kept, files):
             reach.add(tests)

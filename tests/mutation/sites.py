@@ -6,16 +6,15 @@ import ast
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.mutation.changes import Change, changes
+from tests.mutation.changes import UNSEEN, Change, changes
 from tests.mutation.source import Source
 
 LEFT_OUT = {
     "optimizers/triton_updates.py",
     "optimizers/multi_tensor.py",
-    "optimizers/eight_bit.py",
     "reporting/claims.py",
     "reporting/finding.py",
 }
@@ -31,7 +30,8 @@ HEADED = Function | ast.ClassDef | ast.If | ast.For | ast.While | ast.With | ast
 class Site:
     """A place for a fault. `first` to `last`: the lines of the statement around it, without its block.
 
-    `at_import`: no function is around it, so it runs when the module is imported.
+    `at_import`: no function is around it, so it runs when the module is imported. `declares`: the name that
+    the statement gives a value, "" where it gives none.
     """
 
     file: str  # from the folder that has pipeline_lib, with slashes
@@ -39,6 +39,7 @@ class Site:
     first: int
     last: int
     at_import: bool
+    declares: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Around:
     first: int
     last: int
     at_import: bool = True
+    declares: str = ""
     in_index: bool = False
     in_format: bool = False  # in an f-string, where Python 3.11 gives wrong columns for some nodes
 
@@ -118,7 +120,17 @@ def _header(statement: ast.stmt, at_import: bool = True) -> Around:
     if isinstance(statement, HEADED):
         inner = statement.cases[0].pattern if isinstance(statement, ast.Match) else statement.body[0]
         last = max(first, inner.lineno - 1)
-    return Around(first, last, at_import)
+    return Around(first, last, at_import, _declared(statement))
+
+
+def _declared(statement: ast.stmt) -> str:
+    """The name of a variable, a class attribute or a function."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+        case ast.FunctionDef(name=name):
+            return name
+    return ""
 
 
 def _walk(node: ast.AST, source: Source, file: str, around: Around) -> Iterator[Site]:
@@ -130,7 +142,7 @@ def _walk(node: ast.AST, source: Source, file: str, around: Around) -> Iterator[
         return
     if not around.in_format or _is_where_it_says(node, source):
         for change in changes(node, source, around.in_index):
-            yield Site(file, change, around.first, around.last, around.at_import)
+            yield Site(file, change, around.first, around.last, around.at_import, around.declares)
     for name, value in ast.iter_fields(node):
         if name in UNUSED or (name == "body" and _runs_on_a_gpu(node)):
             continue
@@ -149,7 +161,7 @@ def _below(node: ast.AST, name: str, child: ast.AST, around: Around) -> Around:
         around.in_index and isinstance(node, ast.Slice | ast.Tuple)
     )
     in_format = around.in_format or isinstance(node, ast.JoinedStr)
-    return Around(around.first, around.last, around.at_import, in_index, in_format)
+    return replace(around, in_index=in_index, in_format=in_format)
 
 
 def _left_out(node: ast.AST) -> bool:
@@ -167,6 +179,8 @@ def _left_out(node: ast.AST) -> bool:
             return _left_out(call)
         case ast.Subscript(value=ast.Name(id="Literal")):
             return True
+        case ast.keyword(arg=name):
+            return name in UNSEEN
     return False
 
 

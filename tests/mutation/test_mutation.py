@@ -86,6 +86,8 @@ def mutants_of(text: str) -> set[tuple[str, str]]:
         ("x = a if b else c", "not", {"x = a if (not (b)) else c"}),
         ("f(a)", "statement", {"pass"}),
         ("f(a, b=c, d=e,)", "argument", {"f(a, d=e,)", "f(a, b=c, )"}),
+        ("zip(a, b, strict=True, c=d)", "argument", {"zip(a, b, strict=True, )"}),
+        ("zip(a, b, strict=True)", "boolean", set()),
         ("x = min(a.sum(0))", "swap", {"x = max(a.sum(0))", "x = min(a.mean(0))"}),
         ("def f():\n    return ä", "return", {"def f():\n    return None"}),
         ('x = f"ä{a + b}"', "arithmetic", {'x = f"ä{a - b}"'}),
