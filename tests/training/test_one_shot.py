@@ -297,3 +297,11 @@ def test_tokens_a_second_count_the_sets_that_are_used(kind, sets, monkeypatch):
     row = step(tiny_model(), kind, training_data, batch_size=10).log[0]
     read = sum(len(example.tokens) for name in sets for example in getattr(training_data, name))
     assert row["tokens_per_s"] == pytest.approx(read)
+
+
+def test_dropout_is_off_in_the_step_and_as_before_afterwards():
+    models = [tiny_model(attention_dropout=share) for share in (0.5, 0.0)]
+    for model in models:
+        step(model)
+        assert model.training
+    assert torch.equal(weights(models[0]), weights(models[1]))

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from pipeline_lib.distributed.group import Group
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept, Progress
@@ -211,3 +212,17 @@ def test_a_checkpoint_holds_safetensors_and_json_only(stopped):
         "sums.json",
         "tensors.safetensors",
     ]
+
+
+def test_a_process_without_a_checkpoint_stands_at_step_0(stopped, tmp_path):
+    """What processes compare before they continue: one may read a checkpoint that another does not see."""
+    asked = []
+
+    class Asking(Group):
+        def check_same(self, value, what):
+            asked.append(value)
+
+    model, optimizer = fresh("sophia")
+    for folder in (tmp_path / "none", stopped[0]):
+        checkpoint.load(checkpoint.Kept(folder, "here"), model, optimizer, Asking())
+    assert asked == [0, 3]

@@ -12,11 +12,13 @@ import torch
 from pipeline_lib.distributed.group import ALONE
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.base import Losses, share_of_step
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.optimizers.offload import OnHost
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.loop import train
 from pipeline_lib.training.sampling import derived_seed
-from pipeline_lib.training.updates import Diverged, Step, Update
+from pipeline_lib.training.updates import Diverged, Step, Update, gradient_update
 from tests.methods import make_objective
 from tests.tiny import tiny_model
 from tests.training.runs import Stopped, data, settings, stop_before, timeless
@@ -181,3 +183,11 @@ def test_an_update_that_diverges_ends_the_run_before_its_step(tmp_path):
     update = Broken(torch.optim.SGD(model.parameters(), lr=0.1))
     outcome = train(model, Bowl(), update, MiniBatches(data(), settings(), 3), Kept(tmp_path, "toy"))
     assert (outcome.status, outcome.diverged_step, outcome.steps, len(outcome.log)) == ("diverged", 2, 1, 1)
+
+
+def test_states_stay_on_the_device_and_weights_are_rounded_to_nearest_unless_asked():
+    method = OPTIMIZERS.parse({"kind": "adamw", "learning_rate": 1e-3})
+    update = gradient_update(method, tiny_model(), 1.0, ALONE)
+    assert type(update.optimizer) is torch.optim.AdamW
+    held = gradient_update(method, tiny_model(), 1.0, ALONE, offload=True)
+    assert type(held.optimizer) is OnHost
