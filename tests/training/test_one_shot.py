@@ -12,6 +12,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate, micro_batches
 from pipeline_lib.influence.gauss_newton import GaussNewton
 from pipeline_lib.training import loop, newton
+from pipeline_lib.training.updates import Step
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
 from tests.methods import make_objective
 from tests.tiny import PAD, flat, in_float64, make_examples, tiny_model
@@ -305,3 +306,13 @@ def test_dropout_is_off_in_the_step_and_as_before_afterwards():
         step(model)
         assert model.training
     assert torch.equal(weights(models[0]), weights(models[1]))
+
+
+def test_the_gradient_of_whole_sets_can_be_left_between_micro_batches(monkeypatch):
+    asked = []
+    gradients = Step.gradients
+    monkeypatch.setattr(
+        Step, "gradients", lambda self, untouched=False: asked.append(untouched) or gradients(self, untouched)
+    )
+    step(tiny_model())
+    assert asked == [True]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.core.meter import Meter
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.base import Losses, share_of_step
 from pipeline_lib.optimizers import OPTIMIZERS
@@ -191,3 +192,36 @@ def test_states_stay_on_the_device_and_weights_are_rounded_to_nearest_unless_ask
     assert type(update.optimizer) is torch.optim.AdamW
     held = gradient_update(method, tiny_model(), 1.0, ALONE, offload=True)
     assert type(held.optimizer) is OnHost
+
+
+class Two(Group):
+    """One of two processes, which notes what it is told."""
+
+    size = 2
+
+    def __init__(self, rank: int, sharded: bool) -> None:
+        self.rank, self.sharded, self.steps = rank, sharded, 0
+
+    def stepped(self) -> None:
+        self.steps += 1
+
+
+def test_replicas_round_alike_and_parts_do_not():
+    """Rounding is random: with other seeds replicas would drift apart, with one seed parts would repeat it."""
+    seeds = {}
+    for rank, sharded in ((0, False), (1, False), (0, True), (1, True)):
+        group = Two(rank, sharded)
+        step = replace(step_of(tiny_model()), group=group)
+        optimizer = torch.optim.SGD(step.parameters, lr=0.1)
+        torch.manual_seed(99 + rank)
+        step.apply(optimizer)
+        seeds[rank, sharded] = torch.initial_seed()
+        assert group.steps == 1
+    assert seeds[0, False] == seeds[1, False] and seeds[0, True] != seeds[1, True]
+
+
+def test_the_losses_of_the_last_step_stand_in_the_progress(tmp_path, monkeypatch):
+    facts: list[str] = []
+    monkeypatch.setattr(Meter, "update", lambda meter, facts="", kept=facts: kept.append(facts))
+    _, log = go(SharpnessAware, tmp_path, 2)
+    assert facts == [f"loss={row['loss']:.3f}" for row in log]
