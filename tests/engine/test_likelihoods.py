@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine import forward_pass, likelihoods
 from pipeline_lib.engine.likelihoods import (
@@ -311,3 +312,12 @@ def test_large_batches_hold_little_padding(tiny, monkeypatch):
     assert [len(batch) for batch in widths] == [8, 4], "on a CPU four times what is enough, and no more"
     monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 10_000)
     assert_same(continuation_likelihoods(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0), found, 1e-4)
+
+
+@pytest.mark.parametrize("budget", [10_000, 24])
+def test_progress_counts_every_group_once(tiny, budget):
+    """As a chain, as a tree, and as a tree above the budget, whose texts are read apart."""
+    groups = [[Example((1, 2, 3), 1, 0)], [Example((1, 2, 3, *[n] * 9), 3, 0) for n in (4, 5, 6)]] * 2
+    done: list[int] = []
+    group_likelihoods(tiny[0], groups, max_tokens_per_batch=budget, pad_id=0, on_progress=done.append)
+    assert sum(done) == len(groups) and min(done) >= 0

@@ -89,11 +89,13 @@ def test_an_evaluation_is_the_same_with_and_without(tiny, records, tmp_path, mon
 
 
 def test_layers_that_attend_otherwise_keep_nothing():
-    from transformers import MistralConfig
+    from transformers import MistralConfig, Qwen2Config
 
     sizes = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     assert keeping_cache(MistralConfig(**sizes, sliding_window=4)) is None
     assert keeping_cache(MistralConfig(**sizes, sliding_window=None)) is not None
+    both = Qwen2Config(**{**sizes, "num_hidden_layers": 2}, use_sliding_window=True, max_window_layers=1)
+    assert both.layer_types == ["full_attention", "sliding_attention"] and keeping_cache(both) is None
 
 
 def test_a_path_that_a_tree_does_not_hold_is_an_error():

@@ -207,7 +207,7 @@ class Two(Group):
 
 
 def test_replicas_round_alike_and_parts_do_not():
-    """Rounding is random: with other seeds replicas would drift apart, with one seed parts would repeat it."""
+    """Rounding is random: replicas must not drift apart, and parts must not repeat each other."""
     seeds = {}
     for rank, sharded in ((0, False), (1, False), (0, True), (1, True)):
         group = Two(rank, sharded)
