@@ -141,9 +141,13 @@ def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, reco
         handle.remove()
 
 
-def test_broken_weights_are_an_error(tiny, records):
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_an_error(tiny, records, value):
     broken = copy.deepcopy(tiny[0])
-    broken.model.norm.weight.data[0] = float("nan")
+    head = broken.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.data.clone())  # input embeddings stay whole
+    head.weight.data[7] = 0.0
+    head.weight.data[7, 0] = value  # one token of all
     with pytest.raises(UserError, match="logits are not finite"):
         run((broken, *tiny[1:]), prompts_of(tiny, records))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 
@@ -106,6 +107,13 @@ def test_rows_hold_the_samples_of_bare_prompts_and_their_scores(tiny, tmp_path):
         assert "as_released" not in row
     assert len({text for row in rows for text in row["samples"]}) > 10
     json.dumps(rows, allow_nan=False)
+
+
+def test_dropout_is_off(tiny, tmp_path):
+    model = copy.deepcopy(tiny[0]).train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    assert run((model, *tiny[1:]), tmp_path / "a") == run(tiny, tmp_path / "b")
 
 
 def test_the_prompt_format_of_the_model_on_request(tiny, tmp_path, records):
