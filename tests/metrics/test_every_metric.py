@@ -175,6 +175,8 @@ def test_without_embeddings_the_released_accuracy_is_only_of_questions_with_opti
 
 def test_a_text_too_short_for_the_released_membership_test_is_refused():
     rows = full_rows()
+    rows[7]["as_released"] = released(7, text_token_nll=[1.0] * 10)
+    assert "mia_min_k_10_as_released" in {row["metric"] for row in score_run(rows, None, MANIFEST)}
     rows[7]["as_released"] = released(7, text_token_nll=[1.0] * 9)
     with pytest.raises(UserError, match=r"'forget7'.*fewer than 10 tokens"):
         score_run(rows, None, MANIFEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.stats import ks_2samp
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.exact_memorization import exact_memorization
 from pipeline_lib.metrics.extraction_strength import extraction_strength
-from pipeline_lib.metrics.forget_quality import forget_quality
+from pipeline_lib.metrics.forget_quality import forget_quality, ks_intervals
 from pipeline_lib.metrics.model_utility import harmonic_mean
 from pipeline_lib.metrics.multiple_choice import chooses_answer
 from pipeline_lib.metrics.probability import normalised_probability, probability
@@ -133,7 +134,20 @@ def test_log10_p_goes_on_below_the_smallest_float():
     exact = (math.log(2) - math.lgamma(1201) + 2 * math.lgamma(601)) / math.log(10)
     assert apart.p_value == 0.0
     assert apart.log10_p_value == pytest.approx(exact, rel=1e-12)
-    assert -math.inf < forget_quality(np.arange(700.0), np.arange(600.0) + 1000).log10_p_value < -270
+    unequal = forget_quality(np.arange(700.0), np.arange(600.0) + 1000)
+    assert unequal.p_value == 0  # 2 exp(-2 D^2 n m / (n + m)) with D = 1
+    assert unequal.log10_p_value == pytest.approx((math.log(2) - 2 * 700 * 600 / 1300) / math.log(10))
+
+
+def test_an_interval_holds_a_distance_below_that_of_every_resample():
+    """One question after the other, D = 1 / n; drawn with repetition, neighbours part."""
+    n, rng = 30, np.random.default_rng(0)
+    counts = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(50)]).astype(float)
+    pair = SimpleNamespace(split=SimpleNamespace(counts=counts), reference=[None] * n)
+    tested = ks_intervals(pair, np.arange(n) + 0.5, np.arange(float(n)))
+    assert tested.distance.value == pytest.approx(1 / n) and tested.distance.low == tested.distance.value
+    assert tested.p.high == tested.p.value == pytest.approx(1.0)
+    assert tested.log10_p.high == tested.log10_p.value > tested.log10_p.low
 
 
 def test_forget_quality_refuses_ratios_that_are_not_finite():
