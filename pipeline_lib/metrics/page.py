@@ -28,6 +28,8 @@ truth ratio without wrong answers.
 Better: ↑ higher, ↓ lower, · neither; what is said for `forget` holds on the forget split.
 Needs: what must be true of the records. Where it is not, the metric is not measured, for these records or for
 the split: `not_measured` in metrics.json says of which and why, and the tables say what it needs.
+Tables: those of the report that have a column for it; every metric stands in metrics.csv.
+(w): the metric compares or counts words of the true answer.
 
 Words of ROUGE follow from the script of the true answer, so that the answers of all models to it are on one
 scale. All its letters and digits are ASCII: rouge-score's own words (a-z and 0-9, stemmed), so that numbers
@@ -51,8 +53,8 @@ def render() -> str:
     families = grouped((metric.family, metric) for metric in chain(*by_module().values()))
     sections = (
         f"## {family}\n\n"
-        "| name | label | better | range | formula | source | needs | trap |\n"
-        "|---|---|---|---|---|---|---|---|\n" + "".join(map(_line, metrics))
+        "| name | label | better | range | formula | source | needs | trap | tables |\n"
+        "|---|---|---|---|---|---|---|---|---|\n" + "".join(map(_line, metrics))
         for family, metrics in families.items()
     )
     return "\n".join([_INTRODUCTION, *sections])
@@ -69,6 +71,7 @@ def _line(metric: Metric) -> str:
         metric.source,
         "; ".join(need.text for need in metric.needs),
         metric.trap,
+        ", ".join(metric.tables) + (" (w)" if metric.by_words else ""),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
