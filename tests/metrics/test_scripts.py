@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
@@ -217,3 +218,22 @@ def test_a_few_accents_in_an_english_split_keep_the_packages_words() -> None:
     assert "unicode_answers" not in found
     others = rouge_recall_and_f1(rows[0]["generation"], english[0])[0]
     assert found["rouge_l_recall"]["value"] == pytest.approx((5 * others + theirs) / 6)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (0x0E01, 0x0EDF),
+        (0x1000, 0x109F),
+        (0x1780, 0x17DC),
+        (0x3041, 0x30FA),
+        (0x3400, 0x9FFF),
+        (0x20000, 0x323AF),
+    ],
+)
+def test_each_letter_of_a_script_without_spaces_is_a_word(first: int, last: int) -> None:
+    """Thai to Lao, Burmese, Khmer, the Japanese syllables, Chinese; the letters beside them are not."""
+    letters = [chr(i) for i in (first, last) if unicodedata.category(chr(i)).startswith("L")]
+    for letter in letters:
+        assert words(letter * 3) == [unicodedata.normalize("NFKC", letter)] * 3
+    assert words("אאא") == ["אאא"]
