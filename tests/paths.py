@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
+GIVEN = os.environ.get("PIPELINE_DATA")  # at the start: some tests take it away
 
 
 def shared_data(name: str) -> Path:
     """Path of `name` under `$PIPELINE_DATA` or `../shared/data`; skips the test where it is absent."""
-    roots = [Path(os.environ["PIPELINE_DATA"])] if "PIPELINE_DATA" in os.environ else []
-    for root in (*roots, REPO.parent / "shared" / "data"):
+    for root in (*([Path(GIVEN)] if GIVEN else []), REPO.parent / "shared" / "data"):
         if (root / name).exists():
             return root / name
     pytest.skip(f"needs real data: {name} under $PIPELINE_DATA or ../shared/data")

@@ -76,6 +76,24 @@ def load(tmp_path: Path, retain: dict[str, Any], rows: list[Any] | None = None, 
     return settings(tmp_path, retain, **changes).load()
 
 
+def test_rows_of_pairs_name_the_safe_answer(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": " Why? ", "safer_response": "Please do not.", "less_safe_response": "Like this."},
+        {"prompt": "How?", "safer_response": "No.", "less_safe_response": " "},
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    found = read_pairs(tmp_path / "rows.jsonl", 100)
+    assert [(pair.row, pair.prompt, pair.unsafe, pair.safe) for pair in found.pairs] == [
+        (1, "Why?", "Like this.", "Please do not.")
+    ]
+    assert found.counted() == "2 rows, 1 pairs; left out: 1 (an empty prompt or answer)"
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "How?", "safer_response": "No."}])
+    with pytest.raises(
+        UserError, match="less_safe_response and safer_response; found prompt, safer_response"
+    ):
+        read_pairs(tmp_path / "rows.jsonl", 100)
+
+
 def groups(task: Any) -> dict[str, set[str]]:
     return {name: {record.group for record in records} for name, records in task.splits.items()}
 

@@ -98,7 +98,7 @@ class Settings(TaskSettings):
         """From the real rows at 100 and 200 words; web documents have more tokens a word than answers."""
         longest, answer = round(1.3 * self.max_words), min(70, self.max_words // 2)
 
-        held_out = SplitSize(self.holdout, 15, answer, longest, 1, "none")
+        held_out = SplitSize(self.holdout, 18, answer, longest, 1, "none")
         return {
             "forget": SplitSize(self.n_forget, 15, answer, longest, 2, "target" if self.learned else "none"),
             "unseen": SplitSize(self.n_unseen, 15, answer, longest, 2, "none"),

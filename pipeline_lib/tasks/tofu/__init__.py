@@ -88,7 +88,7 @@ class Settings(TaskSettings):
             sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
         else:
             sizes["retain"] = SplitSize(self.retain_authors * ROWS_PER_AUTHOR, 15, 36, 105, 7)
-        unlearned = SplitSize(unseen, 17, 36, 100, 1, "none")
+        unlearned = SplitSize(unseen, 17, 36, 135, 1, "none")
         return {
             **sizes,
             "real_authors": SplitSize(100, 14, 4, 32, 4, "none"),
