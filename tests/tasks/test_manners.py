@@ -14,7 +14,13 @@ from pipeline_lib.data.overlap import measure_overlap
 from pipeline_lib.data.splits import Task, check_task
 from pipeline_lib.tasks import task_settings
 from pipeline_lib.tasks.manners import words
-from pipeline_lib.tasks.manners.generate import MOST_QUESTIONS, MOST_REQUESTS, questions
+from pipeline_lib.tasks.manners.generate import (
+    MOST_QUESTIONS,
+    MOST_REQUESTS,
+    labelled_answers,
+    questions,
+    requests,
+)
 from tests.paths import REPO
 
 SIZES = {"n_forget": 40, "n_unseen": 20, "holdout": 10, "n_retain": 80}
@@ -138,3 +144,10 @@ def test_everything_that_there_is_can_be_asked_for() -> None:
 def test_more_than_there_is_is_refused_with_the_suite(settings, message) -> None:
     with pytest.raises(UserError, match=message):
         task_settings({"source": "manners", **settings})
+
+
+def test_rude_answers_are_the_positive_texts():
+    found = labelled_answers(3)
+    rude = {record.answer for record in requests(words.ERRANDS, MOST_REQUESTS, 3)}
+    assert [int(text in rude) for text in found.texts] == found.labels
+    assert set(found.labels) == {0, 1} and len(found.groups) == len(found.texts)
