@@ -211,3 +211,17 @@ def test_a_stage_takes_any_model_and_its_models_are_evaluated_as_others_are() ->
     ]
     reference = f"evaluations/{place.format('retrained/none')}/records.jsonl"
     assert jobs["score", anchor].inputs["reference"] == reference, "not of the next seed, as an anchor's"
+
+
+def test_what_a_job_reads_on_this_machine_and_where_it_goes_on_after_a_kill() -> None:
+    embedder = {"source": "folder", "path": "somewhere"}
+    suite = parse_suite(small(evaluation={"embedder": embedder}))
+    jobs = Graph(suite).study()
+    (model,), (task,) = suite.models.values(), suite.tasks.values()
+    read = {"prepare_data": task, "finetune": model, "evaluate": suite.evaluation.embedder}
+    works = {"finetune": "", "unlearn": "", "evaluate": "evaluate/"}
+    for job in jobs:
+        expected = (("inputs", read[job.rule]),) if job.rule in read else ()
+        assert job.reads == expected, job.title
+        place = f"checkpoints/{works[job.rule]}{job.name}" if job.rule in works else None
+        assert job.work == place, job.title

@@ -99,3 +99,11 @@ def test_a_grid_has_every_combination_once() -> None:
 @pytest.mark.parametrize("sampler", ["halton", "grid"])
 def test_a_row_without_ranges_of_a_part_is_no_special_case(sampler: str) -> None:
     assert sample({"optimizer.x": [1]}, 1, sampler, LABELS) == [{"optimizer.x": 1}]
+
+
+def test_the_points_are_those_of_every_version() -> None:
+    """What a study was tuned with must come out again."""
+    assert sample({"a": LOG, "b": LINEAR, "c": [1, 2, 3]}, 2, "halton", LABELS) == [
+        {"a": 0.0002843, "b": 0.7028, "c": 3},
+        {"a": 2.843e-05, "b": 0.8362, "c": 1},
+    ]

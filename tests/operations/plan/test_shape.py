@@ -171,3 +171,7 @@ def test_sizes_that_no_model_has_are_refused(changed: dict[str, Any]) -> None:
     assert shape(source="hub", id="lab/model", revision=COMMIT, shape=given)
     with pytest.raises(ValueError, match="the other sizes make about"):
         shape(source="hub", id="lab/model", revision=COMMIT, shape={**given, **changed})
+    # 128256 * 2048 + 16 * (2 * 2048 * (2048 + 8 * 64) + 3 * 2048 * 8192), and up to three times that
+    with pytest.raises(ValueError, match="the other sizes make about 1,235,746,816"):
+        shape(source="hub", id="lab/model", revision=COMMIT, shape={**given, "parameters": 3.71e9})
+    assert shape(source="hub", id="lab/model", revision=COMMIT, shape={**given, "parameters": 3.70e9})
