@@ -33,6 +33,7 @@ from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.models.source import load_folder
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.optimizers.adamw import AdamW
@@ -45,15 +46,16 @@ from pipeline_lib.training.settings import Training
 from pipeline_lib.training.updates import gradient_update
 
 CACHE = Path("results/benchmark_evaluation")
-SMALL = {
-    "vocab_size": 2048,
-    "hidden_size": 192,
-    "intermediate_size": 512,
-    "layers": 4,
-    "heads": 6,
-    "kv_heads": 2,
-    "max_length": 512,
-}
+SMALL = ScratchModel(
+    source="scratch",
+    vocab_size=2048,
+    hidden_size=192,
+    intermediate_size=512,
+    layers=4,
+    heads=6,
+    kv_heads=2,
+    max_length=512,
+)
 TRAINING = Training(
     epochs=1,
     batch_size=8,

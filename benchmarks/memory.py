@@ -119,11 +119,12 @@ def make_model(folder: Path) -> None:
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from pipeline_lib.models.scratch import train_tokenizer
+    from pipeline_lib.models.settings import ScratchModel
     from pipeline_lib.tasks import task_settings
 
     records = [record for split in task_settings(TASK).load().splits.values() for record in split]
     texts = [text for record in records for text in (record.prompt, record.answer)]
-    tokenizer = train_tokenizer({"vocab_size": 4096, "max_length": 128}, texts)
+    tokenizer = train_tokenizer(ScratchModel(source="scratch", vocab_size=4096, max_length=128), texts)
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(LlamaConfig(**CONFIG, **ids), dtype=torch.float32)

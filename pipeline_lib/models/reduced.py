@@ -16,7 +16,7 @@ it trains is not that of the fp32 files. Here the merged fp32 weights are the fu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,35 +24,38 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.models.products import multiply
 
+if TYPE_CHECKING:
+    from pipeline_lib.models.settings import BaseSettings
+
 LEVELS = 127
 AT_ONCE = 1 << 18  # weights that are rounded together, which bounds the memory this needs
 
 
-def reduce_model(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
+def reduce_model(model: Any, base: BaseSettings | None) -> dict[str, Any]:
     """Prune the weights, or round them to 8-bit values, in place; returns facts for run.json.
 
-    `base`: the model block's, with `kind`; None changes nothing. The weights keep their type: the files of an
-    8-bit base are fp32 files of 8-bit values.
+    None changes nothing. The weights keep their type: the files of an 8-bit base are fp32 files of 8-bit
+    values.
     """
     if base is None:
         return {}
     with torch.no_grad():
         for _, layer in linear_layers(model):
             weight = layer.weight
-            if base["kind"] == "pruned":
+            if base.kind == "pruned":
                 flat = weight.view(-1)
-                flat[flat.abs().argsort()[: round(base["sparsity"] * flat.numel())]] = 0
+                flat[flat.abs().argsort()[: round(base.sparsity * flat.numel())]] = 0
             else:
                 weight.copy_(_widened(*_rounded(weight.float())))
-    return base_facts(model, base)
+    return base_facts(model, base.model_dump())
 
 
 def base_facts(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
     """{"base": what a model's weights are now}, for run.json; {} without a base.
 
-    Besides the settings: `zeros`, their share in linear layers, and the type of the weights in files and in
-    evaluation. An unlearned model has as many zeros as its base if all weights were trained; merged adapters
-    fill them.
+    `base`: the settings, or what the parent's run.json says of it. Besides the settings: `zeros`, their share
+    in linear layers, and the type of the weights in files and in evaluation. An unlearned model has as many
+    zeros as its base if all weights were trained; merged adapters fill them.
     """
     if base is None:
         return {}

@@ -7,28 +7,49 @@ Tokenizer: byte-level BPE, so that every text survives encoding and decoding unc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pipeline_lib.data.records import Record
 from pipeline_lib.models.attention import attention_of
+from pipeline_lib.models.settings import ScratchModel
 
 PAD, BOS, EOS, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>")
 PROMPT_TEMPLATE = USER + "{prompt}" + ASSISTANT
 
 
-def build_scratch(settings: dict[str, Any], texts: Sequence[str], seed: int):
+def build_scratch(settings: ScratchModel, texts: Sequence[str], seed: int):
     """An untrained (model, tokenizer) from sizes, texts and a seed; the same three give the same bits.
 
-    `settings`: vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, max_length
-    (tokens), within the limits of `ScratchModel`. `texts` train the tokenizer; models that are to be compared
-    must be given the same ones. The vocabulary is smaller than `vocab_size` if the texts have fewer merges to
-    offer.
+    `texts` train the tokenizer; models that are to be compared must be given the same ones. The vocabulary is
+    smaller than `vocab_size` if the texts have fewer merges to offer.
     """
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
     tokenizer = train_tokenizer(settings, texts)
-    return _initial_model(settings, tokenizer, seed), tokenizer
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.kv_heads,
+        max_position_embeddings=settings.max_length,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    # The weights are drawn on the CPU; only its generator is seeded, and restored afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention_of(config)
+        )
+    model.get_input_embeddings().padding_idx = None  # as after loading, see source.py
+    return model.eval(), tokenizer
 
 
-def train_bpe(settings: dict[str, Any], texts: Sequence[str]):
+def train_bpe(settings: ScratchModel, texts: Sequence[str]):
     """The tokenizer alone, as the library `tokenizers` has it, without torch and transformers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -38,7 +59,7 @@ def train_bpe(settings: dict[str, Any], texts: Sequence[str]):
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=settings["vocab_size"],
+        vocab_size=settings.vocab_size,
         special_tokens=list(SPECIALS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -64,7 +85,7 @@ def texts_of(
     return texts
 
 
-def train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
+def train_tokenizer(settings: ScratchModel, texts: Sequence[str]):
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -73,33 +94,6 @@ def train_tokenizer(settings: dict[str, Any], texts: Sequence[str]):
         bos_token=BOS,
         eos_token=EOS,
         extra_special_tokens=[USER, ASSISTANT],
-        model_max_length=settings["max_length"],
+        model_max_length=settings.max_length,
         clean_up_tokenization_spaces=False,
     )
-
-
-def _initial_model(settings: dict[str, Any], tokenizer, seed: int):
-    import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings["hidden_size"],
-        intermediate_size=settings["intermediate_size"],
-        num_hidden_layers=settings["layers"],
-        num_attention_heads=settings["heads"],
-        num_key_value_heads=settings["kv_heads"],
-        max_position_embeddings=settings["max_length"],
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    # The weights are drawn on the CPU; only its generator is seeded, and restored afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention_of(config)
-        )
-    model.get_input_embeddings().padding_idx = None  # as after loading, see source.py
-    return model.eval()

@@ -26,26 +26,28 @@ from pipeline_lib.models.weights import stored_tensors, weight_hashes
 if TYPE_CHECKING:
     import torch
 
+    from pipeline_lib.models.settings import PretrainedModel
+
 SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")  # GGUF's rules of single digits, then GPT-2's
 
 
-def load_source(settings: dict[str, Any]):
-    """(model, tokenizer, origin) for a suite's `source`: "hub", "folder" or "gguf".
+def load_source(settings: PretrainedModel):
+    """(model, tokenizer, origin) of a model of the hub, a folder or a GGUF file.
 
     `origin` says what was really read: kind, id and revision or path, SHA-256 of each weight file. A
     local copy that was read in place of a hub id has `stands_in_for`.
     """
     model, tokenizer, origin = (
-        _from_hub(settings["id"], settings["revision"])
-        if settings["source"] == "hub"
-        else _from_path(settings["source"], settings["path"])
+        _from_hub(settings.id, settings.revision)
+        if settings.source == "hub"
+        else _from_path(settings.source, settings.path)
     )
     from pipeline_lib.models.forward import check_selected_logits
 
     try:
         check_selected_logits(model)
     except ValueError as error:
-        name = settings.get("id") or settings["path"]
+        name = settings.id if settings.source == "hub" else settings.path
         raise UserError(f"{name}: {error}. Choose another model.") from error
     return model, tokenizer, origin
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
 from pipeline_lib.data.records import Record
@@ -15,6 +17,7 @@ from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.reduced import reduce_model
 from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
+from pipeline_lib.models.settings import ModelSettings
 from pipeline_lib.models.source import load_source
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.steps.common import (
@@ -46,7 +49,8 @@ def run(job: Job) -> None:
     model.
     """
     identity, seed = job.identity, job.identity["seed"]
-    model_settings, inputs = job.settings["model"], job.settings["inputs"]
+    given, inputs = job.settings["model"], job.settings["inputs"]
+    settings: ModelSettings = TypeAdapter(ModelSettings).validate_python(given)
     finetune = FineTune.model_validate(job.settings["finetune"])
     started, group = time.monotonic(), current()
     place = start(job.device, job.threads)
@@ -56,21 +60,21 @@ def run(job: Job) -> None:
         job.data, sorted({*names, *manifest["finetune"]["target"], *manifest["likelihood_only"]})
     )
     records = [record for name in names for record in splits[name]]
-    model, tokenizer, origin = _source(job, manifest, splits, bool(records))
-    prompt_format = PromptFormat.from_dict(model_settings["prompt"])
+    model, tokenizer, origin = _source(job, settings, manifest, splits, bool(records))
+    prompt_format = PromptFormat(**dict(settings.prompt))
     check_prompt(tokenizer, prompt_format, rows=model.get_input_embeddings().num_embeddings)
     place_for_training(model, place)
     stepper = AdamW(kind="adamw", learning_rate=finetune.learning_rate, weight_decay=finetune.weight_decay)
     hashes = data_hashes(job.data)
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     if records:
-        mark = fingerprint(identity, model_settings, finetune.model_dump(), hashes, origin, inputs, job.code)
+        mark = fingerprint(identity, given, finetune.model_dump(), hashes, origin, inputs, job.code)
         examples = encode_answers(
             finetune.encoding,
             records,
             tokenizer,
             prompt_format,
-            model_settings["max_length"],
+            settings.max_length,
             learn=True,
         )
         data = TrainingData(forget=[], retain=examples, pad_id=tokenizer.pad_token_id)
@@ -81,7 +85,7 @@ def run(job: Job) -> None:
             f"fine-tuning {identity['model']} on {identity['task']} (seed {seed}) diverged at step "
             f"{outcome.diverged_step}: lower finetune.learning_rate ({finetune.learning_rate})"
         )
-    reduced = reduce_model(model, model_settings.get("base"))
+    reduced = reduce_model(model, settings.base)
     facts = run_facts(
         identity,
         outcome,
@@ -90,7 +94,7 @@ def run(job: Job) -> None:
         objective={"kind": "FineTuning"},
         optimizer_settings=stepper.model_dump(),
         training=finetune.model_dump(exclude={"learning_rate", "weight_decay"}),
-        model_settings=model_settings,
+        model_settings=given,
         origin=origin,
         inputs=inputs,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -108,11 +112,14 @@ def run(job: Job) -> None:
 
 
 def _source(
-    job: Job, manifest: dict[str, Any], splits: dict[str, list[Record]], taught: bool
+    job: Job,
+    settings: ModelSettings,
+    manifest: dict[str, Any],
+    splits: dict[str, list[Record]],
+    taught: bool,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The model before fine-tuning, its tokenizer, and where they come from; `taught`: it will be trained."""
-    settings = job.settings["model"]
-    if settings["source"] != "scratch":
+    if settings.source != "scratch":
         return load_source(settings)
     if not taught:
         raise UserError(

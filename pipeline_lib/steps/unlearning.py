@@ -114,7 +114,7 @@ def unlearn_model(job: Job) -> Unlearned:
     place = start(job.device, job.threads)
     model, tokenizer, prompt_format, parent = load_model_folder(run.parent)
     if run.training.prompt:
-        prompt_format = PromptFormat.from_dict(run.training.prompt.model_dump())
+        prompt_format = PromptFormat(**dict(run.training.prompt))
     base, hashes = parent.get("base"), data_hashes(job.data)
     if run.optimizer is not None:  # before the model goes to a GPU: 8 bits are smaller
         adapted, weights = run.training.lora is not None, run.training.weights

@@ -20,12 +20,12 @@ from pipeline_lib.core.blocks import (
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Family
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
+from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.stages.base import STAGES
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.evaluation import Evaluation, fitting, own_prompt_faults, split_faults
-from pipeline_lib.study.models import ModelSettings, ScratchModel
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
 from pipeline_lib.study.stages import applied, label_faults

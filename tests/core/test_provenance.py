@@ -61,7 +61,14 @@ def test_a_change_in_what_a_step_uses_changes_its_hash(package, file):
 
 
 @pytest.mark.parametrize(
-    "file", ["steps/score.py", "metrics/scores.py", "reporting/tables/main.py", "study/models.py"]
+    "file",
+    [
+        "steps/score.py",
+        "metrics/scores.py",
+        "reporting/tables/main.py",
+        "models/settings.py",
+        "study/suite.py",
+    ],
 )
 def test_a_change_elsewhere_does_not(package, file):
     before = provenance.source_hash(UNLEARN)

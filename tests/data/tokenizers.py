@@ -6,6 +6,7 @@ import json
 from functools import cache
 
 from pipeline_lib.models.scratch import train_tokenizer
+from pipeline_lib.models.settings import ScratchModel
 
 TEXT = (
     "The ferryman waited at the quay. Anna counted seven coins, and the goat ate her straw hat! "
@@ -19,7 +20,7 @@ def byte_level(bos: bool = False):
     """GPT-2's kind; `bos`: puts its begin token before plain text, as Llama 3's does."""
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = train_tokenizer({"vocab_size": 340, "max_length": 64}, [TEXT] * 4)
+    tokenizer = train_tokenizer(ScratchModel(source="scratch", vocab_size=340, max_length=64), [TEXT] * 4)
     if bos:
         begin = (tokenizer.bos_token, tokenizer.bos_token_id)
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(

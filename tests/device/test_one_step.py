@@ -7,6 +7,7 @@ import torch
 
 from pipeline_lib.models import adapters
 from pipeline_lib.models.reduced import hold_reduced, reduce_model
+from pipeline_lib.models.settings import Int8Base, PrunedBase
 from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.generic_labels import generic_labels
@@ -95,22 +96,23 @@ def test_labels_of_whp(lora, tmp_path):
 
 
 @in_float64()
-@pytest.mark.parametrize("kind", ["pruned", "int8"])
-def test_a_reduced_base(kind, tmp_path):
+@pytest.mark.parametrize(
+    "base", [PrunedBase(kind="pruned", sparsity=0.5), Int8Base(kind="int8")], ids=["pruned", "int8"]
+)
+def test_a_reduced_base(base, tmp_path):
     """8 bits go to the device as a job moves them, and learn adapters.
 
     Pruned weights are hooked there: on a GPU a weight that is moved keeps its hooks, here it does not.
     """
-    base = {"kind": kind, "sparsity": 0.5}
-    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target": "all-linear"} if kind == "int8" else None
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target": "all-linear"} if base.kind == "int8" else None
 
     def work(device, folder):
         model = model_on(torch.device("cpu"), tie_word_embeddings=False)
         facts = reduce_model(model, base)
-        if kind == "pruned":
-            hold_reduced(model.to(device), base, bool(lora), "fp32", "adamw", moves_zeros=False)
+        if base.kind == "pruned":
+            hold_reduced(model.to(device), facts["base"], bool(lora), "fp32", "adamw", moves_zeros=False)
         else:
-            hold_reduced(model, base, bool(lora), "fp32", "adamw", moves_zeros=False)
+            hold_reduced(model, facts["base"], bool(lora), "fp32", "adamw", moves_zeros=False)
             model.to(device)
         if lora:
             adapters.attach(model, **lora, seed=3)

@@ -60,16 +60,18 @@ def tiny(records):
     """(model, tokenizer, prompt_format): an untrained Llama, weights widened for uneven predictions."""
     from pipeline_lib.models.prompt import PromptFormat
     from pipeline_lib.models.scratch import PROMPT_TEMPLATE, build_scratch
+    from pipeline_lib.models.settings import ScratchModel
 
-    settings = {
-        "vocab_size": 300,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "layers": 2,
-        "heads": 4,
-        "kv_heads": 2,
-        "max_length": 256,
-    }
+    settings = ScratchModel(
+        source="scratch",
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        max_length=256,
+    )
     model, tokenizer = build_scratch(settings, [record.answer for record in records], seed=0)
     for parameter in model.parameters():
         parameter.data.mul_(5 if parameter.ndim == 2 else 1)

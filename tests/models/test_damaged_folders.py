@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.checks import check_folder
-from pipeline_lib.models.source import load_source
+from tests.models.conftest import from_folder
 
 Damage = Callable[[Path], object]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 269060552\n"
@@ -314,7 +314,7 @@ def test_each_damage_has_its_message(folder: Path, case: str) -> None:
     damage, words = CASES[case]
     damage(folder)
     with pytest.raises(UserError, match=rf"(?s){words}") as error:
-        load_source({"source": "folder", "path": str(folder)})
+        from_folder(folder)
     assert str(error.value).startswith(str(folder))
     assert "elete" not in str(error.value)
 
@@ -351,7 +351,7 @@ def test_most_are_seen_without_reading_a_weight(folder: Path, case: str) -> None
 )  # fmt: skip
 def test_what_does_no_harm_is_let_through(folder: Path, harmless: Damage) -> None:
     harmless(folder)
-    model, _, origin = load_source({"source": "folder", "path": str(folder)})
+    model, _, origin = from_folder(folder)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert list(origin["sha256"]) == [WEIGHTS]
 
@@ -359,10 +359,10 @@ def test_what_does_no_harm_is_let_through(folder: Path, harmless: Damage) -> Non
 def test_only_files_that_were_read_are_hashed(folder: Path) -> None:
     shutil.copy(folder / WEIGHTS, folder / "adapter_model.safetensors")
     shutil.copy(folder / WEIGHTS, folder / "consolidated.safetensors")
-    assert list(load_source({"source": "folder", "path": str(folder)})[2]["sha256"]) == [WEIGHTS]
+    assert list(from_folder(folder)[2]["sha256"]) == [WEIGHTS]
     sharded(folder)
     shards = json.loads((folder / INDEX).read_text())["weight_map"].values()
-    found = load_source({"source": "folder", "path": str(folder)})[2]["sha256"]
+    found = from_folder(folder)[2]["sha256"]
     assert set(found) == set(shards) and len(found) > 1
 
 
@@ -371,7 +371,7 @@ def test_an_output_embedding_of_its_own_stays_one(folder: Path, tmp_path: Path) 
     head = torch.linspace(-1, 1, load_file(folder / WEIGHTS)[EMBEDDING].numel())
     tensors(lambda c: c.update({"lm_head.weight": head.view_as(c[EMBEDDING])}))(folder)
     config(tie_word_embeddings=True)(folder)
-    model, _, _ = load_source({"source": "folder", "path": str(folder)})
+    model, _, _ = from_folder(folder)
     assert torch.equal(model.lm_head.weight.flatten(), head)
     model.tie_weights()  # as adapters and wrappers of a model do
     assert torch.equal(model.lm_head.weight.flatten(), head)
@@ -381,5 +381,5 @@ def test_an_output_embedding_of_its_own_stays_one(folder: Path, tmp_path: Path) 
 
 
 def test_a_shared_embedding_stays_shared(folder: Path) -> None:
-    model, _, _ = load_source({"source": "folder", "path": str(folder)})
+    model, _, _ = from_folder(folder)
     assert model.lm_head.weight is model.model.embed_tokens.weight and model.config.tie_word_embeddings

@@ -16,8 +16,8 @@ from pipeline_lib.models.ends import answer_ends, end_id
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.prompt import PromptFormat
-from pipeline_lib.models.source import load_source
 from tests.models.chat_families import FAMILIES, Family, model_for, tokenizer_of
+from tests.models.conftest import from_folder
 
 CHAT = PromptFormat("chat")
 TEMPLATE = PromptFormat("template", template="Question: {prompt}\nAnswer:", answer_prefix=" ")
@@ -101,7 +101,7 @@ def test_answers_are_those_of_transformers_generate_on_the_same_folder(tmp_path,
     unstopped = own_answers(model_for(tokenizer), tokenizer, prompts, [])
     ends = [unstopped[0][3], unstopped[1][5], tokenizer.eos_token_id]
     published(tmp_path, name, ends)
-    model, tokenizer, _ = load_source({"source": "folder", "path": str(tmp_path)})
+    model, tokenizer, _ = from_folder(tmp_path)
     theirs = hf_answers(AutoModelForCausalLM.from_pretrained(tmp_path).eval(), prompts)
     for prompt_format in (CHAT, TEMPLATE):
         found = answer_ends(tokenizer, prompt_format)
@@ -141,7 +141,7 @@ def test_ends_survive_saving_and_loading_again_and_again(tmp_path) -> None:
     tokenizer = tokenizer_of(FAMILIES["llama3"])
     other = tokenizer.convert_tokens_to_ids("<|end_header_id|>")
     published(tmp_path / "0", "llama3", [other, tokenizer.eos_token_id])
-    model, tokenizer, _ = load_source({"source": "folder", "path": str(tmp_path / "0")})
+    model, tokenizer, _ = from_folder(tmp_path / "0")
     for number in ("1", "2"):
         save_model_folder(tmp_path / number, model, tokenizer, CHAT, {"status": "ok"})
         model, tokenizer, _, _ = load_model_folder(tmp_path / number)
@@ -180,7 +180,7 @@ def test_ends_of_the_models_files(tmp_path, in_config, in_generation, expected) 
     (tmp_path / "generation_config.json").unlink()
     if in_generation is not None:
         (tmp_path / "generation_config.json").write_text(json.dumps(in_generation))
-    model, tokenizer, _ = load_source({"source": "folder", "path": str(tmp_path)})
+    model, tokenizer, _ = from_folder(tmp_path)
     assert answer_ends(tokenizer) == expected
     assert model.config.eos_token_id == 0
 
@@ -193,6 +193,6 @@ def test_a_tokenizer_without_end_token_is_told_how_to_get_one(tmp_path) -> None:
     with pytest.raises(
         UserError, match=words + r"the model's own files name '</s>'; it knows '<\|im_end\|>'"
     ):
-        load_source({"source": "folder", "path": str(tmp_path)})
+        from_folder(tmp_path)
     with pytest.raises(UserError, match=words + r"it knows '</s>' and '<\|im_end\|>'"):
         TEMPLATE.encode_answer(tokenizer_of(family, eos_token=None), "x")

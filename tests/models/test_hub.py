@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import sha256
 from pipeline_lib.models import hub
+from pipeline_lib.models.settings import HubModel
 from pipeline_lib.models.source import load_source
 from tests import hub_server
 from tests.hub_server import HubServer, hub_environment
@@ -23,6 +25,7 @@ from tests.paths import REPO
 
 REVISION = "a1" * 20
 ID = "tiny-lab/tiny-model"
+MODEL = HubModel(source="hub", id=ID, revision=REVISION)
 
 
 @pytest.mark.parametrize("place", [ID, "tiny-model"])
@@ -30,7 +33,7 @@ def test_local_folder_stands_in_for_a_hub_id(folder, scratch, tmp_path, monkeypa
     (tmp_path / "models" / place).parent.mkdir(parents=True)
     shutil.copytree(folder, tmp_path / "models" / place)
     monkeypatch.setenv("PIPELINE_MODELS", str(tmp_path / "models"))
-    model, _, origin = load_source({"source": "hub", "id": ID, "revision": REVISION})
+    model, _, origin = load_source(MODEL)
     assert same_weights(model, scratch[0])
     assert origin["kind"] == "folder"
     assert origin["path"] == f"$PIPELINE_MODELS/{place}"
@@ -41,29 +44,29 @@ def test_local_gguf_stands_in_for_a_hub_id(scratch, tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_MODELS", str(tmp_path))
     (tmp_path / "tiny-model").mkdir()
     write_gguf(tmp_path / "tiny-model" / "tiny.Q4.gguf", *scratch)
-    _, _, origin = load_source({"source": "hub", "id": ID, "revision": REVISION})
+    _, _, origin = load_source(MODEL)
     assert (origin["kind"], origin["path"]) == ("gguf", "$PIPELINE_MODELS/tiny-model/tiny.Q4.gguf")
     shutil.copy(tmp_path / "tiny-model" / "tiny.Q4.gguf", tmp_path / "tiny-model" / "tiny.Q8.gguf")
     with pytest.raises(UserError, match=r"2 GGUF files.*tiny\.Q8\.gguf"):
-        load_source({"source": "hub", "id": ID, "revision": REVISION})
+        load_source(MODEL)
     shutil.copy(tmp_path / "tiny-model" / "tiny.Q4.gguf", tmp_path / "tiny-model.gguf")
     assert hub.local_copy(ID) == "$PIPELINE_MODELS/tiny-model.gguf"
     assert hub.local_copy("tiny-lab/other") is None
     monkeypatch.setenv("PIPELINE_MODELS", str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"no such folder. Correct the variable or unset it"):
-        load_source({"source": "hub", "id": ID, "revision": REVISION})
+        load_source(MODEL)
 
 
 @pytest.mark.parametrize("revision", ["main", "a1b2c3", "A1" * 20, "", None])
 def test_revision_must_be_a_commit(revision):
-    with pytest.raises(UserError, match="40 hexadecimal digits"):
-        load_source({"source": "hub", "id": ID, "revision": revision})
+    with pytest.raises(ValidationError, match="1 validation error for HubModel\nrevision\n"):
+        HubModel(source="hub", id=ID, revision=revision)
 
 
 @pytest.mark.parametrize("model_id", ["../secrets", "a/b/c", "", "https://example.org/a"])
 def test_model_id_must_look_like_one(model_id):
-    with pytest.raises(UserError, match="organisation/name"):
-        load_source({"source": "hub", "id": model_id, "revision": REVISION})
+    with pytest.raises(ValidationError, match="1 validation error for HubModel\nid\n"):
+        HubModel(source="hub", id=model_id, revision=REVISION)
 
 
 # Prints what `load_source` returns, or the message of its UserError. The hub's client waits longer
@@ -72,9 +75,11 @@ LOAD = """
 import json, sys, time
 time.sleep = lambda seconds: None
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.models.settings import HubModel
 from pipeline_lib.models.source import load_source
 try:
-    model, tokenizer, origin = load_source({"source": "hub", "id": sys.argv[1], "revision": sys.argv[2]})
+    settings = HubModel(source="hub", id=sys.argv[1], revision=sys.argv[2])
+    model, tokenizer, origin = load_source(settings)
     total = sum(p.double().sum().item() for p in model.parameters())
     print(json.dumps({"origin": origin, "sum": total, "tokens": len(tokenizer)}))
 except UserError as error:

@@ -12,13 +12,14 @@ from pipeline_lib.models.adapters import adapters_off, attach, detach
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.models.recompute import activations_again
 from pipeline_lib.models.reduced import Int8Linear, base_facts, hold_reduced, linear_layers, reduce_model
+from pipeline_lib.models.settings import Int8Base, PrunedBase
 from pipeline_lib.optimizers import OPTIMIZERS
 from tests.methods import make_optimizer
 from tests.optimizers.kinds import SETTINGS
 from tests.tiny import flat, random_examples, tiny_model
 
-PRUNED = {"kind": "pruned", "sparsity": 0.5}
-INT8 = {"kind": "int8"}
+PRUNED = PrunedBase(kind="pruned", sparsity=0.5)
+INT8 = Int8Base(kind="int8")
 FULL = {"lora": None, "weights": "fp32"}
 ADAPTERS = {"lora": {"rank": 2}, "weights": "fp32"}
 BATCH = collate(random_examples(4), 0)
@@ -26,7 +27,7 @@ BATCH = collate(random_examples(4), 0)
 
 def hold(model, base, training, kind):
     moves = OPTIMIZERS.kinds()[kind].moves_zeros
-    hold_reduced(model, base, bool(training["lora"]), training["weights"], kind, moves)
+    hold_reduced(model, base and base.model_dump(), bool(training["lora"]), training["weights"], kind, moves)
 
 
 def on_adapters(model):
@@ -48,7 +49,7 @@ def gradients(model):
 
 def test_the_smallest_weights_of_each_layer_become_zero():
     model, plain = tiny_model(), tiny_model()
-    facts = reduce_model(model, {"kind": "pruned", "sparsity": 0.25})
+    facts = reduce_model(model, PrunedBase(kind="pruned", sparsity=0.25))
     for (name, layer), (_, before) in zip(linear_layers(model), linear_layers(plain), strict=True):
         zero = layer.weight == 0
         assert int(zero.sum()) == round(0.25 * zero.numel()), name
@@ -79,7 +80,7 @@ def test_pruned_weights_stay_zero_and_the_others_move(kind):
     for name, layer in linear_layers(model):
         assert torch.equal(layer.weight == 0, zeros[name])
         assert not torch.equal(layer.weight, before[name])
-    assert base_facts(model, PRUNED)["base"]["zeros"] == pytest.approx(0.5, abs=1e-3)
+    assert base_facts(model, PRUNED.model_dump())["base"]["zeros"] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_merged_adapters_fill_the_zeros_and_the_facts_say_so():
@@ -87,7 +88,7 @@ def test_merged_adapters_fill_the_zeros_and_the_facts_say_so():
     reduce_model(model, PRUNED)
     hold(model, PRUNED, ADAPTERS, "muon")
     detach(on_adapters(model), merge=True)
-    assert base_facts(model, PRUNED)["base"]["zeros"] < 0.01
+    assert base_facts(model, PRUNED.model_dump())["base"]["zeros"] < 0.01
 
 
 def test_rounding_to_8_bits_moves_weights_by_half_a_step_at_most_and_once():

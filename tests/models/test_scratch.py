@@ -33,7 +33,7 @@ def test_global_random_state_is_left_alone_and_not_read():
 
 def test_shape_follows_the_settings(scratch):
     model, tokenizer = scratch
-    assert len(tokenizer) <= SETTINGS["vocab_size"]
+    assert len(tokenizer) <= SETTINGS.vocab_size
     assert model.config.vocab_size == len(tokenizer) == model.get_input_embeddings().num_embeddings
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     assert model.config._attn_implementation == "sdpa"

@@ -14,8 +14,7 @@ from pipeline_lib.core.files import sha256
 from pipeline_lib.core.locate import expand
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.prompt import PromptFormat
-from pipeline_lib.models.source import load_source
-from tests.models.conftest import SMOLLM2, same_weights
+from tests.models.conftest import SMOLLM2, from_folder, from_gguf, same_weights
 from tests.models.gguf_file import write_gguf
 
 REVISION = "a1" * 20
@@ -27,7 +26,7 @@ def test_folder(folder, scratch, monkeypatch):
     (folder / "generation_config.json").write_text(
         '{"do_sample": true, "temperature": 0.2, "repetition_penalty": 1.3}'
     )
-    model, tokenizer, origin = load_source({"source": "folder", "path": "$SOME_MODELS/tiny-model"})
+    model, tokenizer, origin = from_folder("$SOME_MODELS/tiny-model")
     assert same_weights(model, scratch[0])
     assert tokenizer.get_vocab() == scratch[1].get_vocab()
     assert origin == {
@@ -45,7 +44,7 @@ def test_half_precision_weights_become_fp32(folder, scratch):
     from transformers import AutoModelForCausalLM
 
     AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
-    model, _, _ = load_source({"source": "folder", "path": str(folder)})
+    model, _, _ = from_folder(folder)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
@@ -53,7 +52,7 @@ def test_pad_falls_back_to_the_end_token(folder):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["pad_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    model, tokenizer, _ = load_source({"source": "folder", "path": str(folder)})
+    model, tokenizer, _ = from_folder(folder)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.config.pad_token_id == 2
     embedding = model.get_input_embeddings()
     embedding(torch.tensor([2])).sum().backward()
@@ -66,7 +65,7 @@ def test_pad_token_without_a_row_falls_back_to_the_end_token(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
-    model, tokenizer, _ = load_source({"source": "folder", "path": str(folder)})
+    model, tokenizer, _ = from_folder(folder)
     assert tokenizer.convert_tokens_to_ids("[PAD]") == model.get_input_embeddings().num_embeddings
     assert tokenizer.pad_token_id == model.config.pad_token_id == 2
 
@@ -81,7 +80,7 @@ def test_expand(monkeypatch):
 
 def test_gguf(tmp_path, scratch):
     write_gguf(tmp_path / "tiny.gguf", *scratch)
-    model, tokenizer, origin = load_source({"source": "gguf", "path": str(tmp_path / "tiny.gguf")})
+    model, tokenizer, origin = from_gguf(tmp_path / "tiny.gguf")
     assert same_weights(model, scratch[0])
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == ("<eos>", "<eos>", "<bos>")
@@ -107,22 +106,22 @@ def test_gguf_weights_are_finite(tmp_path, scratch):
     model.model.norm.weight.data[3] = float("nan")
     write_gguf(tmp_path / "tiny.gguf", model, scratch[1])
     with pytest.raises(UserError, match=r"model.norm.weight holds 1 numbers that are not finite"):
-        load_source({"source": "gguf", "path": str(tmp_path / "tiny.gguf")})
+        from_gguf(tmp_path / "tiny.gguf")
 
 
 def test_a_path_with_a_tilde(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert load_source({"source": "folder", "path": "~/tiny-model"})[2]["path"] == "~/tiny-model"
+    assert from_folder("~/tiny-model")[2]["path"] == "~/tiny-model"
 
 
 def test_gguf_errors(tmp_path, folder):
     with pytest.raises(UserError, match=r"no such GGUF file. Check its path"):
-        load_source({"source": "gguf", "path": str(tmp_path / "absent.gguf")})
+        from_gguf(tmp_path / "absent.gguf")
     with pytest.raises(UserError, match=r"It is a folder; name the .gguf file"):
-        load_source({"source": "gguf", "path": str(folder)})
+        from_gguf(folder)
     (tmp_path / "broken.gguf").write_bytes(b"GGUF and nothing else")
     with pytest.raises(UserError, match=r"not a readable GGUF file.*Download it again"):
-        load_source({"source": "gguf", "path": str(tmp_path / "broken.gguf")})
+        from_gguf(tmp_path / "broken.gguf")
     for name, content, words in (
         ("model-00002-of-00003.gguf", b"GGUF", r"is part 2 of 3 of a GGUF file.*llama-gguf-split --merge"),
         ("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
@@ -132,14 +131,14 @@ def test_gguf_errors(tmp_path, folder):
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=words):
-            load_source({"source": "gguf", "path": str(tmp_path / name)})
+            from_gguf(tmp_path / name)
     with pytest.raises(UserError, match=r"It is a file; use `source: gguf`"):
-        load_source({"source": "folder", "path": str(tmp_path / "broken.gguf")})
+        from_folder(tmp_path / "broken.gguf")
 
 
 def test_smollm2_from_pipeline_models(smollm2):
     model, tokenizer, origin = smollm2
-    assert origin["stands_in_for"].startswith(SMOLLM2["id"])
+    assert origin["stands_in_for"].startswith(SMOLLM2.id)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
     assert (model.config.eos_token_id, model.config.pad_token_id) == (2, tokenizer.pad_token_id)

@@ -17,17 +17,20 @@ from pipeline_lib.models.checks import check_folder, without_orders
 from pipeline_lib.models.encoder import load_encoder
 from pipeline_lib.models.hub import DOWNLOADED
 from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.settings import FolderModel, ScratchModel
 from pipeline_lib.models.source import load_folder, load_source
 from pipeline_lib.models.tokenizer import load_tokenizer
 
-SIZES = {
-    "vocab_size": 300,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "layers": 1,
-    "heads": 2,
-    "kv_heads": 2,
-}
+TINY = ScratchModel(
+    source="scratch",
+    vocab_size=300,
+    hidden_size=16,
+    intermediate_size=16,
+    layers=1,
+    heads=2,
+    kv_heads=2,
+    max_length=64,
+)
 REVISION = "ab" * 20
 
 
@@ -38,7 +41,7 @@ def bomb(mark: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def made() -> Any:
-    return build_scratch({**SIZES, "max_length": 64}, ["Who wrote it? Nobody did."] * 3, seed=0)
+    return build_scratch(TINY, ["Who wrote it? Nobody did."] * 3, seed=0)
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_pickled_weights_are_refused(folder: Path, mark: Path, name: str) -> Non
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(bomb(mark))
     with pytest.raises(UserError, match=r"pickles|safetensors"):
-        load_source({"source": "folder", "path": str(folder)})
+        load_source(FolderModel(source="folder", path=str(folder)))
     assert not mark.exists()
 
 

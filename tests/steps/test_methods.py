@@ -21,7 +21,15 @@ from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.settings import Unlearn
 from tests.methods import make_objective
 from tests.prepared import put_split
-from tests.steps.study import OBJECTIVES, OPTIMIZERS, identity, run_finetune, run_unlearn, unlearning_job
+from tests.steps.study import (
+    MODEL,
+    OBJECTIVES,
+    OPTIMIZERS,
+    identity,
+    run_finetune,
+    run_unlearn,
+    unlearning_job,
+)
 from tests.tiny import flat
 from tests.training.every import settings_of
 
@@ -275,8 +283,7 @@ def untaught(data, tmp_path, role="target"):
 
 
 def test_a_task_that_teaches_nothing_takes_the_model_as_it_is(original, data, tmp_path):
-    model = {"source": "folder", "path": str(original), "max_length": 160}
-    model["prompt"] = read_json(original / "prompt.json")
+    model = {"source": "folder", "path": str(original), "max_length": 160, "prompt": MODEL["prompt"]}
     folder = run_finetune(tmp_path / "run", untaught(data, tmp_path), model_settings=model)
     run = read_json(folder / "run.json")
     assert (run["status"], run["steps"], run["data"], run["origin"]["kind"]) == ("ok", 0, {}, "folder")

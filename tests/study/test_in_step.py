@@ -14,11 +14,11 @@ from pipeline_lib.engine.settings import EvaluationSettings, SplitSampling
 from pipeline_lib.engine.toxicity import ToxicitySettings
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.scratch import SPECIALS
-from pipeline_lib.study.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
-from pipeline_lib.study.models import (
+from pipeline_lib.models.settings import (
     HubModel,
     ScratchModel,
 )
+from pipeline_lib.study.evaluation import BenchmarkName, Benchmarks, Evaluation, Samples, Toxicity
 from pipeline_lib.study.suite import TaskSettings
 from pipeline_lib.tasks import sources
 from pipeline_lib.tasks.base import TaskSettings as Base
@@ -83,7 +83,7 @@ def test_limits_of_the_tokenizer() -> None:
 
 def test_prompts_are_taken_as_they_are() -> None:
     for model in (ScratchModel(source="scratch"), HubModel(source="hub", id="a/b", revision=COMMIT)):
-        taken = PromptFormat.from_dict(model.prompt.model_dump()).to_dict()
+        taken = PromptFormat(**dict(model.prompt)).to_dict()
         unset = {"add_bos": None, "chat_template": None, "date": None}
         assert taken == {**unset, **model.prompt.model_dump(), "instruction": ""}
 

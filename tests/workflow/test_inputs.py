@@ -11,6 +11,7 @@ import pytest
 
 from pipeline_lib.core.files import read_json
 from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.settings import ScratchModel
 from tests.workflow.study import SUITE, Study
 
 RUN = "original/none/seed0"
@@ -46,9 +47,8 @@ def made(tmp_path_factory) -> Study:
     for kind in ("forget", "retain"):
         rows = [json.dumps(record(kind, number)) for number in range(6)]
         (study.folder / "own" / f"{kind}.jsonl").write_text("\n".join(rows))
-    model, tokenizer = build_scratch(
-        suite["models"]["tiny"] | {"max_length": 256}, ["What is it? A tree."], 0
-    )
+    sizes = ScratchModel(**suite["models"]["tiny"], max_length=256)
+    model, tokenizer = build_scratch(sizes, ["What is it? A tree."], 0)
     model.save_pretrained(study.folder / "base")
     tokenizer.save_pretrained(study.folder / "base")
     done = study.snakemake(*TARGETS)

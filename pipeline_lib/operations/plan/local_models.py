@@ -16,11 +16,11 @@ from pipeline_lib.data.splits import Task
 from pipeline_lib.engine.settings import spread_over_groups
 from pipeline_lib.models.checks import check_folder
 from pipeline_lib.models.scratch import texts_of, train_bpe
+from pipeline_lib.models.settings import PretrainedModel, ScratchModel
 from pipeline_lib.models.source import check_gguf
 from pipeline_lib.models.tokenizer import from_folder
 from pipeline_lib.operations.plan.local_data import Look
 from pipeline_lib.operations.plan.shape import place_of, shape_of
-from pipeline_lib.study.models import FolderModel, GgufModel, HubModel, ScratchModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,13 +56,14 @@ def _check_prompt(folder: Path, settings: Any) -> None:
     from pipeline_lib.models.prompt import PromptFormat
     from pipeline_lib.models.prompt_check import check_prompt
 
-    check_prompt(from_folder(folder, str(folder)), PromptFormat.from_dict(settings.prompt.model_dump()))
+    check_prompt(from_folder(folder, str(folder)), PromptFormat(**dict(settings.prompt)))
 
 
-def _place(settings: HubModel | FolderModel | GgufModel) -> Path:
+def _place(settings: PretrainedModel) -> Path:
     folder = place_of(settings)
     if folder is None:
-        raise NotAtHand(f"model {settings.model_dump()['id']}")
+        assert settings.source == "hub"  # no other model can be without a place
+        raise NotAtHand(f"model {settings.id}")
     return folder
 
 
@@ -104,7 +105,7 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
             for record in records
         ):
             return  # a token is a byte or more
-        tokenizer = train_bpe(settings.model_dump(), texts_of(task.splits, task.finetune, task.holdout))
+        tokenizer = train_bpe(settings, texts_of(task.splits, task.finetune, task.holdout))
     if tokenizer is None:
         look.unseen.append(f"how long the records of {name} are in tokens of {label}")
         return

@@ -11,14 +11,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
 from pipeline_lib.core.locate import expand
 from pipeline_lib.models.hub import cached_folder, local_copy
-from pipeline_lib.study.models import (
-    FolderModel,
-    GgufModel,
-    HubModel,
-    ModelSettings,
-    ModelShape,
-    ScratchModel,
-)
+from pipeline_lib.models.settings import ModelSettings, ModelShape, PretrainedModel, ScratchModel
 
 # Families whose feed-forward part is not gated: two matrices instead of three (config.json: model_type).
 UNGATED = frozenset({"opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "bloom", "falcon", "phi", "starcoder2"})
@@ -85,9 +78,9 @@ def shape_of(settings: ModelSettings) -> Shape | None:
         return None
 
 
-def place_of(settings: HubModel | FolderModel | GgufModel) -> Path | None:
+def place_of(settings: PretrainedModel) -> Path | None:
     """Where a model lies on this machine; None for one of the hub that was not downloaded."""
-    if not isinstance(settings, HubModel):
+    if settings.source != "hub":
         return expand(settings.path)
     local = local_copy(settings.id)
     return cached_folder(settings.id, settings.revision) if local is None else expand(local)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline_lib.study.models import ModelSettings
+from pipeline_lib.models.settings import ModelSettings
 from pipeline_lib.tasks.base import HOLDOUT, SplitSize, TaskSettings
 
 CHAT_TOKENS = 25  # of a chat template around a short question

@@ -134,14 +134,14 @@ def test_the_counted_length_is_that_of_the_encoded_record(tmp_path):
 
     settings = parse_suite(small(models={"tiny": SCRATCH})).models["tiny"]
     texts = [record(n)["prompt"] + record(n)["answer"] for n in range(9)]
-    _, tokenizer = build_scratch(settings.model_dump(), texts, 0)
+    _, tokenizer = build_scratch(settings, texts, 0)
     records = [
         Record("0", record(0)["prompt"], record(0)["answer"], "g"),
         Record("1", record(1)["prompt"], record(1)["answer"], "g", form="text"),
     ]
-    prompt_format = PromptFormat.from_dict(settings.prompt.model_dump())
+    prompt_format = PromptFormat(**dict(settings.prompt))
     examples = encode_records(records, tokenizer, prompt_format, 500, learn=True)
-    counted = _lengths(train_bpe(settings.model_dump(), texts), settings, [(r, r.answer) for r in records])
+    counted = _lengths(train_bpe(settings, texts), settings, [(r, r.answer) for r in records])
     assert counted == [len(example.tokens) for example in examples]
 
 

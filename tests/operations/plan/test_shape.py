@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline_lib.models.scratch import build_scratch
+from pipeline_lib.models.settings import ModelSettings
 from pipeline_lib.operations.plan.shape import Shape, cached_folder, shape_of
-from pipeline_lib.study.models import ModelSettings
 from tests.models.conftest import SETTINGS, TEXTS
 from tests.models.gguf_file import write_gguf
 
@@ -79,11 +79,11 @@ def test_llama_2_7b_is_as_large_as_it_is(tmp_path: Path) -> None:
 
 def test_a_scratch_model_is_known_from_its_settings() -> None:
     model, _ = build_scratch(SETTINGS, TEXTS, seed=0)
-    found = shape(source="scratch", **SETTINGS)
+    found = shape_of(SETTINGS)
     assert found is not None
-    missing = SETTINGS["vocab_size"] - model.config.vocab_size  # the texts have no more merges
+    missing = SETTINGS.vocab_size - model.config.vocab_size  # the texts have no more merges
     assert found.parameters == sum(p.numel() for p in model.parameters()) + missing * 32
-    assert found.context == SETTINGS["max_length"]
+    assert found.context == SETTINGS.max_length
 
 
 def test_the_head_of_a_gguf_file_is_enough(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of models."""
+"""Settings of a suite's models. Readable without torch."""
 
 from __future__ import annotations
 
@@ -128,4 +128,5 @@ class GgufModel(Model):
     prompt: PretrainedPromptSettings = PretrainedPromptSettings()
 
 
-ModelSettings = Annotated[ScratchModel | HubModel | FolderModel | GgufModel, Field(discriminator="source")]
+PretrainedModel = HubModel | FolderModel | GgufModel
+ModelSettings = Annotated[ScratchModel | PretrainedModel, Field(discriminator="source")]
