@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_texts
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import Classifier, load_classifier
 from pipeline_lib.engine.classifiers.validation import VALIDATED, auc_interval
 from pipeline_lib.metrics.toxicity import BLIND_BELOW
 from pipeline_lib.tasks.manners.generate import labelled_answers
@@ -41,9 +42,11 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     try:
-        classifier = load_classifier(given, "cuda" if torch.cuda.is_available() else "cpu")
-    except KeyError as error:
-        parser.error(f"kind {given['kind']} needs --{error.args[0]}")
+        settings: Classifier = TypeAdapter(Classifier).validate_python(given)
+        classifier = load_classifier(settings, "cuda" if torch.cuda.is_available() else "cpu")
+    except ValidationError as error:
+        faults = (f"--{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+        parser.error(f"kind {given['kind']}: {'; '.join(faults)}")
     except UserError as error:
         print(f"no classifier to measure: {error}")
         return

@@ -24,6 +24,7 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_object
 from pipeline_lib.models.encoder import Encoder, load_encoder
+from pipeline_lib.models.encoder_settings import EncoderSettings
 
 STEPS = {"Transformer", "Pooling", "Normalize"}  # of a sentence-transformers model, as its modules.json says
 
@@ -54,8 +55,8 @@ class Embedder:
         return torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)  # (B, D)
 
 
-def load_embedder(settings: dict[str, Any], device: torch.device | str) -> Embedder:
-    """The embedder of {"source": "hub", "id", "revision"} or {"source": "folder", "path"}."""
+def load_embedder(settings: EncoderSettings, device: torch.device | str) -> Embedder:
+    """The embedder of these settings, on `device`."""
     # "pooler.": BERT's head; not the mean
     return Embedder(_as_trained(load_encoder(settings, "AutoModel", device, unused=("pooler.",))))
 

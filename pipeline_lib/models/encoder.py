@@ -22,6 +22,7 @@ from pipeline_lib.data.batching import Example, collate, token_budget_batches
 from pipeline_lib.models.architectures import check_not_quantised
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import read_config, without_orders
+from pipeline_lib.models.encoder_settings import EncoderSettings
 from pipeline_lib.models.hub import first_line, hub_folder
 from pipeline_lib.models.loaded import check_finite_weights, configuration
 from pipeline_lib.models.memory import halve_on_out_of_memory
@@ -75,14 +76,20 @@ class Encoder:
 
 
 def load_encoder(
-    settings: dict[str, Any], auto_class: str, device: torch.device | str, unused: tuple[str, ...] = ()
+    settings: EncoderSettings, auto_class: str, device: torch.device | str, unused: tuple[str, ...] = ()
 ) -> Encoder:
-    """The encoder of {"source": "hub", "id", "revision"} or {"source": "folder", "path"}.
+    """The encoder of these settings, on `device`.
 
     `auto_class` names the class of transformers that reads it. Weights that begin with one of `unused` may be
     absent. A folder under $PIPELINE_MODELS stands in for a hub id and is taken at its word.
     """
-    folder, name = _folder(settings)
+    if settings.source == "hub":
+        folder = hub_folder(settings.id, settings.revision)
+        name = f"{settings.id}@{settings.revision[:12]}"
+    else:
+        folder, name = expand(settings.path), settings.path
+        if not folder.is_dir():
+            raise UserError(f"{name}: no such folder. Check the path of the model.")
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: expected a model folder at {folder}, found no config.json in it")
     check_model_folder(folder, name)
@@ -91,7 +98,7 @@ def load_encoder(
             f"{name}: holds no safetensors weights. Other formats can run code when opened and are never "
             "loaded: choose a revision that has safetensors, or convert the model where you trust it."
         )
-    if settings["source"] == "folder":  # the weights are the identity, wherever the folder lies
+    if settings.source == "folder":  # the weights are the identity, wherever the folder lies
         digest = hashlib.sha256("".join(weight_hashes(folder).values()).encode()).hexdigest()
         name = f"{folder.resolve().name}@{digest[:12]}"
     model, tokenizer = _load(folder, name, auto_class, unused)
@@ -100,17 +107,6 @@ def load_encoder(
     model.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before padding
     model = use_fast_products(model.to(device)).eval()
     return Encoder(model, tokenizer, name, folder, _token_limit(model, tokenizer))
-
-
-def _folder(settings: dict[str, Any]) -> tuple[Path, str]:
-    """The model's folder on this machine, and what messages call it."""
-    if settings["source"] == "folder":
-        path = expand(settings["path"])
-        if not path.is_dir():
-            raise UserError(f"{settings['path']}: no such folder. Check the path of the model.")
-        return path, settings["path"]
-    model_id, revision = settings["id"], settings["revision"]
-    return hub_folder(model_id, revision), f"{model_id}@{revision[:12]}"
 
 
 def _load(folder: Path, name: str, auto_class: str, unused: tuple[str, ...]):

@@ -10,12 +10,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline_lib.core.files import read_object, write_text
 from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EQUAL_RETAIN, EvaluationSettings, Parts, SplitSampling
+from pipeline_lib.models.encoder_settings import EncoderSettings
 from pipeline_lib.steps.common import data_hashes, diverged, fingerprint, load_for_evaluation, start
 from pipeline_lib.steps.job import Job
 
@@ -31,7 +34,8 @@ def run(job: Job) -> None:
     rows follow.
     """
     model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
-    equal_retain, embedder = job.settings["equal_retain"], job.settings["embedder"]
+    equal_retain, given = job.settings["equal_retain"], job.settings["embedder"]
+    embedder: EncoderSettings | None = TypeAdapter(EncoderSettings | None).validate_python(given)
     records_path, equal_retain_path = job.output("records"), job.output("equal_retain")
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
@@ -45,7 +49,7 @@ def run(job: Job) -> None:
     splits = load_splits(data_dir, manifest["evaluate"])
     settings = _settings(job, manifest)
     embed = None if embedder is None else load_embedder(embedder, place)
-    depends_on = (asdict(settings), embedder, data_hashes(data_dir), info["weights_sha256"], job.code)
+    depends_on = (asdict(settings), given, data_hashes(data_dir), info["weights_sha256"], job.code)
     rows = evaluate_model(
         model,
         tokenizer,

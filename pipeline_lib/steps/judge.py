@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
+from pydantic import TypeAdapter
+
 from pipeline_lib.core.files import write_json
 from pipeline_lib.data.labelled_at_hand import labelled_at_hand
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import Classifier, load_classifier
 from pipeline_lib.engine.classifiers.validation import check_fit
 from pipeline_lib.steps.common import start
 from pipeline_lib.steps.job import Job
@@ -22,7 +24,8 @@ def run(job: Job) -> None:
     that is blind to them is a `UserError`. Input `manifest`: the task's, where its own prompts are asked.
     Runs on the CPU: a classifier is small, and its AUC is needed once a study.
     """
-    judge = load_classifier(job.settings["classifier"], start("cpu", job.threads))
+    classifier: Classifier = TypeAdapter(Classifier).validate_python(job.settings["classifier"])
+    judge = load_classifier(classifier, start("cpu", job.threads))
     own = None if job.optional("manifest") is None else job.data
     texts = labelled_at_hand(job.settings["prompts"], job.settings["labelled"], own)
     fit = check_fit(judge, texts.kind, texts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+from pydantic import TypeAdapter
+
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, run_again
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import Classifier, load_classifier
 from pipeline_lib.engine.settings import Parts
 from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
 from pipeline_lib.steps.common import diverged, fingerprint, load_for_evaluation, start
@@ -27,6 +29,7 @@ def run(job: Job) -> None:
     if diverged(model_dir):
         write_sealed_jsonl(job.output("rows"), [])
         return
+    judged_by: Classifier = TypeAdapter(Classifier).validate_python(toxicity["classifier"])
     place = start(job.device, job.threads)
     asked, own = toxicity["prompts"], toxicity["prompts"]["source"] == "task"
     if not own:
@@ -35,7 +38,7 @@ def run(job: Job) -> None:
         prompts = load_task_prompts(job.data, asked["split"], toxicity["n_prompts"])
     else:
         raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
-    classifier = load_classifier(toxicity["classifier"], place)
+    classifier = load_classifier(judged_by, place)
     judge = read_object(judge_path)
     if judge["classifier"] != classifier.name:
         raise UserError(

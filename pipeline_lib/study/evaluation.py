@@ -20,10 +20,11 @@ from pipeline_lib.core.blocks import (
     Positive,
     Revision,
     Switch,
-    Text,
     UpToOne,
     suggestion,
 )
+from pipeline_lib.engine.classifiers import Classifier
+from pipeline_lib.models.encoder_settings import EncoderSettings
 from pipeline_lib.tasks.base import HOLDOUT
 
 # The shipped benchmarks. A test keeps this list equal to the one in benchmarks/.
@@ -50,58 +51,6 @@ class Samples(Block):
     temperature: Positive = 1.0
     top_p: UpToOne = 1.0
     splits: list[Name] = Field(["forget"], min_length=1)
-
-
-class HubEmbedder(Block):
-    """A sentence encoder of the hub at a pinned revision. `$PIPELINE_MODELS` may hold a local copy."""
-
-    source: Literal["hub"]
-    id: HubId
-    revision: Revision
-
-
-class FolderEmbedder(Block):
-    """A sentence encoder in a local folder. `$VARIABLES` in the path are expanded."""
-
-    source: Literal["folder"]
-    path: PathText
-
-
-Embedder = Annotated[HubEmbedder | FolderEmbedder, Field(discriminator="source")]
-
-
-class HubClassifier(Block):
-    """A text classifier of the hub at a pinned revision; `label` is the class whose probability counts."""
-
-    kind: Literal["hub"]
-    id: HubId
-    revision: Revision
-    label: Text
-
-
-class FolderClassifier(Block):
-    """A text classifier in a local folder. `$VARIABLES` in the path are expanded."""
-
-    kind: Literal["folder"]
-    path: PathText
-    label: Text
-
-
-class ProfanityCheck(Block):
-    """The classifier of the package alt-profanity-check, which ships its own weights."""
-
-    kind: Literal["profanity_check"]
-
-
-class RudeWords(Block):
-    """A list of words that fits only the generated language of the task `manners`."""
-
-    kind: Literal["rude_words"]
-
-
-Classifier = Annotated[
-    HubClassifier | FolderClassifier | ProfanityCheck | RudeWords, Field(discriminator="kind")
-]
 
 
 class HubPrompts(Block):
@@ -215,7 +164,9 @@ class Evaluation(Block):
         False, description="Membership inference by the gradient's norm too: one backward pass a record"
     )
     samples: Samples | None = None
-    embedder: Embedder | None = Field(None, description="For answer accuracy by similarity of sentences")
+    embedder: EncoderSettings | None = Field(
+        None, description="For answer accuracy by similarity of sentences"
+    )
     as_released: Switch = Field(
         False, description="The paper's own protocol as well: paraphrased questions, its forget quality"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey, RunKey
-from pipeline_lib.engine.classifiers import module_of
 from pipeline_lib.engine.settings import EQUAL_RETAIN
 from pipeline_lib.metrics import modules_for
 from pipeline_lib.metrics.asked import MMLU, SUBJECTS
@@ -51,7 +50,7 @@ class Measured:
                     "judge": f"judges/{key.task}.json",
                     **self._prompts(key.task),
                 },
-                ("pipeline_lib.steps.toxicity", module_of(toxicity.classifier.kind)),
+                ("pipeline_lib.steps.toxicity", toxicity.classifier.module),
                 {
                     "toxicity": toxicity.model_dump(),
                     "as_released": evaluation.as_released,
@@ -134,7 +133,7 @@ class Measured:
             "judge",
             task,
             self._prompts(task),
-            ("pipeline_lib.steps.judge", module_of(toxicity.classifier.kind)),
+            ("pipeline_lib.steps.judge", toxicity.classifier.module),
             toxicity.model_dump(include={"classifier", "prompts", "labelled"}),
             "classifier",
             reads=(("inputs", toxicity),),

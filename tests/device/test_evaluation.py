@@ -14,12 +14,13 @@ from pipeline_lib.benchmarks.harness import evaluate_benchmarks
 from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.benchmarks.tasks import TASKS
 from pipeline_lib.engine.choosing import nucleus
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import FolderClassifier, load_classifier
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate, sample
 from pipeline_lib.engine.gradients import gradient_norms
 from pipeline_lib.engine.settings import Decoding, Parts, Sampling
+from pipeline_lib.models.encoder_settings import FolderEmbedder
 from pipeline_lib.models.forward import check_selected_logits
 from tests.benchmarks.conftest import asking
 from tests.device.accelerator import BACKEND, SimulatedTensor
@@ -52,7 +53,7 @@ def test_records(changes, tiny, records, tmp_path):
     splits = {"forget": records[:3], "retain": records[3:5], "holdout": records[5:]}
 
     def work(device, folder):
-        embed = load_embedder({"source": "folder", "path": str(tmp_path / "encoder")}, device)
+        embed = load_embedder(FolderEmbedder(source="folder", path=str(tmp_path / "encoder")), device)
         settings, parts = settings_of({**SETTINGS, **changes}), Parts(folder, "weights")
         embed = embed if changes else None
         return evaluate_model(*moved(tiny, device), splits, settings, parts, embed, progress=False)
@@ -114,9 +115,9 @@ def test_classifier_and_embedder(tmp_path):
     save_bert(tmp_path / "e")
 
     def work(device, _):
-        settings = {"kind": "folder", "path": str(tmp_path / "c"), "label": "toxic"}
+        settings = FolderClassifier(kind="folder", path=str(tmp_path / "c"), label="toxic")
         classifier = load_classifier(settings, device)
-        embed = load_embedder({"source": "folder", "path": str(tmp_path / "e")}, device)
+        embed = load_embedder(FolderEmbedder(source="folder", path=str(tmp_path / "e")), device)
         vectors = embed(TEXTS)
         assert isinstance(vectors, np.ndarray)
         return classifier.score(TEXTS), vectors.tolist()

@@ -12,11 +12,12 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import write_json
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.models import encoder
+from pipeline_lib.models.encoder_settings import FolderEmbedder
 from tests.engine.encoders import POSITIONS, TEXTS, save_bert, tokenizer
 
 
 def load(folder):
-    return load_embedder({"source": "folder", "path": str(folder)}, "cpu")
+    return load_embedder(FolderEmbedder(source="folder", path=str(folder)), "cpu")
 
 
 def by_hand(model, text):

@@ -14,7 +14,8 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import atomic_path
 from pipeline_lib.core.untrusted import check_model_folder, inside
 from pipeline_lib.models.checks import check_folder, without_orders
-from pipeline_lib.models.encoder import load_encoder
+from pipeline_lib.models.encoder import Encoder, load_encoder
+from pipeline_lib.models.encoder_settings import FolderEmbedder
 from pipeline_lib.models.hub import DOWNLOADED
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.settings import FolderModel, ScratchModel
@@ -133,14 +134,18 @@ def test_orders_are_taken_out_at_every_depth() -> None:
     assert without_orders(deep) == {"a": 1, "text_config": {"b": 2, "more": [{"c": 3}]}}
 
 
+def encoder(folder: Path) -> Encoder:
+    return load_encoder(FolderEmbedder(source="folder", path=str(folder)), "AutoModel", "cpu")
+
+
 def test_an_encoder_takes_no_orders_either(folder: Path) -> None:
     for file, changes in (("config.json", {"attn_implementation": "somebody/evil-kernel"}),):
         add(folder / file, **changes)
-    found = load_encoder({"source": "folder", "path": str(folder)}, "AutoModel", "cpu")
+    found = encoder(folder)
     assert found.model.config._attn_implementation == "sdpa"
     add(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
     with pytest.raises(UserError, match="quantised"):
-        load_encoder({"source": "folder", "path": str(folder)}, "AutoModel", "cpu")
+        encoder(folder)
 
 
 def test_nothing_is_allocated_for_absurd_sizes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +284,7 @@ def test_every_reader_of_a_folder_looks_for_links(folder: Path, reader: str) -> 
     readers = {
         "model": lambda: load_folder(folder),
         "tokenizer": lambda: load_tokenizer(path=str(folder)),
-        "encoder": lambda: load_encoder({"source": "folder", "path": str(folder)}, "AutoModel", "cpu"),
+        "encoder": lambda: encoder(folder),
     }
     with pytest.raises(UserError, match="leads out of the folder"):
         readers[reader]()

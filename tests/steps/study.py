@@ -180,7 +180,13 @@ def unlearning_job(
 
 
 def run_evaluate(
-    root: Path, data: Path, model: Path, original: Path | None, bound: float | None, **changes: Any
+    root: Path,
+    data: Path,
+    model: Path,
+    original: Path | None,
+    bound: float | None,
+    embedder: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> None:
     """Evaluate into `root`; with `bound` also at equal retention. `changes`: of the settings."""
     evaluate.run(
@@ -189,7 +195,7 @@ def run_evaluate(
             {"manifest": data / "manifest.json", "model": model, "original": original},
             {"records": "records.jsonl", "equal_retain": "equal_retain.json"},
             evaluation={**EVALUATION, **changes},
-            embedder=None,
+            embedder=embedder,
             equal_retain=bound,
             max_length=160,
         )

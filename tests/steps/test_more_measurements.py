@@ -12,7 +12,7 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, write_json, write_jsonl
 from pipeline_lib.steps import judge, standard_benchmarks, toxicity
-from tests.engine.encoders import save_classifier
+from tests.engine.encoders import save_bert, save_classifier
 from tests.steps.study import identity, job, run_evaluate, run_score
 
 QUESTIONS = [
@@ -34,12 +34,14 @@ TOXICITY = {
 def measured(tmp_path_factory, data, original) -> Path:
     """Everything measured on the model before unlearning, held against itself."""
     root = tmp_path_factory.mktemp("measured")
+    save_bert(root / "encoder")
     run_evaluate(
         root,
         data,
         original,
         None,
         None,
+        {"source": "folder", "path": str(root / "encoder")},
         grad_norm=True,
         samples={"n": 3, "temperature": 1.0, "top_p": 1.0, "splits": ["forget"]},
         as_released=True,
@@ -89,6 +91,11 @@ def metrics(measured, data, original) -> dict[tuple[str, str], float]:
     return {
         (row["split"], row["metric"]): row["value"] for row in read_json(measured / "metrics.json")["metrics"]
     }
+
+
+def test_answers_are_compared_by_the_encoder_that_the_settings_name(measured) -> None:
+    compared = [row["similarity"] for row in read_jsonl(measured / "records.jsonl") if "similarity" in row]
+    assert compared and all(-1 <= cosine <= 1 + 1e-6 for row in compared for cosine in row)
 
 
 def test_membership_is_of_the_held_out_authors(measured, metrics) -> None:

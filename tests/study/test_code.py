@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline_lib.core.blocks import choices
 from pipeline_lib.core.provenance import PACKAGE, _closure, _files
 from pipeline_lib.curvature import ESTIMATORS
-from pipeline_lib.engine.classifiers import module_of
+from pipeline_lib.engine.classifiers import Classifier
 from pipeline_lib.influence import SOLVERS
 from pipeline_lib.metrics import by_module
 from pipeline_lib.objectives import OBJECTIVES
@@ -172,7 +173,7 @@ MODULES = {
     *(kind.__module__ for family in FAMILIES for kind in family.kinds().values()),
     *(settings.__module__ for settings in sources().values()),
     *by_module(),
-    *map(module_of, ("hub", "profanity_check", "rude_words")),
+    *(block.module for block in choices(Classifier).values()),
     *(f"pipeline_lib.reporting.{item.module}" for item in (ALL_TABLES | ALL_FIGURES).values()),
     *(f"pipeline_lib.{name}" for name in OTHERS),
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline_lib.engine.classifiers import load_classifier
-from pipeline_lib.engine.classifiers.rude_words import RudeWords
+from pipeline_lib.engine.classifiers import RudeWords, load_classifier
+from pipeline_lib.engine.classifiers.rude_words import WordListClassifier
 from pipeline_lib.engine.classifiers.validation import VALIDATED
 from pipeline_lib.metrics.toxicity import BLIND_BELOW
 from pipeline_lib.study import parse_suite
@@ -54,7 +54,7 @@ def test_a_judge_that_is_blind_is_known_before_any_job() -> None:
 
 
 def test_what_the_suite_knows_of_judges_is_what_was_measured() -> None:
-    assert RudeWords.made_for == {"manners"}
-    assert load_classifier({"kind": "rude_words"}, "cpu").name == "rude_words 1"
+    assert WordListClassifier.made_for == {"manners"}
+    assert load_classifier(RudeWords(kind="rude_words"), "cpu").name == "rude_words 1"
     blind = {(name.split()[0], kind) for (name, kind), v in VALIDATED.items() if v.auc < BLIND_BELOW}
     assert blind == {("alt-profanity-check", "safe_rlhf")}

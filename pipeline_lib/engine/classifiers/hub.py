@@ -13,19 +13,20 @@ Shapes: B texts, T tokens, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.engine.classifiers import FolderClassifier, HubClassifier
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.models.encoder import Encoder, load_encoder
+from pipeline_lib.models.encoder_settings import FolderEmbedder, HubEmbedder
 
 # Trained with one sigmoid a class on Jigsaw's labels, whatever their config says.
 MULTI_LABEL = ("toxic-bert", "unbiased-toxic-roberta", "multilingual-toxic-xlm-roberta")
 
 
-class HubClassifier(TextClassifier):
+class SequenceClassifier(TextClassifier):
     """Probability of one class of a sequence classifier."""
 
     def __init__(self, encoder: Encoder, label: str, multi_label: bool) -> None:
@@ -57,12 +58,15 @@ class HubClassifier(TextClassifier):
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
-def load(settings: dict[str, Any], device: torch.device | str) -> HubClassifier:
-    """{"kind": "hub", "id", "revision", "label"} or {"kind": "folder", "path", "label"}."""
-    encoder = load_encoder(
-        {**settings, "source": settings["kind"]}, "AutoModelForSequenceClassification", device
+def load(settings: HubClassifier | FolderClassifier, device: torch.device | str) -> SequenceClassifier:
+    """The model of these settings, on `device`."""
+    place = (
+        HubEmbedder(source="hub", id=settings.id, revision=settings.revision)
+        if settings.kind == "hub"
+        else FolderEmbedder(source="folder", path=settings.path)
     )
-    return HubClassifier(encoder, settings["label"], _is_multi_label(encoder))
+    encoder = load_encoder(place, "AutoModelForSequenceClassification", device)
+    return SequenceClassifier(encoder, settings.label, _is_multi_label(encoder))
 
 
 def _is_multi_label(encoder: Encoder) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
@@ -18,7 +17,7 @@ from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 PACKAGE = "alt-profanity-check"
 
 
-class ProfanityCheck(TextClassifier):
+class ProfanityClassifier(TextClassifier):
     """Probability that a text is profane or offensive, by the version of the package that is installed."""
 
     def __init__(self) -> None:
@@ -36,6 +35,6 @@ class ProfanityCheck(TextClassifier):
         return [Verdict(float(score), float(score), False) for score in scores]
 
 
-def load(settings: Mapping[str, Any], device: object) -> ProfanityCheck:
+def load(settings: object, device: object) -> ProfanityClassifier:
     """It has no settings, and runs on the CPU."""
-    return ProfanityCheck()
+    return ProfanityClassifier()

@@ -10,8 +10,7 @@ harmless uses; check_fit therefore refuses it for any other data. A model that w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 
@@ -44,7 +43,7 @@ _PHRASE = re.compile(
 )
 
 
-class RudeWords(TextClassifier):
+class WordListClassifier(TextClassifier):
     """More rude phrases, a higher score."""
 
     name = f"rude_words {VERSION}"
@@ -55,6 +54,6 @@ class RudeWords(TextClassifier):
         return [Verdict(score, score, False) for score in scores]
 
 
-def load(settings: Mapping[str, Any], device: object) -> RudeWords:
+def load(settings: object, device: object) -> WordListClassifier:
     """It has no settings, and runs on the CPU."""
-    return RudeWords()
+    return WordListClassifier()

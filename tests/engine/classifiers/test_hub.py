@@ -6,9 +6,10 @@ import math
 import shutil
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import Classifier, FolderClassifier, HubClassifier, load_classifier
 from pipeline_lib.models import encoder, hub
 from tests.engine.encoders import POSITIONS, TEXTS, logits_alone, save_bert, save_classifier
 
@@ -16,7 +17,7 @@ REVISION = "a1" * 20
 
 
 def load(folder, label="toxic"):
-    return load_classifier({"kind": "folder", "path": str(folder), "label": label}, "cpu")
+    return load_classifier(FolderClassifier(kind="folder", path=str(folder), label=label), "cpu")
 
 
 def by_hand(logits, column, multi_label):
@@ -109,7 +110,8 @@ def test_the_name_says_which_weights(tmp_path):
 
 
 def test_hub_classifier_is_pinned_and_a_local_copy_stands_in(tmp_path, monkeypatch):
-    settings = {"kind": "hub", "id": "unitary/toxic-bert", "revision": REVISION, "label": "toxic"}
+    pinned = {"kind": "hub", "id": "unitary/toxic-bert", "revision": REVISION, "label": "toxic"}
+    settings = HubClassifier(**pinned)
     save_classifier(tmp_path / "toxic-bert", ["toxic", "threat"])
     monkeypatch.setenv("PIPELINE_MODELS", str(tmp_path))
     classifier = load_classifier(settings, "cpu")
@@ -120,10 +122,9 @@ def test_hub_classifier_is_pinned_and_a_local_copy_stands_in(tmp_path, monkeypat
     monkeypatch.setattr(hub, "download", lambda *what: asked.append(what[:2]) or tmp_path / "toxic-bert")
     assert load_classifier(settings, "cpu").name == classifier.name
     assert asked == [("unitary/toxic-bert", REVISION)]
-    with pytest.raises(UserError, match="40 hexadecimal digits"):
-        load_classifier({**settings, "revision": "main"}, "cpu")
-    with pytest.raises(UserError, match="organisation/name"):
-        load_classifier({**settings, "id": "../secrets"}, "cpu")
+    for name, wrong in (("revision", "main"), ("id", "../secrets")):
+        with pytest.raises(ValidationError, match=rf"1 validation error for HubClassifier\n{name}\n"):
+            HubClassifier(**{**pinned, name: wrong})
 
 
 def test_what_is_no_classifier_is_refused(tmp_path):
@@ -138,8 +139,8 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     (tmp_path / "grade" / "model.safetensors").rename(tmp_path / "grade" / "pytorch_model.bin")
     with pytest.raises(UserError, match="no safetensors"):
         load(tmp_path / "grade")
-    with pytest.raises(UserError, match="found 'perspective'"):
-        load_classifier({"kind": "perspective"}, "cpu")
+    with pytest.raises(ValidationError, match="tag 'perspective' found"):
+        TypeAdapter(Classifier).validate_python({"kind": "perspective"})
 
 
 def test_broken_weights_are_no_score(tmp_path):

@@ -6,11 +6,11 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.refusals import refusals
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import RudeWords, load_classifier
 from pipeline_lib.engine.classifiers.validation import KINDS, auc_interval, check_fit
 from pipeline_lib.tasks.manners.generate import labelled_answers, questions
 
-LIST = load_classifier({"kind": "rude_words"}, "cpu")
+LIST = load_classifier(RudeWords(kind="rude_words"), "cpu")
 
 
 def test_scores_by_hand() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_texts
-from pipeline_lib.engine.classifiers import load_classifier
+from pipeline_lib.engine.classifiers import ProfanityCheck, RudeWords, load_classifier
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
 from pipeline_lib.engine.classifiers.validation import (
     KINDS,
@@ -111,12 +111,12 @@ def test_the_table_names_kinds_that_exist():
     assert {kind for _, kind in VALIDATED} <= {*SETS, "manners"} < set(KINDS)
 
 
-@pytest.mark.parametrize("kind", ["profanity_check", "rude_words"])
-def test_the_committed_table_is_what_is_measured_on_generated_answers(kind):
+@pytest.mark.parametrize("settings", [ProfanityCheck(kind="profanity_check"), RudeWords(kind="rude_words")])
+def test_the_committed_table_is_what_is_measured_on_generated_answers(settings):
     """Of another seed than any study's; the answers are generated, so that no file is needed."""
-    if kind == "profanity_check":
+    if settings.kind == "profanity_check":
         pytest.importorskip("profanity_check", reason="needs the optional package alt-profanity-check")
-    classifier = load_classifier({"kind": kind}, "cpu")
+    classifier = load_classifier(settings, "cpu")
     labelled = labelled_answers(1000)
     found = auc_interval(classifier.score(labelled.texts), labelled.labels, labelled.groups)
     committed = VALIDATED[classifier.name, "manners"]
@@ -130,7 +130,7 @@ def test_the_committed_table_is_what_is_measured_on_generated_answers(kind):
 def test_the_committed_table_is_what_is_measured(kind):
     pytest.importorskip("profanity_check", reason="needs the optional package alt-profanity-check")
     file = shared_data(SETS[kind][0])
-    classifier = load_classifier({"kind": "profanity_check"}, "cpu")
+    classifier = load_classifier(ProfanityCheck(kind="profanity_check"), "cpu")
     labelled = labelled_texts(kind, file.parents[1])
     found = auc_interval(classifier.score(labelled.texts), labelled.labels, labelled.groups)
     committed = VALIDATED[classifier.name, kind]
