@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
@@ -19,31 +18,27 @@ from pipeline_lib.core.locate import expand
 from pipeline_lib.data.table_files import read_table
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.data.toxicity_labelled import SETS, LabelledTexts, labelled_rows
-from pipeline_lib.data.toxicity_prompts import KIND_OF_TASK, kind_of_rows, read_prompt_rows, spread
+from pipeline_lib.data.toxicity_prompts import KIND_OF_TASK, Prompts, kind_of_rows, read_prompt_rows, spread
 
 ROWS = 2000  # at most, spread over the file: enough for an interval of a few hundredths
 
 
 def labelled_at_hand(
-    prompts: dict[str, Any], labelled: str | None = None, data_dir: Path | None = None
+    prompts: Prompts, labelled: str | None = None, data_dir: Path | None = None
 ) -> LabelledTexts:
     """The labelled texts for these prompts, of the prompts' `kind`; none where nothing is labelled.
 
-    `prompts` and `labelled` as in the suite's block `toxicity`; `data_dir` is the prepared task, for prompts
-    of the source "task".
+    `labelled` as in the suite's block `toxicity`; `data_dir` is the prepared task, for prompts of its own.
     """
-    if prompts["source"] != "task":
-        rows, _, origin = read_prompt_rows(prompts)
-        kind = kind_of_rows(rows)
-    elif data_dir is not None:
-        rows, origin = [], str(data_dir)
+    if prompts.source == "task":
+        if data_dir is None:
+            raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
         kind = KIND_OF_TASK.get(read_object(data_dir / "manifest.json", "source")["source"], "other")
-    else:
-        raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
+        return _of_task(data_dir, kind) if labelled is None else _own(labelled, kind)
+    rows, _, origin = read_prompt_rows(prompts)
+    kind = kind_of_rows(rows)
     if labelled is not None:
         return _own(labelled, kind)
-    if data_dir is not None and prompts["source"] == "task":
-        return _of_task(data_dir, kind)
     if kind == "realtoxicityprompts":
         rows = [row for row in rows if "continuation" in row]  # a file of the prompts alone has none
     if kind not in SETS or not rows:

@@ -18,8 +18,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import Field
+
+from pipeline_lib.core.blocks import Block, HubId, Name, PathText, Revision
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object
 from pipeline_lib.core.locate import expand, hub_file
@@ -33,6 +36,31 @@ LOCAL = Path("realtoxicityprompts") / FILE  # below $PIPELINE_DATA; read in plac
 SCORES = ("toxicity", "severe_toxicity")  # of the Perspective API
 PAIRS = ("safer_response", "is_response_0_safe")  # fields of PKU-SafeRLHF, in our copy and on the hub
 KIND_OF_TASK = {"detox": "safe_rlhf", "manners": "manners"}  # source of a task -> what its prompts are
+
+
+class HubPrompts(Block):
+    """RealToxicityPrompts from the hub."""
+
+    source: Literal["hub"]
+    id: HubId = "allenai/real-toxicity-prompts"
+    revision: Revision
+
+
+class FilePrompts(Block):
+    """Prompts in a file of rows with `prompt`: JSON lines, CSV, Parquet. `$VARIABLES` are expanded."""
+
+    source: Literal["file"]
+    path: PathText
+
+
+class TaskPrompts(Block):
+    """The prompts of a split of the run's own task, asked in the model's prompt format."""
+
+    source: Literal["task"]
+    split: Name = "unseen"
+
+
+Prompts = Annotated[HubPrompts | FilePrompts | TaskPrompts, Field(discriminator="source")]
 
 
 @dataclass(frozen=True)
@@ -56,11 +84,10 @@ class PromptSet:
     origin: str
 
 
-def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet:
+def load_toxicity_prompts(settings: HubPrompts | FilePrompts, n_prompts: int) -> PromptSet:
     """At most `n_prompts` prompts, spread evenly over the file, in its order.
 
-    `settings`: {"source": "hub", "id", "revision"} or {"source": "file", "path"}; $VARIABLES in the path are
-    expanded. $PIPELINE_DATA/realtoxicityprompts/prompts.jsonl stands in for the hub's RealToxicityPrompts.
+    $PIPELINE_DATA/realtoxicityprompts/prompts.jsonl stands in for the hub's RealToxicityPrompts.
     """
     rows, path, origin = read_prompt_rows(settings)
     prompts = [_prompt(row, f"{path}, prompt {i}", i) for i, row in enumerate(rows, start=1)]
@@ -70,9 +97,17 @@ def load_toxicity_prompts(settings: dict[str, Any], n_prompts: int) -> PromptSet
     return PromptSet(spread(prompts, n_prompts), kind_of_rows(rows), origin)
 
 
-def read_prompt_rows(settings: dict[str, Any]) -> tuple[list[dict[str, Any]], Path, str]:
+def read_prompt_rows(settings: HubPrompts | FilePrompts) -> tuple[list[dict[str, Any]], Path, str]:
     """All rows of the file that these settings name, its path, and a name for the place."""
-    path, origin = _locate(settings)
+    if settings.source == "file":
+        path, origin = expand(settings.path), settings.path
+        if not path.is_file():
+            raise UserError(f"prompts {origin}: expected a file at {path}, found none")
+    elif local := stand_in(settings.id):
+        path, origin = local, f"$PIPELINE_DATA/{LOCAL.as_posix()}"
+    else:
+        path = hub_file(settings.id, settings.revision, FILE)
+        origin = f"{settings.id}@{settings.revision}"
     rows = [row.fields for row in read_table(path)]
     if not rows:
         raise UserError(f"{path}: holds no prompt; expected {FORMS}")
@@ -94,18 +129,6 @@ def load_task_prompts(data_dir: Path, split: str, n_prompts: int) -> PromptSet:
 
     kind = KIND_OF_TASK.get(read_object(data_dir / "manifest.json", "source")["source"], "other")
     return PromptSet(spread(prompts, n_prompts), kind, f"split {split} of {data_dir}")
-
-
-def _locate(settings: dict[str, Any]) -> tuple[Path, str]:
-    if settings["source"] == "file":
-        path = expand(settings["path"])
-        if not path.is_file():
-            raise UserError(f"prompts {settings['path']}: expected a file at {path}, found none")
-        return path, settings["path"]
-    hub, revision = settings["id"], settings["revision"]
-    if local := stand_in(hub):
-        return local, f"$PIPELINE_DATA/{LOCAL.as_posix()}"
-    return hub_file(hub, revision, FILE), f"{hub}@{revision}"
 
 
 def stand_in(hub: str) -> Path | None:

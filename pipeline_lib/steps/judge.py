@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from pipeline_lib.core.files import write_json
 from pipeline_lib.data.labelled_at_hand import labelled_at_hand
+from pipeline_lib.data.toxicity_prompts import Prompts
 from pipeline_lib.engine.classifiers import Classifier, load_classifier
 from pipeline_lib.engine.classifiers.validation import check_fit
 from pipeline_lib.steps.common import start
@@ -25,9 +26,10 @@ def run(job: Job) -> None:
     Runs on the CPU: a classifier is small, and its AUC is needed once a study.
     """
     classifier: Classifier = TypeAdapter(Classifier).validate_python(job.settings["classifier"])
+    prompts: Prompts = TypeAdapter(Prompts).validate_python(job.settings["prompts"])
     judge = load_classifier(classifier, start("cpu", job.threads))
     own = None if job.optional("manifest") is None else job.data
-    texts = labelled_at_hand(job.settings["prompts"], job.settings["labelled"], own)
+    texts = labelled_at_hand(prompts, job.settings["labelled"], own)
     fit = check_fit(judge, texts.kind, texts)
     found = fit.validation
     print(

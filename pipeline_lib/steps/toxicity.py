@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, run_again
 from pipeline_lib.core.sealing import write_sealed_jsonl
-from pipeline_lib.data.toxicity_prompts import load_task_prompts, load_toxicity_prompts
+from pipeline_lib.data.toxicity_prompts import Prompts, load_task_prompts, load_toxicity_prompts
 from pipeline_lib.engine.classifiers import Classifier, load_classifier
 from pipeline_lib.engine.settings import Parts
 from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
@@ -30,12 +30,12 @@ def run(job: Job) -> None:
         write_sealed_jsonl(job.output("rows"), [])
         return
     judged_by: Classifier = TypeAdapter(Classifier).validate_python(toxicity["classifier"])
+    asked: Prompts = TypeAdapter(Prompts).validate_python(toxicity["prompts"])
     place = start(job.device, job.threads)
-    asked, own = toxicity["prompts"], toxicity["prompts"]["source"] == "task"
-    if not own:
+    if asked.source != "task":
         prompts = load_toxicity_prompts(asked, toxicity["n_prompts"])
     elif job.optional("manifest"):
-        prompts = load_task_prompts(job.data, asked["split"], toxicity["n_prompts"])
+        prompts = load_task_prompts(job.data, asked.split, toxicity["n_prompts"])
     else:
         raise UserError("toxicity.prompts: expected the folder of the prepared task, found none")
     classifier = load_classifier(judged_by, place)
@@ -48,7 +48,7 @@ def run(job: Job) -> None:
     model, tokenizer, prompt_format, info = load_for_evaluation(model_dir, place)
     settings = ToxicitySettings(
         **{name: toxicity[name] for name in ("samples", "max_new_tokens", "top_p", "temperature")},
-        chat=own or bool(toxicity["chat"]),
+        chat=asked.source == "task" or bool(toxicity["chat"]),
         as_released=job.settings["as_released"],
         max_tokens_per_batch=job.settings["batch"],
         compute=job.settings["compute"],

@@ -17,10 +17,10 @@ from pipeline_lib.core.blocks import Block, InsideFolder, OnThisMachine, marks_o
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.data.contents import Contents
-from pipeline_lib.data.toxicity_prompts import stand_in
+from pipeline_lib.data.toxicity_prompts import HubPrompts, stand_in
 from pipeline_lib.models.hub import cached_folder, local_copy
 from pipeline_lib.models.weights import weight_files
-from pipeline_lib.study.evaluation import Benchmarks, HubPrompts
+from pipeline_lib.study.evaluation import Benchmarks
 
 # Files beside the weights that transformers or this project reads from a model's folder. Logs, pickles,
 # checkpoints and weights that the index does not name do not count.

@@ -14,7 +14,6 @@ from pipeline_lib.core.blocks import (
     Fault,
     Faults,
     Fraction,
-    HubId,
     Name,
     PathText,
     Positive,
@@ -23,6 +22,7 @@ from pipeline_lib.core.blocks import (
     UpToOne,
     suggestion,
 )
+from pipeline_lib.data.toxicity_prompts import Prompts
 from pipeline_lib.engine.classifiers import Classifier
 from pipeline_lib.models.encoder_settings import EncoderSettings
 from pipeline_lib.tasks.base import HOLDOUT
@@ -51,31 +51,6 @@ class Samples(Block):
     temperature: Positive = 1.0
     top_p: UpToOne = 1.0
     splits: list[Name] = Field(["forget"], min_length=1)
-
-
-class HubPrompts(Block):
-    """RealToxicityPrompts from the hub."""
-
-    source: Literal["hub"]
-    id: HubId = "allenai/real-toxicity-prompts"
-    revision: Revision
-
-
-class FilePrompts(Block):
-    """Prompts in a file of rows with `prompt`: JSON lines, CSV, Parquet. `$VARIABLES` are expanded."""
-
-    source: Literal["file"]
-    path: PathText
-
-
-class TaskPrompts(Block):
-    """The prompts of a split of the run's own task, asked in the model's prompt format."""
-
-    source: Literal["task"]
-    split: Name = "unseen"
-
-
-Prompts = Annotated[HubPrompts | FilePrompts | TaskPrompts, Field(discriminator="source")]
 
 
 class Toxicity(Block):

@@ -12,6 +12,7 @@ from pipeline_lib.core.files import write_jsonl
 from pipeline_lib.data import labelled_at_hand as module
 from pipeline_lib.data.labelled_at_hand import labelled_at_hand
 from pipeline_lib.data.task_folder import load_splits
+from pipeline_lib.data.toxicity_prompts import FilePrompts, TaskPrompts
 from pipeline_lib.steps.prepare_data import prepare_task
 
 SCORES = {"toxicity": 0.1, "severe_toxicity": 0.0}
@@ -22,9 +23,9 @@ WEB = [
 PAIRS = [{"prompt": "q", "less_safe_response": "bad", "safer_response": "good"}]
 
 
-def file(folder: Path, rows: list[dict[str, Any]], name: str = "prompts.jsonl") -> dict[str, str]:
+def file(folder: Path, rows: list[dict[str, Any]], name: str = "prompts.jsonl") -> FilePrompts:
     write_jsonl(folder / name, rows)
-    return {"source": "file", "path": str(folder / name)}
+    return FilePrompts(source="file", path=str(folder / name))
 
 
 def test_what_the_web_wrote_after_the_prompts(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_rows_that_say_nothing_are_refused(tmp_path: Path, row: dict[str, Any]) 
 def test_answers_of_the_task_itself(tmp_path: Path) -> None:
     data = tmp_path / "data"
     prepare_task({"source": "manners", "n_forget": 4, "n_unseen": 6, "n_retain": 4}, data)
-    found = labelled_at_hand({"source": "task", "split": "unseen"}, data_dir=data)
+    found = labelled_at_hand(TaskPrompts(source="task"), data_dir=data)
     records = [record for split in load_splits(data, ["forget", "unseen"]).values() for record in split]
     assert found.kind == "manners"
     assert found.texts[::2] == [record.answer for record in records]
@@ -81,4 +82,4 @@ def test_answers_of_the_task_itself(tmp_path: Path) -> None:
     assert found.labels == [1, 0] * 10
     assert len(set(found.groups)) == len({record.group for record in records}) < 10
     with pytest.raises(UserError, match="expected the folder of the prepared task"):
-        labelled_at_hand({"source": "task", "split": "unseen"})
+        labelled_at_hand(TaskPrompts(source="task"))

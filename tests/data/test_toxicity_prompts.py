@@ -10,12 +10,18 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import write_json, write_jsonl
 from pipeline_lib.data import toxicity_prompts
 from pipeline_lib.data.records import Record
-from pipeline_lib.data.toxicity_prompts import ToxicityPrompt, load_task_prompts, load_toxicity_prompts
+from pipeline_lib.data.toxicity_prompts import (
+    FilePrompts,
+    HubPrompts,
+    ToxicityPrompt,
+    load_task_prompts,
+    load_toxicity_prompts,
+)
 from tests.paths import shared_data
 from tests.prepared import put_split
 
 REVISION = "b2" * 20
-HUB = {"source": "hub", "id": "allenai/real-toxicity-prompts", "revision": REVISION}
+HUB = HubPrompts(source="hub", revision=REVISION)
 HUB_ROW = {
     "filename": "0766186-bc7f2a64cb271f5f56cf6f25570cd9ed.txt",
     "begin": 340,
@@ -33,9 +39,13 @@ FLAT_ROW = {
 }
 
 
+def from_file(path, n):
+    return load_toxicity_prompts(FilePrompts(source="file", path=path), n)
+
+
 def read(tmp_path, rows, n=100):
     write_jsonl(tmp_path / "own.jsonl", rows)
-    return load_toxicity_prompts({"source": "file", "path": str(tmp_path / "own.jsonl")}, n)
+    return from_file(str(tmp_path / "own.jsonl"), n)
 
 
 def test_rows_of_the_hub(tmp_path):
@@ -107,12 +117,9 @@ def test_rows_that_are_no_prompts(tmp_path, rows, message):
 def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPTS", str(tmp_path))
     write_jsonl(tmp_path / "own.jsonl", [{"prompt": "Go"}])
-    assert (
-        load_toxicity_prompts({"source": "file", "path": "$PROMPTS/own.jsonl"}, 5).origin
-        == "$PROMPTS/own.jsonl"
-    )
+    assert from_file("$PROMPTS/own.jsonl", 5).origin == "$PROMPTS/own.jsonl"
     with pytest.raises(UserError, match=r"\$PROMPTS/absent.jsonl: expected a file"):
-        load_toxicity_prompts({"source": "file", "path": "$PROMPTS/absent.jsonl"}, 5)
+        from_file("$PROMPTS/absent.jsonl", 5)
     asked = []
 
     def hub_file(*what):
@@ -121,12 +128,12 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
 
     monkeypatch.setattr(toxicity_prompts, "hub_file", hub_file)
     monkeypatch.setenv("PIPELINE_DATA", str(tmp_path))
-    assert load_toxicity_prompts(HUB, 5).origin == f"{HUB['id']}@{REVISION}"
-    assert asked == [(HUB["id"], REVISION, "prompts.jsonl")]
+    assert load_toxicity_prompts(HUB, 5).origin == f"{HUB.id}@{REVISION}"
+    assert asked == [(HUB.id, REVISION, "prompts.jsonl")]
     write_jsonl(tmp_path / "realtoxicityprompts" / "prompts.jsonl", [FLAT_ROW])
     found = load_toxicity_prompts(HUB, 5)
     assert (found.origin, len(asked)) == ("$PIPELINE_DATA/realtoxicityprompts/prompts.jsonl", 1)
-    load_toxicity_prompts({**HUB, "id": "someone/other-prompts"}, 5)
+    load_toxicity_prompts(HubPrompts(source="hub", id="someone/other-prompts", revision=REVISION), 5)
     assert len(asked) == 2
 
 
@@ -162,12 +169,12 @@ def test_running_text_asks_nothing(tmp_path):
 
 def test_the_real_files():
     prompts = shared_data("realtoxicityprompts/prompts.jsonl")
-    found = load_toxicity_prompts({"source": "file", "path": str(prompts)}, 10**6)
+    found = from_file(str(prompts), 10**6)
     assert (found.kind, len(found.prompts)) == ("realtoxicityprompts", 4943)
     assert Counter(p.challenging for p in found.prompts)[True] == 48
     assert all(p.toxicity is None or 0 <= p.toxicity <= 1 for p in found.prompts)
     short = shared_data("realtoxicityprompts/most_successful_toxic_prompts.jsonl")
-    found = load_toxicity_prompts({"source": "file", "path": str(short)}, 10**6)
+    found = from_file(str(short), 10**6)
     assert (found.kind, len(found.prompts)) == ("other", 691)
     harmful = shared_data("safe_rlhf/pairs.jsonl")
-    assert load_toxicity_prompts({"source": "file", "path": str(harmful)}, 5).kind == "safe_rlhf"
+    assert from_file(str(harmful), 5).kind == "safe_rlhf"

@@ -18,8 +18,8 @@ from pipeline_lib.benchmarks.definitions import definition
 from pipeline_lib.benchmarks.tasks import TASKS
 from pipeline_lib.core.blocks import Block
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.data.toxicity_prompts import HubPrompts
 from pipeline_lib.models.hub import cached_folder, local_copy
-from pipeline_lib.study.evaluation import HubPrompts
 
 if TYPE_CHECKING:
     from pipeline_lib.study.suite import Suite

@@ -150,7 +150,7 @@ def look_at_evaluation(look: Look, suite: Suite, name: str) -> None:
             f"{where}.prompts",
             f"the prompts of {where}",
             load_toxicity_prompts,
-            toxicity.prompts.model_dump(),
+            toxicity.prompts,
             toxicity.n_prompts,
         )
     elif name in look.tasks:

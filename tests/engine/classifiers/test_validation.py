@@ -111,7 +111,10 @@ def test_the_table_names_kinds_that_exist():
     assert {kind for _, kind in VALIDATED} <= {*SETS, "manners"} < set(KINDS)
 
 
-@pytest.mark.parametrize("settings", [ProfanityCheck(kind="profanity_check"), RudeWords(kind="rude_words")])
+JUDGES = (ProfanityCheck(kind="profanity_check"), RudeWords(kind="rude_words"))
+
+
+@pytest.mark.parametrize("settings", JUDGES, ids=lambda settings: settings.kind)
 def test_the_committed_table_is_what_is_measured_on_generated_answers(settings):
     """Of another seed than any study's; the answers are generated, so that no file is needed."""
     if settings.kind == "profanity_check":
