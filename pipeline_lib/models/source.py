@@ -19,7 +19,7 @@ from pipeline_lib.models.architectures import check_architecture
 from pipeline_lib.models.attention import attention_of
 from pipeline_lib.models.checks import check_folder
 from pipeline_lib.models.ends import as_written, named_ends, publish_ends, without_end
-from pipeline_lib.models.hub import check_pinned, download, first_line, local_copy
+from pipeline_lib.models.hub import download, first_line, local_copy
 from pipeline_lib.models.loaded import check_loaded, check_nothing_left, check_shapes, configuration
 from pipeline_lib.models.weights import stored_tensors, weight_hashes
 
@@ -90,7 +90,6 @@ def _from_path(kind: str, written: str):
 
 
 def _from_hub(model_id: str, revision: str):
-    check_pinned(model_id, revision)
     if local := local_copy(model_id):
         model, tokenizer, origin = _from_path("gguf" if local.endswith(".gguf") else "folder", local)
         return model, tokenizer, {**origin, "stands_in_for": f"{model_id}@{revision}"}

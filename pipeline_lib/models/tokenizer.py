@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
+from pipeline_lib.core.blocks import Block, Faults, HubId, PathText, Revision
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.core.untrusted import check_model_folder
@@ -15,18 +18,35 @@ from pipeline_lib.models.source import load_gguf
 FILES = ["*.json", "*.jinja", "*.txt", "*.model"]  # a hub model's files without its weights
 
 
-def load_tokenizer(*, id: str | None = None, revision: str | None = None, path: str | None = None) -> Any:
-    """A fast tokenizer of transformers: of the hub model `id` at the commit `revision`, or of a folder.
+class TokenizerOf(Block):
+    """The tokenizer that measures chunks: of a model of the hub, or of a folder."""
+
+    id: HubId | None = None
+    revision: Revision | None = None
+    path: PathText | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TokenizerOf:
+        if (self.id is None) == (self.path is None):
+            raise Faults([("id", "give either `id` with `revision`, or `path`")])
+        if (self.id is None) != (self.revision is None):
+            raise Faults([("revision", "goes with `id`: the commit of the model")])
+        return self
+
+
+def load_tokenizer(settings: TokenizerOf) -> Any:
+    """A fast tokenizer of transformers: of a model of the hub, or of a folder.
 
     As with models, a copy under $PIPELINE_MODELS stands in for a hub id. For a GGUF file the weights are read
     too and thrown away. Raises `UserError` if there is no tokenizer, or if it does not say which characters
     its tokens are.
     """
-    if id is not None:
-        folder, name = hub_folder(id, revision or "", FILES), f"{id}@{revision}"
+    if settings.path is not None:
+        folder, name = expand(settings.path), settings.path
     else:
-        assert path is not None
-        folder, name = expand(path), path
+        assert settings.id is not None and settings.revision is not None
+        folder = hub_folder(settings.id, settings.revision, FILES)
+        name = f"{settings.id}@{settings.revision}"
     if folder.suffix == ".gguf":
         return _checked(load_gguf(folder)[1], name)
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):

@@ -20,7 +20,7 @@ from pipeline_lib.models.hub import DOWNLOADED
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.settings import FolderModel, ScratchModel
 from pipeline_lib.models.source import load_folder, load_source
-from pipeline_lib.models.tokenizer import load_tokenizer
+from pipeline_lib.models.tokenizer import TokenizerOf, load_tokenizer
 
 TINY = ScratchModel(
     source="scratch",
@@ -283,7 +283,7 @@ def test_every_reader_of_a_folder_looks_for_links(folder: Path, reader: str) -> 
     (folder / "tokenizer_config.json").symlink_to("/etc/hostname")
     readers = {
         "model": lambda: load_folder(folder),
-        "tokenizer": lambda: load_tokenizer(path=str(folder)),
+        "tokenizer": lambda: load_tokenizer(TokenizerOf(path=str(folder))),
         "encoder": lambda: encoder(folder),
     }
     with pytest.raises(UserError, match="leads out of the folder"):

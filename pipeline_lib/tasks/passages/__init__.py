@@ -22,22 +22,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.core.blocks import (
-    Block,
-    Count,
-    CountOrZero,
-    Faults,
-    HubId,
-    OnThisMachine,
-    PathText,
-    Revision,
-)
+from pipeline_lib.core.blocks import Block, Count, CountOrZero, Faults, OnThisMachine, PathText
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.splits import Task
 from pipeline_lib.data.texts import Passage, chunks, document_records, read_text
-from pipeline_lib.models.tokenizer import load_tokenizer
+from pipeline_lib.models.tokenizer import TokenizerOf, load_tokenizer
 from pipeline_lib.tasks.base import SplitSize, TaskSettings, holdout_split
 from pipeline_lib.tasks.c4 import C4
 from pipeline_lib.tasks.passages.story import story
@@ -45,22 +36,6 @@ from pipeline_lib.tasks.passages.story import story
 GENERATED = "generated"
 
 Dealt = list[tuple[str, Passage]]  # (group, chunk), in the order of the book
-
-
-class TokenizerOf(Block):
-    """The tokenizer that measures chunks: of a model of the hub, or of a folder."""
-
-    id: HubId | None = None
-    revision: Revision | None = None
-    path: PathText | None = None
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> TokenizerOf:
-        if (self.id is None) == (self.path is None):
-            raise Faults([("id", "give either `id` with `revision`, or `path`")])
-        if (self.id is None) != (self.revision is None):
-            raise Faults([("revision", "goes with `id`: the commit of the model")])
-        return self
 
 
 class TextFile(Block):
@@ -147,7 +122,7 @@ class Settings(TaskSettings):
         the table `extraction`. The KS distance of likelihoods comes last: a few chunks learned by heart are
         told apart long after the model stopped saying them, so it is 1 for most rows and orders none.
         """
-        tokenizer = None if self.tokenizer is None else load_tokenizer(**self.tokenizer.model_dump())
+        tokenizer = None if self.tokenizer is None else load_tokenizer(self.tokenizer)
         sizes = {"forget": self.n_chunks, "unseen": self.unseen_chunks, "holdout": self.holdout_chunks}
         asked = {name: size for name, size in sizes.items() if size}
         if self.book == GENERATED:
