@@ -19,6 +19,7 @@ except ImportError as error:
     raise WorkflowError(missing_package(error)) from None
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.steps import fork_client
 from pipeline_lib.study import check_suite_file, parse_suite
 
 CALL = command_line.given()
@@ -66,13 +67,25 @@ def shown(form, caption, category):
     }
 
 
+# Jobs on this machine are forks of a process that has the heavy packages imported, also those of a cluster's group.
+FORKS = fork_client.Forks()
+if workflow.exec_mode == ExecMode.REMOTE:
+    FORKS.start(len(workflow.dag_settings.target_jobs))
+
+
+def ended():
+    STUDY.end()
+    FORKS.end()
+
+
 onstart:
     told(STUDY.start)
+    FORKS.start(workflow.local_exec and sum(1 for _ in workflow.dag.needrun_jobs()))
 
 
 onsuccess:
-    STUDY.end()
+    ended()
 
 
 onerror:
-    STUDY.end()
+    ended()

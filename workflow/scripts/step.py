@@ -1,4 +1,26 @@
-from job import job, run
+import sys
+from pathlib import Path
 
-with job(snakemake):
-    run(snakemake)
+# The library lies beside workflow/, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pipeline_lib.steps import fork_client, process
+
+
+def plain(files):
+    """Files by name: a path, or a list of paths."""
+    return {name: file if isinstance(file, str) else list(file) for name, file in files.items()}
+
+
+fork_client.run(
+    {
+        "params": snakemake.params.job,
+        "inputs": plain(snakemake.input),
+        "outputs": plain(snakemake.output),
+        "log": snakemake.log[0],
+        "threads": snakemake.threads,
+        "resources": {
+            name: value for name, value in snakemake.resources.items() if name in process.RESOURCES
+        },
+    }
+)

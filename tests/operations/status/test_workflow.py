@@ -12,11 +12,12 @@ from tests.paths import REPO
 from tests.workflow.study import SUITE, Study
 
 JOB = """
-import sys, types
-sys.path.insert(0, {scripts!r})
-from job import job
+import sys
+from pathlib import Path
+sys.path.insert(0, {repo!r})
 from pipeline_lib.core.meter import Meter
-with job(types.SimpleNamespace(log=[{log!r}])):
+from pipeline_lib.steps.process import job
+with job(Path({log!r})):
     with Meter(50, "step") as meter:
         meter.update(22)
         {end}
@@ -24,7 +25,7 @@ with job(types.SimpleNamespace(log=[{log!r}])):
 
 
 def run_job(log: Path, end: str) -> tuple[int, list[str], str]:
-    code = JOB.format(scripts=str(REPO / "workflow/scripts"), log=str(log), end=end)
+    code = JOB.format(repo=str(REPO), log=str(log), end=end)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.returncode, log.read_text().splitlines(), done.stderr
 
