@@ -90,7 +90,8 @@ def run(asked: Mapping[str, Any]) -> None:
         print(LOST, file=sys.stderr)
         sys.exit(1)
     if int(answer) < 0:  # ended by a signal
-        signal.signal(-int(answer), signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL has no other meaning
+            signal.signal(-int(answer), signal.SIG_DFL)
         os.kill(os.getpid(), -int(answer))
     sys.exit(int(answer))
 

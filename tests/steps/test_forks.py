@@ -1,0 +1,223 @@
+"""Jobs that are forks: what they find, how they end, and that they end with whoever waits for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.core.joblog import read_start
+from pipeline_lib.steps import fork_client
+from pipeline_lib.steps.fork_client import LOST, OFF, SOCKET, Forks
+from tests.paths import REPO
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks need Linux")
+
+TOY = """
+import json, os, sys, time
+from pipeline_lib.core.errors import UserError
+def run(job):
+    kind = job.settings["kind"]
+    found = {
+        "parent": os.getppid(), "folder": os.getcwd(), "given": os.environ.get("GIVEN"), "mask": os.umask(0),
+        "torch": "torch" in sys.modules, "threads": job.threads, "stdin": sys.stdin.read(),
+        "argument": sys.argv[-1], "open": len(os.listdir("/proc/self/fd")),
+    }
+    job.output("made").write_text(json.dumps(found))
+    print("said to stdout"); print("said to stderr", file=sys.stderr)
+    if kind == "refuse":
+        raise UserError("no such split")
+    if kind == "break":
+        raise ZeroDivisionError("by hand")
+    while kind == "wait":
+        time.sleep(0.01)
+"""
+CLIENT = """
+import json, sys
+sys.path[:0] = {path!r}
+from pipeline_lib.steps import fork_client
+fork_client.run(json.loads({asked!r}))
+"""
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[dict[str, str]]:
+    """The environment of a process that has a server which is ready."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(SOCKET, raising=False)
+        server = Forks()
+        server.start(99)
+        wait_for(lambda: Path(os.environ[SOCKET].partition(":")[0]).exists())
+        yield dict(os.environ)
+        server.end()
+        assert SOCKET not in os.environ
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+def ask(folder: Path, environment: dict[str, str], kind: str = "go") -> subprocess.Popen[str]:
+    (folder / "toy_step.py").write_text(TOY)
+    asked = {
+        "params": {"step": "toy_step", "settings": {"kind": kind}, "identity": {}, "code": "", "work": None},
+        **{"inputs": {"some": ["a", "b"]}, "outputs": {"made": str(folder / "made.json")}},
+        **{"log": str(folder / "job.log"), "threads": 3, "resources": {"device": "cpu"}},
+    }
+    code = CLIENT.format(path=[str(REPO), str(folder)], asked=json.dumps(asked))
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "last"], cwd=folder, env=environment, text=True, umask=0o027, **streams
+    )
+
+
+def made(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "made.json").read_text())
+
+
+def process_of(folder: Path) -> int:
+    start = read_start((folder / "job.log").read_text().splitlines()[0])
+    assert start is not None
+    return start.process
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_job_finds_what_a_process_of_its_own_would_find(
+    forked: bool, forks: dict[str, str], tmp_path: Path
+) -> None:
+    client = ask(tmp_path, {**forks, "GIVEN": "this", **({} if forked else {SOCKET: ""})})
+    assert client.communicate("typed") == ("", "") and client.returncode == 0
+    found = made(tmp_path)
+    assert (found.pop("parent") == os.getpid(), found.pop("torch")) == (not forked, forked)
+    assert found.pop("open") <= 6, "streams, log, lock and listing: nothing of others"
+    assert found == {
+        **{"folder": str(tmp_path), "given": "this", "mask": 0o027, "threads": 3},
+        **{"stdin": "typed", "argument": "last"},
+    }
+    lines = (tmp_path / "job.log").read_text().splitlines()
+    assert lines[1:] == ["said to stdout", "said to stderr"]
+    assert (process_of(tmp_path) == client.pid) == (not forked)
+
+
+def test_jobs_at_the_same_time_have_nothing_in_common(forks: dict[str, str], tmp_path: Path) -> None:
+    places = [tmp_path / str(number) for number in range(3)]
+    for place in places:
+        place.mkdir()
+    clients = [ask(place, {**forks, "GIVEN": place.name}) for place in places]
+    for client in clients:
+        assert client.communicate("") == ("", "")
+    assert [made(place)["given"] for place in places] == ["0", "1", "2"]
+    assert all(made(place)["open"] <= 6 for place in places)
+
+
+@pytest.mark.parametrize("forked", [True, False])
+@pytest.mark.parametrize(("kind", "last"), [("refuse", "error: no such split"), ("break", "by hand")])
+def test_failures_are_told_alike(
+    kind: str, last: str, forked: bool, forks: dict[str, str], tmp_path: Path
+) -> None:
+    client = ask(tmp_path, {**forks, **({} if forked else {SOCKET: ""})}, kind)
+    terminal = client.communicate("")[1]
+    assert client.returncode == 1
+    assert terminal.rstrip().endswith(last)
+    assert (tmp_path / "job.log").read_text().rstrip().endswith(last)
+
+
+def test_a_signal_reaches_the_job(forks: dict[str, str], tmp_path: Path) -> None:
+    client = ask(tmp_path, forks, "wait")
+    client.stdin.close()
+    wait_for((tmp_path / "made.json").exists)
+    client.terminate()
+    assert client.wait(30) == 143
+    assert "stopped: asked to end by a signal (SIGTERM)" in (tmp_path / "job.log").read_text()
+
+
+@pytest.mark.parametrize("whom", ["client", "job", "server"])
+def test_a_kill_of_one_ends_the_others(whom: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SOCKET, raising=False)
+    server = Forks()
+    server.start(99)
+    folder = Path(os.environ[SOCKET].partition(":")[0]).parent
+    wait_for((folder / "socket").exists)
+    client = ask(tmp_path, dict(os.environ), "wait")
+    client.stdin.close()
+    wait_for((tmp_path / "made.json").exists)
+    job, parent = process_of(tmp_path), made(tmp_path)["parent"]
+    os.kill({"client": client.pid, "job": job, "server": parent}[whom], signal.SIGKILL)
+    assert client.wait(30) == (1 if whom == "server" else -signal.SIGKILL)
+    wait_for(lambda: not lives(job))
+    if whom == "server":
+        assert client.stderr.read().strip() == LOST
+        again = ask(tmp_path, dict(os.environ))  # there is none any more
+        assert again.communicate("")[1] == "" and made(tmp_path)["parent"] == os.getpid()
+    server.end()
+    wait_for(lambda: not lives(parent))
+    assert whom == "server" or not folder.exists()
+
+
+def test_it_ends_with_the_process_that_started_it_and_waits_for_the_last_job(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from pipeline_lib.steps.fork_client import SOCKET, Forks\n"
+        "Forks().start(99)\n"
+        "print(os.environ[SOCKET], flush=True)\n"
+        "sys.stdin.read()"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != SOCKET} | {"PYTHONPATH": str(REPO)}
+    main = subprocess.Popen(
+        [sys.executable, "-c", code],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    place = main.stdout.readline().strip()
+    socket = Path(place.partition(":")[0])
+    wait_for(socket.exists)
+    client = ask(tmp_path, {**environment, SOCKET: place}, "wait")
+    client.stdin.close()
+    wait_for((tmp_path / "made.json").exists)
+    main.kill()
+    main.wait(30)
+    time.sleep(0.3)
+    assert lives(process_of(tmp_path)) and client.poll() is None
+    client.terminate()
+    assert client.wait(30) == 143
+    wait_for(lambda: not socket.parent.exists())
+
+
+@pytest.mark.parametrize(("jobs", "setting"), [(fork_client.ENOUGH - 1, None), (99, OFF)])
+def test_none_is_started_for_few_jobs_or_where_it_is_switched_off(
+    jobs: int, setting: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SOCKET, raising=False)
+    if setting is not None:
+        monkeypatch.setenv(SOCKET, setting)
+    forks = Forks()
+    forks.start(jobs)
+    assert os.environ.get(SOCKET) == setting
+    forks.end()
+
+
+def test_another_python_runs_its_job_itself(forks: dict[str, str], tmp_path: Path) -> None:
+    client = ask(tmp_path, {**forks, SOCKET: forks[SOCKET] + "-of-conda"})
+    assert client.communicate("") == ("", "")
+    assert made(tmp_path)["parent"] == os.getpid()
