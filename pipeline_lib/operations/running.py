@@ -69,7 +69,7 @@ class Running:
 
     def outputs(self, rule: str, **flags: Callable[[Any], Any]) -> dict[str, Any]:
         """The output files of a rule by name, with Snakemake's flags for some of them."""
-        placed = {name: self._placed(files) for name, files in RULES[rule].outputs.items()}
+        placed = {name: self.placed(files) for name, files in RULES[rule].outputs.items()}
         return {name: flags[name](files) if name in flags else files for name, files in placed.items()}
 
     def log(self, rule: str) -> str:
@@ -98,9 +98,9 @@ class Running:
 
         def files(wildcards: Wildcards) -> dict[str, Any]:
             return {
-                name: ancient(self._placed(some))
+                name: ancient(self.placed(some))
                 if not self._noted or any(map(is_model, listed(some)))
-                else self._placed(some)
+                else self.placed(some)
                 for name, some in self.job(rule, wildcards).inputs.items()
             }
 
@@ -138,7 +138,7 @@ class Running:
 
         return given
 
-    def _placed(self, files: Files) -> Placed:
+    def placed(self, files: Files) -> Placed:
         return f"{self.out}/{files}" if isinstance(files, str) else [f"{self.out}/{file}" for file in files]
 
     def _contents_of(self, block: Block | None) -> dict[str, str]:
