@@ -37,7 +37,7 @@ PACKAGES = (
     "transformers.models.llama.modeling_llama",
     "transformers.generation.utils",
     "safetensors.torch",
-    "pydantic",
+    "pydantic.type_adapter",
     "yaml",
     "pandas",
     "scipy.stats",
