@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,9 +46,14 @@ class Forks:
         """
         if jobs < ENOUGH or not hasattr(os, "pidfd_open") or os.environ.get(SOCKET) == OFF:
             return
-        folder = tempfile.mkdtemp(prefix="unlearning-")  # open to this user alone
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{folder}/socket.early")
+        listener, folder = socket.socket(socket.AF_UNIX), ""
+        try:
+            folder = tempfile.mkdtemp(prefix="unlearning-")  # open to this user alone
+            listener.bind(f"{folder}/socket.early")
+        except OSError:  # no space, or a path too long for a socket: each job imports for itself
+            listener.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         listener.listen(128)
         alive, self._end = os.pipe()
         script = Path(__file__).with_name("fork_server.py")

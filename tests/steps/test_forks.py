@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,19 @@ def test_none_is_started_for_few_jobs_or_where_it_is_switched_off(
     forks.start(jobs)
     assert os.environ.get(SOCKET) == setting
     forks.end()
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "absent/absent"])
+def test_a_temporary_folder_that_cannot_hold_a_socket_does_without(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SOCKET, raising=False)
+    with suppress(FileNotFoundError):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    Forks().start(99)
+    assert SOCKET not in os.environ
+    assert not any((tmp_path / name).glob("*"))
 
 
 def test_another_python_runs_its_job_itself(forks: dict[str, str], tmp_path: Path) -> None:
