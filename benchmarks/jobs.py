@@ -8,7 +8,7 @@
 imported: what no way of starting jobs can save. Then `snakemake` runs the same study, with jobs that are
 forks of a process that has torch imported, and with a process of its own for each; "job s" adds up what it
 measured of its jobs. All in the same hour on the same cores, in new folders; the last column says whether
-metrics.csv is the same, byte for byte.
+metrics.csv is the same, byte for byte. At the end: processor seconds of calls that have nothing to do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import csv
 import importlib
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -70,17 +71,38 @@ def placed(files: str | list[str]) -> Path | list[Path]:
 def study(checkout: Path, suite_file: Path, folder: Path, cores: int, forks: str) -> tuple[float, float]:
     """Seconds of the wall for `snakemake`, and of all its jobs together."""
     environment = {**os.environ, SOCKET: forks, "PYTHONPATH": str(checkout)}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "workflow/Snakefile")]
-    command += ["--directory", str(folder), "--configfile", str(suite_file), "--cores", str(cores)]
-    command += ["--workflow-profile", str(checkout / "workflow/profiles/default")]
+    command = snakemake(checkout, suite_file, folder, cores)
     start = time.perf_counter()
     with open(folder / "out.txt", "w") as out:
-        subprocess.run(command, check=True, stdout=out, stderr=out, env=environment, cwd=checkout)  # noqa: S603
+        subprocess.run(command, check=True, stdout=out, stderr=out, env=environment)  # noqa: S603
     wall, total = time.perf_counter() - start, 0.0
     for path in folder.glob("results/*/benchmarks/**/*.tsv"):
         with open(path) as handle:
             total += sum(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
     return wall, total
+
+
+def snakemake(checkout: Path, suite_file: Path, folder: Path, cores: int) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "workflow/Snakefile")]
+    command += ["--directory", str(folder), "--configfile", str(suite_file), "--cores", str(cores)]
+    return [*command, "--workflow-profile", str(checkout / "workflow/profiles/default")]
+
+
+def calls(suite_file: Path, folder: Path, cores: int) -> dict[str, float]:
+    """Processor seconds of calls on a study that is done."""
+    named = [sys.executable, "-m", "pipeline_lib"]
+    commands = {name: [*named, name, str(suite_file)] for name in ("validate", "plan", "status")}
+    commands["snakemake"] = snakemake(REPO, suite_file, folder, cores)
+    seconds = {}
+    for name, command in commands.items():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(  # noqa: S603
+            command, check=True, capture_output=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(REPO)}
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds[name] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        assert name != "snakemake" or b"Nothing to be done" in done.stdout + done.stderr
+    return seconds
 
 
 def main() -> None:
@@ -115,7 +137,9 @@ def main() -> None:
             print(
                 f"{name:10} {wall:7.0f} {jobs:7.0f} {jobs / total:12.2f}  {metrics[name] == metrics['forks']}"
             )
+        idle = calls(suite_file, Path(place, "forks"), chosen.cores)
     print(f"\nwork: {total:.0f} s, of which {', '.join(f'{r} {s:.0f}' for r, s in by_rule.most_common())}")
+    print("with nothing to do: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in idle.items()))
 
 
 if __name__ == "__main__":
