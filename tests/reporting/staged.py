@@ -1,0 +1,57 @@
+"""A study of two methods with rows of models to which something was done afterwards, and of averaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.reporting.study import Study, write_json
+
+# (method, optimiser, after) -> display, the row that it is laid out as, mean KS D, mean model utility
+STAGED = {
+    ("NPO", "adamw", "other"): ("NPO + AdamW, then other", ("NPO", "adamw"), 0.11, 0.61),
+    ("NPO", "sophia", "other"): ("NPO + Sophia, then other", ("NPO", "sophia"), 0.22, 0.62),
+    ("original", "none", "other"): ("original, then other", ("original", "none"), 0.83, 0.63),
+    ("retrained", "none", "other"): ("retrained, then other", ("retrained", "none"), 0.14, 0.64),
+    ("soup", "none", ""): ("soup", ("NPO", "adamw"), 0.45, 0.65),
+}
+STEPS = 7  # of every stage that trains
+SPREAD = {1: -0.01, 2: 0.0, 3: 0.01}  # seed -> what it adds to a mean
+
+
+def write_staged(root: Path, **settings: Any) -> Study:
+    """The study with the rows of `STAGED` beside its own."""
+    study = Study(root, diverged={}, **settings).write()
+    runs = study.runs()
+    for (method, optimizer, after), (display, base, d, utility) in STAGED.items():
+        for seed, more in SPREAD.items():
+            name = {"method": method, "optimizer": optimizer, "after": after}
+            (run,) = [r for r in runs if (r["method"], r["optimizer"], r["seed"]) == (*base, seed)
+                      and not r.get("after")]  # fmt: skip
+            own = {} if after else {"order": "none", "reference": False}
+            runs.append({**run, **name, **own, "display": display})
+            made = f"seed{seed}.{after}" if after else f"seed{seed}"
+            training, evaluation = (
+                study.place(kind, method, optimizer, seed).with_name(made)
+                for kind in ("training", "evaluations")
+            )
+            shutil.copytree(study.place("training", *base, seed), training)
+            shutil.copytree(study.place("evaluations", *base, seed), evaluation)
+            _rewrite(training / "run.json", **name)
+            lines = (training / "steps.jsonl").read_text().splitlines(keepends=True)
+            (training / "steps.jsonl").write_text("".join(lines[:STEPS] if after else []))
+            metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
+            for metric in metrics:
+                mean = {"ks_statistic": d, "model_utility": utility}.get(metric["metric"])
+                if mean is not None:
+                    metric |= {"value": mean + more, "ci_low": None, "ci_high": None}
+            _rewrite(evaluation / "metrics.json", **name, metrics=metrics)
+    write_json(study.root / "runs.json", runs)
+    study.collect()
+    return study
+
+
+def _rewrite(path: Path, **changed: Any) -> None:
+    write_json(path, {**json.loads(path.read_text()), **changed})
