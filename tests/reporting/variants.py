@@ -1,0 +1,229 @@
+"""The studies whose figures are kept (`drawn.py`): together they reach every branch of a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.reporting.catalog import ALL_FIGURES, PAPER_FIGURES
+from pipeline_lib.reporting.inputs import Inputs
+from tests.reporting.staged import write_staged
+from tests.reporting.study import Study, without_lines, write_json, write_jsonl
+from tests.reporting.tasks import Answers, Texts, write_all
+
+TWO = ("adamw", "sophia")
+Numbers = dict[tuple[str, str, int, str, str], float]
+
+
+def _seeds(root: Path) -> Study:
+    """Three seeds, one of them lost in one row and all alike in another; also at equal retention."""
+    numbers: Numbers = {("GradDiff", "adamw", seed, "forget", "ks_statistic"): 0.4 for seed in (1, 2, 3)}
+    return Study(root, untrained=("InContext",), numbers=numbers, equal_retain=True).write()
+
+
+def _single(root: Path) -> Study:
+    """One seed and one trained method; two rows diverged, one before its first step was done."""
+    lost = {("NPO", "sophia", 1): 1, ("NPO", "signum", 1): 23}
+    methods: dict[str, Any] = {"methods": {"NPO": 0.8}, "untrained": ("InContext",)}
+    return Study(root, seeds=(1,), diverged=lost, **methods).write()
+
+
+def _tasks(root: Path) -> Study:
+    """Questions, a text and unsafe answers without `retrained`; `retrained` has no distance to itself."""
+    few: dict[str, Any] = {"root": root, "seeds": (1, 2), "optimizers": TWO, "diverged": {}}
+    authors = Study(**few, methods={"GradDiff": 1.0, "NPO": 0.8, "DPO": 0.5})
+    answers = Answers(**few, methods={"PO": 0.7}, untrained=("InContext",))
+    study = write_all([authors, Texts(**few, methods={"GradDiff": 1.0}), answers])
+    without_lines(root / "metrics.csv", *(f",retrained,none,{seed},forget,ks_statistic" for seed in (1, 2)))
+    return study
+
+
+def _pair(root: Path) -> Study:
+    """Two tasks, one seed."""
+    few: dict[str, Any] = {"root": root, "seeds": (1,), "optimizers": TWO, "diverged": {}}
+    return write_all([Study(**few, methods={"NPO": 0.8}), Answers(**few, methods={"PO": 0.7})])
+
+
+def _axes(root: Path) -> Study:
+    """Tasks judged by a score up to 100, by a perplexity, by what has no better side, and by nothing."""
+    few: dict[str, Any] = {"root": root, "seeds": (1, 2), "optimizers": TWO, "diverged": {}}
+    few |= {"methods": {"GradDiff": 1.0}}
+    utility = [("retain", "probability")]
+    tasks: list[Study] = [
+        Texts(**few, headline={"forgetting": [("forget", "bleu")], "utility": utility}),
+        Texts(
+            **few,
+            task="play",
+            headline={"forgetting": [("retain", "token_perplexity")], "utility": utility},
+        ),
+        Answers(
+            **few,
+            headline={
+                "forgetting": [("unseen", "refusal_rate")],
+                "utility": [("retain", "token_perplexity")],
+            },
+        ),
+        Answers(
+            **few,
+            task="rude",
+            headline={
+                "forgetting": [("unseen", "refusal_rate")],
+                "utility": [("utility", "model_utility")],
+            },
+        ),
+    ]
+    return write_all(tasks)
+
+
+def _older(root: Path) -> Study:
+    """Neither truth ratios nor a distance: the forget probability judges."""
+    study = Study(root, seeds=(1, 2), methods={"NPO": 0.8}, diverged={}).write()
+    without_lines(root / "metrics.csv", ",ks_statistic,", ",forget_quality", ",truth_ratio,")
+    return study
+
+
+def _alone(root: Path) -> Study:
+    """No `retrained` at all, and one seed."""
+    return Answers(root, seeds=(1,), optimizers=TWO, methods={"PO": 0.7}, diverged={}).write()
+
+
+def _staged(root: Path) -> Study:
+    """Rows to which something was done afterwards, and the average of models."""
+    return write_staged(root, optimizers=TWO)
+
+
+def _powerless(root: Path) -> Study:
+    """Two seeds that disagree wholly: no difference between the two rows could be found."""
+    numbers: Numbers = {}
+    for seed in (1, 2):
+        numbers["NPO", "sophia", seed, "forget", "ks_statistic"] = float(seed == 1)
+        numbers["NPO", "adamw", seed, "forget", "ks_statistic"] = float(seed == 2)
+    pair = [{"first": "sophia", "second": "adamw", "question": "Does curvature help?"}]
+    few: dict[str, Any] = {"seeds": (1, 2), "methods": {"NPO": 1.0}, "optimizers": TWO, "diverged": {}}
+    return Study(root, **few, numbers=numbers, comparisons=pair).write()
+
+
+class _SecondOrder(Study):
+    """Every optimiser but AdamW is of second order: the fourth of them has a hollow mark."""
+
+    def runs(self) -> list[dict[str, Any]]:
+        second = {"signum": "SO"}
+        return [run | {"order": second.get(run["optimizer"], run["order"])} for run in super().runs()]
+
+
+def _many(root: Path) -> Study:
+    """Five methods and a fourth optimiser of one order; one method keeps more utility than `original`."""
+    methods = {"GradDiff": 1.0, "NPO": 0.8, "DPO": 0.5, "RMU": 0.4, "WHP": 0.3}
+    numbers: Numbers = {("RMU", "adamw", 1, "utility", "model_utility"): 0.85}
+    return _SecondOrder(root, seeds=(1,), methods=methods, diverged={}, numbers=numbers).write()
+
+
+def _models(root: Path) -> Study:
+    """Two models: one also by the paper's own protocol, one without forget quality and of hardly any use."""
+    few: dict[str, Any] = {"root": root, "seeds": (1, 2), "optimizers": TWO, "diverged": {}}
+    rows = [*((m, o) for m in ("GradDiff", "NPO") for o in TWO), ("original", "none"), ("retrained", "none")]
+    useless: Numbers = {(*row, seed, "utility", "model_utility"): 0.02 for row in rows for seed in (1, 2)}
+    small = Study(**few, more={("forget", "forget_quality_as_released"): 0.375})
+    study = write_all([small, Study(**few, model="large", numbers=useless)])
+    without_lines(root / "collected" / study.task / "metrics.csv", *_lines_of("large", "forget_quality"))
+    return study
+
+
+def _lines_of(model: str, metric: str) -> list[str]:
+    """Parts of the lines of metrics.csv that have this metric of this model."""
+    rows = [f"{m},{o}" for m in ("GradDiff", "NPO") for o in TWO] + ["original,none", "retrained,none"]
+    return [f",{model},{row},{seed},forget,{metric}" for row in rows for seed in (1, 2)]
+
+
+class _Logged(Study):
+    """What optimisers log, with gaps; NPO has no retain loss and takes 150 steps; hours and gibibytes."""
+
+    def _training(self, method: str, optimizer: str, seed: int) -> None:
+        super()._training(method, optimizer, seed)
+        folder = self.place("training", method, optimizer, seed)
+        run = json.loads((folder / "run.json").read_text())
+        run |= {"train_time_s": 1000 * run["train_time_s"], "peak_memory_mb": 10 * run["peak_memory_mb"]}
+        write_json(folder / "run.json", run)
+        npo, every = method == "NPO", 3 if method == "NPO" else 1
+        rows = []
+        for line in (folder / "steps.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            for number in range(every):
+                step = every * (row["step"] - 1) + number + 1
+                rows.append(
+                    {**row, "step": step} | self._logged(optimizer, step, row["step"], -1 if npo else 1)
+                )
+                rows[-1]["forget_loss"] = row["forget_loss"] and row["forget_loss"] * (step > 1)
+                if npo:
+                    rows[-1] |= {"retain_loss": None, "clipped_share": None}
+        write_jsonl(folder / "steps.jsonl", rows)
+
+    @staticmethod
+    def _logged(optimizer: str, step: int, time: int, sign: int) -> dict[str, float | None]:
+        curvature = sign * (1e-3 * time**2 if sign > 0 else 0.01 * time)
+        estimated = {"sophia": time % 10 == 1, "sophia_published": step == 1}.get(optimizer, False)
+        norm = 0.01 * step if optimizer == "adamw" else None
+        return {"update_norm": norm, "curvature_mean": curvature if estimated else None}
+
+
+def _logged(root: Path) -> Study:
+    lost = {("GradDiff", "sophia", 2): 23}
+    return _Logged(root, optimizers=(*TWO, "sophia_published"), diverged=lost).write()
+
+
+STUDIES: dict[str, Callable[[Path], Study]] = {
+    function.__name__.removeprefix("_"): function
+    for function in (
+        _seeds,
+        _single,
+        _tasks,
+        _pair,
+        _axes,
+        _older,
+        _alone,
+        _staged,
+        _powerless,
+        _many,
+        _models,
+    )
+} | {"logged": _logged}
+SHOWN = {
+    "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged"),
+    "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),
+    "truth_ratio": ("seeds", "single", "tasks", "older", "alone"),
+    "trajectory": ("logged", "single", "pair", "staged"),
+    "cost": ("seeds", "single", "pair", "logged", "many"),
+    "power": ("seeds", "single", "tasks", "older", "alone", "staged", "powerless"),
+    "figure_highlight": ("seeds", "single", "models", "staged", "many"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One figure of one study."""
+
+    figure: str
+    study: str
+
+    def inputs(self, folder: Path) -> Inputs:
+        """Of the study, which is written into `folder` at its first use."""
+        root = folder / self.study / "demo"
+        study = _written(self.study, root)
+        needs = ALL_FIGURES[self.figure].needs
+        if self.figure in PAPER_FIGURES:
+            return Inputs(study.paper_paths(*needs), tasks=[study.task])
+        return Inputs(study.paths(*needs))
+
+
+@cache
+def _written(name: str, root: Path) -> Study:
+    return STUDIES[name](root)
+
+
+VARIANTS = {
+    f"{figure}-{study}": Variant(figure, study) for figure, studies in SHOWN.items() for study in studies
+}
