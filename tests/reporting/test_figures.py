@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import truth_ratio as reference
+from pipeline_lib.reporting import style
 from pipeline_lib.reporting.catalog import FIGURES
 from pipeline_lib.reporting.figures import build_figure, draw_figure
 from pipeline_lib.reporting.figures.truth_ratio import RATIOS
@@ -110,6 +112,20 @@ def test_truth_ratio_by_hand_and_as_evaluation_has_it() -> None:
         RATIOS.of({**record, "distractor_nll": []}, "here")
     with pytest.raises(UserError, match="the truth ratio of record 'a' is nan"):
         RATIOS.of({**record, "paraphrase_nll": float("nan")}, "here")
+
+
+@pytest.mark.parametrize("methods", [{"NPO": 0.8}, {"NPO": 0.8, "GradDiff": 1.0}], ids=["narrow", "wide"])
+def test_a_legend_has_every_group_and_is_not_cut_off(methods: dict[str, float], root: Path) -> None:
+    long = "A method with a name that is long"
+    study = Study(root, seeds=(1,), methods=methods, untrained=(long,), diverged={}).write()
+    with matplotlib.rc_context(style.RC):
+        figure = _figure("tradeoff", study)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+    heads = [text.get_text() for text in legend.get_texts() if text.get_fontweight() == "bold"]
+    assert sorted(heads) == ["First order", "For comparison", "Second order", "Without steps"]
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
 def test_trajectory_lines(root: Path) -> None:

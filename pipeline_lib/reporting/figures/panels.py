@@ -103,31 +103,27 @@ def optimizer_handles(
 
 
 def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Legend:
-    """One legend under all panels: a column for each group with its heading; two columns if it is narrow."""
-    columns = [[Line2D([], [], linestyle="", label=heading), *handles] for heading, handles in groups.items()]
+    """One legend under all panels: a column for each group with its heading, fewer where they do not fit."""
+    blocks = [[Line2D([], [], linestyle="", label=heading), *handles] for heading, handles in groups.items()]
     narrow = figure.get_figwidth() <= style.PANEL_WIDTH
-    if narrow and len(columns) > 2:
-        columns = [columns[0] + columns[2], columns[1]]
-    height = max(map(len, columns))
+    for count in range(min(len(blocks), 2) if narrow else len(blocks), 0, -1):
+        columns = [[handle for block in blocks[i::count] for handle in block] for i in range(count)]
+        height = max(map(len, columns))
+        padding = [Line2D([], [], linestyle="", label=" ")] * height
+        legend = figure.legend(
+            handles=[handle for column in columns for handle in [*column, *padding][:height]],
+            loc="outside lower center",
+            ncols=count,
+            handletextpad=0.5,
+            columnspacing=1 if narrow else 2,
+        )
+        for text in legend.get_texts():
+            if text.get_text() in groups:
+                text.set_fontweight("bold")
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
     figure.set_figheight(figure.get_figheight() + 0.165 * height)  # the panels keep theirs
-    padded = [
-        handle
-        for column in columns
-        for handle in [
-            *column,
-            *(Line2D([], [], linestyle="", label=" ") for _ in range(height - len(column))),
-        ]
-    ]
-    legend = figure.legend(
-        handles=padded,
-        loc="outside lower center",
-        ncols=len(columns),
-        handletextpad=0.5,
-        columnspacing=1 if narrow else 2,
-    )
-    for text in legend.get_texts():
-        if text.get_text() in groups:
-            text.set_fontweight("bold")
     return legend
 
 
