@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
+import matplotlib
 import pytest
+from matplotlib.text import Text
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.reporting import style
 from pipeline_lib.reporting.catalog import (
     FIGURES,
     PAPER_FIGURES,
@@ -199,6 +203,25 @@ def test_highlight_of_what_was_not_measured(root: Path) -> None:
     quality, utility = build_figure("figure_highlight", inputs).axes
     assert [text.get_text() for text in quality.texts] == ["Forget quality log10 p:\nnot measured"]
     assert len(utility.patches) == 10
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {("forget", "forget_quality_as_released"): 0.375}], ids=["two", "three"]
+)
+def test_the_numbers_above_the_bars_do_not_cover_each_other(
+    more: dict[tuple[str, str], float], root: Path
+) -> None:
+    """Three methods with two optimisers, as in the paper, in two panels and in three."""
+    methods = {"GradDiff": 1.0, "NPO": 0.8, "PO": 0.7}
+    study = Study(root, methods=methods, optimizers=("adamw", "sophia"), diverged={}, more=more).write()
+    inputs = Inputs(study.paper_paths(*PAPER_FIGURES["figure_highlight"].needs), tasks=[study.task])
+    with matplotlib.rc_context(style.RC):
+        figure = build_figure("figure_highlight", inputs)
+        figure.draw_without_rendering()
+        boxes = [[Text.get_window_extent(text) for text in ax.texts] for ax in figure.axes]
+    assert [len(of_panel) for of_panel in boxes] == [6] * len(figure.axes)
+    for of_panel in boxes:
+        assert all(left.x1 < right.x0 for left, right in pairwise(of_panel))
 
 
 def _metric(study: Study, metric: str, method: str, optimizer: str) -> list[str]:

@@ -34,6 +34,7 @@ LABELS = {
 }
 LINES = {"original": ":", "retrained": "--"}
 WIDTH, WIDEST = 0.8, 0.35  # of a group of bars, of one bar
+SIDE, NUMBER = 0.7, 0.31  # inches: what stands beside the bars of a panel, and the longest number
 
 
 def draw(inputs: Inputs) -> Figure:
@@ -47,7 +48,7 @@ def draw(inputs: Inputs) -> Figure:
     for (task, model), axes in zip(inputs.studies, grid, strict=True):
         rows = paired(inputs.rows_of(task, model))
         for ax, measure in zip(axes, measures, strict=True):
-            _panel(ax, summary, rows, measure, marks)
+            _panel(ax, summary, rows, measure, marks, len(measures))
         axes[0].set_title(style.study_label(task, model), loc="left")
         diverged_note(axes[-1], [(row, len(summary.diverged(row))) for row in rows if not row.anchor])
     legend_below(figure, optimizer_handles(inputs.rows, marks, _patch))
@@ -55,8 +56,14 @@ def draw(inputs: Inputs) -> Figure:
 
 
 def _panel(
-    ax: Axes, summary: Summary, rows: Sequence[Row], measure: Measure, marks: Mapping[str, style.Mark]
+    ax: Axes,
+    summary: Summary,
+    rows: Sequence[Row],
+    measure: Measure,
+    marks: Mapping[str, style.Mark],
+    panels: int,
 ) -> None:
+    """Draw one measure's bars; `panels`: how many stand side by side."""
     task, model = rows[0].key[:2]
     if not summary.has(task, model, *measure):
         ax.text(0.5, 0.5, f"{measure.label}:\nnot measured", transform=ax.transAxes, ha="center", va="center")
@@ -64,12 +71,14 @@ def _panel(
         return
     # By what stands below them: a method, or an anchor after a stage.
     bars = grouped((row.key.method if row.unlearned else row.display, row) for row in rows if not row.anchor)
+    inches = (2 * style.PANEL_WIDTH / panels - SIDE) / len(bars)  # of a group with the space around it
     highest = 0.0
     for place, of_method in enumerate(bars.values()):
         width = min(WIDTH / len(of_method), WIDEST)
+        narrow = inches * (width if len(of_method) > 1 else 1) < NUMBER
         for i, row in enumerate(of_method):
-            at = place + (i - (len(of_method) - 1) / 2) * width
-            highest = max(highest, _bar(ax, summary, row, measure, at, width, marks[style.mark_name(row)]))
+            where = place + (i - (len(of_method) - 1) / 2) * width, width, narrow
+            highest = max(highest, _bar(ax, summary, row, measure, where, marks[style.mark_name(row)]))
     for row in (row for row in rows if row.anchor):
         if (estimate := summary.estimate(row, *measure)) is not None:
             level = _plain(measure, estimate.value)
@@ -87,9 +96,18 @@ def _plain(measure: Measure, value: float) -> float:
 
 
 def _bar(
-    ax: Axes, summary: Summary, row: Row, measure: Measure, at: float, width: float, mark: style.Mark
+    ax: Axes,
+    summary: Summary,
+    row: Row,
+    measure: Measure,
+    where: tuple[float, float, bool],
+    mark: style.Mark,
 ) -> float:
-    """Draw one row's bar with its number and its seeds; returns the largest of them."""
+    """Draw one row's bar with its number and its seeds; returns the largest of them.
+
+    `where`: middle and width of the bar, and whether its number must be turned to find room.
+    """
+    at, width, narrow = where
     estimate = summary.estimate(row, *measure)
     if estimate is None:  # every seed diverged; the note above the panel says so
         ax.text(at, 0.01, "×", ha="center", va="bottom", fontsize=7, color=mark.colour)
@@ -101,7 +119,7 @@ def _bar(
         spread = np.linspace(-0.2, 0.2, len(seeds)) * width
         ax.plot(at + spread, seeds, linestyle="", marker=".", color="#222222", markersize=3, mew=0, zorder=3)
     text = f"{value:.2f}" if value >= 0.005 else f"{value:.0e}"
-    top, narrow = max([value, *seeds]), width < 0.3
+    top = max([value, *seeds])
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # the lines of the anchors pass there
     ax.annotate(
         text,
