@@ -41,16 +41,26 @@ EXAMPLE = "snakemake TARGET --configfile SUITE.yaml"
 
 def given() -> Namespace | None:
     """The arguments of this process's `snakemake`; None in a process that is none, and in one of its jobs."""
+    found = _arguments()
+    return found if found is not None and str(found.mode) in ("default", "ExecMode.DEFAULT") else None
+
+
+def jobs_of_the_group() -> int:
+    """How many jobs a cluster's job is to run in this process; 0 in the main process."""
+    found = _arguments()
+    return 0 if found is None else len(found.target_jobs)
+
+
+def _arguments() -> Namespace | None:
     program = Path(sys.argv[0])
     if program.name != "snakemake" and program.parent.name != "snakemake":
         return None
     from snakemake.cli import get_argument_parser
 
     try:
-        found = get_argument_parser().parse_known_args(sys.argv[1:])[0]
+        return get_argument_parser().parse_known_args(sys.argv[1:])[0]
     except (SystemExit, Exception):  # Snakemake itself says what is wrong with an option
         return None
-    return found if str(found.mode) in ("default", "ExecMode.DEFAULT") else None
 
 
 def runs_jobs(arguments: Namespace) -> bool:

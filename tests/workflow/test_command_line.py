@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -100,11 +101,17 @@ def test_a_list_on_the_command_line_is_read_as_in_a_file(study: Study) -> None:
     assert "epochs: 2" in (study.folder / "results/small/suite.yaml").read_text()
 
 
-def test_text_that_is_no_number_stays_text() -> None:
+@pytest.fixture
+def module() -> ModuleType:
+    """workflow/command_line.py, which is in no package."""
     spec = importlib.util.spec_from_file_location("command_line", REPO / "workflow/command_line.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_text_that_is_no_number_stays_text(module: ModuleType) -> None:
     value = {"seeds": ["0", "1"], "suite": "a", "x": {"on": "true", "kept": "7"}, "file": "7"}
     typed = {"seeds": ["0", "1"], "suite": "a", "x": {"on": "true"}}
     assert module.read_again(value, typed) == {
@@ -114,6 +121,20 @@ def test_text_that_is_no_number_stays_text() -> None:
         "file": "7",
     }
     assert module.read_again({"a": "[b"}, {"a": "[b"}) == {"a": "[b"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "jobs", "is_main"),
+    [
+        (["--cores", "2"], 0, True),
+        (["--mode", "remote", "--target-jobs", "score:run=a", "score:run=b", "--cores", "1"], 2, False),
+    ],
+)
+def test_the_jobs_of_a_group_are_counted(
+    arguments: list[str], jobs: int, is_main: bool, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/snakemake", *arguments])
+    assert module.jobs_of_the_group() == jobs and (module.given() is not None) == is_main
 
 
 def test_outside_the_environment_the_cure_is_named(tmp_path: Path) -> None:

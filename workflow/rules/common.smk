@@ -70,7 +70,7 @@ def shown(form, caption, category):
 # Jobs on this machine are forks of a process that has the heavy packages imported, also those of a cluster's group.
 FORKS = fork_client.Forks()
 if workflow.exec_mode == ExecMode.REMOTE:
-    FORKS.start(len(workflow.dag_settings.target_jobs))
+    FORKS.start(command_line.jobs_of_the_group())
 
 
 def ended():
