@@ -44,7 +44,7 @@ class Forks:
 
         It ends by itself with this process, however that ends.
         """
-        if jobs < ENOUGH or not hasattr(os, "pidfd_open") or os.environ.get(SOCKET) == OFF:
+        if jobs < ENOUGH or not _can_watch() or os.environ.get(SOCKET) == OFF:
             return
         listener, folder = socket.socket(socket.AF_UNIX), ""
         try:
@@ -63,7 +63,7 @@ class Forks:
         subprocess.Popen(  # noqa: S603
             [sys.executable, str(script), str(listener.fileno()), str(alive), folder],
             pass_fds=(listener.fileno(), alive),
-            env={**os.environ, **single},
+            env={**os.environ, **single, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -136,6 +136,15 @@ def _sent(server: socket.socket, content: bytes, streams: tuple[int, ...] = ()) 
         first = socket.send_fds(server, [content], streams) if streams else 0
         server.sendall(content[first:])
     except OSError:
+        return False
+    return True
+
+
+def _can_watch() -> bool:
+    """Whether this system tells the end of a process as the server needs it: Linux since 5.3."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
         return False
     return True
 

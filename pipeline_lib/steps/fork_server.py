@@ -4,7 +4,8 @@
 environment, the working folder and the search path of the process that asks, whose standard streams come
 with it. The job's process is a fork of this one with all of these, so that it differs from a process of its
 own in nothing but its parent and what is imported already. The library itself is never imported here: a job
-runs the code that is there when it starts. Nothing here is a thread or has used a GPU, so a fork is safe.
+runs the code that is there when it starts. Nothing here is a thread or has used a GPU, so a fork is safe:
+where an import loads the driver of a GPU, which no fork survives, this process ends, and jobs do without.
 
 It runs as a script, and ends when the process that started it has ended and the last job too.
 """
@@ -23,6 +24,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +51,7 @@ PACKAGES = (
 STREAMS = 3  # stdin, stdout, stderr
 LENGTH = 8  # bytes that say how long a request is
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+DRIVER = "libcuda.so"  # loaded by the first call that counts devices, unless that asks NVML
 
 
 @dataclass
@@ -134,6 +137,7 @@ class Server:
             os.environ.clear()
             os.environ.update(request["environment"])
             sys.path[:], sys.argv[:] = request["path"], request["arguments"]
+            tempfile.tempdir = None  # chosen anew, by this environment
             random.seed()
             importlib.import_module("pipeline_lib.steps.process").run(request["job"])
             status = 0
@@ -167,6 +171,8 @@ def main(listener: int, alive: int, folder: str) -> None:
                 return  # it was over before this one was needed
             with suppress(ImportError):
                 importlib.import_module(name)
+        if DRIVER in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace"):
+            return
         gc.collect()
         gc.freeze()  # a collection in a job leaves the pages shared
         os.rename(Path(folder, "socket.early"), Path(folder, "socket"))

@@ -219,6 +219,36 @@ def test_none_is_started_for_few_jobs_or_where_it_is_switched_off(
     forks.end()
 
 
+def test_a_system_that_cannot_watch_processes_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: int) -> int:
+        raise OSError("Function not implemented")
+
+    monkeypatch.delenv(SOCKET, raising=False)
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    Forks().start(99)
+    assert SOCKET not in os.environ
+
+
+def test_an_import_that_loads_the_driver_of_a_gpu_ends_the_server(tmp_path: Path) -> None:
+    """Any library of another name stands for it."""
+    code = (
+        "import os, socket, sys; from pathlib import Path; from pipeline_lib.steps import fork_server\n"
+        "fork_server.PACKAGES, fork_server.DRIVER = ('json',), sys.argv[2]\n"
+        "(Path(sys.argv[1]) / 'socket.early').touch(); read, write = os.pipe()\n"
+        "fork_server.Server.serve = lambda server: print('ready')\n"
+        "fork_server.main(socket.socket(socket.AF_UNIX).detach(), read, sys.argv[1])"
+    )
+    for driver, said in (("libc.so", ""), ("libcuda.so", "ready")):
+        folder = tmp_path / driver
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder), driver],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(REPO)},
+        )  # fmt: skip
+        assert said in done.stdout and ("ready" in done.stdout) == bool(said), done.stderr
+        assert not folder.exists()
+
+
 @pytest.mark.parametrize("name", ["x" * 120, "absent/absent"])
 def test_a_temporary_folder_that_cannot_hold_a_socket_does_without(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
