@@ -12,6 +12,7 @@ It runs as a script, and ends when the process that started it has ended and the
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -25,6 +26,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,12 +145,17 @@ class Server:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         except BaseException:
             traceback.print_exc()
         finally:
+            with suppress(Exception):  # what the end of an interpreter does
+                threading._shutdown()  # type: ignore[attr-defined]
+                atexit._run_exitfuncs()
             for written in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError):
                     written.flush()

@@ -24,7 +24,8 @@ from tests.paths import REPO
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks need Linux")
 
 TOY = """
-import json, os, sys, time
+import atexit, json, os, sys, threading, time
+from pathlib import Path
 from pipeline_lib.core.errors import UserError
 def run(job):
     kind = job.settings["kind"]
@@ -35,6 +36,9 @@ def run(job):
     }
     job.output("made").write_text(json.dumps(found))
     print("said to stdout"); print("said to stderr", file=sys.stderr)
+    Path("left").write_text("")
+    atexit.register(Path("left").unlink)
+    threading.Thread(target=lambda: (time.sleep(0.2), Path("thread").touch())).start()
     if kind == "refuse":
         raise UserError("no such split")
     if kind == "break":
@@ -110,6 +114,7 @@ def test_a_job_finds_what_a_process_of_its_own_would_find(
     assert client.communicate("typed") == ("", "") and client.returncode == 0
     found = made(tmp_path)
     assert (found.pop("parent") == os.getpid(), found.pop("torch")) == (not forked, forked)
+    assert (tmp_path / "thread").exists() and not (tmp_path / "left").exists(), "ended as an interpreter ends"
     assert found.pop("open") <= 6, "streams, log, lock and listing: nothing of others"
     assert found == {
         **{"folder": str(tmp_path), "given": "this", "mask": 0o027, "threads": 3},
