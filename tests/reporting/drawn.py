@@ -169,13 +169,16 @@ def main() -> None:
     """Write the file of every variant, and nothing else into the folder."""
     from tests.reporting.variants import VARIANTS
 
+    with tempfile.TemporaryDirectory() as folder:
+        made = {
+            name: lines_of(drawn(variant.figure, variant.inputs(Path(folder))))
+            for name, variant in VARIANTS.items()
+        }
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*.jsonl"):
         old.unlink()
-    with tempfile.TemporaryDirectory() as folder:
-        for name, variant in VARIANTS.items():
-            entries = drawn(variant.figure, variant.inputs(Path(folder)))
-            (FOLDER / f"{name}.jsonl").write_text(lines_of(entries), encoding="utf-8")
+    for name, lines in made.items():
+        (FOLDER / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from pipeline_lib.reporting.figures.truth_ratio import RATIOS
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.style import marks
 from tests.paths import REPO
-from tests.reporting.study import Study, without_lines
+from tests.reporting.study import Study, without_lines, write_jsonl
+from tests.reporting.tasks import Texts
 
 
 def _figure(name: str, study: Study) -> Figure:
@@ -187,15 +188,39 @@ def test_a_single_estimate_is_a_dot_and_a_negative_mean_is_shown(root: Path) -> 
     assert axes[2].get_yscale() == "linear" and axes[2].get_ylim()[0] <= -2e-6
 
 
-def test_many_steps_are_averaged(root: Path) -> None:
-    study = Study(root, seeds=(1,), methods={"NPO": 1.0}, diverged={}).write()
-    rows = '{{"step": {0}, "forget_loss": {0}, "retain_loss": 1.0}}\n'
+def _losses(root: Path, forget: list[float]) -> Any:
+    """The panel of the forget loss of runs that all had these losses."""
+    study = Study(root, seeds=(1,), methods={"NPO": 1.0}, optimizers=("adamw",), diverged={}).write()
+    rows = [{"step": i, "forget_loss": loss, "retain_loss": 1.0} for i, loss in enumerate(forget, start=1)]
     for path in study.paths("steps.jsonl"):
-        path.write_text("".join(rows.format(step) for step in range(1, 251)))
-    line = _figure("trajectory", study).axes[0].lines[0]
-    # Windows of ceil(250 / 100) = 3 steps: 84 points; the first at step 2, the mean of 1, 2, 3.
-    assert np.size(line.get_xdata()) == 84
-    assert (line.get_xdata()[0], line.get_ydata()[0]) == (2.0, 2.0)  # type: ignore[index]
+        write_jsonl(path, rows)
+    return _figure("trajectory", study).axes[0]
+
+
+@pytest.mark.parametrize(("steps", "points", "first"), [(200, 100, 1.5), (201, 67, 2.0), (250, 84, 2.0)])
+def test_many_steps_are_averaged(steps: int, points: int, first: float, root: Path) -> None:
+    """Windows of ceil(250 / 100) = 3 steps: 84 points; the first at step 2, the mean of 1, 2, 3."""
+    x, y = _losses(root, [float(step) for step in range(1, steps + 1)]).lines[0].get_data()
+    assert np.size(x) == points and x[0] == y[0] == first
+
+
+@pytest.mark.parametrize(("last", "scale"), [(29.5, "linear"), (30.0, "linear"), (30.5, "log")])
+def test_losses_that_span_a_factor_of_30_have_a_logarithmic_axis(last: float, scale: str, root: Path) -> None:
+    """Of their 5 % quantile, which is 1: one low value does not make the axis."""
+    losses = [0.5, *[1.0] * 7, *[2.0] * 91, last]
+    assert _losses(root, losses).get_yscale() == scale
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(9.9, "linear"), (10.0, "linear"), (10.1, "log")])
+def test_a_perplexity_that_grows_fivefold_has_a_logarithmic_axis(
+    largest: float, scale: str, root: Path
+) -> None:
+    rows = [("GradDiff", "adamw"), ("GradDiff", "sophia"), ("original", "none"), ("retrained", "none")]
+    numbers = {(*row, 1, "retain", "token_perplexity"): 2.0 for row in rows}
+    numbers["GradDiff", "sophia", 1, "retain", "token_perplexity"] = largest
+    few: dict[str, Any] = {"methods": {"GradDiff": 1.0}, "optimizers": ("adamw", "sophia"), "diverged": {}}
+    ax = _figure("tradeoff", Texts(root, seeds=(1,), numbers=numbers, **few).write()).axes[0]
+    assert ax.get_ylabel().startswith("Retain token perplexity") and ax.get_yscale() == scale
 
 
 def test_cost_points(study: Study) -> None:
@@ -204,6 +229,26 @@ def test_cost_points(study: Study) -> None:
     means = [x for x, _ in _points(time)]
     assert len(means) == 10 and means[2] == pytest.approx(50 * 0.05408)
     assert [text.get_text() for text in clipped.texts] == ["no clipping"] * 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mebibytes", "labels", "largest"),
+    [
+        (599.0, 2047.0, ["Training time (s)", "Peak memory (MiB)"], [599, 2047]),
+        (600.0, 2048.0, ["Training time (min)", "Peak memory (GiB)"], [10, 2]),
+    ],
+)
+def test_cost_has_the_unit_of_the_largest(
+    seconds: float, mebibytes: float, labels: list[str], largest: list[float], root: Path
+) -> None:
+    study = Study(root, seeds=(1,), methods={"NPO": 1.0}, optimizers=("adamw", "sophia"), diverged={}).write()
+    (run,) = (path for path in study.paths("run.json") if "sophia" in path.parts)
+    made = json.loads(run.read_text()) | {"train_time_s": seconds, "peak_memory_mb": mebibytes}
+    run.write_text(json.dumps(made))
+    study.collect()
+    axes = _figure("cost", study).axes[:2]
+    assert [ax.get_xlabel() for ax in axes] == labels
+    assert [max(x for x, _ in _points(ax)) for ax in axes] == largest
 
 
 def test_first_and_second_order_differ_in_colour_marker_and_line(study: Study) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline_lib.reporting.catalog import ALL_FIGURES, PAPER_FIGURES
 from pipeline_lib.reporting.inputs import Inputs
 from tests.reporting.staged import write_staged
-from tests.reporting.study import Study, without_lines, write_json, write_jsonl
+from tests.reporting.study import QUESTIONS, Study, without_lines, write_json, write_jsonl
 from tests.reporting.tasks import Answers, Texts, write_all
 
 TWO = ("adamw", "sophia")
@@ -42,41 +42,49 @@ def _tasks(root: Path) -> Study:
     return study
 
 
+class _Silent(Answers):
+    """Nothing but the losses is logged."""
+
+    def _training(self, method: str, optimizer: str, seed: int) -> None:
+        super()._training(method, optimizer, seed)
+        path = self.place("training", method, optimizer, seed) / "steps.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        write_jsonl(path, [row | {"clipped_share": None, "update_norm": None} for row in rows])
+
+
 def _pair(root: Path) -> Study:
-    """Two tasks, one seed."""
-    few: dict[str, Any] = {"root": root, "seeds": (1,), "optimizers": TWO, "diverged": {}}
-    return write_all([Study(**few, methods={"NPO": 0.8}), Answers(**few, methods={"PO": 0.7})])
+    """Two tasks of unlike size, one seed; the first logs little and has first order alone."""
+    few: dict[str, Any] = {"root": root, "seeds": (1,), "diverged": {}}
+    answers = _Silent(**few, optimizers=("adamw",), methods={"PO": 0.7})
+    return write_all([answers, Study(**few, optimizers=TWO, methods={"NPO": 0.8})])
 
 
 def _axes(root: Path) -> Study:
-    """Tasks judged by a score up to 100, by a perplexity, by what has no better side, and by nothing."""
-    few: dict[str, Any] = {"root": root, "seeds": (1, 2), "optimizers": TWO, "diverged": {}}
+    """Tasks judged by a score up to 100, by a perplexity, by what has no better side, and by nothing.
+
+    The names of the first and of the third axis across are 20 and 21 letters long.
+    """
+    few: dict[str, Any] = {"root": root, "seeds": (1, 2), "optimizers": ("signum", "sophia"), "diverged": {}}
     few |= {"methods": {"GradDiff": 1.0}}
-    utility = [("retain", "probability")]
-    tasks: list[Study] = [
-        Texts(**few, headline={"forgetting": [("forget", "bleu")], "utility": utility}),
-        Texts(
-            **few,
-            task="play",
-            headline={"forgetting": [("retain", "token_perplexity")], "utility": utility},
-        ),
-        Answers(
-            **few,
-            headline={
-                "forgetting": [("unseen", "refusal_rate")],
-                "utility": [("retain", "token_perplexity")],
-            },
-        ),
-        Answers(
-            **few,
-            task="rude",
-            headline={
-                "forgetting": [("unseen", "refusal_rate")],
-                "utility": [("utility", "model_utility")],
-            },
-        ),
-    ]
-    return write_all(tasks)
+    known, perplexity = ("retain", "probability"), ("retain", "token_perplexity")
+    score, recall, refusals = (
+        ("forget", "bleu_corpus"),
+        ("forget", "rouge_1_recall"),
+        ("unseen", "refusal_rate"),
+    )
+
+    def judged(forgetting: tuple[str, str], utility: tuple[str, str]) -> dict[str, Any]:
+        return {"headline": {"forgetting": [forgetting], "utility": [utility]}}
+
+    return write_all(
+        [
+            Texts(**few, **judged(score, perplexity), more={score: 30.0}),
+            Texts(**few, **judged(perplexity, known), task="play"),
+            Texts(**few, **judged(recall, known), task="poem", more={recall: 0.3}),
+            Answers(**few, **judged(refusals, perplexity)),
+            Answers(**few, **judged(refusals, ("utility", "model_utility")), task="rude"),
+        ]
+    )
 
 
 def _older(root: Path) -> Study:
@@ -97,14 +105,32 @@ def _staged(root: Path) -> Study:
 
 
 def _powerless(root: Path) -> Study:
-    """Two seeds that disagree wholly: no difference between the two rows could be found."""
+    """Two seeds that disagree wholly: no difference between the two rows could be found. Many questions."""
     numbers: Numbers = {}
     for seed in (1, 2):
         numbers["NPO", "sophia", seed, "forget", "ks_statistic"] = float(seed == 1)
         numbers["NPO", "adamw", seed, "forget", "ks_statistic"] = float(seed == 2)
     pair = [{"first": "sophia", "second": "adamw", "question": "Does curvature help?"}]
     few: dict[str, Any] = {"seeds": (1, 2), "methods": {"NPO": 1.0}, "optimizers": TWO, "diverged": {}}
-    return Study(root, **few, numbers=numbers, comparisons=pair).write()
+    study = Study(root, **few, numbers=numbers, comparisons=pair).write()
+    lines = (root / "metrics.csv").read_text().replace(f",{QUESTIONS},", ",800,")
+    (root / "metrics.csv").write_text(lines)
+    return _of_groups(study, 3)
+
+
+def _six(root: Path) -> Study:
+    """Six seeds, of which some rows lost some; more groups of questions than the curve begins with."""
+    few: dict[str, Any] = {"methods": {"NPO": 0.8}, "optimizers": ("adamw", "sophia", "sophia_published")}
+    lost = {("NPO", "sophia_published", 3): 9, ("NPO", "sophia_published", 4): 9}
+    return _of_groups(Study(root, seeds=(1, 2, 3, 4, 5, 6), diverged=lost, **few).write(), 12)
+
+
+def _of_groups(study: Study, count: int) -> Study:
+    """The study with so many groups of forget questions."""
+    manifest = study.manifest()
+    manifest["splits"] |= {"forget": {**manifest["splits"]["forget"], "groups": count}}
+    write_json(study.root / "data" / study.task / "manifest.json", manifest)
+    return study
 
 
 class _SecondOrder(Study):
@@ -116,8 +142,8 @@ class _SecondOrder(Study):
 
 
 def _many(root: Path) -> Study:
-    """Five methods and a fourth optimiser of one order; one method keeps more utility than `original`."""
-    methods = {"GradDiff": 1.0, "NPO": 0.8, "DPO": 0.5, "RMU": 0.4, "WHP": 0.3}
+    """Four methods and a fourth optimiser of one order; one method keeps more utility than `original`."""
+    methods = {"GradDiff": 1.0, "NPO": 0.8, "DPO": 0.5, "RMU": 0.4}
     numbers: Numbers = {("RMU", "adamw", 1, "utility", "model_utility"): 0.85}
     return _SecondOrder(root, seeds=(1,), methods=methods, diverged={}, numbers=numbers).write()
 
@@ -152,52 +178,44 @@ class _Logged(Study):
         rows = []
         for line in (folder / "steps.jsonl").read_text().splitlines():
             row = json.loads(line)
-            for number in range(every):
-                step = every * (row["step"] - 1) + number + 1
-                rows.append(
-                    {**row, "step": step} | self._logged(optimizer, step, row["step"], -1 if npo else 1)
-                )
+            for step in range(every * (row["step"] - 1) + 1, every * row["step"] + 1):
+                rows.append({**row, "step": step, **self._logged(npo, optimizer, step, row["step"])})
                 rows[-1]["forget_loss"] = row["forget_loss"] and row["forget_loss"] * (step > 1)
                 if npo:
                     rows[-1] |= {"retain_loss": None, "clipped_share": None}
         write_jsonl(folder / "steps.jsonl", rows)
 
     @staticmethod
-    def _logged(optimizer: str, step: int, time: int, sign: int) -> dict[str, float | None]:
-        curvature = sign * (1e-3 * time**2 if sign > 0 else 0.01 * time)
+    def _logged(npo: bool, optimizer: str, step: int, time: int) -> dict[str, float | None]:
+        """NPO's mean curvature begins below 0, that of GradDiff at 0; one optimiser estimates it once."""
+        curvature = (0.2 if npo else 1e-3) * (time - 1) ** 2 - 0.01 * npo
+        if optimizer == "sophia_published":
+            curvature = 0.002
         estimated = {"sophia": time % 10 == 1, "sophia_published": step == 1}.get(optimizer, False)
         norm = 0.01 * step if optimizer == "adamw" else None
         return {"update_norm": norm, "curvature_mean": curvature if estimated else None}
 
 
 def _logged(root: Path) -> Study:
+    """Two seeds with what `_Logged` has; one run diverged."""
     lost = {("GradDiff", "sophia", 2): 23}
-    return _Logged(root, optimizers=(*TWO, "sophia_published"), diverged=lost).write()
+    return _Logged(root, seeds=(1, 2), optimizers=(*TWO, "sophia_published"), diverged=lost).write()
 
 
 STUDIES: dict[str, Callable[[Path], Study]] = {
     function.__name__.removeprefix("_"): function
     for function in (
-        _seeds,
-        _single,
-        _tasks,
-        _pair,
-        _axes,
-        _older,
-        _alone,
-        _staged,
-        _powerless,
-        _many,
-        _models,
+        *(_seeds, _single, _tasks, _pair, _axes, _older, _alone),
+        *(_staged, _powerless, _six, _many, _models, _logged),
     )
-} | {"logged": _logged}
+}
 SHOWN = {
     "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged"),
     "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),
     "truth_ratio": ("seeds", "single", "tasks", "older", "alone"),
     "trajectory": ("logged", "single", "pair", "staged"),
     "cost": ("seeds", "single", "pair", "logged", "many"),
-    "power": ("seeds", "single", "tasks", "older", "alone", "staged", "powerless"),
+    "power": ("seeds", "single", "tasks", "older", "alone", "staged", "powerless", "six"),
     "figure_highlight": ("seeds", "single", "models", "staged", "many"),
 }
 
