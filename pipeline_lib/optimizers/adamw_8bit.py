@@ -21,6 +21,7 @@ class AdamW8bit(AdamW):
     kind: Literal["adamw_8bit"]  # type: ignore[assignment]
 
     display: ClassVar[str] = "AdamW (8bit)"
+    reference: ClassVar[bool] = False
     in_parts: ClassVar[str | None] = (
         "its 8-bit states share a scale among 256 neighbours, and these are cut apart"
     )

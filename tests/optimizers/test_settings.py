@@ -11,6 +11,29 @@ from pipeline_lib.optimizers.base import ASSUMED_STEPS, Curvature
 from pipeline_lib.optimizers.make import make_optimizer
 
 
+# kind -> order, and those of the traits below that hold for it
+TRAITS = {
+    "adamw": ("FO", {"reference"}),
+    "adamw_8bit": ("FO", set()),
+    "influence": ("SO", {"one_shot", "moves_zeros"}),
+    "lion": ("FO", {"elementwise"}),
+    "muon": ("FO", {"layers_apart", "moves_zeros"}),
+    "sgd": ("FO", {"elementwise"}),
+    "signum": ("FO", {"elementwise"}),
+    "sophia": ("SO", {"elementwise"}),
+    "sophia_as_released": ("SO", {"elementwise"}),
+}
+
+
+def test_what_training_planning_and_reports_know_of_each_kind() -> None:
+    names = ("reference", "one_shot", "elementwise", "moves_zeros", "layers_apart")
+    found = {
+        kind: (method.order, {name for name in names if getattr(method, name)})
+        for kind, method in OPTIMIZERS.kinds().items()
+    }
+    assert found == TRAITS
+
+
 def test_muon_and_its_adamw_get_the_settings() -> None:
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
