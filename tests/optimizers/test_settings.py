@@ -10,7 +10,6 @@ from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.optimizers.base import ASSUMED_STEPS, Curvature
 from pipeline_lib.optimizers.make import make_optimizer
 
-
 # kind -> order, and those of the traits below that hold for it
 TRAITS = {
     "adamw": ("FO", {"reference"}),
