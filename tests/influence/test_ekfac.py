@@ -78,6 +78,7 @@ def test_a_language_model_has_blocks_in_its_linear_layers_and_the_diagonal_elsew
     x, report = direction(model, examples, gradient, "ekfac")
     again, _ = direction(model, examples, gradient, "ekfac")
     assert torch.equal(x, again)
+    assert report.iterations == 1
     true = (gradient - dense @ x - 0.05 * x).norm() / gradient.norm()
     assert torch.isclose(true, torch.tensor(report.relative_residual))
     outside = torch.cat([torch.full((p.numel(),), p.dim() == 1 or len(p) == 7) for p in parameters])
@@ -116,3 +117,17 @@ def test_the_damping_is_that_of_a_mean_over_tokens(damping):
     flat_part = torch.eye(3) - torch.outer(model.feature, model.feature) / model.feature.square().sum()
     outside = (found.view(4, 3) @ flat_part) * damping
     assert torch.allclose(outside, gradient.view(4, 3) @ flat_part, atol=1e-8)
+
+
+def test_a_weight_of_two_layers_has_no_factors_of_its_own():
+    from pipeline_lib.influence.ekfac import _in_linear_layers
+
+    one, two, other = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3)
+    two.weight = one.weight
+    model = torch.nn.Sequential(one, two, other)
+    model.get_output_embeddings = lambda: None
+    names = dict(model.named_parameters())
+    chosen = _in_linear_layers(model, list(names.values()))
+    assert dict(zip(names, chosen, strict=True)) == {
+        "0.weight": False, "0.bias": True, "2.weight": True, "2.bias": True,
+    }  # fmt: skip

@@ -308,3 +308,26 @@ def test_the_power_iteration_starts_at_unit_length():
 
     assert largest_eigenvalue(operator, torch.tensor([3.0, 0.0])) == pytest.approx(4.0)
     assert [float(vector.norm()) for vector in products] == [1.0, 1.0]
+
+
+def test_power_iteration_goes_on_where_the_first_product_is_of_length_one():
+    matrix = torch.tensor([[1.0, 0.0], [0.0, 4.0]])
+    assert largest_eigenvalue(matrix.mv, torch.tensor([1.0, 0.03])) == pytest.approx(4.0, rel=0.02)
+
+
+def test_power_iteration_ends_after_twenty_products():
+    lengths = iter([1.0, 2.0] * 50)  # never within 1 % of the one before
+    assert largest_eigenvalue(lambda v: v / v.norm() * next(lengths), torch.ones(3)) == pytest.approx(2.0)
+    assert next(lengths) == 1.0 and len(list(lengths)) == 100 - 21
+
+
+@pytest.mark.parametrize("name", ["diagonal", "ekfac"])
+def test_every_solver_refuses_damping_that_is_not_positive(name):
+    model, examples = small_model(), small_examples(3)
+    settings = SimpleNamespace(solver=name, damping=0.0, max_iterations=3, tolerance=0.1)
+    right = torch.ones(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    with pytest.raises(ValueError, match="damping"):
+        newton_direction(
+            model, micro_batches(examples, 3, PAD), list(model.parameters()), right, settings,
+            torch.Generator().manual_seed(0), lambda: None,
+        )  # fmt: skip

@@ -127,3 +127,22 @@ def test_other_labels_stand_where_the_answers_did():
 def test_without_alternatives_the_answers_are_learned():
     sets = data(forget=4)
     assert forget_examples(sets, [2, 0], 5, 0) == [random_examples(4, 1)[2], random_examples(4, 1)[0]]
+
+
+def test_the_draws_are_those_of_every_version():
+    """Runs of earlier versions drew these; 5, 7, 11 and 13 alternatives have a common multiple of 5005."""
+    options = [make_examples([(2, 1)] * n) for n in (5, 7, 11, 13)]
+    sets = data(forget=4, forget_alternatives=options, paired=False)
+    found = [drawn(sets, [0, 1, 2, 3], step, 9) for step in range(3)]
+    assert found == [
+        [0, 3, 4, 11],
+        [0, 0, 7, 5],
+        [2, 3, 1, 0],
+    ]
+
+
+def test_numbers_of_alternatives_without_a_common_multiple_in_64_bits():
+    counts = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53]
+    sets = data(forget=16, forget_alternatives=[make_examples([(2, 1)] * n) for n in counts], paired=False)
+    picks = drawn(sets, list(range(16)), 0, 0)
+    assert all(0 <= pick < count for pick, count in zip(picks, counts, strict=True)) and len(set(picks)) > 5

@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from pipeline_lib.core import stopping
 from pipeline_lib.core.meter import Meter
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.base import Losses, share_of_step
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.optimizers.offload import OnHost
+from pipeline_lib.training import checkpoint
 from pipeline_lib.training.batches import MiniBatches
-from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.checkpoint import Keeper, Kept
 from pipeline_lib.training.loop import train
 from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.updates import Diverged, Step, Update, gradient_update
@@ -225,3 +227,24 @@ def test_the_losses_of_the_last_step_stand_in_the_progress(tmp_path, monkeypatch
     monkeypatch.setattr(Meter, "update", lambda meter, facts="", kept=facts: kept.append(facts))
     _, log = go(SharpnessAware, tmp_path, 2)
     assert facts == [f"loss={row['loss']:.3f}" for row in log]
+
+
+def test_a_process_alone_leaves_the_random_numbers_to_the_optimiser():
+    step = step_of(tiny_model())
+    step.gradients()
+    before = torch.get_rng_state()
+    step.apply(torch.optim.SGD(step.parameters, lr=0.1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_run_that_is_asked_to_end_writes_what_it_has(steps, monkeypatch):
+    saved = []
+    keeper = Keeper(lambda: saved.append(steps), 1e9, 5, ALONE)
+    keeper.stop(steps)
+    assert not saved
+    monkeypatch.setattr(checkpoint, "asked", lambda: True)
+    told = "a checkpoint of step 2 of 5 is written" if steps else "no step was taken yet"
+    with pytest.raises(stopping.Stopped, match=told):
+        keeper.stop(steps)
+    assert saved == [steps] * bool(steps)

@@ -12,6 +12,7 @@ from pipeline_lib.engine.classifiers.validation import (
     KINDS,
     LEAST,
     VALIDATED,
+    Validation,
     auc_interval,
     check_fit,
 )
@@ -142,3 +143,9 @@ def test_the_committed_table_is_what_is_measured(kind):
     )
     assert found.n == committed.n
     assert (found.value < BLIND_BELOW) == (kind == "safe_rlhf")
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, None), (None, 0.9), (0.8, None)])
+def test_an_interval_is_said_where_there_is_a_whole_one(low, high):
+    assert Validation(0.85, low, high, 10, "today").said(2) == "AUC 0.85"
+    assert Validation(0.85, 0.8, 0.9, 10, "today").said(1) == "AUC 0.8 [0.8, 0.9]"
