@@ -7,8 +7,10 @@ step it has taken.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,7 +26,10 @@ class Stopped(BaseException):
     """
 
 
+SAME = 2.0  # seconds in which a further signal is the same request
+
 _asked = threading.Event()
+_last = -math.inf  # when the last signal came
 _waiting: list[None] = []  # one for each active block of `deferred`
 
 
@@ -34,8 +39,11 @@ def listen() -> None:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    """The first signal counts: a scheduler sends it to several processes of a job, and some pass it on."""
+    global _last
+    before, _last = _last, time.monotonic()
     _asked.set()
-    if not _waiting:
+    if not _waiting and _last - before > SAME:
         raise Stopped(f"asked to end by a signal (SIGTERM); what is finished is kept, and {AGAIN}")
 
 

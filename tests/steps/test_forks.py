@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import pytest
 from pipeline_lib.core.joblog import read_start
 from pipeline_lib.steps import fork_client
 from pipeline_lib.steps.fork_client import LOST, OFF, SOCKET, Forks
+from pipeline_lib.steps.fork_server import OWN, peer
 from tests.paths import REPO
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks need Linux")
@@ -34,6 +36,11 @@ def run(job):
         "torch": "torch" in sys.modules, "threads": job.threads, "stdin": sys.stdin.read(),
         "argument": sys.argv[-1], "open": len(os.listdir("/proc/self/fd")),
     }
+    import numpy, torch
+    found["drawn"] = [float(numpy.random.rand()), float(torch.rand(1))]
+    global kept
+    kept = open("kept", "w")
+    kept.write("whole")
     job.output("made").write_text(json.dumps(found))
     print("said to stdout"); print("said to stderr", file=sys.stderr)
     Path("left").write_text("")
@@ -115,6 +122,8 @@ def test_a_job_finds_what_a_process_of_its_own_would_find(
     found = made(tmp_path)
     assert (found.pop("parent") == os.getpid(), found.pop("torch")) == (not forked, forked)
     assert (tmp_path / "thread").exists() and not (tmp_path / "left").exists(), "ended as an interpreter ends"
+    assert (tmp_path / "kept").read_text() == "whole"
+    assert len(set(found.pop("drawn"))) == 2
     assert found.pop("open") <= 6, "streams, log, lock and listing: nothing of others"
     assert found == {
         **{"folder": str(tmp_path), "given": "this", "mask": 0o027, "threads": 3},
@@ -133,6 +142,8 @@ def test_jobs_at_the_same_time_have_nothing_in_common(forks: dict[str, str], tmp
     for client in clients:
         assert client.communicate("") == ("", "")
     assert [made(place)["given"] for place in places] == ["0", "1", "2"]
+    drawn = [number for place in places for number in made(place)["drawn"]]
+    assert len(set(drawn)) == 6, "random numbers that nobody seeded are no job's in common"
     assert all(made(place)["open"] <= 6 for place in places)
 
 
@@ -155,6 +166,60 @@ def test_a_signal_reaches_the_job(forks: dict[str, str], tmp_path: Path) -> None
     client.terminate()
     assert client.wait(30) == 143
     assert "stopped: asked to end by a signal (SIGTERM)" in (tmp_path / "job.log").read_text()
+
+
+def test_a_signal_that_comes_twice_is_one(forks: dict[str, str], tmp_path: Path) -> None:
+    """A scheduler sends it to every process of the job, and the client passes it on."""
+    client = ask(tmp_path, forks, "wait")
+    client.stdin.close()
+    wait_for((tmp_path / "made.json").exists)
+    os.kill(process_of(tmp_path), signal.SIGTERM)
+    client.terminate()
+    assert client.wait(30) == 143
+    log = (tmp_path / "job.log").read_text()
+    assert log.count("stopped: ") == 1 and "Traceback" not in log
+
+
+def test_what_is_ignored_stays_ignored(forks: dict[str, str], tmp_path: Path) -> None:
+    """As `nohup` does with the hang-up of a terminal."""
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        client = ask(tmp_path, forks, "wait")
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+    client.stdin.close()
+    wait_for((tmp_path / "made.json").exists)
+    for process in (client.pid, process_of(tmp_path)):
+        os.kill(process, signal.SIGHUP)
+    time.sleep(0.3)
+    assert client.poll() is None and lives(process_of(tmp_path))
+    client.send_signal(signal.SIGINT)
+    status, terminal = client.wait(30), client.stderr.read()
+    assert "KeyboardInterrupt" in terminal and status == -signal.SIGINT, terminal
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff" * 8, b"\x00" * 8, (3).to_bytes(8, "big") + b"{}}"])
+def test_nobody_holds_the_server_up_or_ends_it(said: bytes, forks: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(forks[SOCKET].partition(":")[0])
+        other.sendall(said)
+        client = ask(tmp_path, forks)
+        assert client.communicate("") == ("", "") and made(tmp_path)["torch"]
+        assert not said or other.recv(9) == OWN
+
+
+def test_a_job_without_an_open_stdout_runs_itself(forks: dict[str, str], tmp_path: Path) -> None:
+    environment = {**forks, "PYTHONPATH": str(REPO)}
+    code = (
+        "import os; os.close(1); from pipeline_lib.steps import fork_client as f; assert not f._connected()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_a_process_asks_only_a_server_of_its_own_user() -> None:
+    one, two = socket.socketpair()
+    with one, two:
+        assert peer(one) == os.getuid()
 
 
 @pytest.mark.parametrize("whom", ["client", "job", "server"])
@@ -197,18 +262,22 @@ def test_it_ends_with_the_process_that_started_it_and_waits_for_the_last_job(tmp
         env=environment,
     )
     place = main.stdout.readline().strip()
-    socket = Path(place.partition(":")[0])
-    wait_for(socket.exists)
+    folder = Path(place.partition(":")[0]).parent
+    wait_for((folder / "socket").exists)
     client = ask(tmp_path, {**environment, SOCKET: place}, "wait")
     client.stdin.close()
     wait_for((tmp_path / "made.json").exists)
     main.kill()
     main.wait(30)
     time.sleep(0.3)
+    late = tmp_path / "late"
+    late.mkdir()
+    assert ask(late, {**environment, SOCKET: place}).communicate("") == ("", ""), "it runs itself"
+    assert not made(late)["torch"] or made(late)["parent"] == os.getpid()
     assert lives(process_of(tmp_path)) and client.poll() is None
     client.terminate()
     assert client.wait(30) == 143
-    wait_for(lambda: not socket.parent.exists())
+    wait_for(lambda: not folder.exists())
 
 
 @pytest.mark.parametrize(("jobs", "setting"), [(fork_client.ENOUGH - 1, None), (99, OFF)])

@@ -12,15 +12,16 @@ def plain(files):
     return {name: file if isinstance(file, str) else list(file) for name, file in files.items()}
 
 
-fork_client.run(
-    {
-        "params": snakemake.params.job,
-        "inputs": plain(snakemake.input),
-        "outputs": plain(snakemake.output),
-        "log": snakemake.log[0],
-        "threads": snakemake.threads,
-        "resources": {
-            name: value for name, value in snakemake.resources.items() if name in process.RESOURCES
-        },
-    }
-)
+if __name__ == "__main__":  # a step may start processes that import this file
+    fork_client.run(
+        {
+            "params": snakemake.params.job,
+            "inputs": plain(snakemake.input),
+            "outputs": plain(snakemake.output),
+            "log": snakemake.log[0],
+            "threads": snakemake.threads,
+            "resources": {
+                name: value for name, value in snakemake.resources.items() if name in process.RESOURCES
+            },
+        }
+    )
