@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ class Stopped(BaseException):
 
 SAME = 2.0  # seconds in which a further signal is the same request
 
-_asked = threading.Event()
+_asked = False  # no lock: a signal may come while its handler runs
 _last = -math.inf  # when the last signal came
 _waiting: list[None] = []  # one for each active block of `deferred`
 
@@ -40,9 +39,9 @@ def listen() -> None:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     """The first signal counts: a scheduler sends it to several processes of a job, and some pass it on."""
-    global _last
+    global _asked, _last
     before, _last = _last, time.monotonic()
-    _asked.set()
+    _asked = True
     if not _waiting and _last - before > SAME:
         raise Stopped(f"asked to end by a signal (SIGTERM); what is finished is kept, and {AGAIN}")
 
@@ -59,4 +58,4 @@ def deferred() -> Iterator[None]:
 
 def asked() -> bool:
     """Whether this process was asked to end."""
-    return _asked.is_set()
+    return _asked

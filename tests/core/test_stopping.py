@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ def listening():
     stopping.listen()
     yield
     signal.signal(signal.SIGTERM, before)
-    stopping._asked.clear()
+    stopping._asked, stopping._last = False, -math.inf
 
 
 def test_no_handler_of_other_errors_takes_it_for_one(listening):
@@ -29,3 +30,13 @@ def test_no_handler_of_other_errors_takes_it_for_one(listening):
         except Exception as error:
             raise AssertionError("taken for a broken file") from error
     assert stopping.asked()
+
+
+def test_a_signal_that_comes_again_at_once_interrupts_nothing(listening):
+    """A scheduler sends it to each process of a job, and some of these pass it on."""
+    with pytest.raises(stopping.Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)  # while the first one is cleaned up after
+    stopping._last -= stopping.SAME
+    with pytest.raises(stopping.Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
