@@ -7,7 +7,6 @@ step it has taken.
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -27,8 +26,7 @@ class Stopped(BaseException):
 
 SAME = 2.0  # seconds in which a further signal is the same request
 
-_asked = False  # no lock: a signal may come while its handler runs
-_last = -math.inf  # when the last signal came
+_signals: list[float] = []  # when each came; no lock, as one may come while another is handled
 _waiting: list[None] = []  # one for each active block of `deferred`
 
 
@@ -39,10 +37,8 @@ def listen() -> None:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     """The first signal counts: a scheduler sends it to several processes of a job, and some pass it on."""
-    global _asked, _last
-    before, _last = _last, time.monotonic()
-    _asked = True
-    if not _waiting and _last - before > SAME:
+    _signals.append(time.monotonic())
+    if not _waiting and (len(_signals) == 1 or _signals[-1] - _signals[-2] > SAME):
         raise Stopped(f"asked to end by a signal (SIGTERM); what is finished is kept, and {AGAIN}")
 
 
@@ -58,4 +54,4 @@ def deferred() -> Iterator[None]:
 
 def asked() -> bool:
     """Whether this process was asked to end."""
-    return _asked
+    return bool(_signals)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -18,7 +17,7 @@ def listening():
     stopping.listen()
     yield
     signal.signal(signal.SIGTERM, before)
-    stopping._asked, stopping._last = False, -math.inf
+    stopping._signals.clear()
 
 
 def test_no_handler_of_other_errors_takes_it_for_one(listening):
@@ -37,6 +36,6 @@ def test_a_signal_that_comes_again_at_once_interrupts_nothing(listening):
     with pytest.raises(stopping.Stopped):
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)  # while the first one is cleaned up after
-    stopping._last -= stopping.SAME
+    stopping._signals[-1] -= stopping.SAME
     with pytest.raises(stopping.Stopped):
         os.kill(os.getpid(), signal.SIGTERM)
