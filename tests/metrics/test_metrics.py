@@ -147,6 +147,7 @@ def test_an_interval_holds_a_distance_below_that_of_every_resample():
     tested = ks_intervals(pair, np.arange(n) + 0.5, np.arange(float(n)))
     assert tested.distance.value == pytest.approx(1 / n) and tested.distance.low == tested.distance.value
     assert tested.p.high == tested.p.value == pytest.approx(1.0)
+    assert tested.p.low == pytest.approx(10**tested.log10_p.low, rel=0.05)
     assert tested.log10_p.high == tested.log10_p.value > tested.log10_p.low
 
 

@@ -214,13 +214,21 @@ def test_a_stage_takes_any_model_and_its_models_are_evaluated_as_others_are() ->
 
 
 def test_what_a_job_reads_on_this_machine_and_where_it_goes_on_after_a_kill() -> None:
-    embedder = {"source": "folder", "path": "somewhere"}
-    suite = parse_suite(small(evaluation={"embedder": embedder}))
-    jobs = Graph(suite).study()
+    place = {"source": "folder", "path": "somewhere"}
+    judge = {"kind": "folder", "path": "somewhere", "label": "toxic"}
+    measured = {
+        "embedder": place,
+        "benchmarks": {"tasks": ["piqa"]},
+        "toxicity": {"classifier": judge, "prompts": {"source": "file", "path": "somewhere"}},
+    }
+    suite = parse_suite(small(evaluation=measured))
+    asked = suite.evaluation
     (model,), (task,) = suite.models.values(), suite.tasks.values()
-    read = {"prepare_data": task, "finetune": model, "evaluate": suite.evaluation.embedder}
+    read = {"prepare_data": task, "finetune": model, "evaluate": asked.embedder}
+    read |= {"standard_benchmarks": asked.benchmarks, "toxicity": asked.toxicity, "judge": asked.toxicity}
     works = {"finetune": "", "unlearn": "", "evaluate": "evaluate/"}
-    for job in jobs:
+    works |= {"standard_benchmarks": "benchmarks/", "toxicity": "toxicity/"}
+    for job in Graph(suite).study():
         expected = (("inputs", read[job.rule]),) if job.rule in read else ()
         assert job.reads == expected, job.title
         place = f"checkpoints/{works[job.rule]}{job.name}" if job.rule in works else None

@@ -12,6 +12,14 @@ import pytest
 from pipeline_lib.tasks import task_settings
 
 DIGESTS = [
+    (
+        {
+            **{"source": "passages", "book": "generated", "retain": {"source": "generated", "n": 6}},
+            **{"n_chunks": 8, "unseen_chunks": 4, "holdout_chunks": 2, "chunk_tokens": 40},
+            "prompt_tokens": [10, 20],
+        },
+        "233e591ade9fe79b",
+    ),
     ({"source": "fictitious", "holdout_authors": 2}, "721500b252aa991f"),
     ({"source": "manners", "holdout": 10}, "40064f1357905307"),
 ]
