@@ -66,7 +66,8 @@ class Row:
     """What runs.json says about a row.
 
     `order` is "FO", "SO", or "none" for the anchors and for methods that take no step. `reference`: reports
-    give the cost of other optimisers relative to that of this row's.
+    give the cost of other optimisers relative to that of this row's. `unlearned`: whether an unlearning run
+    made this model, or one of those from which stages made it.
     """
 
     key: RowKey
@@ -74,16 +75,12 @@ class Row:
     order: str
     reference: bool
     seeds: tuple[int, ...]
+    unlearned: bool
 
     @property
     def anchor(self) -> bool:
         """Whether this is a model to compare with, not an unlearned one."""
         return self.key.anchor
-
-    @property
-    def unlearned(self) -> bool:
-        """Whether something was unlearned: not in an anchor, whatever was done to it afterwards."""
-        return self.key.method not in ANCHORS
 
     @property
     def group(self) -> str:
@@ -179,6 +176,7 @@ class Inputs:
                 "none" if key.optimizer == "none" else entries[0]["order"],
                 bool(entries[0]["reference"]),
                 tuple(sorted(int(entry["seed"]) for entry in entries)),
+                bool(entries[0].get("unlearned", key.method not in ANCHORS)),  # older studies do not say it
             )
             for key, entries in sorted(
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))

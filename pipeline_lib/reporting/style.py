@@ -90,14 +90,16 @@ class Mark:
 def marks(rows: list[Row]) -> dict[str, Mark]:
     """Name of a mark -> mark, in the order of the suite; the same in every figure of a study.
 
-    Models after a stage have the hollow mark of the optimiser that unlearned them, or of the anchor.
+    Models after a stage have the hollow mark of the optimiser that unlearned them, or of the anchor; averages
+    of models that were not unlearned have a grey one.
     """
     result: dict[str, Mark] = {}
     counts = {"FO": 0, "SO": 0}
     for row in rows:
         optimizer = mark_name(row)
-        if row.group == "anchor" and row.key.after:
-            result[optimizer] = Mark(row.display, *ANCHOR_MARKS[row.key.method], order="anchor", hollow=True)
+        if row.group == "anchor" and not row.anchor:
+            look = ANCHOR_MARKS.get(row.key.method, (RETRAINED_COLOUR, UNTRAINED[1]))
+            result[optimizer] = Mark(row.display, *look, order="anchor", hollow=bool(row.key.after))
         elif row.group == "none":
             several = optimizer in result and result[optimizer].label != optimizer_label(row)
             label = "without training" if several else optimizer_label(row)
@@ -118,7 +120,7 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
 
 
 def mark_name(row: Row) -> str:
-    """The name of a row's mark: its optimiser (an anchor's own name), and what was done afterwards."""
+    """The name of a row's mark: its optimiser (its method, if not unlearned), and what was done afterwards."""
     name = row.key.optimizer if row.unlearned else row.key.method
     return f"{name}/{row.key.after}" if row.key.after else name
 

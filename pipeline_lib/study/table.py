@@ -49,6 +49,7 @@ def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
         "reference": optimizer is not None and optimizer.reference,
         "order": "none" if optimizer is None else optimizer.order,
         "display": key.method if optimizer is None else f"{key.method} + {display_name(key.optimizer)}",
+        "unlearned": run is not None,
     }
 
 
@@ -57,7 +58,8 @@ def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, 
     parent = labels[made.parents[0]]
     if not made.stage.several:
         return {**parent, "display": f"{parent['display']}, then {made.label}"}
-    return {"reference": False, "order": "none", "display": key.method}
+    unlearned = any(labels[row]["unlearned"] for row in made.parents)
+    return {"reference": False, "order": "none", "display": key.method, "unlearned": unlearned}
 
 
 def display_name(optimizer: str) -> str:

@@ -16,7 +16,11 @@ STAGED = {
     ("original", "none", "other"): ("original, then other", ("original", "none"), 0.83, 0.63),
     ("retrained", "none", "other"): ("retrained, then other", ("retrained", "none"), 0.14, 0.64),
     ("soup", "none", ""): ("soup", ("NPO", "adamw"), 0.45, 0.65),
+    ("soup", "none", "later"): ("soup, then later", ("NPO", "adamw"), 0.47, 0.66),
+    ("halfway", "none", ""): ("halfway", ("retrained", "none"), 0.05, 0.67),
+    ("halfway", "none", "other"): ("halfway, then other", ("retrained", "none"), 0.06, 0.68),
 }
+NOT_UNLEARNED = ("original", "retrained", "halfway")  # `halfway`: the average of the other two
 STEPS = 7  # of every stage that trains
 SPREAD = {1: -0.01, 2: 0.0, 3: 0.01}  # seed -> what it adds to a mean
 
@@ -31,6 +35,7 @@ def write_staged(root: Path, **settings: Any) -> Study:
             (run,) = [r for r in runs if (r["method"], r["optimizer"], r["seed"]) == (*base, seed)
                       and not r.get("after")]  # fmt: skip
             own = {} if after else {"order": "none", "reference": False}
+            own["unlearned"] = method not in NOT_UNLEARNED
             runs.append({**run, **name, **own, "display": display})
             made = f"seed{seed}.{after}" if after else f"seed{seed}"
             training, evaluation = (

@@ -48,7 +48,7 @@ def test_every_number_comes_back(value: float) -> None:
 
 
 def table(text: str) -> Table:
-    row = Row(RowKey("task", "model", "NPO", "adamw"), "NPO + AdamW", "FO", "adamw", (0,))
+    row = Row(RowKey("task", "model", "NPO", "adamw"), "NPO + AdamW", "FO", "adamw", (0,), True)
     cell = Cell(text, text, (Number(text, text),))
     return Table("task", text, (text,), (Line(row, text, 0, (cell,), text),), (text,), numeric=False)
 

@@ -54,7 +54,7 @@ def test_comparisons_hold_a_stage_against_the_same_stage(staged: Study) -> None:
     assert found["NPO + Sophia, then other", "NPO + AdamW, then other"] == "0.110"
     for pair in found:
         assert len({name.endswith("then other") for name in pair}) == 1, pair
-    assert not {name for pair in found for name in pair} & {"soup", "original, then other"}
+    assert not {name for pair in found for name in pair} & {"soup", "halfway", "original, then other"}
 
 
 def _mark_at(ax: Axes, x: float, y: float) -> tuple[str, str, str]:
@@ -80,12 +80,16 @@ def test_tradeoff_tells_every_row_from_the_others(staged: Study) -> None:
         "original, then other": ("#000000", "X", "#ffffff"),
         "retrained, then other": ("#666666", "*", "#ffffff"),
         "soup": ("#6a51a3", "P", "#6a51a3"),
+        "soup, then later": ("#6a51a3", "P", "#ffffff"),
+        "halfway": ("#666666", "P", "#666666"),
+        "halfway, then other": ("#666666", "P", "#ffffff"),
     }
-    for name in ("original, then other", "retrained, then other", "soup"):
+    for name in ("original, then other", "retrained, then other", "soup", "halfway"):
         assert _mark_at(graddiff, *NAMES[name]) == marks[name], "for comparison in every panel"
     texts = [text.get_text() for text in figure.legends[0].get_texts() if text.get_text().strip()]
     others = texts.index("Not unlearned")
-    assert texts[others : others + 3] == ["Not unlearned", "original, then other", "retrained, then other"]
+    bare = ["original, then other", "retrained, then other", "halfway", "halfway, then other"]
+    assert texts[others : others + 5] == ["Not unlearned", *bare]
     assert texts[texts.index("Without steps") + 1] == "soup"
     assert "AdamW, then other" in texts[: texts.index("Second order")]
 
@@ -102,15 +106,15 @@ def test_trajectory_draws_a_stage_after_its_own_steps(staged: Study) -> None:
     assert not texts & {"original, then other", "soup"}
 
 
-def test_an_anchor_after_a_stage_is_not_said_to_be_unlearned(staged: Study) -> None:
+def test_what_is_made_of_anchors_is_not_said_to_be_unlearned(staged: Study) -> None:
     found = findings(Inputs(staged.paths(*REPORT_NEEDS)), staged.task, staged.model)
     lines = [line for finding in found for line in (finding.text, *finding.cases)]
     assert any("after unlearning" in line for line in lines) and any("KS" in line for line in lines)
     for line in lines:
-        assert "original, then" not in line and "retrained, then" not in line
+        assert not any(name in line for name in ("original, then", "retrained, then", "halfway"))
 
 
-def test_an_anchor_after_a_stage_is_no_method_and_was_not_tuned(staged: Study) -> None:
+def test_what_is_made_of_anchors_is_no_method_and_was_not_tuned(staged: Study) -> None:
     inputs = Inputs(staged.paths("runs.json", "manifest.json"))
     assert inputs.methods(staged.task, staged.model) == ["GradDiff", "NPO", "soup"]
     assert {line.row.key.method for line in _table("tuning", staged).lines} == {"GradDiff", "NPO", "soup"}
@@ -128,6 +132,9 @@ def test_the_highlight_gives_it_a_bar_under_its_own_name(staged: Study) -> None:
     inputs = Inputs(staged.paper_paths(*PAPER_FIGURES["figure_highlight"].needs), tasks=[staged.task])
     utility = build_figure("figure_highlight", inputs).axes[-1]
     names = [label.get_text() for label in utility.get_xticklabels()]
-    assert names == ["original, then other", "retrained, then other", "GradDiff", "NPO", "soup"]
-    assert [bar.get_height() for bar in utility.patches][:2] == pytest.approx([0.63, 0.64])  # type: ignore[attr-defined]
-    assert len(utility.patches) == 2 + 2 * 5 + 2 + 1
+    bare = ["original, then other", "retrained, then other", "halfway", "halfway, then other"]
+    assert [name for name in names if name in bare] == bare
+    assert [name for name in names if name not in bare] == ["GradDiff", "NPO", "soup"]
+    heights = [bar.get_height() for bar in utility.patches]  # type: ignore[attr-defined]
+    assert heights[:2] == pytest.approx([0.63, 0.64])
+    assert len(utility.patches) == 4 + 2 * 5 + 2 + 2

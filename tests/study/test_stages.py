@@ -86,6 +86,22 @@ def test_models_of_stages_are_named_by_what_was_done() -> None:
     }
 
 
+def test_a_model_is_unlearned_if_a_run_of_unlearning_made_one_that_it_comes_from() -> None:
+    stages = {
+        "other": {"kind": "finetune", "of": ["original", "NPO+adamw"]},
+        "halfway": {"kind": "average", "of": ["original", "retrained"]},
+        "tuned": {"kind": "average", "of": ["original/other", "original"]},
+        "late": {"kind": "finetune", "of": ["halfway", "mixed"]},
+        "mixed": {"kind": "average", "of": ["retrained", "NPO+adamw/other"]},
+        "twice": {"kind": "average", "of": ["halfway/late", "mixed/late"]},
+        "bare": {"kind": "average", "of": ["halfway/late", "tuned"]},
+    }
+    models = models_of(parse_suite(study(stages, seeds=[3])))
+    made = {label["display"] for label in run_labels(models) if not label["unlearned"]}
+    bare = {"original", "retrained", "original, then other", "halfway", "halfway, then late"}
+    assert made == {*bare, "tuned", "bare"}
+
+
 @pytest.mark.parametrize("order", [("all", "mix"), ("mix", "all")])
 def test_the_default_is_every_unlearned_model_wherever_the_stage_stands(order: tuple[str, str]) -> None:
     stages = {"mix": AVERAGE, "all": {"kind": "finetune"}}
