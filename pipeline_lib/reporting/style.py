@@ -120,7 +120,7 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
 
 
 def mark_name(row: Row) -> str:
-    """The name of a row's mark: its optimiser (its method, if not unlearned), and what was done afterwards."""
+    """The name of a row's mark: its optimiser (its method if not unlearned), and what was done afterwards."""
     name = row.key.optimizer if row.unlearned else row.key.method
     return f"{name}/{row.key.after}" if row.key.after else name
 

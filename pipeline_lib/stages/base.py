@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from pipeline_lib.core.blocks import Fault, Name
 from pipeline_lib.core.families import Family, Method
+from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
 
 if TYPE_CHECKING:
     from pipeline_lib.models.prompt import PromptFormat
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 # METHOD, METHOD+OPTIMIZER or the label of a stage, and what was done afterwards: NPO+adamw/other/average
 _REFERENCE = r"^[A-Za-z0-9_.-]+(\+[A-Za-z0-9_.-]+)?(/[A-Za-z0-9_-]+)*$"
 Reference = Annotated[str, StringConstraints(pattern=_REFERENCE, max_length=300)]
+
+
+def name_of(row: RowKey) -> str:
+    """How a stage names a row of its task and model."""
+    name = row.method if row.optimizer == NO_OPTIMIZER else f"{row.method}+{row.optimizer}"
+    return f"{name}/{row.after}" if row.after else name
 
 
 @dataclass(frozen=True)

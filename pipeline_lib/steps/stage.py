@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 from pipeline_lib.core.files import read_object
+from pipeline_lib.core.runs import key_of
 from pipeline_lib.distributed.group import current
 from pipeline_lib.models.folder import load_model_folder
-from pipeline_lib.stages.base import STAGES, Loaded, Made, Work
+from pipeline_lib.stages.base import STAGES, Loaded, Made, Work, name_of
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
@@ -31,6 +32,7 @@ def run(job: Job) -> None:
     stage = STAGES.parse(job.settings["stage"])
     folders = job.several("parents")
     parents = [read_object(folder / "run.json", "status", "weights_sha256") for folder in folders]
+    of = [name_of(key_of(parent).row) for parent in parents]
     hashes = data_hashes(job.data)
     saved: tuple[Any, Any, Any] = None, None, None  # model, tokenizer and prompt format
     lost = next((parent for parent in parents if parent["status"] == "diverged"), None)
@@ -58,7 +60,7 @@ def run(job: Job) -> None:
         made,
         place,
         started,
-        stage=stage.model_dump(),
+        stage={**stage.settings(), "of": of},
         objective={"kind": "none"},
         optimizer_settings={"kind": "none"},
         training={},

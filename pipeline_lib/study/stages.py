@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
-from pipeline_lib.stages.base import Stage
+from pipeline_lib.stages.base import Stage, name_of
 
 Pair = tuple[str, str]  # task, model
 # Characters of a chain of labels. A file's name has at most 255 on most disks: this leaves room for the seed
@@ -77,12 +77,6 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
             ]
             found += made
     return found, faults
-
-
-def name_of(row: RowKey) -> str:
-    """How a stage names a row of its task and model."""
-    name = row.method if row.optimizer == NO_OPTIMIZER else f"{row.method}+{row.optimizer}"
-    return f"{name}/{row.after}" if row.after else name
 
 
 def pairs_of(stage: Stage, pairs: Collection[Pair]) -> list[Pair]:

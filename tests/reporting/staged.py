@@ -44,7 +44,7 @@ def write_staged(root: Path, **settings: Any) -> Study:
             )
             shutil.copytree(study.place("training", *base, seed), training)
             shutil.copytree(study.place("evaluations", *base, seed), evaluation)
-            _rewrite(training / "run.json", **name)
+            _rewrite(training / "run.json", **name, stage=_stage(method, optimizer, after))
             lines = (training / "steps.jsonl").read_text().splitlines(keepends=True)
             (training / "steps.jsonl").write_text("".join(lines[:STEPS] if after else []))
             metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
@@ -56,6 +56,15 @@ def write_staged(root: Path, **settings: Any) -> Study:
     write_json(study.root / "runs.json", runs)
     study.collect()
     return study
+
+
+def _stage(method: str, optimizer: str, after: str) -> dict[str, Any]:
+    """What run.json says of the stage that made the model."""
+    if not after:
+        parents = {"soup": ["NPO+adamw", "NPO+sophia"], "halfway": ["original", "retrained"]}[method]
+        return {"kind": "average", "weights": None, "of": parents}
+    of = method if optimizer == "none" else f"{method}+{optimizer}"
+    return {"kind": "finetune", "split": "facts", "learning_rate": 1e-5, "epochs": 3, "of": [of]}
 
 
 def _rewrite(path: Path, **changed: Any) -> None:

@@ -117,7 +117,19 @@ def test_what_is_made_of_anchors_is_not_said_to_be_unlearned(staged: Study) -> N
 def test_what_is_made_of_anchors_is_no_method_and_was_not_tuned(staged: Study) -> None:
     inputs = Inputs(staged.paths("runs.json", "manifest.json"))
     assert inputs.methods(staged.task, staged.model) == ["GradDiff", "NPO", "soup"]
-    assert {line.row.key.method for line in _table("tuning", staged).lines} == {"GradDiff", "NPO", "soup"}
+    tuned = [line.row.key for line in _table("tuning", staged).lines]
+    assert {key.method for key in tuned} == {"GradDiff", "NPO"} and not any(key.after for key in tuned)
+
+
+def test_the_table_of_settings_has_those_of_the_stage(staged: Study) -> None:
+    table = _table("settings", staged)
+    assert table.columns == ("Objective", "Optimiser", "Training", "Stage")
+    cells = {line.row.display: [cell.text for cell in line.cells] for line in table.lines}
+    learned = "kind finetune, split facts, learning_rate 1e-05, epochs 3, of "
+    assert cells["NPO + AdamW, then other"] == ["–", "–", "–", f"{learned}(NPO+adamw)"]
+    assert cells["soup, then later"] == ["–", "–", "–", f"{learned}(soup)"]
+    assert cells["soup"] == ["–", "–", "–", "kind average, weights none, of (NPO+adamw, NPO+sophia)"]
+    assert cells["NPO + AdamW"][0].startswith("kind NPO") and cells["NPO + AdamW"][3] == "–"
 
 
 def test_the_distance_and_power_figures_name_and_colour_it(staged: Study) -> None:

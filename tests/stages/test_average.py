@@ -36,7 +36,9 @@ def test_run_json_names_the_parents(small: Small) -> None:
     run = load_model_folder(made)[3]
     weights = [load_model_folder(folder)[3]["weights_sha256"] for folder in (small.original, small.unlearned)]
     assert list(run["parents"].values()) == weights
-    assert run["stage"]["kind"] == "average" and run["steps"] == 0 and run["status"] == "ok"
+    of = ["original", "GradDiff+adamw"]
+    assert run["stage"] == {"kind": "average", "weights": None, "of": of}
+    assert run["steps"] == 0 and run["status"] == "ok"
 
 
 def test_a_number_of_weights_that_does_not_fit_is_a_fault() -> None:

@@ -14,8 +14,8 @@ from pipeline_lib.operations.plan.device import UTILISATION, Device, device_of
 from pipeline_lib.operations.plan.jobs import Work, memory_of, planned_jobs, seconds_of
 from pipeline_lib.operations.plan.shape import shape_of
 from pipeline_lib.operations.plan.training_memory import Memory
+from pipeline_lib.stages.base import name_of
 from pipeline_lib.study.jobs import RULES, Job
-from pipeline_lib.study.stages import name_of
 from pipeline_lib.study.suite import Suite
 
 Done = Callable[[Job], bool]  # whether its results are there

@@ -12,13 +12,15 @@ from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Tabl
 
 CAPTION = (
     "Settings of every row, as its run.json has them. All seeds of a row have the same. Where settings were "
-    "tuned, the budget says with how many trials; the table `tuning` says how they were chosen."
+    "tuned, the budget says with how many trials; the table `tuning` says how they were chosen. A model that "
+    "a stage made has the settings of that stage; the models that it was made of (`of`) have rows of their own."
 )
 PARTS = [
     ("objective", "Objective"),
     ("optimizer_settings", "Optimiser"),
     ("training", "Training"),
     ("precision", "Precision"),
+    ("stage", "Stage"),
 ]
 BY_HAND = "set by hand"
 
@@ -40,14 +42,16 @@ def build(inputs: Inputs) -> list[Table]:
 
 def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
     runs = runs_of(inputs, row, "settings")
+    staged = any(run.get("stage") for run in runs)
     cells = []
     for part in parts:
-        flat = _flat(shared(row, runs, part))
+        # A stage's run.json has the kind "none" of what it does not use, for programs that expect one.
+        flat = {} if staged and part != "stage" else _flat(shared(row, runs, part))
         text = ", ".join(f"{name} {value_text(value)}" for name, value in flat.items())
         numbers = tuple(Number(f"{part}.{name}", value, seeds=len(runs)) for name, value in flat.items())
         cells.append(Cell(visible(text) or "–", numbers=numbers))
     if tuned:
-        cells.append(EMPTY if row.anchor else budget_cell(shared(row, runs, "tuned")))
+        cells.append(EMPTY if row.anchor or staged else budget_cell(shared(row, runs, "tuned")))
     lost = [run for run in runs if run.get("status") == "diverged"]
     return Line(row, str(len(runs)), len(lost), tuple(cells))
 

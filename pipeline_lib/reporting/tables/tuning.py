@@ -15,7 +15,8 @@ CAPTION = (
     "How the settings of every row were found. Where they were tuned, each row had the same number of trials "
     "on the same tuning seeds, which no other table or figure contains. Chosen is the trial that forgot most "
     "among those whose retain probability stayed above the bound, a share of that of `original` on the same "
-    "seeds and questions."
+    "seeds and questions. What was done to a model afterwards was not tuned: its settings are in the table "
+    "`settings`."
 )
 COLUMNS = ("Budget", "Tried", "Chosen", "Left of the forget set", "Retain probability", "Read with care")
 HAND_NOTE = (
@@ -25,11 +26,12 @@ HAND_NOTE = (
 
 
 def build(inputs: Inputs) -> list[Table]:
-    """One table for each task and model; anchors are not tuned and have no row."""
+    """One table for each task and model; what no unlearning run made was not tuned and has no row."""
     tables = []
     for task, model in inputs.studies:
         rows = [row for row in inputs.rows_of(task, model) if row.unlearned]
         runs = {row.key: runs_of(inputs, row, "tuning") for row in rows}
+        rows = [row for row in rows if not any(run.get("stage") for run in runs[row.key])]
         tuned = {row.key: shared(row, runs[row.key], "tuned") for row in rows}
         by_hand = not any(tuned.values())
         lines = []
