@@ -13,7 +13,8 @@ from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Tabl
 CAPTION = (
     "Settings of every row, as its run.json has them. All seeds of a row have the same. Where settings were "
     "tuned, the budget says with how many trials; the table `tuning` says how they were chosen. A model that "
-    "a stage made has the settings of that stage; the models that it was made of (`of`) have rows of their own."
+    "a stage made has the settings of that stage; the models that it was made of (`of`) have rows of their "
+    "own."
 )
 PARTS = [
     ("objective", "Objective"),
