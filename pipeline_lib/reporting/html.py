@@ -72,6 +72,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
             (name, _link(inputs.one(name), folder)) for name in ("metrics.csv", "costs.csv", "suite.yaml")
         ],
         row_label=style.row_label,
+        stages=[f"{label} ({stage['kind']})" for label, stage in (inputs.suite.get("stages") or {}).items()],
         single_seed=all(len(row.seeds) == 1 for row in inputs.rows),
     )
     write_text(out_html, page)

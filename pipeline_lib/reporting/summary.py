@@ -228,10 +228,12 @@ def cost_ratio(inputs: Inputs, row: Row, base: Row | None, column: str) -> dict[
 def relative_time(inputs: Inputs, row: Row) -> dict[int, float]:
     """Training time over that of the reference optimiser with the same method and seed; empty without one.
 
-    Of the whole run, not of a step: one-shot methods take one long step.
+    Of the whole run, not of a step: one-shot methods take one long step. Empty after a stage too: its
+    time is not that of unlearning.
     """
     found = (r for r in inputs.rows_of(*row.key[:3]) if r.reference and not r.key.after)
-    return cost_ratio(inputs, row, None if row.order == "none" else next(found, None), "train_time_s")
+    trained = row.order != "none" and not row.key.after
+    return cost_ratio(inputs, row, next(found, None) if trained else None, "train_time_s")
 
 
 def relative_time_estimate(inputs: Inputs, row: Row) -> Estimate | None:

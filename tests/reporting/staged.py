@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.reporting.study import Study, write_json
 
 # (method, optimiser, after) -> display, the row that it is laid out as, mean KS D, mean model utility
@@ -53,6 +55,9 @@ def write_staged(root: Path, **settings: Any) -> Study:
                 if mean is not None:
                     metric |= {"value": mean + more, "ci_low": None, "ci_high": None}
             _rewrite(evaluation / "metrics.json", **name, metrics=metrics)
+    kinds = {"other": "finetune", "later": "finetune", "soup": "average", "halfway": "average"}
+    suite = {**study.suite(), "stages": {label: {"kind": kind} for label, kind in kinds.items()}}
+    (study.root / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
     write_json(study.root / "runs.json", runs)
     study.collect()
     return study

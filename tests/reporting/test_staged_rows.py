@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from pipeline_lib.reporting.catalog import FIGURES, PAPER_FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.catalog import FIGURES, PAPER_FIGURES, PAPER_TABLES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.figures import build_figure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
 from pipeline_lib.reporting.tables.layout import Table
 from tests.reporting.staged import STAGED, STEPS, write_staged
-from tests.reporting.study import Study
+from tests.reporting.study import Study, report_of
 
 NAMES = {display: (d, utility) for display, _, d, utility in STAGED.values()}
 
@@ -130,6 +132,25 @@ def test_the_table_of_settings_has_those_of_the_stage(staged: Study) -> None:
     assert cells["soup, then later"] == ["–", "–", "–", f"{learned}(soup)"]
     assert cells["soup"] == ["–", "–", "–", "kind average, weights none, of (NPO+adamw, NPO+sophia)"]
     assert cells["NPO + AdamW"][0].startswith("kind NPO") and cells["NPO + AdamW"][3] == "–"
+
+
+def test_what_a_stage_cost_is_not_held_against_unlearning(staged: Study) -> None:
+    table = _table("cost", staged)
+    relative = {line.row.display: line.cells[2].text for line in table.lines}
+    assert table.columns[2] == "Relative to AdamW (×)"
+    assert {name for name, text in relative.items() if text == "–"} == {*NAMES, "original", "retrained"}
+    assert relative["NPO + AdamW"] == "1.00"
+    inputs = Inputs(staged.paper_paths(*PAPER_TABLES["table_time"].needs), tasks=[staged.task])
+    (paper,) = build_table("table_time", inputs)
+    over = {line.row.display: [cell.text for cell in line.cells[2:]] for line in paper.lines}
+    assert over["NPO + Sophia, then other"] == ["–", "–"] and "–" not in over["NPO + Sophia"]
+
+
+def test_the_report_says_which_stages_were_run(staged: Study, tmp_path: Path) -> None:
+    stages = "other (finetune), later (finetune), soup (average), halfway (average)"
+    page = report_of(staged)
+    assert f"Stages were run on finished models: {stages}." in page and "no relearning" not in page
+    assert "no relearning" in report_of(Study(tmp_path / "demo", seeds=(1,), diverged={}).write())
 
 
 def test_the_distance_and_power_figures_name_and_colour_it(staged: Study) -> None:

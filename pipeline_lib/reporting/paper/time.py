@@ -10,10 +10,10 @@ from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, int
 
 CAPTION = (
     "Minutes of training and peak memory, means over the seeds that finished; for `original` and `retrained` "
-    "it is the fine-tuning. Second over first order: each second-order row over the first-order row of the "
-    "same method and seed (AdamW's, where the method has several). Peak memory is that of the whole process "
-    "on a CPU and of tensors on a GPU. Methods that take no step cost nothing here; what they add to every "
-    "answer is not counted."
+    "it is the fine-tuning, for a model after a stage the stage alone. Second over first order: each "
+    "second-order row over the first-order row of the same method and seed (AdamW's, where the method has "
+    "several). Peak memory is that of the whole process on a CPU and of tensors on a GPU. Methods that take "
+    "no step cost nothing here; what they add to every answer is not counted."
 )
 COLUMNS = ("Minutes", "Peak memory (GiB)", "Time, second over first order", "Memory, second over first order")
 MEASURED = ("train_time_s", "peak_memory_mb")
@@ -51,7 +51,7 @@ def _estimates(inputs: Inputs, row: Row) -> dict[str, Estimate | None]:
 
 def _first_order(inputs: Inputs, row: Row) -> Row | None:
     """The row that a second-order one is held against; None for every other row."""
-    if row.order != "SO":
+    if row.order != "SO" or row.key.after:
         return None
     first = [other for other in inputs.rows_of(*row.key[:3]) if other.order == "FO" and not other.key.after]
     return next((other for other in first if other.reference), first[0] if first else None)
