@@ -65,7 +65,7 @@ LATER = {"request": "0", "after": ""}  # columns that older tables lack -> what 
 class Row:
     """What runs.json says about a row.
 
-    `order` is "FO", "SO", or "none" for the anchors and for methods that take no step. `reference`: reports
+    `order` is "FO", "SO", or "none" for anchors, averages and methods without steps. `reference`: reports
     give the cost of other optimisers relative to that of this row's. `unlearned`: whether an unlearning run
     made this model, or one of those from which stages made it.
     """
@@ -84,7 +84,7 @@ class Row:
 
     @property
     def group(self) -> str:
-        """Where a legend lists the row: its order ("none": a method without steps), or "anchor"."""
+        """Where a legend lists the row: its order ("none": no optimiser), or "anchor"."""
         return self.order if self.unlearned else "anchor"
 
 

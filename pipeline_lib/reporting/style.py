@@ -33,7 +33,7 @@ _MARKS = {
     "SO": [("#D55E00", "^"), ("#E69F00", "D"), ("#CC79A7", "v")],
 }
 # Groups of rows -> headings in legends.
-ORDERS = {"FO": "First order", "SO": "Second order", "none": "Without steps", "anchor": "Not unlearned"}
+ORDERS = {"FO": "First order", "SO": "Second order", "none": "Neither order", "anchor": "Not unlearned"}
 UNTRAINED = ("#6A51A3", "P")  # methods that take no step
 ORIGINAL_COLOUR = "#000000"
 RETRAINED_COLOUR = "#666666"

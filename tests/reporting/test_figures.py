@@ -125,7 +125,7 @@ def test_a_legend_has_every_group_and_is_not_cut_off(methods: dict[str, float], 
         (legend,) = figure.legends
         box = legend.get_window_extent()
     heads = [text.get_text() for text in legend.get_texts() if text.get_fontweight() == "bold"]
-    assert sorted(heads) == ["First order", "For comparison", "Second order", "Without steps"]
+    assert sorted(heads) == ["First order", "For comparison", "Neither order", "Second order"]
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 

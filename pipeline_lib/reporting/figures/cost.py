@@ -13,7 +13,8 @@ from pipeline_lib.reporting.summary import cost_by_seed, cost_estimate
 CAPTION = (
     "Clipped share: mean share of coordinates at the limit of the second-order update; a first-order row "
     "has none. Large marks: means over the seeds that finished; small light marks: single seeds. With a "
-    "clipped share near 1 the curvature has no say and the method moves like Signum."
+    "clipped share near 1 the curvature has no say and the method moves like Signum. What stages cost is "
+    "in the table of costs."
 )
 QUANTITIES = [
     ("train_time_s", "Training time"),
@@ -52,8 +53,9 @@ def draw(inputs: Inputs) -> Figure:
 
 
 def _rows(inputs: Inputs, task: str, model: str) -> list[Row]:
-    """What was trained; a method that takes no step costs nothing."""
-    return [row for row in inputs.rows_of(task, model) if row.order != "none"]
+    """Unlearning runs alone: a method that takes no step costs nothing, and a stage is another training."""
+    rows = inputs.rows_of(task, model)
+    return [row for row in rows if row.order != "none" and not row.key.after]
 
 
 def _places(rows: list[Row]) -> list[float]:

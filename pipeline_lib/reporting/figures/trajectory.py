@@ -27,7 +27,7 @@ CAPTION = (
     "coordinates of the averaged curvature at every estimate (Gauss-Newton or Hessian in nats per answer "
     "token and squared unit of the weights; the estimator is in the table of settings). "
     "Lines: means over seeds, each point the mean of up to 1 % of the steps; bands: lowest and highest "
-    "seed. × marks where a seed diverged."
+    "seed. × marks where a seed diverged. The steps of stages, which come after unlearning, are not shown."
 )
 POINTS = 100
 LOSSES = {"forget_loss": "Forget loss (nats / token)", "retain_loss": "Retain loss (nats / token)"}
@@ -45,19 +45,19 @@ def draw(inputs: Inputs) -> Figure:
         (task, model, method)
         for task, model in inputs.studies
         for method in inputs.methods(task, model)
-        if any(row.order != "none" for row in inputs.rows_of(task, model, method))
+        if _rows(inputs, task, model, method)
     ]
     if not cases:
         raise UserError("the figure trajectory needs at least one method besides original and retrained")
     marks = style.marks(inputs.rows)
     status = dict(zip(inputs.costs["run"], inputs.costs["status"], strict=True))
-    logged = [_logged(inputs, inputs.rows_of(*case)) for case in cases]
+    logged = [_logged(inputs, _rows(inputs, *case)) for case in cases]
     heights = [HEIGHTS[size] for names in logged for size in ((2, 3) if names else (2,))]
     figure = Figure(figsize=(2 * style.PANEL_WIDTH, sum(heights)))
     grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
     line = 0
     for case, names in zip(cases, logged, strict=True):
-        rows = inputs.rows_of(*case)
+        rows = _rows(inputs, *case)
         labels = LOSSES | {name: STEPS[name] for name in names}
         places = [grid[line, :3], grid[line, 3:]]
         places += [grid[line + 1, 2 * i : 2 * i + 2] for i in range(len(names))]
@@ -73,9 +73,15 @@ def draw(inputs: Inputs) -> Figure:
             ax.set_title(panel_title(inputs, *case), loc="left")
         lost = [(row, sum(status[row.key.seeded(s)] == "diverged" for s in row.seeds)) for row in rows]
         diverged_note(axes[0], lost)
-    trained = (row for row in inputs.rows if row.order != "none")
+    trained = (row for row in inputs.rows if row.order != "none" and not row.key.after)
     legend_below(figure, optimizer_handles(trained, marks, as_line))
     return figure
+
+
+def _rows(inputs: Inputs, task: str, model: str, method: str) -> list[Row]:
+    """The unlearning runs of a method that take steps."""
+    rows = inputs.rows_of(task, model, method)
+    return [row for row in rows if row.order != "none" and not row.key.after]
 
 
 def _logged(inputs: Inputs, rows: Sequence[Row]) -> list[str]:

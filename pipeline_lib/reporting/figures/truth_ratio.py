@@ -27,6 +27,7 @@ from pipeline_lib.reporting.headline import (
 from pipeline_lib.reporting.inputs import Inputs, Row, finite
 from pipeline_lib.reporting.summary import Summary
 
+LINE, LINES = 0.145, 4  # inches of a line of a panel's legend; how many lines a panel has room for
 FAR = 1e30  # ends of the curves, beyond any panel
 CAPTION = (
     "R of a question is the probability of the paraphrased right answer over the (geometric) mean "
@@ -95,17 +96,22 @@ def draw(inputs: Inputs) -> Figure:
     shown = [study for study in inputs.studies if inputs.retrained(*study)]
     figure, panels = method_panels(inputs, height=2.9, chosen=shown)
     kinds = {RATIO_DISTANCE: RATIOS, LIKELIHOOD_DISTANCE: LIKELIHOODS}
+    lines = LINES
     for task, model, method, ax in panels:
         if (measured := distance(summary, task, model)) is None:
             ax.text(0.5, 0.5, "no wrong answers, no truth ratio", transform=ax.transAxes, ha="center")
             ax.set_axis_off()
             continue
-        _panel(ax, summary, kinds[measured], panel_rows(inputs, task, model, method), marks)
+        rows = panel_rows(inputs, task, model, method)
+        lines = max(lines, _panel(ax, summary, kinds[measured], rows, marks))
+    grown = LINE * (lines - LINES) * len({ax.get_subplotspec().rowspan.start for *_, ax in panels})
+    figure.set_figheight(figure.get_figheight() + grown)
     say_left_out(figure, without_retrained(summary), "no model that never saw the data")
     return figure
 
 
-def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dict[str, style.Mark]) -> None:
+def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dict[str, style.Mark]) -> int:
+    """Draw the curves; returns the lines of the legend, which has one column where two are too wide."""
     values = {row.key: record_values(summary, row, kind) for row in drawn}
     for row in drawn:
         d = _d(summary, row, kind.distance)
@@ -127,18 +133,24 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
         ax.set_xlim(low - room, high + room)
     ax.set(ylim=(0, 1.02), xlabel=kind.across, ylabel=kind.up)
     # Below the axis label, whatever the panel's height.
-    below = offset_copy(ax.transAxes, fig=ax.get_figure(root=True), y=-0.41, units="inches")
-    ax.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.44, 0),
-        bbox_transform=below,
-        borderaxespad=0,
-        fontsize=7,
-        handlelength=1.7,
-        ncols=2,
-        columnspacing=1,
-    )
+    figure = ax.get_figure(root=True)
+    below = offset_copy(ax.transAxes, fig=figure, y=-0.41, units="inches")
     diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
+    columns = 2
+    while True:
+        legend = ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.44, 0),
+            bbox_transform=below,
+            borderaxespad=0,
+            fontsize=7,
+            handlelength=1.7,
+            ncols=columns,
+            columnspacing=1,
+        )
+        if columns == 1 or legend.get_window_extent().width <= style.PANEL_WIDTH * figure.dpi:
+            return math.ceil(len(legend.get_texts()) / columns)
+        columns = 1
 
 
 def record_values(summary: Summary, row: Row, kind: _Kind) -> np.ndarray:
