@@ -54,7 +54,7 @@ class Study:
     model: str = "tiny"
     seeds: tuple[int, ...] = (1, 2, 3)
     methods: dict[str, float] = field(default_factory=lambda: dict(METHODS))
-    optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
+    optimizers: tuple[str, ...] = field(default_factory=lambda: tuple(OPTIMIZERS))
     diverged: dict[tuple[str, str, int], int] = field(default_factory=lambda: {("GradDiff", "signum", 2): 23})
     numbers: dict[tuple[str, str, int, str, str], float] = field(default_factory=dict)
     generation: str | None = None
