@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from pipeline_lib.reporting import style
 from pipeline_lib.reporting.catalog import FIGURES, PAPER_FIGURES, PAPER_TABLES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.figures import build_figure
@@ -106,6 +108,16 @@ def test_steps_and_costs_are_those_of_unlearning_alone(staged: Study) -> None:
     names = [label.get_text() for label in cost.axes[0].get_yticklabels()]
     assert [names.count(name) for name in ("GradDiff", "NPO", "AdamW")] == [1, 1, 2]
     assert not [name for name in names if "then" in name]
+
+
+def test_the_legend_of_a_panel_of_truth_ratios_stays_within_it(staged: Study) -> None:
+    with matplotlib.rc_context(style.RC):
+        figure = build_figure("truth_ratio", Inputs(staged.paths(*FIGURES["truth_ratio"].needs)))
+        figure.draw_without_rendering()
+        first, second = (ax.get_legend().get_window_extent() for ax in figure.axes)
+        panels = [ax.get_window_extent().height for ax in figure.axes]
+    assert first.x0 >= 0 and first.x1 < second.x0 and second.x1 <= figure.bbox.width
+    assert first.y0 >= 0 and second.y0 >= 0 and min(panels) > 1.2 * figure.dpi
 
 
 def test_what_is_made_of_anchors_is_not_said_to_be_unlearned(staged: Study) -> None:

@@ -212,7 +212,7 @@ STUDIES: dict[str, Callable[[Path], Study]] = {
 SHOWN = {
     "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged"),
     "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),
-    "truth_ratio": ("seeds", "single", "tasks", "older", "alone", "staged"),
+    "truth_ratio": ("seeds", "single", "tasks", "older", "alone"),
     "trajectory": ("logged", "single", "pair", "staged"),
     "cost": ("seeds", "single", "pair", "logged", "many", "staged"),
     "power": ("seeds", "single", "tasks", "older", "alone", "staged", "powerless", "six"),
