@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,15 @@ def test_markdown_has_no_link_image_html_or_formula() -> None:
     assert "\x1b" not in text and "\u202e" not in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, "no cell makes a column"
+
+
+def test_a_note_has_its_names_in_bold_and_nothing_live() -> None:
+    (hostile,) = to_markdown("T", [replace(table("x"), notes=(HOSTILE,))]).split("\n\n")[-1:]
+    assert "**code**" in hostile and "](" not in hostile and not re.findall(r"(?<!\\)[`$]", hostile)
+    assert "<" not in hostile and "://" not in hostile and "www." not in hostile
+    assert "\n\nBelow **retrained**, a\\*b\n" in to_markdown(
+        "T", [replace(table("x"), notes=("Below `retrained`, a*b",))]
+    )
 
 
 def test_latex_runs_nothing() -> None:

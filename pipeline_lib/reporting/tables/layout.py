@@ -186,7 +186,7 @@ def to_markdown(title: str, tables: Sequence[Table], caption: str = "") -> str:
             cells = [style.row_label(line.row), *numbers, line.seeds]
             rows.append("| " + " | ".join(map(_markdown, cells)) + " |")
         body = ["\n".join(rows)] if table.lines else []
-        parts += [f"## {_markdown(table.heading)}", *body, *map(_markdown, table.notes)]
+        parts += [f"## {_markdown(table.heading)}", *body, *map(_markdown_note, table.notes)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -230,6 +230,12 @@ def _markdown(text: str) -> str:
         text = text.replace(char, "\\" + char)
     text = text.replace("](", "]\\(").replace("://", ":\\//").replace("www.", "www\\.")
     return visible(text.replace("<", "&lt;").replace("\n", " "), keep="")
+
+
+def _markdown_note(text: str) -> str:
+    """A note with its `names` in bold, as on the page; everything is escaped."""
+    parts = enumerate(text.split("`"))
+    return "".join(f"**{_markdown(part)}**" if i % 2 and part else _markdown(part) for i, part in parts)
 
 
 def _latex(text: str) -> str:
