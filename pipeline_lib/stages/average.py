@@ -27,15 +27,13 @@ class Average(Stage):
     kind: Literal["average"]
     several: ClassVar[bool] = True
     weights: list[Positive] | None = Field(
-        None, min_length=2, description="One a model of `of`, in its order; default: all the same"
+        None, description="One a model of `of`, in its order; default: all the same"
     )
 
     def faults(self, parents: int) -> Iterator[Fault]:
         if self.weights is not None and len(self.weights) != parents:
-            yield (
-                "weights",
-                f"found {len(self.weights)} numbers; expected {parents}, one for each model of `of`",
-            )
+            count = "1 number" if len(self.weights) == 1 else f"{len(self.weights)} numbers"
+            yield "weights", f"found {count}; expected {parents}, one for each model of `of`"
 
     def make(self, work: Work) -> Made:
         import torch

@@ -47,6 +47,8 @@ def study(stages: dict[str, Any], **changes: Any) -> Any:
             "stages.a.of: NPO+adamw appears twice",
         ),
         ({"a": {**AVERAGE, "weights": [1, 2, 3]}}, "stages.a.weights: found 3 numbers; expected 2, one for"),
+        ({"a": {**AVERAGE, "weights": [1.0]}}, "stages.a.weights: found 1 number; expected 2, one for"),
+        ({"a": {**AVERAGE, "weights": []}}, "stages.a.weights: found 0 numbers; expected 2, one for"),
         ({"average": {"kind": "finetune"}}, "stages.average: names a kind, but is of kind 'finetune'"),
         ({"a": {**AVERAGE, "tasks": ["other"]}}, "stages.a.tasks: found 'other'"),
         ({"a": {**AVERAGE, "models": ["other"]}}, "stages.a.models: found 'other'"),
