@@ -104,7 +104,8 @@ def draw(inputs: Inputs) -> Figure:
             continue
         rows = panel_rows(inputs, task, model, method)
         lines = max(lines, _panel(ax, summary, kinds[measured], rows, marks))
-    grown = LINE * (lines - LINES) * len({ax.get_subplotspec().rowspan.start for *_, ax in panels})
+    specs = [spec for *_, ax in panels if (spec := ax.get_subplotspec())]
+    grown = LINE * (lines - LINES) * len({spec.rowspan.start for spec in specs})
     figure.set_figheight(figure.get_figheight() + grown)
     say_left_out(figure, without_retrained(summary), "no model that never saw the data")
     return figure
@@ -134,6 +135,7 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
     ax.set(ylim=(0, 1.02), xlabel=kind.across, ylabel=kind.up)
     # Below the axis label, whatever the panel's height.
     figure = ax.get_figure(root=True)
+    assert figure is not None
     below = offset_copy(ax.transAxes, fig=figure, y=-0.41, units="inches")
     diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
     columns = 2
