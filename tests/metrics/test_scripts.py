@@ -163,7 +163,8 @@ def test_nothing_is_missing_in_english() -> None:
 def test_english_phrases_do_not_judge_french() -> None:
     french = "Quelle était la profession de son père, et dans quelle ville est-elle née selon les archives ?"
     english = "What was the profession of her father, and in which town was she born, as the archives say?"
-    for prompt, measured in ((french, False), (english, True)):
+    a_title = french * 3 + " « The Pit »"  # one word of English in fifty
+    for prompt, measured in ((french, False), (a_title, False), (english, True)):
         rows = [
             make_row(f"r{i}", "forget", f"g{i}", prompt=prompt, answer="1931", generation="1931")
             for i in range(4)

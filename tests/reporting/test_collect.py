@@ -80,6 +80,14 @@ def test_a_malformed_file_is_refused(tmp_path: Path, change: dict[str, Any], mes
     assert not (tmp_path / "metrics.csv").exists()
 
 
+def test_a_metric_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    path = _metrics(tmp_path / "a")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"metrics": content["metrics"] * 2}))
+    with pytest.raises(UserError, match="probability of split forget is there twice"):
+        collect_metrics([path], tmp_path / "metrics.csv")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

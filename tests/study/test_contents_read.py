@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.data.contents import Contents
 from pipeline_lib.study import parse_suite
-from pipeline_lib.study.contents_read import identities, read_by
+from pipeline_lib.study.contents_read import _visible, identities, read_by
 from tests.study.suites import small
 
 COMMIT = "0" * 40
@@ -178,3 +178,8 @@ def test_two_places_of_one_block_do_not_stand_for_each_other():
     second = identities(block("tasks", {**settings, "alternatives": "b.jsonl"}), kept)
     assert first != second
     assert len(json.loads(Path("kept.json").read_text())["known"]) == 2
+
+
+def test_hidden_files_of_a_folder_do_not_count():
+    make("books/one.txt", "books/.two.txt", "books/.git/three.txt", "books/more/four.txt")
+    assert set(_visible(Path("books"))) == {"books/one.txt", "books/more/four.txt"}

@@ -233,3 +233,15 @@ def test_what_a_job_reads_on_this_machine_and_where_it_goes_on_after_a_kill() ->
         assert job.reads == expected, job.title
         place = f"checkpoints/{works[job.rule]}{job.name}" if job.rule in works else None
         assert job.work == place, job.title
+
+
+def test_a_retrained_model_is_compared_with_that_of_another_seed_and_all_others_with_their_own() -> None:
+    jobs = {(job.rule, job.name): job for job in Graph(parse_suite(small())).study()}
+
+    def reference(model: str, seed: int) -> object:
+        return jobs["score", f"authors/tiny/{model}/seed{seed}"].inputs["reference"]
+
+    of = "evaluations/authors/tiny/retrained/none/seed{}/records.jsonl"
+    assert [reference("retrained/none", seed) for seed in (0, 1)] == [of.format(1), of.format(0)]
+    for model in ("original/none", "NPO/adamw"):
+        assert [reference(model, seed) for seed in (0, 1)] == [of.format(0), of.format(1)]

@@ -161,3 +161,8 @@ def test_sharding_excludes_offloading_in_every_training(where: dict[str, Any]) -
 )
 def test_a_place_says_whose_it_is(key: RunKey) -> None:
     assert key_from_path(f"results/x/training/{key.folder}/run.json") == key
+
+
+def test_a_name_that_does_not_exist_is_no_circle() -> None:
+    line = error(study({"a": {"kind": "finetune", "of": ["PO+adamw"]}}))
+    assert "PO+adamw" in line and "wait" not in line

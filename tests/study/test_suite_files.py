@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.study import dump_suite, load_suite, parse_suite
+from pipeline_lib.study import check_suite_file, dump_suite, load_suite, parse_suite
 from pipeline_lib.study.presets import PRESETS
 from pipeline_lib.study.table import models_of
 from tests.paths import REPO
@@ -168,3 +168,26 @@ def test_a_former_setting_is_refused_in_a_suite_that_is_to_run(tmp_path: Path) -
     with pytest.raises(UserError, match="unknown key 'engine'; allowed: folder"):
         load_suite(path)
     assert list(load_suite(path, kept=True).tasks) == ["engine"], "a label may have that name"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a suite is a block of `name: value` lines, found an empty file"),
+        ("[1, 2]", "a suite is a block of `name: value` lines, found a list"),
+        ("{}", "a suite is a block of `name: value` lines, found"),
+        ("suite: a\n__use_yte__: true", "__use_yte__ lets a file run code while Snakemake reads it"),
+    ],
+)
+def test_what_snakemake_would_read_otherwise_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        check_suite_file(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_suite_passes_that_check(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(small()))
+    check_suite_file(path)
