@@ -146,6 +146,7 @@ OWN_PROCESSES = {  # what may use Python's reader as it is, and why
     "data/contents.py": "a cache of ours; whatever is wrong with it, it is made again",
     "distributed/launch.py": "what this process's own children wrote",
     "distributed/worker.py": "what this process's own parent wrote",
+    "steps/fork_server.py": "what a process of the same user and version asks; runs without the library",
     "models/weights.py": "the header of weights; whatever is wrong with it is one message of its own",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,20 +10,11 @@ from types import SimpleNamespace
 import pytest
 from snakemake.iocontainers import InputFiles, OutputFiles, ResourceList
 
-from pipeline_lib.distributed import launch
 from pipeline_lib.distributed.launch import Processes
+from pipeline_lib.steps import process
+from pipeline_lib.steps.fork_client import SOCKET
 from pipeline_lib.steps.job import run_step
 from tests.paths import REPO
-
-
-@pytest.fixture
-def job(monkeypatch):
-    """The module that all scripts share."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    found = importlib.util.spec_from_file_location("job", REPO / "workflow" / "scripts" / "job.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -38,10 +29,12 @@ def job(monkeypatch):
     ],
 )
 def test_resources_say_how_many_processes_and_they_share_the_threads(
-    resources, threads, processes, job, tmp_path, monkeypatch
+    resources, threads, processes, tmp_path, monkeypatch
 ):
     seen = []
-    monkeypatch.setattr(launch, "call", lambda *given: seen.append(given))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv(SOCKET, raising=False)
+    monkeypatch.setattr(process, "call", lambda *given: seen.append(given))
     log = tmp_path / "run.log"
     asked = {
         "step": "a.step",
@@ -58,7 +51,8 @@ def test_resources_say_how_many_processes_and_they_share_the_threads(
         input=InputFiles(fromdict={"model": "a", "trials": ["b"]}),
         output=OutputFiles(fromdict={"model": "c", "seals": ["d", "e"]}),
     )
-    job.run(rule)
+    script = REPO / "workflow" / "scripts" / "step.py"
+    runpy.run_path(str(script), {"snakemake": rule}, run_name="__main__")
     given = {
         **asked,
         "inputs": {"model": Path("a"), "trials": [Path("b")]},
@@ -70,10 +64,10 @@ def test_resources_say_how_many_processes_and_they_share_the_threads(
     assert seen == [(run_step, given, processes, tmp_path / "run.log.processes", log)]
 
 
-def test_what_other_processes_append_to_the_log_stays(job, tmp_path):
+def test_what_other_processes_append_to_the_log_stays(tmp_path):
     log = tmp_path / "run.log"
     log.write_text("of an earlier try\n")
-    with job.job(SimpleNamespace(log=[str(log)])):
+    with process.job(log):
         print("before")
         sys.stdout.flush()
         with open(log, "a") as other:
