@@ -6,7 +6,6 @@ import csv
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import pytest
@@ -22,9 +21,7 @@ from pipeline_lib.reporting.catalog import (
     tasks_of,
 )
 from pipeline_lib.reporting.figures import build_figure, draw_figure
-from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.paper.rows import Wanted, wanted
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
 from pipeline_lib.study import parse_suite
@@ -162,53 +159,6 @@ def test_time_by_hand(suite: dict[str, Study]) -> None:
     assert _column(table, "Memory, second")["NPO + Sophia"] == f"{921 / 886:.2f}"
     assert minutes["InContext"] == "0.00"
     assert len(table.notes) == 1 and "t-interval over seeds" in table.notes[0]
-
-
-def test_minutes_and_gibibytes_by_hand_over_first_order_of_the_same_method(root: Path) -> None:
-    study = Study(root, seeds=(1,), optimizers=("sophia", "signum"), diverged={}).write()
-    # (seconds, MiB) of each method: second order, first order
-    made = {"GradDiff": ((600, 204800), (60, 102400)), "NPO": ((600, 204800), (300, 51200))}
-    for method, rows in made.items():
-        for optimizer, (seconds, mebibytes) in zip(study.optimizers, rows, strict=True):
-            path = study.place("training", method, optimizer, 1) / "run.json"
-            run = json.loads(path.read_text()) | {"train_time_s": seconds, "peak_memory_mb": mebibytes}
-            path.write_text(json.dumps(run))
-    study.collect()
-    table = _table("table_time", study)
-    found = {line.row.display: [cell.text for cell in line.cells] for line in table.lines}
-    assert found["GradDiff + Sophia"] == ["10.00", "200.00", "10.00", "2.00"]
-    assert found["NPO + Sophia"] == ["10.00", "200.00", "2.00", "4.00"]
-    assert found["NPO + Signum"] == ["5.00", "50.00", "–", "–"]
-
-
-def test_a_quantity_is_named_after_what_it_is_the_mean_of() -> None:
-    assert wanted("forget", "bleu", label="Seen").quantity == "forget.bleu"
-    assert Wanted("Toxicity", ()).quantity == "Toxicity"
-    several = Measure("arc_easy", "benchmark_accuracy"), Measure("piqa", "benchmark_accuracy")
-    assert Wanted("Zero-shot", several).quantity == "mean of arc_easy and piqa.benchmark_accuracy"
-
-
-def test_a_dash_has_its_note_where_there_is_one(root: Path) -> None:
-    """`retrained` has no forget quality against itself."""
-    study = Study(root, seeds=(1,), diverged={}).write()
-    assert not any(note.startswith("–") for note in _table("table_tofu", study).notes)
-    metrics = root / "collected" / study.task / "metrics.csv"
-    without_lines(metrics, ",retrained,none,1,forget,forget_quality")
-    table = _table("table_tofu", study)
-    assert _column(table, "Forget quality")["retrained"] == "–"
-    assert [note for note in table.notes if note.startswith("–")] == [
-        "–: a row that has no such number, as `retrained` none against itself."
-    ]
-
-
-def test_what_one_model_alone_was_asked_is_shown(root: Path) -> None:
-    few: dict[str, Any] = {"root": root, "seeds": (1,), "diverged": {}}
-    released = Study(**few, more={("forget", "forget_quality_as_released"): 0.375})
-    write_all([released, Study(**few, model="large")])
-    table = _table("table_tofu", released)
-    (place,) = [i for i, head in enumerate(table.columns) if "as released" in head]
-    texts = {(line.group, line.row.display): line.cells[place].text for line in table.lines}
-    assert texts["tiny", "original"] == "0.375" and texts["large", "original"] == "not measured"
 
 
 def test_models_stand_one_below_the_other(root: Path) -> None:
