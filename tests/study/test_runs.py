@@ -157,6 +157,7 @@ def test_labels_for_the_report() -> None:
         "request": 0,
         "after": "",
         "reference": False,
+        "unlearned": False,
         "order": "none",
         "display": "original",
     }
@@ -169,6 +170,7 @@ def test_labels_for_the_report() -> None:
         "request": 0,
         "after": "",
         "reference": False,
+        "unlearned": True,
         "order": "SO",
         "display": "NPO + Published",
     }
