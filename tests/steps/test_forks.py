@@ -183,11 +183,13 @@ def test_a_signal_that_comes_twice_is_one(forks: dict[str, str], tmp_path: Path)
 
 def test_what_is_ignored_stays_ignored(forks: dict[str, str], tmp_path: Path) -> None:
     """As `nohup` does with the hang-up of a terminal."""
-    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
     try:
         client = ask(tmp_path, forks, "wait")
     finally:
-        signal.signal(signal.SIGHUP, usual)
+        signal.signal(signal.SIGHUP, hang_up)
+        signal.signal(signal.SIGINT, interrupt)
     client.stdin.close()
     wait_for((tmp_path / "made.json").exists)
     for process in (client.pid, process_of(tmp_path)):
