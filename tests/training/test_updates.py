@@ -232,6 +232,7 @@ def test_the_losses_of_the_last_step_stand_in_the_progress(tmp_path, monkeypatch
 def test_a_process_alone_leaves_the_random_numbers_to_the_optimiser():
     step = step_of(tiny_model())
     step.gradients()
+    torch.rand(1)  # so that the state is not that of the step's own seed
     before = torch.get_rng_state()
     step.apply(torch.optim.SGD(step.parameters, lr=0.1))
     assert torch.equal(torch.get_rng_state(), before)
