@@ -5,7 +5,10 @@ Shapes: B examples, T tokens, N answer tokens of the whole batch, D hidden size,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +17,13 @@ from torch.utils.checkpoint import checkpoint
 from pipeline_lib.core.system_errors import out_of_memory
 from pipeline_lib.data.batching import IGNORED, Batch
 from pipeline_lib.models.head import Head, output_head
+from pipeline_lib.models.token_tree import TokenTree, build_tree
+from pipeline_lib.models.tree_attention import reads_trees, tree_hidden
 
 # fp32 logits that exist at the same time: 64 MiB. Up to that, (N, V) is one piece and computed once.
 LOGITS_AT_ONCE = 1 << 24
+
+Value = TypeVar("Value")
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
@@ -48,13 +55,92 @@ def answer_hidden(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
 
 
 def last_hidden(model, batch: Batch) -> torch.Tensor:
-    """Last hidden states of every position (B, T, D)."""
+    """Last hidden states of every position (B, T, D); those of padding have no meaning.
+
+    Texts that begin alike share their beginning where the model reads trees; inside `read_together`, the
+    batches named there are one such pass.
+    """
+    together = _TOGETHER.get()
+    if together is not None and together.holds(model, batch):
+        return together.states(batch)
+    if batch.hidden is None and reads_trees(model):
+        return _in_one_pass(model, [batch])[0]
+    return _apart(model, batch)
+
+
+def _apart(model, batch: Batch) -> torch.Tensor:
+    """Last hidden states (B, T, D) of texts that are padded and read one beside the other."""
     return model.get_decoder()(
         input_ids=batch.input_ids,
         attention_mask=batch.visible,
         position_ids=position_ids(batch.attention_mask),
         use_cache=False,
     ).last_hidden_state
+
+
+def tree_of(batches: Sequence[Batch]) -> TokenTree:
+    """One tree of all rows of the batches, in their order, on their device."""
+    width = max(batch.input_ids.shape[1] for batch in batches)
+    texts = [batch.input_ids.masked_fill(batch.attention_mask == 0, -1) for batch in batches]
+    rows = torch.cat([F.pad(text, (0, width - text.shape[1]), value=-1) for text in texts])
+    # The program waits for a GPU here, once for all batches.
+    tree = build_tree([[token for token in row if token >= 0] for row in rows.tolist()])
+    return tree.to(rows.device)
+
+
+def _in_one_pass(model, batches: Sequence[Batch]) -> list[torch.Tensor]:
+    """`last_hidden` of each batch."""
+    tree = tree_of(batches)
+    states = tree.spread(tree_hidden(model, tree)).view(*tree.nodes.shape, -1)
+    parts = states.split([len(batch.input_ids) for batch in batches])
+    return [part[:, : batch.input_ids.shape[1]] for part, batch in zip(parts, batches, strict=True)]
+
+
+class _Together:
+    """Batches that the same model reads in one pass, when the first of them is asked for."""
+
+    def __init__(self, model, batches: Sequence[Batch]):
+        self._model, self._batches = model, batches
+        self._states: list[torch.Tensor] = []
+
+    def holds(self, model, batch: Batch) -> bool:
+        return model is self._model and any(batch is own for own in self._batches)
+
+    def states(self, batch: Batch) -> torch.Tensor:
+        if not self._states:
+            self._states = _in_one_pass(self._model, self._batches)
+        return next(
+            states for states, own in zip(self._states, self._batches, strict=True) if own is batch
+        )
+
+
+_TOGETHER: ContextVar[_Together | None] = ContextVar("together", default=None)
+
+
+@contextmanager
+def read_together(model, batches: Sequence[Batch]) -> Iterator[None]:
+    """Inside, `last_hidden` of this model for any of these batches reads all of them in one pass.
+
+    What they share, a system prompt or a question with two answers, is computed once, forwards and backwards.
+    With a single batch, or a model that does not read trees, nothing changes. `apart` suspends it.
+    """
+    several = len(batches) > 1 and all(batch.hidden is None for batch in batches) and reads_trees(model)
+    token = _TOGETHER.set(_Together(model, batches) if several else None)
+    try:
+        yield
+    finally:
+        _TOGETHER.reset(token)
+
+
+@contextmanager
+def apart(context: AbstractContextManager[Value]) -> Iterator[Value]:
+    """`context`, inside which nothing is read together: it may put the same model in another state."""
+    token = _TOGETHER.set(None)
+    try:
+        with context as value:
+            yield value
+    finally:
+        _TOGETHER.reset(token)
 
 
 def answer_logits(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -148,7 +234,7 @@ def check_selected_logits(model) -> None:
     batch = Batch(torch.stack(rows), masks, labels, torch.arange(3, device=device), 12, 3)
     with torch.no_grad():
         try:
-            ours = answer_logits(model, batch)[0].float()  # (3 * 4, V)
+            ours = output_head(model)(_apart(model, batch)[:, :-1][batch.labels[:, 1:] != IGNORED]).float()
             whole = model(input_ids=text[None], use_cache=False).logits[0].float()  # (5, V)
             last = _read_on(model, text)  # (V,)
         except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:

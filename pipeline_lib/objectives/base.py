@@ -51,7 +51,7 @@ class Reinforcing:
 
 
 class Objective(Method):
-    """Base of all objectives: `objective(model, forget, retain) -> Losses`.
+    """Base of all objectives: `objective(model, forget, retain) -> Losses`; a new one defines `loss_of`.
 
     Fields are the settings of a suite. The other attributes say what training prepares and what the planner
     counts; those that follow from the settings are properties, so read them from the object.
@@ -72,6 +72,11 @@ class Objective(Method):
     def teaches(self) -> Alternatives | None:
         """Where the other answers come from; None where none are taught."""
         return None
+
+    @property
+    def reads(self) -> tuple[Literal["forget", "retain"], ...]:
+        """The sets of which the loss reads last hidden states, with alternatives where the batch has them."""
+        return (*(("forget",) if self.uses_forget else ()), *(("retain",) if self.uses_retain else ()))
 
     @property
     def reference_sets(self) -> tuple[Literal["forget", "retain"], ...]:
@@ -115,6 +120,17 @@ class Objective(Method):
         return (*super().modules(), GENERIC_LABELS) if self.needs_generic_labels else super().modules()
 
     def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        """The losses of a pair of (micro-)batches; what their texts share is read once."""
+        from pipeline_lib.models.forward import read_together
+
+        given = {"forget": forget, "retain": retain}
+        batches = [batch for name in self.reads if (batch := given[name]) is not None]
+        batches += [batch.alternative for batch in batches if batch.alternative is not None]
+        with read_together(model, batches):
+            return self.loss_of(model, forget, retain)
+
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+        """What `__call__` gives: the one method that a new objective must have."""
         raise TypeError(f"{self.kind} does not define a loss")
 
     def with_reference_model(self, reference: ReferenceModel) -> Self:
@@ -149,9 +165,11 @@ class Objective(Method):
         """Change the trained model in place before it is saved; `original`: its weights before training."""
 
     def _reference(self) -> AbstractContextManager[Any]:
+        from pipeline_lib.models.forward import apart
+
         if self._reference_model is None:
             raise ValueError(f"{self.kind} needs `reference_model`, the model before unlearning")
-        return self._reference_model()
+        return apart(self._reference_model())
 
 
 def reference_nll(objective: Objective, batch: Batch) -> Tensor:

@@ -32,7 +32,7 @@ class CEU(Objective):
     def distributions(self) -> int:
         return 1
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         import torch
         import torch.nn.functional as F
 

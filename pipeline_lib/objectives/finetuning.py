@@ -17,7 +17,7 @@ class FineTuning(Objective):
 
     uses_forget: ClassVar[bool] = False
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert retain is not None
         loss = mean_nll(model, retain)
         return Losses(loss, None, loss.detach())

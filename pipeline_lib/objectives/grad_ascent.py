@@ -17,7 +17,7 @@ class GradAscent(Objective):
 
     uses_retain: ClassVar[bool] = False
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None
         loss = mean_nll(model, forget)
         return Losses(-loss, loss.detach(), None)

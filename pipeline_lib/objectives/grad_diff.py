@@ -20,7 +20,7 @@ class GradDiff(TwoTerms):
     kind: Literal["GradDiff"]
     gamma: NonNegative = Field(1.0, description=RETAIN)
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         forget_loss = mean_nll(model, forget)
         return self.losses(-forget_loss, forget_loss, self.gamma, model, retain)

@@ -27,7 +27,7 @@ class KL(Retaining):
     def term(self) -> str:
         return "KL"
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         forget_loss, (divergence, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
         total = self.forget_weight * -forget_loss + self.gamma * divergence

@@ -31,7 +31,7 @@ class L1Sparse(Objective):
         "its penalty reads all weights at once, outside the layers that gather them"
     )
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         import torch
 
         assert retain is not None

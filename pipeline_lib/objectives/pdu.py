@@ -50,7 +50,7 @@ class PDU(TwoTerms):
     def model_post_init(self, context: Any) -> None:
         self._dual = self.dual_start
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         spread, forget_loss = self._spread(model, forget)
         kept, _ = self.retain_term(model, retain)

@@ -18,7 +18,7 @@ class _OtherAnswer(TwoTerms):
 
     forget_answers: ClassVar[ForgetAnswers] = "alternative"
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         other_loss = mean_nll(model, forget)
         return self.losses(other_loss, other_loss, self.gamma, model, retain)

@@ -26,7 +26,7 @@ class _Pairs(TwoTerms):
     forget_answers: ClassVar[ForgetAnswers] = "both"
     needs_reference_nll: ClassVar[bool] = True
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         import torch.nn.functional as F
 
         from pipeline_lib.models.forward import summed_nll

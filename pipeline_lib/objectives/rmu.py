@@ -63,6 +63,10 @@ class RMU(Retaining):
         return self.retain_loss_type
 
     @property
+    def reads(self) -> tuple[Literal["forget", "retain"], ...]:
+        return () if self.retain_loss_type == "EMBED_DIFF" else ("retain",)
+
+    @property
     def reference_depth(self) -> int | None:
         return self.layer + 1 if self.retain_loss_type == "EMBED_DIFF" else None
 
@@ -70,7 +74,7 @@ class RMU(Retaining):
     def trained_outputs(self) -> int | None:
         return None if self.update_layers == "all" else min(self.update_layers, self.layer + 1)
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         import torch
 
         assert forget is not None and retain is not None

@@ -26,7 +26,7 @@ class SimNPO(TwoTerms):
     forget_weight: Positive = Field(0.125, description="Weight of the forget term")
     alpha: NonNegative = Field(1.0, description=RETAIN)
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         import torch
         import torch.nn.functional as F
 

@@ -23,7 +23,7 @@ class _WeightedAscent(TwoTerms):
         """(N,) weights of tokens with these NLL (N,)."""
         raise TypeError(f"{self.kind} does not define weights")
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         from pipeline_lib.models.forward import answer_nll
 
         assert forget is not None and retain is not None

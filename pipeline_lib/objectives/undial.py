@@ -37,6 +37,10 @@ class UNDIAL(TwoTerms):
     )
 
     @property
+    def reads(self) -> tuple[Literal["forget", "retain"], ...]:
+        return super().reads if self.alpha else ("forget",)
+
+    @property
     def reference_sets(self) -> tuple[Literal["forget", "retain"], ...]:
         return ("forget", *super().reference_sets)
 
@@ -44,7 +48,7 @@ class UNDIAL(TwoTerms):
     def distributions(self) -> int:
         return 3
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         import torch
         import torch.nn.functional as F
 

@@ -43,7 +43,7 @@ class WHP(TwoTerms):
     def reinforcing(self) -> Reinforcing:
         return Reinforcing(self.reinforce_epochs, self.reinforce_learning_rate)
 
-    def __call__(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
+    def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         generic_loss = mean_nll(model, forget)
         return self.losses(generic_loss, generic_loss, self.gamma, model, retain)

@@ -23,7 +23,7 @@ from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
-    place_for_training,
+    on_device,
     remove_work,
     run_facts,
     save_run,
@@ -63,7 +63,7 @@ def run(job: Job) -> None:
     model, tokenizer, origin = _source(job, settings, manifest, splits, bool(records))
     prompt_format = PromptFormat(**dict(settings.prompt))
     check_prompt(tokenizer, prompt_format, rows=model.get_input_embeddings().num_embeddings)
-    place_for_training(model, place)
+    on_device(model, place)
     stepper = AdamW(kind="adamw", learning_rate=finetune.learning_rate, weight_decay=finetune.weight_decay)
     hashes = data_hashes(job.data)
     outcome, learning = Outcome([], "ok", None, 0, 0.0), 0

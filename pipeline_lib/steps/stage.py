@@ -13,7 +13,7 @@ from pipeline_lib.stages.base import STAGES, Loaded, Made, Work, name_of
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
-    place_for_training,
+    on_device,
     remove_work,
     run_facts,
     save_run,
@@ -41,7 +41,7 @@ def run(job: Job) -> None:
     else:
         model, tokenizer, prompt_format, info = load_model_folder(folders[0])
         saved = model, tokenizer, prompt_format
-        first = Loaded(place_for_training(model, place), tokenizer, prompt_format, info)
+        first = Loaded(on_device(model, place), tokenizer, prompt_format, info)
         weights = [parent["weights_sha256"] for parent in parents]
         mark = fingerprint(job.identity, job.settings, hashes, weights, job.code)
         made = stage.make(

@@ -32,7 +32,7 @@ from pipeline_lib.optimizers.base import NEWTON
 from pipeline_lib.steps.common import (
     data_hashes,
     fingerprint,
-    place_for_training,
+    on_device,
     remove_work,
     run_facts,
     start,
@@ -119,7 +119,7 @@ def unlearn_model(job: Job) -> Unlearned:
     if run.optimizer is not None:  # before the model goes to a GPU: 8 bits are smaller
         adapted, weights = run.training.lora is not None, run.training.weights
         hold_reduced(model, base, adapted, weights, run.optimizer.kind, run.optimizer.moves_zeros)
-    place_for_training(model, place)
+    on_device(model, place)
     if run.optimizer is None:
         prompt_format = run.objective.prompts(prompt_format)
         check_prompt(tokenizer, prompt_format)  # not every chat template knows a system message
@@ -220,7 +220,7 @@ def _reference(model: Any, run: _Run, group: Group) -> Any:
         for module in reference.get_decoder().children():
             if isinstance(module, torch.nn.ModuleList):
                 del module[depth:]
-    reference = place_for_training(reference.to(first.dtype), first.device).eval().requires_grad_(False)
+    reference = on_device(reference.to(first.dtype), first.device).eval().requires_grad_(False)
     return partial(nullcontext, shard_reference(reference, group))
 
 

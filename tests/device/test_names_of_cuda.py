@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline_lib.models.memory import halve_on_out_of_memory, peak_memory_mb
-from pipeline_lib.steps.common import place_for_training, run_facts, start
+from pipeline_lib.steps.common import run_facts, start
 from pipeline_lib.training.loop import Outcome
 
 CUDA = torch.device("cuda")
@@ -48,17 +48,3 @@ def test_a_gpu_s_cache_is_emptied_before_the_halves(monkeypatch):
 
     assert halve_on_out_of_memory([7, 8], work) == [7, 8]
     assert events == [2, "emptied", 1, 1]
-
-
-def test_attention_is_fused_but_on_a_cpu():
-    class Moved(torch.nn.Module):
-        attention = "sdpa"
-
-        def set_attn_implementation(self, name):
-            self.attention = name
-
-        def to(self, device):
-            return self
-
-    assert place_for_training(Moved(), CUDA).attention == "sdpa"
-    assert place_for_training(Moved(), torch.device("cpu")).attention == "eager"

@@ -47,11 +47,6 @@ class Device:
             return {"runtime": GPU_RUNTIME, **parts}
         return {"runtime": CPU_RUNTIME, "heap": CPU_HEAP * sum(parts.values()), **parts}
 
-    @property
-    def fused_attention(self) -> bool:
-        """Training on a CPU takes plain attention, see steps/common.place_for_training."""
-        return self.kind == "cuda"
-
     def seconds(self, operations: float, bytes_read: float, passes: float, compute: str) -> float:
         """Time of `passes` through a layer, with this many operations and bytes of weights read in all."""
         if self.kind == "cuda":

@@ -97,26 +97,24 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     Per token and layer, with D hidden size, Q = heads x head size, F intermediate size, T tokens, of the
     layers of Llama as transformers writes them. fp32: each norm saves its input, the normalised input and
     its product with the scale, which the next matrices read (3 D); attention saves queries, repeated keys and
-    values and its result (4 Q), plain attention also the T weights of each head; the gated feed-forward part
-    saves gate, its activation, the other branch and their product (4 F). Under autocast the norms stay fp32
+    values and its result (4 Q); the gated feed-forward part saves gate, its activation, the other branch and their product (4 F). Under autocast the norms stay fp32
     and every matrix casts its own input to bf16. Frozen layers save less where only single matrices learn.
     """
     shape = job.shape
     hidden, queries, inner = shape.hidden, shape.heads * shape.head_size, shape.intermediate
     branches = 4 if shape.gated else (1 if shape.relu else 2)
     readers = 2 if shape.gated else 1  # matrices that read the second norm's result
-    scores = 0.0 if job.device.fused_attention else shape.heads * length
     pushed = job.objective.trained_outputs is not None
     scaled = float(shape.gated and job.settings.lora is None and not pushed)  # a frozen scale saves nothing
     read = float(not pushed)  # nor do frozen matrices without adapters
     if job.settings.compute == "bf16" and job.width == 4:
         norms = 2 * 4 * (1 + scaled) * hidden + 2 * (3 + readers) * read * hidden
-        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner + 6 * scores
+        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner
     elif job.width == 2:
         norms = 2 * (4 + 2 * scaled + 2 * read) * hidden
-        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner + 6 * scores
+        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner
     else:
-        layer = 4 * (2 * (1 + scaled + read) * hidden + (3 + read) * queries + branches * inner + scores)
+        layer = 4 * (2 * (1 + scaled + read) * hidden + (3 + read) * queries + branches * inner)
     if job.objective.trained_outputs is not None:  # the graph begins at the first of them, its layer's last
         learning = min(job.objective.trained_outputs, job.layers_run)
         return rows * length * (layer * (learning - 1) + 4 * inner), rows * length * layer

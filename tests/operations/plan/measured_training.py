@@ -43,7 +43,7 @@ def examples(count: int, prompt: int, answer: int, vocabulary: int) -> list[Exam
 
 
 def model_of(case: dict[str, Any]) -> Any:
-    attention = case.get("attention", "eager")
+    attention = case.get("attention", "sdpa")
     return AutoModelForCausalLM.from_config(
         LlamaConfig(**case["config"]), dtype=torch.float32, attn_implementation=attention
     )
