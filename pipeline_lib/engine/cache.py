@@ -89,11 +89,19 @@ def keeping_cache(config) -> DynamicCache | None:
     return cache if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers) else None
 
 
-def states_of(cache: DynamicCache, row: int, places: Sequence[int]) -> States:
-    """Copies of the keys and values of one row's tokens at `places`, from a cache of `keeping_cache`."""
+def states_of(cache: DynamicCache, places: torch.Tensor) -> States:
+    """Copies of keys and values of one text's tokens, from a cache of `keeping_cache`.
+
+    `places` (L,): of the tokens among all that were read, counted row by row.
+    """
     layers: list[Any] = cache.layers
-    index = torch.tensor(places, dtype=torch.int64, device=layers[0].keys.device)
-    return States([(layer.keys[row][:, index], layer.values[row][:, index]) for layer in layers], len(places))
+    keys = layers[0].keys  # (B, H, T, D)
+    rows, columns = (part.to(keys.device) for part in (places // keys.shape[2], places % keys.shape[2]))
+
+    def of(states: torch.Tensor) -> torch.Tensor:
+        return states[rows, :, columns].transpose(0, 1)  # (H, L, D)
+
+    return States([(of(layer.keys), of(layer.values)) for layer in layers], len(places))
 
 
 def resumed_cache(config, states: Sequence[States], room: int) -> DynamicCache:

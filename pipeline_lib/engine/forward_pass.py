@@ -1,24 +1,33 @@
-"""One forward pass over several trees of texts: likelihoods of every text, and states to go on from.
+"""One forward pass over several texts: likelihoods of each, and states to go on from.
 
 The model runs in its own dtype, the log-softmax in fp32 (for fp64 weights in fp64). One pass gives everything
 that is read from the next-token distribution: the likelihood, the argmax and, where asked for, mean and
 spread. Where a greedy answer goes on from a scored text, its keys and values are kept (see cache.States).
 
-Shapes: B trees or sequences, T tokens, N positions that predict an answer token, D hidden size, V vocabulary.
+Shapes: B texts, T tokens of the longest, M tokens that were read, N positions that predict an answer token,
+D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
+from pipeline_lib.data.batching import Example
 from pipeline_lib.engine.cache import States, keeping_cache, states_of
 from pipeline_lib.engine.choosing import likeliest
-from pipeline_lib.engine.trees import PrefixTree, nodes_of, tree_inputs
+from pipeline_lib.models.forward import position_ids
 from pipeline_lib.models.head import Head, output_head
+from pipeline_lib.models.token_tree import build_tree
+from pipeline_lib.models.tree_attention import reads_trees, tree_hidden
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 # Rows of the vocabulary projection at once, whatever the batch holds: 128 x 50k x 4 bytes = 25 MB, which fit
 # into a CPU's caches. A GPU needs more work at a time.
@@ -52,46 +61,63 @@ class TextLikelihood:
         return len(self.token_nll)
 
 
-@torch.inference_mode()
-def tree_likelihoods_and_states(
-    model,
-    trees: Sequence[PrefixTree],
-    pad_id: int,
-    wanted: Callable[[int, list[TextLikelihood]], Sequence[int]] | None = None,
-) -> list[tuple[list[TextLikelihood], States | None]]:
-    """For each tree the likelihoods of its sequences, and keys and values of the tokens that are `wanted`.
+class Reading:
+    """What one pass over several texts showed: `likelihoods`, and on demand keys and values to go on from."""
 
-    `wanted` is given a tree's place and likelihoods and returns the first tokens of one of its sequences.
-    Without it, or where the model's layers keep no plain keys and values, there are no states.
+    def __init__(self, likelihoods: list[TextLikelihood], places: torch.Tensor, cache: DynamicCache | None):
+        self.likelihoods = likelihoods
+        self._places, self._cache = places, cache
+
+    def states(self, text: int, length: int) -> States | None:
+        """Of the first `length` tokens of a text; None where the model's layers keep no plain ones."""
+        return None if self._cache is None else states_of(self._cache, self._places[text, :length])
+
+
+def read_tokens(text: Example) -> tuple[int, ...]:
+    """The tokens that a pass reads: all but the last, which predicts nothing."""
+    return text.tokens[: max(1, len(text.tokens) - 1)]
+
+
+@torch.inference_mode()
+def read_texts(
+    model, texts: Sequence[Example], described: Sequence[bool], pad_id: int, keep: bool
+) -> Reading:
+    """Read texts in one pass: as one tree, in which they share their beginnings, where the model reads trees.
+
+    `described`: the texts of which mean and spread
+    are wanted. `keep`: whether keys and values will be asked for.
     """
-    embedding = model.get_input_embeddings().weight
-    device = embedding.device
-    input_ids, positions, mask = tree_inputs(trees, pad_id, embedding.dtype)
-    cache = None if wanted is None else keeping_cache(model.config)
-    hidden = model.get_decoder()(
-        input_ids=input_ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=positions.to(device),
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state  # (B, T, D)
-    nodes: dict[int, int] = {}  # flat position in (B, T) -> its row among the N logits
+    if any(text.prompt_length < 1 for text in texts):
+        raise ValueError("the first answer token needs a prompt token that predicts it")
+    device = model.get_input_embeddings().weight.device
+    cache = keeping_cache(model.config) if keep else None
+    options = {"past_key_values": cache, "use_cache": cache is not None}
+    read = [read_tokens(text) for text in texts]
+    if reads_trees(model):
+        tree = build_tree(read).to(device)
+        hidden = tree_hidden(model, tree, **options)  # (M, D)
+        places = tree.nodes.cpu()  # (B, T) into M
+    else:
+        ids = pad_sequence([torch.tensor(tokens) for tokens in read], True, pad_id)  # (B, T)
+        mask = torch.arange(ids.shape[1]) < torch.tensor([[len(tokens)] for tokens in read])
+        positions = position_ids(mask.long()).to(device)
+        hidden = model.get_decoder()(
+            input_ids=ids.to(device), attention_mask=mask.long().to(device), position_ids=positions, **options
+        ).last_hidden_state.flatten(0, 1)
+        places = torch.arange(ids.numel()).view(ids.shape)
+    found: dict[int, int] = {}  # row of `hidden` -> its row among the N logits
     labels: list[int] = []
     rows: list[int] = []
-    described: list[bool] = []
-    for b, tree in enumerate(trees):
-        for number, (predictors, targets) in enumerate(tree.paths):
-            labels += targets
-            rows += [nodes.setdefault(b * hidden.shape[1] + node, len(nodes)) for node in predictors]
-            described += [tree.distribution and number == 0] * len(targets)
-    predicting = hidden.flatten(0, 1)[torch.tensor(list(nodes), device=device)]  # (N, D)
-    likelihoods = _cut(_of_labels(output_head(model), predicting, rows, labels, described), trees)
-    if cache is None or wanted is None:
-        return [(own, None) for own in likelihoods]
-    return [
-        (own, states_of(cache, place, nodes_of(tree, wanted(place, own))))
-        for place, (tree, own) in enumerate(zip(trees, likelihoods, strict=True))
-    ]
+    wide: list[bool] = []
+    for text, own, spread in zip(texts, places.tolist(), described, strict=True):
+        answer = text.tokens[text.prompt_length :]
+        predicting = own[text.prompt_length - 1 : len(text.tokens) - 1]
+        labels += answer
+        rows += [found.setdefault(place, len(found)) for place in predicting]
+        wide += [spread] * len(answer)
+    predicting_states = hidden[torch.tensor(list(found), dtype=torch.int64, device=device)]  # (N, D)
+    columns = _of_labels(output_head(model), predicting_states, rows, labels, wide)
+    return Reading(_cut(columns, texts, described), places, cache)
 
 
 def _of_labels(
@@ -139,20 +165,18 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
 
 def _cut(
     columns: tuple[list[float], list[int], list[float], list[float]],
-    trees: Sequence[PrefixTree],
-) -> list[list[TextLikelihood]]:
-    """Give the flat numbers back to the trees and sequences they belong to."""
-    results: list[list[TextLikelihood]] = []
+    texts: Sequence[Example],
+    described: Sequence[bool],
+) -> list[TextLikelihood]:
+    """Give the flat numbers back to the texts they belong to."""
+    results: list[TextLikelihood] = []
     start = 0
-    for tree in trees:
-        results.append([])
-        for number, (_, targets) in enumerate(tree.paths):
-            end = start + len(targets)
-            nll, argmax = columns[0][start:end], columns[1][start:end]
-            correct = [int(guess == target) for guess, target in zip(argmax, targets, strict=True)]
-            spread = (
-                [column[start:end] for column in columns[2:]] if tree.distribution and number == 0 else []
-            )
-            results[-1].append(TextLikelihood(nll, correct, argmax, *spread))
-            start = end
+    for text, wide in zip(texts, described, strict=True):
+        targets = text.tokens[text.prompt_length :]
+        end = start + len(targets)
+        nll, argmax = columns[0][start:end], columns[1][start:end]
+        correct = [int(guess == target) for guess, target in zip(argmax, targets, strict=True)]
+        spread = [column[start:end] for column in columns[2:]] if wide else []
+        results.append(TextLikelihood(nll, correct, argmax, *spread))
+        start = end
     return results

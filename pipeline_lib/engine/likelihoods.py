@@ -1,10 +1,8 @@
 """Log-likelihoods of the answer, paraphrase and wrong answers of every record.
 
-The texts that follow one prompt are read in one pass, as a tree (see trees.py): for TOFU's seven answers a
-question these are 2.4 times fewer tokens than with one sequence an answer. Models for which a quick check
-shows a difference (attention that ignores a given mask) are read the plain way, one sequence a text.
-
-Shapes: B trees or sequences, T tokens.
+The texts of a batch are read as one tree (models/token_tree.py): for TOFU's seven answers a question these
+are about half the tokens, and what the chat template puts before each question is read once for all of them.
+Models that do not read trees are given one sequence a text.
 """
 
 from __future__ import annotations
@@ -12,26 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.data.batching import Example, token_budget_batches
+from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.forward_pass import TextLikelihood, tree_likelihoods_and_states
+from pipeline_lib.engine.forward_pass import Reading, TextLikelihood, read_texts, read_tokens
 from pipeline_lib.engine.rows import Row, likelihood_row
 from pipeline_lib.engine.settings import ScoringSettings
-from pipeline_lib.engine.trees import PrefixTree, build_tree
-from pipeline_lib.models.attention import attends_to_all, takes_positions
 from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.memory import halve_on_out_of_memory
+from pipeline_lib.models.token_tree import build_tree
+from pipeline_lib.models.tree_attention import reads_trees
 
 if TYPE_CHECKING:
     from pipeline_lib.engine.cache import States
     from pipeline_lib.models.prompt import PromptFormat
-
-TREE_TOLERANCE = 1e-3  # nats a token; rounding is below 1e-5, a mask that is ignored far above
 
 # Larger batches are hardly faster, and padding costs as much as text. On a CPU, a larger batch of texts of
 # one length only takes memory.
@@ -39,8 +34,7 @@ ENOUGH_TOKENS = 256
 ENOUGH_TOKENS_GPU = 1024
 FULL = 4  # a CPU's batch ends at so many times ENOUGH_TOKENS
 
-Key = tuple[int, int]  # number of a group, and the place in it of a sequence that is read alone, or WHOLE
-WHOLE = -1
+Part = tuple[int, range]  # number of a group, and which of its texts
 
 
 class NotFiniteError(UserError):
@@ -140,35 +134,51 @@ def likelihoods_and_states(
     """`group_likelihoods`, and of each group keys and values of the tokens that are `wanted`.
 
     `wanted` is given a group's number and likelihoods, and returns tokens with which one of its sequences
-    begins. States are None where a group was not read as one tree, or the model's layers keep no plain keys
+    begins. States are None where a group was not read in one pass, or the model's layers keep no plain keys
     and values.
     """
-    trees = [build_tree(group, distribution) for group in groups]
-    exact = _trees_are_exact(
-        model, [g for g, tree in zip(groups, trees, strict=True) if not tree.is_chain], pad_id
-    )
-    # Chains take the model's own attention, which is faster. The texts of a tree above the budget are read
-    # apart: it would need a large attention mask.
-    parts: dict[bool, dict[Key, PrefixTree]] = {True: {}, False: {}}  # is it a chain?
-    for number, (group, tree) in enumerate(zip(groups, trees, strict=True)):
-        if tree.is_chain or (exact and len(tree.tokens) <= max_tokens_per_batch):
-            parts[tree.is_chain][number, WHOLE] = tree
-        else:
-            for place, sequence in enumerate(group):
-                parts[True][number, place] = build_tree([sequence], distribution and place == 0)
-    by_key = {
-        key: found
-        for part in (parts[False], parts[True])
-        for key, found in _of_trees(model, part, wanted, max_tokens_per_batch, pad_id, on_progress).items()
-    }
+    by_part: dict[Part, tuple[list[TextLikelihood], States | None]] = {}
+
+    def read(here: Sequence[Part]) -> list[tuple[list[TextLikelihood], States | None]]:
+        pairs = [(number, place) for number, places in here for place in places]
+        described = [distribution and place == 0 for _, place in pairs]
+        texts = [groups[number][place] for number, place in pairs]
+        reading = read_texts(model, texts, described, pad_id, wanted is not None)
+        found: list[tuple[list[TextLikelihood], States | None]] = []
+        first = 0
+        for number, places in here:
+            own, kept = reading.likelihoods[first : first + len(places)], None
+            if wanted is not None and len(places) == len(groups[number]):
+                kept = _states(reading, first, groups[number], wanted(number, own))
+            found.append((own, kept))
+            first += len(places)
+        return found
+
+    for batch in _batches(model, groups, max_tokens_per_batch):
+        by_part.update(zip(batch, halve_on_out_of_memory(batch, read), strict=True))
+        on_progress(sum(places.start == 0 for _, places in batch))
     results: list[list[TextLikelihood]] = [[] for _ in groups]
     states: list[States | None] = [None] * len(groups)
-    for number, place in sorted(by_key):
-        likelihoods, kept = by_key[number, place]
-        results[number] += likelihoods
-        if place == WHOLE:
-            states[number] = kept
+    for number, places in sorted(by_part, key=lambda part: (part[0], part[1].start)):
+        own, states[number] = by_part[number, places]
+        results[number] += own
     return results, states
+
+
+def _states(reading: Reading, first: int, group: Sequence[Example], tokens: Sequence[int]) -> States | None:
+    """Keys and values of `tokens`, with which one of a group's texts begins; `first`: the group's first text.
+
+    The last token of a text is not read: there the states end too.
+    """
+    for place, text in enumerate(group):
+        if len(tokens) < len(text.tokens) and text.tokens[: len(tokens)] == tuple(tokens):
+            return reading.states(first + place, len(tokens))
+    raise ValueError(f"none of {len(group)} texts begins with these {len(tokens)} tokens")
+
+
+def tokens_read(group: Sequence[Example]) -> int:
+    """How many tokens of a group a model reads, those once that its texts share from the start."""
+    return len(build_tree([read_tokens(text) for text in group]).tokens)
 
 
 def check_finite(where: str, likelihoods: Sequence[TextLikelihood]) -> None:
@@ -192,86 +202,29 @@ def answer_only(record: Record) -> Record:
     return replace(record, paraphrased_answer=None, distractors=())
 
 
-def _trees_are_exact(model, groups: Sequence[Sequence[Example]], pad_id: int) -> bool:
-    """Whether this model reads sequences that begin alike the same way as a tree and apart.
+def _batches(model, groups: Sequence[Sequence[Example]], max_tokens: int) -> list[list[Part]]:
+    """What is read together: groups, or parts of a group that is larger than a batch may be.
 
-    Tried on two sequences of the group with the shortest first one, cut a few tokens after they part: any
-    difference shows there.
+    Those with the longest texts come first, so that what does not fit in memory fails early. Texts laid out
+    side by side, each as long as the longest, stay within `max_tokens`. A batch ends earlier where more
+    tokens would not make the pass faster and, where a model reads texts apart, where padding would grow.
     """
-    config = model.config.get_text_config()
-    # Flash kernels take no block mask. A given mask replaces a window's own, or a window counts places and
-    # not depths.
-    plain = config._attn_implementation in ("sdpa", "eager") and attends_to_all(config)
-    if not (plain and takes_positions(model)):
-        return False
-    if not groups:
-        return True
-    shortest = min(groups, key=lambda group: len(group[0].tokens))
-    pair = next(pair for pair in combinations(shortest, 2) if not build_tree(pair).is_chain)
-    common = next(t for t, (a, b) in enumerate(zip(pair[0].tokens, pair[1].tokens, strict=False)) if a != b)
-    short = [
-        replace(
-            sequence,
-            tokens=sequence.tokens[: common + 8],
-            prompt_length=max(1, min(sequence.prompt_length, common)),  # tokens after they part are scored
-        )
-        for sequence in pair
-    ]
-    apart = tree_likelihoods_and_states(model, [build_tree([sequence]) for sequence in short], pad_id)
-    try:
-        ((as_tree, _),) = tree_likelihoods_and_states(model, [build_tree(short)], pad_id)
-    except (IndexError, TypeError, ValueError):  # Falcon with ALiBi counts tokens in the mask it is given
-        return False
-    return all(
-        abs(a - b) <= TREE_TOLERANCE * max(1.0, abs(b)) or (math.isnan(a) and math.isnan(b))
-        for one, ((other,), _) in zip(as_tree, apart, strict=True)
-        for a, b in zip(one.token_nll, other.token_nll, strict=True)
-    )
-
-
-def _of_trees(
-    model,
-    trees: dict[Key, PrefixTree],
-    wanted: Callable[[int, list[TextLikelihood]], Sequence[int]] | None,
-    max_tokens: int,
-    pad_id: int,
-    on_progress: Callable[[int], object],
-) -> dict[Key, tuple[list[TextLikelihood], States | None]]:
-    """Likelihoods and states of each tree; progress counts the trees that are first in their group."""
-    keys = list(trees)
-    lengths = [Example(tuple(trees[key].tokens), 0, i) for i, key in enumerate(keys)]
-    results: dict[Key, tuple[list[TextLikelihood], States | None]] = {}
-
-    def read(here: Sequence[Key]) -> list[tuple[list[TextLikelihood], States | None]]:
-        def of_tree(place: int, likelihoods: list[TextLikelihood]) -> Sequence[int]:
-            number, part = here[place]
-            return wanted(number, likelihoods) if wanted is not None and part == WHOLE else []
-
-        return tree_likelihoods_and_states(
-            model, [trees[key] for key in here], pad_id, None if wanted is None else of_tree
-        )
-
     on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
     enough, most = (ENOUGH_TOKENS, FULL * ENOUGH_TOKENS) if on_cpu else (ENOUGH_TOKENS_GPU, max_tokens)
-    for batch in _little_padding(token_budget_batches(lengths, max_tokens), enough, most):
-        here = [keys[example.index] for example in batch]
-        results.update(zip(here, halve_on_out_of_memory(here, read), strict=True))
-        on_progress(sum(place in (WHOLE, 0) for _, place in here))
-    return results
-
-
-def _little_padding(batches: list[list[Example]], enough: int, most: int) -> list[list[Example]]:
-    """Batches cut where lengths, longest first, have fallen by a tenth and `enough` tokens stand before.
-
-    They are also cut where `most` tokens stand before.
-    """
-    cut: list[list[Example]] = []
-    for batch in batches:
-        cut.append([])
-        for example in batch:
-            longest = len(cut[-1][0].tokens) if cut[-1] else 0
-            tokens = len(cut[-1]) * longest
-            if tokens >= most or (tokens >= enough and len(example.tokens) < 0.9 * longest):
-                cut.append([])
-            cut[-1].append(example)
-    return cut
+    shared = reads_trees(model)
+    longest = [max(len(read_tokens(text)) for text in group) for group in groups]
+    batches: list[list[Part]] = []
+    width = texts = tokens = 0  # of the last batch
+    for number in sorted(range(len(groups)), key=lambda i: (-longest[i], i)):
+        group, length = groups[number], longest[number]
+        size = max(1, max_tokens // length)
+        for start in range(0, len(group), size):
+            places = range(start, min(start + size, len(group)))
+            full = (texts + len(places)) * width > max_tokens or tokens >= most
+            if not batches or full or (not shared and tokens >= enough and length < 0.9 * width):
+                batches.append([])
+                width, texts, tokens = length, 0, 0
+            batches[-1].append((number, places))
+            texts += len(places)
+            tokens = tokens + tokens_read(group[start : places.stop]) if shared else texts * width
+    return batches

@@ -23,12 +23,18 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.engine.forward_pass import TextLikelihood
 from pipeline_lib.engine.generation import Generation, continue_greedily, sample, seed_of
 from pipeline_lib.engine.gradients import gradient_norms
-from pipeline_lib.engine.likelihoods import check_finite, encode_texts, likelihoods_and_states, record_texts
+from pipeline_lib.engine.greedy_beginning import greedy_beginning
+from pipeline_lib.engine.likelihoods import (
+    check_finite,
+    encode_texts,
+    likelihoods_and_states,
+    record_texts,
+    tokens_read,
+)
 from pipeline_lib.engine.progress import Progress, Work
 from pipeline_lib.engine.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
 from pipeline_lib.engine.rows import Row, likelihood_row, released_fields
 from pipeline_lib.engine.settings import Decoding, EvaluationSettings
-from pipeline_lib.engine.trees import build_tree, greedy_beginning
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import context_length, pad_token
 
@@ -125,7 +131,7 @@ class SplitRun:
         items, tokens = {"scoring": 0}, {"scoring": 0}
         for question in self.questions:
             items["scoring"] += len(question.groups)
-            tokens["scoring"] += sum(len(build_tree(group).tokens) for group in question.groups)
+            tokens["scoring"] += sum(map(tokens_read, question.groups))
         if self.settings.generates(self.split):
             items["answering"] = items["scoring"]
             tokens["answering"] = sum(self._limit(q) * len(q.groups) for q in self.questions)

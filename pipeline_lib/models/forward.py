@@ -109,9 +109,7 @@ class _Together:
     def states(self, batch: Batch) -> torch.Tensor:
         if not self._states:
             self._states = _in_one_pass(self._model, self._batches)
-        return next(
-            states for states, own in zip(self._states, self._batches, strict=True) if own is batch
-        )
+        return next(states for states, own in zip(self._states, self._batches, strict=True) if own is batch)
 
 
 _TOGETHER: ContextVar[_Together | None] = ContextVar("together", default=None)

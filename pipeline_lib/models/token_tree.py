@@ -35,9 +35,9 @@ class TokenTree:
     repeats: tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
     def to(self, device: torch.device | str) -> TokenTree:
+        moved = [getattr(self, field.name).to(device) for field in fields(self)[:-1]]
         return TokenTree(
-            *(getattr(self, own.name).to(device) for own in fields(self)[:-1]),
-            repeats=tuple((nodes.to(device), places.to(device)) for nodes, places in self.repeats),
+            *moved, tuple((nodes.to(device), places.to(device)) for nodes, places in self.repeats)
         )
 
     def spread(self, of_nodes: torch.Tensor) -> torch.Tensor:
@@ -92,7 +92,7 @@ def build_tree(texts: Sequence[Sequence[int]]) -> TokenTree:
 
 
 class _Linear(torch.autograd.Function):
-    """A linear map that a tree gives; `transposed` is the map of its gradients, so every derivative exists."""
+    """A linear map that a tree gives; gradients go through the `transposed` one, so all derivatives exist."""
 
     transposed: type[_Linear]
 

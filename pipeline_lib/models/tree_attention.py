@@ -36,7 +36,9 @@ def run_on_tree(model: Any, tree: TokenTree, **options: Any) -> Any:
     """The decoder's output for the nodes as one row (1, N)."""
     return model.get_decoder()(
         input_ids=tree.tokens[None],
-        attention_mask=torch.zeros((1, 1, 1, 1), device=tree.tokens.device),  # masks nothing, and is left alone
+        attention_mask=torch.zeros(
+            (1, 1, 1, 1), device=tree.tokens.device
+        ),  # masks nothing, and is left alone
         position_ids=tree.depths[None],
         tree=tree,
         **{"use_cache": False, **options},
@@ -110,4 +112,4 @@ def _same_states(model: Any, vocabulary: int) -> bool:
             return False
     effect = (alone - changed)[:, -1].abs().amax()
     near = max(NEAR, 16 * torch.finfo(model.dtype).eps)
-    return bool(0 < effect) and bool((together - alone).abs().amax() <= near * effect)
+    return bool(effect > 0) and bool((together - alone).abs().amax() <= near * effect)

@@ -74,7 +74,7 @@ class Objective(Method):
         return None
 
     @property
-    def reads(self) -> tuple[Literal["forget", "retain"], ...]:
+    def read_sets(self) -> tuple[Literal["forget", "retain"], ...]:
         """The sets of which the loss reads last hidden states, with alternatives where the batch has them."""
         return (*(("forget",) if self.uses_forget else ()), *(("retain",) if self.uses_retain else ()))
 
@@ -124,7 +124,7 @@ class Objective(Method):
         from pipeline_lib.models.forward import read_together
 
         given = {"forget": forget, "retain": retain}
-        batches = [batch for name in self.reads if (batch := given[name]) is not None]
+        batches = [batch for name in self.read_sets if (batch := given[name]) is not None]
         batches += [batch.alternative for batch in batches if batch.alternative is not None]
         with read_together(model, batches):
             return self.loss_of(model, forget, retain)

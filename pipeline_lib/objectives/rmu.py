@@ -63,7 +63,7 @@ class RMU(Retaining):
         return self.retain_loss_type
 
     @property
-    def reads(self) -> tuple[Literal["forget", "retain"], ...]:
+    def read_sets(self) -> tuple[Literal["forget", "retain"], ...]:
         return () if self.retain_loss_type == "EMBED_DIFF" else ("retain",)
 
     @property

@@ -37,8 +37,8 @@ class UNDIAL(TwoTerms):
     )
 
     @property
-    def reads(self) -> tuple[Literal["forget", "retain"], ...]:
-        return super().reads if self.alpha else ("forget",)
+    def read_sets(self) -> tuple[Literal["forget", "retain"], ...]:
+        return super().read_sets if self.alpha else ("forget",)
 
     @property
     def reference_sets(self) -> tuple[Literal["forget", "retain"], ...]:

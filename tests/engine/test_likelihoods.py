@@ -20,6 +20,7 @@ from pipeline_lib.engine.likelihoods import (
     record_texts,
 )
 from pipeline_lib.engine.settings import ScoringSettings
+from pipeline_lib.models import tree_attention
 from tests.engine.continuations import continuation_likelihoods
 from tests.questions import encode
 
@@ -57,6 +58,25 @@ def assert_same(first, second, tolerance):
             assert one.argmax_correct == other.argmax_correct
 
 
+def read_apart(monkeypatch):
+    for module in (forward_pass, likelihoods):
+        monkeypatch.setattr(module, "reads_trees", lambda model: False)
+
+
+def noted_passes(monkeypatch, most=math.inf):
+    """Tokens of the texts of each pass from now on; more than `most` texts do not fit in memory."""
+    original, passes = likelihoods.read_texts, []
+
+    def noting(model, texts, *others):
+        passes.append([len(text.tokens) for text in texts])
+        if len(texts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(model, texts, *others)
+
+    monkeypatch.setattr(likelihoods, "read_texts", noting)
+    return passes
+
+
 def test_scores_equal_the_models_own_logits(tiny, records):
     for record, scores in zip(records, score(tiny, records), strict=True):
         for found, (nll, correct) in zip(scores, alone(tiny, record), strict=True):
@@ -68,7 +88,7 @@ def test_scores_equal_the_models_own_logits(tiny, records):
 
 def test_tree_equals_separate_sequences(tiny, records, monkeypatch):
     in_trees = score(tiny, records)
-    monkeypatch.setattr(likelihoods, "_trees_are_exact", lambda *arguments: False)
+    read_apart(monkeypatch)
     assert_same(in_trees, score(tiny, records), 1e-5)
 
 
@@ -89,32 +109,35 @@ def test_tree_is_exact_for_learned_positions(tiny, records, attention, monkeypat
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 10_000)
-    used = []
-    original = likelihoods.tree_likelihoods_and_states
-
-    def counted(*arguments):
-        used.append(arguments)
-        return original(*arguments)
-
-    monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", counted)
+    widths = []
+    model.get_decoder().register_forward_pre_hook(
+        lambda module, arguments, given: widths.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
     for record, scores in zip(records, score((model, tokenizer, prompt_format), records), strict=True):
         for found, (nll, _) in zip(scores, alone((model, tokenizer, prompt_format), record), strict=True):
             assert found.token_nll == pytest.approx(nll, abs=1e-5)
-    # a check on two sequences, apart and as a tree; then all as trees, in one batch
-    assert [len(arguments[1]) for arguments in used] == [2, 1, len(records)]
+    texts = sum(len(record_texts(record)) for record in records)
+    if attention == "eager":  # read apart, and alone by `alone`
+        assert widths[0][0] == texts
+    else:  # tried on two texts, with another beginning, as a tree; then all in one pass without padding
+        assert [rows for rows, _ in widths[:4]] == [2, 2, 1, 1]
 
 
-def test_a_model_that_ignores_the_mask_is_scored_the_plain_way(tiny, records, monkeypatch):
+def test_a_model_whose_layers_do_not_hand_the_tree_on_is_scored_the_plain_way(tiny, records, monkeypatch):
     model, tokenizer, prompt_format = tiny
     expected = score(tiny, records)
     broken = copy.deepcopy(model)
-    decoder = broken.get_decoder()
+    del broken.__dict__[tree_attention.KNOWN]
+    decoder, given = broken.get_decoder(), []
 
-    def without_tree_mask(attention_mask, **arguments):
-        return decoder(attention_mask=attention_mask if attention_mask.ndim == 2 else None, **arguments)
+    def without_tree(position_ids=None, tree=None, **arguments):
+        given.append(tree)
+        return decoder(position_ids=position_ids, **arguments)
 
-    monkeypatch.setattr(broken, "get_decoder", lambda: without_tree_mask)
+    monkeypatch.setattr(broken, "get_decoder", lambda: without_tree)
     assert_same(score((broken, tokenizer, prompt_format), records), expected, 1e-4)
+    assert [tree is None for tree in given[:3]] == [True, True, False]  # it was tried
+    assert all(tree is None for tree in given[3:])
 
 
 def test_a_model_with_a_window_is_scored_as_it_reads(tiny, records):
@@ -185,18 +208,9 @@ def test_broken_weights_are_an_error_that_names_the_record(tiny, records):
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
     monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 10_000)
     expected = score(tiny, records)
-    original = likelihoods.tree_likelihoods_and_states
-    sizes = []
-
-    def at_most_two(model, trees, *others):
-        sizes.append(len(trees))
-        if len(trees) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(model, trees, *others)
-
-    monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", at_most_two)
+    sizes = noted_passes(monkeypatch, most=8)
     assert_same(score(tiny, records), expected, 1e-4)
-    assert sizes == [2, 1, 7, 3, 1, 2, 4, 2, 2]  # first a check on two sequences, apart and as a tree
+    assert len(sizes) > 3 and len(sizes[0]) == sum(len(record_texts(record)) for record in records)
 
 
 def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch):
@@ -212,7 +226,7 @@ def test_a_pretrained_model_scores_alike_in_trees_and_apart(smollm2, monkeypatch
     ]
     in_trees = score(smollm2, records)
     assert_same(score(smollm2, records, budget=1), in_trees, 1e-4)
-    monkeypatch.setattr(likelihoods, "_trees_are_exact", lambda *arguments: False)
+    read_apart(monkeypatch)
     assert_same(score(smollm2, records), in_trees, 1e-4)
 
 
@@ -296,17 +310,11 @@ def test_large_batches_hold_little_padding(tiny, monkeypatch):
     monkeypatch.setattr(likelihoods, "ENOUGH_TOKENS", 100)
     lengths = [60, 59, 58, 50, 49, 20, 19, 18, 17, 16, 15, 3]
     requests = [([4] * (n - 1), [[5, 6]]) for n in lengths]
-    widths = []
-    original = likelihoods.tree_likelihoods_and_states
-
-    def noting(model, trees, pad_id, wanted):
-        widths.append([len(tree.tokens) for tree in trees])
-        return original(model, trees, pad_id, wanted)
-
-    monkeypatch.setattr(likelihoods, "tree_likelihoods_and_states", noting)
+    read_apart(monkeypatch)
+    widths = noted_passes(monkeypatch)
     found = continuation_likelihoods(tiny[0], requests, max_tokens_per_batch=1000, pad_id=0)
-    # 3 x 60 and 2 x 50 are enough; 5 x 20 are, and 15 is less than nine tenths of 20
-    assert widths == [[60, 59, 58], [50, 49], [20, 19, 18, 17, 16], [15, 3]]
+    # 3 x 61 and 2 x 51 are enough; 5 x 21 are, and 16 is less than nine tenths of 21
+    assert widths == [[61, 60, 59], [51, 50], [21, 20, 19, 18, 17], [16, 4]]
     widths.clear()
     continuation_likelihoods(tiny[0], [([4] * 49, [[5, 6]])] * 12, max_tokens_per_batch=1000, pad_id=0)
     assert [len(batch) for batch in widths] == [8, 4], "on a CPU four times what is enough, and no more"

@@ -15,9 +15,8 @@ from pipeline_lib.data.batching import collate
 from pipeline_lib.engine import generation
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
-from pipeline_lib.engine.likelihoods import encode_texts, record_texts
+from pipeline_lib.engine.likelihoods import encode_texts, record_texts, tokens_read
 from pipeline_lib.engine.settings import Decoding, Parts
-from pipeline_lib.engine.trees import build_tree
 from pipeline_lib.models.forward import summed_nll
 from pipeline_lib.models.prompt import PromptFormat
 from tests.engine.conftest import SETTINGS, settings_of
@@ -208,7 +207,7 @@ def test_what_it_will_cost_is_said_first_and_the_peak_last(tiny, splits, tmp_pat
     lines = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if line.strip()]
     first = next(line for line in lines if "tokens to score" in line)
     tokens = sum(
-        len(build_tree(encode_texts(tokenizer, prompt_format, "s", record, record_texts(record), 200)).tokens)
+        tokens_read(encode_texts(tokenizer, prompt_format, "s", record, record_texts(record), 200))
         for records in splits.values()
         for record in records
     )

@@ -8,27 +8,41 @@ import torch
 from pipeline_lib.data.batching import Example
 from pipeline_lib.engine import split_run
 from pipeline_lib.engine.cache import keeping_cache
-from pipeline_lib.engine.forward_pass import tree_likelihoods_and_states
 from pipeline_lib.engine.generation import continue_greedily, generate
+from pipeline_lib.engine.likelihoods import likelihoods_and_states
 from pipeline_lib.engine.settings import Decoding, Parts
-from pipeline_lib.engine.trees import build_tree, nodes_of
+from pipeline_lib.models.tree_attention import reads_trees
 from tests.engine.conftest import SETTINGS, settings_of
 
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10], [11, 12]]
 TEXTS = [[[20, 21, 22], [20, 25, 26, 27], [30, 31]], [[20, 21]], [[40, 41, 42], [43, 44]]]
 
 
-def test_kept_states_are_those_of_the_tokens_alone(tiny):
+def kept_states(model, groups, asked):
+    """Keys and values of the tokens asked for, of each group."""
+    found = likelihoods_and_states(
+        model,
+        groups,
+        lambda number, scores: asked[number],
+        max_tokens_per_batch=4096,
+        pad_id=0,
+        distribution=False,
+        on_progress=lambda done: None,
+    )
+    return found[1]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_kept_states_are_those_of_the_tokens_alone(tiny, attention):
     model = tiny[0]
-    trees = [
-        build_tree([Example((*prompt, *text), len(prompt), 0) for text in texts])
+    model.set_attn_implementation(attention)  # eager: texts are read apart
+    assert reads_trees(model) == (attention == "sdpa")
+    groups = [
+        [Example((*prompt, *text), len(prompt), 0) for text in texts]
         for prompt, texts in zip(PROMPTS, TEXTS, strict=True)
     ]
     asked = [[*PROMPTS[0], 20, 25], [*PROMPTS[1], 20], PROMPTS[2]]
-    kept = [
-        states
-        for _, states in tree_likelihoods_and_states(model, trees, 0, lambda place, scores: asked[place])
-    ]
+    kept = kept_states(model, groups, asked)
     for tokens, states in zip(asked, kept, strict=True):
         with torch.no_grad():
             alone = model(input_ids=torch.tensor([tokens]), use_cache=True).past_key_values
@@ -43,15 +57,11 @@ def test_answers_from_states_are_those_from_prompts(tiny):
     decoding = Decoding([10**6], 0, 4096)
     whole = generate(model, PROMPTS, decoding, max_new_tokens=9)
     known = [generation.tokens[:count] for generation, count in zip(whole, (1, 3, 2), strict=True)]
-    trees = [
-        build_tree([Example((*prompt, *start, 1), len(prompt), 0)])
-        for prompt, start in zip(PROMPTS, known, strict=True)
+    groups = [
+        [Example((*prompt, *start, 1), len(prompt), 0)] for prompt, start in zip(PROMPTS, known, strict=True)
     ]
     asked = [[*prompt, *start][:-1] for prompt, start in zip(PROMPTS, known, strict=True)]
-    states = [
-        states
-        for _, states in tree_likelihoods_and_states(model, trees, 0, lambda place, scores: asked[place])
-    ]
+    states = kept_states(model, groups, asked)
     widths = []
     handle = model.register_forward_pre_hook(
         lambda module, arguments, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
@@ -98,8 +108,9 @@ def test_layers_that_attend_otherwise_keep_nothing():
     assert both.layer_types == ["full_attention", "sliding_attention"] and keeping_cache(both) is None
 
 
-def test_a_path_that_a_tree_does_not_hold_is_an_error():
-    tree = build_tree([Example((1, 2, 3, 4), 1, 0), Example((1, 2, 5, 6), 1, 0)])
-    assert nodes_of(tree, [1, 2, 5]) == [0, 1, 3]
-    with pytest.raises(ValueError, match="token 4 does not follow after 2 tokens"):
-        nodes_of(tree, [1, 2, 4])
+def test_a_beginning_of_none_of_the_texts_is_an_error(tiny):
+    groups = [[Example((1, 2, 3, 4), 1, 0), Example((1, 2, 5, 6), 1, 0)]]
+    assert kept_states(tiny[0], groups, [[1, 2, 5]])[0].length == 3
+    for wrong in ([1, 2, 4], [1, 2, 5, 6]):  # the last token is not read
+        with pytest.raises(ValueError, match=f"none of 2 texts begins with these {len(wrong)} tokens"):
+            kept_states(tiny[0], groups, [wrong])
