@@ -28,21 +28,14 @@ NEAR = 1e-3  # of what another beginning changes, in fp32: rounding is far below
 
 
 def tree_hidden(model: Any, tree: TokenTree, **options: Any) -> torch.Tensor:
-    """Last hidden states of every node (N, D). `options`: further arguments of the decoder, such as a cache."""
-    return run_on_tree(model, tree, **options).last_hidden_state[0]
-
-
-def run_on_tree(model: Any, tree: TokenTree, **options: Any) -> Any:
-    """The decoder's output for the nodes as one row (1, N)."""
+    """Last hidden states of every node (N, D). `options`: further arguments of the decoder: a cache."""
     return model.get_decoder()(
         input_ids=tree.tokens[None],
-        attention_mask=torch.zeros(
-            (1, 1, 1, 1), device=tree.tokens.device
-        ),  # masks nothing, and is left alone
+        attention_mask=torch.zeros((1, 1, 1, 1), device=tree.tokens.device),  # masks nothing; is left alone
         position_ids=tree.depths[None],
         tree=tree,
         **{"use_cache": False, **options},
-    )
+    ).last_hidden_state[0]
 
 
 def _attention(
@@ -57,8 +50,8 @@ def _attention(
     """transformers' "sdpa": (1, H, N, F) -> (1, N, H, F) where a tree is given, else as it is."""
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    texts = (_rows(tree, heads) for heads in (query, key, value))
-    found, _ = sdpa_attention_forward(module, *texts, None, **options)  # (B, T, H, F)
+    query, key, value = (_rows(tree, heads) for heads in (query, key, value))
+    found, _ = sdpa_attention_forward(module, query, key, value, None, **options)  # (B, T, H, F)
     return tree.pick(found.flatten(0, 1).flatten(1)).view(1, -1, *found.shape[2:]), None
 
 
