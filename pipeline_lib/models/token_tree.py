@@ -12,7 +12,7 @@ Shapes: N nodes, B texts, T tokens of the longest text, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -35,10 +35,13 @@ class TokenTree:
     repeats: tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
     def to(self, device: torch.device | str) -> TokenTree:
-        moved = [getattr(self, field.name).to(device) for field in fields(self)[:-1]]
-        return TokenTree(
-            *moved, tuple((nodes.to(device), places.to(device)) for nodes, places in self.repeats)
-        )
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        repeats = tuple((nodes.to(device), places.to(device)) for nodes, places in self.repeats)
+        return replace(self, **moved, repeats=repeats)
 
     def spread(self, of_nodes: torch.Tensor) -> torch.Tensor:
         """(N, F) -> (B * T, F): each place has its node's row, padding has 0."""

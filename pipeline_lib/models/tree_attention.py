@@ -1,12 +1,12 @@
 """A decoder's pass over a tree of tokens (`models.token_tree`), for the architectures that read one exactly.
 
-transformers' registry of attention functions is told a "sdpa" of ours: with a tree among its arguments it lays
-the nodes out as texts, calls transformers' own function without a mask, which is the fastest way, and brings
-the results back to the nodes. Without a tree it is transformers' own function.
+transformers' registry of attention functions is told a "sdpa" of ours: with a tree among its arguments it
+lays the nodes out as texts, calls transformers' own function without a mask, which is the fastest way, and
+brings the results back to the nodes. Without a tree it is transformers' own function.
 
-Whether an architecture takes this way is tried out, once for each model: its layers must hand the argument on,
-attend to all earlier tokens and take positions as given. Dropout would hit what texts share only once, so a
-model that drops reads texts apart.
+Whether an architecture takes this way is tried out, once for each model: its layers must hand the argument
+on, attend to all earlier tokens and take positions as given. Dropout would hit what texts share only once, so
+a model that drops reads texts apart.
 
 Shapes: N nodes, B texts, T tokens of the longest text, H heads, D hidden size.
 """

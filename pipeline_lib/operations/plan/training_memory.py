@@ -95,12 +95,12 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     `rows`: sequences, each padded to `length` tokens.
 
     Per token and layer, with D hidden size, Q = heads x head size, F intermediate size, of the layers of
-    Llama as transformers writes them. fp32: each norm saves its input, the normalised input and its product with
-    the scale, which the next matrices read (3 D); attention saves queries, repeated keys and values and its
-    result (4 Q); the gated feed-forward part saves gate, its activation, the other branch and their product
-    (4 F). Under autocast the norms stay fp32 and every matrix casts its own input to bf16. Frozen layers save
-    less where only single matrices learn. Texts are counted apart and padded, as models need them that read
-    no trees (models/tree_attention.py); others take less.
+    Llama as transformers writes them. fp32: each norm saves its input, the normalised input and its product
+    with the scale, which the next matrices read (3 D); attention saves queries, repeated keys and values and
+    its result (4 Q); the gated feed-forward part saves gate, its activation, the other branch and their
+    product (4 F). Under autocast the norms stay fp32 and every matrix casts its own input to bf16. Frozen
+    layers save less where only single matrices learn. Texts are counted apart and padded, as models need
+    them that read no trees (models/tree_attention.py); others take less.
     """
     shape = job.shape
     hidden, queries, inner = shape.hidden, shape.heads * shape.head_size, shape.intermediate
