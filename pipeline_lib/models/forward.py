@@ -164,14 +164,17 @@ def over_vocabulary(
     added, values for each position (N,) are concatenated. `function` must treat every position alike and
     independently, and read nothing that changes before the backward pass.
 
-    Above `LOGITS_AT_ONCE` numbers the (N, V) logits never exist as a whole: each piece is thrown away after
-    the forward pass and computed again for the backward pass (torch.utils.checkpoint), at the cost of one
-    more product with the output embedding. Loss and gradients are the same up to the order of rounding; under
-    autocast the pieces' gradients of the output embedding are added in bf16, unlike those of micro-batches.
-    The cuts depend on N and V alone, so that the same run gives the same bits. Second derivatives work.
+    Above `LOGITS_AT_ONCE` numbers the logits are computed in pieces. Where they are together larger than the
+    output embedding (N > D), they never exist as a whole: each piece is thrown away after the forward pass
+    and computed again for the backward pass (torch.utils.checkpoint), at the cost of one more product with
+    the output embedding. Loss and gradients are the same up to the order of rounding; under autocast the
+    gradients of the output embedding of pieces computed again are added in bf16, unlike those of
+    micro-batches. The cuts depend on N and V alone, so that the same run gives the same bits. Second
+    derivatives work.
     """
     weight = getattr(head, "weight", None)  # a head without one is assumed to keep the width
     size = max(1, LOGITS_AT_ONCE // (hidden.shape[-1] if weight is None else weight.shape[0]))
+    again = torch.is_grad_enabled() and len(hidden) > hidden.shape[-1]
 
     def piece(hidden: torch.Tensor, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return function(head(hidden).float(), *columns)
@@ -179,9 +182,7 @@ def over_vocabulary(
     if len(hidden) <= size:
         return piece(hidden, *columns)
     parts = [
-        checkpoint(piece, *rows, use_reentrant=False, preserve_rng_state=False)
-        if torch.is_grad_enabled()
-        else piece(*rows)
+        checkpoint(piece, *rows, use_reentrant=False, preserve_rng_state=False) if again else piece(*rows)
         for rows in zip(*(tensor.split(size) for tensor in (hidden, *columns)), strict=True)
     ]
     return tuple(

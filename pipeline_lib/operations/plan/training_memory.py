@@ -28,7 +28,7 @@ from pipeline_lib.optimizers.base import Curvature
 
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
 GRAPH_OF_GRADIENT = 2.6  # what both graphs hold where a gradient is differentiated again, against a plain one
-LOGITS_AT_ONCE = 1 << 24  # as models/forward.py has it: more are computed in pieces
+LOGITS_AT_ONCE = 1 << 24  # as models/forward.py has it: more, and more than the output embedding, come again
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
         whole, layer = activation_bytes(job, rows, length)
         inputs = rows * length * job.width * job.shape.hidden * (job.layers_run + 1)
         number = job.shape.vocab * lengths.answers(rows) * (not job.stops_early)
-        in_pieces = number > LOGITS_AT_ONCE
+        in_pieces = number > max(LOGITS_AT_ONCE, job.shape.vocab * job.shape.hidden)
         graphs.append(
             {
                 "activations": min(inputs, whole) if job.settings.checkpointing else whole,
