@@ -93,7 +93,11 @@ def _in_one_pass(model, batches: Sequence[Batch]) -> list[torch.Tensor]:
     tree = tree_of(batches)
     states = tree.spread(tree_hidden(model, tree)).view(*tree.nodes.shape, -1)
     parts = states.split([len(batch.input_ids) for batch in batches])
-    return [part[:, : batch.input_ids.shape[1]] for part, batch in zip(parts, batches, strict=True)]
+    # A batch may be wider than its own longest text, and than the tree.
+    return [
+        F.pad(part, (0, 0, 0, batch.input_ids.shape[1] - part.shape[1]))
+        for part, batch in zip(parts, batches, strict=True)
+    ]
 
 
 class _Together:
@@ -102,13 +106,15 @@ class _Together:
     def __init__(self, model, batches: Sequence[Batch]):
         self._model, self._batches = model, batches
         self._states: list[torch.Tensor] = []
+        self._with_graph = False
 
     def holds(self, model, batch: Batch) -> bool:
         return model is self._model and any(batch is own for own in self._batches)
 
     def states(self, batch: Batch) -> torch.Tensor:
-        if not self._states:
-            self._states = _in_one_pass(self._model, self._batches)
+        # Read again where a gradient is wanted of what was first read without one.
+        if not self._states or (torch.is_grad_enabled() and not self._with_graph):
+            self._states, self._with_graph = _in_one_pass(self._model, self._batches), torch.is_grad_enabled()
         return next(states for states, own in zip(self._states, self._batches, strict=True) if own is batch)
 
 

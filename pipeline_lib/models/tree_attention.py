@@ -79,8 +79,13 @@ def reads_trees(model: Any) -> bool:
 
 
 def _drops(model: Any) -> bool:
-    return getattr(model.config.get_text_config(), "attention_dropout", 0) > 0 or any(
-        isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules()
+    """Dropout is a module, or a number that a module hands to torch's function (Llama, OPT)."""
+    return any(
+        (isinstance(module, torch.nn.Dropout) and module.p > 0)
+        or any(
+            "drop" in name and isinstance(value, float) and value > 0 for name, value in vars(module).items()
+        )
+        for module in model.modules()
     )
 
 
