@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter, UserDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pipeline_lib.core.errors import UserError
@@ -114,10 +115,14 @@ def _in_linear_layers(model: Any, parameters: Sequence[Tensor]) -> list[bool]:
 
 def _pair(batch: Batch) -> tuple[UserDict[str, Batch], Tensor]:
     """Inputs and labels of the answer positions, as curvlinops takes them."""
+    import torch
+
     from pipeline_lib.data.batching import IGNORED
 
     targets = batch.labels[:, 1:]
-    return UserDict(batch=batch), targets[targets != IGNORED]
+    # Naming hidden tokens, none here, keeps texts apart: the library takes each row for an example.
+    rows = replace(batch, hidden=torch.zeros_like(batch.attention_mask))
+    return UserDict(batch=rows), targets[targets != IGNORED]
 
 
 def _as_module(model: Any) -> Any:

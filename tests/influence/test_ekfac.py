@@ -12,6 +12,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example, micro_batches
 from pipeline_lib.influence.diagonal import sampled_diagonal
 from pipeline_lib.influence.newton import newton_direction
+from pipeline_lib.models import forward
 from tests.influence.cases import dense_gauss_newton, small_examples, small_model
 from tests.tiny import PAD, in_float64
 
@@ -131,3 +132,17 @@ def test_a_weight_of_two_layers_has_no_factors_of_its_own():
     assert dict(zip(names, chosen, strict=True)) == {
         "0.weight": False, "0.bias": True, "2.weight": True, "2.bias": True,
     }  # fmt: skip
+
+
+@in_float64()
+def test_each_text_is_an_example_also_of_a_model_that_reads_them_as_one(monkeypatch):
+    """The library's second moments are those of rows; one row of all texts would be one example."""
+    model, examples = small_model(), small_examples(24)
+    assert forward.reads_trees(model)
+    gradient = torch.randn(
+        sum(p.numel() for p in model.parameters()), generator=torch.Generator().manual_seed(0)
+    )
+    found, _ = direction(model, examples, gradient, "ekfac")
+    monkeypatch.setattr(forward, "reads_trees", lambda model: False)
+    expected, _ = direction(model, examples, gradient, "ekfac")
+    assert torch.allclose(found, expected, rtol=1e-8, atol=1e-10)
