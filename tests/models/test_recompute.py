@@ -13,13 +13,15 @@ from pipeline_lib.data.batching import collate
 from pipeline_lib.models.adapters import attach
 from pipeline_lib.models.forward import answer_nll
 from pipeline_lib.models.recompute import activations_again, decoder_layers
+from pipeline_lib.models.tree_attention import reads_trees
 from tests.objectives.cases import CASES, held
 from tests.objectives.test_pieces import step
 from tests.tiny import Bigram, flat, random_examples, tiny_model
 
 
 def counted(model):
-    """How often each layer's attention runs."""
+    """How often each layer's attention runs, after the passes that try out whether the model reads trees."""
+    reads_trees(model)
     calls = []
     for layer in decoder_layers(model):
         layer.self_attn.register_forward_hook(lambda *_: calls.append(1))
