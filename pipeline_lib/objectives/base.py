@@ -75,7 +75,7 @@ class Objective(Method):
 
     @property
     def read_sets(self) -> tuple[Literal["forget", "retain"], ...]:
-        """The sets of which the loss reads last hidden states, with alternatives where the batch has them."""
+        """The sets of which the loss reads last hidden states, besides the alternatives."""
         return (*(("forget",) if self.uses_forget else ()), *(("retain",) if self.uses_retain else ()))
 
     @property
@@ -125,7 +125,8 @@ class Objective(Method):
 
         given = {"forget": forget, "retain": retain}
         batches = [batch for name in self.read_sets if (batch := given[name]) is not None]
-        batches += [batch.alternative for batch in batches if batch.alternative is not None]
+        if self.forget_answers == "both" and forget is not None and forget.alternative is not None:
+            batches.append(forget.alternative)
         with read_together(model, batches):
             return self.loss_of(model, forget, retain)
 

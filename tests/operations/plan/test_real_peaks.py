@@ -1,4 +1,8 @@
-"""The plan's memory against the resident memory of whole jobs on a CPU: within 15 %."""
+"""The plan's memory against the resident memory of whole jobs on a CPU.
+
+The plan counts texts apart and padded, as some models read them. Others share beginnings and pad nothing, so
+their jobs may stay below it: by a quarter of the plan, and exceed it by 15 %.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import pytest
 
 from tests.paths import REPO
 
-BOUND = 0.15
+LESS, MORE = 0.25, 0.15
 CASES = ["fine-tuning, AdamW", "GradDiff, AdamW", "GradDiff, LoRA"]  # benchmarks/memory.py has more
 
 
@@ -39,7 +43,7 @@ def test_the_estimate_is_near_the_peak_of_the_job(case: str) -> None:
     for attempt in range(3):
         found = measurements(attempt)[case]
         measured = max(measured, found["measured"])
-        if found["bytes"] == pytest.approx(measured, rel=BOUND):
+        if 1 - LESS <= measured / found["bytes"] <= 1 + MORE:
             break
     assert measured > 300e6  # a job that did not run holds nothing
-    assert found["bytes"] == pytest.approx(measured, rel=BOUND)
+    assert 1 - LESS <= measured / found["bytes"] <= 1 + MORE
