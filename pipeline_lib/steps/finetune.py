@@ -28,6 +28,7 @@ from pipeline_lib.steps.common import (
     run_facts,
     save_run,
     start,
+    with_compute,
 )
 from pipeline_lib.steps.job import Job
 from pipeline_lib.training.batches import MiniBatches
@@ -54,6 +55,7 @@ def run(job: Job) -> None:
     finetune = FineTune.model_validate(job.settings["finetune"])
     started, group = time.monotonic(), current()
     place = start(job.device, job.threads)
+    finetune = with_compute(finetune, place, group)
     manifest = read_object(job.data / "manifest.json")
     names = manifest["finetune"][_ROLES[identity["method"]]]
     splits = load_splits(

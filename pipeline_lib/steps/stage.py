@@ -18,8 +18,10 @@ from pipeline_lib.steps.common import (
     run_facts,
     save_run,
     start,
+    with_compute,
 )
 from pipeline_lib.steps.job import Job
+from pipeline_lib.training.settings import Training
 
 
 def run(job: Job) -> None:
@@ -30,6 +32,8 @@ def run(job: Job) -> None:
     """
     started, group, place = time.monotonic(), current(), start(job.device, job.threads)
     stage = STAGES.parse(job.settings["stage"])
+    if isinstance(stage, Training):
+        stage = with_compute(stage, place, group)
     folders = job.several("parents")
     parents = [read_object(folder / "run.json", "status", "weights_sha256") for folder in folders]
     of = [name_of(key_of(parent).row) for parent in parents]
@@ -43,7 +47,8 @@ def run(job: Job) -> None:
         saved = model, tokenizer, prompt_format
         first = Loaded(on_device(model, place), tokenizer, prompt_format, info)
         weights = [parent["weights_sha256"] for parent in parents]
-        mark = fingerprint(job.identity, job.settings, hashes, weights, job.code)
+        settings = stage.settings(), job.settings["max_length"]
+        mark = fingerprint(job.identity, settings, hashes, weights, job.code)
         made = stage.make(
             Work(
                 first,

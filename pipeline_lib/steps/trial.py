@@ -45,7 +45,7 @@ def run(job: Job) -> None:
         "settings": {
             "objective": job.settings["objective"],
             "optimizer": job.settings["optimizer"],
-            "training": job.settings["unlearn"],
+            "training": done.facts["training"],
         },
         "status": "diverged" if values is None else "ok",
         # Weights that give no number after the last step are lost with that step.

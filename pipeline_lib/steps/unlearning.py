@@ -36,6 +36,7 @@ from pipeline_lib.steps.common import (
     remove_work,
     run_facts,
     start,
+    with_compute,
 )
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.objective_data import Encoder, objective_data, with_reference_nll
@@ -112,6 +113,7 @@ def unlearn_model(job: Job) -> Unlearned:
     started, group, run = time.monotonic(), current(), _Run.of(job)
     run.check(job.identity, group)
     place = start(job.device, job.threads)
+    run = replace(run, training=with_compute(run.training, place, group))
     model, tokenizer, prompt_format, parent = load_model_folder(run.parent)
     if run.training.prompt:
         prompt_format = PromptFormat(**dict(run.training.prompt))
@@ -126,8 +128,10 @@ def unlearn_model(job: Job) -> Unlearned:
         outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     else:
         # A checkpoint of other settings or other code is not continued.
-        given = [job.settings[name] for name in ("objective", "optimizer", "unlearn", "max_length")]
-        mark = fingerprint(job.identity, given, hashes, parent["weights_sha256"], job.code)
+        given = [job.settings[name] for name in ("objective", "optimizer", "max_length")]
+        mark = fingerprint(
+            job.identity, given, run.training.model_dump(), hashes, parent["weights_sha256"], job.code
+        )
         encoder = Encoder(tokenizer, prompt_format, job.settings["max_length"], run.training.encoding)
         data = objective_data(
             run.objective, load_splits(job.data, ["forget", "retain"]), job.data, encoder, run.seed

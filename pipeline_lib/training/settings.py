@@ -45,8 +45,10 @@ class Training(Block):
     warmup: Share = 0.0
     decay: Literal["constant", "linear", "cosine"] = "constant"
     max_grad_norm: Positive = 1.0
-    compute: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Of forward and backward; weights stay as they are"
+    compute: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32",
+        description="Of forward and backward; weights stay as they are. auto: bf16 where the machine of the "
+        "job multiplies it faster, else fp32; run.json has which",
     )
     checkpoint_seconds: NonNegative = Field(300.0, description="Time between checkpoints; 0 = every step")
     checkpointing: Switch = Field(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from pipeline_lib.core.files import read_json, read_jsonl
+from pipeline_lib.models import compute
 from pipeline_lib.stages.base import STAGES
 from tests.stages.study import Small, parameters
 from tests.steps.study import FINETUNE
@@ -45,3 +49,17 @@ def test_the_log_is_that_of_a_training(small: Small) -> None:
     rows = read_jsonl(small.training(made) / "steps.jsonl")
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     assert {"learning_rate", "grad_norm", "tokens_per_s"} <= set(rows[0])
+
+
+def test_auto_is_what_this_machine_makes_of_it(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags\t: avx512_bf16\n")
+    monkeypatch.setattr(compute, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    stage = {"kind": "finetune", "split": "facts", **FINETUNE}
+    made, same = (small.stage({**stage, "compute": kind}, [small.unlearned]) for kind in ("auto", "bf16"))
+    for folder in (made, same):
+        assert read_json(folder / "run.json")["stage"]["compute"] == "bf16"
+    assert all(torch.equal(value, parameters(same)[name]) for name, value in parameters(made).items())
+    assert capfd.readouterr().err.count("compute: auto looked for") == 1

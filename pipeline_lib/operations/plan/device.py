@@ -48,7 +48,13 @@ class Device:
         return {"runtime": CPU_RUNTIME, "heap": CPU_HEAP * sum(parts.values()), **parts}
 
     def seconds(self, operations: float, bytes_read: float, passes: float, compute: str) -> float:
-        """Time of `passes` through a layer, with this many operations and bytes of weights read in all."""
+        """Time of `passes` through a layer, with this many operations and bytes of weights read in all.
+
+        `compute`: "auto" is counted as bf16 on a GPU, and as fp32 on a CPU, of which the suite does not say
+        whether it multiplies bf16.
+        """
+        if compute == "auto":
+            compute = "bf16" if self.kind == "cuda" else "fp32"
         if self.kind == "cuda":
             peak, bandwidth, launch = GPU_TFLOPS[compute], GPU_BANDWIDTH, GPU_LAUNCH
         else:

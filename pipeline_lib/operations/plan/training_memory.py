@@ -19,7 +19,7 @@ a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline_lib.operations.plan.device import CPU_HEAP, CPU_HEAP_FORWARD, Device
 from pipeline_lib.operations.plan.training import Training, held_bytes, of_the_step, rounding_bytes
@@ -44,11 +44,21 @@ class Memory:
 
 
 def training_memory(job: Training) -> Memory:
-    """The largest phase of a training job."""
+    """The largest phase of a training job; under `compute: auto`, of the kind that needs more."""
+    if job.settings.compute == "auto":
+        return max(map(training_memory, _either(job)), key=lambda memory: memory.total)
     phases = phases_of(job)
     if job.device.kind == "cpu":
         phases = {name: {**parts, "heap": _heap(name, phases)} for name, parts in phases.items()}
     return largest(job.device, phases)
+
+
+def _either(job: Training) -> list[Training]:
+    """The job as each of the kinds that `compute: auto` may become."""
+    return [
+        replace(job, settings=job.settings.model_copy(update={"compute": compute}))
+        for compute in ("fp32", "bf16")
+    ]
 
 
 def phases_of(job: Training) -> dict[str, dict[str, float]]:

@@ -104,6 +104,32 @@ def test_an_unlearning_job_of_7b_worked_out_by_hand() -> None:
     assert half.total < 0.55 * memory.total
 
 
+@pytest.mark.parametrize(("resources", "becomes"), [(GPU, "bf16"), ({"memory_mb": 2000}, "fp32")])
+def test_auto_takes_the_larger_memory_and_the_time_of_what_the_device_promises(
+    resources: dict[str, Any], becomes: str
+) -> None:
+    """More with many weights in bf16 (the copies), more with many activations in fp32."""
+    larger = set()
+    for batch in (1, 256):
+        of = {
+            compute: unlearning(seven(unlearn={"batch_size": batch, "compute": compute}, resources=resources))
+            for compute in ("fp32", "bf16", "auto")
+        }
+        memory = {compute: memory_of(work) for compute, work in of.items()}
+        assert memory["auto"] == max(memory["fp32"], memory["bf16"], key=lambda found: found.total)
+        larger.add(max(("fp32", "bf16"), key=lambda compute: memory[compute].total))
+        seconds = {compute: seconds_of(work) for compute, work in of.items()}
+        assert seconds["fp32"] != seconds["bf16"] and seconds["auto"] == seconds[becomes]
+    assert larger == {"fp32", "bf16"}
+
+
+def test_auto_is_planned_and_advised_like_any_other() -> None:
+    suite = seven(unlearn={"batch_size": 4, "compute": "auto"}, finetune={"compute": "auto"})
+    text = plan_text(suite)
+    assert "What would make it fit: unlearn.offload: true." in text
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
 def test_what_does_not_fit_is_marked_with_what_would_help() -> None:
     suite = seven()
     text = plan_text(suite)
