@@ -1,4 +1,4 @@
-"""`compute: auto` is resolved when a job starts: run.json, the log and the checkpoint know the result alone."""
+"""`compute: auto` is resolved when a job starts: run.json, log and checkpoint know what it became alone."""
 
 from __future__ import annotations
 
