@@ -6,8 +6,8 @@
 
 The studies differ in `compute` of `finetune` and of `unlearn` alone. A run of one is paired with the run of
 the same row and seed in the other. A line of the table, which is csv, has a headline metric over all
-unlearned models: both means, and the mean difference with Student's 95 % interval over seeds, of the seeds'
-mean differences (runs of one seed share its fine-tuned model, so they count as one). Beside it the largest
+unlearned models: both means, and the mean change with the ends of Student's 95 % interval over seeds, of the
+seeds' mean changes (runs of one seed share its fine-tuned model, so they count as one). Beside it the largest
 change of a single run, and what another seed changes: the standard deviation over seeds in fp32, its mean
 over rows.
 
@@ -40,7 +40,7 @@ from pipeline_lib.reporting.summary import Summary
 REPO = Path(__file__).resolve().parents[1]
 KINDS = ("fp32", "bf16")
 BLOCKS = ("finetune", "unlearn")
-COLUMNS = ("metric", "runs", *KINDS, "change", "95 % interval", "largest change", "SD over seeds")
+COLUMNS = ("metric", "runs", *KINDS, "change", "low", "high", "largest change", "SD over seeds")
 
 
 def part_of_the_demo() -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _line(fp32: Summary, bf16: Summary, task: str, model: str, measure: Measure)
         f"{fmean(firsts):.3f}",
         f"{fmean(seconds):.3f}",
         f"{mean:+.3f}",
-        "" if low is None else f"{low:+.3f} to {high:+.3f}",
+        *("" if end is None else f"{end:+.3f}" for end in (low, high)),
         f"{largest:+.3f}",
         f"{fmean(spreads):.3f}" if spreads else "",
     )

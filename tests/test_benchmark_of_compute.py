@@ -75,14 +75,14 @@ def test_a_line_is_the_arithmetic_of_its_pairs(pair):
     means = [fmean(more for key, more in changed.items() if key[2] == seed) for seed in CHANGES]
     half = stats.t.ppf(0.975, 2) * stdev(means) / math.sqrt(3)
     assert float(line["change"]) == pytest.approx(fmean(means), abs=5e-4)
-    ends = [float(end) for end in line["95 % interval"].split(" to ")]
+    ends = [float(line["low"]), float(line["high"])]
     assert ends == pytest.approx([fmean(means) - half, fmean(means) + half], abs=5e-4)
     assert line["largest change"] == "+0.038"
     rows = {key[:2] for key in values}
     spreads = [stdev(value for key, value in values.items() if key[:2] == row) for row in rows]
     assert float(line["SD over seeds"]) == pytest.approx(fmean(spreads), abs=5e-4)
     others = [other for name, other in lines.items() if name != "Forget probability"]
-    assert others and all(other["change"] == "+0.000" and not other["95 % interval"] for other in others)
+    assert others and all(other["change"] == "+0.000" and not other["low"] for other in others)
 
 
 def test_studies_that_cannot_be_paired_are_refused(pair, tmp_path):
