@@ -32,7 +32,7 @@ import torch
 
 from pipeline_lib.core.files import read_jsonl
 
-BATCH, PAIRS, QUESTIONS = 8, 1, 8
+BATCH, QUESTIONS = 8, 16
 TEMPLATES = ("plain", "chat")
 SHAPES = ((600, 576, 1536), (600, 1536, 576), (600, 576, 576), (2048, 2048, 2048))
 FILES = {"forget": "forget10.json", "retain": "retain90.json", "scored": "forget10_perturbed.json"}
@@ -264,7 +264,7 @@ def training(arguments: argparse.Namespace, template: str, compute: str, fastest
     ways = [Way(name, arguments, template, compute) for name in names]
     for way in ways:
         way.ask(0)  # warm
-    answers = [[way.ask(number) for way in ways] for number in range(1, PAIRS + 1)]
+    answers = [[way.ask(number) for way in ways] for number in range(1, arguments.pairs + 1)]
     told = [way.ask(-1) for way in ways]
     for way in ways:
         way.end()
@@ -356,6 +356,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with TOFU's JSON files")
     parser.add_argument("--peer", type=Path, help="checkout of OpenUnlearning")
     parser.add_argument("--before", type=Path, help="older checkout of this project")
+    parser.add_argument("--templates", nargs="+", choices=TEMPLATES, default=TEMPLATES)
+    parser.add_argument("--pairs", type=int, default=3, help="of batches, in turn with the peer")
     parser.add_argument("--serve", choices=["ours", "before", "peer"], help=argparse.SUPPRESS)
     parser.add_argument("--template", choices=TEMPLATES, help=argparse.SUPPRESS)
     parser.add_argument("--compute", choices=["fp32", "bf16"], default="fp32", help=argparse.SUPPRESS)
@@ -371,7 +373,7 @@ def main() -> None:
     print(f"{name}, family {family}, model {number}; torch {torch.__version__}; one thread")
     print(", ".join(f"{way} {value:.0f}" for way, value in found.items()) + " (GFLOP/s; GB/s)", flush=True)
     fastest = max(found["fp32"], found.get("fp32, oneDNN", 0.0))
-    for template in TEMPLATES:
+    for template in arguments.templates:
         training(arguments, template, "fp32", fastest)
         if has_bf16():
             training(arguments, template, "bf16", found["bf16"])

@@ -26,7 +26,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next tensor; whether it did. Other C libraries are left alone.
 
     By itself it takes each tensor of a few MiB from the system and gives it back at once, so that every pass
-    over a model waits for the same pages to be cleared again (docs/evaluation.md says how long).
+    over a model waits for the same pages to be cleared again (docs/speed.md says how long).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
