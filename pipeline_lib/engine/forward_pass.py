@@ -94,9 +94,9 @@ def read_texts(
     options = {"past_key_values": cache, "use_cache": cache is not None}
     read = [read_tokens(text) for text in texts]
     if reads_trees(model):
-        tree = build_tree(read).to(device)
-        hidden = tree_hidden(model, tree, **options)  # (M, D)
-        places = tree.nodes.cpu()  # (B, T) into M
+        tree = build_tree(read)
+        hidden = tree_hidden(model, tree.to(device), **options)  # (M, D)
+        places = tree.nodes  # (B, T) into M
     else:
         ids = pad_sequence([torch.tensor(tokens) for tokens in read], True, pad_id)  # (B, T)
         mask = torch.arange(ids.shape[1]) < torch.tensor([[len(tokens)] for tokens in read])
