@@ -78,6 +78,11 @@ def rates() -> dict[str, float]:
     return dict(found)
 
 
+def fastest(compute: str) -> float:
+    """GFLOP/s of this kind's products now; machines that are shared change from minute to minute."""
+    return max(value for name, value in rates().items() if name.startswith(compute))
+
+
 def cpu_facts() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -258,23 +263,27 @@ class Way:
 # Tables
 
 
-def training(arguments: argparse.Namespace, template: str, compute: str, fastest: float) -> None:
-    """One line a way; what it costs, in turn with the others, beside its arithmetic."""
+def training(arguments: argparse.Namespace, template: str, compute: str) -> None:
+    """One line a way: what it costs, in turn with the others and the machine's rate, beside its arithmetic."""
     names = ["ours", *(["before"] if arguments.before else []), *(["peer"] if arguments.peer else [])]
     ways = [Way(name, arguments, template, compute) for name in names]
     for way in ways:
         way.ask(0)  # warm
-    answers = [[way.ask(number) for way in ways] for number in range(1, arguments.pairs + 1)]
+    answers, speeds = [], []
+    for number in range(1, arguments.pairs + 1):
+        answers.append([way.ask(number) for way in ways])
+        speeds.append(fastest(compute))
+    speed = median(speeds)
     told = [way.ask(-1) for way in ways]
     for way in ways:
         way.end()
-    print(f"\ntraining pair, {template} template, {compute}: {BATCH} + {BATCH} texts of TOFU")
+    print(f"\ntraining pair, {template} template, {compute}: {BATCH} + {BATCH} texts; {speed:.0f} GFLOP/s")
     print(f"{'way':<10}{'CPU s':>9}{'/ peer':>9}{'arithmetic s':>14}{'CPU / it':>10}{'largest d loss':>16}")
     for i, way in enumerate(ways):
         seconds = median(row[i]["cpu"] for row in answers)
         last = median(row[i]["cpu"] / row[-1]["cpu"] for row in answers)
         ratio = f"{last:.2f}" if arguments.peer else ""
-        limit = told[i]["gflop"] / fastest
+        limit = told[i]["gflop"] / speed
         apart = max(abs(row[i]["loss"] - row[0]["loss"]) for row in answers)
         print(f"{way.kind:<10}{seconds:>9.2f}{ratio:>9}{limit:>14.2f}{seconds / limit:>10.2f}{apart:>16.1e}")
     for i, way in enumerate(ways):
@@ -285,7 +294,7 @@ def shown(shares: dict[str, float]) -> str:
     return ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
 
 
-def evaluation(arguments: argparse.Namespace, fastest: float) -> None:
+def evaluation(arguments: argparse.Namespace) -> None:
     """One evaluation by TOFU's definition, in this process."""
     from tofu_ways import ours
 
@@ -309,12 +318,13 @@ def evaluation(arguments: argparse.Namespace, fastest: float) -> None:
     ]
     evaluate = ours.prepare(records, "tofu", ours.VARIANTS[0])
     evaluate(model, tokenizer)  # warm
+    before = fastest("fp32")
     started = time.process_time()
     evaluate(model, tokenizer)
     seconds = time.process_time() - started
     with operations(model) as count:
         evaluate(model, tokenizer)
-    limit = count[0] / 1e9 / fastest
+    limit = count[0] / 1e9 / ((before + fastest("fp32")) / 2)
     print(
         f"\nevaluation, {QUESTIONS} questions: {seconds:.2f} CPU s, {limit:.2f} s of arithmetic at the rate"
     )
@@ -372,14 +382,13 @@ def main() -> None:
     name, family, number = (cpu_facts()[key] for key in ("model name", "cpu family", "model"))
     print(f"{name}, family {family}, model {number}; torch {torch.__version__}; one thread")
     print(", ".join(f"{way} {value:.0f}" for way, value in found.items()) + " (GFLOP/s; GB/s)", flush=True)
-    fastest = max(found["fp32"], found.get("fp32, oneDNN", 0.0))
     for template in arguments.templates:
-        training(arguments, template, "fp32", fastest)
+        training(arguments, template, "fp32")
         if has_bf16():
-            training(arguments, template, "bf16", found["bf16"])
+            training(arguments, template, "bf16")
     if not has_bf16():
         print("\nbf16 is not measured: this CPU has neither avx512_bf16 nor amx_bf16")
-    evaluation(arguments, fastest)
+    evaluation(arguments)
 
 
 if __name__ == "__main__":
