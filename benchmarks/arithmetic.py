@@ -264,7 +264,7 @@ class Way:
 
 
 def training(arguments: argparse.Namespace, template: str, compute: str) -> None:
-    """One line a way: what it costs, in turn with the others and the machine's rate, beside its arithmetic."""
+    """One line a way: what it costs, in turn with the others and the machine's rate, and its arithmetic."""
     names = ["ours", *(["before"] if arguments.before else []), *(["peer"] if arguments.peer else [])]
     ways = [Way(name, arguments, template, compute) for name in names]
     for way in ways:
