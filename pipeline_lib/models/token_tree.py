@@ -11,7 +11,7 @@ Shapes: N nodes, B texts, T tokens of the longest text, F features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -98,10 +98,7 @@ class _Linear(torch.autograd.Function):
     """A linear map that a tree gives; gradients go through the `transposed` one, so all derivatives exist."""
 
     transposed: type[_Linear]
-
-    @staticmethod
-    def value(of: torch.Tensor, tree: TokenTree) -> torch.Tensor:
-        raise NotImplementedError
+    value: Callable[[torch.Tensor, TokenTree], torch.Tensor]  # the map itself
 
     @classmethod
     def forward(cls, ctx: Any, of: torch.Tensor, tree: TokenTree) -> torch.Tensor:
