@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from pipeline_lib.data.batching import Alternative, Batch, Example
+from pipeline_lib.models.adapters import attach
 from pipeline_lib.objectives import Objective
 from pipeline_lib.objectives.base import ReferenceModel
 from pipeline_lib.objectives.finetuning import FineTuning
 from tests.methods import make_objective
-from tests.tiny import flat, make_examples
+from tests.tiny import flat, make_examples, tiny_model
 
 GAMMA, BETA, ALPHA, MARGIN, WEIGHT = 0.7, 0.2, 0.6, 0.3, 0.4
 BETA1, BETA2 = 1.5, 0.5
@@ -102,3 +104,15 @@ def loss_and_gradient(
                 assert name == "total" or not value.requires_grad  # for the log only
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
     return sums, flat(gradients)
+
+
+def adapted(target: list[str]) -> Any:
+    """A tiny model in fp64 with adapters on the layers `target` that already change what it computes."""
+    model = tiny_model(0, torch.float64, tie_word_embeddings=False)
+    attach(model, rank=2, alpha=4.0, dropout=0.0, target=target, seed=3)
+    drawn = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=drawn).to(parameter))
+    return model

@@ -9,9 +9,9 @@ import torch
 
 from pipeline_lib.data.batching import collate
 from pipeline_lib.models import forward
-from pipeline_lib.models.adapters import adapters_off, attach
+from pipeline_lib.models.adapters import adapters_off
 from tests.methods import make_objective
-from tests.objectives.cases import CASES, alternatives_to, held, loss_and_gradient
+from tests.objectives.cases import CASES, adapted, alternatives_to, held, loss_and_gradient
 from tests.objectives.test_invariance import assert_same
 from tests.tiny import VOCAB, in_float64, make_examples, tiny_model
 
@@ -41,17 +41,7 @@ def test_with_adapters_on_the_output_too_the_reference_is_the_plain_model(monkey
     """Pieces are computed when the adapters are on again; what they compare with has none."""
     settings = {"KL": {"gamma": 1.0}, "UNDIAL": {"beta": 3.0, "alpha": 0.5}}[kind]
 
-    def model_of():
-        model = tiny_model(0, torch.float64, tie_word_embeddings=False)
-        attach(model, rank=2, alpha=4.0, dropout=0.0, target=["q_proj", "lm_head"], seed=3)
-        drawn = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=drawn).to(parameter))
-        return model
-
-    model = model_of()
+    model = adapted(["q_proj", "lm_head"])
     plain = tiny_model(0, torch.float64, tie_word_embeddings=False)
     expected = step(make_objective(kind, reference_model=held(plain), **settings), model)
     objective = make_objective(kind, reference_model=partial(adapters_off, model), **settings)

@@ -13,12 +13,12 @@ import torch
 
 from pipeline_lib.data.batching import Alternative, Batch, Example, collate
 from pipeline_lib.models import forward
-from pipeline_lib.models.adapters import adapters_off, attach
+from pipeline_lib.models.adapters import adapters_off
 from pipeline_lib.models.forward import answer_nll, apart, last_hidden, read_together
 from pipeline_lib.models.recompute import decoder_layers
 from pipeline_lib.objectives.base import Losses, Objective, mean_nll
 from tests.methods import make_objective
-from tests.objectives.cases import CASES, held, loss_and_gradient
+from tests.objectives.cases import CASES, adapted, held, loss_and_gradient
 from tests.tiny import flat, in_float64, pad_right, tiny_model
 
 SYSTEM = (3, 4, 5, 6)  # in every text
@@ -169,22 +169,11 @@ def test_passes_counted_by_hand(name: str, expected: list[tuple[int, int]]) -> N
     assert shapes == expected
 
 
-def adapted() -> Any:
-    model = tiny_model(0, torch.float64, tie_word_embeddings=False)
-    attach(model, rank=2, alpha=4.0, dropout=0.0, target=["q_proj", "down_proj"], seed=3)
-    drawn = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=drawn).to(parameter))
-    return model
-
-
 @pytest.mark.parametrize("name", ["KL", "UNDIAL", "GradDiff with KL", "DPO with KL", "RMU", "RMU with KL"])
 @in_float64()
 def test_the_model_without_its_adapters_is_not_read_with_the_trained_one(name: str) -> None:
     """It is the same object, asked for one of the batches that are read together."""
-    model, plain = adapted(), tiny_model(0, torch.float64, tie_word_embeddings=False)
+    model, plain = adapted(["q_proj", "down_proj"]), tiny_model(0, torch.float64, tie_word_embeddings=False)
     objective = EVERY[name](held(plain))
     pair = batches(objective)
     expected = step(objective, model, pair)
