@@ -82,7 +82,7 @@ def emulated() -> bool:
     """Whether this machine has nothing that multiplies bf16."""
     import torch
 
-    from pipeline_lib.models.compute import compute_of
+    from pipeline_lib.training.compute import compute_of
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return compute_of("auto", device)[0] == "fp32"

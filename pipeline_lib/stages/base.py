@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints
 
@@ -14,6 +14,9 @@ from pipeline_lib.core.families import Family, Method
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
 
 if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.distributed.group import Group
     from pipeline_lib.models.prompt import PromptFormat
     from pipeline_lib.training.settings import FineTune
 
@@ -110,6 +113,10 @@ class Stage(Method):
     def faults(self, parents: int) -> Iterator[Fault]:
         """Field and message of each setting that does not fit a model made from this many parents."""
         yield from ()
+
+    def on(self, device: torch.device, group: Group) -> Self:
+        """The stage with the settings that only the machine of the job decides, such as `compute: auto`."""
+        return self
 
     def make(self, work: Work) -> Made:
         """Change the first parent's model into the new one."""

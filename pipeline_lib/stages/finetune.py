@@ -11,13 +11,18 @@ disjoint from the forget set, and fine-tune `retrained` in the same way beside i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import Name
 from pipeline_lib.stages.base import Made, Stage, Work
 from pipeline_lib.training.settings import FineTune
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.distributed.group import Group
 
 
 class FineTuned(Stage, FineTune):
@@ -35,6 +40,11 @@ class FineTuned(Stage, FineTune):
 
     def training(self) -> FineTune:
         return self
+
+    def on(self, device: torch.device, group: Group) -> Self:
+        from pipeline_lib.training.compute import with_compute
+
+        return with_compute(self, device, group)
 
     def make(self, work: Work) -> Made:
         from pipeline_lib.data.task_folder import load_splits

@@ -5,25 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, remove_leftovers, write_json, write_jsonl
 from pipeline_lib.core.provenance import git_commit, versions
-from pipeline_lib.distributed.group import Group
-from pipeline_lib.models.compute import compute_of
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.memory import keep_freed_memory, peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.steps.job import Job
-from pipeline_lib.training.settings import Training
 
 if TYPE_CHECKING:
     from pipeline_lib.stages.base import Made
@@ -31,8 +27,6 @@ if TYPE_CHECKING:
 
 # Read when the job starts, together with its code: the checkout may change before the job ends.
 COMMIT = git_commit()
-
-Trained = TypeVar("Trained", bound=Training)
 
 
 def start(device: str, threads: int) -> torch.device:
@@ -50,21 +44,6 @@ def start(device: str, threads: int) -> torch.device:
         return torch.device("cuda")
     keep_freed_memory()
     return torch.device("cpu")
-
-
-def with_compute(training: Trained, device: torch.device, group: Group) -> Trained:
-    """The settings with what products are computed in on this device, in place of `auto`.
-
-    A job calls it once, before it writes or reads a checkpoint: what one precision began is not continued in
-    another. Processes that share a run compute as the first one does.
-    """
-    chosen, line = compute_of(training.compute, device)
-    if line is None:
-        return training
-    if group.writes:
-        print(line, file=sys.stderr)
-    chosen = "bf16" if group.of_first(chosen == "bf16") else "fp32"
-    return training.model_copy(update={"compute": chosen})
 
 
 def on_device(model: Any, device: torch.device) -> Any:

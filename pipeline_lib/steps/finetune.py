@@ -28,11 +28,11 @@ from pipeline_lib.steps.common import (
     run_facts,
     save_run,
     start,
-    with_compute,
 )
 from pipeline_lib.steps.job import Job
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.compute import with_compute
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.fine_tuning import fine_tuned
 from pipeline_lib.training.loop import Outcome

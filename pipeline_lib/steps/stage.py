@@ -18,10 +18,8 @@ from pipeline_lib.steps.common import (
     run_facts,
     save_run,
     start,
-    with_compute,
 )
 from pipeline_lib.steps.job import Job
-from pipeline_lib.training.settings import Training
 
 
 def run(job: Job) -> None:
@@ -31,9 +29,7 @@ def run(job: Job) -> None:
     step.
     """
     started, group, place = time.monotonic(), current(), start(job.device, job.threads)
-    stage = STAGES.parse(job.settings["stage"])
-    if isinstance(stage, Training):
-        stage = with_compute(stage, place, group)
+    stage = STAGES.parse(job.settings["stage"]).on(place, group)
     folders = job.several("parents")
     parents = [read_object(folder / "run.json", "status", "weights_sha256") for folder in folders]
     of = [name_of(key_of(parent).row) for parent in parents]

@@ -36,12 +36,12 @@ from pipeline_lib.steps.common import (
     remove_work,
     run_facts,
     start,
-    with_compute,
 )
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.objective_data import Encoder, objective_data, with_reference_nll
 from pipeline_lib.training.batches import MiniBatches, WholeSets
 from pipeline_lib.training.checkpoint import Kept
+from pipeline_lib.training.compute import with_compute
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, train
 from pipeline_lib.training.sampling import derived_seed

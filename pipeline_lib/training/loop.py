@@ -70,7 +70,7 @@ def train(
     get the outcome. Losses and weights are those of one process up to the order of rounding, but for
     dropout, which has other masks. Only the first process writes checkpoints.
     """
-    assert course.settings.compute != "auto", "a step resolves it before it trains (models/compute.py)"
+    assert course.settings.compute != "auto", "a step resolves it before it trains (training/compute.py)"
     if group.size > course.size:
         raise UserError(
             f"{group.size} processes would share steps of {course.size} examples (batch_size times "

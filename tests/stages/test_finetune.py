@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pipeline_lib.core.files import read_json, read_jsonl
-from pipeline_lib.models import compute
 from pipeline_lib.stages.base import STAGES
+from pipeline_lib.training import compute
 from tests.stages.study import Small, parameters
 from tests.steps.study import FINETUNE
 

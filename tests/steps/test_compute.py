@@ -7,10 +7,9 @@ import torch
 
 from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.core.stopping import Stopped
-from pipeline_lib.models import compute
 from pipeline_lib.steps import trial
-from pipeline_lib.steps.common import with_compute
-from pipeline_lib.training import loop
+from pipeline_lib.training import compute, loop
+from pipeline_lib.training.compute import with_compute
 from pipeline_lib.training.settings import Unlearn
 from tests.steps.study import OBJECTIVES, OPTIMIZERS, TRAINING, identity, job, run_finetune, run_unlearn
 

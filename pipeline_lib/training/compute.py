@@ -7,13 +7,34 @@ bf16, with its rounding and without its speed.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+from pipeline_lib.distributed.group import Group
 from pipeline_lib.models.products import CPU_FACTS
+from pipeline_lib.training.settings import Training
+
+Trained = TypeVar("Trained", bound=Training)
 
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")  # as Linux names them
+
+
+def with_compute(training: Trained, device: torch.device, group: Group) -> Trained:
+    """The settings with what products are computed in on this device, in place of `auto`.
+
+    A job calls it once, before it writes or reads a checkpoint: what one precision began is not continued in
+    another. Processes that share a run compute as the first one does.
+    """
+    chosen, line = compute_of(training.compute, device)
+    if line is None:
+        return training
+    if group.writes:
+        print(line, file=sys.stderr)
+    chosen = "bf16" if group.of_first(chosen == "bf16") else "fp32"
+    return training.model_copy(update={"compute": chosen})
 
 
 def compute_of(setting: str, device: torch.device) -> tuple[str, str | None]:

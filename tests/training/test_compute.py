@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.models import compute
-from pipeline_lib.models.compute import compute_of
+from pipeline_lib.training import compute
+from pipeline_lib.training.compute import compute_of
 
 CPU = torch.device("cpu")
 PLAIN = (
