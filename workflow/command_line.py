@@ -7,9 +7,11 @@ calls `check` too, for calls without a profile.
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,15 @@ def read_again(value: Any, typed: Any) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError):
         return value
     return value if isinstance(found, dict | list) else found
+
+
+def memory_mb(root: Path = Path("/")) -> int:
+    """MB of memory that this process may use: the machine's, or less in a container or a cluster's job."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # the second and the first cgroup version
+        with suppress(OSError, ValueError):  # none, and "max"
+            limits.append(int((root / "sys/fs/cgroup" / name).read_text()))
+    return min(limits) // 10**6
 
 
 def refuse() -> None:

@@ -7,7 +7,9 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.workflow.study import SUITE, Study
 
 PROFILES = REPO / "workflow/profiles"
 PODS = PROFILES / "kubernetes/pods.py"
+MACHINE = ("cores", "resources")  # of this one, which only the default profile is for
 
 
 def profile(name: str) -> dict[str, Any]:
@@ -30,7 +33,8 @@ def profile(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["slurm", "kubernetes"])
 def test_a_clusters_profile_repeats_what_the_default_one_sets(name: str) -> None:
     """Naming a profile means that the default one is not read."""
-    default = {key: value for key, value in profile("default").items() if key != "cores"}
+    default = {key: value for key, value in profile("default").items() if key not in MACHINE}
+    default["__definitions__"] = default["__definitions__"][:1]  # the second is of this machine
     assert {key: profile(name).get(key) for key in default} == default
     assert profile(name)["retries"] > 0 and profile(name)["latency-wait"] >= 60
 
@@ -63,7 +67,8 @@ def test_requests_grow_with_the_model_and_with_every_try(tmp_path: Path) -> None
     suite = copy.deepcopy(SUITE)
     suite["resources"] = {"device": "cpu", "gpus": 2, "processes": 2, "memory_limit_mb": 40_000}
     study = Study(tmp_path / "project", suite)
-    small, again = asked(study), asked(study, "--attempt", "2")
+    roomy = ["--resources", "mem_mb=100000"]  # of any machine that this runs on
+    small, again = asked(study, *roomy), asked(study, *roomy, "--attempt", "2")
     assert small["unlearn"]["gpu"] == 2 and small["unlearn"]["processes"] == 2
     assert small["evaluate"]["gpu"] == 1 and "processes" not in small["evaluate"]
     assert "gpu" not in small["score"]
@@ -78,7 +83,7 @@ def test_requests_grow_with_the_model_and_with_every_try(tmp_path: Path) -> None
         "vocab_size": 9999,
     }
     study.write(suite)
-    large = asked(study)
+    large = asked(study, *roomy)
     assert large["unlearn"]["mem_mb"] == 40_000, "no more than the limit"
     assert large["evaluate"]["mem_mb"] > 4 * small["evaluate"]["mem_mb"]
     assert large["unlearn"]["runtime"] > small["unlearn"]["runtime"]
@@ -86,7 +91,7 @@ def test_requests_grow_with_the_model_and_with_every_try(tmp_path: Path) -> None
 
     suite["resources"] = {"device": "cpu", "memory_mb": 1234, "minutes": 7, "nodes": 2, "gpus": 4}
     study.write(suite)
-    fixed = asked(study)
+    fixed = asked(study, *roomy)
     assert fixed["unlearn"]["mem_mb"] == fixed["evaluate"]["mem_mb"] == 1234
     assert fixed["unlearn"]["runtime"] == fixed["evaluate"]["runtime"] == 7
     assert fixed["unlearn"]["nodes"] == 2 and fixed["unlearn"]["processes"] == 4
@@ -189,3 +194,51 @@ def test_the_kubernetes_profile_plans_the_study(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "html_report" in done.stdout
+
+
+TOGETHER = """
+rule all:
+    input: expand("job{n}", n=range(3))
+
+rule job:
+    output: touch("job{n}")
+    resources: mem_mb=%s
+    shell: "echo + >> order; sleep 0.3; echo - >> order"
+"""
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.6, 1), (0.4, 2), (3, 1)])
+def test_jobs_of_more_memory_than_the_machine_has_wait_for_each_other(
+    share: float, most: int, tmp_path: Path
+) -> None:
+    """One that asks for more than there is runs alone, on what there is."""
+    memory = runpy.run_path(str(REPO / "workflow/command_line.py"))["memory_mb"]()
+    (tmp_path / "Snakefile").write_text(TOGETHER % round(share * memory))
+    shutil.copy(REPO / "workflow/command_line.py", tmp_path)
+    profile = ["--workflow-profile", str(PROFILES / "default")]
+    command = [sys.executable, "-m", "snakemake", "--cores", "3", *profile]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    at_once = [0]
+    for line in (tmp_path / "order").read_text().split():
+        at_once.append(at_once[-1] + (1 if line == "+" else -1))
+    assert max(at_once) == most and len(at_once) == 7
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "found"),
+    [
+        ("memory.max", "3000000000\n", 3000),
+        ("memory.max", "max\n", None),
+        ("memory/memory.limit_in_bytes", "2000000000\n", 2000),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),
+    ],
+)
+def test_a_containers_memory_counts(file: str, said: str, found: int | None, tmp_path: Path) -> None:
+    memory_mb = runpy.run_path(str(REPO / "workflow/command_line.py"))["memory_mb"]
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10**6
+    assert memory_mb(tmp_path) == whole
+    limit = tmp_path / "sys/fs/cgroup" / file
+    limit.parent.mkdir(parents=True)
+    limit.write_text(said)
+    assert memory_mb(tmp_path) == (found or whole)
