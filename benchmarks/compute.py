@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,15 +28,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 import yaml
+from studies import REPO, make, summary_of
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import intervals
 from pipeline_lib.reporting.headline import Measure, judged_by
-from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 
-REPO = Path(__file__).resolve().parents[1]
 KINDS = ("fp32", "bf16")
 BLOCKS = ("finetune", "unlearn")
 COLUMNS = ("metric", "runs", *KINDS, "change", "low", "high", "largest change", "SD over seeds")
@@ -61,20 +59,11 @@ def made(raw: dict[str, Any], folder: Path, cores: int) -> list[Path]:
     """Both studies of the suite, in folders of their own; where their results are."""
     found = []
     for kind in KINDS:
-        place = folder / kind
-        place.mkdir(parents=True, exist_ok=True)
+        print(f"{kind}: {folder / kind}", file=sys.stderr)
         changed = {block: {**(raw.get(block) or {}), "compute": kind} for block in BLOCKS}
-        suite_file = place / "suite.yaml"
-        suite_file.write_text(yaml.safe_dump({**raw, **changed}, sort_keys=False), encoding="utf-8")
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPO / "workflow/Snakefile")]
-        command += ["--directory", str(place), "--configfile", str(suite_file), "--cores", str(cores)]
-        command += ["--workflow-profile", str(REPO / "workflow/profiles/default")]
         search = [REPO / "benchmarks/emulated"] if kind == "bf16" and emulated() else []
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*search, REPO]))}
-        with open(place / "out.txt", "w", encoding="utf-8") as out:
-            print(f"{kind}: {out.name}", file=sys.stderr)
-            subprocess.run(command, check=True, stdout=out, stderr=out, env=environment)  # noqa: S603
-        found.append(place / "results" / raw["suite"])
+        path = os.pathsep.join(map(str, [*search, REPO]))
+        found.append(make(REPO, {**raw, **changed}, folder / kind, cores, PYTHONPATH=path))
     return found
 
 
@@ -88,14 +77,13 @@ def emulated() -> bool:
     return compute_of("auto", device)[0] == "fp32"
 
 
-def summary_of(folder: Path, kind: str) -> Summary:
+def computed_in(kind: str, folder: Path) -> Summary:
     """A finished study, whose unlearning and fine-tuning were computed in this kind."""
-    manifests = sorted(folder.glob("data/*/manifest.json"))
-    inputs = Inputs([folder / name for name in ("metrics.csv", "runs.json", "suite.yaml")] + manifests)
+    study = summary_of(folder)
     for block in BLOCKS:
-        if (found := inputs.suite[block]["compute"]) != kind:
+        if (found := study.inputs.suite[block]["compute"]) != kind:
             raise UserError(f"{folder}: expected a study with {block}.compute: {kind}, found {found}")
-    return Summary(inputs)
+    return study
 
 
 def compared(fp32: Summary, bf16: Summary) -> Iterator[tuple[str, ...]]:
@@ -171,7 +159,7 @@ def main() -> None:
             raw = yaml.safe_load(suite.read_text(encoding="utf-8")) if suite else part_of_the_demo()
             folders = made(raw, chosen.folder or Path(temporary), chosen.run)
         try:
-            lines = list(compared(*map(summary_of, folders, KINDS)))
+            lines = list(compared(*map(computed_in, KINDS, folders)))
         except UserError as error:
             sys.exit(f"error: {error}")
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import yaml
+from studies import REPO, snakemake
 
 from pipeline_lib.operations.running import Running
 from pipeline_lib.steps.fork_client import OFF, SOCKET
@@ -34,8 +35,6 @@ from pipeline_lib.steps.fork_server import PACKAGES
 from pipeline_lib.steps.job import run_step
 from pipeline_lib.study import load_suite
 from pipeline_lib.study.jobs import RULES
-
-REPO = Path(__file__).resolve().parents[1]
 
 
 def work(suite_file: Path, folder: Path) -> Counter[str]:
@@ -80,12 +79,6 @@ def study(checkout: Path, suite_file: Path, folder: Path, cores: int, forks: str
         with open(path) as handle:
             total += sum(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
     return wall, total
-
-
-def snakemake(checkout: Path, suite_file: Path, folder: Path, cores: int) -> list[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "workflow/Snakefile")]
-    command += ["--directory", str(folder), "--configfile", str(suite_file), "--cores", str(cores)]
-    return [*command, "--workflow-profile", str(checkout / "workflow/profiles/default")]
 
 
 def calls(suite_file: Path, folder: Path, cores: int) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Facts about how runs were made, and a check that runs reported together agree in them.
 
 Seeds may differ by chance alone; only then does their mean say anything. All runs of a task must share their
-data, those of one model also the base model, and the seeds of a row also settings and code. A model must come
-from the parents that the study holds now. A fact that no run states is not compared.
+data, those of one model also the base model and what `compute: auto` became, and the seeds of a row also
+settings and code. A model must come from the parents that the study holds now. A fact that no run states is
+not compared.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Facts(TypedDict, total=False):
     base: str | None
     data: dict[str, str] | None
     settings: dict[str, str]
+    auto: str | None  # what `compute: auto` became
     code: str | None
     parents: dict[str, str | None]
     weights: str | None
@@ -61,6 +63,7 @@ def made_of(run: Mapping[str, Any]) -> Facts:
         "base": _short({**base, "inputs": run.get("inputs") or {}}) if origin else None,
         "data": run.get("data"),
         "settings": {name: _short(run[name]) for name in SETTINGS if name in run},
+        "auto": run.get("auto"),
         "code": run.get("code"),
         "parents": _parents(run),
         "weights": run.get("weights_sha256"),
@@ -115,6 +118,8 @@ def _compared(run: Made) -> list[tuple[str, Group, str | None]]:
         ("base model", (task, model), facts.get("base")),
         *((name.replace("_", " "), row, value) for name, value in (facts.get("settings") or {}).items()),
         ("code", row, facts.get("code")),
+        # The suite asked for no difference between rows, so none is compared as if it were the method's.
+        *([("`compute: auto` is", (task, model), facts["auto"])] if facts.get("auto") else []),
         *([(SCORED, (task,), facts.get("scored_by"))] if run.scores is not None else []),
     ]
 

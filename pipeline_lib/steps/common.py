@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,14 @@ def run_facts(
         "git_commit": COMMIT,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def became(asked: Mapping[str, Any], resolved: Mapping[str, Any]) -> str | None:
+    """What `compute: auto` became on this machine, for run.json; None where the suite chose.
+
+    `asked` and `resolved`: the settings of a training, as the job has them and as it used them.
+    """
+    return resolved["compute"] if asked.get("compute") == "auto" else None
 
 
 def save_run(job: Job, made: tuple[Any, Any, Any], facts: dict[str, Any], log: list[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from pipeline_lib.models.settings import ModelSettings
 from pipeline_lib.models.source import load_source
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.steps.common import (
+    became,
     data_hashes,
     fingerprint,
     on_device,
@@ -96,6 +97,7 @@ def run(job: Job) -> None:
         objective={"kind": "FineTuning"},
         optimizer_settings=stepper.model_dump(),
         training=finetune.model_dump(exclude={"learning_rate", "weight_decay"}),
+        auto=became(job.settings["finetune"], finetune.model_dump()),
         model_settings=given,
         origin=origin,
         inputs=inputs,

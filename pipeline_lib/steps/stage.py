@@ -11,6 +11,7 @@ from pipeline_lib.distributed.group import current
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.stages.base import STAGES, Loaded, Made, Work, name_of
 from pipeline_lib.steps.common import (
+    became,
     data_hashes,
     fingerprint,
     on_device,
@@ -65,6 +66,7 @@ def run(job: Job) -> None:
         objective={"kind": "none"},
         optimizer_settings={"kind": "none"},
         training={},
+        auto=became(job.settings["stage"], stage.settings()),
         origin=parents[0]["origin"],
         inputs=parents[0].get("inputs"),
         parameters=parents[0]["parameters"],

@@ -30,6 +30,7 @@ from pipeline_lib.objectives.base import GENERIC_LABELS
 from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
 from pipeline_lib.optimizers.base import NEWTON
 from pipeline_lib.steps.common import (
+    became,
     data_hashes,
     fingerprint,
     on_device,
@@ -146,6 +147,7 @@ def unlearn_model(job: Job) -> Unlearned:
         objective=job.settings["objective"],
         optimizer_settings=job.settings["optimizer"],
         training=run.training.model_dump(),
+        auto=became(job.settings["unlearn"], run.training.model_dump()),
         **base_facts(model, base),
         origin=parent["origin"],
         inputs=parent.get("inputs"),

@@ -213,3 +213,30 @@ def test_a_whole_row_of_other_data_or_base_model_stands_in_no_table_with_the_res
     assert f"t/m/GradDiff/adamw/seed0: {said}" in str(caught.value)
     assert "t/m/GradDiff/adamw/seed1: " in str(caught.value)
     assert "t/m/original/none/seed0: " not in str(caught.value)
+
+
+def test_seeds_of_a_row_in_two_precisions(runs):
+    for (method, seed), run in runs.items():
+        run["training"]["compute"] = "bf16" if (method, seed) == ("GradDiff", 0) else "fp32"
+    lines, files = refused(runs)
+    assert files == [training("GradDiff", 0)]
+    assert len(lines) == 1 and lines[0].startswith("t/m/GradDiff/adamw/seed0: training ")
+
+
+def test_rows_in_two_precisions_because_auto_met_two_machines(runs):
+    """The suite asked for no difference: it would count for the method."""
+    for (method, _), run in runs.items():
+        run["training"]["compute"] = run["auto"] = "fp32" if method == "retrained" else "bf16"
+        run["made_at"] = f"2026-01-0{2 if method == 'retrained' else 1}T00:00:00+00:00"
+    lines, files = refused(runs)
+    assert "t/m/GradDiff/adamw/seed0: `compute: auto` is bf16, but fp32 in t/m/retrained/none/seed1" in lines
+    assert len(lines) == 4
+    assert files == [training("original", seed) for seed in (0, 1)], "their descendants follow"
+
+
+def test_rows_in_two_precisions_that_the_suite_chose(runs):
+    for (method, _), run in runs.items():
+        run["training"]["compute"] = "fp32" if method == "retrained" else "bf16"
+        run["auto"] = None if method == "retrained" else "bf16"
+    collect(runs)
+    assert Path("metrics.csv").is_file()

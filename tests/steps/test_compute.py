@@ -37,11 +37,13 @@ def test_auto_is_the_run_of_what_it_becomes(kind, machine, original, data, tmp_p
     tuned = run_finetune(tmp_path / "tuned", data, compute="auto")
     forgot = run_unlearn(tmp_path / "forgot", data, original, "NPO", "sophia", compute="auto")
     for folder in (tuned, forgot):
-        assert read_json(folder / "run.json")["training"]["compute"] == kind
+        run = read_json(folder / "run.json")
+        assert run["training"]["compute"] == run["auto"] == kind
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith(SAID)]
     assert len(told) == 2 and all(line.endswith(f"products are in {kind}") for line in told)
     same_run(tuned, run_finetune(tmp_path / "b", data, compute=kind))
     same_run(forgot, run_unlearn(tmp_path / "c", data, original, "NPO", "sophia", compute=kind))
+    assert read_json(tmp_path / "c" / "model" / "run.json")["auto"] is None, "chosen by the suite"
     assert SAID not in capfd.readouterr().err
 
 
