@@ -1,10 +1,11 @@
-"""Products of fp32 matrices by oneDNN, on CPUs whose wide instructions torch's default leaves unused.
+"""Products of fp32 matrices by oneDNN, on CPUs and for shapes where torch's default is slower.
 
 torch multiplies fp32 matrices with MKL, which uses AVX-512 on Intel's CPUs only; on AMD's its registers are
 half as wide. oneDNN, which torch includes too and uses for bf16, uses what the CPU has: about twice as fast,
-forwards and backwards (docs/evaluation.md). It sums in another order, so results differ by rounding, as they
-do between CPUs anyway. Which of the two is used depends on the CPU and on the layer's shape alone: the same
-machine gives the same bits.
+forwards and backwards (docs/evaluation.md). On AMD's CPUs without AVX-512 the two are about equal, but for
+few rows and many columns: greedy answers, and the vocabulary a piece at a time. oneDNN sums in another order,
+so results differ by rounding, as they do between CPUs anyway. Which of the two is used depends on the CPU and
+on the shapes alone: the same machine gives the same bits.
 
 Trap: oneDNN compiles code for every new shape of a product and keeps it, half a megabyte to one each, by
 default 1024 of them. Texts of many lengths are many shapes: a run would grow by a gigabyte. `KEPT` bounds
@@ -29,6 +30,9 @@ import torch.nn.functional as F
 # Weights for which it pays to compile code for each new shape, about half a millisecond.
 LARGE, WIDE = 1 << 16, 192  # numbers, and the smaller of M and K
 
+# Without AVX-512: where packed weights are multiplied 1.1 (layers) to 1.7 times (vocabulary) as fast.
+FEW, TALL = 128, 1024  # rows of x at most, M at least
+
 # Shapes that are kept: a step has about 20, forwards and backwards; 32 are as fast as 1024, within 2 %.
 # oneDNN and torch's layer above it read these variables when they first multiply; a user's values stay.
 KEPT = 32
@@ -44,6 +48,12 @@ CPU_FACTS = Path("/proc/cpuinfo")
 @cache
 def onednn_is_faster() -> bool:
     """Whether this CPU has AVX-512, MKL does not use it, and torch has both libraries."""
+    return faster_on_few_rows() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@cache
+def faster_on_few_rows() -> bool:
+    """Whether oneDNN is faster at least for `FEW` rows: on AMD's CPUs, if torch has both libraries."""
     if platform.machine() not in ("x86_64", "AMD64") or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     try:
@@ -52,7 +62,7 @@ def onednn_is_faster() -> bool:
         return False
     return (
         "AuthenticAMD" in facts
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
         and torch.backends.mkl.is_available()
         and torch.backends.mkldnn.is_available()
     )
@@ -63,7 +73,7 @@ def use_fast_products(model: Any) -> Any:
 
     Parameters, their names and everything else stay. What is not fp32 on the CPU is computed as before.
     """
-    if onednn_is_faster():
+    if faster_on_few_rows():
         for name, layer in list(model.named_modules()):
             if type(layer) is torch.nn.Linear and _pays(layer.weight) and layer.weight.device.type == "cpu":
                 model.set_submodule(name, FastLinear(layer))
@@ -75,13 +85,15 @@ def packed_weights(model: Any) -> Iterator[None]:
     """Inside, fast layers keep a copy of their weights in the order in which oneDNN reads them.
 
     Otherwise the weights are reordered for every product, which is slow for few rows (greedy answers): 16
-    rows are multiplied 1.5 times as fast with the copy. The bits are the same. For inference, while the
-    weights do not change. At most `PACKED_BYTES` are kept; further layers have no copy.
+    rows are multiplied 1.5 times as fast with the copy. With AVX-512 the bits are the same. For inference,
+    while the weights do not change. At most `PACKED_BYTES` are kept; further layers have no copy.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, FastLinear)]
     room = PACKED_BYTES
     try:
         for layer in layers:
+            if not onednn_is_faster() and layer.out_features < TALL:
+                continue
             room -= layer.weight.nbytes
             if room >= 0 and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu":
                 layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), PACKED_FOR)
@@ -102,10 +114,13 @@ class FastLinear(torch.nn.Linear):
     packed: torch.Tensor | None = None  # the weight in oneDNN's own order, see `packed_weights`
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.packed is not None and not torch.is_grad_enabled() and _is_ours(x, self.weight):
+        few = x.numel() <= FEW * x.shape[-1] or onednn_is_faster()
+        if self.packed is not None and few and not torch.is_grad_enabled() and _is_ours(x, self.weight):
             product = _ONEDNN._linear_pointwise(x, self.packed, None, "none", [], "")
-        else:
+        elif onednn_is_faster():
             product = multiply(x, self.weight)
+        else:
+            return F.linear(x, self.weight, self.bias)
         return product if self.bias is None else product + self.bias
 
 

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.skipif(
 def wanted(monkeypatch):
     """On any CPU, and for the smallest layers."""
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "faster_on_few_rows", lambda: True)
     monkeypatch.setattr(products, "LARGE", 1)
     monkeypatch.setattr(products, "WIDE", 1)
 
@@ -162,20 +163,58 @@ def test_small_layers_stay_as_they_are(monkeypatch):
     assert not any(isinstance(m, FastLinear) for m in use_fast_products(tiny_model()).modules())
 
 
+@pytest.fixture
+def without_avx512(monkeypatch):
+    """Where oneDNN is faster on few rows alone: here up to 5, of layers with 40 outputs and more."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "FEW", 5)
+    monkeypatch.setattr(products, "TALL", 40)
+
+
+def test_few_rows_of_packed_tall_layers_alone(without_avx512, calls):
+    layers = torch.nn.ModuleList([torch.nn.Linear(30, 50), torch.nn.Linear(30, 39)])
+    plain = [layer(random(5, 30)) for layer in layers]
+    fast = use_fast_products(layers)
+    assert [layer(random(5, 30)).equal(y) for layer, y in zip(fast, plain, strict=True)] == [True, True]
+    with torch.no_grad(), packed_weights(fast):
+        assert [layer.packed is not None for layer in fast] == [True, False]
+        found = [layer(random(5, 30)) for layer in fast]
+        assert len(calls) == 1 and all(map(torch.allclose, found, plain))
+        for many in (random(6, 30), random(2, 3, 30)):
+            assert fast[0](many).equal(F.linear(many, fast[0].weight, fast[0].bias))
+        assert len(calls) == 1
+        assert fast[0](random(5, 1, 30)).shape == (5, 1, 50) and len(calls) == 2
+
+
+def test_a_model_learns_as_torch_has_it_without_avx512(without_avx512, calls):
+    found = []
+    for model in (tiny_model(), use_fast_products(tiny_model())):
+        answer_nll(model, BATCH)[0].sum().backward()
+        found.append(flat([p.grad for p in model.parameters()]))
+    assert torch.equal(*found) and not calls
+
+
 @pytest.mark.parametrize(
-    ("vendor", "capability", "expected"),
-    [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
+    ("vendor", "capability", "always", "few_rows"),
+    [
+        ("AuthenticAMD", "AVX512", True, True),
+        ("AuthenticAMD", "AVX2", False, True),
+        ("AuthenticAMD", "DEFAULT", False, False),
+        ("GenuineIntel", "AVX512", False, False),
+    ],
 )
-def test_the_cpu_decides(vendor, capability, expected, tmp_path, monkeypatch):
+def test_the_cpu_decides(vendor, capability, always, few_rows, tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nvendor_id : {vendor}\n")
     monkeypatch.setattr(products, "CPU_FACTS", tmp_path / "cpuinfo")
     monkeypatch.setattr(products.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    assert products.onednn_is_faster.__wrapped__() is expected
+    monkeypatch.setattr(products, "faster_on_few_rows", products.faster_on_few_rows.__wrapped__)
+    always_faster = products.onednn_is_faster.__wrapped__
+    assert (always_faster(), products.faster_on_few_rows()) == (always, few_rows)
     monkeypatch.setattr(products, "CPU_FACTS", tmp_path / "none")
-    assert products.onednn_is_faster.__wrapped__() is False
+    assert (always_faster(), products.faster_on_few_rows()) == (False, False)
 
 
 MANY_SHAPES = """
