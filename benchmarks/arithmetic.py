@@ -9,7 +9,10 @@ the machine's rate; and where its time goes, by kind of operation.
 
     python benchmarks/arithmetic.py --model FOLDER --data TOFU_FOLDER --peer OPEN_UNLEARNING --before CHECKOUT
 
-bf16 is measured where the CPU has instructions for it. CPU seconds; the median over the pairs counts.
+bf16 is measured where the CPU has instructions for it. CPU seconds of the fastest
+of `--tries` on the same pair: what else a shared machine does only slows it, and its rates are those of the
+fastest try as well.
+"faults" are pages that the system cleared in a pair; `--give-back` adds our code without `keep_freed_memory`.
 """
 
 from __future__ import annotations
@@ -18,78 +21,26 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from machine import cpu_facts, has_bf16, kinds, operations, rates, shown
 
 from pipeline_lib.core.files import read_jsonl
 
-BATCH, QUESTIONS = 8, 16
+BATCH, QUESTIONS, ANSWERS, MORE = 8, 16, 64, 32
 TEMPLATES = ("plain", "chat")
-SHAPES = ((600, 576, 1536), (600, 1536, 576), (600, 576, 576), (2048, 2048, 2048))
 FILES = {"forget": "forget10.json", "retain": "retain90.json", "scored": "forget10_perturbed.json"}
-KINDS = {
-    "products": ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"),
-    "attention": ("scaled_dot_product",),
-    "softmax of the vocabulary": ("softmax", "logsumexp", "nll_loss", "argmax", "aten::max"),
-    "copies": ("aten::copy_", "index", "aten::cat", "gather", "aten::fill_", "aten::embedding"),
-}
-
-
-# The machine
-
-
-def rate(function: Callable[[], object], work: float, tries: int = 7) -> float:
-    """`work` a second, of the fastest try."""
-    function()
-    seconds = []
-    for _ in range(tries):
-        started = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - started)
-    return work / min(seconds)
-
-
-def rates() -> dict[str, float]:
-    """GFLOP/s of products by kind, the best of the shapes; GB/s of a copy, read and written."""
-    found: dict[str, float] = defaultdict(float)
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    for n, k, m in SHAPES:
-        a, b = torch.randn(n, k), torch.randn(m, k)
-        ways: dict[str, Callable[[], object]] = {"fp32": lambda a=a, b=b: a @ b.t()}
-        if onednn is not None:
-            ways["fp32, oneDNN"] = lambda a=a, b=b: onednn(a, b, None, "none", [], "")
-        if has_bf16():
-            half = a.bfloat16(), b.bfloat16()
-            ways["bf16"] = lambda half=half: half[0] @ half[1].t()
-        for name, way in ways.items():
-            found[name] = max(found[name], rate(way, 2 * n * k * m / 1e9))
-    source = torch.ones(1 << 27)
-    target = torch.empty_like(source)
-    found["copy"] = rate(lambda: target.copy_(source), 2 * source.nbytes / 1e9)
-    return dict(found)
-
-
-def fastest(compute: str) -> float:
-    """GFLOP/s of this kind's products now; machines that are shared change from minute to minute."""
-    return max(value for name, value in rates().items() if name.startswith(compute))
-
-
-def cpu_facts() -> dict[str, str]:
-    lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def has_bf16() -> bool:
-    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_facts()["flags"].split()))
 
 
 # Work of one process, in turn with the others: it is asked for pair after pair
@@ -134,14 +85,15 @@ def examples(tokenizer: Any, template: str, rows: dict[str, Any], pair: int) -> 
     ]
 
 
-def our_loss(model: Any, tokenizer: Any) -> Callable[[list[list[Any]]], torch.Tensor]:
+def our_loss(model: Any, tokenizer: Any, keep: bool) -> Callable[[list[list[Any]]], torch.Tensor]:
     from pipeline_lib.data.batching import micro_batches
     from pipeline_lib.objectives import OBJECTIVES
 
     with suppress(ImportError):  # an older checkout has none
         from pipeline_lib.models.memory import keep_freed_memory
 
-        keep_freed_memory()
+        if keep:
+            keep_freed_memory()
     objective = OBJECTIVES.parse({"kind": "GradDiff"})
     return lambda pair: (
         objective(model, *(micro_batches(own, BATCH, tokenizer.eos_token_id)[0] for own in pair)).total
@@ -156,12 +108,16 @@ def peers_loss(model: Any, tokenizer: Any, peer: Path) -> Callable[[list[list[An
 
 def serve(arguments: argparse.Namespace) -> None:
     """Answer each line of stdin, a pair's number, with its CPU seconds, loss, and what `told` asks for."""
+    from pipeline_lib.models.memory import peak_memory_mb
+
     torch.set_num_threads(1)
     model, tokenizer = loaded(arguments.model)
     rows = tofu(arguments.data)
     model.train()
-    make = peers_loss if arguments.serve == "peer" else our_loss
-    loss_of = make(model, tokenizer, arguments.peer) if arguments.serve == "peer" else make(model, tokenizer)
+    if arguments.serve == "peer":
+        loss_of = peers_loss(model, tokenizer, arguments.peer)
+    else:
+        loss_of = our_loss(model, tokenizer, arguments.serve != "given back")
 
     def pair(number: int) -> float:
         for parameter in model.parameters():
@@ -175,48 +131,17 @@ def serve(arguments: argparse.Namespace) -> None:
     for line in sys.stdin:
         number = int(line)
         if number < 0:
-            with operations(model) as count:
+            with operations(model) as found:
                 pair(0)
-            # forwards once, backwards twice
-            print(json.dumps({"gflop": 3 * count[0] / 1e9, "kinds": kinds(lambda: pair(0))}), flush=True)
+            gflop = 3 * sum(work for work, _ in found) / 1e9  # forwards once, backwards twice
+            print(json.dumps({"gflop": gflop, "kinds": kinds(lambda: pair(0))}), flush=True)
             continue
-        started = time.process_time()
+        started, faults = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         loss = pair(number)
-        print(json.dumps({"cpu": time.process_time() - started, "loss": loss}), flush=True)
-
-
-@contextmanager
-def operations(model: Any) -> Iterator[list[float]]:
-    """Counts the operations of all linear layers, forwards."""
-    count = [0.0]
-
-    def counted(layer: Any, inputs: Any, output: torch.Tensor) -> None:
-        count[0] += 2 * output.numel() * layer.in_features
-
-    handles = [
-        layer.register_forward_hook(counted)
-        for layer in model.modules()
-        if isinstance(layer, torch.nn.Linear)
-    ]
-    try:
-        yield count
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def kinds(work: Callable[[], object]) -> dict[str, float]:
-    """Shares of the CPU time by kind of operation."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU]) as record:
-        work()
-    shares: dict[str, float] = defaultdict(float)
-    for event in record.key_averages():
-        kind = next((k for k, names in KINDS.items() if any(n in event.key for n in names)), "the rest")
-        shares[kind] += event.self_cpu_time_total
-    whole = sum(shares.values())
-    return {kind: shares[kind] / whole for kind in (*KINDS, "the rest")}
+        answer = {"cpu": time.process_time() - started, "loss": loss}
+        answer["faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        answer["peak"] = peak_memory_mb(torch.device("cpu"))
+        print(json.dumps(answer), flush=True)
 
 
 class Way:
@@ -265,37 +190,43 @@ class Way:
 
 def training(arguments: argparse.Namespace, template: str, compute: str) -> None:
     """One line a way: what it costs, in turn with the others and the machine's rate, and its arithmetic."""
-    names = ["ours", *(["before"] if arguments.before else []), *(["peer"] if arguments.peer else [])]
+    asked = {"given back": arguments.give_back, "before": arguments.before, "peer": arguments.peer}
+    names = ["ours", *(name for name, wanted in asked.items() if wanted)]
     ways = [Way(name, arguments, template, compute) for name in names]
     for way in ways:
         way.ask(0)  # warm
     answers, speeds = [], []
-    for number in range(1, arguments.pairs + 1):
-        answers.append([way.ask(number) for way in ways])
-        speeds.append(fastest(compute))
-    speed = median(speeds)
+    for _ in range(arguments.tries):
+        answers.append([way.ask(0) for way in ways])
+        speeds.append(rates()[compute])  # now: machines that are shared change from minute to minute
+    speed = max(speeds)
     told = [way.ask(-1) for way in ways]
     for way in ways:
         way.end()
     print(f"\ntraining pair, {template} template, {compute}: {BATCH} + {BATCH} texts; {speed:.0f} GFLOP/s")
-    print(f"{'way':<10}{'CPU s':>9}{'/ peer':>9}{'arithmetic s':>14}{'CPU / it':>10}{'largest d loss':>16}")
+    head = f"{'way':<10}{'CPU s':>9}{'/ peer':>9}{'arithmetic s':>14}{'CPU / it':>10}{'largest d loss':>16}"
+    print(f"{head}{'faults':>9}{'peak MiB':>10}")
     for i, way in enumerate(ways):
-        seconds = median(row[i]["cpu"] for row in answers)
-        last = median(row[i]["cpu"] / row[-1]["cpu"] for row in answers)
-        ratio = f"{last:.2f}" if arguments.peer else ""
+        seconds, last = (min(row[way]["cpu"] for row in answers) for way in (i, -1))
+        ratio = f"{seconds / last:.2f}" if arguments.peer else ""
         limit = told[i]["gflop"] / speed
         apart = max(abs(row[i]["loss"] - row[0]["loss"]) for row in answers)
-        print(f"{way.kind:<10}{seconds:>9.2f}{ratio:>9}{limit:>14.2f}{seconds / limit:>10.2f}{apart:>16.1e}")
+        costs = f"{seconds:>9.2f}{ratio:>9}{limit:>14.2f}{seconds / limit:>10.2f}{apart:>16.1e}"
+        faults, peak = median(row[i]["faults"] for row in answers), answers[-1][i]["peak"]
+        print(f"{way.kind:<10}{costs}{faults:>9.0f}{peak:>10.0f}")
     for i, way in enumerate(ways):
-        print(f"{way.kind}: {shown(told[i]['kinds'])}", flush=True)
-
-
-def shown(shares: dict[str, float]) -> str:
-    return ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
+        products = min(row[i]["cpu"] for row in answers) * told[i]["kinds"]["products"]
+        reached = told[i]["gflop"] / products / speed
+        print(f"{way.kind}: {shown(told[i]['kinds'])}; products at {reached:.0%} of the rate", flush=True)
 
 
 def evaluation(arguments: argparse.Namespace) -> None:
-    """One evaluation by TOFU's definition, in this process."""
+    """An evaluation by TOFU's definition, in this process: its scores, and the answers that it writes.
+
+    Scores are of all seven texts of a question. Answers are further tokens of greedy answers, all in one
+    batch, beside the scores of the right answers alone, which cost the same with fewer. The limit of a
+    product is its operations at the machine's rate, or the reading of its weight where that takes longer.
+    """
     from tofu_ways import ours
 
     from pipeline_lib.data.records import Record
@@ -304,31 +235,51 @@ def evaluation(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     model, tokenizer = loaded(arguments.model)
     model.eval()
-    records = [
-        Record(
-            f"forget10-{i}",
-            row["question"],
-            row["answer"],
-            str(i),
-            row["paraphrased_question"],
-            row["paraphrased_answer"],
-            tuple(row["perturbed_answer"]),
+    rows = tofu(arguments.data)["scored"]
+    plain = [Record(f"forget10-{i}", row["question"], row["answer"], str(i)) for i, row in enumerate(rows)]
+    full = [
+        replace(
+            record,
+            paraphrased_prompt=row["paraphrased_question"],
+            paraphrased_answer=row["paraphrased_answer"],
+            distractors=tuple(row["perturbed_answer"]),
         )
-        for i, row in enumerate(tofu(arguments.data)["scored"][:QUESTIONS])
+        for record, row in zip(plain, rows, strict=True)
     ]
-    evaluate = ours.prepare(records, "tofu", ours.VARIANTS[0])
-    evaluate(model, tokenizer)  # warm
-    before = fastest("fp32")
-    started = time.process_time()
-    evaluate(model, tokenizer)
-    seconds = time.process_time() - started
-    with operations(model) as count:
-        evaluate(model, tokenizer)
-    limit = count[0] / 1e9 / ((before + fastest("fp32")) / 2)
-    print(
-        f"\nevaluation, {QUESTIONS} questions: {seconds:.2f} CPU s, {limit:.2f} s of arithmetic at the rate"
-    )
-    print(f"of products: {seconds / limit:.2f} times; {shown(kinds(lambda: evaluate(model, tokenizer)))}")
+    # what is evaluated, and tokens of its answers
+    cases = {
+        "scores": (full[:QUESTIONS], 1),
+        "few": (plain[:ANSWERS], 1),
+        "more": (plain[:ANSWERS], 1 + MORE),
+    }
+
+    def evaluate(records: list[Any], tokens: int) -> None:
+        ours.NEW_TOKENS = tokens
+        rows = ours.score(model, tokenizer, records)
+        assert len(rows) == len(records)
+
+    work = {}
+    for name, case in cases.items():
+        with operations(model) as work[name]:
+            evaluate(*case)  # warm
+    seconds, speeds = defaultdict(list), [rates()]
+    for _ in range(arguments.tries):
+        for name, case in cases.items():
+            started = time.process_time()
+            evaluate(*case)
+            seconds[name].append(time.process_time() - started)
+            speeds.append(rates())
+    product, read = (1e9 * max(speed[what] for speed in speeds) for what in ("fp32", "read"))
+    cost = {name: min(tries) for name, tries in seconds.items()}
+    limit = {name: sum(max(n / product, size / read) for n, size in found) for name, found in work.items()}
+    for costs in cost, limit:
+        costs["answers"] = costs["more"] - costs["few"]
+    print(f"\nevaluation: scores of {QUESTIONS} questions; {MORE} more tokens of {ANSWERS} answers")
+    for name in ("scores", "answers"):
+        ratio = cost[name] / limit[name]
+        print(f"{name}: {cost[name]:.2f} CPU s, {limit[name]:.2f} s of arithmetic: {ratio:.2f} times")
+    for name in ("scores", "more"):
+        print(f"{name}: {shown(kinds(lambda name=name: evaluate(*cases[name])))}", flush=True)
 
 
 def missing(arguments: argparse.Namespace) -> list[str]:
@@ -366,9 +317,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with TOFU's JSON files")
     parser.add_argument("--peer", type=Path, help="checkout of OpenUnlearning")
     parser.add_argument("--before", type=Path, help="older checkout of this project")
+    parser.add_argument("--give-back", action="store_true", help="measure freed memory given back, too")
     parser.add_argument("--templates", nargs="+", choices=TEMPLATES, default=TEMPLATES)
-    parser.add_argument("--pairs", type=int, default=3, help="of batches, in turn with the peer")
-    parser.add_argument("--serve", choices=["ours", "before", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--tries", type=int, default=4, help="of a pair, in turn with the peer, and of the evaluation"
+    )
+    parser.add_argument("--serve", choices=["ours", "given back", "before", "peer"], help=argparse.SUPPRESS)
     parser.add_argument("--template", choices=TEMPLATES, help=argparse.SUPPRESS)
     parser.add_argument("--compute", choices=["fp32", "bf16"], default="fp32", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

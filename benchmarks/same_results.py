@@ -49,7 +49,8 @@ def headline(before: Path, others: list[Path]) -> Iterator[dict[str, str]]:
                     for one, other in zip(values, found, strict=True)
                     for seed in one.keys() & other.keys()
                 ]
-                line |= {f"{way}, mean": f"{fmean(moved):.4f}", f"{way}, largest": f"{max(moved):.4f}"}
+                mean, largest = (f"{of(moved):.4f}" if moved else "" for of in (fmean, max))
+                line |= {f"{way}, mean": mean, f"{way}, largest": largest}
             yield line
 
 
@@ -63,10 +64,9 @@ def all_values(before: Path, others: list[Path]) -> Iterator[dict[str, str]]:
     first = values_of(before)
     for way, folder in zip(WAYS, others, strict=True):
         found = values_of(folder)
-        assert found.keys() == first.keys(), f"{folder}: other metrics than {before}"
         kinds = {key: (key[0], "fine-tuned" if key[2] in ANCHORS else "unlearned") for key in first}
         for kind in dict.fromkeys(kinds.values()):
-            keys = [key for key in first if kinds[key] == kind]
+            keys = [key for key in first.keys() & found.keys() if kinds[key] == kind]
             moved = [(first[key], float(found[key]["value"])) for key in keys if first[key]["ci_low"]]
             ends = [(float(one["ci_low"]), float(one["ci_high"]), float(one["value"])) for one, _ in moved]
             shares, left = [], 0
@@ -78,6 +78,7 @@ def all_values(before: Path, others: list[Path]) -> Iterator[dict[str, str]]:
                 "models": f"{kind[0]}, {kind[1]}",
                 "change": way,
                 "values": str(len(keys)),
+                "missing": str(list(kinds.values()).count(kind) - len(keys)),
                 "same bits": str(sum(first[key]["value"] == found[key]["value"] for key in keys)),
                 "median share": f"{median(shares or [0.0]):.4f}",
                 "largest share": f"{max(shares, default=0.0):.2f}",

@@ -128,12 +128,18 @@ def read_again(value: Any, typed: Any) -> Any:
 
 
 def memory_mb(root: Path = Path("/")) -> int:
-    """MB of memory that this process may use: the machine's, or less in a container or a cluster's job."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # the second and the first cgroup version
-        with suppress(OSError, ValueError):  # none, and "max"
-            limits.append(int((root / "sys/fs/cgroup" / name).read_text()))
-    return min(limits) // 10**6
+    """MiB of memory that this process may use: the machine's, or less in a container or a cluster's job."""
+    limits, groups = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")], ["0::/", "0:memory:/"]
+    with suppress(OSError):  # not Linux
+        groups += (root / "proc/self/cgroup").read_text().splitlines()
+    for group in groups:  # of Linux's second version (no name) and of its first; a limit counts for all below
+        _, kind, place = group.split(":", 2)
+        top, name = ("memory", "memory.limit_in_bytes") if kind else ("", "memory.max")
+        folder = Path("sys/fs/cgroup", top, place.lstrip("/"))
+        for level in (folder, *folder.parents[:-3]) if kind in ("", "memory") else ():
+            with suppress(OSError, ValueError):  # none here, and "max"
+                limits.append(int((root / level / name).read_text()))
+    return min(limits) // 2**20
 
 
 def refuse() -> None:

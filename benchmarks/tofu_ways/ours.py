@@ -55,8 +55,13 @@ def _rows(model, tokenizer, prompt, splits, limit: int, as_released: bool, compu
         )
 
 
+def score(model, tokenizer, records: list[Record], compute: str = "fp32") -> list[Row]:
+    """What the engine records by TOFU's definition."""
+    return _rows(model, tokenizer, TOFU_PROMPT, {"forget": records}, NEW_TOKENS, False, compute)
+
+
 def _tofu(model, tokenizer, records: list[Record], compute: str) -> dict[str, Any]:
-    rows = _rows(model, tokenizer, TOFU_PROMPT, {"forget": records}, NEW_TOKENS, False, compute)
+    rows = score(model, tokenizer, records, compute)
     return {
         "probability": [probability(row["answer_nll"], row["answer_tokens"]) for row in rows],
         "truth ratio": [math.exp(-_log_ratio(row, "geometric")) for row in rows],

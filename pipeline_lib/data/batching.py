@@ -168,6 +168,18 @@ def micro_batches(
 
 
 def _with_counts_of_all(batches: Sequence[Batch]) -> list[Batch]:
+    """Batches of one step: with its counts, and read in one way, whatever each of them holds.
+
+    Where one hides tokens, all are read apart (models/forward.py): processes that share a step, and gather a
+    sharded model in each pass, must make the same passes.
+    """
+    if any(batch.hidden is not None for batch in batches):
+        batches = [
+            batch
+            if batch.hidden is not None
+            else replace(batch, hidden=torch.zeros_like(batch.attention_mask))
+            for batch in batches
+        ]
     tokens = sum(batch.tokens_in_step for batch in batches)
     examples = sum(batch.examples_in_step for batch in batches)
     others = [batch.alternative for batch in batches if batch.alternative is not None]

@@ -105,17 +105,21 @@ class _Together:
 
     def __init__(self, model, batches: Sequence[Batch]):
         self._model, self._batches = model, batches
-        self._states: list[torch.Tensor] = []
+        self._left: dict[int, torch.Tensor] | None = None  # states that were not asked for yet
         self._with_graph = False
 
     def holds(self, model, batch: Batch) -> bool:
         return model is self._model and any(batch is own for own in self._batches)
 
     def states(self, batch: Batch) -> torch.Tensor:
+        place = next(place for place, own in enumerate(self._batches) if own is batch)
         # Read again where a gradient is wanted of what was first read without one.
-        if not self._states or (torch.is_grad_enabled() and not self._with_graph):
-            self._states, self._with_graph = _in_one_pass(self._model, self._batches), torch.is_grad_enabled()
-        return next(states for states, own in zip(self._states, self._batches, strict=True) if own is batch)
+        if self._left is None or (torch.is_grad_enabled() and not self._with_graph):
+            self._left = dict(enumerate(_in_one_pass(self._model, self._batches)))
+            self._with_graph = torch.is_grad_enabled()
+        if place not in self._left:  # asked for again, and the model may be another by now
+            return _in_one_pass(self._model, [batch])[0]
+        return self._left.pop(place)
 
 
 _TOGETHER: ContextVar[_Together | None] = ContextVar("together", default=None)

@@ -13,6 +13,7 @@ Shapes: N nodes, B texts, T tokens of the longest text, H heads, D hidden size.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from pipeline_lib.models.attention import attends_to_all, takes_positions
 from pipeline_lib.models.token_tree import TokenTree, build_tree
 
 KNOWN = "_reads_trees"  # the attribute in which a model keeps the answer
+RANDOM = ("drop", "jitter", "noise")  # in the name of a number above 0: something is drawn in training
 NEAR = 1e-3  # of what another beginning changes, in fp32: rounding is far below, another attention far above
 
 
@@ -50,9 +52,20 @@ def _attention(
     """transformers' "sdpa": (1, H, N, F) -> (1, N, H, F) where a tree is given, else as it is."""
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if attention_mask is not None and attention_mask.numel() > 1:
+        raise ValueError("the layer has a mask of its own")  # which a tree's texts would not meet
     query, key, value = (_rows(tree, heads) for heads in (query, key, value))
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and _no_fused_groups(query):
+        key, value = (heads.repeat_interleave(groups, dim=1) for heads in (key, value))
+        module = SimpleNamespace(is_causal=getattr(module, "is_causal", True))  # type: ignore[assignment]
     found, _ = sdpa_attention_forward(module, query, key, value, None, **options)  # (B, T, H, F)
     return tree.pick(found.flatten(0, 1).flatten(1)).view(1, -1, *found.shape[2:]), None
+
+
+def _no_fused_groups(query: torch.Tensor) -> bool:
+    """Whether torch has no fused kernel for heads that share keys: CUDA's for fp32 wants as many of each."""
+    return query.device.type == "cuda" and query.dtype == torch.float32
 
 
 def _rows(tree: TokenTree, heads: torch.Tensor) -> torch.Tensor:
@@ -79,11 +92,14 @@ def reads_trees(model: Any) -> bool:
 
 
 def _drops(model: Any) -> bool:
-    """Dropout is a module, or a number that a module hands to torch's function (Llama, OPT)."""
+    """Dropout is a module, or a number that a module hands to torch's function (Llama, OPT); a router's noise
+    (Mixtral) is such a number too.
+    """
     return any(
         (isinstance(module, torch.nn.Dropout) and module.p > 0)
         or any(
-            "drop" in name and isinstance(value, float) and value > 0 for name, value in vars(module).items()
+            any(word in name for word in RANDOM) and isinstance(value, float) and value > 0
+            for name, value in vars(module).items()
         )
         for module in model.modules()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def run(job: Job) -> None:
     """
     select = job.settings["select"]
     runs = grouped((result["trial"], result) for result in map(read_object, job.several("trials")))
+    _in_one_precision([result for results in runs.values() for result in results])
     first = next(iter(runs.values()))[0]
     split, asked = first["retain_split"], first["records"][first["retain_split"]]
     originals = zip(job.settings["seeds"], job.several("original"), strict=True)
@@ -50,6 +52,17 @@ def run(job: Job) -> None:
             "trials": trials,
         },
     )
+
+
+def _in_one_precision(results: Sequence[dict[str, Any]]) -> None:
+    """Trials are compared with each other, so `compute: auto` must have become the same in all of them."""
+    found = grouped((result["settings"]["training"]["compute"], result) for result in results)
+    if len(found) > 1:
+        told = ", ".join(f"{len(trials)} in {compute}" for compute, trials in found.items())
+        raise UserError(
+            f"the trials were computed on machines of which `compute: auto` made different things: {told}. "
+            "Write fp32 or bf16 in the suite's `unlearn.compute`, and give the same command again."
+        )
 
 
 def _retain_probability(path: Path, split: str, asked: int) -> float:

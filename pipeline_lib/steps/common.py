@@ -100,7 +100,7 @@ def run_facts(
 
 
 def became(asked: Mapping[str, Any], resolved: Mapping[str, Any]) -> str | None:
-    """What `compute: auto` became on this machine, for run.json; None where the suite chose.
+    """What `compute: auto` became on this machine, for run.json of what was trained; None: the suite chose.
 
     `asked` and `resolved`: the settings of a training, as the job has them and as it used them.
     """

@@ -97,7 +97,7 @@ def run(job: Job) -> None:
         objective={"kind": "FineTuning"},
         optimizer_settings=stepper.model_dump(),
         training=finetune.model_dump(exclude={"learning_rate", "weight_decay"}),
-        auto=became(job.settings["finetune"], finetune.model_dump()),
+        auto=became(job.settings["finetune"], finetune.model_dump()) if records else None,
         model_settings=given,
         origin=origin,
         inputs=inputs,

@@ -147,7 +147,7 @@ def unlearn_model(job: Job) -> Unlearned:
         objective=job.settings["objective"],
         optimizer_settings=job.settings["optimizer"],
         training=run.training.model_dump(),
-        auto=became(job.settings["unlearn"], run.training.model_dump()),
+        auto=became(job.settings["unlearn"], run.training.model_dump()) if run.optimizer else None,
         **base_facts(model, base),
         origin=parent["origin"],
         inputs=parent.get("inputs"),

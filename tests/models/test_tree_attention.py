@@ -194,6 +194,7 @@ DROPPING: dict[str, tuple[Callable[[], Any], bool]] = {
         lambda: family_model("biogpt", VOCABULARY, attention_probs_dropout_prob=0.0, activation_dropout=0.1),
         True,
     ),
+    "noise of a router": (lambda: family_model("mixtral", VOCABULARY, router_jitter_noise=0.1), True),
     "a head that is not there": (lambda: family_model("pythia", VOCABULARY, classifier_dropout=0.1), False),
 }
 
@@ -208,6 +209,38 @@ def test_what_drops_is_read_apart_while_it_trains(make: Callable[[], Any], drops
         assert reads_trees(model) == (not (training and drops))
         last_hidden(model, a_batch())
         assert shapes[-1] == (ROWS if training and drops else IN_TREE)
+
+
+def test_heads_that_share_keys_are_told_apart_where_no_fused_kernel_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As CUDA's for fp32."""
+    model = tiny_model(num_key_value_heads=1)
+    expected = last_hidden(model, a_batch())
+    asked = []
+    own = tree_attention.sdpa_attention_forward
+
+    def attention(module: Any, query: Any, key: Any, *rest: Any, **options: Any) -> Any:
+        asked.append((key.shape[1] == query.shape[1], hasattr(module, "num_key_value_groups")))
+        return own(module, query, key, *rest, **options)
+
+    monkeypatch.setattr(tree_attention, "sdpa_attention_forward", attention)
+    monkeypatch.setattr(tree_attention, "_no_fused_groups", lambda query: True)
+    assert torch.allclose(last_hidden(model, a_batch()), expected, atol=1e-5)
+    assert set(asked) == {(True, False)}
+
+
+def test_a_layer_with_a_mask_of_its_own_is_noticed() -> None:
+    model = tiny_model()
+    layer = model.model.layers[1].self_attn
+    own = layer.forward
+
+    def masked(*args: Any, attention_mask: Any = None, **options: Any) -> Any:
+        length = options["hidden_states"].shape[1]
+        return own(*args, attention_mask=torch.zeros(1, 1, length, length), **options)
+
+    layer.forward = masked
+    assert not reads_trees(model)
 
 
 # Models that do not hand a tree on, or compute something else with it.

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_json, read_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl, write_json
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.data.records import read_records
 from pipeline_lib.data.task_folder import load_splits
@@ -240,6 +240,17 @@ def test_records_of_other_questions_are_refused(original, data, original_records
     write_sealed_jsonl(tmp_path / "records.jsonl", rows)
     with pytest.raises(UserError, match="holds 0 records of retain, but the trials were asked 3"):
         run_choose(tmp_path, tmp_path / "records.jsonl", [1])
+
+
+def test_trials_of_two_precisions_are_not_compared(original, data, original_records, tmp_path):
+    for number in (1, 2):
+        run_trial(tmp_path, data, original, number=number)
+    file = tmp_path / "trial2.json"
+    made = read_json(file)
+    made["settings"]["training"]["compute"] = "bf16"
+    write_json(file, made)
+    with pytest.raises(UserError, match=r"made different things: 1 in fp32, 1 in bf16\. Write fp32 or bf16"):
+        run_choose(tmp_path, original_records, [1, 2])
 
 
 def test_the_run_takes_the_chosen_settings_and_says_so(original, data, original_records, tmp_path):

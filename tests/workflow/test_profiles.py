@@ -226,19 +226,26 @@ def test_jobs_of_more_memory_than_the_machine_has_wait_for_each_other(
 
 
 @pytest.mark.parametrize(
-    ("file", "said", "found"),
+    ("files", "found"),
     [
-        ("memory.max", "3000000000\n", 3000),
-        ("memory.max", "max\n", None),
-        ("memory/memory.limit_in_bytes", "2000000000\n", 2000),
-        ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),
+        ({"memory.max": "3000000000\n"}, 3000000000),
+        ({"memory.max": "max\n"}, None),
+        ({"memory/memory.limit_in_bytes": "2000000000\n"}, 2000000000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({"a/memory.max": "4000000000", "a/job/memory.max": "max"}, 4000000000),
+        ({"a/memory.max": "4000000000", "a/job/memory.max": "1000000000"}, 1000000000),
+        ({"memory/b/job/memory.limit_in_bytes": "2000000000"}, 2000000000),
+        ({"other/memory.max": "1000"}, None),
     ],
 )
-def test_a_containers_memory_counts(file: str, said: str, found: int | None, tmp_path: Path) -> None:
+def test_a_containers_or_jobs_memory_counts(files: dict[str, str], found: int | None, tmp_path: Path) -> None:
     memory_mb = runpy.run_path(str(REPO / "workflow/command_line.py"))["memory_mb"]
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10**6
-    assert memory_mb(tmp_path) == whole
-    limit = tmp_path / "sys/fs/cgroup" / file
-    limit.parent.mkdir(parents=True)
-    limit.write_text(said)
-    assert memory_mb(tmp_path) == (found or whole)
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory_mb(tmp_path) == whole // 2**20
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("4:memory:/b/job\n3:cpu,cpuacct:/other\n0::/a/job\n")
+    for file, said in files.items():
+        limit = tmp_path / "sys/fs/cgroup" / file
+        limit.parent.mkdir(parents=True, exist_ok=True)
+        limit.write_text(said)
+    assert memory_mb(tmp_path) == (found or whole) // 2**20

@@ -171,6 +171,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
                 "not checkpointed": whole,
                 "logits": 0.0 if in_pieces else 4.0 * number,
                 "piece": 4.0 * min(number, LOGITS_AT_ONCE),
+                "distribution": 4.0 * (min(number, LOGITS_AT_ONCE) if in_pieces else number),
                 # a piece is computed again, and adds its own gradient of the output embedding
                 "pieces": 4.0 * LOGITS_AT_ONCE + 4.0 * job.shape.head if in_pieces else 0.0,
                 "all logits": 4.0 * number,
@@ -202,7 +203,7 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
         "activations": sum(graph["activations"] for graph in graphs),
         "logits": sum(graph["logits"] for graph in graphs)
         + 2 * pieces[-1]
-        + job.objective.distributions * max(pieces)
+        + job.objective.distributions * max(graph["distribution"] for graph in graphs)
         + graphs[-1]["pieces"],
     }
     phases = {"forward": {**held, **forward}}
