@@ -73,7 +73,7 @@ def study(checkout: Path, suite_file: Path, folder: Path, cores: int, forks: str
     command = snakemake(checkout, suite_file, folder, cores)
     start = time.perf_counter()
     with open(folder / "out.txt", "w") as out:
-        subprocess.run(command, check=True, stdout=out, stderr=out, env=environment)  # noqa: S603
+        subprocess.run(command, check=True, stdout=out, stderr=out, env=environment, cwd=folder)  # noqa: S603
     wall, total = time.perf_counter() - start, 0.0
     for path in folder.glob("results/*/benchmarks/**/*.tsv"):
         with open(path) as handle:

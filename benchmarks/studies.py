@@ -26,12 +26,14 @@ def snakemake(checkout: Path, suite_file: Path, folder: Path, cores: int) -> lis
 def make(checkout: Path, raw: dict[str, Any], folder: Path, cores: int, **environment: str) -> Path:
     """Make the study, or what is missing of it; where its results are. The output goes to `out.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
     suite_file = folder / "suite.yaml"
     suite_file.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     given = {**os.environ, "PYTHONPATH": str(checkout), **environment}
     with open(folder / "out.txt", "w", encoding="utf-8") as out:
         command = snakemake(checkout, suite_file, folder, cores)
-        subprocess.run(command, check=True, stdout=out, stderr=out, env=given)  # noqa: S603
+        # There, because `python -m` looks for packages where it is called before it looks into PYTHONPATH.
+        subprocess.run(command, check=True, stdout=out, stderr=out, env=given, cwd=folder)  # noqa: S603
     return folder / "results" / raw["suite"]
 
 
