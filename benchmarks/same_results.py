@@ -75,7 +75,7 @@ def all_values(before: Path, others: list[Path]) -> Iterator[dict[str, str]]:
                     shares.append(abs(other - one) / ((high - low) / 2))
                 left += not low <= other <= high
             yield {
-                "models": f"{kind[0]}, {kind[1]}",
+                "models": f"{kind[0]}: {kind[1]}",
                 "change": way,
                 "values": str(len(keys)),
                 "missing": str(list(kinds.values()).count(kind) - len(keys)),
