@@ -66,7 +66,7 @@ def run(job: Job) -> None:
         objective={"kind": "none"},
         optimizer_settings={"kind": "none"},
         training={},
-        auto=became(job.settings["stage"], stage.settings()),
+        auto=became(job.settings["stage"], stage.settings()) if made.steps else None,
         origin=parents[0]["origin"],
         inputs=parents[0].get("inputs"),
         parameters=parents[0]["parameters"],
