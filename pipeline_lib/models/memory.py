@@ -28,9 +28,9 @@ def keep_freed_memory() -> bool:
     By itself it takes each tensor of a few MiB from the system and gives it back at once, so that every pass
     over a model waits for the same pages to be cleared again (docs/speed.md says how long).
 
-    Trap: for an aligned block glibc asks for more than it then holds, so a freed one may be too small for the
-    next of its size. Where small things lie between, a process with tensors of one size was seen to hold eight
-    of them before it used one again; a training held 6 % more at its peak.
+    Trap: for an aligned block glibc asks for more than it then holds, so a freed one may be too small for
+    the next of its size. Where small things lie between, a process with tensors of one size was seen to hold
+    eight of them before it used one again; a training held 6 % more at its peak.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
