@@ -9,9 +9,8 @@ the machine's rate; and where its time goes, by kind of operation.
 
     python benchmarks/arithmetic.py --model FOLDER --data TOFU_FOLDER --peer OPEN_UNLEARNING --before CHECKOUT
 
-bf16 is measured where the CPU has instructions for it. CPU seconds of the fastest
-of `--tries` on the same pair: what else a shared machine does only slows it, and its rates are those of the
-fastest try as well.
+bf16 is measured where the CPU has instructions for it. CPU seconds are those of the fastest of `--tries` on
+the same pair, and rates too: what else a shared machine does only slows it.
 "faults" are pages that the system cleared in a pair; `--give-back` adds our code without `keep_freed_memory`.
 """
 
