@@ -12,7 +12,7 @@ from typing import Any
 from transformers import DynamicCache
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine import cache, generation, split_run
+from pipeline_lib.engine import asking, cache, full_batches
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EvaluationSettings, Parts
 from pipeline_lib.metrics.probability import probability
@@ -28,9 +28,9 @@ VARIANTS = ("as it is", "answers not begun by the scores", "concatenating cache"
 def prepare(records: list[Record], definition: str, variant: str) -> Callable[[Any, Any], dict[str, Any]]:
     """A function (model, tokenizer) -> values; `variant` is one of VARIANTS."""
     if variant in VARIANTS[1:3]:
-        split_run.greedy_beginning = lambda *_: []
+        asking.greedy_beginning = lambda *_: []
     if variant == VARIANTS[2]:
-        cache.reserved_cache = generation.reserved_cache = lambda config, room: DynamicCache(config=config)
+        cache.reserved_cache = full_batches.reserved_cache = lambda config, room: DynamicCache(config=config)
     compute = "bf16" if variant == VARIANTS[3] else "fp32"
     evaluate = _tofu if definition == "tofu" else _soul
     return lambda model, tokenizer: evaluate(use_fast_products(model), tokenizer, records, compute)

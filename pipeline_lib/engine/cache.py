@@ -104,6 +104,19 @@ def states_of(cache: DynamicCache, places: torch.Tensor) -> States:
     return States([(of(layer.keys), of(layer.values)) for layer in layers], len(places))
 
 
+def states_taken(cache: DynamicCache, rows: Sequence[tuple[int, int]]) -> list[States]:
+    """Keys and values of each row's last tokens, (row, how many); the cache is emptied layer by layer."""
+    taken: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in rows]
+    layers: list[Any] = cache.layers
+    while layers:
+        layer = layers.pop(0)
+        start = layer.keys.shape[2]
+        for own, (row, length) in zip(taken, rows, strict=True):
+            keys, values = (states[row, :, start - length :].clone() for states in (layer.keys, layer.values))
+            own.append((keys, values))  # (H, L, D)
+    return [States(own, length) for own, (_, length) in zip(taken, rows, strict=True)]
+
+
 def resumed_cache(config, states: Sequence[States], room: int) -> DynamicCache:
     """A reserved cache in which each row's states lie before the next token, zeros before them."""
     cache = reserved_cache(config, room)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 def greedy_beginning(
-    texts: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]], end_ids: frozenset[int]
+    texts: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]], end_ids: Collection[int]
 ) -> list[int]:
     """The first tokens of the greedy answer, as far as scored texts after the same prompt show them.
 

@@ -1,8 +1,7 @@
 """Everything that the model is asked for one split; evaluate.py calls it.
 
 Nothing is computed twice: one forward pass gives likelihoods, most likely tokens and the spread of the
-next-token distribution, and generating a greedy answer begins where the scored texts stop showing what it is
-(a model that knows an answer word by word need not generate it).
+next-token distribution, and greedy answers begin with it (asking.py).
 
 Records of running text: the greedy continuation is as long as the true one, or `max_new_tokens` if that is
 shorter, unless it ends before. It is compared with the true continuation cut to as many tokens (`reference`
@@ -20,17 +19,12 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
+from pipeline_lib.engine.asking import Asked, Asking
 from pipeline_lib.engine.forward_pass import TextLikelihood
-from pipeline_lib.engine.generation import Generation, continue_greedily, sample, seed_of
+from pipeline_lib.engine.full_batches import Generation
+from pipeline_lib.engine.generation import sample, seed_of
 from pipeline_lib.engine.gradients import gradient_norms
-from pipeline_lib.engine.greedy_beginning import greedy_beginning
-from pipeline_lib.engine.likelihoods import (
-    check_finite,
-    encode_texts,
-    likelihoods_and_states,
-    record_texts,
-    tokens_read,
-)
+from pipeline_lib.engine.likelihoods import encode_texts, record_texts, tokens_read
 from pipeline_lib.engine.progress import Progress, Work
 from pipeline_lib.engine.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
 from pipeline_lib.engine.rows import Row, likelihood_row, released_fields
@@ -41,10 +35,8 @@ from pipeline_lib.models.forward import context_length, pad_token
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline_lib.engine.cache import States
     from pipeline_lib.models.prompt import PromptFormat
 
-    Asked = tuple[Question, list[Example]]  # a question, and the texts of one of its groups
     Embedder = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -177,85 +169,22 @@ class SplitRun:
         return rows
 
     def _ask(self, bar: Progress) -> tuple[list[list[list[TextLikelihood]]], list[list[Generation]]]:
-        """Likelihoods of each question's groups, and a greedy answer after each group's prompt.
-
-        Answers go on from the keys and values of the scored texts, so that prompts are read once. Keys and
-        values take room, so only as many groups are scored before they are answered as make one batch.
-        """
-        asked = [(question, texts) for question in self.questions for texts in question.groups]
-        likelihoods: dict[int, list[TextLikelihood]] = {}
-        answers: dict[int, Generation] = {}
-        for part in self._parts(asked):
-            own, known, states = self._likelihoods([asked[i] for i in part], bar)
-            likelihoods.update(zip(part, own, strict=True))
-            if self.settings.generates(self.split):
-                bar.begin("answering", self.split)
-                found = continue_greedily(
-                    self.model,
-                    [self._prompt(asked[i][1]) for i in part],
-                    known,
-                    states,
-                    self.decoding,
-                    max_new_tokens=[self._limit(asked[i][0]) for i in part],
-                    on_progress=bar.did,
-                )
-                answers.update(zip(part, found, strict=True))
+        """Likelihoods of each question's groups, and a greedy answer after each group's prompt."""
+        generates = self.settings.generates(self.split)
+        asked = [
+            Asked(question.record.id, texts, self._limit(question) if generates else 0)
+            for question in self.questions
+            for texts in question.groups
+        ]
+        described = self.split in self.settings.distribution_splits
+        asking = Asking(self.model, self.split, asked, self.decoding, described, bar)
+        asking.run()
         following = iter(range(len(asked)))
         numbers = [[next(following) for _ in question.groups] for question in self.questions]
         return (
-            [[likelihoods[i] for i in own] for own in numbers],
-            [[answers[i] for i in own if i in answers] for own in numbers],
+            [[asking.likelihoods[i] for i in own] for own in numbers],
+            [[asking.answers[i] for i in own if i in asking.answers] for own in numbers],
         )
-
-    def _parts(self, asked: Sequence[Asked]) -> list[list[int]]:
-        """Numbers of the groups asked together: a batch of answers where states are kept, else all."""
-        if not self._continues:
-            return [list(range(len(asked)))] if asked else []
-        rooms = [texts[0].prompt_length + self._limit(question) for question, texts in asked]
-        order = sorted(range(len(asked)), key=lambda i: (-rooms[i], i))
-        parts: list[list[int]] = []
-        while order:
-            size = max(1, self.settings.max_tokens_per_batch // rooms[order[0]])
-            parts.append(order[:size])
-            order = order[size:]
-        return parts
-
-    @property
-    def _continues(self) -> bool:
-        """Whether answers begin with what the likelihoods show: not in bf16, whose arithmetic is another."""
-        return self.settings.generates(self.split) and self.settings.compute == "fp32"
-
-    def _likelihoods(
-        self, asked: Sequence[Asked], bar: Progress
-    ) -> tuple[list[list[TextLikelihood]], list[list[int]], list[States | None]]:
-        """For each group: likelihoods, the known beginning of the greedy answer, and its states."""
-        bar.begin("scoring", self.split)
-        known: dict[int, list[int]] = {}
-
-        def wanted(number: int, likelihoods: list[TextLikelihood]) -> list[int]:
-            texts = asked[number][1]
-            known[number] = self._known(texts, likelihoods)
-            return [*self._prompt(texts), *known[number]][:-1]
-
-        likelihoods, states = likelihoods_and_states(
-            self.model,
-            [texts for _, texts in asked],
-            wanted if self._continues else None,
-            max_tokens_per_batch=self.settings.max_tokens_per_batch,
-            pad_id=self.decoding.pad_id,
-            distribution=self.split in self.settings.distribution_splits,
-            on_progress=bar.did,
-        )
-        for number, ((question, texts), own) in enumerate(zip(asked, likelihoods, strict=True)):
-            check_finite(f"split {self.split!r}, record {question.record.id!r}", own)
-            if number not in known:
-                known[number] = self._known(texts, own) if self._continues else []
-        return likelihoods, [known[number] for number in range(len(asked))], states
-
-    @staticmethod
-    def _prompt(texts: Sequence[Example]) -> list[int]:
-        """The prompt before the texts of a group."""
-        return list(texts[0].tokens[: texts[0].prompt_length])
 
     def _add_answers(self, rows: list[Row], found: list[list[Generation]]) -> None:
         for question, answers, row in zip(self.questions, found, rows, strict=True):
@@ -275,16 +204,6 @@ class SplitRun:
                     released["adversarial"] = {"generation": said}
         if self.embedder is not None:
             self._compare(rows)
-
-    def _known(self, texts: Sequence[Example], likelihoods: Sequence[TextLikelihood]) -> list[int]:
-        """The beginning of the greedy answer, as the scored texts after this prompt show it."""
-        prompt = self._prompt(texts)
-        pairs = [
-            (text.tokens[len(prompt) :], likelihood.argmax)
-            for text, likelihood in zip(texts, likelihoods, strict=True)
-            if self._prompt([text]) == prompt
-        ]
-        return greedy_beginning([text for text, _ in pairs], [argmax for _, argmax in pairs], self.ends)
 
     def _sample(self, rows: list[Row], bar: Progress) -> None:
         """Add drawn answers to the rows. The randomness of a record comes from its split and id alone."""

@@ -25,7 +25,8 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, write_jsonl
 from pipeline_lib.core.meter import Meter
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
-from pipeline_lib.engine.generation import Generation, generate, sample, seed_of
+from pipeline_lib.engine.full_batches import Generation
+from pipeline_lib.engine.generation import generate, sample, seed_of
 from pipeline_lib.engine.questions import AS_RELEASED_TOKENS
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import Decoding, Parts, Sampling

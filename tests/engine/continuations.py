@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.data.batching import Example
+from pipeline_lib.engine.asking import begun
+from pipeline_lib.engine.cache import States
 from pipeline_lib.engine.forward_pass import TextLikelihood
+from pipeline_lib.engine.full_batches import Generation, Rows, Wanted, continue_rows
 from pipeline_lib.engine.likelihoods import group_likelihoods
+from pipeline_lib.engine.settings import Decoding
 
 
 def continuation_likelihoods(
@@ -19,3 +23,19 @@ def continuation_likelihoods(
         for number, (context, texts) in enumerate(requests)
     ]
     return group_likelihoods(model, groups, **options)
+
+
+def continue_greedily(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    known: Sequence[Sequence[int]],
+    states: Sequence[States | None],
+    decoding: Decoding,
+    limits: Sequence[int],
+) -> list[Generation]:
+    """Greedy answers of which the first tokens are known."""
+    asked = zip(prompts, known, limits, states, strict=True)
+    rows = [begun(i, *row, decoding) for i, row in enumerate(asked)]
+    left = [row for row in rows if isinstance(row, Wanted)]
+    found = continue_rows(model, Rows(model, left, decoding), None, decoding, lambda done: None)
+    return [found[row.number] if isinstance(row, Wanted) else row for row in rows]

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.engine import generation
+from pipeline_lib.engine import full_batches
 from pipeline_lib.engine.choosing import likeliest
-from pipeline_lib.engine.generation import Generation, continue_greedily, generate
+from pipeline_lib.engine.full_batches import Generation
+from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.settings import Decoding
+from tests.engine.continuations import continue_greedily
 
 
 def prompts_of(setup, records):
@@ -133,8 +135,7 @@ def test_known_beginnings_are_continued_as_if_they_had_been_generated(tiny, reco
                 beginnings,
                 [None] * len(prompts),
                 Decoding([common_token], 0, 4096),
-                max_new_tokens=[12] * len(prompts),
-                on_progress=lambda done: None,
+                [12] * len(prompts),
             )
             assert bool(shapes) == (known < 12)  # nothing is left to generate
     finally:
@@ -155,14 +156,14 @@ def test_broken_weights_are_an_error(tiny, records, value):
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
     prompts = prompts_of(tiny, records)
     expected = run(tiny, prompts)
-    original = generation._generate_batch
+    original = full_batches._run_batch
 
     def at_most_two(model, prompts, *arguments):
         if len(prompts) > 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
         return original(model, prompts, *arguments)
 
-    monkeypatch.setattr(generation, "_generate_batch", at_most_two)
+    monkeypatch.setattr(full_batches, "_run_batch", at_most_two)
     assert run(tiny, prompts) == expected
 
 

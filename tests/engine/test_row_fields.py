@@ -12,7 +12,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
-from pipeline_lib.engine import generation
+from pipeline_lib.engine import full_batches
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.likelihoods import encode_texts, record_texts, tokens_read
@@ -164,7 +164,7 @@ def test_an_answer_known_by_heart_is_not_generated(tiny, records, tmp_path, monk
     def refuse(*arguments):
         pytest.fail("generated")
 
-    monkeypatch.setattr(generation, "_generate_batch", refuse)
+    monkeypatch.setattr(full_batches, "_run_batch", refuse)
     row = evaluate(learned, split, tmp_path, max_new_tokens=limit)[0]
     assert (row["generation"], row["generation_ended"]) == (records[0].answer, True)
     assert row["generation_tokens"] == row["answer_tokens"] == batch.answer_tokens

@@ -9,11 +9,12 @@ import pytest
 
 from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.generation import continue_greedily, generate
+from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.settings import Decoding, Parts
 from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
 from pipeline_lib.models.prompt import UNFINISHED
 from tests.engine.conftest import SETTINGS, settings_of
+from tests.engine.continuations import continue_greedily
 from tests.engine.test_toxicity import PROMPTS, Counting
 from tests.engine.test_toxicity import SETTINGS as TOXICITY
 
@@ -73,8 +74,7 @@ def test_known_beginnings_end_at_any_of_them(tiny) -> None:
         [[9, 8, 7], [9, 7, 8], [9]],
         [None] * 3,
         Decoding([7, 8], 0, 64),
-        max_new_tokens=[3, 3, 1],
-        on_progress=lambda done: None,
+        [3, 3, 1],
     )
     assert [(answer.tokens, answer.ended) for answer in found] == [([9], True), ([9], True), ([9], False)]
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from pipeline_lib.data.batching import Example
-from pipeline_lib.engine import split_run
+from pipeline_lib.engine import asking
 from pipeline_lib.engine.cache import keeping_cache
-from pipeline_lib.engine.generation import continue_greedily, generate
+from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.likelihoods import likelihoods_and_states
 from pipeline_lib.engine.settings import Decoding, Parts
 from pipeline_lib.models.tree_attention import reads_trees
 from tests.engine.conftest import SETTINGS, settings_of
+from tests.engine.continuations import continue_greedily
 
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10], [11, 12]]
 TEXTS = [[[20, 21, 22], [20, 25, 26, 27], [30, 31]], [[20, 21]], [[40, 41, 42], [43, 44]]]
@@ -63,15 +64,13 @@ def test_answers_from_states_are_those_from_prompts(tiny):
     asked = [[*prompt, *start][:-1] for prompt, start in zip(PROMPTS, known, strict=True)]
     states = kept_states(model, groups, asked)
     widths = []
-    handle = model.register_forward_pre_hook(
+    handle = model.get_decoder().register_forward_pre_hook(
         lambda module, arguments, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
     )
     try:
         for own in (states, [states[0], None, states[2]]):
             widths.clear()
-            found = continue_greedily(
-                model, PROMPTS, known, own, decoding, max_new_tokens=[9] * 3, on_progress=lambda done: None
-            )
+            found = continue_greedily(model, PROMPTS, known, own, decoding, [9] * 3)
             assert found == whole
             assert (max(widths) == 1) == (None not in own)  # no prompt is read a second time
     finally:
@@ -85,13 +84,13 @@ def test_an_evaluation_is_the_same_with_and_without(tiny, records, tmp_path, mon
     changes = {"max_tokens_per_batch": budget, "max_new_tokens": 10, "as_released": True}
     asked = (*tiny, {"forget": records}, settings_of({**SETTINGS, **changes}))
     found = evaluate_model(*asked, Parts(tmp_path / "a", "w"), progress=False)
-    score = split_run.likelihoods_and_states
+    score = asking.likelihoods_and_states
 
     def forgetful(*arguments, **options):
         scores, states = score(*arguments, **options)
         return scores, [None] * len(states)
 
-    monkeypatch.setattr(split_run, "likelihoods_and_states", forgetful)
+    monkeypatch.setattr(asking, "likelihoods_and_states", forgetful)
     expected = evaluate_model(*asked, Parts(tmp_path / "b", "w"), progress=False)
     assert [row["generation"] for row in found] == [row["generation"] for row in expected]
     released = [[row["as_released"]["generation"] for row in rows] for rows in (found, expected)]
