@@ -5,13 +5,13 @@ gradient of GradDiff on forget and retain batches of TOFU, with a plain template
 in turn with OpenUnlearning's loss on its own collator's batches of the same tokens (`--peer`) and with an
 older checkout of this project (`--before`), each in a process of its own on one thread. Then an evaluation
 (answers, likelihoods of all texts). Beside each stands its arithmetic: the operations of its linear layers at
-the machine's rate; and where its time goes, by kind of operation.
+the machine's rate; and where its time goes, by kind of operation. What is evaluated are questions that the
+model of `--evaluated` has not learned, as benchmarks/evaluation.py makes one that knows others.
 
     python benchmarks/arithmetic.py --model FOLDER --data TOFU_FOLDER --peer OPEN_UNLEARNING --before CHECKOUT
 
 bf16 is measured where the CPU has instructions for it. CPU seconds are those of the fastest of `--tries` on
 the same pair, and rates too: what else a shared machine does only slows it.
-"faults" are pages that the system cleared in a pair; `--give-back` adds our code without `keep_freed_memory`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,12 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -37,7 +33,7 @@ from machine import cpu_facts, has_bf16, kinds, operations, rates, shown
 
 from pipeline_lib.core.files import read_jsonl
 
-BATCH, QUESTIONS, ANSWERS, MORE = 8, 16, 64, 32
+BATCH, QUESTIONS = 8, 40
 TEMPLATES = ("plain", "chat")
 FILES = {"forget": "forget10.json", "retain": "retain90.json", "scored": "forget10_perturbed.json"}
 
@@ -84,15 +80,10 @@ def examples(tokenizer: Any, template: str, rows: dict[str, Any], pair: int) -> 
     ]
 
 
-def our_loss(model: Any, tokenizer: Any, keep: bool) -> Callable[[list[list[Any]]], torch.Tensor]:
+def our_loss(model: Any, tokenizer: Any) -> Callable[[list[list[Any]]], torch.Tensor]:
     from pipeline_lib.data.batching import micro_batches
     from pipeline_lib.objectives import OBJECTIVES
 
-    with suppress(ImportError):  # an older checkout has none
-        from pipeline_lib.models.memory import keep_freed_memory
-
-        if keep:
-            keep_freed_memory()
     objective = OBJECTIVES.parse({"kind": "GradDiff"})
     return lambda pair: (
         objective(model, *(micro_batches(own, BATCH, tokenizer.eos_token_id)[0] for own in pair)).total
@@ -109,14 +100,13 @@ def serve(arguments: argparse.Namespace) -> None:
     """Answer each line of stdin, a pair's number, with its CPU seconds, loss, and what `told` asks for."""
     from pipeline_lib.models.memory import peak_memory_mb
 
-    torch.set_num_threads(1)
     model, tokenizer = loaded(arguments.model)
     rows = tofu(arguments.data)
     model.train()
     if arguments.serve == "peer":
         loss_of = peers_loss(model, tokenizer, arguments.peer)
     else:
-        loss_of = our_loss(model, tokenizer, arguments.serve != "given back")
+        loss_of = our_loss(model, tokenizer)
 
     def pair(number: int) -> float:
         for parameter in model.parameters():
@@ -135,12 +125,26 @@ def serve(arguments: argparse.Namespace) -> None:
             gflop = 3 * sum(work for work, _ in found) / 1e9  # forwards once, backwards twice
             print(json.dumps({"gflop": gflop, "kinds": kinds(lambda: pair(0))}), flush=True)
             continue
-        started, faults = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        started = time.process_time()
         loss = pair(number)
         answer = {"cpu": time.process_time() - started, "loss": loss}
-        answer["faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
         answer["peak"] = peak_memory_mb(torch.device("cpu"))
         print(json.dumps(answer), flush=True)
+
+
+def command(kind: str, arguments: argparse.Namespace, *options: str) -> list[Any]:
+    """This file in a process of its own."""
+    paths = ["--model", arguments.model, "--data", arguments.data, "--peer", arguments.peer or "."]
+    tries = ["--evaluated", arguments.evaluated or arguments.model, "--tries", str(arguments.tries)]
+    return [sys.executable, Path(__file__).resolve(), "--serve", kind, *options, *paths, *tries]
+
+
+def environment(kind: str, arguments: argparse.Namespace) -> dict[str, str]:
+    """With the library of this checkout, or of the older one, on one thread."""
+    here = Path(__file__).resolve().parent
+    root = arguments.before if kind == "before" else here.parent
+    paths = {"PYTHONPATH": f"{root}{os.pathsep}{here}"}
+    return {**os.environ, **paths, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 
 class Way:
@@ -148,21 +152,12 @@ class Way:
 
     def __init__(self, kind: str, arguments: argparse.Namespace, template: str, compute: str) -> None:
         self.kind = kind
-        here = Path(__file__).resolve()
-        root = arguments.before if kind == "before" else here.parents[1]
-        options = ["--serve", kind, "--template", template, "--compute", compute]
-        paths = ["--model", arguments.model, "--data", arguments.data, "--peer", arguments.peer or "."]
         self._process = subprocess.Popen(  # noqa: S603  # this file
-            [sys.executable, here, *options, *paths],
+            command(kind, arguments, "--template", template, "--compute", compute),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{root}{os.pathsep}{here.parent}",
-                "OMP_NUM_THREADS": "1",
-                "TQDM_DISABLE": "1",
-            },
+            env=environment(kind, arguments),
         )
         if self._read() != "ready":
             raise SystemExit(f"{kind}: its process did not start")
@@ -189,7 +184,7 @@ class Way:
 
 def training(arguments: argparse.Namespace, template: str, compute: str) -> None:
     """One line a way: what it costs, in turn with the others and the machine's rate, and its arithmetic."""
-    asked = {"given back": arguments.give_back, "before": arguments.before, "peer": arguments.peer}
+    asked = {"before": arguments.before, "peer": arguments.peer}
     names = ["ours", *(name for name, wanted in asked.items() if wanted)]
     ways = [Way(name, arguments, template, compute) for name in names]
     for way in ways:
@@ -204,15 +199,14 @@ def training(arguments: argparse.Namespace, template: str, compute: str) -> None
         way.end()
     print(f"\ntraining pair, {template} template, {compute}: {BATCH} + {BATCH} texts; {speed:.0f} GFLOP/s")
     head = f"{'way':<10}{'CPU s':>9}{'/ peer':>9}{'arithmetic s':>14}{'CPU / it':>10}{'largest d loss':>16}"
-    print(f"{head}{'faults':>9}{'peak MiB':>10}")
+    print(f"{head}{'peak MiB':>10}")
     for i, way in enumerate(ways):
         seconds, last = (min(row[way]["cpu"] for row in answers) for way in (i, -1))
         ratio = f"{seconds / last:.2f}" if arguments.peer else ""
         limit = told[i]["gflop"] / speed
         apart = max(abs(row[i]["loss"] - row[0]["loss"]) for row in answers)
         costs = f"{seconds:>9.2f}{ratio:>9}{limit:>14.2f}{seconds / limit:>10.2f}{apart:>16.1e}"
-        faults, peak = median(row[i]["faults"] for row in answers), answers[-1][i]["peak"]
-        print(f"{way.kind:<10}{costs}{faults:>9.0f}{peak:>10.0f}")
+        print(f"{way.kind:<10}{costs}{answers[-1][i]['peak']:>10.0f}")
     for i, way in enumerate(ways):
         products = min(row[i]["cpu"] for row in answers) * told[i]["kinds"]["products"]
         reached = told[i]["gflop"] / products / speed
@@ -222,63 +216,58 @@ def training(arguments: argparse.Namespace, template: str, compute: str) -> None
 def evaluation(arguments: argparse.Namespace) -> None:
     """An evaluation by TOFU's definition, in this process: its scores, and the answers that it writes.
 
-    Scores are of all seven texts of a question. Answers are further tokens of greedy answers, all in one
-    batch, beside the scores of the right answers alone, which cost the same with fewer. The limit of a
-    product is its operations at the machine's rate, or the reading of its weight where that takes longer.
+    Scores are of all seven texts of a question. Answers are what an evaluation with them costs more. The
+    limit of a product is its operations at the machine's rate, or the reading of its weight if longer.
     """
-    from tofu_ways import ours
+    from tofu_ways import NEW_TOKENS, ours
 
     from pipeline_lib.data.records import Record
-    from pipeline_lib.models.memory import keep_freed_memory
 
-    keep_freed_memory()
-    model, tokenizer = loaded(arguments.model)
+    model, tokenizer = loaded(arguments.evaluated or arguments.model)
     model.eval()
-    rows = tofu(arguments.data)["scored"]
-    plain = [Record(f"forget10-{i}", row["question"], row["answer"], str(i)) for i, row in enumerate(rows)]
-    full = [
-        replace(
-            record,
-            paraphrased_prompt=row["paraphrased_question"],
-            paraphrased_answer=row["paraphrased_answer"],
-            distractors=tuple(row["perturbed_answer"]),
+    records = [
+        Record(
+            f"forget10-{i}",
+            row["question"],
+            row["answer"],
+            str(i),
+            row["paraphrased_question"],
+            row["paraphrased_answer"],
+            tuple(row["perturbed_answer"]),
         )
-        for record, row in zip(plain, rows, strict=True)
+        for i, row in enumerate(tofu(arguments.data)["scored"][-QUESTIONS:])
     ]
-    # what is evaluated, and tokens of its answers
-    cases = {
-        "scores": (full[:QUESTIONS], 1),
-        "few": (plain[:ANSWERS], 1),
-        "more": (plain[:ANSWERS], 1 + MORE),
-    }
+    cases = {"scores": 1, "all": NEW_TOKENS}  # tokens of answers; the scores show the first
+    tokens = 0
 
-    def evaluate(records: list[Any], tokens: int) -> None:
-        ours.NEW_TOKENS = tokens
+    def evaluate(limit: int) -> None:
+        nonlocal tokens
+        ours.NEW_TOKENS = limit
         rows = ours.score(model, tokenizer, records)
-        assert len(rows) == len(records)
+        tokens = sum(row["generation_tokens"] for row in rows)
 
     work = {}
     for name, case in cases.items():
         with operations(model) as work[name]:
-            evaluate(*case)  # warm
+            evaluate(case)  # warm
     seconds, speeds = defaultdict(list), [rates()]
     for _ in range(arguments.tries):
         for name, case in cases.items():
             started = time.process_time()
-            evaluate(*case)
+            evaluate(case)
             seconds[name].append(time.process_time() - started)
             speeds.append(rates())
     product, read = (1e9 * max(speed[what] for speed in speeds) for what in ("fp32", "read"))
     cost = {name: min(tries) for name, tries in seconds.items()}
     limit = {name: sum(max(n / product, size / read) for n, size in found) for name, found in work.items()}
     for costs in cost, limit:
-        costs["answers"] = costs["more"] - costs["few"]
-    print(f"\nevaluation: scores of {QUESTIONS} questions; {MORE} more tokens of {ANSWERS} answers")
-    for name in ("scores", "answers"):
+        costs["answers"] = costs["all"] - costs["scores"]
+    print(f"\nevaluation of {QUESTIONS} questions, {tokens} tokens of answers; {product / 1e9:.0f} GFLOP/s")
+    for name in ("scores", "answers", "all"):
         ratio = cost[name] / limit[name]
         print(f"{name}: {cost[name]:.2f} CPU s, {limit[name]:.2f} s of arithmetic: {ratio:.2f} times")
-    for name in ("scores", "more"):
-        print(f"{name}: {shown(kinds(lambda name=name: evaluate(*cases[name])))}", flush=True)
+    for name, case in cases.items():
+        print(f"{name}: {shown(kinds(lambda case=case: evaluate(case)))}", flush=True)
 
 
 def missing(arguments: argparse.Namespace) -> list[str]:
@@ -286,8 +275,9 @@ def missing(arguments: argparse.Namespace) -> list[str]:
     lines = [
         f"--data: no file {path}" for name in FILES.values() if not (path := arguments.data / name).is_file()
     ]
-    if not (arguments.model / "config.json").is_file():
-        lines.append(f"--model: no file {arguments.model / 'config.json'}")
+    for option, folder in (("--model", arguments.model), ("--evaluated", arguments.evaluated)):
+        if folder and not (folder / "config.json").is_file():
+            lines.append(f"{option}: no file {folder / 'config.json'}")
     if arguments.before and not (arguments.before / "pipeline_lib").is_dir():
         lines.append(f"--before: {arguments.before} is no checkout of this project")
     if arguments.peer:
@@ -316,21 +306,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with TOFU's JSON files")
     parser.add_argument("--peer", type=Path, help="checkout of OpenUnlearning")
     parser.add_argument("--before", type=Path, help="older checkout of this project")
-    parser.add_argument("--give-back", action="store_true", help="measure freed memory given back, too")
+    parser.add_argument(
+        "--evaluated", type=Path, help="folder of the model that is evaluated; default: --model"
+    )
     parser.add_argument("--templates", nargs="+", choices=TEMPLATES, default=TEMPLATES)
     parser.add_argument(
         "--tries", type=int, default=4, help="of a pair, in turn with the peer, and of the evaluation"
     )
-    parser.add_argument("--serve", choices=["ours", "given back", "before", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=["ours", "before", "peer", "evaluation"], help=argparse.SUPPRESS)
     parser.add_argument("--template", choices=TEMPLATES, help=argparse.SUPPRESS)
     parser.add_argument("--compute", choices=["fp32", "bf16"], default="fp32", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.serve == "evaluation":
+        evaluation(arguments)
+        return
     if arguments.serve:
         serve(arguments)
         return
     if lines := missing(arguments):
         parser.error("nothing is measured before all of this is there:\n  " + "\n  ".join(lines))
-    torch.set_num_threads(1)
     found = rates()
     name, family, number = (cpu_facts()[key] for key in ("model name", "cpu family", "model"))
     print(f"{name}, family {family}, model {number}; torch {torch.__version__}; one thread")
@@ -341,7 +336,10 @@ def main() -> None:
             training(arguments, template, "bf16")
     if not has_bf16():
         print("\nbf16 is not measured: this CPU has neither avx512_bf16 nor amx_bf16")
-    evaluation(arguments)
+    for name in ("ours", "before") if arguments.before else ("ours",):
+        print(f"\n{name}", flush=True)
+        done = command("evaluation", arguments)
+        subprocess.run(done, env=environment(name, arguments), check=True)  # noqa: S603  # this file
 
 
 if __name__ == "__main__":

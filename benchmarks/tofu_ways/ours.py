@@ -12,7 +12,6 @@ from typing import Any
 from transformers import DynamicCache
 
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine import asking, cache, full_batches
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EvaluationSettings, Parts
 from pipeline_lib.metrics.probability import probability
@@ -27,6 +26,8 @@ VARIANTS = ("as it is", "answers not begun by the scores", "concatenating cache"
 
 def prepare(records: list[Record], definition: str, variant: str) -> Callable[[Any, Any], dict[str, Any]]:
     """A function (model, tokenizer) -> values; `variant` is one of VARIANTS."""
+    from pipeline_lib.engine import asking, cache, full_batches  # here: `score` runs with older checkouts too
+
     if variant in VARIANTS[1:3]:
         asking.greedy_beginning = lambda *_: []
     if variant == VARIANTS[2]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 import resource
 import sys
@@ -16,27 +15,6 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.system_errors import out_of_memory
 
 Item = TypeVar("Item")
-
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
-MOST = (1 << 31) - 1
-
-
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory for the next tensor; whether it did. Other C libraries are left alone.
-
-    By itself it takes each tensor of a few MiB from the system and gives it back at once, so that every pass
-    over a model waits for the same pages to be cleared again (docs/speed.md says how long).
-
-    Trap: for an aligned block glibc asks for more than it then holds, so a freed one may be too small for
-    the next of its size. Where small things lie between, a process with tensors of one size was seen to hold
-    eight of them before it used one again; a training held 6 % more at its peak.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, MOST))
 
 
 def peak_memory_mb(device: torch.device) -> float:

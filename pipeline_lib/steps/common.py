@@ -17,7 +17,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, remove_leftovers, write_json, write_jsonl
 from pipeline_lib.core.provenance import git_commit, versions
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
-from pipeline_lib.models.memory import keep_freed_memory, peak_memory_mb
+from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.steps.job import Job
@@ -41,10 +41,7 @@ def start(device: str, threads: int) -> torch.device:
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("resources.device is cuda, but torch finds no GPU; use auto or cpu")
-    if available and device != "cpu":
-        return torch.device("cuda")
-    keep_freed_memory()
-    return torch.device("cpu")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
 
 
 def on_device(model: Any, device: torch.device) -> Any:
