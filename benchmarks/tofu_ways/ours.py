@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import DynamicCache
-
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EvaluationSettings, Parts
@@ -21,18 +19,16 @@ from pipeline_lib.models.products import use_fast_products
 from tofu_ways import NEW_TOKENS, SOUL_PROMPT, TOFU_PROMPT, TOTAL_TOKENS, extraction
 
 Row = dict[str, Any]
-VARIANTS = ("as it is", "answers not begun by the scores", "concatenating cache", "bf16 answers")
+VARIANTS = ("as it is", "answers not begun by the scores", "bf16 answers")
 
 
 def prepare(records: list[Record], definition: str, variant: str) -> Callable[[Any, Any], dict[str, Any]]:
     """A function (model, tokenizer) -> values; `variant` is one of VARIANTS."""
-    from pipeline_lib.engine import asking, cache, full_batches  # here: `score` runs with older checkouts too
+    from pipeline_lib.engine import asking  # here: `score` runs with older checkouts too
 
-    if variant in VARIANTS[1:3]:
+    if variant == VARIANTS[1]:
         asking.greedy_beginning = lambda *_: []
-    if variant == VARIANTS[2]:
-        cache.reserved_cache = full_batches.reserved_cache = lambda config, room: DynamicCache(config=config)
-    compute = "bf16" if variant == VARIANTS[3] else "fp32"
+    compute = "bf16" if variant == VARIANTS[2] else "fp32"
     evaluate = _tofu if definition == "tofu" else _soul
     return lambda model, tokenizer: evaluate(use_fast_products(model), tokenizer, records, compute)
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline_lib.engine.full_batches import FREE, Generation, Wanted, continue_rows, fitting
+from pipeline_lib.engine.full_batches import FREE, continue_rows
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.greedy_beginning import greedy_beginning
 from pipeline_lib.engine.likelihoods import check_finite, likelihoods_and_states
+from pipeline_lib.engine.wanted import Generation, Wanted, fitting
 
 if TYPE_CHECKING:
     from pipeline_lib.data.batching import Example
@@ -48,8 +49,13 @@ class Asking:
         self._decoding, self._distribution = decoding, distribution
         self.likelihoods: dict[int, list[TextLikelihood]] = {}
         self.answers: dict[int, Generation] = {}
+        self._known: dict[int, list[int]] = {}  # how the greedy answers begin
+        rows = [
+            Wanted(i, i, group.prompt, group.limit, group.texts[0].prompt_length)
+            for i, group in enumerate(asked)
+        ]
         # those with most room come first, so that what does not fit in memory fails early
-        self._rest = sorted(range(len(asked)), key=lambda i: (-self._row(i).room, i))
+        self._rest = sorted(rows, key=lambda row: (-row.room, row.number))
 
     def run(self) -> None:
         """Score all groups, and answer those that have a limit."""
@@ -57,7 +63,7 @@ class Asking:
         if answered and self._decoding.compute == "fp32":
             self.answers |= continue_rows(self._model, self, None, self._decoding, self._bar.did)
             return
-        self._score(self._rest, keep=False)
+        self._score([row.number for row in self._rest], keep=False)
         if answered:  # in bf16, whose arithmetic is another than that of the scores
             self._bar.begin("answering", self._split)
             found = generate(
@@ -69,44 +75,34 @@ class Asking:
             )
             self.answers |= dict(enumerate(found))
 
-    def more(self) -> bool:
-        return bool(self._rest)
+    def free(self, batch: Sequence[Wanted], budget: int) -> int:
+        size = fitting(self._model, batch, self._rest, budget)
+        few = size < FREE * (len(batch) + size) and size < len(self._rest)  # which are not scored fast
+        return 0 if few else size
 
-    def take(self, batch: Sequence[Wanted]) -> list[Wanted]:
-        taken: list[Wanted] = []
-        while self._rest and not taken:
-            rows = [self._row(i) for i in self._rest]
-            free, whole = (
-                fitting(self._model, beside, rows, self._decoding.max_tokens_per_batch)
-                for beside in (batch, ())
-            )
-            if free < min(len(rows), max(1, int(FREE * whole))):
-                break  # fewer groups are not scored fast
-            part, self._rest = self._rest[:free], self._rest[free:]
-            states = self._score(part, keep=True)
-            self._bar.begin("answering", self._split)
-            for i, own in zip(part, states, strict=True):
-                if (row := self._begun(i, own)) is not None:
-                    taken.append(row)
-            self._bar.did(len(part) - len(taken))
-        return taken
-
-    def _row(self, number: int) -> Wanted:
-        asked = self._asked[number]
-        return Wanted(number, number, asked.prompt, asked.limit, asked.texts[0].prompt_length)
+    def take(self, count: int) -> list[Wanted]:
+        part = [row.number for row in self._rest[:count]]
+        states = self._score(part, keep=True)
+        self._rest = self._rest[count:]
+        self._bar.begin("answering", self._split, count)
+        begun_rows = [self._begun(i, own) for i, own in zip(part, states, strict=True)]
+        rows = [row for row in begun_rows if row is not None]
+        self._bar.did(count - len(rows))
+        return rows
 
     def _score(self, part: Sequence[int], keep: bool) -> list[States | None]:
         """Score groups; with `keep` keys and values of the prompt and what is known of the answer."""
         self._bar.begin("scoring", self._split)
 
-        def wanted(place: int, likelihoods: list[TextLikelihood]) -> list[int]:
-            asked = self._asked[part[place]]
-            return [*asked.prompt, *self._known(asked, likelihoods)][:-1]
+        def read_on(place: int, likelihoods: list[TextLikelihood]) -> list[int]:
+            group = self._asked[part[place]]
+            self._known[part[place]] = _greedy_beginning(group, likelihoods, self._decoding)
+            return [*group.prompt, *self._known[part[place]]][:-1]
 
         scores, states = likelihoods_and_states(
             self._model,
             [self._asked[i].texts for i in part],
-            wanted if keep else None,
+            read_on if keep else None,
             max_tokens_per_batch=self._decoding.max_tokens_per_batch,
             pad_id=self._decoding.pad_id,
             distribution=self._distribution,
@@ -117,27 +113,29 @@ class Asking:
             self.likelihoods[i] = own
         return states
 
-    def _known(self, asked: Asked, likelihoods: Sequence[TextLikelihood]) -> list[int]:
-        """The beginning of the greedy answer, as the scored texts after this prompt show it."""
-        prompt = asked.prompt
-        pairs = [
-            (text.tokens[len(prompt) :], likelihood.argmax)
-            for text, likelihood in zip(asked.texts, likelihoods, strict=True)
-            if text.prompt_length == len(prompt) and text.tokens[: len(prompt)] == tuple(prompt)
-        ]
-        return greedy_beginning(
-            [text for text, _ in pairs], [argmax for _, argmax in pairs], self._decoding.ends
-        )
-
     def _begun(self, number: int, states: States | None) -> Wanted | None:
         """The row that goes on from what is known of the answer; None if that is all of it."""
-        asked = self._asked[number]
-        known = self._known(asked, self.likelihoods[number])
-        row = begun(number, asked.prompt, known, asked.limit, states, self._decoding)
+        group = self._asked[number]
+        known = self._known.pop(number, None)
+        if known is None:  # it was not read in one pass
+            known = _greedy_beginning(group, self.likelihoods[number], self._decoding)
+        row = begun(number, group.prompt, known, group.limit, states, self._decoding)
         if isinstance(row, Wanted):
             return row
         self.answers[number] = row
         return None
+
+
+def _greedy_beginning(group: Asked, likelihoods: Sequence[TextLikelihood], decoding: Decoding) -> list[int]:
+    """The beginning of the greedy answer, as the scored texts after the group's prompt show it."""
+    prompt = group.prompt
+    pairs = [
+        (text.tokens[len(prompt) :], likelihood.argmax)
+        for text, likelihood in zip(group.texts, likelihoods, strict=True)
+        if text.prompt_length == len(prompt) and text.tokens[: len(prompt)] == tuple(prompt)
+    ]
+    texts, predicted = ([pair[i] for pair in pairs] for i in range(2))
+    return greedy_beginning(texts, predicted, decoding.ends)
 
 
 def begun(

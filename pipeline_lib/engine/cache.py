@@ -17,6 +17,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+NOTHING = torch.empty(0)
+
 
 class ReservedLayer(DynamicLayer):
     """One layer's keys and values in two buffers (B, H, R, D), of which the first L tokens are used."""
@@ -45,6 +47,31 @@ class ReservedLayer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         return self.used
+
+    def rearrange(
+        self,
+        kept: Sequence[tuple[int, int]],
+        fresh: Sequence[tuple[torch.Tensor, torch.Tensor] | None],
+        width: int,
+        room: int,
+    ) -> None:
+        """See the function of this name; `fresh`: keys and values of a row, None where it has none."""
+        pairs = [pair for pair in fresh if pair is not None]
+        if not self.is_initialized:
+            self.lazy_initialization(*pairs[0])
+        for which in range(2):
+            old = self.buffers[which] if len(self.buffers) > which else pairs[0][which][None]  # (B, H, L, D)
+            new = old.new_empty((len(kept) + len(fresh), old.shape[1], room, old.shape[3]))
+            states = [old[row, :, self.used - length : self.used] for row, length in kept]
+            states += [old[0, :, :0] if pair is None else pair[which] for pair in fresh]
+            for row, own in enumerate(states):
+                start = width - own.shape[1]
+                new[row, :, :start] = 0.0
+                new[row, :, start:width] = own
+            del states
+            self.buffers[which : which + 1] = [new]
+        self.room, self.used = room, width
+        self._view(len(kept) + len(fresh))
 
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was; rows may be dropped or repeated.
@@ -104,35 +131,37 @@ def states_of(cache: DynamicCache, places: torch.Tensor) -> States:
     return States([(of(layer.keys), of(layer.values)) for layer in layers], len(places))
 
 
-def states_taken(cache: DynamicCache, rows: Sequence[tuple[int, int]]) -> list[States]:
-    """Keys and values of each row's last tokens, (row, how many); the cache is emptied layer by layer."""
-    taken: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in rows]
+def last_states(cache: DynamicCache, rows: Sequence[tuple[int, int]]) -> list[States]:
+    """Copies of keys and values of each row's last tokens, (row, how many)."""
     layers: list[Any] = cache.layers
-    while layers:
-        layer = layers.pop(0)
-        start = layer.keys.shape[2]
-        for own, (row, length) in zip(taken, rows, strict=True):
-            keys, values = (states[row, :, start - length :].clone() for states in (layer.keys, layer.values))
-            own.append((keys, values))  # (H, L, D)
-    return [States(own, length) for own, (_, length) in zip(taken, rows, strict=True)]
+
+    def last(states: torch.Tensor, row: int, length: int) -> torch.Tensor:
+        return states[row, :, states.shape[2] - length :].clone()  # (H, L, D)
+
+    return [
+        States(
+            [(last(layer.keys, row, length), last(layer.values, row, length)) for layer in layers],
+            length,
+        )
+        for row, length in rows
+    ]
 
 
-def resumed_cache(config, states: Sequence[States], room: int) -> DynamicCache:
-    """A reserved cache in which each row's states lie before the next token, zeros before them."""
-    cache = reserved_cache(config, room)
-    width = max(own.length for own in states)
+def rearrange(
+    cache: DynamicCache, kept: Sequence[tuple[int, int]], fresh: Sequence[States], room: int
+) -> None:
+    """Keep the last tokens of some rows, (row, how many), and add rows of `fresh` states, which are used up.
+
+    All end at the same column, with zeros before them, and have `room` tokens reserved. This goes layer by
+    layer, so that hardly anything exists twice. Works on caches of reserved layers alone.
+    """
+    width = max([*(length for _, length in kept), *(own.length for own in fresh)])
     layers: list[Any] = cache.layers
     for number, layer in enumerate(layers):
-        filled = []
-        for which in range(2):
-            tensors = [own.layers[number][which] for own in states]
-            heads, _, size = tensors[0].shape
-            whole = tensors[0].new_zeros((len(tensors), heads, width, size))  # (B, H, L, D)
-            for row, tensor in enumerate(tensors):
-                whole[row, :, width - tensor.shape[1] :] = tensor
-            filled.append(whole)
-        layer.update(*filled)
-    return cache
+        layer.rearrange(kept, [own.layers[number] if own.length else None for own in fresh], width, room)
+        for own in {id(own): own for own in fresh}.values():  # rows may share states
+            if own.length:
+                own.layers[number] = (NOTHING, NOTHING)
 
 
 def select_rows(cache: DynamicCache, rows: Sequence[int], device: torch.device) -> None:

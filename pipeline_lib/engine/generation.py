@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline_lib.engine.full_batches import Generation, Rows, Wanted, continue_rows
+from pipeline_lib.engine.full_batches import continue_rows
 from pipeline_lib.engine.settings import Decoding, Sampling
+from pipeline_lib.engine.wanted import Generation, Rows, Wanted
 
 
 def generate(
@@ -22,7 +23,7 @@ def generate(
     """The greedy continuation of each tokenised prompt, in the order given.
 
     `max_new_tokens`: one limit, or one a prompt; the end token counts. Prompts of similar length share a
-    batch.
+    batch. A limit below one gives no token.
 
     Raises `UserError` where the model's logits are not finite.
     """
@@ -30,9 +31,10 @@ def generate(
     wanted = [
         Wanted(i, i, prompt, limit, len(prompt))
         for i, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
+        if limit > 0
     ]
-    found = continue_rows(model, Rows(model, wanted, decoding), None, decoding, on_progress)
-    return [found[i] for i in range(len(prompts))]
+    found = continue_rows(model, Rows(model, wanted), None, decoding, on_progress)
+    return [found.get(i, Generation([], False)) for i in range(len(prompts))]
 
 
 def seed_of(name: str) -> int:
@@ -61,5 +63,5 @@ def sample(
         for k in range(n):
             uniforms = np.random.default_rng([seed, k]).random(max_new_tokens)
             wanted.append(Wanted(len(wanted), i, prompt, max_new_tokens, len(prompt), uniforms))
-    found = continue_rows(model, Rows(model, wanted, decoding), sampling, decoding, on_progress)
+    found = continue_rows(model, Rows(model, wanted), sampling, decoding, on_progress)
     return [[found[i * n + k] for k in range(n)] for i in range(len(prompts))]

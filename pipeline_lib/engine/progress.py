@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from pipeline_lib.core.durations import duration
@@ -20,7 +20,10 @@ class Work:
 
 
 class Progress(Meter):
-    """Counts all items. After the first batch of each kind of work it prints how long that kind takes."""
+    """Counts all items. After the first batch of each kind of work it prints how long that kind takes.
+
+    Kinds may take turns. `begin` says of how many items the first batch is.
+    """
 
     def __init__(self, works: list[Work], show: bool):
         self.left, self.tokens = Counter[str](), Counter[str]()
@@ -29,6 +32,8 @@ class Progress(Meter):
             self.tokens.update(work.tokens)
         super().__init__(self.left.total(), "step", show=show)
         self.timed: set[str] = set()
+        self.ready, self.first = Counter[str](), dict[str, int]()
+        self.spent: dict[str, float] = defaultdict(float)
         self.kind, self.started = "", 0.0
 
     def announce(self, splits: int, records: int) -> None:
@@ -43,21 +48,29 @@ class Progress(Meter):
             parts.append(f"{self.left['gradients']:,} gradients")
         self.say(f"evaluating {records:,} records of {splits} splits: {', '.join(parts)}")
 
-    def begin(self, kind: str, split: str) -> None:
-        self.kind, self.what, self.started = kind, f"{kind} {split}", time.perf_counter()
+    def begin(self, kind: str, split: str, first: int = 1) -> None:
+        self._stop()
+        self.kind, self.what = kind, f"{kind} {split}"
+        self.first.setdefault(kind, first)
+
+    def _stop(self) -> None:
+        now = time.perf_counter()
+        if self.kind:
+            self.spent[self.kind] += now - self.started
+        self.started = now
 
     def did(self, items: int) -> None:
         """`items` of the kind begun last are ready."""
+        kind = self.kind
         self.update(items)
-        self.left[self.kind] -= items
-        if items and self.kind not in self.timed and self.left[self.kind]:
-            self.timed.add(self.kind)
-            seconds = time.perf_counter() - self.started
-            rest = duration(seconds / items * self.left[self.kind])
-            self.say(
-                f"{self.kind}: first {items} in {duration(seconds)}, the other {self.left[self.kind]} in "
-                f"about {rest} or less (the longest come first)"
-            )
+        self.left[kind] -= items
+        self.ready[kind] += items
+        if kind not in self.timed and self.ready[kind] >= self.first[kind] and self.left[kind]:
+            self.timed.add(kind)
+            self._stop()
+            ready, left = self.ready[kind], self.left[kind]
+            spent, rest = (duration(self.spent[kind] / ready * items) for items in (ready, left))
+            self.say(f"{kind}: first {ready} in {spent}, the other {left} in about {rest}")
 
     def kept(self, work: Work) -> None:
         """The rows of a split are there already."""

@@ -21,7 +21,6 @@ from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.asking import Asked, Asking
 from pipeline_lib.engine.forward_pass import TextLikelihood
-from pipeline_lib.engine.full_batches import Generation
 from pipeline_lib.engine.generation import sample, seed_of
 from pipeline_lib.engine.gradients import gradient_norms
 from pipeline_lib.engine.likelihoods import encode_texts, record_texts, tokens_read
@@ -29,6 +28,7 @@ from pipeline_lib.engine.progress import Progress, Work
 from pipeline_lib.engine.questions import ADVERSARIAL_TOKENS, AS_RELEASED_TOKENS, Question
 from pipeline_lib.engine.rows import Row, likelihood_row, released_fields
 from pipeline_lib.engine.settings import Decoding, EvaluationSettings
+from pipeline_lib.engine.wanted import Generation
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import context_length, pad_token
 
@@ -208,7 +208,10 @@ class SplitRun:
     def _sample(self, rows: list[Row], bar: Progress) -> None:
         """Add drawn answers to the rows. The randomness of a record comes from its split and id alone."""
         assert self.samples is not None
-        bar.begin("sampling", self.split)
+        room = max(len(question.prompt) for question in self.questions) + self.settings.new_tokens_of(
+            self.split
+        )
+        bar.begin("sampling", self.split, self.settings.max_tokens_per_batch // room)
         drawn = sample(
             self.model,
             [question.prompt for question in self.questions],

@@ -25,11 +25,11 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, write_jsonl
 from pipeline_lib.core.meter import Meter
 from pipeline_lib.engine.classifiers.base import TextClassifier, Verdict
-from pipeline_lib.engine.full_batches import Generation
 from pipeline_lib.engine.generation import generate, sample, seed_of
 from pipeline_lib.engine.questions import AS_RELEASED_TOKENS
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import Decoding, Parts, Sampling
+from pipeline_lib.engine.wanted import Generation
 from pipeline_lib.models.ends import answer_ends
 from pipeline_lib.models.forward import context_length, pad_token
 from pipeline_lib.models.products import packed_weights

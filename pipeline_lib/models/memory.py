@@ -29,18 +29,27 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
 
 
+def does_not_fit(error: RuntimeError) -> bool:
+    """Whether memory ran out, also that of cuBLAS. `torch.OutOfMemoryError` is a RuntimeError."""
+    return out_of_memory(error) or "alloc_failed" in str(error).lower()
+
+
+def no_example_fits(error: RuntimeError) -> UserError:
+    return UserError(
+        "a single example does not fit in memory. Use a smaller model, a lower `max_length` or "
+        f"`max_new_tokens`, or a machine with more memory ({str(error)[:200]})"
+    )
+
+
 def halve_on_out_of_memory(items: Sequence[Item], run: Callable[[Sequence[Item]], list]) -> list:
     """`run(items)`, in two halves (and so on) if that does not fit in memory; results in order."""
     try:
         return run(items)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if not out_of_memory(error) and "alloc_failed" not in str(error).lower():  # working memory of cuBLAS
+    except RuntimeError as error:
+        if not does_not_fit(error):
             raise
         if len(items) == 1:
-            raise UserError(
-                "a single example does not fit in memory. Use a smaller model, a lower `max_length` or "
-                f"`max_new_tokens`, or a machine with more memory ({str(error)[:200]})"
-            ) from None
+            raise no_example_fits(error) from None
     # Outside the except block, so that the failed attempt's tensors are no longer held by its traceback.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

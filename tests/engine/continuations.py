@@ -9,9 +9,10 @@ from pipeline_lib.data.batching import Example
 from pipeline_lib.engine.asking import begun
 from pipeline_lib.engine.cache import States
 from pipeline_lib.engine.forward_pass import TextLikelihood
-from pipeline_lib.engine.full_batches import Generation, Rows, Wanted, continue_rows
+from pipeline_lib.engine.full_batches import continue_rows
 from pipeline_lib.engine.likelihoods import group_likelihoods
 from pipeline_lib.engine.settings import Decoding
+from pipeline_lib.engine.wanted import Generation, Rows, Wanted
 
 
 def continuation_likelihoods(
@@ -37,5 +38,5 @@ def continue_greedily(
     asked = zip(prompts, known, limits, states, strict=True)
     rows = [begun(i, *row, decoding) for i, row in enumerate(asked)]
     left = [row for row in rows if isinstance(row, Wanted)]
-    found = continue_rows(model, Rows(model, left, decoding), None, decoding, lambda done: None)
+    found = continue_rows(model, Rows(model, left), None, decoding, lambda done: None)
     return [found[row.number] if isinstance(row, Wanted) else row for row in rows]

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.engine import full_batches
-from pipeline_lib.engine.cache import states_taken
-from pipeline_lib.engine.full_batches import FREE, Generation, Rows, Wanted, _columns, continue_rows, fitting
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.engine import cache, full_batches, wanted
+from pipeline_lib.engine.cache import last_states
+from pipeline_lib.engine.full_batches import FREE, continue_rows
 from pipeline_lib.engine.generation import generate, sample
 from pipeline_lib.engine.settings import Decoding, Sampling
+from pipeline_lib.engine.wanted import Generation, Rows, Wanted, columns, fitting
 from tests.tiny import tiny_model
 
 PAD, LIMIT = 0, 24
@@ -74,7 +76,7 @@ def test_steps_are_full_while_rows_are_left(model, prompts, ends, monkeypatch):
         generate(model, prompts, Decoding(ends, PAD, budget), max_new_tokens=LIMIT)
     last = max(place for place, size in enumerate(sizes) if size > (1 - FREE) * whole)
     assert min(sizes[: last + 1]) >= (1 - FREE) * whole
-    monkeypatch.setattr(full_batches, "keeping_cache", lambda config: None)
+    monkeypatch.setattr(wanted, "keeping_cache", lambda config: None)
     with steps_of(model) as to_the_end:
         generate(model, prompts, Decoding(ends, PAD, budget), max_new_tokens=LIMIT)
     assert min(to_the_end[: len(to_the_end) // 2]) < whole // 2
@@ -100,7 +102,7 @@ def test_samples_are_those_of_one_row_at_a_time(model, prompts, ends):
         assert drawn(budget) == alone
 
 
-def test_a_model_that_keeps_no_plain_states_runs_each_batch_to_its_end(prompts, ends):
+def test_a_model_without_plain_states_runs_each_batch_to_its_end(prompts, ends):
     sliding = copy.deepcopy(tiny_model())
     sliding.config.layer_types = ["sliding_attention"] * sliding.config.num_hidden_layers
     sliding.config.sliding_window = 64
@@ -124,19 +126,19 @@ def test_what_fits(monkeypatch):
     assert [fit(budget) for budget in (1, 79, 80, 125, 126)] == [1, 1, 2, 2, 3]  # 40 each, then 42
     assert [fit(budget, beside=1) for budget in (79, 80, 126)] == [0, 1, 2]
     # no batch gets more columns than the budget has room for, unless a row needs them by itself
-    assert [_columns(model, rows, budget) for budget in (1, 126, 150, 180, 4096)] == [42, 42, 50, 60, 60]
+    assert [columns(model, rows, budget) for budget in (1, 126, 150, 180, 4096)] == [42, 42, 50, 60, 60]
     model.config.max_position_embeddings = 45
-    assert [_columns(model, rows, budget) for budget in (1, 150, 4096)] == [42, 45, 45]
+    assert [columns(model, rows, budget) for budget in (1, 150, 4096)] == [42, 45, 45]
     assert [fit(budget) for budget in (79, 4096)] == [1, 3]
 
-    # where rows cannot wait, a batch is as wide as its longest row and the highest limit
-    monkeypatch.setattr(full_batches, "keeping_cache", lambda config: None)
+    # where rows cannot join, a batch is as wide as its longest row and the highest limit
+    monkeypatch.setattr(wanted, "keeping_cache", lambda config: None)
     assert [fit(budget) for budget in (1, 4096)] == [1, 1]  # 20 + 30 is more than the context
     model.config.max_position_embeddings = 55
     assert [fit(budget) for budget in (99, 100, 4096)] == [1, 2, 2]  # 20 + 40 is more
     model.config.max_position_embeddings = 60
     assert [fit(budget) for budget in (179, 180)] == [2, 3]
-    assert _columns(model, rows, 1) == 60
+    assert columns(model, rows, 1) == 60
 
 
 def test_rows_go_on_without_their_padding_where_room_is_used_up(model, prompts):
@@ -150,31 +152,110 @@ def test_rows_go_on_without_their_padding_where_room_is_used_up(model, prompts):
     assert sum(sizes) == sum(limits) - 8  # no token is computed twice; the first ones come with the prompts
 
 
-def test_rows_of_one_token_wait_for_others_states(model):
-    """A fresh prompt of a single token has nothing to be read before its first step."""
+def test_new_rows_are_read_beside_rows_whose_states_are_known(model):
+    """Also a prompt of a single token, of which nothing can be read before its first step."""
     decoding = Decoding([10**6], PAD, 4096)
-    alone = generate(model, [[5], [6, 7, 8]], decoding, max_new_tokens=6)
-    (begun,) = generate(model, [[9, 4]], decoding, max_new_tokens=3)
-
-    class Waiting(Rows):
-        def __init__(self):
-            super().__init__(model, [], decoding)
-            self.turns = 0
-
-        def take(self, batch):
-            self.turns += 1
-            return fresh if self.turns == 1 else []
-
+    texts, room = [[9, 4], [5], [6, 7, 8]], 6
+    alone = generate(model, texts, Decoding([10**6], PAD, 1), max_new_tokens=room)
+    begun = [9, 4, *alone[0].tokens[:3]]
     with torch.no_grad():
-        cache = model(torch.tensor([[9, 4, *begun.tokens[:2]]]), use_cache=True).past_key_values
-    tokens = [9, 4, *begun.tokens]
-    (states,) = states_taken(cache, [(0, len(tokens) - 1)])
-    fresh = [
-        Wanted(0, 0, [5], 6, 1),
-        Wanted(1, 1, [6, 7, 8], 6, 3),
-        Wanted(2, 2, tokens, 3, 2, states=states),
+        cache = model(torch.tensor([begun[:-1]]), use_cache=True).past_key_values
+    (states,) = last_states(cache, [(0, len(begun) - 1)])
+    rows = [
+        Wanted(0, 0, begun, 3, 2, states=states),
+        *(Wanted(i, i, texts[i], room, len(texts[i])) for i in (1, 2)),
     ]
-    found = continue_rows(model, Waiting(), None, decoding, lambda done: None)
-    (whole,) = generate(model, [[9, 4]], decoding, max_new_tokens=6)
-    assert [found[0], found[1], found[2]] == [*alone, whole]
-    assert isinstance(found[2], Generation)
+    found = continue_rows(model, Rows(model, rows), None, decoding, lambda done: None)
+    assert [found[i] for i in range(3)] == alone
+
+
+class Ledger:
+    """Keys and values that exist: those of the batch, and of rows that were read and wait."""
+
+    def __init__(self, monkeypatch):
+        self.most = 0
+        own = cache.ReservedLayer.rearrange
+
+        def rearrange(layer, kept, fresh, width, room):
+            own(layer, kept, fresh, width, room)
+            self.most = max(self.most, layer.buffers[0].shape[0] * layer.buffers[0].shape[2])
+
+        monkeypatch.setattr(cache.ReservedLayer, "rearrange", rearrange)
+
+
+@pytest.mark.parametrize("budget", [130, 260, 600])
+def test_no_batch_holds_more_than_its_budget(model, prompts, ends, monkeypatch, budget):
+    held = Ledger(monkeypatch)
+    generate(model, prompts, Decoding(ends, PAD, budget), max_new_tokens=LIMIT)
+    assert 0.5 * budget < held.most <= budget
+
+
+@pytest.mark.parametrize("most", [1, 3, 5])
+def test_a_batch_that_does_not_fit_is_given_up_once_and_loses_nothing(
+    model, prompts, ends, monkeypatch, most
+):
+    decoding = Decoding(ends, PAD, 8 * (8 + LIMIT))
+    sampling = Sampling(n=3, temperature=1.0, top_p=1.0)
+    drawn = {"seeds": range(len(prompts)), "max_new_tokens": LIMIT}
+    whole = generate(model, prompts, decoding, max_new_tokens=LIMIT)
+    samples = sample(model, prompts, sampling, decoding, **drawn)
+    step, tries = full_batches._Batch.step, []
+
+    def limited(batch):
+        tries.append(len(batch.running) > most and len(tries) > 4)  # not at the very beginning
+        if tries[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(batch)
+
+    monkeypatch.setattr(full_batches._Batch, "step", limited)
+    assert generate(model, prompts, decoding, max_new_tokens=LIMIT) == whole
+    assert 1 <= sum(tries) <= 3  # 8 rows, 4, 2, 1
+    tries.clear()
+    assert sample(model, prompts, sampling, decoding, **drawn) == samples
+
+    def never(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(full_batches._Batch, "step", never)
+    with pytest.raises(UserError, match="a single example does not fit in memory"):
+        generate(model, prompts, decoding, max_new_tokens=LIMIT)
+
+
+def test_many_samples_of_one_prompt_fill_the_batch(model, prompts):
+    """More samples than rows: those of a prompt that was begun join as places get free."""
+    sampling = Sampling(n=25, temperature=1.0, top_p=1.0)
+    common = list(range(2, 64, 3))  # a third of all tokens end an answer
+    drawn = {"seeds": range(3), "max_new_tokens": LIMIT}
+    alone = sample(model, prompts[:3], sampling, Decoding(common, PAD, 1), **drawn)
+    with steps_of(model) as sizes:
+        found = sample(model, prompts[:3], sampling, Decoding(common, PAD, 10 * (8 + LIMIT)), **drawn)
+    assert found == alone
+    last = max(place for place, size in enumerate(sizes) if size > 7)
+    assert min(sizes[: last + 1]) >= 5
+    assert sum(sizes) / len(sizes) > 6
+
+
+def test_short_rows_join_a_long_one(model, prompts, ends):
+    """The long row allows few beside it, which is no reason to let it run alone."""
+    texts = [prompts[0] * 20, *prompts]
+    texts[0] = texts[0][:36]
+    limits = [LIMIT, *[6] * len(prompts)]
+    endless = [10**6]
+    alone = generate(model, texts, Decoding(endless, PAD, 1), max_new_tokens=limits)
+    with steps_of(model) as sizes:
+        assert generate(model, texts, Decoding(endless, PAD, 4 * 60), max_new_tokens=limits) == alone
+    assert sizes[: LIMIT - 6] and min(sizes[: LIMIT - 6]) >= 3
+
+
+def test_bf16_rows_join_too(model, prompts, ends):
+    alone, together = (
+        generate(model, prompts, Decoding(ends, PAD, budget, "bf16"), max_new_tokens=LIMIT)
+        for budget in (1, 130)
+    )
+    assert sum(one == other for one, other in zip(alone, together, strict=True)) > len(prompts) / 2
+
+
+def test_no_limit_gives_no_token(model):
+    found = generate(model, [[5, 6], [7, 8], [9]], Decoding([10**6], PAD, 64), max_new_tokens=[0, 3, -2])
+    assert [len(one.tokens) for one in found] == [0, 3, 0]
+    assert found[0] == Generation([], False)

@@ -11,9 +11,9 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine import full_batches
 from pipeline_lib.engine.choosing import likeliest
-from pipeline_lib.engine.full_batches import Generation
 from pipeline_lib.engine.generation import generate
 from pipeline_lib.engine.settings import Decoding
+from pipeline_lib.engine.wanted import Generation
 from tests.engine.continuations import continue_greedily
 
 
@@ -156,14 +156,14 @@ def test_broken_weights_are_an_error(tiny, records, value):
 def test_running_out_of_memory_halves_the_batch(tiny, records, monkeypatch):
     prompts = prompts_of(tiny, records)
     expected = run(tiny, prompts)
-    original = full_batches._run_batch
+    original = full_batches._Batch.step
 
-    def at_most_two(model, prompts, *arguments):
-        if len(prompts) > 2:
+    def at_most_two(batch):
+        if len(batch.running) > 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
-        return original(model, prompts, *arguments)
+        return original(batch)
 
-    monkeypatch.setattr(full_batches, "_run_batch", at_most_two)
+    monkeypatch.setattr(full_batches._Batch, "step", at_most_two)
     assert run(tiny, prompts) == expected
 
 

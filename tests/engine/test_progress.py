@@ -38,9 +38,22 @@ def test_what_is_to_be_done_and_the_rest_of_each_kind(shown) -> None:
     told.did(3)  # nothing is left
     assert lines() == [
         "evaluating 12 records of 2 splits: 3,000 tokens to score, at most 180 to generate",
-        "scoring: first 2 in 4.0 s, the other 4 in about 8.0 s or less (the longest come first)",
+        "scoring: first 2 in 4.0 s, the other 4 in about 8.0 s",
     ]
     assert told.left == {"scoring": 3, "answering": 0}
+
+
+def test_a_kind_that_takes_turns_is_timed_over_its_first_batch(shown) -> None:
+    told, clock, _, lines = shown
+    told.begin("answering", "forget", 3)
+    clock[0] += 2.0
+    told.did(1)  # the shortest answers end first and would promise too much
+    told.begin("scoring", "forget", 9)
+    clock[0] += 50.0
+    told.begin("answering", "forget", 1)
+    clock[0] += 4.0
+    told.did(2)
+    assert lines() == ["answering: first 3 in 6.0 s, the other 3 in about 6.0 s"]
 
 
 def test_samples_and_gradients_are_announced(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ from scipy.stats import chisquare
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.engine import choosing, full_batches
 from pipeline_lib.engine.choosing import draw, nucleus
-from pipeline_lib.engine.full_batches import Generation
 from pipeline_lib.engine.generation import generate, sample
 from pipeline_lib.engine.settings import Decoding, Sampling
+from pipeline_lib.engine.wanted import Generation
 from tests.engine.test_generation import prompts_of
 from tests.tiny import END, PAD, tiny_model
 
@@ -171,13 +171,13 @@ def test_settings_that_cannot_work_are_refused(change, message):
 def test_running_out_of_memory_changes_no_sample(tiny, records, monkeypatch):
     model, prompts = tiny[0], prompts_of(tiny, records)
     whole = run(model, prompts)
-    original = full_batches._run_batch
+    original = full_batches._Batch.step
 
-    def at_most_two(model, wanted, *arguments):
-        if len(wanted) > 2:
+    def at_most_two(batch):
+        if len(batch.running) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(model, wanted, *arguments)
+        return original(batch)
 
-    monkeypatch.setattr(full_batches, "_run_batch", at_most_two)
+    monkeypatch.setattr(full_batches._Batch, "step", at_most_two)
     assert run(model, prompts) == whole
     assert isinstance(whole[0][0], Generation)

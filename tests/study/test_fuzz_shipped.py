@@ -22,7 +22,7 @@ from tests.paths import REPO
 from tests.study.dry_run import dry_run
 from tests.study.mutations import mutants
 
-MUTANTS = 500
+MUTANTS = 200
 DRY_RUN_JOBS = 40  # models of a mutant: larger DAGs say nothing new and take seconds
 FILES = {  # of $PIPELINE_DATA, as small as the suites that read them allow
     "books/alice_in_wonderland.txt": "It was a dark night. " * 2000,

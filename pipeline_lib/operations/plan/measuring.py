@@ -149,7 +149,11 @@ class Benchmarking(Asking):
     asked: Benchmarks
 
     def phases(self) -> Phases:
-        return {"scoring": {"weights": self.weights, **self.scoring(self.evaluation.max_tokens_per_batch)}}
+        phases = {"scoring": {"weights": self.weights, **self.scoring(self.evaluation.max_tokens_per_batch)}}
+        if self.asked.lm_eval:  # some of its tasks let the model answer
+            _, _, prompt, new = OTHER_BENCHMARK
+            phases["generating"] = self.generating(self.fitting(prompt, new), prompt, new, drawn=False)
+        return phases
 
     def seconds(self) -> float:
         return self.loading + sum(map(self._seconds_of, (*self.asked.tasks, *self.asked.lm_eval)))
@@ -209,7 +213,10 @@ class Evaluating(Asking):
 
     def phases(self) -> Phases:
         scoring = {"weights": self.weights, **self.packed(), **self.scoring(self._scored_at_once())}
-        phases = {"scoring": scoring, "generating": self._answering()}
+        answering = self._answering()
+        if self.answered and self.evaluation.compute == "fp32":  # answers begin with what was scored
+            scoring["keys and values"] = answering["keys and values"]
+        phases = {"scoring": scoring, "generating": answering}
         if self.evaluation.grad_norm:
             longest = max((lengths.longest for lengths in self.others.values()), default=0)
             saved = 10 * self.shape.hidden + 4 * self.shape.intermediate  # of a layer and token
@@ -235,15 +242,18 @@ class Evaluating(Asking):
     def _answering(self) -> dict[str, float]:
         """What the largest batch of generated answers holds."""
         new = self.evaluation.max_new_tokens
+        drawn = self.evaluation.samples is not None
         batches = [
-            (
+            self.generating(
                 min(self.fitting(lengths.prompt, new), lengths.records * max(1, self._samples(name))),
                 lengths.prompt,
+                new,
+                drawn,
             )
             for name, lengths in self.answered.items()
         ]
-        return self.generating(
-            *max(batches, default=(1, 1.0)), new, drawn=self.evaluation.samples is not None
+        return max(
+            batches, key=lambda parts: sum(parts.values()), default=self.generating(1, 1.0, new, drawn)
         )
 
     def seconds(self) -> float:
