@@ -222,6 +222,7 @@ def evaluation(arguments: argparse.Namespace) -> None:
     from tofu_ways import NEW_TOKENS, ours
 
     from pipeline_lib.data.records import Record
+    from pipeline_lib.study.evaluation import Evaluation
 
     model, tokenizer = loaded(arguments.evaluated or arguments.model)
     model.eval()
@@ -238,13 +239,20 @@ def evaluation(arguments: argparse.Namespace) -> None:
         for i, row in enumerate(tofu(arguments.data)["scored"][-QUESTIONS:])
     ]
     cases = {"scores": 1, "all": NEW_TOKENS}  # tokens of answers; the scores show the first
-    tokens = 0
+    ours.TOKENS_PER_BATCH = Evaluation.model_fields["max_tokens_per_batch"].default
+    steps: list[int] = []  # rows of each
 
     def evaluate(limit: int) -> None:
-        nonlocal tokens
         ours.NEW_TOKENS = limit
+        steps.clear()
         rows = ours.score(model, tokenizer, records)
-        tokens = sum(row["generation_tokens"] for row in rows)
+        assert len(rows) == len(records)
+
+    def stepped(module: Any, given: Any, options: Any) -> None:
+        rows, width = options["input_ids"].shape
+        steps.extend([rows] * (width == 1))
+
+    model.register_forward_pre_hook(stepped, with_kwargs=True)
 
     work = {}
     for name, case in cases.items():
@@ -262,7 +270,8 @@ def evaluation(arguments: argparse.Namespace) -> None:
     limit = {name: sum(max(n / product, size / read) for n, size in found) for name, found in work.items()}
     for costs in cost, limit:
         costs["answers"] = costs["all"] - costs["scores"]
-    print(f"\nevaluation of {QUESTIONS} questions, {tokens} tokens of answers; {product / 1e9:.0f} GFLOP/s")
+    print(f"\nevaluation of {QUESTIONS} questions; {product / 1e9:.0f} GFLOP/s")
+    print(f"answers: {sum(steps)} tokens in {len(steps)} steps")
     for name in ("scores", "answers", "all"):
         ratio = cost[name] / limit[name]
         print(f"{name}: {cost[name]:.2f} CPU s, {limit[name]:.2f} s of arithmetic: {ratio:.2f} times")
@@ -309,7 +318,9 @@ def main() -> None:
     parser.add_argument(
         "--evaluated", type=Path, help="folder of the model that is evaluated; default: --model"
     )
-    parser.add_argument("--templates", nargs="+", choices=TEMPLATES, default=TEMPLATES)
+    parser.add_argument(
+        "--templates", nargs="*", default=TEMPLATES, help="of training; none: the evaluation alone"
+    )
     parser.add_argument(
         "--tries", type=int, default=4, help="of a pair, in turn with the peer, and of the evaluation"
     )

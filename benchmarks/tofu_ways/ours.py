@@ -19,6 +19,7 @@ from pipeline_lib.models.products import use_fast_products
 from tofu_ways import NEW_TOKENS, SOUL_PROMPT, TOFU_PROMPT, TOTAL_TOKENS, extraction
 
 Row = dict[str, Any]
+TOKENS_PER_BATCH = 24576  # all answers of 80 questions at once
 VARIANTS = ("as it is", "answers not begun by the scores", "bf16 answers")
 
 
@@ -36,7 +37,7 @@ def prepare(records: list[Record], definition: str, variant: str) -> Callable[[A
 def _rows(model, tokenizer, prompt, splits, limit: int, as_released: bool, compute: str) -> list[Row]:
     settings = EvaluationSettings(
         max_new_tokens=limit,
-        max_tokens_per_batch=24576,
+        max_tokens_per_batch=TOKENS_PER_BATCH,
         max_records=None,
         max_length=512,
         compute=compute,
