@@ -319,7 +319,7 @@ def main() -> None:
         "--evaluated", type=Path, help="folder of the model that is evaluated; default: --model"
     )
     parser.add_argument(
-        "--templates", nargs="*", default=TEMPLATES, help="of training; none: the evaluation alone"
+        "--templates", nargs="*", choices=TEMPLATES, default=TEMPLATES, help="of training pairs; may be none"
     )
     parser.add_argument(
         "--tries", type=int, default=4, help="of a pair, in turn with the peer, and of the evaluation"
