@@ -61,20 +61,21 @@ def continue_rows(
                 batch.lay_out([], budget)
             if not batch.running:
                 return results
-            found = batch.step()
+            batch.step()
         except RuntimeError as error:
             if not does_not_fit(error):
                 raise
-            failed, found = error.with_traceback(None), {}  # which holds tensors
+            failed = error.with_traceback(None)  # which holds tensors
+        if batch.ended:
+            results |= batch.ended
+            on_progress(len(batch.ended))
+            batch.ended = {}
         if failed is not None:
             rows = batch.given_up()
             if len(rows) < 2:
                 raise no_example_fits(failed)
             waiting[:0] = rows
             budget = len(rows) // 2 * max(row.room for row in rows)
-        results |= found
-        if found:
-            on_progress(len(found))
 
 
 def _fill(batch: _Batch, waiting: list[Wanted], source: Source, budget: int) -> None:
@@ -93,14 +94,16 @@ def _fill(batch: _Batch, waiting: list[Wanted], source: Source, budget: int) -> 
 class _Batch:
     """Rows that run, with their keys and values.
 
-    `running`: which of `rows` each row of the cache is. `asks`: whether new rows may be worth it. `full`:
-    whether there is no room for a next token, so that the rows have to be laid out.
+    `running`: which of `rows` each row of the cache is. `ended`: whole answers, until they are taken.
+    `asks`: whether new rows may be worth it. `full`: whether there is no room for a next token, so that the
+    rows have to be laid out.
     """
 
     def __init__(self, model, sampling: Sampling | None, decoding: Decoding):
         self.model, self._sampling, self._decoding = model, sampling, decoding
         self._device = model.get_input_embeddings().weight.device
         self._joining = can_join(model)
+        self.ended: dict[int, Generation] = {}
         self._hold([])
 
     def _hold(self, rows: Sequence[Wanted]) -> None:
@@ -176,8 +179,8 @@ class _Batch:
         return [found.get(row.prompt, nothing) if row.states is None else row.states for row in new]
 
     @torch.inference_mode()
-    def step(self) -> dict[int, Generation]:
-        """The next token of each row; the answers that are whole now."""
+    def step(self) -> None:
+        """The next token of each row."""
         with self._autocast():
             logits = self.model(
                 input_ids=self._input_ids,
@@ -200,14 +203,13 @@ class _Batch:
         uniforms = None if self._uniforms is None else self._uniforms[self.running, self._steps]  # (B,)
         chosen = choose(logits, self._sampling, uniforms)  # (B,)
         self._steps += 1
-        found: dict[int, Generation] = {}
         dropped = set()
         for place, (i, token) in enumerate(zip(self.running, chosen.tolist(), strict=True)):
             row, ended = self.rows[i], token in self._decoding.ends
             if not ended:
                 self._answers[i].append(token)
             if ended or self._steps == row.limit:
-                found[row.number] = Generation(self._answers[i], ended)
+                self.ended[row.number] = Generation(self._answers[i], ended)
                 dropped.add(place)
         self._input_ids, self._positions = chosen[:, None], self._positions[:, -1:] + 1  # (B, 1)
         if len(dropped) == len(self.running):
@@ -219,7 +221,6 @@ class _Batch:
             self._select(kept)
             self.asks = self._joining and len(kept) <= (1 - FREE) * len(self.rows)
         self.full = self._width + self._steps > self._columns
-        return found
 
     def _select(self, rows: Sequence[int]) -> None:
         assert self._cache is not None

@@ -213,6 +213,20 @@ def test_a_batch_that_does_not_fit_is_given_up_once_and_loses_nothing(
     tries.clear()
     assert sample(model, prompts, sampling, decoding, **drawn) == samples
 
+    tries.clear()
+    select = full_batches._Batch._select
+
+    def once(batch, rows):  # when answers have just ended
+        tries.append(None)
+        if len(tries) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        select(batch, rows)
+
+    monkeypatch.setattr(full_batches._Batch, "step", step)
+    monkeypatch.setattr(full_batches._Batch, "_select", once)
+    assert generate(model, prompts, decoding, max_new_tokens=LIMIT) == whole
+    assert len(tries) > 3
+
     def never(batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
