@@ -27,9 +27,13 @@ def percent(value: float) -> str:
 
 
 def span(values: Sequence[tuple[float, str]], text: Callable[[float], str] = percent) -> str:
-    """The lowest and the highest of (value, row), each with its row; one value alone."""
-    low, high = (f"{text(value)} ({name})" for value, name in (min(values), max(values)))
-    return low if len(values) == 1 else f"{low} to {high}"
+    """The lowest and the highest of (value, row), each with its row; one where they look alike."""
+    (low, first), (high, last) = min(values), max(values)
+    if len(values) == 1:
+        return f"{text(low)} ({first})"
+    if text(low) == text(high):
+        return f"{text(low)} (each of {len(values)} rows)"
+    return f"{text(low)} ({first}) to {text(high)} ({last})"
 
 
 def of_seeds(count: int, seeds: int) -> str:

@@ -74,7 +74,7 @@ def test_what_was_forgotten_comes_first(root: Path) -> None:
 
 def test_nothing_is_over_forgotten_at_the_level_of_retrained(root: Path) -> None:
     first = said(root, {"forget__rouge_l_recall": everywhere(0.9, 0.3, 0.3)})[0]
-    assert "100 % (NPO + AdamW) to 100 % (NPO + Sophia (published)) is gone." in first
+    assert "100 % (each of 5 rows) is gone." in first
     assert "Above" not in first and "Below" not in first and "cannot show" not in first
 
 
@@ -110,8 +110,7 @@ def test_without_a_retrained_model_all_that_was_known_counts(root: Path) -> None
     # (0.9 - 0.6) / 0.9 = 33 %
     assert _without_retrained(root, ["forget"], {}) == (
         "What was forgotten: the share of the forget answers' words that the model says is 90 % before "
-        "unlearning; after unlearning 60 % (NPO + AdamW) to 60 % (NPO + Sophia (published)). Of it, 33 % "
-        "(NPO + AdamW) to 33 % (NPO + Sophia (published)) is gone."
+        "unlearning; after unlearning 60 % (each of 5 rows). Of it, 33 % (each of 5 rows) is gone."
     )
 
 

@@ -68,6 +68,17 @@ def test_a_single_row_has_no_span(root: Path, monkeypatch: pytest.MonkeyPatch) -
     assert line(_lines(study), "The same for prompts").endswith("; after unlearning 50 % (NPO + AdamW).")
 
 
+def test_rows_that_look_alike_are_no_span(root: Path) -> None:
+    shares = dict(zip(OPTIMIZERS, (0.501, 0.499, 0.5, 0.498, 0.502), strict=True))
+    made = {
+        ("NPO", name, seed, "unseen", "safe_preference"): share
+        for name, share in shares.items()
+        for seed in (1, 2)
+    }
+    study = Answers(root, seeds=(1, 2), methods={"NPO": 0.8}, diverged={}, numbers=made).write()
+    assert line(_lines(study), "The same for prompts").endswith("; after unlearning 50 % (each of 5 rows).")
+
+
 def _compared(root: Path, monkeypatch: pytest.MonkeyPatch, drops: tuple[float, float, float]) -> list[str]:
     """Sophia's forget probability is AdamW's, 0.5, less `drops`; D and utility have no spread."""
     monkeypatch.setattr("tests.reporting.study.OPTIMIZERS", TWO)
