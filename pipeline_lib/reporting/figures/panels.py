@@ -102,6 +102,9 @@ def optimizer_handles(
     return {heading: handles for heading, handles in groups.items() if handles}
 
 
+FILLED = 0.95  # of the figure's width by a legend, which is a little wider when it is drawn
+
+
 def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Legend:
     """One legend under all panels: a column for each group with its heading, fewer where they do not fit."""
     blocks = [[Line2D([], [], linestyle="", label=heading), *handles] for heading, handles in groups.items()]
@@ -120,7 +123,7 @@ def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Lege
         for text in legend.get_texts():
             if text.get_text() in groups:
                 text.set_fontweight("bold")
-        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        if count == 1 or legend.get_window_extent().width <= FILLED * figure.bbox.width:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + 0.165 * height)  # the panels keep theirs

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 
 from pipeline_lib.core.errors import UserError
@@ -129,6 +130,10 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     if kind.logarithmic:
         ax.set(xscale="log", xlim=np.exp([low - 0.1, high + 0.1]))
+        if high - low < math.log(100):  # else powers of ten stand alone
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     else:
         room = max(0.02 * (high - low), 1e-3)
         ax.set_xlim(low - room, high + room)
