@@ -12,6 +12,8 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
+from pipeline_lib.core.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 # Keywords of a metric's declaration (metrics/definition.py) that only people read: no number depends on them.
 PRESENTATION = frozenset(
@@ -52,10 +54,33 @@ def _reads(module: Path) -> tuple[Path, ...]:
     found: list[Path] = []
     for node in _tree(module).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["READS"]:
-            for name in ast.literal_eval(node.value):
+            for name in _names(module, node.value):
                 place = module.parent / name
                 found += _files_in(place) if place.is_dir() else [place]
     return tuple(found)
+
+
+def _names(module: Path, value: ast.expr) -> list[str]:
+    """The names in `READS`, of files or folders beside the module or below; nothing in the module is run."""
+    names = [
+        part.value
+        for part in (value.elts if isinstance(value, ast.Tuple) else [])
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    wrong = [
+        name
+        for name in names
+        if not name
+        or not (place := (module.parent / name).resolve()).is_relative_to(module.parent.resolve())
+        or place == module.parent.resolve()
+        or not place.exists()
+    ]
+    if not isinstance(value, ast.Tuple) or len(names) < len(value.elts) or wrong:
+        raise UserError(
+            f"{module}, line {value.lineno}: READS must be a tuple of names of files or folders beside "
+            f"the module or below it, such as ('words.txt',); found {ast.unparse(value)[:200]}"
+        )
+    return names
 
 
 def _of_task(module: str) -> list[Path]:

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from pipeline_lib.core import provenance
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.influence import SOLVERS
 from pipeline_lib.metrics import by_module
@@ -112,6 +113,42 @@ def test_a_file_counts_for_the_module_that_reads_it(package, file, module):
     edit(package / file)
     assert provenance.source_hash(used) != before[0]
     assert provenance.source_hash(other) == before[1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"words.txt"',  # letters, if it were taken apart
+        '("words.txt")',
+        "5",
+        'open("ran", "w")',
+        "(str(1),)",
+        '("words.txt", 3)',
+        '("",)',
+        '(".",)',
+        '("..",)',
+        '("../beside.txt",)',
+        '("/etc",)',
+        '("link",)',
+        '("nowhere.txt",)',
+    ],
+)
+def test_reads_names_files_beside_the_module_and_runs_nothing(tmp_path, monkeypatch, value):
+    folder = tmp_path / "task"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "words.txt").write_text("one")
+    (folder / "lists").mkdir()
+    (folder / "lists" / "more.txt").write_text("two")
+    (tmp_path / "beside.txt").write_text("three")
+    (folder / "link").symlink_to(tmp_path / "beside.txt")
+    right, wrong = folder / "right.py", folder / "wrong.py"
+    right.write_text('READS = ("words.txt", "lists")\n')
+    assert provenance._reads(right) == (folder / "words.txt", folder / "lists" / "more.txt")
+    wrong.write_text(f"\nREADS = {value}\n")
+    with pytest.raises(UserError, match=r"wrong\.py, line 2: READS must be a tuple of names"):
+        provenance._reads(wrong)
+    assert not (folder / "ran").exists()
 
 
 def test_every_file_beside_the_code_is_named_by_a_module():
