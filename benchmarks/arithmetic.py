@@ -219,25 +219,13 @@ def evaluation(arguments: argparse.Namespace) -> None:
     Scores are of all seven texts of a question. Answers are what an evaluation with them costs more. The
     limit of a product is its operations at the machine's rate, or the reading of its weight if longer.
     """
-    from tofu_ways import NEW_TOKENS, ours
+    from tofu_ways import NEW_TOKENS, ours, perturbed_records
 
-    from pipeline_lib.data.records import Record
     from pipeline_lib.study.evaluation import Evaluation
 
     model, tokenizer = loaded(arguments.evaluated or arguments.model)
     model.eval()
-    records = [
-        Record(
-            f"forget10-{i}",
-            row["question"],
-            row["answer"],
-            str(i),
-            row["paraphrased_question"],
-            row["paraphrased_answer"],
-            tuple(row["perturbed_answer"]),
-        )
-        for i, row in enumerate(tofu(arguments.data)["scored"][-QUESTIONS:])
-    ]
+    records = perturbed_records(tofu(arguments.data)["scored"][-QUESTIONS:])
     cases = {"scores": 1, "all": NEW_TOKENS}  # tokens of answers; the scores show the first
     ours.TOKENS_PER_BATCH = Evaluation.model_fields["max_tokens_per_batch"].default
     steps: list[int] = []  # rows of each

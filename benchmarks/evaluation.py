@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tofu_ways import SOUL_PROMPT, openunlearning, ours, plain, soul
+from tofu_ways import SOUL_PROMPT, openunlearning, ours, perturbed_records, plain, soul
 
 from pipeline_lib.core.files import read_jsonl
 from pipeline_lib.data.records import Record, read_records, write_records
@@ -118,19 +118,8 @@ def _missing(arguments: argparse.Namespace, peers: dict[str, list[Path]]) -> lis
 def _records(arguments: argparse.Namespace) -> list[Record]:
     if arguments.data is None:
         return generate(n_authors=40)[0][: arguments.records]
-    rows = read_jsonl(arguments.data / "forget10_perturbed.json")[: arguments.records]
-    return [
-        Record(
-            f"forget10-{i}",
-            row["question"],
-            row["answer"],
-            str(i // 20),
-            row["paraphrased_question"],
-            row["paraphrased_answer"],
-            tuple(row["perturbed_answer"]),
-        )
-        for i, row in enumerate(rows)
-    ]
+    rows = read_jsonl(arguments.data / "forget10_perturbed.json")
+    return perturbed_records(rows[: arguments.records])
 
 
 def _prepared(arguments: argparse.Namespace) -> Path:

@@ -12,8 +12,10 @@ Two definitions, both asked on the model that learned "### Question: ...\\n### A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from pipeline_lib.data.records import Record
 from pipeline_lib.metrics.extraction_strength import extraction_strength
 from pipeline_lib.models.prompt import PromptFormat
 
@@ -23,6 +25,22 @@ TOTAL_TOKENS = 200
 # the same text twice, cut at another place
 TOFU_PROMPT = PromptFormat("template", template="### Question: {prompt}\n### Answer:", answer_prefix=" ")
 SOUL_PROMPT = PromptFormat("template", template="### Question: {prompt}\n", answer_prefix="### Answer: ")
+
+
+def perturbed_records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """Records of TOFU's forget10_perturbed.json, with paraphrase and wrong answers."""
+    return [
+        Record(
+            f"forget10-{i}",
+            row["question"],
+            row["answer"],
+            str(i // 20),
+            row["paraphrased_question"],
+            row["paraphrased_answer"],
+            tuple(row["perturbed_answer"]),
+        )
+        for i, row in enumerate(rows)
+    ]
 
 
 def extraction(hits: Sequence[int]) -> float:

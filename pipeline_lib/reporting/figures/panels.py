@@ -10,9 +10,11 @@ from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -100,6 +102,13 @@ def optimizer_handles(
         for order, heading in style.ORDERS.items()
     }
     return {heading: handles for heading, handles in groups.items() if handles}
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Ticks of a short logarithmic axis: 1, 2, 5, 10, without labels between them."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 FILLED = 0.95  # of the figure's width by a legend, which is a little wider when it is drawn

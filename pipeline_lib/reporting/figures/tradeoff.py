@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
@@ -19,6 +18,7 @@ from pipeline_lib.reporting.figures.panels import (
     method_panels,
     optimizer_handles,
     panel_rows,
+    plain_ticks,
     say_left_out,
 )
 from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
@@ -165,10 +165,7 @@ def _limits(ax: Axes, side: str, values: list[float], measure: Measure, least: f
     if "perplexity" in measure.metric and low > 0 and high > LOG_FROM * low:
         room = (high / low) ** 0.15
         ax.set(**{f"{side}scale": "log", f"{side}lim": (low / room, high * room)})
-        axis = ax.yaxis if side == "y" else ax.xaxis
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
+        plain_ticks(ax.yaxis if side == "y" else ax.xaxis)
         return
     margin = max(least if style.is_share(measure.metric) else 0.05 * abs(high), 0.15 * (high - low), 1e-6)
     ax.set(**{f"{side}lim": (low - margin, high + margin)})

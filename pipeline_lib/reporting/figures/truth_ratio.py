@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 
 from pipeline_lib.core.errors import UserError
@@ -17,7 +16,13 @@ from pipeline_lib.metrics.rows import Row as Record
 from pipeline_lib.metrics.rows import distractors_of
 from pipeline_lib.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import diverged_note, method_panels, panel_rows, say_left_out
+from pipeline_lib.reporting.figures.panels import (
+    diverged_note,
+    method_panels,
+    panel_rows,
+    plain_ticks,
+    say_left_out,
+)
 from pipeline_lib.reporting.headline import (
     LIKELIHOOD_DISTANCE,
     RATIO_DISTANCE,
@@ -131,9 +136,7 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
     if kind.logarithmic:
         ax.set(xscale="log", xlim=np.exp([low - 0.1, high + 0.1]))
         if high - low < math.log(100):  # else powers of ten stand alone
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+            plain_ticks(ax.xaxis)
     else:
         room = max(0.02 * (high - low), 1e-3)
         ax.set_xlim(low - room, high + room)
