@@ -2,8 +2,8 @@
 
 torch multiplies fp32 matrices with MKL, which uses AVX-512 on Intel's CPUs only; on AMD's its registers are
 half as wide. oneDNN, which torch includes too and uses for bf16, uses what the CPU has: about twice as fast,
-forwards and backwards (docs/evaluation.md). On AMD's CPUs without AVX-512 the two are about equal, but for
-few rows and many columns: greedy answers, and the vocabulary a piece at a time. oneDNN sums in another order,
+forwards and backwards (docs/evaluation.md). On AMD's CPUs without AVX-512, and on Intel's with it, the two
+are about equal, but for few rows and many columns: greedy answers, and the vocabulary a piece at a time. oneDNN sums in another order,
 so results differ by rounding, as they do between CPUs anyway. Which of the two is used depends on the CPU and
 on the shapes alone: the same machine gives the same bits.
 
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 # Weights for which it pays to compile code for each new shape, about half a millisecond.
 LARGE, WIDE = 1 << 16, 192  # numbers, and the smaller of M and K
 
-# Without AVX-512: where packed weights are multiplied 1.1 (layers) to 1.7 times (vocabulary) as fast.
+# Where the two are about equal: packed weights are multiplied 1.1 (layers) to 1.7 times (vocabulary) as fast.
 FEW, TALL = 128, 1024  # rows of x at most, M at least
 
 # Shapes that are kept: a step has about 20, forwards and backwards; 32 are as fast as 1024, within 2 %.
@@ -47,25 +47,31 @@ CPU_FACTS = Path("/proc/cpuinfo")
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether this CPU has AVX-512, MKL does not use it, and torch has both libraries."""
-    return faster_on_few_rows() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    """Whether this CPU has AVX-512, MKL does not use it (AMD), and torch has both libraries."""
+    return faster_on_few_rows() and _capability() == "AVX512" and _maker_is_amd()
 
 
 @cache
 def faster_on_few_rows() -> bool:
-    """Whether oneDNN is faster at least for `FEW` rows: on AMD's CPUs, if torch has both libraries."""
-    if platform.machine() not in ("x86_64", "AMD64") or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    try:
-        facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        return False
+    """Whether oneDNN is faster at least for `FEW` rows: with AVX-512, or on AMD's CPUs, if torch has both."""
     return (
-        "AuthenticAMD" in facts
-        and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+        platform.machine() in ("x86_64", "AMD64")
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (_capability() == "AVX512" or (_capability() == "AVX2" and _maker_is_amd()))
         and torch.backends.mkl.is_available()
         and torch.backends.mkldnn.is_available()
     )
+
+
+def _capability() -> str:
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _maker_is_amd() -> bool:
+    try:
+        return "AuthenticAMD" in CPU_FACTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return False
 
 
 def use_fast_products(model: Any) -> Any:

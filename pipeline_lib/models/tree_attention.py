@@ -1,8 +1,8 @@
 """A decoder's pass over a tree of tokens (`models.token_tree`), for the architectures that read one exactly.
 
 transformers' registry of attention functions is told a "sdpa" of ours: with a tree among its arguments it
-lays the nodes out as texts, calls transformers' own function without a mask, which is the fastest way, and
-brings the results back to the nodes. Without a tree it is transformers' own function.
+lays the nodes out as texts, calls the fused attention without a mask, which is the fastest way, and brings
+the results back to the nodes.
 
 Whether an architecture takes this way is tried out, once for each model: its layers must hand the argument
 on, attend to all earlier tokens and take positions as given. Dropout would hit what texts share only once, so
@@ -13,15 +13,14 @@ Shapes: N nodes, B texts, T tokens of the longest text, H heads, D hidden size.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from pipeline_lib.core.system_errors import out_of_memory
 from pipeline_lib.models.attention import attends_to_all, takes_positions
+from pipeline_lib.models.fused_attention import fused_attention
 from pipeline_lib.models.token_tree import TokenTree, build_tree
 
 KNOWN = "_reads_trees"  # the attribute in which a model keeps the answer
@@ -49,23 +48,14 @@ def _attention(
     tree: TokenTree | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, Any]:
-    """transformers' "sdpa": (1, H, N, F) -> (1, N, H, F) where a tree is given, else as it is."""
+    """(1, H, N, F) -> (1, N, H, F) where a tree is given; (B, H, T, F) -> (B, T, H, F) where none is."""
     if tree is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return fused_attention(module, query, key, value, attention_mask, **options)
     if attention_mask is not None and attention_mask.numel() > 1:
         raise ValueError("the layer has a mask of its own")  # which a tree's texts would not meet
     query, key, value = (_rows(tree, heads) for heads in (query, key, value))
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1 and _no_fused_groups(query):
-        key, value = (heads.repeat_interleave(groups, dim=1) for heads in (key, value))
-        module = SimpleNamespace(is_causal=getattr(module, "is_causal", True))  # type: ignore[assignment]
-    found, _ = sdpa_attention_forward(module, query, key, value, None, **options)  # (B, T, H, F)
+    found, _ = fused_attention(module, query, key, value, None, **options)  # (B, T, H, F)
     return tree.pick(found.flatten(0, 1).flatten(1)).view(1, -1, *found.shape[2:]), None
-
-
-def _no_fused_groups(query: torch.Tensor) -> bool:
-    """Whether torch has no fused kernel for heads that share keys: CUDA's for fp32 wants as many of each."""
-    return query.device.type == "cuda" and query.dtype == torch.float32
 
 
 def _rows(tree: TokenTree, heads: torch.Tensor) -> torch.Tensor:

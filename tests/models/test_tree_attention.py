@@ -14,7 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from pipeline_lib.curvature.base import StepData
 from pipeline_lib.data.batching import Batch, Example, collate
 from pipeline_lib.influence.gauss_newton import GaussNewton
-from pipeline_lib.models import forward, tree_attention
+from pipeline_lib.models import forward, fused_attention, tree_attention
 from pipeline_lib.models.adapters import adapters_off, attach
 from pipeline_lib.models.forward import answer_logits, answer_nll, last_hidden
 from pipeline_lib.models.recompute import activations_again
@@ -179,14 +179,14 @@ def test_heads_that_share_keys_are_told_apart_where_no_fused_kernel_takes_them(
     model = tiny_model(num_key_value_heads=1)
     expected = last_hidden(model, a_batch())
     asked = []
-    own = tree_attention.sdpa_attention_forward
+    own = fused_attention.sdpa_attention_forward
 
     def attention(module: Any, query: Any, key: Any, *rest: Any, **options: Any) -> Any:
         asked.append((key.shape[1] == query.shape[1], hasattr(module, "num_key_value_groups")))
         return own(module, query, key, *rest, **options)
 
-    monkeypatch.setattr(tree_attention, "sdpa_attention_forward", attention)
-    monkeypatch.setattr(tree_attention, "_no_fused_groups", lambda query: True)
+    monkeypatch.setattr(fused_attention, "sdpa_attention_forward", attention)
+    monkeypatch.setattr(fused_attention, "_no_fused_groups", lambda query: True)
     assert torch.allclose(last_hidden(model, a_batch()), expected, atol=1e-5)
     assert set(asked) == {(True, False)}
 

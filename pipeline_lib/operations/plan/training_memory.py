@@ -29,6 +29,7 @@ from pipeline_lib.optimizers.base import Curvature
 AGAIN = 1.5  # of a layer's activations while they are computed again and go back, with their gradients
 GRAPH_OF_GRADIENT = 2.6  # what both graphs hold where a gradient is differentiated again, against a plain one
 LOGITS_AT_ONCE = 1 << 24  # as models/forward.py has it: more, and more than the output embedding, come again
+SHORT = 256  # tokens, as models/fused_attention.py has it
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     Llama as transformers writes them. fp32: each norm saves its input, the normalised input and its product
     with the scale, which the next matrices read (3 D); attention saves queries, repeated keys and values and
     its result (4 Q); the gated feed-forward part saves gate, its activation, the other branch and their
-    product (4 F). Under autocast the norms stay fp32 and every matrix casts its own input to bf16. Frozen
-    layers save less where only single matrices learn. Texts are counted apart and padded, as models need
-    them that read no trees (models/tree_attention.py); others take less.
+    product (4 F). Under autocast the norms stay fp32 and every matrix casts its own input to bf16. In bf16
+    on a CPU, attention to short texts saves fp32 (models/fused_attention.py). Frozen layers save less where
+    only single matrices learn. Texts are counted apart and padded, as models need them that read no trees
+    (models/tree_attention.py); others take less.
     """
     shape = job.shape
     hidden, queries, inner = shape.hidden, shape.heads * shape.head_size, shape.intermediate
@@ -119,12 +121,14 @@ def activation_bytes(job: Training, rows: int, length: float) -> tuple[float, fl
     pushed = job.objective.trained_outputs is not None
     scaled = float(shape.gated and job.settings.lora is None and not pushed)  # a frozen scale saves nothing
     read = float(not pushed)  # nor do frozen matrices without adapters
+    widened = job.device.kind == "cpu" and length <= SHORT
+    attention = 4 * 4 + 2 * read if widened else 2 * (3 + read)  # bytes a number
     if job.settings.compute == "bf16" and job.width == 4:
         norms = 2 * 4 * (1 + scaled) * hidden + 2 * (3 + readers) * read * hidden
-        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner
+        layer = norms + attention * queries + 2 * branches * inner
     elif job.width == 2:
         norms = 2 * (4 + 2 * scaled + 2 * read) * hidden
-        layer = norms + 2 * (3 + read) * queries + 2 * branches * inner
+        layer = norms + attention * queries + 2 * branches * inner
     else:
         layer = 4 * (2 * (1 + scaled + read) * hidden + (3 + read) * queries + branches * inner)
     if job.objective.trained_outputs is not None:  # the graph begins at the first of them, its layer's last

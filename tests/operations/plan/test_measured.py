@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.models import forward
+from pipeline_lib.models import forward, fused_attention
 from pipeline_lib.operations.plan.device import Device
 from pipeline_lib.operations.plan.shape import _of_config
 from pipeline_lib.operations.plan.sizes import Lengths
 from pipeline_lib.operations.plan.training import Training
-from pipeline_lib.operations.plan.training_memory import LOGITS_AT_ONCE, phases_of
+from pipeline_lib.operations.plan.training_memory import LOGITS_AT_ONCE, SHORT, phases_of
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.training.settings import Unlearn
 from tests.methods import make_objective
@@ -151,8 +151,8 @@ def estimated(case: dict[str, Any]) -> float:
     return max(sum(parts.values()) for parts in phases_of(job).values())
 
 
-def test_the_plan_knows_when_logits_are_computed_in_pieces() -> None:
-    assert forward.LOGITS_AT_ONCE == LOGITS_AT_ONCE
+def test_the_plan_has_the_bounds_of_the_passes() -> None:
+    assert (forward.LOGITS_AT_ONCE, fused_attention.SHORT) == (LOGITS_AT_ONCE, SHORT)
 
 
 @pytest.mark.parametrize("name", CASES)
