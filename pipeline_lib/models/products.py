@@ -3,9 +3,9 @@
 torch multiplies fp32 matrices with MKL, which uses AVX-512 on Intel's CPUs only; on AMD's its registers are
 half as wide. oneDNN, which torch includes too and uses for bf16, uses what the CPU has: about twice as fast,
 forwards and backwards (docs/evaluation.md). On AMD's CPUs without AVX-512, and on Intel's with it, the two
-are about equal, but for few rows and many columns: greedy answers, and the vocabulary a piece at a time. oneDNN sums in another order,
-so results differ by rounding, as they do between CPUs anyway. Which of the two is used depends on the CPU and
-on the shapes alone: the same machine gives the same bits.
+are about equal, but for few rows and many columns: greedy answers, and the vocabulary a piece at a time.
+oneDNN sums in another order, so results differ by rounding, as they do between CPUs anyway. Which of the two
+is used depends on the CPU and on the shapes alone: the same machine gives the same bits.
 
 Trap: oneDNN compiles code for every new shape of a product and keeps it, half a megabyte to one each, by
 default 1024 of them. Texts of many lengths are many shapes: a run would grow by a gigabyte. `KEPT` bounds
