@@ -5,7 +5,9 @@ a quarter of the batch has ended, new rows join the others if any are worth it. 
 dozen tokens, and some run on to the limit.
 
 Keys and values of all rows stay within the budget of tokens, and exist once: the cache is laid out anew layer
-by layer, and shrinks to what is used before new rows are computed.
+by layer, and shrinks to what is used before new rows are computed. Rows join as long as there is room for the
+next tokens of all, not for all that they may need. When it is used up, the rows with the fewest tokens leave,
+wait for a place, and are read again.
 
 Shapes: B rows still running, T tokens of the padded rows, V vocabulary.
 """
@@ -56,9 +58,9 @@ def continue_rows(
         failed: RuntimeError | None = None
         try:
             if batch.asks:
-                _fill(batch, waiting, source, budget)
-            elif batch.full:
-                batch.lay_out([], budget)
+                _take(batch, waiting, source, budget)
+            if batch.asks or batch.full:
+                _lay_out(batch, waiting, budget)
             if not batch.running:
                 return results
             batch.step()
@@ -75,17 +77,26 @@ def continue_rows(
             if len(rows) < 2:
                 raise no_example_fits(failed)
             waiting[:0] = rows
-            budget = len(rows) // 2 * max(row.room for row in rows)
+            budget = len(rows) // 2 * max(row.soon for row in rows)
 
 
-def _fill(batch: _Batch, waiting: list[Wanted], source: Source, budget: int) -> None:
-    """Let rows join the batch: those that wait, or others that are worth it."""
-    if not waiting:
-        while free := source.free([*batch.now(), *waiting], budget):
-            batch.shrink()
-            waiting += source.take(free)
-    size = fitting(batch.model, batch.now(), waiting, budget)
-    new, waiting[:size] = waiting[:size], []
+def _take(batch: _Batch, waiting: list[Wanted], source: Source, budget: int) -> None:
+    """Take rows that are worth it beside those that run or wait."""
+    while free := source.free([*batch.now(), *waiting], budget):
+        batch.shrink()
+        waiting += source.take(free)
+
+
+def _lay_out(batch: _Batch, waiting: list[Wanted], budget: int) -> None:
+    """Let rows that wait join the batch if it asks for some, or others leave it if it is full."""
+    size = fitting(batch.model, batch.now(), waiting, budget) if batch.asks else 0
+    new, out = waiting[:size], []
+    if batch.full and not new:
+        out = batch.put_back(budget)
+    waiting[:] = [
+        *out,
+        *(row.after([], 0) for row in waiting[size:]),
+    ]  # without states: they are no one's room
     batch.asks = False
     if new or batch.full:
         batch.lay_out(new, budget)
@@ -125,6 +136,15 @@ class _Batch:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return rows
+
+    @torch.inference_mode()
+    def put_back(self, budget: int) -> list[Wanted]:
+        """Rows for whose next tokens there is no room, the shortest, out of the batch."""
+        now = self.now()
+        longest = sorted(range(len(now)), key=lambda place: -len(now[place].tokens))
+        size = max(1, fitting(self.model, (), [now[place] for place in longest], budget))
+        self._keep(fill_gaps(len(now), set(longest[size:])))
+        return [now[place] for place in longest[size:]]
 
     @torch.inference_mode()
     def shrink(self) -> None:
@@ -215,12 +235,15 @@ class _Batch:
         if len(dropped) == len(self.running):
             self._hold([])
         elif dropped:
-            kept = fill_gaps(len(self.running), dropped)
-            self.running = [self.running[place] for place in kept]
-            self._input_ids = self._input_ids[kept]
-            self._select(kept)
-            self.asks = self._joining and len(kept) <= (1 - FREE) * len(self.rows)
+            self._keep(fill_gaps(len(self.running), dropped))
+            self.asks = self._joining and len(self.running) <= (1 - FREE) * len(self.rows)
         self.full = self._width + self._steps > self._columns
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        """Go on with these rows of those that run."""
+        self.running = [self.running[place] for place in kept]
+        self._input_ids = self._input_ids[kept]
+        self._select(kept)
 
     def _select(self, rows: Sequence[int]) -> None:
         assert self._cache is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -10,6 +11,8 @@ import numpy as np
 
 from pipeline_lib.engine.cache import States, keeping_cache
 from pipeline_lib.models.forward import context_length
+
+SHARE, LEAST = 0.25, 16  # of the tokens that may follow a row, and the fewest of them, for which room is kept
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Wanted:
     @property
     def room(self) -> int:
         return len(self.tokens) + self.limit
+
+    @property
+    def soon(self) -> int:
+        """Tokens for which a batch keeps room: most answers end long before their limit."""
+        return len(self.tokens) + ahead(self.limit)
 
     def after(self, answer: Sequence[int], steps: int) -> Wanted:
         """The row after so many steps, with its whole answer so far; its states are elsewhere."""
@@ -90,6 +98,11 @@ class Rows:
         return taken
 
 
+def ahead(limit: int) -> int:
+    """Of `limit` tokens that may follow, those for which room is kept."""
+    return min(limit, max(LEAST, math.ceil(SHARE * limit)))
+
+
 def can_join(model) -> bool:
     """Whether rows can join a batch that runs: keys and values of each can be laid out anew."""
     return keeping_cache(model.config) is not None
@@ -98,14 +111,16 @@ def can_join(model) -> bool:
 def fitting(model, batch: Sequence[Wanted], rows: Sequence[Wanted], budget: int) -> int:
     """How many of `rows`, from the first on, fit beside `batch`. One always fits alone.
 
-    Each of them may need as many tokens as the one with most room, and all together stay within `budget`.
-    Where rows cannot join a batch later, padding counts too, and its width stays within the context.
+    Each of them may soon need as many tokens as the one that needs most, and all together stay within
+    `budget`. Where rows cannot join a batch later, none can leave it either: each may need its limit, padding
+    counts too, and the width stays within the context.
     """
     joining, context = can_join(model), context_length(model)
-    tokens = limit = room = size = 0
+    tokens = limit = room = soon = size = 0
     for count, row in enumerate((*batch, *rows), start=1):
-        tokens, limit, room = max(tokens, len(row.tokens)), max(limit, row.limit), max(room, row.room)
-        width = room if joining else tokens + limit
+        tokens, limit = max(tokens, len(row.tokens)), max(limit, row.limit)
+        room, soon = max(room, row.room), max(soon, row.soon)
+        width = soon if joining else tokens + limit
         if count > 1 and (count * width > budget or (context is not None and width > max(context, room))):
             break
         size = count
@@ -115,13 +130,13 @@ def fitting(model, batch: Sequence[Wanted], rows: Sequence[Wanted], budget: int)
 def columns(model, rows: Sequence[Wanted], budget: int) -> int:
     """Tokens that a batch of these rows has room for in each, padding included.
 
-    Where rows can be laid out anew, they are when the room is used up, and their padding is gone. So it need
-    not hold the longest row and the highest limit of another, only what each of the rows needs by itself.
-    Tables of positions or masks end at the model's context.
+    Where rows can be laid out anew, they are when the room is used up: their padding is gone, and some leave
+    the batch if not all fit any longer. So it holds what each of the rows needs soon. Tables of positions or
+    masks end at the model's context.
     """
     most = max(len(row.tokens) for row in rows) + max(row.limit for row in rows)
     if not can_join(model):
         return most
     context = context_length(model)
     enough = budget // len(rows) if context is None else min(context, budget // len(rows))
-    return min(most, max(enough, *(row.room for row in rows)))
+    return min(most, max(enough, *(row.soon for row in rows)))

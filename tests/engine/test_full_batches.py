@@ -15,7 +15,7 @@ from pipeline_lib.engine.cache import last_states
 from pipeline_lib.engine.full_batches import FREE, continue_rows
 from pipeline_lib.engine.generation import generate, sample
 from pipeline_lib.engine.settings import Decoding, Sampling
-from pipeline_lib.engine.wanted import Generation, Rows, Wanted, columns, fitting
+from pipeline_lib.engine.wanted import Generation, Rows, Wanted, ahead, columns, fitting
 from tests.tiny import tiny_model
 
 PAD, LIMIT = 0, 24
@@ -83,6 +83,68 @@ def test_steps_are_full_while_rows_are_left(model, prompts, ends, monkeypatch):
     assert len(sizes) < 0.8 * len(to_the_end)
 
 
+def test_rows_leave_where_answers_are_long_and_go_on_later(model, prompts, monkeypatch):
+    """The shortest make room, no more of them than must, and all of it is used."""
+    limit, budget, endless = 80, 400, [10**6]
+    alone = generate(model, prompts, Decoding(endless, PAD, 1), max_new_tokens=limit)
+    held, left = Ledger(monkeypatch), []
+    own = full_batches._Batch.put_back
+
+    def put_back(batch, budget):
+        now = batch.now()
+        left.append((out := own(batch, budget), batch.now()))
+        assert sorted(row.number for part in left[-1] for row in part) == sorted(row.number for row in now)
+        assert max((len(row.tokens) for row in out), default=0) <= min(len(r.tokens) for r in batch.now())
+        assert not out or (len(batch.now()) + 1) * max(row.soon for row in now) > budget
+        return out
+
+    monkeypatch.setattr(full_batches._Batch, "put_back", put_back)
+    with steps_of(model) as sizes:
+        assert generate(model, prompts, Decoding(endless, PAD, budget), max_new_tokens=limit) == alone
+    assert sum(bool(out) for out, _ in left) >= 3 and held.most <= budget
+    assert max(sizes) == budget // (8 + ahead(limit)) > 3 * (budget // (8 + limit))
+    whole = sum(sizes[: len(sizes) // 2]) / (len(sizes) // 2)
+    assert whole > 1.2 * (budget // (8 + limit))
+
+    sampling = Sampling(n=2, temperature=1.0, top_p=1.0)
+    drawn = {"seeds": range(len(prompts)), "max_new_tokens": limit}
+    assert sample(model, prompts, sampling, Decoding(endless, PAD, budget), **drawn) == sample(
+        model, prompts, sampling, Decoding(endless, PAD, 1), **drawn
+    )
+
+
+def test_a_row_that_waits_keeps_no_states(model, prompts, monkeypatch):
+    """They would lie outside the budget: it is read again when it joins."""
+    decoding, room = Decoding([10**6], PAD, 44), 30
+    texts = [prompts[i][:2] * 3 for i in range(3)]
+    alone = generate(model, texts, Decoding([10**6], PAD, 1), max_new_tokens=room)
+    read = []
+
+    class All:
+        def free(self, batch, budget):
+            return 0 if read else 3
+
+        def take(self, count):
+            for i, text in enumerate(texts):
+                with torch.no_grad():
+                    cache = model(torch.tensor([text[:-1]]), use_cache=True).past_key_values
+                states = last_states(cache, [(0, len(text) - 1)])[0]
+                read.append(Wanted(i, i, text, room, len(text), states=states))
+            return [*read]
+
+    waited = []
+
+    def fit(model, batch, rows, budget):
+        waited.append([row.states for row in rows])
+        return fitting(model, batch, rows, budget)
+
+    monkeypatch.setattr(full_batches, "fitting", fit)
+    found = continue_rows(model, All(), None, decoding, lambda done: None)
+    assert [found[i] for i in range(3)] == alone
+    assert all(waited[0]) and len(waited) > 1
+    assert not any(states for own in waited[1:] for states in own)
+
+
 def test_samples_are_those_of_one_row_at_a_time(model, prompts, ends):
     sampling = Sampling(n=3, temperature=1.0, top_p=1.0)
 
@@ -123,13 +185,15 @@ def test_what_fits(monkeypatch):
     def fit(budget, beside=0):
         return fitting(model, rows[:beside], rows[beside:], budget)
 
-    assert [fit(budget) for budget in (1, 79, 80, 125, 126)] == [1, 1, 2, 2, 3]  # 40 each, then 42
-    assert [fit(budget, beside=1) for budget in (79, 80, 126)] == [0, 1, 2]
-    # no batch gets more columns than the budget has room for, unless a row needs them by itself
-    assert [columns(model, rows, budget) for budget in (1, 126, 150, 180, 4096)] == [42, 42, 50, 60, 60]
+    assert [ahead(limit) for limit in (0, 1, 16, 17, 64, 65, 200)] == [0, 1, 16, 16, 16, 17, 50]
+    assert [row.soon for row in rows] == [26, 25, 18]
+    assert [fit(budget) for budget in (1, 51, 52, 77, 78)] == [1, 1, 2, 2, 3]  # 26 each
+    assert [fit(budget, beside=1) for budget in (51, 52, 78)] == [0, 1, 2]
+    # no batch gets more columns than the budget has room for, unless a row needs them soon by itself
+    assert [columns(model, rows, budget) for budget in (1, 78, 150, 180, 4096)] == [26, 26, 50, 60, 60]
     model.config.max_position_embeddings = 45
-    assert [columns(model, rows, budget) for budget in (1, 150, 4096)] == [42, 45, 45]
-    assert [fit(budget) for budget in (79, 4096)] == [1, 3]
+    assert [columns(model, rows, budget) for budget in (1, 150, 4096)] == [26, 45, 45]
+    assert [fit(budget) for budget in (51, 4096)] == [1, 3]
 
     # where rows cannot join, a batch is as wide as its longest row and the highest limit
     monkeypatch.setattr(wanted, "keeping_cache", lambda config: None)
@@ -183,7 +247,7 @@ class Ledger:
         monkeypatch.setattr(cache.ReservedLayer, "rearrange", rearrange)
 
 
-@pytest.mark.parametrize("budget", [130, 260, 600])
+@pytest.mark.parametrize("budget", [130, 260, 400])
 def test_no_batch_holds_more_than_its_budget(model, prompts, ends, monkeypatch, budget):
     held = Ledger(monkeypatch)
     generate(model, prompts, Decoding(ends, PAD, budget), max_new_tokens=LIMIT)

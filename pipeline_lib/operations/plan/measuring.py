@@ -16,6 +16,7 @@ from pipeline_lib.study.evaluation import Benchmarks, Evaluation, Toxicity
 
 CPU_SCORED_AT_ONCE = 1024.0  # tokens, after which a batch of engine/likelihoods.py ends
 LOGIT_ROWS = {"cpu": 128, "cuda": 512}  # positions whose logits are computed at once, engine/likelihoods.py
+SHARE, LEAST = 0.25, 16  # of an answer's tokens, for which a batch keeps room: engine/wanted.py
 PACKED_BYTES = 1 << 30  # of weights kept in another order, models/products.py
 SCORED_TOKENS = 1024  # of a batch: more are taken only where lengths are alike
 ANSWER_SLACK = 1.5  # a model's answer against the true one, in tokens
@@ -103,14 +104,18 @@ class Asking(Measuring):
             "logits": 2 * 4.0 * min(LOGIT_ROWS[self.device.kind], tokens) * self.shape.vocab,
         }
 
-    def generating(self, rows: int, prompt: float, new: int, drawn: bool) -> dict[str, float]:
+    def generating(self, count: int | None, prompt: float, new: int, drawn: bool) -> dict[str, float]:
         """Keys and values of every token of a batch, prompt and answer; logits of each row's next token.
 
-        The prompts pass through the layers together. Drawing a token takes the distribution, its sums in fp64
-        and a mask beside the logits.
+        `count`: rows that there are, if it is known. The prompts pass through the layers together. Drawing a
+        token takes the distribution, its sums in fp64 and a mask beside the logits.
         """
         shape, narrow = self.shape, self.evaluation.compute == "bf16"
-        cache = 2 * 4.0 * rows * (prompt + new) * shape.kv_heads * shape.head_size * shape.layers
+        rows = self.fitting(prompt, new) if count is None else min(self.fitting(prompt, new), count)
+        held = max(prompt + new, float(self.evaluation.max_tokens_per_batch))
+        if count is not None:
+            held = min(held, count * (prompt + new))
+        cache = 2 * 4.0 * held * shape.kv_heads * shape.head_size * shape.layers
         return {
             "weights": self.weights,
             **self.packed(),
@@ -121,8 +126,9 @@ class Asking(Measuring):
         }
 
     def fitting(self, prompt: float, new: int) -> int:
-        """Rows of a batch that generates: prompt and limit of all rows together stay within the budget."""
-        return max(1, int(self.evaluation.max_tokens_per_batch / (prompt + new)))
+        """Rows of a batch that generates: prompts and next tokens of all together stay within the budget."""
+        ahead = min(new, max(LEAST, math.ceil(SHARE * new)))
+        return max(1, int(self.evaluation.max_tokens_per_batch / (prompt + ahead)))
 
     def forward(self, tokens: float, answers: float, compute: str = "fp32") -> float:
         """Seconds to read so many tokens, with logits for `answers` of them."""
@@ -152,7 +158,7 @@ class Benchmarking(Asking):
         phases = {"scoring": {"weights": self.weights, **self.scoring(self.evaluation.max_tokens_per_batch)}}
         if self.asked.lm_eval:  # some of its tasks let the model answer
             _, _, prompt, new = OTHER_BENCHMARK
-            phases["generating"] = self.generating(self.fitting(prompt, new), prompt, new, drawn=False)
+            phases["generating"] = self.generating(None, prompt, new, drawn=False)
         return phases
 
     def seconds(self) -> float:
@@ -179,8 +185,7 @@ class Continuing(Asking):
         return self.prompts * self.asked.samples
 
     def phases(self) -> Phases:
-        rows = min(self.fitting(self.prompt, self.asked.max_new_tokens), self.drawn)
-        generating = self.generating(rows, self.prompt, self.asked.max_new_tokens, True)
+        generating = self.generating(self.drawn, self.prompt, self.asked.max_new_tokens, True)
         return {"generating": {**generating, "classifier": 4.0 * CLASSIFIER}}
 
     def seconds(self) -> float:
@@ -245,7 +250,7 @@ class Evaluating(Asking):
         drawn = self.evaluation.samples is not None
         batches = [
             self.generating(
-                min(self.fitting(lengths.prompt, new), lengths.records * max(1, self._samples(name))),
+                lengths.records * max(1, self._samples(name)),
                 lengths.prompt,
                 new,
                 drawn,
