@@ -132,8 +132,9 @@ def test_an_adversarial_prompt_that_does_not_fit_is_not_measured(subject, rows, 
         released = {k: v for k, v in whole.get("as_released", {}).items() if k != "adversarial"}
         assert row.get("as_released", {}).keys() == released.keys()
         for name, value in released.items():
-            listed = isinstance(value, list) and isinstance(value[0], float)
-            assert row["as_released"][name] == (pytest.approx(value, abs=1e-5) if listed else value)
+            first = value[0] if isinstance(value, list) else value
+            near = pytest.approx(value, abs=1e-5) if isinstance(first, float) else value
+            assert row["as_released"][name] == near
 
 
 def test_which_question_is_shown():
