@@ -13,11 +13,11 @@ estimate.
 one and two layers were measured.
 
 Why tensors on a CPU stand for those on a GPU: the same operations run in the same order and save the same
-tensors. Where the two differ: attention runs on torch's fused kernel, as on a GPU, not on the plain one that
-training takes on a CPU; it saves its inputs, its result and a number a token and head. What the curvature's
-drift needs is taken for whole tensors, as on a GPU, not in pieces. An offloaded optimiser is left out: its
-states lie in the machine's memory. Workspaces of the GPU's kernels, its context (the plan's `runtime`) and
-fragmentation are counted on neither side.
+tensors. Where the two differ: attention runs on torch's fused kernel and in the type of its inputs, as on a
+GPU, not on the plain kernel or in fp32 as some training on a CPU; it saves its inputs, its result and one
+number a token and head. What the curvature's drift needs is taken for whole tensors, as on a GPU, not in
+pieces. An offloaded optimiser is left out: its states lie in the machine's memory. Workspaces of the GPU's
+kernels, its context (the plan's `runtime`) and fragmentation are counted on neither side.
 """
 
 from __future__ import annotations
@@ -194,12 +194,14 @@ def measure(case: dict[str, Any], layers: int) -> Peaks:
     """Peaks of the parts of a step with so many layers, in this process."""
     import torch
 
+    from pipeline_lib.models import fused_attention
     from pipeline_lib.optimizers import elementwise
     from tests.operations.plan.measured_training import peaks
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     elementwise.CHUNK = 1 << 40  # tensors whole, as on a GPU
+    fused_attention.SHORT = 0  # and bf16 attended to in bf16
     found = peaks(
         {**case, "config": {**case["config"], "num_hidden_layers": layers}}, ALLOCATED, first_is_short=True
     )
