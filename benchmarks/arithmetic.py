@@ -10,8 +10,8 @@ model of `--evaluated` has not learned, as benchmarks/evaluation.py makes one th
 
     python benchmarks/arithmetic.py --model FOLDER --data TOFU_FOLDER --peer OPEN_UNLEARNING --before CHECKOUT
 
-bf16 is measured where the CPU has instructions for it. CPU seconds are those of the fastest of `--tries` on
-the same pair, and rates too: what else a shared machine does only slows it.
+bf16 is measured where the CPU has instructions for it, in turn with our own fp32. CPU seconds are those of
+the fastest of `--tries` on the same pair, and rates too: what else a shared machine does only slows it.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Way:
     """A process that answers in turn."""
 
     def __init__(self, kind: str, arguments: argparse.Namespace, template: str, compute: str) -> None:
-        self.kind = kind
+        self.compute, self.name = compute, kind
         self._process = subprocess.Popen(  # noqa: S603  # this file
             command(kind, arguments, "--template", template, "--compute", compute),
             stdin=subprocess.PIPE,
@@ -183,34 +183,41 @@ class Way:
 
 
 def training(arguments: argparse.Namespace, template: str, compute: str) -> None:
-    """One line a way: what it costs, in turn with the others and the machine's rate, and its arithmetic."""
+    """One line a way: what it costs, in turn with the others and the machine's rate, and its arithmetic.
+
+    Beside bf16 stands our own fp32.
+    """
     asked = {"before": arguments.before, "peer": arguments.peer}
-    names = ["ours", *(name for name, wanted in asked.items() if wanted)]
-    ways = [Way(name, arguments, template, compute) for name in names]
+    kinds_of = {"ours": compute, **{name: compute for name, wanted in asked.items() if wanted}}
+    ways = [Way(name, arguments, template, kind) for name, kind in kinds_of.items()]
+    if compute == "bf16":
+        ways.insert(1, Way("ours", arguments, template, "fp32"))
+        ways[1].name = "ours, fp32"
     for way in ways:
         way.ask(0)  # warm
     answers, speeds = [], []
     for _ in range(arguments.tries):
         answers.append([way.ask(0) for way in ways])
-        speeds.append(rates()[compute])  # now: machines that are shared change from minute to minute
-    speed = max(speeds)
+        speeds.append(rates())  # now: machines that are shared change from minute to minute
+    best = {kind: max(speed[kind] for speed in speeds) for kind in {way.compute for way in ways}}
     told = [way.ask(-1) for way in ways]
     for way in ways:
         way.end()
-    print(f"\ntraining pair, {template} template, {compute}: {BATCH} + {BATCH} texts; {speed:.0f} GFLOP/s")
-    head = f"{'way':<10}{'CPU s':>9}{'/ peer':>9}{'arithmetic s':>14}{'CPU / it':>10}{'largest d loss':>16}"
+    texts = f"{BATCH} + {BATCH} texts; {best[compute]:.0f} GFLOP/s"
+    print(f"\ntraining pair, {template} template, {compute}: {texts}")
+    head = f"{'way':<12}{'CPU s':>9}{'/ peer':>9}{'arithmetic s':>14}{'CPU / it':>10}{'largest d loss':>16}"
     print(f"{head}{'peak MiB':>10}")
     for i, way in enumerate(ways):
         seconds, last = (min(row[way]["cpu"] for row in answers) for way in (i, -1))
         ratio = f"{seconds / last:.2f}" if arguments.peer else ""
-        limit = told[i]["gflop"] / speed
+        limit = told[i]["gflop"] / best[way.compute]
         apart = max(abs(row[i]["loss"] - row[0]["loss"]) for row in answers)
         costs = f"{seconds:>9.2f}{ratio:>9}{limit:>14.2f}{seconds / limit:>10.2f}{apart:>16.1e}"
-        print(f"{way.kind:<10}{costs}{answers[-1][i]['peak']:>10.0f}")
+        print(f"{way.name:<12}{costs}{answers[-1][i]['peak']:>10.0f}")
     for i, way in enumerate(ways):
         products = min(row[i]["cpu"] for row in answers) * told[i]["kinds"]["products"]
-        reached = told[i]["gflop"] / products / speed
-        print(f"{way.kind}: {shown(told[i]['kinds'])}; products at {reached:.0%} of the rate", flush=True)
+        reached = told[i]["gflop"] / products / best[way.compute]
+        print(f"{way.name}: {shown(told[i]['kinds'])}; products at {reached:.0%} of the rate", flush=True)
 
 
 def evaluation(arguments: argparse.Namespace) -> None:
