@@ -150,8 +150,10 @@ def environment(kind: str, arguments: argparse.Namespace) -> dict[str, str]:
 class Way:
     """A process that answers in turn."""
 
-    def __init__(self, kind: str, arguments: argparse.Namespace, template: str, compute: str) -> None:
-        self.compute, self.name = compute, kind
+    def __init__(
+        self, name: str, kind: str, arguments: argparse.Namespace, template: str, compute: str
+    ) -> None:
+        self.name, self.compute = name, compute
         self._process = subprocess.Popen(  # noqa: S603  # this file
             command(kind, arguments, "--template", template, "--compute", compute),
             stdin=subprocess.PIPE,
@@ -187,12 +189,13 @@ def training(arguments: argparse.Namespace, template: str, compute: str) -> None
 
     Beside bf16 stands our own fp32.
     """
-    asked = {"before": arguments.before, "peer": arguments.peer}
-    kinds_of = {"ours": compute, **{name: compute for name, wanted in asked.items() if wanted}}
-    ways = [Way(name, arguments, template, kind) for name, kind in kinds_of.items()]
-    if compute == "bf16":
-        ways.insert(1, Way("ours", arguments, template, "fp32"))
-        ways[1].name = "ours, fp32"
+    asked = {
+        ("ours", "ours", compute): True,
+        ("ours, fp32", "ours", "fp32"): compute == "bf16",
+        ("before", "before", compute): arguments.before,
+        ("peer", "peer", compute): arguments.peer,
+    }
+    ways = [Way(*way[:2], arguments, template, way[2]) for way, wanted in asked.items() if wanted]
     for way in ways:
         way.ask(0)  # warm
     answers, speeds = [], []

@@ -93,10 +93,8 @@ def _lay_out(batch: _Batch, waiting: list[Wanted], budget: int) -> None:
     new, out = waiting[:size], []
     if batch.full and not new:
         out = batch.put_back(budget)
-    waiting[:] = [
-        *out,
-        *(row.after([], 0) for row in waiting[size:]),
-    ]  # without states: they are no one's room
+    left = [row.after([], 0) for row in waiting[size:]]  # without states, which would lie outside the budget
+    waiting[:] = [*out, *left]
     batch.asks = False
     if new or batch.full:
         batch.lay_out(new, budget)

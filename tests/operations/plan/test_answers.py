@@ -55,7 +55,7 @@ def test_keys_and_values_are_those_of_a_batch(monkeypatch: pytest.MonkeyPatch, b
     assert 0.9 < max(held) * SIZES.layers / told["generating"]["keys and values"] <= 1
 
 
-def test_rows_are_those_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_those_of_a_batch() -> None:
     assert (measuring.SHARE, measuring.LEAST) == (wanted.SHARE, wanted.LEAST)
     model, _ = build_scratch(SIZES, ["a b c"], 0)
     for limit in (5, 30, 200):
