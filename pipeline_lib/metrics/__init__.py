@@ -61,6 +61,13 @@ def measures() -> tuple[Metric, ...]:
     )
 
 
+def modules_on_studies() -> tuple[str, ...]:
+    """Dotted names of the files whose metrics need the other models of a study."""
+    return tuple(
+        name for name, metrics in by_module().items() if any(metric.on == "study" for metric in metrics)
+    )
+
+
 def modules_for(evaluation: Mapping[str, Any], splits: Collection[str]) -> tuple[str, ...]:
     """Dotted names of the files whose metrics a run can have at all.
 
@@ -69,7 +76,10 @@ def modules_for(evaluation: Mapping[str, Any], splits: Collection[str]) -> tuple
     return tuple(
         name
         for name, metrics in by_module().items()
-        if any(all(evaluation.get(what) or what in splits for what in m.only_with) for m in metrics)
+        if any(
+            m.on != "study" and all(evaluation.get(what) or what in splits for what in m.only_with)
+            for m in metrics
+        )
     )
 
 

@@ -70,14 +70,17 @@ class Metric:
         place of its column. `decimals`: digits after the point there, where its range does not tell.
         `by_words`: it compares or counts words of the true answer.
     How it is computed:
-        `on`    what of a run it is measured on: the `records` of each evaluated split; the `run` as a whole
-                (then `split` is the name that stands in metrics.csv); prompts of the `toxicity` evaluation;
-                questions of `benchmarks`; the forget set (`mixed`) or the retain set (`kept`) of the model at
-                equal retention. `also`: further ones, each with its `order`.
+        `on`    what of a run it is measured on: the `records` of each evaluated split; the `run` as a whole,
+        or
+                the run within its `study` (then `split` is the name that stands in metrics.csv); prompts of
+                the `toxicity` evaluation; questions of `benchmarks`; the forget set (`mixed`) or the retain
+                set (`kept`) of the model at equal retention. `also`: further ones, each with its `order`.
         `of`    what `compute` is given and returns: the row of a `record`, and its value; a `column`: a
                 Split, and a value for each of its rows; a `split`: a Split, and the Interval of one number; a
                 `pair`: the forget set beside that of `retrained` (a Pair), and an Interval. Values of records
-                are averaged, groups resampled. Of a run: the Run, and an Interval or None. See subjects.py.
+                are averaged, groups resampled. Of a run: the Run, and an Interval or None; of a study: the
+                Studied (study.py),
+        and an Interval. See subjects.py.
         `order` its place among the rows of metrics.csv.
         `fields` are optional fields that the rows must have, all of them or none; `when` is asked of the
         Split. Without them there is no row. `needs`: see needs.py; `no_interval`: why it has none by its
@@ -100,7 +103,7 @@ class Metric:
     by_words: bool = False
 
     compute: Callable[[Any], Any]
-    on: Literal["records", "run", "toxicity", "benchmarks", "mixed", "kept"] = "records"
+    on: Literal["records", "run", "study", "toxicity", "benchmarks", "mixed", "kept"] = "records"
     of: Literal["record", "column", "split", "pair"] = "record"
     split: str = FORGET_SPLIT
     order: float = INF

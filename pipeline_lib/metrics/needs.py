@@ -96,4 +96,17 @@ RETRAINED_ERRS = Need(
     lambda auc_of_retrained: auc_of_retrained < 1,
     of_retrained=True,
 )
+TWO_UNITS = Need("two forget groups or questions", "number", lambda units: units >= 2)
 FORTY_QUESTIONS = Need(f"{EQUAL_N} forget questions or more", "number", lambda n: n >= EQUAL_N)
+OTHER_RETRAINED = Need(
+    "a `retrained` model besides the one that is judged", "number", lambda seeds: seeds >= 1, True
+)
+TWO_RETRAINED = Need(
+    "two seeds of `retrained` besides the model that is judged: one does not say how seeds differ",
+    "number",
+    lambda seeds: seeds >= 2,
+    True,
+)
+SIGHTED_PART = Need(
+    "a part of utility that `original` has enough of to lose", "number", lambda parts: parts >= 1
+)

@@ -16,15 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import measures
 from pipeline_lib.metrics.asked import benchmark_splits, toxicity_split
 from pipeline_lib.metrics.definition import FORGET_SPLIT
+from pipeline_lib.metrics.questions import question_rows
 from pipeline_lib.metrics.rows import Row, by_split, check_row, matched
 from pipeline_lib.metrics.subjects import Asked, Pair, Run, Split, Subject
 from pipeline_lib.metrics.words import words
+
+
+class Scored(NamedTuple):
+    """The lists `metrics` and `not_measured` of metrics.json for one model, and its lines of scores.csv."""
+
+    metrics: list[Row]
+    not_measured: list[Row]
+    questions: list[Row]
 
 
 def score_all(
@@ -35,8 +44,8 @@ def score_all(
     toxicity_rows: list[Row] | None = None,
     benchmark_rows: list[Row] | None = None,
     judge: Row | None = None,
-) -> tuple[list[Row], list[Row]]:
-    """The lists `metrics` and `not_measured` of metrics.json for one model.
+) -> Scored:
+    """What can be said of one model without the other models of its study (study.py), but for `retrained`.
 
     `rows` are the model's records of all evaluated splits, `reference_rows` those of `retrained` (its forget
     split and the non-members; None: no metric that compares with it), `manifest` the task's
@@ -52,6 +61,7 @@ def score_all(
     subjects: dict[str, Sequence[Subject]] = {
         "records": list(run.splits.values()),
         "run": [run],
+        "study": [],  # when all models are there
         "toxicity": [] if toxicity_rows is None else [toxicity_split(toxicity_rows)],
         "benchmarks": [] if benchmark_rows is None else benchmark_splits(benchmark_rows),
         "mixed": [] if mix is None else [_mixed(run, mix)],
@@ -63,7 +73,8 @@ def score_all(
         for subject in _pairs(subjects[on], reference_rows) if paired else subjects[on]:
             results += [row for metric in chosen for row in subject.measure(metric)]
     found = [row for row in results if "not_measured" not in row]
-    return found, [row for row in results if "not_measured" in row]
+    lacking = [row for row in results if "not_measured" in row]
+    return Scored(found, lacking, question_rows(run.splits))
 
 
 def _splits(rows: list[Row], manifest: dict[str, Any]) -> dict[str, Split]:

@@ -98,7 +98,7 @@ class Split(Subject):
         if lacking.all():
             return
         if metric.of == "split":
-            yield from _measured(self.name, metric, self._without(lacking))
+            yield from measured(self.name, metric, self._without(lacking))
             return
         if metric.of == "column":
             values = np.where(lacking, np.nan, np.array(metric.compute(self), dtype=float))
@@ -137,7 +137,7 @@ class Pair(Subject):
             n = len(self.reference)
             yield unmet_row(self.split.name, metric, need, n, n)
         else:
-            yield from _measured(self.split.name, metric, self)
+            yield from measured(self.split.name, metric, self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +151,11 @@ class Run(Subject):
     judge: Row | None = None
 
     def measure(self, metric: Metric) -> Iterator[Row]:
-        yield from _measured(metric.split, metric, self)
+        yield from measured(metric.split, metric, self)
 
 
-def _measured(split: str, metric: Metric, subject: Subject) -> Iterator[Row]:
+def measured(split: str, metric: Metric, subject: Subject) -> Iterator[Row]:
+    """The row of a metric that looks at its subject as a whole."""
     try:
         found = metric.compute(subject)
     except NotMeasured as lack:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pipeline_lib.metrics.definition import FORGET_SPLIT, Metric, at_equal_retain
+from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, Metric, at_equal_retain
 from pipeline_lib.metrics.needs import WRONG_ANSWERS
 from pipeline_lib.metrics.rows import Row, distractors_of
 from pipeline_lib.metrics.subjects import Split
@@ -129,6 +129,19 @@ METRICS = [
         tables={},
         compute=lambda split: list(map(truth_probability, log_ratios(split.rows, "geometric"))),
         order=21,
+    ),
+    replace(
+        TRUTH_RATIO,
+        name="log_truth_ratio",
+        label="Log truth ratio",
+        short_label="",
+        range=(-INF, INF),
+        higher_is_better_on_forget=None,
+        formula="mean of log R",
+        trap="unlike the others it goes on where R is far from 1; on forget compare with `retrained`",
+        tables={},
+        compute=lambda split: log_ratios(split.rows, "geometric"),
+        order=23,
     ),
     at_equal_retain(TRUTH_RATIO, order=702),
 ]

@@ -34,6 +34,11 @@ class Item:
 
 TABLES = {
     "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv", "manifest.json")),
+    "likeness": Item(
+        "tables.likeness",
+        "Like the retrained model?",
+        ("runs.json", "metrics.csv", "scores.csv", "manifest.json"),
+    ),
     "comparisons": Item(
         "tables.comparisons",
         "Paired comparisons",
@@ -137,6 +142,7 @@ ALL_FIGURES = FIGURES | PAPER_FIGURES
 REPORT_NEEDS = (
     "runs.json",
     "metrics.csv",
+    "scores.csv",
     "costs.csv",
     "suite.yaml",
     "manifest.json",

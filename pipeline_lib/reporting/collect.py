@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import atomic_path, read_json, read_jsonl, run_again
-from pipeline_lib.core.runs import RunKey, key_of
-from pipeline_lib.metrics import declared
-from pipeline_lib.reporting.cells import csv_cell
+from pipeline_lib.core.files import read_json, read_jsonl, run_again
+from pipeline_lib.core.runs import RunKey, key_from_path, key_of
+from pipeline_lib.metrics import declared, measures
+from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
 from pipeline_lib.reporting.made_of import Facts, Made, check_alike, made_of
+from pipeline_lib.reporting.scores import SCORE_COLUMNS, read_scores, studied
 
 ROUNDING = 1e-9  # tolerance for numbers that were written to a file and read back
 DIVERGED = "diverged"  # metric of a diverged run's only row; its value is a step
@@ -22,8 +23,10 @@ _CURE = "The study computes no such thing: make the file again (snakemake --forc
 _IDENTITY = ("task", "model", "method", "optimizer", "seed")
 
 
-def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
-    """Write metrics.csv from the metrics.json of every run.
+def collect_metrics(
+    paths: Iterable[Path | str], out_csv: Path | str, beside: Mapping[RunKey, list[dict[str, Any]]]
+) -> None:
+    """Write metrics.csv from the metrics.json of every run, after what its study adds to each (`beside`).
 
     Runs are sorted by task, model, method (`original`, `retrained`, then by name), optimiser and seed; the
     metrics of a run keep the order of its file. A diverged run has the one row split=run, metric=diverged,
@@ -48,11 +51,34 @@ def collect_metrics(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         metrics = content.get("metrics")
         if not isinstance(metrics, list) or not metrics:
             raise UserError(f"{path}: no metrics, though the run is `ok`. {run_again(path)}")
+        metrics = [*beside.get(key_of(content), []), *metrics]
         rows += [[*run, *_metric(metric, path, i), *what] for i, metric in enumerate(metrics, start=1)]
         (name, times), *_ = Counter((metric["split"], metric["metric"]) for metric in metrics).most_common(1)
         if times > 1:
             raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
-    _write(out_csv, METRIC_COLUMNS, rows)
+    write_csv(out_csv, METRIC_COLUMNS, rows)
+
+
+def collect_scores(paths: Iterable[Path | str], out_csv: Path | str) -> None:
+    """Write scores.csv from the scores.csv of every run, sorted as metrics.csv is."""
+    found: dict[RunKey, list[list[str]]] = {}
+    for path in map(Path, paths):
+        head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        if head != SCORE_COLUMNS:
+            raise UserError(f"{path}: expected the columns {','.join(SCORE_COLUMNS)}. {run_again(path)}")
+        found[key_from_path(path)] = rows
+    write_csv(out_csv, SCORE_COLUMNS, (row for key in sorted(found, key=_place_of) for row in found[key]))
+
+
+def beside_others(
+    scores: Path, manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[RunKey, list[dict[str, Any]]]:
+    """The metrics of every model that need the other models of its study, from scores.csv."""
+    of_study = [metric for metric in measures() if metric.on == "study"]
+    return {
+        key: [row for metric in of_study for row in study.measure(metric) if "value" in row]
+        for key, study in studied(read_scores(scores), manifests).items()
+    }
 
 
 def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> None:
@@ -92,11 +118,11 @@ def collect_costs(training_dirs: Iterable[Path | str], out_csv: Path | str) -> N
                 key_of(content).after,
             ]
         )
-    _write(out_csv, COST_COLUMNS, rows)
+    write_csv(out_csv, COST_COLUMNS, rows)
 
 
 def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
-    """Join the tables of single tasks (all metrics.csv or all costs.csv) to that of the suite, by task."""
+    """Join the tables of single tasks, all of one kind, to that of the suite, by task."""
     parts: dict[str, list[list[str]]] = {}
     columns: list[str] | None = None
     for path in map(Path, paths):
@@ -106,7 +132,7 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
             raise UserError(f"{path}: no such file") from None
         except ValueError:
             raise UserError(f"{path}: is empty. {run_again(path)}") from None
-        if head not in (METRIC_COLUMNS, COST_COLUMNS) or head != (columns or head):
+        if head not in (METRIC_COLUMNS, COST_COLUMNS, SCORE_COLUMNS) or head != (columns or head):
             expected = columns or METRIC_COLUMNS
             raise UserError(f"{path}: expected the columns {','.join(expected)}, found {','.join(head)}")
         columns = head
@@ -121,7 +147,7 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         found = list(dict.fromkeys(row[0] for row in rows))
         if len(found) > 1:
             raise UserError(f"{found[0]} and {found[1]} are both about the task {task}")
-    _write(out_csv, columns, [row[1:] for task in sorted(parts) for row in parts[task]])
+    write_csv(out_csv, columns, [row[1:] for task in sorted(parts) for row in parts[task]])
 
 
 def _check_runs(contents: dict[str, Any], name: str) -> None:
@@ -236,13 +262,9 @@ def _required(content: dict[str, Any], name: str, where: str) -> Any:
 
 
 def _place(content: dict[str, Any]) -> tuple[Any, ...]:
-    key = key_of(content)
+    return _place_of(key_of(content))
+
+
+def _place_of(key: RunKey) -> tuple[Any, ...]:
     row = (key.task, key.model, anchor_rank(key.row), key.method, key.optimizer)
     return *row, key.request, key.after, key.seed
-
-
-def _write(out_csv: Path | str, columns: list[str], rows: list[list[Any]]) -> None:
-    with atomic_path(out_csv) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([csv_cell(value) for value in row] for row in rows)

@@ -35,6 +35,8 @@ class Measure(NamedTuple):
         return style.within(self.label)
 
 
+GAP, GAP_SIGNED = Measure("forget", "gap"), Measure("forget", "gap_signed")  # the primary quantity
+JOINT_UTILITY = Measure("utility", "joint_utility")
 RATIO_DISTANCE = Measure("forget", "ks_statistic")
 LIKELIHOOD_DISTANCE = Measure("forget", "ks_statistic_likelihood")
 RATIO_QUALITY = Measure("forget", "forget_quality_log10")
@@ -59,7 +61,7 @@ class Headline(NamedTuple):
 
 
 def judged_by(summary: Summary, task: str, model: str) -> Headline:
-    """What judges this task, measured or not.
+    """What judges this task, measured or not: the gap and joint utility, then what the task names.
 
     Where likelihoods were measured but truth ratios were not, the distance of likelihoods takes their place.
     """
@@ -72,7 +74,8 @@ def judged_by(summary: Summary, task: str, model: str) -> Headline:
         if not summary.has(task, model, *old) and summary.has(task, model, *new):
             there = dict.fromkeys(new if m == old else m for m in headline.forgetting)
             headline = headline._replace(forgetting=list(there))
-    return headline
+    first = ([measure] if summary.has(task, model, *measure) else [] for measure in (GAP, JOINT_UTILITY))
+    return Headline(*([*gap, *side] for gap, side in zip(first, headline, strict=True)))
 
 
 def axes(summary: Summary, task: str, model: str) -> tuple[Measure | None, Measure | None]:

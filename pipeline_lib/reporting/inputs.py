@@ -23,6 +23,8 @@ from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.json_text import decoded
 from pipeline_lib.core.runs import ANCHORS, RowKey, RunKey, key_from_path, key_of
 from pipeline_lib.core.sealing import sealed_jsonl
+from pipeline_lib.metrics.study import Studied
+from pipeline_lib.reporting.scores import read_scores, studied
 
 METRIC_COLUMNS = [
     "suite",
@@ -272,6 +274,16 @@ class Inputs:
                 f"{path}: expected the columns {','.join(columns)}, found {','.join(frame.columns)}"
             )
         return frame
+
+    @cached_property
+    def studied(self) -> dict[RunKey, Studied]:
+        """Every model beside the others of its study, from scores.csv."""
+        scores = {
+            key: found
+            for path in self._paths.get("scores.csv", [])
+            for key, found in read_scores(path).items()
+        }
+        return studied(scores, self.manifests)
 
     @cached_property
     def records(self) -> dict[RunKey, list[dict[str, Any]]]:

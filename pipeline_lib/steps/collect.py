@@ -1,14 +1,24 @@
-"""Step: gather the small files of a task's models into one table, of their metrics or of their costs."""
+"""Step: gather the small files of a task's models into one table: scores of questions, metrics, or costs."""
 
 from __future__ import annotations
 
-from pipeline_lib.reporting.collect import collect_costs, collect_metrics
+from pipeline_lib.core.files import read_object
+from pipeline_lib.reporting.collect import beside_others, collect_costs, collect_metrics, collect_scores
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Setting `collected`: "metrics" or "costs". Inputs: `metrics`, or `runs` beside their steps."""
-    if job.settings["collected"] == "metrics":
-        collect_metrics(job.several("metrics"), job.output("table"))
+    """Setting `collected`: "scores", "metrics" or "costs". Inputs: files of that name of every model.
+
+    For the metrics also `scores`, the collected ones, and `manifest`; for the costs `runs` beside their
+    steps.
+    """
+    what = job.settings["collected"]
+    if what == "scores":
+        collect_scores(job.several("scores"), job.output("table"))
+    elif what == "metrics":
+        manifest = job.input("manifest")
+        beside = beside_others(job.input("scores"), {manifest.parent.name: read_object(manifest)})
+        collect_metrics(job.several("metrics"), job.output("table"), beside)
     else:
         collect_costs([path.parent for path in job.several("runs")], job.output("table"))

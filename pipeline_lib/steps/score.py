@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pipeline_lib.core.files import read_object, write_json
+from pipeline_lib.core.runs import key_of
 from pipeline_lib.core.sealing import sealed_jsonl, sealed_object
-from pipeline_lib.metrics.scores import score_all
+from pipeline_lib.metrics.scores import Scored, score_all
+from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.made_of import made_of
+from pipeline_lib.reporting.scores import SCORE_COLUMNS, lines_of
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Write `metrics` of one run, compared with the `retrained` model's records, the input `reference`.
+    """Write `metrics` and `scores`, those of single questions, of one run, compared with the `retrained`
+    model's records, the input `reference`.
 
     Without such a model (None) nothing is compared. The other inputs are the task's `manifest`, the run's
     `run`, and what its evaluations wrote: `records`, `equal_retain`, and where the study has them
@@ -20,8 +24,8 @@ def run(job: Job) -> None:
     reference, benchmarks, toxicity, judge = map(
         job.optional, ("reference", "benchmarks", "toxicity", "judge")
     )
-    metrics, not_measured = (
-        ([], [])
+    metrics, not_measured, questions = (
+        Scored([], [], [])
         if info["status"] == "diverged"
         else score_all(
             sealed_jsonl(job.input("records")),
@@ -40,6 +44,7 @@ def run(job: Job) -> None:
             else f" for {lack['not_measured']} of {lack['of']} records"
         )
         print(f"{lack['metric']} of split {lack['split']}: not measured{which}, needs {lack['needs']}")
+    write_csv(job.output("scores"), SCORE_COLUMNS, lines_of(key_of(job.identity), questions))
     write_json(
         job.output("metrics"),
         {

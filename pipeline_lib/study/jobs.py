@@ -69,9 +69,11 @@ RULES: dict[str, Rule] = {
     ),
     "standard_benchmarks": _measured("benchmarks"),
     "toxicity": _measured("toxicity"),
-    "score": Rule({"metrics": "evaluations/{run}/metrics.json"}, "run", _RUN),
-    "collect": Rule({"table": "collected/{part}.csv"}, "part", "[^/]+/(metrics|costs)"),
-    "merge": Rule({"table": "{collected}.csv"}, "collected", "metrics|costs"),
+    "score": Rule(
+        {"scores": "evaluations/{run}/scores.csv", "metrics": "evaluations/{run}/metrics.json"}, "run", _RUN
+    ),
+    "collect": Rule({"table": "collected/{part}.csv"}, "part", "[^/]+/(scores|metrics|costs)"),
+    "merge": Rule({"table": "{collected}.csv"}, "collected", "scores|metrics|costs"),
     "table": _drawn("tables", "table", "csv", "md", "tex"),
     "figure": _drawn("figures", "figure", "svg", "png"),
     "paper_table": _drawn("paper", "table", "csv", "md", "tex"),

@@ -121,10 +121,11 @@ class Measured:
         """
         if "retrained" not in self.suite.anchors(key.task):
             return None
-        seeds, seed = self.suite.seeds, key.seed
-        if key.row.anchor and key.method == "retrained":
+        row, seed = RowKey(key.task, key.model, "retrained", NO_OPTIMIZER), key.seed
+        if key.row == row:
+            seeds = self.suite.seeds_of(row)
             seed = seeds[(seeds.index(seed) + 1) % len(seeds)]
-        return RowKey(key.task, key.model, "retrained", NO_OPTIMIZER).seeded(seed)
+        return row.seeded(seed)
 
     def judge(self, task: str) -> Job:
         toxicity = self.evaluations[task].toxicity

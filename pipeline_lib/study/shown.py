@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from pipeline_lib.core.runs import RunKey
+from pipeline_lib.metrics import modules_on_studies
 from pipeline_lib.metrics import shown as labels
 from pipeline_lib.reporting.catalog import (
     FIGURES,
@@ -47,7 +48,12 @@ class Shown:
         for task in self.suite.tasks:
             keys = [key.folder for key in self.models if key.task == task]
             read: dict[str, dict[str, Files]] = {
-                "metrics": {"metrics": tuple(f"evaluations/{key}/metrics.json" for key in keys)},
+                "scores": {"scores": tuple(f"evaluations/{key}/scores.csv" for key in keys)},
+                "metrics": {
+                    "metrics": tuple(f"evaluations/{key}/metrics.json" for key in keys),
+                    "scores": f"collected/{task}/scores.csv",
+                    "manifest": manifest_of(task),
+                },
                 "costs": {
                     "runs": tuple(f"training/{key}/run.json" for key in keys),
                     "steps": tuple(f"training/{key}/steps.jsonl" for key in keys),
@@ -58,11 +64,11 @@ class Shown:
                     "collect",
                     f"{task}/{what}",
                     inputs,
-                    ("pipeline_lib.steps.collect",),
+                    ("pipeline_lib.steps.collect", *(modules_on_studies() if what == "metrics" else ())),
                     {"collected": what},
                     "study",
                 )
-        for what in ("metrics", "costs"):
+        for what in ("scores", "metrics", "costs"):
             parts = tuple(f"collected/{task}/{what}.csv" for task in self.suite.tasks)
             yield Job("merge", what, {"parts": parts}, ("pipeline_lib.steps.merge",), {}, "study")
 
@@ -98,7 +104,7 @@ class Shown:
                 f"{name}.csv": (f"{name}.csv",)
                 if tasks is None
                 else tuple(f"collected/{task}/{name}.csv" for task in tasks)
-                for name in ("metrics", "costs")
+                for name in ("scores", "metrics", "costs")
             },
             "manifest.json": tuple(map(manifest_of, self.suite.tasks if tasks is None else tasks)),
             "run.json": tuple(f"training/{key}/run.json" for key in keys),

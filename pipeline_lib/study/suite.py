@@ -58,6 +58,12 @@ class Suite(Block):
 
     suite: Name
     seeds: list[CountOrZero] = Field([0], min_length=1)
+    retrained_seeds: list[CountOrZero] = Field(
+        [],
+        description="Further seeds of `retrained` alone: with them the study says how far two models "
+        "that never "
+        "saw the data are apart, and so which row is like one of them",
+    )
     models: dict[Name, ModelSettings] = Field(min_length=1)
     tasks: dict[Name, TaskSettings] = Field(min_length=1)
     finetune: FineTune = FineTune()
@@ -101,6 +107,7 @@ class Suite(Block):
         others = (*map(self.finetune_of, self.tasks), *(stage.training() for stage in self.stages.values()))
         faults = [
             *seed_faults(self.seeds, "seeds"),
+            *self._retrained_faults(),
             *self._label_faults(),
             *self._task_faults(),
             *(wrong or self._unused_faults(runs)),
@@ -127,6 +134,11 @@ class Suite(Block):
             RowKey(*place, anchor, NO_OPTIMIZER) for place in places for anchor in self.anchors(place[0])
         ]
         return [*anchors, *dict.fromkeys(run.row for run in runs)]
+
+    def seeds_of(self, row: RowKey) -> list[int]:
+        """The seeds of a row's models."""
+        further = self.retrained_seeds if row.anchor and row.method == "retrained" else []
+        return [*self.seeds, *further]
 
     def anchors(self, task: str) -> tuple[str, ...]:
         """The models that unlearned ones are compared with; not every task can have a `retrained`."""
@@ -169,7 +181,7 @@ class Suite(Block):
         if self.tune is None:
             return []
         families: Families = {"objectives": self.objectives, "optimizers": self.optimizers}
-        found = tune_faults(self.tune, self.seeds, self.runs or [], runs, families)
+        found = tune_faults(self.tune, [*self.seeds, *self.retrained_seeds], self.runs or [], runs, families)
         if self.tune.select.forget == "ks_statistic":
             cure = "has no `retrained` to be compared with; select by probability"
             found += [
@@ -201,6 +213,18 @@ class Suite(Block):
                             f"stages.{label}.split",
                             f"found {show(split)}; {suggestion(split, known)} (splits of {task})",
                         )
+
+    def _retrained_faults(self) -> Iterator[Fault]:
+        where = "retrained_seeds"
+        yield from seed_faults(self.retrained_seeds, where)
+        for seed in self.retrained_seeds:
+            if seed in self.seeds:
+                yield (
+                    where,
+                    f"found {seed}, which is in `seeds`; every one of these has a `retrained` already",
+                )
+        if self.retrained_seeds and not any(task.has_retrained() for task in self.tasks.values()):
+            yield where, "no task of this suite can have a `retrained` model; leave it out"
 
     def _label_faults(self) -> Iterator[Fault]:
         if self.suite.lower() in RESERVED["suite"]:

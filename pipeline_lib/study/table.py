@@ -22,7 +22,7 @@ def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
     return {
         row.seeded(seed): replace(found, seed=seed) if isinstance(found, Run) else found
         for row, found in made.items()
-        for seed in suite.seeds
+        for seed in suite.seeds_of(row)
     }
 
 

@@ -8,6 +8,9 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import declared
+from pipeline_lib.metrics.questions import questions_of
+from pipeline_lib.metrics.scores import score_all
+from pipeline_lib.metrics.study import Studied
 from tests.metrics.rows import make_row
 from tests.metrics.scored import score_run
 
@@ -101,7 +104,11 @@ BENCHMARKS = [
 @pytest.fixture(scope="module")
 def metrics():
     judge = {"validation": {"auc": 0.8, "low": 0.7, "high": 0.9, "n": 300}}
-    return score_run(full_rows(), full_rows(), MANIFEST, equal_retain(), TOXICITY, BENCHMARKS, judge)
+    found = score_all(full_rows(), full_rows(), MANIFEST, equal_retain(), TOXICITY, BENCHMARKS, judge)
+    scores = questions_of(found.questions)
+    beside = Studied(scores, [scores] * 3, scores, [scores], MANIFEST["utility"])
+    of_study = [metric for metric in declared().values() if metric.on == "study"]
+    return [*found.metrics, *(row for metric in of_study for row in beside.measure(metric))]
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_tpr_at_1_fpr_needs_a_hundred_non_members(allowed, caught):
     The members' losses 0.5, 0.6 lie below all; 1.005 above one non-member, 1.015 above two.
     """
     rows = rows_of([0.5, 0.6, 1.005, 1.015], [1 + i / 100 for i in range(allowed)])
-    metrics, lacking = score_all(rows, None, MANIFEST)
+    metrics, lacking, _ = score_all(rows, None, MANIFEST)
     found = {row["metric"]: row["value"] for row in metrics if row["split"] == "forget"}
     why = [row for row in lacking if row["metric"] == "mia_loss_tpr_at_1_fpr"]
     assert found.get("mia_loss_tpr_at_1_fpr") == caught
@@ -125,7 +125,7 @@ def test_tpr_at_1_fpr_needs_a_hundred_non_members(allowed, caught):
 def test_privleak_needs_a_retrained_model_that_errs():
     """`retrained` ranks every member above every other record: A is 0, and nothing is divided by it."""
     perfect = rows_of([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8])
-    metrics, lacking = score_all(TRAINED, perfect, MANIFEST)
+    metrics, lacking, _ = score_all(TRAINED, perfect, MANIFEST)
     assert "privleak" not in {row["metric"] for row in metrics}
     assert [row["needs"] for row in lacking if row["metric"] == "privleak"] == [
         "a `retrained` model that does not tell the two sets apart without error itself"

@@ -27,7 +27,7 @@ from tests.metrics.rows import make_row
 from tests.reporting.study import Study
 
 rows = [make_row(f"q{i}", "forget", f"g{i}", generation="word " * (i + 1)) for i in range(4)]
-found, _ = score_all(rows, None, {"evaluate": ["forget"], "utility": [], "multiple_choice": []})
+found = score_all(rows, None, {"evaluate": ["forget"], "utility": [], "multiple_choice": []}).metrics
 study = Study(Path("study"), more={("forget", "answer_length"): 2.5}, diverged={}).write()
 (table,) = build_table("collapse", Inputs(study.paths(*TABLES["collapse"].needs)))
 with open("study/metrics.csv", newline="") as handle:

@@ -120,7 +120,7 @@ def rows_in(*languages: str) -> list[dict]:
 
 
 def scored(*languages: str) -> tuple[dict, dict]:
-    metrics, lacking = score_all(rows_in(*languages), None, MANIFEST)
+    metrics, lacking, _ = score_all(rows_in(*languages), None, MANIFEST)
     return {row["metric"]: row for row in metrics}, {row["metric"]: row for row in lacking}
 
 
@@ -169,7 +169,7 @@ def test_english_phrases_do_not_judge_french() -> None:
             make_row(f"r{i}", "forget", f"g{i}", prompt=prompt, answer="1931", generation="1931")
             for i in range(4)
         ]
-        metrics, lacking = score_all(rows, None, MANIFEST)
+        metrics, lacking, _ = score_all(rows, None, MANIFEST)
         assert ("refusal_rate" in {row["metric"] for row in metrics}) is measured
         assert ("in English" in " ".join(row["needs"] for row in lacking)) is not measured
 
@@ -180,7 +180,7 @@ def test_corpus_bleu_needs_a_reference_that_is_long_enough() -> None:
         make_row(f"r{i}", "forget", f"g{i}", answer="Ada Lovelace", generation="Ada Lovelace")
         for i in range(2)
     ]
-    metrics, lacking = score_all(rows, None, MANIFEST)
+    metrics, lacking, _ = score_all(rows, None, MANIFEST)
     assert {row["metric"]: row["value"] for row in metrics}["bleu"] == pytest.approx(100)
     assert [row["needs"] for row in lacking if row["metric"] == "bleu_corpus"] == [
         "a true answer of 4 words or more"
@@ -189,7 +189,7 @@ def test_corpus_bleu_needs_a_reference_that_is_long_enough() -> None:
 
 def test_extraction_strength_needs_two_tokens() -> None:
     rows = [make_row(f"r{i}", "forget", f"g{i}", argmax_correct=[1] * (i + 1)) for i in range(3)]
-    metrics, lacking = score_all(rows, None, MANIFEST)
+    metrics, lacking, _ = score_all(rows, None, MANIFEST)
     assert {row["metric"]: row["n"] for row in metrics}["extraction_strength"] == 2
     assert [row["not_measured"] for row in lacking if row["metric"] == "extraction_strength"] == [1]
 
@@ -198,7 +198,7 @@ def test_an_embedder_that_sees_no_difference_judges_nothing() -> None:
     rows = [
         make_row(f"r{i}", "forget", f"g{i}", similarity=s) for i, s in enumerate(([1.0] * 3, [0.9, 0.1, 0.2]))
     ]
-    metrics, lacking = score_all(rows, None, MANIFEST)
+    metrics, lacking, _ = score_all(rows, None, MANIFEST)
     found = {row["metric"]: row for row in metrics}["answer_accuracy"]
     assert (found["value"], found["n"]) == (1.0, 1)
     assert [row["not_measured"] for row in lacking if row["metric"] == "answer_accuracy"] == [1]

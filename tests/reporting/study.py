@@ -16,12 +16,17 @@ import numpy as np
 import yaml
 from scipy import stats
 
+from pipeline_lib.core.files import read_object
+from pipeline_lib.core.runs import RunKey
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.metrics import declared
+from pipeline_lib.metrics.questions import VALUES
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
-from pipeline_lib.reporting.collect import collect_costs, collect_metrics
+from pipeline_lib.reporting.cells import write_csv
+from pipeline_lib.reporting.collect import beside_others, collect_costs, collect_metrics, collect_scores
 from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import write_report
+from pipeline_lib.reporting.scores import SCORE_COLUMNS, lines_of
 from pipeline_lib.reporting.tables import write_table
 
 # label: (kind, order, forgetting, damage, clipped share)
@@ -46,7 +51,8 @@ class Study:
     """`paths(*names)` gives the files a table or figure needs, `paper_paths` those of this task alone.
 
     `optimizers`: those of every method. `untrained`: methods that take no step. `slower`: seconds a step,
-    times the seed, that second order takes beside its 52 ms.
+    times the seed, that second order takes beside its 52 ms. `scored`: scores.csv holds every question, and
+    metrics.csv what follows from it; `retrained_seeds`: further ones of `retrained`.
     """
 
     root: Path
@@ -66,6 +72,8 @@ class Study:
     untrained: tuple[str, ...] = ()
     headline: dict[str, list[tuple[str, str]]] | None = None
     slower: float = 0.0
+    scored: bool = False
+    retrained_seeds: tuple[int, ...] = ()
 
     source: ClassVar[str] = "fictitious"
     anchors: ClassVar[tuple[str, ...]] = ("original", "retrained")
@@ -77,6 +85,9 @@ class Study:
         trained = [(m, o) for m in self.methods for o in self.optimizers]
         # Anchors last: reporting must move them.
         return [*trained, *((m, "none") for m in (*self.untrained, *self.anchors))]
+
+    def seeds_of(self, method: str) -> tuple[int, ...]:
+        return (*self.seeds, *(self.retrained_seeds if method == "retrained" else ()))
 
     def place(self, kind: str, method: str, optimizer: str, seed: int) -> Path:
         return self.root / kind / self.task / self.model / method / optimizer / f"seed{seed}"
@@ -100,7 +111,7 @@ class Study:
         for method, optimizer in self.rows():
             kind, order, *_ = OPTIMIZERS.get(optimizer, ("none", "none", 0, 0, None))
             bare = order == "none"
-            for seed in self.seeds:
+            for seed in self.seeds_of(method):
                 run: dict[str, Any] = {"task": self.task, "model": self.model, "method": method}
                 run |= {"optimizer": optimizer, "seed": seed, "order": order, "reference": kind == "adamw"}
                 run["display"] = method if bare else f"{method} + {DISPLAY[optimizer]}"
@@ -129,9 +140,9 @@ class Study:
         write_json(self.root / "runs.json", self.runs())
         write_json(self.root / "data" / self.task / "manifest.json", self.manifest())
         (self.root / "suite.yaml").write_text(yaml.safe_dump(self.suite(), sort_keys=False))
-        for seed in self.seeds:
-            retrained = self._log_ratios("retrained", "none", seed)
-            for method, optimizer in self.rows():
+        for method, optimizer in self.rows():
+            for seed in self.seeds_of(method):
+                retrained = self._log_ratios("retrained", "none", seed)
                 self._training(method, optimizer, seed)
                 self._evaluation(method, optimizer, seed, retrained)
         self.collect()
@@ -147,7 +158,12 @@ class Study:
         metrics = sorted((self.root / "evaluations" / task).rglob("metrics.json"))
         folders = [path.parent for path in sorted((self.root / "training" / task).rglob("run.json"))]
         out.mkdir(parents=True, exist_ok=True)
-        collect_metrics(metrics, out / "metrics.csv")
+        scores = [path for path in (self.root / "evaluations" / task).rglob("scores.csv") if self.scored]
+        collect_scores(scores, out / "scores.csv")
+        manifests = {
+            path.parent.name: read_object(path) for path in (self.root / "data").rglob("manifest.json")
+        }
+        collect_metrics(metrics, out / "metrics.csv", beside_others(out / "scores.csv", manifests))
         collect_costs(folders, out / "costs.csv")
 
     def _draw(self, method: str, optimizer: str, seed: int) -> np.random.Generator:
@@ -225,11 +241,16 @@ class Study:
                 folder / "metrics.json", {**name, "status": "diverged", "diverged_step": lost, "metrics": []}
             )
             write_sealed_jsonl(folder / "records.jsonl", [])
+            write_csv(folder / "scores.csv", SCORE_COLUMNS, [])
             return
         ratios = self._log_ratios(method, optimizer, seed)
         write_sealed_jsonl(
             folder / "records.jsonl",
             [self._record(i, float(r), method, optimizer) for i, r in enumerate(ratios)] + [HELD_OUT],
+        )
+        key = RunKey(self.task, self.model, method, optimizer, seed)
+        write_csv(
+            folder / "scores.csv", SCORE_COLUMNS, lines_of(key, self._questions(ratios, method, optimizer))
         )
         noise = self._draw(method, optimizer, seed).uniform(-0.015, 0.015, 12)
         values = self._values(*self._strength(method, optimizer), noise, ratios, retrained)
@@ -290,6 +311,22 @@ class Study:
                 ("run", "equal_retain_mix", None): max(0.1, 1 - damage),
             }
         return values
+
+    def _questions(self, ratios: np.ndarray, method: str, optimizer: str) -> list[dict[str, Any]]:
+        """Forget questions of four authors as the records have them; two groups of each utility split."""
+        _, damage = self._strength(method, optimizer)
+        rows = [
+            {"split": "forget", "group": f"author{i // 10}", "id": f"forget-{i}"}
+            | dict.fromkeys(VALUES)
+            | {"log_probability": -math.exp(-r), "log_truth_ratio": r}
+            for i, r in enumerate(ratios)
+        ]
+        for split in self.utility:
+            values = dict(
+                zip(VALUES, (-0.1 - damage, 0.8 - damage, 0.9 - damage, 1 - damage / 2, 2.0), strict=True)
+            )
+            rows += [{"split": split, "group": f"g{i // 2}", "id": f"{split}-{i}"} | values for i in range(4)]
+        return rows
 
     def _record(self, i: int, log_ratio: float, method: str, optimizer: str) -> dict[str, Any]:
         return {

@@ -47,7 +47,7 @@ def test_metrics_rows_and_their_order(tmp_path: Path) -> None:
         _metrics(tmp_path / "d", method="original", optimizer="none"),
         _metrics(tmp_path / "e", method="GradDiff", status="diverged", diverged_step=17, metrics=[]),
     ]
-    collect_metrics(paths, tmp_path / "metrics.csv")
+    collect_metrics(paths, tmp_path / "metrics.csv", {})
     head, *rows = _rows(tmp_path / "metrics.csv")
     assert ",".join(head) == (
         "suite,task,model,method,optimizer,seed,split,metric,value,ci_low,ci_high,n,higher_is_better,"
@@ -60,7 +60,7 @@ def test_metrics_rows_and_their_order(tmp_path: Path) -> None:
     assert rows[3] == ["s", "t", "m", "GradDiff", "adamw", "1", *diverged]
     assert rows[4][6:] == ["forget", "probability", "0.25", "0.2", "0.3", "40", "false", "0", ""]
     first = (tmp_path / "metrics.csv").read_bytes()
-    collect_metrics(reversed(paths), tmp_path / "metrics.csv")
+    collect_metrics(reversed(paths), tmp_path / "metrics.csv", {})
     assert (tmp_path / "metrics.csv").read_bytes() == first
 
 
@@ -76,7 +76,7 @@ def test_metrics_rows_and_their_order(tmp_path: Path) -> None:
 def test_a_malformed_file_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = _metrics(tmp_path / "a", **change)
     with pytest.raises(UserError, match=message):
-        collect_metrics([path], tmp_path / "metrics.csv")
+        collect_metrics([path], tmp_path / "metrics.csv", {})
     assert not (tmp_path / "metrics.csv").exists()
 
 
@@ -85,7 +85,7 @@ def test_a_metric_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"metrics": content["metrics"] * 2}))
     with pytest.raises(UserError, match="probability of split forget is there twice"):
-        collect_metrics([path], tmp_path / "metrics.csv")
+        collect_metrics([path], tmp_path / "metrics.csv", {})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_bad_number_is_refused(tmp_path: Path, field: str, value: Any, message
     content["metrics"][0][field] = value
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
-        collect_metrics([path], tmp_path / "metrics.csv")
+        collect_metrics([path], tmp_path / "metrics.csv", {})
 
 
 def test_a_value_outside_the_range_without_an_interval_is_refused(tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_a_value_outside_the_range_without_an_interval_is_refused(tmp_path: Path
     content["metrics"][0] |= {"value": 1.5, "ci_low": None, "ci_high": None}
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="value must be from 0 to 1"):
-        collect_metrics([path], tmp_path / "metrics.csv")
+        collect_metrics([path], tmp_path / "metrics.csv", {})
     content["metrics"][0] |= {"value": 1 + 1e-12}  # rounding
     path.write_text(json.dumps(content))
-    collect_metrics([path], tmp_path / "metrics.csv")
+    collect_metrics([path], tmp_path / "metrics.csv", {})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_value_outside_the_range_without_an_interval_is_refused(tmp_path: Path
     ],
 )
 def test_a_table_that_was_edited_is_not_merged(tmp_path: Path, old: str, new: str, message: str) -> None:
-    collect_metrics([_metrics(tmp_path / "a")], tmp_path / "part.csv")
+    collect_metrics([_metrics(tmp_path / "a")], tmp_path / "part.csv", {})
     text = (tmp_path / "part.csv").read_text()
     assert old in text
     (tmp_path / "part.csv").write_text(text.replace(old, new))
@@ -149,7 +149,7 @@ def test_a_table_that_was_edited_is_not_merged(tmp_path: Path, old: str, new: st
 
 
 def test_a_line_that_stands_twice_is_not_merged(tmp_path: Path) -> None:
-    collect_metrics([_metrics(tmp_path / "a")], tmp_path / "part.csv")
+    collect_metrics([_metrics(tmp_path / "a")], tmp_path / "part.csv", {})
     lines = (tmp_path / "part.csv").read_text().splitlines(keepends=True)
     (tmp_path / "part.csv").write_text("".join([*lines, lines[1]]))
     with pytest.raises(UserError, match="line 3, probability of split forget: stands in line 2 too"):
@@ -158,11 +158,11 @@ def test_a_line_that_stands_twice_is_not_merged(tmp_path: Path) -> None:
 
 def test_missing_and_double_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        collect_metrics([tmp_path / "metrics.json"], tmp_path / "metrics.csv")
+        collect_metrics([tmp_path / "metrics.json"], tmp_path / "metrics.csv", {})
     with pytest.raises(UserError, match="nothing to collect"):
-        collect_metrics([], tmp_path / "metrics.csv")
+        collect_metrics([], tmp_path / "metrics.csv", {})
     with pytest.raises(UserError, match="both about the run"):
-        collect_metrics([_metrics(tmp_path / "a"), _metrics(tmp_path / "b")], tmp_path / "metrics.csv")
+        collect_metrics([_metrics(tmp_path / "a"), _metrics(tmp_path / "b")], tmp_path / "metrics.csv", {})
 
 
 def test_costs(study: Study) -> None:
@@ -206,9 +206,9 @@ def test_tables_of_single_tasks_merge_to_that_of_the_suite(tmp_path: Path) -> No
     names = ("zebra", "apple", "Mango")
     paths = {task: _metrics(tmp_path / task, task=task) for task in names}
     for task, path in paths.items():
-        collect_metrics([path], tmp_path / f"{task}.csv")
+        collect_metrics([path], tmp_path / f"{task}.csv", {})
     merge_tables([tmp_path / f"{task}.csv" for task in names], tmp_path / "merged.csv")
-    collect_metrics(paths.values(), tmp_path / "whole.csv")
+    collect_metrics(paths.values(), tmp_path / "whole.csv", {})
     assert (tmp_path / "merged.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert [row[1] for row in _rows(tmp_path / "merged.csv")[1:]] == ["Mango", "apple", "zebra"]
 

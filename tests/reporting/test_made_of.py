@@ -72,7 +72,7 @@ def collect(runs: dict[tuple[str, int], dict[str, Any]], scored_by: dict[int, st
         (evaluation / "metrics.json").write_text(json.dumps(content))
         scores.append(evaluation / "metrics.json")
         folders.append(training)
-    collect_metrics(scores, "metrics.csv")
+    collect_metrics(scores, "metrics.csv", {})
     collect_costs(folders, "costs.csv")
 
 

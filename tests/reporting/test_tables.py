@@ -171,7 +171,7 @@ def test_two_models_are_two_tables(study: Study, root: Path) -> None:
 
 
 def test_unknown_names_and_missing_inputs_are_refused(study: Study) -> None:
-    with pytest.raises(UserError, match=r"called 'mian'; there are: main, comparisons"):
+    with pytest.raises(UserError, match=r"called 'mian'; there are: main, likeness, comparisons"):
         write_table("mian", [], "a", "b", "c")
     with pytest.raises(UserError, match=r"not given: metrics.csv"):
         build_table("main", Inputs(study.paths("runs.json")))

@@ -100,6 +100,8 @@ SHARED = {
     "training/fine_tuning": ["finetune", "stage finetune"],
     "metrics/*": ["score *"],
     "metrics/answer_accuracy": [],
+    "metrics/gap": ["collect"],
+    "metrics/joint_utility": ["collect"],
     "metrics/classifier_auc": ["score manners"],
     "metrics/forget_quality": ["score *", "trial *"],
     "metrics/probability": ["score *", "trial *", "choose"],

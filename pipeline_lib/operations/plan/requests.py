@@ -108,7 +108,7 @@ class Requests:
     def _works(self) -> dict[Row, Work | None]:
         """What every row's jobs do, of one seed: the others need the same."""
         suite = self._suite
-        changes: dict[str, object] = {"seeds": suite.seeds[:1]}
+        changes: dict[str, object] = {"seeds": suite.seeds[:1], "retrained_seeds": []}
         if suite.tune is not None:
             changes["tune"] = suite.tune.model_copy(update={"seeds": suite.tune.seeds[:1]})
         jobs = planned_jobs(suite.model_copy(update=changes))

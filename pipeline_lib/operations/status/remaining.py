@@ -95,7 +95,7 @@ def remaining(suite: Suite, states: Sequence[State], out: Path, main: Main | Non
 
 def _planned(suite: Suite) -> dict[Kind, float]:
     """The planner's seconds for a job of each row; they do not depend on the seed."""
-    one_seed = suite.model_copy(update={"seeds": suite.seeds[:1]})
+    one_seed = suite.model_copy(update={"seeds": suite.seeds[:1], "retrained_seeds": []})
     return {
         (job.rule, *job.run.row): seconds_of(work)
         for job, work in planned_jobs(one_seed)

@@ -1,0 +1,95 @@
+"""Scores of single questions: what is kept of every model, so that any test can be made again without models.
+
+scores.csv has a line for each evaluated question of each model: its group, the mean log-probability of a
+token of the true answer (nats, end token included), and, where the task has them, ROUGE-L recall, fluency and
+the log of the truth ratio. Values are rounded to `DIGITS` significant digits when they are written;
+everything that compares models (study.py) reads them from there, so that results can be computed again to the
+last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pipeline_lib.core.grouping import grouped
+from pipeline_lib.metrics.rows import Row, answer_of
+from pipeline_lib.metrics.subjects import Split
+
+DIGITS = 6
+NAMES = ("split", "group", "id")
+KEPT = ("probability", "rouge_l_recall", "fluency", "log_truth_ratio")  # metrics of single questions
+VALUES = ("log_probability", *KEPT)
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """One model's scores of one split in one order: `values` by name, each (N,); NaN where there is none."""
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: Mapping[str, np.ndarray]
+
+    @cached_property
+    def of_group(self) -> np.ndarray:
+        """Which question is of which group, (N, G), 0 or 1. Of a single group each question counts as one."""
+        groups = self.groups if len(set(self.groups)) > 1 else self.ids
+        place = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+        return np.eye(len(place))[[place[name] for name in groups]]
+
+    def group_means(self, name: str) -> np.ndarray:
+        """Mean of a score over the questions of each group, (G,)."""
+        return self.values[name] @ self.of_group / self.of_group.sum(axis=0)
+
+    def drawn_means(self, name: str, counts: np.ndarray) -> np.ndarray:
+        """The same in resamples `counts` (R, N), (R, G); NaN for a group that a resample does not hold."""
+        with np.errstate(invalid="ignore"):
+            return (counts * self.values[name]) @ self.of_group / (counts @ self.of_group)
+
+    def has(self, name: str) -> bool:
+        """Whether some question has this score."""
+        return bool((~np.isnan(self.values[name])).any())
+
+    def mean(self, name: str) -> float:
+        """Mean over the questions that have this score."""
+        return float(np.nanmean(self.values[name]))
+
+
+def question_rows(splits: Mapping[str, Split]) -> list[Row]:
+    """The lines of one model: NAMES and VALUES, None where a question lacks a score. After `measure`."""
+    rows = []
+    for name, split in splits.items():
+        for i, row in enumerate(split.rows):
+            nll, tokens = answer_of(row)
+            found = {metric: split.values[metric][i] for metric in KEPT if metric in split.values}
+            found |= {"log_probability": -nll / tokens}
+            rows.append(
+                {"split": name, "group": row["group"], "id": row["id"]}
+                | {value: _rounded(found.get(value)) for value in VALUES}
+            )
+    return rows
+
+
+def questions_of(rows: Iterable[Row]) -> dict[str, Questions]:
+    """The scores of one model by split, from the lines of `question_rows`."""
+    return {
+        name: Questions(
+            tuple(row["id"] for row in found),
+            tuple(row["group"] for row in found),
+            {
+                value: np.array(
+                    [math.nan if row[value] is None else row[value] for row in found], dtype=float
+                )
+                for value in VALUES
+            },
+        )
+        for name, found in grouped((row["split"], row) for row in rows).items()
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(f"{value:.{DIGITS}g}")

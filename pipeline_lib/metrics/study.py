@@ -1,0 +1,76 @@
+"""A model beside the other models of its study: the subject of metrics that need several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.metrics.definition import FORGET_SPLIT, Metric
+from pipeline_lib.metrics.further_seed import FurtherSeed
+from pipeline_lib.metrics.questions import Questions
+from pipeline_lib.metrics.rows import Row
+from pipeline_lib.metrics.statistics import resample_counts, split_seed
+from pipeline_lib.metrics.subjects import Subject, measured
+
+Scores = Mapping[str, Questions]  # of one model, by split
+
+
+@dataclass(frozen=True, eq=False)
+class Studied(Subject):
+    """One model of a study.
+
+    `retrained`: the scores of every `retrained` seed but the model itself. `original`: those of the model
+    before unlearning that it is held against, of its own seed where there is one. `originals`: those of every
+    seed.
+    `utility`: names of the splits whose scores must not fall.
+    """
+
+    scores: Scores
+    retrained: Sequence[Scores]
+    original: Scores
+    originals: Sequence[Scores]
+    utility: Sequence[str]
+
+    def __post_init__(self) -> None:
+        for other in (*self.retrained, self.original, *self.originals):
+            for name in self.scores.keys() & other.keys():
+                if other[name].ids != self.scores[name].ids:
+                    raise UserError(
+                        f"two models of one study were asked different questions of split {name!r}, or "
+                        f"in another "
+                        "order. Evaluate all on the same records."
+                    )
+
+    @property
+    def forget(self) -> Questions:
+        return self.scores[FORGET_SPLIT]
+
+    def measure(self, metric: Metric) -> Iterator[Row]:
+        yield from measured(metric.split, metric, self)
+
+    def group_means_of_retrained(self) -> np.ndarray:
+        """The forget groups' mean log-probability per token under every other `retrained` seed, (S, G)."""
+        return np.stack([other[FORGET_SPLIT].group_means("log_probability") for other in self.retrained])
+
+    def further_seed(self) -> FurtherSeed:
+        """What the other `retrained` seeds, at least two, say about one more of them."""
+        return _further_seed(self.group_means_of_retrained().tobytes(), len(self.retrained))
+
+
+@cache
+def _further_seed(means: bytes, seeds: int) -> FurtherSeed:
+    return FurtherSeed.of(np.frombuffer(means).reshape(seeds, -1))
+
+
+def resamples(questions: Questions, split: str) -> np.ndarray:
+    """The resamples (R, N) of a split that all models of a study share."""
+    return _resamples(questions.groups, split_seed(split))
+
+
+@cache
+def _resamples(groups: tuple[str, ...], seed: int) -> np.ndarray:
+    return resample_counts(groups, seed)

@@ -1,0 +1,76 @@
+"""Is a row like `retrained`? Its mean gap against that of as many further `retrained` seeds.
+
+A row is like `retrained` where so large a mean gap, or a larger one, has a probability of at least 5 % for as
+many further seeds of `retrained` as the row has (metrics/further_seed.py). A test that rejects little would
+call everything alike, so the row is called that only where the study could have told it: where the gap that
+such seeds stay below with 95 % is at most a quarter of the gap of `original`. With fewer than two `retrained`
+seeds nothing is calibrated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from pipeline_lib.metrics.further_seed import FurtherSeed
+from pipeline_lib.reporting.headline import GAP, GAP_SIGNED
+from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.paired import LEVEL
+from pipeline_lib.reporting.summary import Summary
+
+TELLS = 0.25  # of the gap of `original`: the limit must not be above it
+
+LIKE, KNOWS, AVOIDS = "like `retrained`", "still knows", "avoids"
+CLOSE = "too few `retrained` seeds to tell"
+UNCALIBRATED = "not calibrated: one `retrained`"
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What may be said of a row. `inside`: seeds that alone are not told from `retrained`; `p`, `limit`: of
+    the row.
+
+    Without two `retrained` seeds there is no `scale`, and neither `p` nor `limit` nor `inside`.
+    """
+
+    gap: float
+    signed: float
+    seeds: int
+    scale: FurtherSeed | None = None
+    p: float | None = None
+    limit: float | None = None
+    inside: int | None = None
+    verdict: str = UNCALIBRATED
+
+
+def scale_of(inputs: Inputs, task: str, model: str) -> FurtherSeed | None:
+    """What the `retrained` seeds of a study say about a further one; None with fewer than two."""
+    original = inputs.original(task, model)
+    found = [
+        inputs.studied[key] for seed in original.seeds if (key := original.key.seeded(seed)) in inputs.studied
+    ]
+    return found[0].further_seed() if found and len(found[0].retrained) > 1 else None
+
+
+def likeness(summary: Summary, row: Row) -> Likeness | None:
+    """None where no seed has a gap: all diverged, or a `retrained` without a second one."""
+    task, model = row.key[:2]
+    gaps, signed = (summary.by_seed(row, *measure) for measure in (GAP, GAP_SIGNED))
+    if not gaps:
+        return None
+    gap, sign, runs = fmean(gaps.values()), fmean(signed.values()), len(gaps)
+    scale = scale_of(summary.inputs, task, model)
+    if scale is None or (row.anchor and row.key.method == "retrained"):
+        return Likeness(gap, sign, runs, scale, verdict="" if scale else UNCALIBRATED)
+    p, limit = scale.p_value(gap, runs), scale.limit(runs)
+    inside = sum(scale.p_value(one) >= LEVEL for one in gaps.values())
+    if p < LEVEL:
+        verdict = KNOWS if sign > 0 else AVOIDS
+    else:
+        verdict = LIKE if limit <= TELLS * _memory(summary, task, model) else CLOSE
+    return Likeness(gap, sign, runs, scale, p, limit, inside, verdict)
+
+
+def _memory(summary: Summary, task: str, model: str) -> float:
+    """The gap of `original`: what there was to forget."""
+    return fmean(summary.by_seed(summary.inputs.original(task, model), *GAP).values())

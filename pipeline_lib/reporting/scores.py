@@ -1,0 +1,95 @@
+"""scores.csv: the scores of every question under every model of a study, and the models beside each other."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import run_again
+from pipeline_lib.core.grouping import grouped
+from pipeline_lib.core.runs import RunKey
+from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
+from pipeline_lib.metrics.study import Scores, Studied
+
+RUN_COLUMNS = ("task", "model", "method", "optimizer", "seed", "request", "after")
+SCORE_COLUMNS = [*RUN_COLUMNS, *NAMES, *VALUES]
+
+
+def read_scores(path: Path) -> dict[RunKey, Scores]:
+    """Every model's scores by split; a `UserError` names a line that is no score."""
+    lines: list[tuple[RunKey, dict[str, Any]]] = []
+    with open(path, encoding="utf-8", newline="") as handle:
+        reader = csv.reader(handle)
+        if (head := next(reader, [])) != SCORE_COLUMNS:
+            raise UserError(
+                f"{path}: expected the columns {','.join(SCORE_COLUMNS)}, found {','.join(head)}. "
+                f"{run_again(path)}"
+            )
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if len(cells) != len(SCORE_COLUMNS):
+                raise UserError(f"{where}: expected {len(SCORE_COLUMNS)} cells, found {len(cells)}")
+            row: dict[str, Any] = dict(zip(SCORE_COLUMNS, cells, strict=True))
+            numbers = {name: _number(row[name], where, name) for name in VALUES}
+            if numbers["log_probability"] is None:
+                raise UserError(f"{where}: log_probability is missing. {run_again(path)}")
+            row |= {"seed": int(row["seed"]), "request": int(row["request"])}
+            key = RunKey(**{name: row[name] for name in RUN_COLUMNS})
+            lines.append((key, {**row, **numbers}))
+    return {key: questions_of(rows) for key, rows in grouped(lines).items()}
+
+
+def _number(cell: str, where: str, name: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {name} must be a finite number or empty, found {cell!r}")
+    return value
+
+
+def studied(
+    scores: Mapping[RunKey, Scores], manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[RunKey, Studied]:
+    """Every model beside `original` and `retrained` of its task and model."""
+    found = {}
+    for (task, model), keys in grouped(((key.task, key.model), key) for key in scores).items():
+        originals, retrained = (
+            {key.seed: scores[key] for key in keys if key.method == method and key.row.anchor}
+            for method in ("original", "retrained")
+        )
+        if not originals:
+            raise UserError(
+                f"scores.csv holds no `original` of task {task}, model {model}: nothing says what a "
+                f"model must "
+                "keep. Collect the scores of the whole study."
+            )
+        utility = utility_splits(manifests[task])
+        for key in keys:
+            others = [
+                of_seed
+                for seed, of_seed in sorted(retrained.items())
+                if (key.method, key.row.anchor, key.seed) != ("retrained", True, seed)
+            ]
+            own = originals.get(key.seed) or originals[min(originals)]
+            found[key] = Studied(scores[key], others, own, list(originals.values()), utility)
+    return found
+
+
+def utility_splits(manifest: Mapping[str, Any]) -> Sequence[str]:
+    """What must not be lost: the splits of Model Utility, or the retain questions where a task has none."""
+    retain = "retain_eval" if "retain_eval" in manifest["evaluate"] else "retain"
+    return manifest["utility"] or [name for name in manifest["evaluate"] if name == retain]
+
+
+def lines_of(key: RunKey, rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """The lines of one model in scores.csv, from its `question_rows`."""
+    run = [getattr(key, name) for name in RUN_COLUMNS]
+    return [[*run, *(row[name] for name in (*NAMES, *VALUES))] for row in rows]
