@@ -33,7 +33,9 @@ class Item:
 
 
 TABLES = {
-    "main": Item("tables.main", "Forgetting and utility", ("runs.json", "metrics.csv", "manifest.json")),
+    "main": Item(
+        "tables.main", "Forgetting and utility", ("runs.json", "metrics.csv", "scores.csv", "manifest.json")
+    ),
     "likeness": Item(
         "tables.likeness",
         "Like the retrained model?",

@@ -1,21 +1,21 @@
 """What was forgotten, and whether the study can show forgetting at all.
 
-Forgetting is the loss of something that `original` knew and `retrained` does not. Where `original` itself
-passes the test of forgetting, gives the forget answers no more probability than `retrained`, or prefers wrong
-answers, nothing that happens to an unlearned model can be called forgetting.
+Forgetting is the loss of something that `original` knew and `retrained` does not. Where `original` itself is
+like `retrained` (likeness.py), gives the forget answers no more probability than `retrained`, or prefers
+wrong answers, nothing that happens to an unlearned model can be called forgetting.
 """
 
 from __future__ import annotations
 
-import math
-
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span
-from pipeline_lib.reporting.headline import LIKELIHOOD_QUALITY, RATIO_QUALITY, Measure, axes
+from pipeline_lib.reporting.headline import RATIO_QUALITY, Measure, axes
 from pipeline_lib.reporting.inputs import Row
+from pipeline_lib.reporting.likeness import AVOIDS, CLOSE, KNOWS, LIKE, Likeness, likeness
+from pipeline_lib.reporting.paired import LEVEL
 from pipeline_lib.reporting.summary import Summary
 
-LEVEL = 0.05  # of the KS test: TOFU's criterion
 INDIFFERENT = 0.5  # R / (1 + R) where the right answer is as likely as the wrong ones: R = 1
 PROBABILITY = Measure("forget", "probability")
 RATIO = Measure("forget", "truth_ratio")
@@ -87,16 +87,13 @@ def doubts(summary: Summary, task: str, model: str) -> list[str]:
     """
     original, retrained = summary.inputs.original(task, model), summary.inputs.retrained(task, model)
     found = []
-    tested = _tested(summary, task, model) if retrained else None
-    if tested:
-        quality, what = tested
-        p = summary.by_seed(original, *quality)
-        if passed := _passed(p):
-            found.append(
-                f"`original` itself passes the test (in {of_seeds(passed, len(p))} its {what} are not told "
-                f"from those of the retrained model, KS p > {LEVEL})"
-            )
-    by_ratios = tested[0] == RATIO_QUALITY if tested else axes(summary, task, model)[0] == RATIO
+    before = likeness(summary, original) if retrained else None
+    if before and before.p is not None and before.p >= LEVEL:
+        found.append(
+            f"`original` itself is not told from a further seed of the retrained model (its gap of "
+            f"{style.number(before.gap)} has p = {style.number(before.p)})"
+        )
+    by_ratios = summary.has(task, model, *RATIO_QUALITY) or axes(summary, task, model)[0] == RATIO
     truth = summary.estimate(original, *TRUTH) if by_ratios else None
     if truth and truth.value < INDIFFERENT:
         found.append(
@@ -115,37 +112,50 @@ def doubts(summary: Summary, task: str, model: str) -> list[str]:
 
 
 def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> Finding | None:
-    """TOFU's criterion for all rows and `original`: the test of forget quality does not reject at 5 %."""
-    if (tested := _tested(summary, task, model)) is None:
+    """Which rows lie inside the interval of further `retrained` seeds; on which side the others."""
+    if summary.inputs.retrained(task, model) is None or not rows:
         return None
-    quality, what = tested
     if doubts(summary, task, model):
         return Finding(
-            f"No row is said to be like the retrained model: a KS test of the {what} means nothing where the "
-            "study cannot show forgetting."
+            "No row is said to be like the retrained model, where the study cannot show forgetting."
         )
-    seeds = len(summary.by_seed(summary.inputs.original(task, model), *quality))
-    sighted = f"The same test tells `original` from it in {of_seeds(seeds, seeds)}."
-    tests = [(style.row_label(row), p) for row in rows if (p := summary.by_seed(row, *quality))]
-    if not tests:
-        return None  # every run diverged
-    if not (parts := [f"{name} ({of_seeds(_passed(p), len(p))})" for name, p in tests if _passed(p)]):
+    judged = [(style.row_label(row), found) for row in rows if (found := likeness(summary, row))]
+    if not judged:
+        return None  # every run diverged, or no gap was measured
+    scale = judged[0][1].scale
+    if scale is None:
         return Finding(
-            f"In no run are the {what} of the forget set statistically like those of the retrained "
-            f"model (KS p > {LEVEL}). {sighted}"
+            "No row is said to be like the retrained model: with one seed of it nothing says how far "
+            "two such "
+            "models are apart. Add `retrained_seeds`."
         )
+    by_verdict = grouped((found.verdict, f"{name} ({_of_gap(found)})") for name, found in judged)
+    parts = [
+        f"{words}: {', '.join(by_verdict[verdict])}"
+        for verdict, words in _VERDICTS.items()
+        if verdict in by_verdict
+    ]
+    if LIKE not in by_verdict:
+        parts.insert(0, "no row is like the retrained model")
+    said = "; ".join(parts)
+    between, inner = scale.freedom
     return Finding(
-        f"{what.capitalize()} that a KS test cannot tell from the retrained model's (p > {LEVEL}): "
-        f"{', '.join(parts)}. {sighted} Passing the test is not proof of forgetting: with few questions it "
-        "has little power."
+        f"Gap to the retrained model, in nats per token: {said}. The scale is that of {scale.seeds} "
+        f"retrained seeds "
+        f"({between} and {inner} degrees of freedom, of seeds and of single groups); a gap of "
+        f"likelihoods says "
+        "nothing of what the model says instead."
     )
 
 
-def _passed(log10_p: dict[int, float]) -> int:
-    return sum(value > math.log10(LEVEL) for value in log10_p.values())
+_VERDICTS = {
+    LIKE: "like the retrained model",
+    KNOWS: "still knows",
+    AVOIDS: "avoids the answers, which tells that they were there",
+    CLOSE: "not told apart, but with so few retrained seeds little would be",
+}
 
 
-def _tested(summary: Summary, task: str, model: str) -> tuple[Measure, str] | None:
-    """The test of forgetting that this task has, and what it compares."""
-    tests = ((RATIO_QUALITY, "truth ratios"), (LIKELIHOOD_QUALITY, "likelihoods"))
-    return next((test for test in tests if summary.has(task, model, *test[0])), None)
+def _of_gap(found: Likeness) -> str:
+    p = "p < 0.001" if found.p is not None and found.p < 0.001 else f"p = {style.number(found.p or 0.0)}"
+    return f"{style.number(found.gap)}, {p}"
