@@ -196,6 +196,11 @@ def arrow(higher_is_better: bool | None) -> str:
     return {True: "↑", False: "↓", None: ""}[higher_is_better]
 
 
+def signed(value: float, decimals: int = 3) -> str:
+    """As `number`, with a plus sign where it is positive."""
+    return f"+{number(value, decimals)}" if value > 0 else number(value, decimals)
+
+
 def number(value: float, decimals: int = 3) -> str:
     """Fixed decimals, a true minus sign, no minus zero."""
     text = f"{value:.{decimals}f}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from pipeline_lib.reporting import style
 from pipeline_lib.reporting.catalog import TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.inputs import Inputs
@@ -197,3 +198,18 @@ def test_the_report_answers_the_declared_questions(root: Path) -> None:
     )
     assert "Holm's p" in claim and claim.count("difference in") == 1
     assert not any("second order against first order" in line for line in lines)
+
+
+def test_the_gap_alone_decides(root: Path) -> None:
+    """Where it was measured; what is claimed of it names the joint utility beside it."""
+    study = Study(root, methods={"NPO": 0.8}, diverged={}, scored=True, retrained_seeds=(4, 5)).write()
+    found = entries(study)
+    of_gap = [entry for entry in found if entry.quantity.metric == "gap"]
+    assert of_gap and any(entry.claimed for entry in of_gap)
+    assert {entry.quantity.metric for entry in found if entry.claimed} == {"gap"}
+    for entry in found:
+        if entry.claimed:
+            assert entry.utility is not None
+            assert entry.verdict.endswith(f"retrained, joint utility {style.signed(entry.utility.value)}")
+        elif entry.quantity.metric != "gap" and entry.difference and entry.difference.p_holm is not None:
+            assert entry.verdict == "secondary: nothing is claimed"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import Measure, axes, distance
+from pipeline_lib.reporting.headline import GAP, JOINT_UTILITY, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, holm
 from pipeline_lib.reporting.summary import Difference, Summary
@@ -20,7 +20,10 @@ CAPTION = (
     "p (Holm): adjusted for every pair of rows of the table (also where no test was possible), each quantity "
     "a family of its own. A difference is claimed only where p (Holm) is below 0.05; then at most 5 % of "
     "studies in which nothing differs claim anything in a quantity. Who looks at all quantities looks more "
-    "than once: one of them should be named before the study runs. The intervals are Bonferroni's: all of a "
+    "than once: where the gap to `retrained` was measured it alone decides, and the others are "
+    "secondary. What is "
+    "claimed of it names the difference in joint utility beside it: closer at less utility is not "
+    "better. The intervals are Bonferroni's: all of a "
     "quantity hold at once with 95 %. They state more than Holm's test, so a claim can stand beside an "
     "interval that just holds 0. Could detect: the true difference that so many seeds of "
     "this spread would show with a probability of 80 %; smaller ones are easily missed, and none that is "
@@ -35,13 +38,17 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is compared. `up` and `down`: a positive and a negative difference in words."""
+    """What is compared. `up` and `down`: a positive and a negative difference in words.
+
+    `decides`: whether a difference may be claimed in it: in the gap alone, where that was measured.
+    """
 
     split: str
     metric: str
     label: str
     up: str
     down: str
+    decides: bool = True
 
 
 _MATCHED = " at equal retention"
@@ -60,26 +67,28 @@ def quantities(summary: Summary, task: str, model: str) -> list[Quantity]:
     apart = distance(summary, task, model)
     matched = [Measure("forget", name + AT_EQUAL_RETAIN) for name in (*_DISTANCES, _PROBABILITY.metric)]
     wanted = dict.fromkeys([forgetting, apart, _PROBABILITY, utility, *matched])
-    return [_quantity(m) for m in wanted if m and summary.has(task, model, *m)]
+    found = [_quantity(m) for m in wanted if m and summary.has(task, model, *m)]
+    return [replace(q, decides=(q.split, q.metric) == GAP) for q in found] if GAP in wanted else found
 
 
 def _quantity(measure: Measure) -> Quantity:
     metric = measure.metric.removesuffix(AT_EQUAL_RETAIN)
     where = "" if metric == measure.metric else _MATCHED
     plain = Measure(measure.split, metric)
-    if metric in _DISTANCES:
-        words = "farther from retrained", "closer to retrained"
+    if metric in (*_DISTANCES, GAP.metric):
+        up, down = "farther from retrained", "closer to retrained"
     else:
         name = "utility" if metric == "model_utility" else plain.named
-        words = f"higher {name}", f"lower {name}"
-    return Quantity(*measure, plain.label + where, *(word + where for word in words))
+        up, down = f"higher {name}", f"lower {name}"
+    return Quantity(*measure, plain.label + where, up + where, down + where)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One difference of the family: `row` minus `against` in one quantity.
 
-    `question` is as declared in the suite, or empty.
+    `question` is as declared in the suite, or empty. `utility`: the difference of the same pair in joint
+    utility.
     """
 
     question: str
@@ -87,6 +96,7 @@ class Comparison:
     against: Row
     quantity: Quantity
     difference: Difference | None
+    utility: Difference | None = None
 
     @property
     def pair(self) -> tuple[Row, Row]:
@@ -96,7 +106,7 @@ class Comparison:
     def claimed(self) -> bool:
         """The one rule of table and report."""
         d = self.difference
-        return d is not None and d.p_holm is not None and d.p_holm < LEVEL
+        return self.quantity.decides and d is not None and d.p_holm is not None and d.p_holm < LEVEL
 
     @property
     def detectable(self) -> float | None:
@@ -111,14 +121,23 @@ class Comparison:
         d = self.difference
         if d is None or d.p_holm is None:
             return "no test over seeds: no difference can be claimed"
+        if not self.quantity.decides:
+            return "secondary: nothing is claimed"
         if not self.claimed:
             return "no difference can be claimed"
-        return self.quantity.up if d.value > 0 else self.quantity.down
+        said = self.quantity.up if d.value > 0 else self.quantity.down
+        return f"{said}, joint utility {style.signed(self.utility.value)}" if self.utility else said
 
 
 def family(summary: Summary, task: str, model: str) -> list[Comparison]:
     """All differences of one task and model, pair by pair; Holm adjusts the p-values of one quantity."""
     pairs = list(_pairs(summary.inputs, task, model))
+    utility = [
+        summary.difference(row, against, *JOINT_UTILITY, len(pairs))
+        if summary.has(task, model, *JOINT_UTILITY)
+        else None
+        for _, row, against in pairs
+    ]
     by_quantity = []
     for quantity in quantities(summary, task, model):
         found = [
@@ -128,8 +147,8 @@ def family(summary: Summary, task: str, model: str) -> list[Comparison]:
         adjusted = holm([d.p if d else None for d in found])
         by_quantity.append(
             [
-                Comparison(*pair, quantity, replace(d, p_holm=p) if d else None)
-                for pair, d, p in zip(pairs, found, adjusted, strict=True)
+                Comparison(*pair, quantity, replace(d, p_holm=p) if d else None, kept)
+                for pair, d, p, kept in zip(pairs, found, adjusted, utility, strict=True)
             ]
         )
     return [entry for of_pair in zip(*by_quantity, strict=True) for entry in of_pair]
