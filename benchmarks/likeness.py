@@ -1,0 +1,127 @@
+"""Tests of "like `retrained`": how often they reject a further seed, and one with a quarter of the memory
+left.
+
+    python benchmarks/likeness.py results/SUITE/scores.csv          held-out `retrained` models of a study
+    python benchmarks/likeness.py SCORES --simulated 2000            and seeds drawn with its variances
+
+A study with many `retrained` seeds (20 of them: seeds 4, `retrained_seeds` 16) is taken apart: of a random
+order of the seeds the first S are known and the next one is judged, as it is (size: a right test rejects at
+most 5 %) and with a quarter of what `original` knows beyond it put back into every question, on the scale of
+log p per token and of log R (power). The tests are the gap's prediction interval (metrics/further_seed.py),
+and those against one `retrained` alone: TOFU's KS test, Wilcoxon's signed-rank test and the permutation of D.
+`--simulated` draws the group means of S + 1 seeds from a normal model whose variances are estimated from all
+seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline_lib.core.runs import RunKey
+from pipeline_lib.metrics.forget_quality import forget_quality
+from pipeline_lib.metrics.further_seed import FurtherSeed
+from pipeline_lib.metrics.paired_tests import permutation_d_p, wilcoxon_p
+from pipeline_lib.metrics.questions import Questions
+from pipeline_lib.reporting.scores import read_scores
+
+SEEDS = (2, 3, 5, 10)
+QUARTER = 0.25
+LEVEL = 0.05
+COLUMNS = ("how", "test", "retrained seeds", "rejected as it is", "rejected with a quarter", "tries")
+
+
+def forget_of(path: Path, method: str) -> list[Questions]:
+    """The forget questions under every seed of `original` or `retrained`."""
+    found: dict[RunKey, dict[str, Questions]] = dict(read_scores(path))  # type: ignore[arg-type]
+    return [
+        scores["forget"] for key, scores in sorted(found.items()) if key.method == method and key.row.anchor
+    ]
+
+
+def held_out(
+    retrained: list[Questions], original: list[Questions], tries: int
+) -> Iterator[dict[str, object]]:
+    """A line for each number of known seeds, and one for each test against a single one."""
+    generator = np.random.default_rng(0)
+    known = np.stack([one.group_means("log_probability") for one in retrained])  # (S, G)
+    before = np.mean([one.group_means("log_probability") for one in original], axis=0)
+    for seeds in (*(s for s in SEEDS if s < len(known)), len(known) - 1):
+        rejected = np.zeros(2)
+        for _ in range(tries):
+            order = generator.permutation(len(known))
+            first, further = known[order[:seeds]], known[order[seeds]]
+            scale = FurtherSeed.of(first)
+            for i, share in enumerate((0.0, QUARTER)):
+                gap = np.abs((1 - share) * further + share * before - first.mean(axis=0)).mean()
+                rejected[i] += scale.p_value(float(gap)) < LEVEL
+        yield _line("held-out models", "gap", seeds, rejected / tries, tries)
+    ratios = np.stack([one.values["log_truth_ratio"] for one in retrained])  # (S, N)
+    was = np.mean([one.values["log_truth_ratio"] for one in original], axis=0)
+    pairs = [(i, j) for i in range(len(ratios)) for j in range(len(ratios)) if i != j]
+    for name, test in (
+        ("KS (TOFU)", lambda a, b: forget_quality(a, b).p_value),
+        ("Wilcoxon", wilcoxon_p),
+        ("permutation of D", permutation_d_p),
+    ):
+        rejected = np.array(
+            [
+                [test((1 - share) * ratios[i] + share * was, ratios[j]) < LEVEL for share in (0.0, QUARTER)]
+                for i, j in pairs
+            ]
+        ).mean(axis=0)
+        yield _line("held-out models", name, 1, rejected, len(pairs))
+
+
+def simulated(
+    retrained: list[Questions], original: list[Questions], tries: int
+) -> Iterator[dict[str, object]]:
+    """The same of the gap for seeds drawn with the variances of all that there are."""
+    known = np.stack([one.group_means("log_probability") for one in retrained])
+    memory = np.mean([one.group_means("log_probability") for one in original], axis=0) - known.mean(axis=0)
+    scale, generator = FurtherSeed.of(known), np.random.default_rng(1)
+    of_seed = np.sqrt(max(0.0, scale.between - scale.inner) / scale.groups)
+    for seeds in SEEDS:
+        rejected = np.zeros(2)
+        for _ in range(tries):
+            x = of_seed * generator.standard_normal((seeds + 1, 1))
+            x = x + np.sqrt(scale.inner) * generator.standard_normal((seeds + 1, scale.groups))
+            drawn = FurtherSeed.of(x[:-1])
+            for i, share in enumerate((0.0, QUARTER)):
+                gap = np.abs((1 - share) * x[-1] + share * memory - x[:-1].mean(axis=0)).mean()
+                rejected[i] += drawn.p_value(float(gap)) < LEVEL
+        yield _line("simulated", "gap", seeds, rejected / tries, tries)
+
+
+def _line(how: str, test: str, seeds: int, rejected: np.ndarray, tries: int) -> dict[str, object]:
+    values = (how, test, seeds, f"{rejected[0]:.3f}", f"{rejected[1]:.3f}", tries)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scores", type=Path, help="scores.csv of a study with many `retrained` seeds")
+    parser.add_argument("--tries", type=int, default=500, help="random orders of the seeds (default: 500)")
+    parser.add_argument("--simulated", type=int, metavar="TRIES", help="draw so many studies too")
+    arguments = parser.parse_args()
+    retrained, original = (forget_of(arguments.scores, method) for method in ("retrained", "original"))
+    if len(retrained) < 4 or not original:
+        parser.error(
+            f"{arguments.scores}: needs 4 `retrained` seeds and an `original`, found {len(retrained)}"
+        )
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(held_out(retrained, original, arguments.tries))
+    if arguments.simulated:
+        writer.writerows(simulated(retrained, original, arguments.simulated))
+
+
+if __name__ == "__main__":
+    main()
