@@ -35,11 +35,16 @@ class Questions:
     values: Mapping[str, np.ndarray]
 
     @cached_property
+    def units(self) -> list[str]:
+        """Names of the groups; of a single group, each question counts as one."""
+        return list(dict.fromkeys(self.groups if len(set(self.groups)) > 1 else self.ids))
+
+    @cached_property
     def of_group(self) -> np.ndarray:
-        """Which question is of which group, (N, G), 0 or 1. Of a single group each question counts as one."""
-        groups = self.groups if len(set(self.groups)) > 1 else self.ids
-        place = {name: i for i, name in enumerate(dict.fromkeys(groups))}
-        return np.eye(len(place))[[place[name] for name in groups]]
+        """Which question is of which unit, (N, G), 0 or 1."""
+        place = {name: i for i, name in enumerate(self.units)}
+        of = self.ids if self.groups[0] not in place else self.groups
+        return np.eye(len(place))[[place[name] for name in of]]
 
     def group_means(self, name: str) -> np.ndarray:
         """Mean of a score over the questions of each group, (G,)."""
@@ -82,7 +87,7 @@ def questions_of(rows: Iterable[Row]) -> dict[str, Questions]:
             tuple(row["group"] for row in found),
             {
                 value: np.array(
-                    [math.nan if row[value] is None else row[value] for row in found], dtype=float
+                    [math.nan if row.get(value) is None else row[value] for row in found], dtype=float
                 )
                 for value in VALUES
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ class Studied(Subject):
     `retrained`: the scores of every `retrained` seed but the model itself. `original`: those of the model
     before unlearning that it is held against, of its own seed where there is one. `originals`: those of every
     seed.
-    `utility`: names of the splits whose scores must not fall.
+    `utility`: names of the splits whose scores must not fall. `judged`: (step, `judged_row`) of a run that
+    was judged on its way (path.py), and `level` the joint utility at which paths are compared.
     """
 
     scores: Scores
@@ -34,6 +36,8 @@ class Studied(Subject):
     original: Scores
     originals: Sequence[Scores]
     utility: Sequence[str]
+    judged: Sequence[tuple[int, Mapping[str, Any]]] = ()
+    level: float | None = None
 
     def __post_init__(self) -> None:
         for other in (*self.retrained, self.original, *self.originals):

@@ -15,7 +15,7 @@ from pipeline_lib.metrics import declared, measures
 from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
 from pipeline_lib.reporting.made_of import Facts, Made, check_alike, made_of
-from pipeline_lib.reporting.scores import SCORE_COLUMNS, read_scores, studied
+from pipeline_lib.reporting.scores import NO_PATHS, SCORE_COLUMNS, Paths, read_scores, studied
 
 ROUNDING = 1e-9  # tolerance for numbers that were written to a file and read back
 DIVERGED = "diverged"  # metric of a diverged run's only row; its value is a step
@@ -71,13 +71,13 @@ def collect_scores(paths: Iterable[Path | str], out_csv: Path | str) -> None:
 
 
 def beside_others(
-    scores: Path, manifests: Mapping[str, Mapping[str, Any]]
+    scores: Path, manifests: Mapping[str, Mapping[str, Any]], paths: Paths = NO_PATHS
 ) -> dict[RunKey, list[dict[str, Any]]]:
-    """The metrics of every model that need the other models of its study, from scores.csv."""
+    """The metrics of every model that need the others of its study, from scores.csv and the runs' paths."""
     of_study = [metric for metric in measures() if metric.on == "study"]
     return {
         key: [row for metric in of_study for row in study.measure(metric) if "value" in row]
-        for key, study in studied(read_scores(scores), manifests).items()
+        for key, study in studied(read_scores(scores), manifests, paths).items()
     }
 
 

@@ -6,12 +6,12 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import run_again
+from pipeline_lib.core.files import read_jsonl, run_again
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import RunKey
+from pipeline_lib.core.runs import RunKey, key_from_path
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Scores, Studied
 
@@ -55,8 +55,27 @@ def _number(cell: str, where: str, name: str) -> float | None:
     return value
 
 
+class Paths(NamedTuple):
+    """How runs were judged on their way, by step, and the utility at which they are compared."""
+
+    judged: Mapping[RunKey, Sequence[tuple[int, Mapping[str, Any]]]]
+    level: float | None
+
+
+NO_PATHS = Paths({}, None)
+
+
+def read_paths(steps: Iterable[Path], level: float | None) -> Paths:
+    """From the steps.jsonl of the runs."""
+    rows = {key_from_path(path): read_jsonl(path) for path in steps}
+    return Paths(
+        {key: [(r["step"], r["judged"]) for r in found if "judged" in r] for key, found in rows.items()},
+        level,
+    )
+
+
 def studied(
-    scores: Mapping[RunKey, Scores], manifests: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[RunKey, Scores], manifests: Mapping[str, Mapping[str, Any]], paths: Paths = NO_PATHS
 ) -> dict[RunKey, Studied]:
     """Every model beside `original` and `retrained` of its task and model."""
     found = {}
@@ -79,7 +98,10 @@ def studied(
                 if (key.method, key.row.anchor, key.seed) != ("retrained", True, seed)
             ]
             own = originals.get(key.seed) or originals[min(originals)]
-            found[key] = Studied(scores[key], others, own, list(originals.values()), utility)
+            judged = paths.judged.get(key, ())
+            found[key] = Studied(
+                scores[key], others, own, list(originals.values()), utility, judged, paths.level
+            )
     return found
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pipeline_lib.core.files import read_object
 from pipeline_lib.reporting.collect import beside_others, collect_costs, collect_metrics, collect_scores
+from pipeline_lib.reporting.scores import read_paths
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
     """Setting `collected`: "scores", "metrics" or "costs". Inputs: files of that name of every model.
 
-    For the metrics also `scores`, the collected ones, and `manifest`; for the costs `runs` beside their
+    For the metrics also `scores`, the collected ones, `manifest`, and where runs were judged on their way
+    `paths`, their logs, with the setting `level`; for the costs `runs` beside their
     steps.
     """
     what = job.settings["collected"]
@@ -18,7 +20,8 @@ def run(job: Job) -> None:
         collect_scores(job.several("scores"), job.output("table"))
     elif what == "metrics":
         manifest = job.input("manifest")
-        beside = beside_others(job.input("scores"), {manifest.parent.name: read_object(manifest)})
+        paths = read_paths(job.several("paths") if job.inputs.get("paths") else (), job.settings.get("level"))
+        beside = beside_others(job.input("scores"), {manifest.parent.name: read_object(manifest)}, paths)
         collect_metrics(job.several("metrics"), job.output("table"), beside)
     else:
         collect_costs([path.parent for path in job.several("runs")], job.output("table"))

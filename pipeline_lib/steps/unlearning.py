@@ -49,6 +49,8 @@ from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.settings import Unlearn
 from pipeline_lib.training.updates import Update, gradient_update
 
+TRAJECTORY = "pipeline_lib.steps.trajectory"  # imported by this name, where a run is judged on its way
+
 
 @dataclass(frozen=True)
 class Unlearned:
@@ -129,7 +131,7 @@ def unlearn_model(job: Job) -> Unlearned:
         outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     else:
         # A checkpoint of other settings or other code is not continued.
-        given = [job.settings[name] for name in ("objective", "optimizer", "max_length")]
+        given = [job.settings.get(name) for name in ("objective", "optimizer", "max_length", "trajectory")]
         mark = fingerprint(
             job.identity, given, run.training.model_dump(), hashes, parent["weights_sha256"], job.code
         )
@@ -138,7 +140,10 @@ def unlearn_model(job: Job) -> Unlearned:
             run.objective, load_splits(job.data, ["forget", "retain"]), job.data, encoder, run.seed
         )
         with activations_again(model, run.training.checkpointing):
-            outcome, learning = _trained(model, run, data, Kept(job.workplace, mark), group)
+            judging = None
+            if "trajectory" in job.settings:
+                judging = import_module(TRAJECTORY).Judging(job, model, tokenizer, prompt_format)
+            outcome, learning = _trained(model, run, data, Kept(job.workplace, mark), group, judging)
     facts = run_facts(
         job.identity,
         outcome,
@@ -171,7 +176,9 @@ def _first_phase(checkpoint_dir: Path) -> Path:
     return checkpoint_dir.with_name(f"{checkpoint_dir.name}-labels")
 
 
-def _trained(model: Any, run: _Run, data: TrainingData, kept: Kept, group: Group) -> tuple[Outcome, int]:
+def _trained(
+    model: Any, run: _Run, data: TrainingData, kept: Kept, group: Group, judging: Any
+) -> tuple[Outcome, int]:
     """Unlearn, in place; the outcome, and how many parameters were trained.
 
     The model comes out plain: without adapters, nothing frozen.
@@ -202,7 +209,9 @@ def _trained(model: Any, run: _Run, data: TrainingData, kept: Kept, group: Group
         if loss.needs_reference_model:
             loss = loss.with_reference_model(_reference(working, run, together))
         update = _update(working, run, data, together)
-        outcome = train(working, loss, update, _course(run, data), kept, together)
+        course = _course(run, data)
+        judge = judging and judging.of(course.steps, run.training.warmup)
+        outcome = train(working, loss, update, course, kept, together, judge)
     outcome = replace(outcome, train_time_s=before + outcome.train_time_s)
     if lora:
         adapters.detach(model.float(), merge=True)

@@ -121,6 +121,18 @@ class Benchmarks(Block):
         return self
 
 
+class Trajectory(Block):
+    """Runs judged on their way by likelihood alone, so that optimisers can be compared at one utility."""
+
+    points: Annotated[Count, Field(ge=2)] = Field(
+        8, description="Steps of each run that are judged, evenly spread after the warm-up"
+    )
+    utility: Fraction = Field(
+        0.9,
+        description="Joint utility of likelihoods, as a share of `original`'s, at which runs are compared",
+    )
+
+
 class Evaluation(Block):
     """What is measured, and with how many records."""
 
@@ -134,6 +146,13 @@ class Evaluation(Block):
         None,
         description="Compare also at equal retention: each unlearned model is moved along the line from the "
         "original until its probability of the retain answers is this share below the original's",
+    )
+    trajectory: Trajectory | None = Field(
+        None,
+        description="Judge each run on its way too. Needs `unlearn.decay: constant`, where the model "
+        "after a step "
+        "is what a run of so many steps would leave",
+        exclude_if=lambda found: found is None,
     )
     grad_norm: Switch = Field(
         False, description="Membership inference by the gradient's norm too: one backward pass a record"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from functools import cached_property
+from typing import Any
 
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
@@ -20,6 +21,8 @@ from pipeline_lib.study.shown import Shown
 from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.table import models_of, run_labels, tuned_index
+
+TRAJECTORY = "pipeline_lib.steps.trajectory"  # imported by this name, where runs are judged on their way
 
 
 class Graph:
@@ -105,7 +108,11 @@ class Graph:
             "unlearn",
             key.folder,
             inputs,
-            ("pipeline_lib.steps.unlearn", *code_of(*tried)),
+            (
+                "pipeline_lib.steps.unlearn",
+                *code_of(*tried),
+                *([TRAJECTORY] if self._judged(key, run) else ()),
+            ),
             {
                 "objective": run.objective.model_dump(exclude=set(ranges.get("objective", ()))),
                 "optimizer": {"kind": NO_OPTIMIZER}
@@ -113,11 +120,20 @@ class Graph:
                 else run.optimizer_settings.model_dump(exclude=set(ranges.get("optimizer", ()))),
                 "unlearn": run.unlearn.model_dump(),
                 "max_length": self.suite.models[key.model].max_length,
+                **self._judged(key, run),
             },
             "training",
             run=key,
             work=f"checkpoints/{key.folder}",
         )
+
+    def _judged(self, key: RunKey, run: Run) -> dict[str, Any]:
+        """The setting by which a run is judged on its way; none where that is off or there is no way."""
+        evaluation, optimizer = self._measured.evaluations[key.task], run.optimizer_settings
+        if evaluation.trajectory is None or optimizer is None or optimizer.one_shot:
+            return {}
+        scoring = evaluation.model_dump(include={"max_records", "max_tokens_per_batch"})
+        return {"trajectory": {"points": evaluation.trajectory.points, **scoring}}
 
     def _staged(self, key: RunKey, made: StagedRow) -> Job:
         stage = made.stage

@@ -11,7 +11,13 @@ from pipeline_lib.metrics.asked import MMLU, SUBJECTS
 from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of
 from pipeline_lib.study.suite import Suite
 
-APART = {"equal_retain", "embedder", "benchmarks", "toxicity"}  # parts of `evaluation` that other jobs read
+APART = {
+    "trajectory",
+    "equal_retain",
+    "embedder",
+    "benchmarks",
+    "toxicity",
+}  # parts of `evaluation` that other jobs read
 
 
 class Measured:

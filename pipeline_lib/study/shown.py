@@ -53,6 +53,7 @@ class Shown:
                     "metrics": tuple(f"evaluations/{key}/metrics.json" for key in keys),
                     "scores": f"collected/{task}/scores.csv",
                     "manifest": manifest_of(task),
+                    **self._paths(task),
                 },
                 "costs": {
                     "runs": tuple(f"training/{key}/run.json" for key in keys),
@@ -65,12 +66,24 @@ class Shown:
                     f"{task}/{what}",
                     inputs,
                     ("pipeline_lib.steps.collect", *(modules_on_studies() if what == "metrics" else ())),
-                    {"collected": what},
+                    {"collected": what, **(self._level(task) if what == "metrics" else {})},
                     "study",
                 )
         for what in ("scores", "metrics", "costs"):
             parts = tuple(f"collected/{task}/{what}.csv" for task in self.suite.tasks)
             yield Job("merge", what, {"parts": parts}, ("pipeline_lib.steps.merge",), {}, "study")
+
+    def _paths(self, task: str) -> dict[str, Files]:
+        """The logs of the runs that are judged on their way."""
+        if not self._level(task):
+            return {}
+        keys = [key for key in self.models if key.task == task and not (key.row.anchor or key.after)]
+        return {"paths": tuple(f"training/{key.folder}/steps.jsonl" for key in keys)}
+
+    def _level(self, task: str) -> dict[str, float]:
+        """The utility at which paths are compared; empty where none is judged."""
+        found = self.measured.evaluations[task].trajectory
+        return {} if found is None else {"level": found.utility}
 
     def _drawn(self, rule: str, name: str, item: Item, tasks: Collection[str] | None = None) -> Job:
         """`tasks`: the tasks that an item of the paper shows; it is made from their files alone."""

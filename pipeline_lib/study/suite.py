@@ -166,6 +166,7 @@ class Suite(Block):
                     f"objectives.{run.method}.layer",
                     f"found {layer}; the model {run.model!r} has {model.layers} layers, counted from 0",
                 )
+            yield from self._path_faults(run)
             if run.objective.teaches == "records" and not self.tasks[run.task].has_alternatives():
                 kinds = OBJECTIVES.kinds().items()
                 refusing = [
@@ -176,6 +177,26 @@ class Suite(Block):
                     f"the task {run.task!r} brings no alternative answers; choose one that teaches refusals "
                     f"({', '.join(sorted(refusing))}), or leave the task out of its runs",
                 )
+
+    def _path_faults(self, run: Run) -> Iterator[Fault]:
+        """Why the run cannot be judged on its way, where that is asked for."""
+        if self.evaluation_of(run.task).trajectory is None or run.optimizer_settings is None:
+            return
+        where = "evaluation.trajectory"
+        if run.unlearn.decay != "constant" and not run.optimizer_settings.one_shot:
+            yield (
+                where,
+                f"needs `unlearn.decay: constant`, found {run.unlearn.decay!r}: with a falling rate the "
+                f"model after a "
+                "step is not what a run of so many steps would leave",
+            )
+        if run.unlearn.weights != "fp32":
+            yield (
+                where,
+                f"needs `unlearn.weights: fp32`, found {run.unlearn.weights!r}: scores are those of fp32",
+            )
+        if self.resources.per_node * self.resources.nodes > 1:
+            yield where, "needs `resources.processes: 1`: a run in several processes is not judged on its way"
 
     def _tune_faults(self, runs: Sequence[Run]) -> list[Fault]:
         if self.tune is None:

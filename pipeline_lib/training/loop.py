@@ -15,7 +15,7 @@ update may add columns of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,6 +58,7 @@ def train(
     course: Course,
     kept: Kept,
     group: Group = ALONE,
+    judge: Callable[[int], dict[str, Any] | None] | None = None,
 ) -> Outcome:
     """Train `model` in place, by one `update` for each step of the `course`, and return the log.
 
@@ -68,7 +69,9 @@ def train(
 
     `group`: the processes that share each step's rows; all of them call this with equal arguments, and all
     get the outcome. Losses and weights are those of one process up to the order of rounding, but for
-    dropout, which has other masks. Only the first process writes checkpoints.
+    dropout, which has other masks. Only the first process writes checkpoints. `judge`: called with the number
+    of a finished step; what it returns stands in that step's row as `judged`, and its time is not the
+    training's.
     """
     assert course.settings.compute != "auto", "a step resolves it before it trains (training/compute.py)"
     if group.size > course.size:
@@ -105,6 +108,9 @@ def train(
             row |= {"tokens_per_s": step.tokens / (now - begun), "memory_mb": peak_memory_mb(step.device)}
             done.log.append(row | {"elapsed_s": now - started} | facts)
             done.adaptive = {"objective": objective.state(), "update": update.state()}
+            if judge is not None and (found := judge(done.step)) is not None:
+                done.log[-1]["judged"] = found
+            started += time.monotonic() - now
             meter.update(facts=", ".join(f"{name}={loss:.3f}" for name, loss in losses.items()))
             keeper.after(done.step)
     broken = float(sum(not torch.isfinite(p).all() for p in _learning(update)))

@@ -1,0 +1,173 @@
+"""The path of a run, and what it has forgotten where it has lost so much utility: fronts of trained models.
+
+Source: this project. One run at a constant rate, judged after some of its steps (`evaluation.trajectory`), is
+a path of trained models that begins at `original`. Two optimisers are compared where their paths cross the
+same joint utility of likelihoods, the level of the suite: the first crossing from above, between two
+neighbouring points of one run, with the scores of both points interpolated linearly. There is no
+extrapolation: a path that stays above the level has no value, and neither has one whose first point is the
+only one.
+Formula: for neighbouring points with utility u1 >= level > u2, t = (u1 - level) / (u1 - u2); the gap of
+(1 - t) x1[g] + t x2[g] over the forget groups g.
+Range: gap 0 upwards. Direction: lower is better.
+Traps: joint utility is itself a least of parts, so between two points it need not be linear; more points,
+less of that. `matched_step` says how far the run had come. What the model says was not asked on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, RUN_SPLIT, Metric
+from pipeline_lib.metrics.joint_utility import blind
+from pipeline_lib.metrics.needs import CROSSING, OTHER_RETRAINED
+from pipeline_lib.metrics.probability import normalised_probability, probability
+from pipeline_lib.metrics.questions import DIGITS, questions_of
+from pipeline_lib.metrics.rows import Row, answer_of, distractors_of
+from pipeline_lib.metrics.statistics import Interval, without_interval
+from pipeline_lib.metrics.study import Studied
+
+
+def judged_row(rows: Mapping[str, Sequence[Row]], multiple_choice: Collection[str]) -> dict[str, Any]:
+    """What is kept of a model on its way, from its likelihoods by split."""
+    forget = questions_of(
+        {"split": FORGET_SPLIT, "group": row["group"], "id": row["id"], "log_probability": -nll / tokens}
+        for row in rows[FORGET_SPLIT]
+        for nll, tokens in [answer_of(row)]
+    )[FORGET_SPLIT]
+    means = forget.group_means("log_probability")
+    kept = {split: of_split for split, of_split in rows.items() if split != FORGET_SPLIT}
+    return {
+        "forget": {name: _rounded(mean) for name, mean in zip(forget.units, means, strict=True)},
+        "utility": {
+            split: _rounded(float(np.mean([_probability(row, split in multiple_choice) for row in of_split])))
+            for split, of_split in kept.items()
+        },
+    }
+
+
+def _probability(row: Row, choice: bool) -> float:
+    if choice:
+        return normalised_probability(*answer_of(row), *distractors_of(row))
+    return probability(*answer_of(row))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+class Point(NamedTuple):
+    """A trained model on a path, with its joint utility of likelihoods."""
+
+    step: float
+    utility: float
+    differences: np.ndarray  # (G,), log-probability per token minus its mean over `retrained` seeds
+
+    @property
+    def gap(self) -> float:
+        return float(np.abs(self.differences).mean())
+
+
+@dataclass(frozen=True)
+class Path:
+    """Points in the order of their steps, `original` first."""
+
+    points: tuple[Point, ...]
+
+    @classmethod
+    def of(cls, study: Studied) -> Path:
+        """Of a run with judged steps; each of its utility splits counts unless it is blind."""
+        aim = study.group_means_of_retrained().mean(axis=0)
+        parts = [split for split in study.utility if not blind(study, (split, "probability"))]
+        before = {split: study.original[split].mean("probability") for split in parts}
+        start = study.original[FORGET_SPLIT].group_means("log_probability") - aim
+        points = [Point(0, 1.0, start)]
+        for step, judged in study.judged:
+            utility = min(judged["utility"][split] / before[split] for split in parts)
+            known = np.array([judged["forget"][name] for name in study.forget.units])
+            points.append(Point(step, utility, known - aim))
+        return cls(tuple(points))
+
+    def at(self, level: float) -> Point | None:
+        """Where the path first falls below a joint utility, interpolated; None where it does not."""
+        for above, below in zip(self.points, self.points[1:], strict=False):
+            if above.utility >= level > below.utility:
+                t = (above.utility - level) / (above.utility - below.utility)
+                mixed = (1 - t) * above.differences + t * below.differences
+                return Point((1 - t) * above.step + t * below.step, level, mixed)
+        return None
+
+
+def _matched(study: Studied) -> Point | None:
+    if not study.judged or study.level is None:
+        return None
+    n = len(study.forget.ids)
+    OTHER_RETRAINED.demand(len(study.retrained), n)
+    found = Path.of(study).at(study.level)
+    CROSSING.demand(found is not None, n)
+    return found
+
+
+def _value(study: Studied, name: str) -> Interval | None:
+    found = study.once(_matched)
+    if found is None:
+        return None
+    values = {"gap": found.gap, "signed": float(found.differences.mean()), "step": found.step}
+    return without_interval(values[name], len(study.forget.ids))
+
+
+MATCHED = Metric(
+    name="gap_at_matched_utility",
+    label="Gap to `retrained` at matched utility",
+    short_label="Gap at matched utility",
+    higher_is_better=False,
+    higher_is_better_on_forget=False,
+    range=(0, INF),
+    source="this project",
+    formula="the gap where the path of the run first falls below the suite's joint utility of likelihoods",
+    trap="of scores interpolated between two trained models; none where the path stays above the level",
+    family="Against `retrained`",
+    decimals=3,
+    tables={"main": 5},
+    on="study",
+    needs=(OTHER_RETRAINED, CROSSING),
+    no_interval="interpolated between two models",
+    compute=lambda study: _value(study, "gap"),
+    order=0.7,
+    only_with=("trajectory",),
+)
+METRICS = [
+    MATCHED,
+    replace(
+        MATCHED,
+        name="gap_signed_at_matched_utility",
+        label="Gap to `retrained` at matched utility, signed",
+        short_label="Gap at matched utility, signed",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        range=(-INF, INF),
+        formula="the signed gap there",
+        trap="as gap_signed",
+        tables={},
+        compute=lambda study: _value(study, "signed"),
+        order=0.71,
+    ),
+    replace(
+        MATCHED,
+        name="matched_step",
+        label="Step at matched utility",
+        short_label="Step at matched utility",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        formula="the step, interpolated, where the path first falls below that utility",
+        trap="0 is `original`",
+        tables={"main": 6},
+        decimals=1,
+        split=RUN_SPLIT,
+        compute=lambda study: _value(study, "step"),
+        order=0.72,
+    ),
+]

@@ -1,0 +1,80 @@
+"""A run judged on its way: likelihoods of the forget and the utility questions after some of its steps.
+
+At a constant learning rate the model after a step is what a run of so many steps would leave, so that one run
+gives a path of trained models. What is judged stands in the step's row of the log, `judged`: the forget
+groups' mean log-probability per token, and the mean probability of each utility split, as metrics/study.py
+reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+
+from pipeline_lib.core.files import read_object
+from pipeline_lib.data.task_folder import load_splits
+from pipeline_lib.engine.likelihoods import NotFiniteError, answer_only, likelihood_rows
+from pipeline_lib.engine.settings import ScoringSettings
+from pipeline_lib.metrics.definition import FORGET_SPLIT
+from pipeline_lib.metrics.path import judged_row
+from pipeline_lib.models.prompt import PromptFormat
+from pipeline_lib.reporting.scores import utility_splits
+from pipeline_lib.steps.job import Job
+
+Judge = Callable[[int], dict[str, Any] | None]  # step -> what the log holds of it; None: it is not judged
+
+
+def judged_steps(total: int, warmup: float, points: int) -> list[int]:
+    """So many steps, evenly spread from the end of the warm-up to the last one."""
+    first = ceil(warmup * total)
+    return sorted({max(1, round(first + (total - first) * i / points)) for i in range(1, points + 1)})
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What a run is judged by. Settings: `trajectory`, with `points` and the evaluation's own on scoring."""
+
+    job: Job
+    model: torch.nn.Module
+    tokenizer: Any
+    prompt_format: PromptFormat
+
+    def of(self, total: int, warmup: float) -> Judge:
+        """For a run of so many steps."""
+        settings = dict(self.job.settings["trajectory"])
+        steps = set(judged_steps(total, warmup, settings.pop("points")))
+        scoring = ScoringSettings(**settings, max_length=self.job.settings["max_length"])
+        manifest = read_object(self.job.data / "manifest.json", "evaluate", "utility", "multiple_choice")
+        utility = utility_splits(manifest)
+        asked = {
+            split: scoring.records_of(split, records)
+            for split, records in load_splits(self.job.data, [FORGET_SPLIT, *utility]).items()
+        }
+
+        def judge(step: int) -> dict[str, Any] | None:
+            if step not in steps:
+                return None
+            self.model.eval()
+            try:
+                rows = {
+                    split: likelihood_rows(
+                        self.model,
+                        self.tokenizer,
+                        self.prompt_format,
+                        split,
+                        records if split in manifest["multiple_choice"] else list(map(answer_only, records)),
+                        scoring,
+                    )
+                    for split, records in asked.items()
+                }
+            except NotFiniteError:
+                return None  # the run diverges in its next step
+            finally:
+                self.model.train()
+            return judged_row(rows, manifest["multiple_choice"])
+
+        return judge
