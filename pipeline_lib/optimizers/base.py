@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline_lib.core.blocks import Positive
 from pipeline_lib.core.families import Method
 from pipeline_lib.curvature import Estimator
-from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update, Watch
+
+if TYPE_CHECKING:
+    from pipeline_lib.curvature.arranged import Arrangement
 
 CurvatureData = Literal["forget", "retain", "both"]
 # The module that takes the one step of a one-shot optimiser; a run with such a one imports it by this name.
@@ -27,6 +30,7 @@ class Curvature:
     drift_target: float | None
     data: CurvatureData
     examples: int | None  # of each set of a step; None = all
+    arrangement: Arrangement | None = None  # of every estimate, before it is averaged
 
     @property
     def steps_between(self) -> float:
@@ -96,6 +100,11 @@ class Elementwise(Optimizer):
     update: ClassVar[Update]  # its first sum is the squared step without decay
     twin: ClassVar[Twin | None] = None  # the same update as a Triton kernel, where there is one
 
+    @property
+    def watch(self) -> Watch | None:
+        """What is measured beside its steps; None where nothing is."""
+        return None
+
     def settings(self) -> dict[str, Any]:
         """What a parameter group holds: `lr`, and the settings that `coefficients` reads."""
         return {"lr": self.learning_rate, **self.model_dump(exclude={"kind", "learning_rate"})}
@@ -107,12 +116,14 @@ class Elementwise(Optimizer):
     def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]:
         """Facts of a step for the log, from the sums over all `coordinates` that took part in it.
 
+        The sums are those of `update`, then those of `watch`.
         May adapt the settings of the parameter groups for the next step.
         """
         return {"update_norm": math.sqrt(sums[0])}
 
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
-        return len(self.states) * trained * width
+        watched = () if self.watch is None else self.watch.states
+        return len((*self.states, *watched)) * trained * width
 
     def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         from pipeline_lib.optimizers.elementwise import ElementwiseOptimizer

@@ -41,14 +41,29 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
     def __init__(self, params: Groups, method: Any, over_parts: Callable[[Sequence[float]], list[float]]):
         super().__init__(params, method.settings())
         self.method, self._over_parts = method, over_parts
+        self.update, self.twin = method.update, method.twin
         self.statistics: dict[str, float] = {}
         self._checked: multi_tensor.Memory = {}
 
     def state_of(self, parameter: torch.Tensor) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
-            state.update({name: torch.zeros_like(parameter) for name in self.method.states})
+            watch = self.method.watch
+            names = (*self.method.states, *(watch.states if watch else ()))
+            state.update({name: torch.zeros_like(parameter) for name in names})
         return state
+
+    @property
+    def large(self) -> bool:
+        """Whether its updates are compiled."""
+        return sum(p.numel() for group in self.param_groups for p in group["params"]) >= COMPILE_FROM
+
+    def rows(self, held: Sequence[torch.Tensor], names: Sequence[str]) -> Iterator[Row]:
+        """A row for each of these parameters, which have gradients, with its states of these names."""
+        for parameter in held:
+            state = self.state_of(parameter)
+            assert parameter.grad is not None
+            yield (parameter, parameter.grad, *(state[name] for name in names))
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -61,27 +76,35 @@ class ElementwiseOptimizer(torch.optim.Optimizer):
 
         For a step that is taken part by part; `conclude` then ends it.
         """
-        update, twin = self.method.update, self.method.twin
-        size = sum(p.numel() for group in self.param_groups for p in group["params"])
+        names, watch, large = self.method.states, self.method.watch, self.large
         sums, coordinates = [], 0
         for group in self.param_groups:
             held = [parameter for parameter in group["params"] if parameter.grad is not None]
             if held:
-                states = [self.state_of(parameter) for parameter in held]
-                columns = [[state[name] for state in states] for name in self.method.states]
-                rows = zip(held, [parameter.grad for parameter in held], *columns, strict=True)
                 coordinates += sum(parameter.numel() for parameter in held)
-                coefficients = self.method.coefficients(group)
-                sums.append(run(update, twin, rows, coefficients, size >= COMPILE_FROM, self._checked))
+                coefficients, watched = self.method.coefficients(group), []
+                if watch:
+                    rows = self.rows(held, (*names, *watch.states))
+                    watched = [
+                        run(watch.update, None, rows, (*coefficients, *watch.coefficients(group)), large)
+                    ]
+                rows = self.rows(held, names)
+                own = run(self.update, self.twin, rows, coefficients, large, self._checked)
+                sums.append(torch.cat([own, *watched]))
         return (torch.stack(sums).sum(0) if sums else None), coordinates
 
-    def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> None:
-        """Set the statistics of a step from what `advance` gave for each part of the parameters."""
+    def conclude(self, parts: Sequence[tuple[torch.Tensor | None, int]]) -> list[float] | None:
+        """Set the statistics of a step from what `advance` gave for each part of the parameters.
+
+        Returns the sums over all parameters; None where no parameter had a gradient.
+        """
         sums = [found for found, _ in parts if found is not None]
-        if sums:
-            coordinates = sum(count for _, count in parts)
-            *totals, size = self._over_parts([*torch.stack(sums).sum(0).tolist(), coordinates])
-            self.statistics = self.method.statistics(self.param_groups, totals, round(size))
+        if not sums:
+            return None
+        coordinates = sum(count for _, count in parts)
+        *totals, size = self._over_parts([*torch.stack(sums).sum(0).tolist(), coordinates])
+        self.statistics = self.method.statistics(self.param_groups, totals, round(size))
+        return totals
 
     @torch.no_grad()
     def update_curvature(self, estimate: Sequence[torch.Tensor]) -> None:

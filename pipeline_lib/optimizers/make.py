@@ -56,6 +56,8 @@ def make_optimizer(
             "`offload` and sharding exclude each other: parts of states lie on every GPU already; "
             "take more processes, or leave one of the two out"
         )
+    if stochastic_rounding and method.needs_fp32 is not None:
+        raise UserError(f"{method.kind} cannot step bf16 weights block by block: {method.needs_fp32}")
     groups = [
         {**some, "params": [group.held(parameter) for parameter in some["params"]]}
         for some in parameter_groups(model, getattr(method, "weight_decay", 0.0), method.layers_apart)

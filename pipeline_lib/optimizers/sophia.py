@@ -22,8 +22,9 @@ from pipeline_lib.core.blocks import (
     Share,
 )
 from pipeline_lib.curvature import ESTIMATORS
-from pipeline_lib.optimizers.base import Curvature, CurvatureData, Elementwise
-from pipeline_lib.optimizers.update import Groups, Twin, Update
+from pipeline_lib.optimizers.base import Curvature, CurvatureData
+from pipeline_lib.optimizers.clipped_newton import ClippedNewton
+from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update
 
 if TYPE_CHECKING:
     EstimatorName = str
@@ -53,17 +54,7 @@ def released_update(theta, gradient, momentum, curvature, decay, lr, weight, kee
     return _move(theta, momentum, scale * curvature + eps, decay, lr)
 
 
-class _ClippedNewton(Elementwise):
-    """What both forms share: state m and h, and the exact share of clipped coordinates."""
-
-    order: ClassVar[Literal["FO", "SO"]] = "SO"
-    states: ClassVar[tuple[str, ...]] = ("momentum", "curvature")
-
-    def statistics(self, groups: Groups, sums: Sequence[float], coordinates: int) -> dict[str, float]:
-        return {**super().statistics(groups, sums, coordinates), "clipped_share": sums[1] / coordinates}
-
-
-class Sophia(_ClippedNewton):
+class Sophia(ClippedNewton):
     """Published Sophia (Liu et al. 2023, arXiv 2305.14342, algorithm 3).
 
     m = b1 m + (1 - b1) g;  h = b2 h + (1 - b2) h_hat, every k steps, through `update_curvature`;
@@ -139,17 +130,14 @@ class Sophia(_ClippedNewton):
             self.drift_target,
             self.curvature_data,
             self.curvature_examples,
+            self.arrangement,
         )
 
     def settings(self) -> dict[str, Any]:
+        of_curvature = ("estimator", "update_every", "drift_target", "curvature_data", "curvature_examples")
         return {
-            "lr": self.learning_rate,
-            "beta1": self.beta1,
-            "beta2": self.beta2,
+            **{name: value for name, value in super().settings().items() if name not in of_curvature},
             "gamma": GAMMA_START if self.gamma == "auto" else self.gamma,
-            "clipped_target": self.clipped_target,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
             "estimates": 0,  # taken into h so far
         }
 
@@ -180,7 +168,7 @@ def _logit(share: float) -> float:
     return edge if share in (0.0, 1.0) else math.log(share / (1 - share))
 
 
-class SophiaAsReleased(_ClippedNewton):
+class SophiaAsReleased(ClippedNewton):
     """The optimiser in SOUL's released code (OPTML-Group/SOUL, src/optim/sophia.py), step by step.
 
     Every step: h = b2 h + (1 - b2) g^2, with g the gradient of the unlearning loss itself, clipped;
@@ -204,5 +192,14 @@ class SophiaAsReleased(_ClippedNewton):
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         decay = group["lr"] * group["weight_decay"]
         weight = 1 - group["beta1"] ** 2  # two averages with b1 and the same gradient are one with b1 squared
-        keep, scale = group["beta2"], group["rho"] * self.BATCH_CONSTANT
+        # Arranged squares are in h already.
+        keep = group["beta2"] if self.arrangement is None else 1.0
+        scale = group["rho"] * self.BATCH_CONSTANT
         return decay, group["lr"], weight, keep, 1 - keep, scale, 1e-15
+
+    def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
+        if self.arrangement is None:
+            return super().build(groups, parts)
+        from pipeline_lib.optimizers.sophia_controls import ArrangedSquares
+
+        return ArrangedSquares(groups, self, self.arrangement, parts)

@@ -21,6 +21,20 @@ Groups = Sequence[dict[str, Any]]  # parameter groups, as torch's optimisers tak
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What is measured of every step beside it, from states of its own.
+
+    `update` takes theta, the gradient, the states of the method and then its own `states`, and the
+    coefficients of the method and then its own. It runs before the step and changes its own states alone;
+    its sums follow those of the step.
+    """
+
+    update: Update
+    states: tuple[str, ...]
+    coefficients: Callable[[dict[str, Any]], tuple[float, ...]]  # from the settings of a parameter group
+
+
+@dataclass(frozen=True)
 class Twin:
     """An update's kernel in `triton_updates`; update and kernel are tested against each other."""
 

@@ -4,7 +4,9 @@ It knows batches, schedule, checkpoint and log; an update knows how one step is 
 
 Each row of the log has `step` (from 1), `epoch`, the losses (nats), `grad_norm` before clipping,
 `learning_rate`, `tokens_per_s`, `memory_mb` (MiB, of the first process) and `elapsed_s`. From the optimiser
-come `clipped_share`, `update_norm` (L2, without weight decay) and `gamma`, None where it has none. From its
+come `clipped_share`, `clipped_norm_share` (of the squared norm of the step, in clipped coordinates),
+`cosine_signum` and `cosine_adamw` (of the step with theirs from the same state, `optimizers/watching.py`),
+`update_norm` (L2, without weight decay) and `gamma`, None where it has none. From its
 curvature come `curvature_mean` (of the average h, over all coordinates), `curvature_drift` (see `Refresher`)
 and `curvature_s` (seconds), None in steps without an estimate; and `update_every` (steps until the next
 estimate, as decided by this step) and `curvature_skipped` (estimates so far that were not finite), None for
@@ -33,11 +35,11 @@ from pipeline_lib.training import checkpoint
 from pipeline_lib.training.batches import Course
 from pipeline_lib.training.checkpoint import Keeper, Kept
 from pipeline_lib.training.schedule import learning_rate_factor
-from pipeline_lib.training.updates import Diverged, Step, Update
+from pipeline_lib.training.updates import STATISTICS, Diverged, Step, Update
 
 LOSSES = ("loss", "forget_loss", "retain_loss")
 _CURVATURE = ("curvature_mean", "curvature_drift", "curvature_s", "update_every", "curvature_skipped")
-_COLUMNS = (*LOSSES, "grad_norm", "learning_rate", "clipped_share", "update_norm", "gamma", *_CURVATURE)
+_COLUMNS = (*LOSSES, "grad_norm", "learning_rate", *STATISTICS, *_CURVATURE)
 
 
 @dataclass(frozen=True)

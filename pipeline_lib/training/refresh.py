@@ -103,6 +103,11 @@ class Refresher:
         )
         facts: dict[str, float | None] = {}
         if math.isfinite(self._sum(estimate)):
+            if self.curvature.arrangement is not None:
+                for number, parameter in enumerate(self.parameters):
+                    estimate[number] = self.curvature.arrangement.of(
+                        estimate[number], parameter, number, self.group
+                    )
             facts["curvature_drift"] = drift = self._drift(estimate)
             self.optimizer.update_curvature(estimate)
             averages, _ = self._averages()

@@ -22,6 +22,16 @@ from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.training.refresh import Refresher
 from pipeline_lib.training.sampling import derived_seed
 
+# What an optimiser may tell of its step; `training.loop` says what each is.
+STATISTICS = (
+    "clipped_share",
+    "clipped_norm_share",
+    "cosine_signum",
+    "cosine_adamw",
+    "update_norm",
+    "gamma",
+)
+
 
 class Diverged(Exception):
     """A step cannot be taken, because a loss, a gradient or curvature is not finite."""
@@ -174,7 +184,7 @@ class GradientUpdate:
         torch.nn.utils.clip_grads_with_norm_(step.parameters, self.max_grad_norm, total_norm)
         step.apply(self.optimizer)
         statistics = getattr(self.optimizer, "statistics", {})
-        told = {name: statistics.get(name) for name in ("clipped_share", "update_norm", "gamma")}
+        told = {name: statistics.get(name) for name in STATISTICS}
         return {**losses, "grad_norm": norm, **told, **facts}
 
     def state(self) -> dict[str, Any]:

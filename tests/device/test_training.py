@@ -72,7 +72,7 @@ def test_every_objective(kind, tmp_path):
 
 
 @in_float64()
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "adamw_noise"])  # draws on the device
 def test_every_optimizer(kind, tmp_path):
     on_cpu, on_device = on_both(lambda *place: trained(*place, "NPO", kind), tmp_path)
     # Muon rounds to bf16 on its way, where a last bit of fp64 can decide.

@@ -76,7 +76,7 @@ def sharded_names() -> list[str]:
     apart = {"L1Sparse", "RMU"}  # the first is refused; the second stands below
     return [
         *(f"{objective} adamw" for objective in TRAINED if objective not in apart),
-        *(f"GradDiff {kind}" for kind in KINDS if kind not in ("adamw", "adamw_8bit")),
+        *(f"GradDiff {kind}" for kind in KINDS if not kind.startswith("adamw")),  # the noisy one is refused
         "GradDiff sophia:empirical_fisher",
         "NPO sophia three untied",
         "KL sophia lora",

@@ -14,12 +14,19 @@ from tests.methods import make_optimizer
 SETTINGS: dict[str, dict[str, Any]] = {
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "adamw_8bit": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "adamw_noise": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "noise": 0.5},
     "sgd": {"momentum": 0.9},
     "signum": {"momentum": 0.9},
     "lion": {"beta1": 0.9, "beta2": 0.99},
     "muon": {"momentum": 0.95, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "sophia": {"beta1": 0.96, "beta2": 0.9, "gamma": "auto", "clipped_target": 0.5, "eps": 1e-12},
     "sophia_as_released": {"beta1": 0.9, "beta2": 0.95, "rho": 0.04},
+}
+
+CONTROLS = ["permuted_curvature", "mean_curvature", "sign_of_equal_norm"]  # of both kinds of Sophia
+SOPHIAS: dict[str, dict[str, Any]] = {  # with settings under which some coordinates are clipped at once
+    "sophia": {"gamma": 20.0, "clipped_target": None},
+    "sophia_as_released": {"rho": 1e-3},
 }
 
 needs_bitsandbytes = pytest.mark.skipif(

@@ -14,6 +14,7 @@ from pipeline_lib.optimizers.make import make_optimizer
 TRAITS = {
     "adamw": ("FO", {"reference"}),
     "adamw_8bit": ("FO", set()),
+    "adamw_noise": ("FO", {"moves_zeros"}),
     "influence": ("SO", {"one_shot", "moves_zeros"}),
     "lion": ("FO", {"elementwise"}),
     "muon": ("FO", {"layers_apart", "moves_zeros"}),

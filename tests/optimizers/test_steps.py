@@ -71,7 +71,9 @@ def test_sophia_by_hand():
     assert step(optimizer, theta, 0.2, 4.0, -4.0, -2e-4) == pytest.approx([0.94, 0.85, 1.05, 0.96])
     # the step without decay is 0.1 * (0.1, 1, -1, -0.1)
     norm = pytest.approx(0.0202**0.5)
-    assert optimizer.statistics == {"clipped_share": 0.5, "update_norm": norm, "gamma": 0.5}
+    share = pytest.approx(2 / 2.02)  # two of the squares 0.01, 1, 1, 0.01 are clipped
+    facts = {"clipped_share": 0.5, "clipped_norm_share": share, "update_norm": norm, "gamma": 0.5}
+    assert optimizer.statistics == facts
     # m = (0.05, 1, -1, -5e-5) + g / 2 = (2.05, 0, 1, -5e-5), h unchanged without an estimate
     # ratio = (1, 0, 1, -0.05)
     expected = [0.94 * 0.95 - 0.1, 0.85 * 0.95, 1.05 * 0.95 - 0.1, 0.96 * 0.95 + 0.005]

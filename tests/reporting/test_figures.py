@@ -176,6 +176,27 @@ def test_what_optimisers_log_has_panels_of_its_own(root: Path) -> None:
     assert low <= 0 and high >= 1
 
 
+def test_directions_have_a_line_where_a_run_logs_a_cosine(root: Path) -> None:
+    """The share of the norm alone, which every run of second order logs, makes no line of its own."""
+    few: dict[str, Any] = {"seeds": (1,), "methods": {"GradDiff": 1.0, "NPO": 0.8}, "diverged": {}}
+    study = Study(root, **few, optimizers=("signum", "sophia")).write()
+    for path in study.paths("steps.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            if path.parts[-3] == "sophia":
+                row["clipped_norm_share"] = 0.99
+                row["cosine_adamw"] = 0.01 * row["step"] if "NPO" in path.parts else None
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    axes = _figure("trajectory", study).axes
+    names = [ax.get_ylabel() for ax in axes if "oss" not in ax.get_ylabel()]
+    steps = ["Clipped share", "Update norm"]
+    assert names == [*steps, *steps, "Clipped share of norm²", "Cosine with AdamW"]
+    share, cosine = axes[-2:]
+    assert [len(ax.lines) for ax in (share, cosine)] == [1, 1]
+    assert np.asarray(cosine.lines[0].get_ydata()) == pytest.approx(0.01 * np.arange(1, 51))
+    assert share.get_ylim() == cosine.get_ylim() == (-0.03, 1.03)
+
+
 def test_a_single_estimate_is_a_dot_and_a_negative_mean_is_shown(root: Path) -> None:
     """Hutchinson's estimates may be negative in the mean."""
     study = Study(root, seeds=(1,), methods={"NPO": 1.0}, diverged={}).write()

@@ -202,18 +202,40 @@ def _logged(root: Path) -> Study:
     return _Logged(root, seeds=(1, 2), optimizers=(*TWO, "sophia_published"), diverged=lost).write()
 
 
+class _Directions(Study):
+    """With `diagnostics`, but for one of the two optimisers of second order."""
+
+    def _training(self, method: str, optimizer: str, seed: int) -> None:
+        super()._training(method, optimizer, seed)
+        path = self.place("training", method, optimizer, seed) / "steps.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            done = row["step"] / len(rows)
+            if "sophia" in optimizer:
+                row["clipped_norm_share"] = 0.9 + 0.1 * done**2
+            if optimizer == "sophia":
+                row |= {"cosine_signum": 0.8 + 0.1 * done, "cosine_adamw": 0.7 - 0.2 * done}
+        write_jsonl(path, rows)
+
+
+def _directions(root: Path) -> Study:
+    """One method with a line of directions; one of its optimisers has no cosines."""
+    few: dict[str, Any] = {"seeds": (1,), "methods": {"NPO": 0.8}, "diverged": {}}
+    return _Directions(root, **few, optimizers=("sophia", "sophia_published")).write()
+
+
 STUDIES: dict[str, Callable[[Path], Study]] = {
     function.__name__.removeprefix("_"): function
     for function in (
         *(_seeds, _single, _tasks, _pair, _axes, _older, _alone),
-        *(_staged, _powerless, _six, _many, _models, _logged),
+        *(_staged, _powerless, _six, _many, _models, _logged, _directions),
     )
 }
 SHOWN = {
     "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged"),
     "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),
     "truth_ratio": ("seeds", "single", "tasks", "older", "alone"),
-    "trajectory": ("logged", "single", "pair", "staged"),
+    "trajectory": ("logged", "single", "pair", "staged", "directions"),
     "cost": ("seeds", "single", "pair", "logged", "many", "staged"),
     "power": ("seeds", "single", "tasks", "older", "alone", "staged", "powerless", "six"),
     "figure_highlight": ("seeds", "single", "models", "staged", "many"),

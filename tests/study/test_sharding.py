@@ -54,6 +54,7 @@ def test_two_nodes_are_enough_for_sharding_and_a_cpu_needs_no_gpus():
         (run_of("L1Sparse", "adamw"), "all weights at once"),
         (run_of("GradDiff", "influence"), "vectors over all parameters"),
         (run_of("GradDiff", "adamw_8bit"), "256 neighbours"),
+        (run_of("GradDiff", "adamw_noise"), "its noise is drawn for whole tensors"),
         (run_of("GradDiff", "sophia", estimator="hutchinson_gaussian"), "differentiates twice"),
     ],
 )

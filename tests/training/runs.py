@@ -27,6 +27,7 @@ from tests.tiny import PAD, random_examples
 
 OPTIMIZER_SETTINGS: dict[str, dict[str, float | None]] = {
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "adamw_noise": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "noise": 0.5},
     "signum": {"momentum": 0.9},
     "sophia": {"beta1": 0.96, "beta2": 0.99, "gamma": 0.05, "clipped_target": None, "eps": 1e-12},
     "sophia_as_released": {"beta1": 0.9, "beta2": 0.95, "rho": 0.04},

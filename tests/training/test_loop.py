@@ -53,7 +53,8 @@ def test_the_log_by_hand(tmp_path):
     )
     for row in log:
         assert row["loss"] == pytest.approx(row["retain_loss"] - row["forget_loss"], rel=1e-4)  # GradDiff
-        assert 0 < row["clipped_share"] <= 1
+        assert 0 < row["clipped_share"] <= 1 and 0 < row["clipped_norm_share"] <= 1
+        assert row["cosine_signum"] is None and row["cosine_adamw"] is None  # without `diagnostics`
         assert row["update_norm"] > 0 and row["gamma"] == 0.05  # the optimiser's own statistics
         assert row["grad_norm"] > 0 and row["tokens_per_s"] > 0 and row["memory_mb"] > 0
     times = [row["elapsed_s"] for row in log]

@@ -7,11 +7,15 @@ import json
 import pytest
 import torch
 
-from pipeline_lib.distributed.group import Group
+from pipeline_lib.distributed.group import ALONE, Group
+from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept, Progress
-from tests.methods import make_optimizer
+from pipeline_lib.training.loop import train
+from pipeline_lib.training.updates import gradient_update
+from tests.methods import make_objective, make_optimizer
+from tests.optimizers.kinds import CONTROLS, SOPHIAS
 from tests.tiny import flat, tiny_model
 from tests.training.every import data_for, freeze, objective_of
 from tests.training.runs import (
@@ -97,6 +101,34 @@ def test_adaptive_settings_and_bf16_weights_are_continued(rounding, tmp_path, mo
     gammas = [row["gamma"] for row in found[0][2].log]
     assert len(set(gammas)) == len(gammas) == 6
     assert_same_run(found[1], found[0])
+
+
+@pytest.mark.parametrize("kind", SOPHIAS)
+@pytest.mark.parametrize("control", [None, *CONTROLS])
+def test_controls_are_continued_and_diagnostics_change_no_bit(kind, control, tmp_path, monkeypatch):
+    """By the plain update of the library, with the curvature that the settings ask for."""
+    given = {"kind": kind, "learning_rate": 1e-2, "weight_decay": 0.1, "control": control}
+    given |= {"update_every": 2, "beta2": 0.9} if kind == "sophia" else {}
+
+    def go(folder, diagnostics):
+        model = tiny_model(attention_dropout=0.2)
+        method = OPTIMIZERS.parse({**given, "diagnostics": diagnostics})
+        update = gradient_update(method, model, 1.0, ALONE)
+        course = MiniBatches(data(), settings(checkpoint_seconds=0), 3)
+        objective = make_objective("GradDiff", gamma=1.0)
+        outcome = train(model, objective, update, course, Kept(tmp_path / folder, "here"))
+        return model, update.optimizer, outcome
+
+    whole = go("whole", True)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_before(3, patch)
+        go("stopped", True)
+    assert_same_run(go("stopped", True), whole)
+    plain = go("plain", False)
+    assert torch.equal(flat(list(plain[0].parameters())), flat(list(whole[0].parameters())))
+    watched = ("cosine_signum", "cosine_adamw")
+    assert all(0 < row[name] <= 1 for row in whole[2].log for name in watched)
+    assert [{**row, **dict.fromkeys(watched)} for row in timeless(whole[2].log)] == timeless(plain[2].log)
 
 
 @pytest.mark.parametrize("kind", ["PDU", "DPO", "IdkDPO", "RMU", "WHP"])

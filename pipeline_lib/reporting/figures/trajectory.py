@@ -26,6 +26,8 @@ CAPTION = (
     "share of coordinates clipped, Euclidean norm of the step without weight decay, and mean over all "
     "coordinates of the averaged curvature at every estimate (Gauss-Newton or Hessian in nats per answer "
     "token and squared unit of the weights; the estimator is in the table of settings). "
+    "With `diagnostics: true`: the share of the step's squared norm in clipped coordinates, and the cosines "
+    "of the step with those that Signum and AdamW would take from the same momentum (1: the same direction). "
     "Lines: means over seeds, each point the mean of up to 1 % of the steps; bands: lowest and highest "
     "seed. × marks where a seed diverged. The steps of stages, which come after unlearning, are not shown."
 )
@@ -36,6 +38,12 @@ STEPS = {
     "update_norm": "Update norm",
     "curvature_mean": "Mean curvature",
 }
+DIRECTIONS = {
+    "clipped_norm_share": "Clipped share of norm²",
+    "cosine_signum": "Cosine with Signum",
+    "cosine_adamw": "Cosine with AdamW",
+}
+UP_TO_ONE = ("clipped_share", *DIRECTIONS)
 HEIGHTS = {2: 2.0, 3: 1.6}  # inches of a row of so many panels
 
 
@@ -52,17 +60,19 @@ def draw(inputs: Inputs) -> Figure:
     marks = style.marks(inputs.rows)
     status = dict(zip(inputs.costs["run"], inputs.costs["status"], strict=True))
     logged = [_logged(inputs, _rows(inputs, *case)) for case in cases]
-    heights = [HEIGHTS[size] for names in logged for size in ((2, 3) if names else (2,))]
+    heights = [HEIGHTS[size] for lines in logged for size in (2, *(3 for _ in lines))]
     figure = Figure(figsize=(2 * style.PANEL_WIDTH, sum(heights)))
     grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
     line = 0
-    for case, names in zip(cases, logged, strict=True):
+    for case, lines in zip(cases, logged, strict=True):
         rows = _rows(inputs, *case)
-        labels = LOSSES | {name: STEPS[name] for name in names}
+        labels = dict(LOSSES)
         places = [grid[line, :3], grid[line, 3:]]
-        places += [grid[line + 1, 2 * i : 2 * i + 2] for i in range(len(names))]
+        for below, names in enumerate(lines, start=line + 1):
+            labels |= names
+            places += [grid[below, 2 * i : 2 * i + 2] for i in range(len(names))]
         axes = [figure.add_subplot(place) for place in places]
-        line += 2 if names else 1
+        line += 1 + len(lines)
         for ax, (name, label) in zip(axes, labels.items(), strict=True):
             drawn: list[float] = []
             for row in rows:
@@ -84,10 +94,21 @@ def _rows(inputs: Inputs, task: str, model: str, method: str) -> list[Row]:
     return [row for row in rows if row.order != "none" and not row.key.after]
 
 
-def _logged(inputs: Inputs, rows: Sequence[Row]) -> list[str]:
-    """Which of `STEPS` any run of these rows has a number for."""
+def _logged(inputs: Inputs, rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Lines of small panels: what of `STEPS`, and of `DIRECTIONS`, any run of these rows has a number for.
+
+    Without a cosine there is no line of directions: runs without `diagnostics` have the first of them too.
+    """
     runs = [row.key.seeded(seed) for row in rows for seed in row.seeds]
-    return [name for name in STEPS if any(series(inputs, key, name)[0].size for key in runs)]
+    lines = [
+        {
+            name: label
+            for name, label in part.items()
+            if any(series(inputs, key, name)[0].size for key in runs)
+        }
+        for part in (STEPS, DIRECTIONS)
+    ]
+    return [names for names in lines if names and list(names) != ["clipped_norm_share"]]
 
 
 def series(inputs: Inputs, key: RunKey, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +179,7 @@ def _scale(ax: Axes, name: str, drawn: list[float]) -> None:
         )
         ax.set_yticks([])
         return
-    if name == "clipped_share":
+    if name in UP_TO_ONE:
         ax.set_ylim(-0.03, 1.03)
         return
     floor = 1e-3 if name in LOSSES else 0.8 * min((v for v in drawn if v > 0), default=1.0)
