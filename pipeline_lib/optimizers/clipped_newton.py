@@ -23,6 +23,11 @@ ARRANGED: dict[str, Literal["permuted", "mean"]] = {
 }
 
 
+# Left out of the resolved settings, so that runs that never asked for it keep their identity.
+def _unset(value: object) -> bool:
+    return value is None or value is False
+
+
 class ClippedNewton(Elementwise):
     """A step lr clip(m / (a multiple of h), 1), plain or as one of the controls.
 
@@ -37,15 +42,20 @@ class ClippedNewton(Elementwise):
     """
 
     control: Control | None = Field(
-        None, description="What the step loses, to see whether that matters; the plain step where left out"
+        None,
+        description="What the step loses, to see whether that matters; the plain step where left out",
+        exclude_if=_unset,
     )
     permutation_seed: CountOrZero | None = Field(
-        None, description="With `control: permuted_curvature` only; 0 where left out"
+        None,
+        description="With `control: permuted_curvature` only; 0 where left out",
+        exclude_if=_unset,
     )
     diagnostics: Switch = Field(
         False,
         description="Log the cosines of each step with Signum's and with AdamW's from the same state; one "
         "more value a parameter, and one more pass over the states; the steps stay the same to the bit",
+        exclude_if=_unset,
     )
 
     order: ClassVar[Literal["FO", "SO"]] = "SO"

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.optimizers.update import Update, Watch
 
-BETA2, EPS = (AdamW.model_fields[name].default for name in ("beta2", "eps"))
+BETA2, EPS = 0.999, 1e-8  # AdamW's defaults; not read there, or Sophia's runs would depend on its code
 STATE = "second_moment"  # v
 SUMS = 6
 
