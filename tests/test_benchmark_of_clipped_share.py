@@ -33,6 +33,7 @@ def script() -> ModuleType:
 def test_the_constant_is_that_of_the_defaults() -> None:
     method = OPTIMIZERS.parse({"kind": "sophia_as_released", "learning_rate": 1.0})
     assert method.rho * method.BATCH_CONSTANT == pytest.approx(204.8)
+    assert round(6.7e9**0.5 / 1000) == 82  # as docs/optimizers.md says
     assert (method.beta1**2, method.beta2) == (pytest.approx(0.81), 0.95)
 
 

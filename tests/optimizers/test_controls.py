@@ -7,7 +7,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.curvature.arranged import Arrangement
-from pipeline_lib.distributed.group import ALONE
+from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.optimizers.make import make_optimizer as made_of
 from pipeline_lib.training import checkpoint
@@ -44,6 +44,25 @@ def test_a_permutation_keeps_the_values_and_follows_from_seed_and_number():
     assert torch.equal(arranged("permuted", 2 * values), 2 * found), "the same places for other values"
     others = [arranged("permuted", values, 1), arranged("permuted", values, 0, 1)]
     assert not any(torch.equal(other, found) for other in others)
+
+
+@pytest.mark.parametrize("how", ["permuted", "mean"])
+def test_processes_with_parts_of_a_tensor_arrange_the_whole(how):
+    values = torch.arange(12.0).reshape(4, 3)
+
+    class Part(Group):
+        def __init__(self, rank):
+            self.rank = rank
+
+        def whole(self, parameter, part):
+            assert torch.equal(part, values.chunk(2)[self.rank])
+            return values
+
+        def part(self, parameter, whole):
+            return whole.chunk(2)[self.rank]
+
+    parts = [Arrangement(how, 2).of(values.chunk(2)[i], values, 1, Part(i)) for i in (0, 1)]
+    assert torch.equal(torch.cat(parts), arranged(how, values, 2, 1))
 
 
 def test_a_mean_stands_everywhere():
@@ -201,6 +220,29 @@ def test_the_norms_agree_to_six_digits():
         optimizer.step()
         found[control] = float((torch.cat([theta.detach() for theta in thetas]) - before).norm())
     assert found["sign_of_equal_norm"] == pytest.approx(found[None], rel=1e-6)
+
+
+@pytest.mark.parametrize("control", [None, "sign_of_equal_norm"])
+def test_processes_with_parts_of_all_tensors_take_the_step_of_the_whole(control):
+    """Two parts with the same values: the sums over all are twice those of one."""
+
+    class Twice(Group):
+        def over_parts(self, numbers):
+            return [2 * number for number in numbers]
+
+    method = OPTIMIZERS.parse(
+        {"kind": "sophia_as_released", "learning_rate": 0.1, "control": control, "diagnostics": True}
+    )
+    half, whole = vector(1.0, 2.0, 3.0), vector(1.0, 2.0, 3.0, 1.0, 2.0, 3.0)
+    gradient = tensor(1e-3, 2.0, -1.0)
+    found = []
+    for theta, group in ((half, Twice()), (whole, ALONE)):
+        optimizer = method.build([{"params": [theta]}], group)
+        theta.grad = gradient if theta is half else torch.cat([gradient, gradient])
+        optimizer.step()
+        found.append(optimizer.statistics)
+    assert whole.tolist() == half.tolist() * 2
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_bf16_weights_in_blocks_are_refused():
