@@ -10,9 +10,9 @@ from __future__ import annotations
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span
-from pipeline_lib.reporting.headline import RATIO_QUALITY, Measure, axes
+from pipeline_lib.reporting.headline import JOINT_UTILITY, RATIO_QUALITY, Measure, axes
 from pipeline_lib.reporting.inputs import Row
-from pipeline_lib.reporting.likeness import AVOIDS, CLOSE, KNOWS, LIKE, Likeness, likeness
+from pipeline_lib.reporting.likeness import AVOIDS, CLOSE, KNOWS, LIKE, MIXED, Likeness, likeness
 from pipeline_lib.reporting.paired import LEVEL
 from pipeline_lib.reporting.summary import Summary
 
@@ -119,17 +119,19 @@ def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> 
         return Finding(
             "No row is said to be like the retrained model, where the study cannot show forgetting."
         )
-    judged = [(style.row_label(row), found) for row in rows if (found := likeness(summary, row))]
+    judged = [(row, style.row_label(row), found) for row in rows if (found := likeness(summary, row))]
     if not judged:
         return None  # every run diverged, or no gap was measured
-    scale = judged[0][1].scale
+    scale = judged[0][2].scale
     if scale is None:
         return Finding(
             "No row is said to be like the retrained model: with one seed of it nothing says how far "
             "two such "
             "models are apart. Add `retrained_seeds`."
         )
-    by_verdict = grouped((found.verdict, f"{name} ({_of_gap(found)})") for name, found in judged)
+    by_verdict = grouped(
+        (found.verdict, f"{name} ({_of_gap(found)}{_kept(summary, row)})") for row, name, found in judged
+    )
     parts = [
         f"{words}: {', '.join(by_verdict[verdict])}"
         for verdict, words in _VERDICTS.items()
@@ -152,8 +154,15 @@ _VERDICTS = {
     LIKE: "like the retrained model",
     KNOWS: "still knows",
     AVOIDS: "avoids the answers, which tells that they were there",
+    MIXED: "unlike it, some seeds know and some avoid",
     CLOSE: "not told apart, but with so few retrained seeds little would be",
 }
+
+
+def _kept(summary: Summary, row: Row) -> str:
+    """The joint utility of a row: likeness without it is cheap."""
+    kept = summary.estimate(row, *JOINT_UTILITY) if summary.has(*row.key[:2], *JOINT_UTILITY) else None
+    return f", joint utility {style.number(kept.value, 2)}" if kept else ""
 
 
 def _of_gap(found: Likeness) -> str:

@@ -21,6 +21,7 @@ from pipeline_lib.reporting.summary import Summary
 TELLS = 0.25  # of the gap of `original`: the limit must not be above it
 
 LIKE, KNOWS, AVOIDS = "like `retrained`", "still knows", "avoids"
+MIXED = "unlike, seeds on both sides"
 CLOSE = "too few `retrained` seeds to tell"
 UNCALIBRATED = "not calibrated: one `retrained`"
 
@@ -65,7 +66,8 @@ def likeness(summary: Summary, row: Row) -> Likeness | None:
     p, limit = scale.p_value(gap, runs), scale.limit(runs)
     inside = sum(scale.p_value(one) >= LEVEL for one in gaps.values())
     if p < LEVEL:
-        verdict = KNOWS if sign > 0 else AVOIDS
+        sides = {value > 0 for value in signed.values()}
+        verdict = MIXED if len(sides) > 1 else KNOWS if sides == {True} else AVOIDS
     else:
         verdict = LIKE if limit <= TELLS * _memory(summary, task, model) else CLOSE
     return Likeness(gap, sign, runs, scale, p, limit, inside, verdict)
