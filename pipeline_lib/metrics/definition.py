@@ -133,7 +133,7 @@ class Metric:
     @property
     def of_one_split(self) -> bool:
         """Whether it is measured on one split only, so that its name needs no split before it."""
-        return self.on == "run" or self.of == "pair"
+        return self.on in ("run", "study") or self.of == "pair"
 
     @property
     def needs_retrained(self) -> bool:

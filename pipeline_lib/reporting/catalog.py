@@ -5,6 +5,7 @@ Nothing heavy is imported until an item is made, so that a Snakefile can ask wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -84,7 +85,15 @@ TABLES = {
 
 FIGURES = {
     "tradeoff": Item(
-        "figures.tradeoff", "Forgetting against utility", ("runs.json", "metrics.csv", "manifest.json")
+        "figures.tradeoff",
+        "Forgetting against utility",
+        ("runs.json", "metrics.csv", "scores.csv", "manifest.json"),
+    ),
+    "fronts": Item(
+        "figures.fronts",
+        "Fronts of trained models",
+        ("runs.json", "metrics.csv", "scores.csv", "steps.jsonl", "suite.yaml", "manifest.json"),
+        only_with="trajectory",
     ),
     "distance": Item(
         "figures.distance", "Distance from the retrained model, row by row", ("runs.json", "metrics.csv")
@@ -153,11 +162,11 @@ REPORT_NEEDS = (
 )
 
 
-def tables_of(suite: Any) -> dict[str, Item]:
-    """The tables that this suite (a `study.Suite`) measures something for."""
+def measured_by(suite: Any, items: Mapping[str, Item]) -> dict[str, Item]:
+    """The tables or figures that this suite (a `study.Suite`) measures something for."""
     return {
         name: item
-        for name, item in TABLES.items()
+        for name, item in items.items()
         if tasks_of(suite, item) and _measured(suite, item.only_with)
     }
 

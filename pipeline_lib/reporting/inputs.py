@@ -24,7 +24,7 @@ from pipeline_lib.core.json_text import decoded
 from pipeline_lib.core.runs import ANCHORS, RowKey, RunKey, key_from_path, key_of
 from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.metrics.study import Studied
-from pipeline_lib.reporting.scores import read_scores, studied
+from pipeline_lib.reporting.scores import NO_PATHS, Paths, read_paths, read_scores, studied
 
 METRIC_COLUMNS = [
     "suite",
@@ -283,7 +283,16 @@ class Inputs:
             for path in self._paths.get("scores.csv", [])
             for key, found in read_scores(path).items()
         }
-        return studied(scores, self.manifests)
+        return studied(scores, self.manifests, self.paths)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """How runs were judged on their way, from their logs where these are given."""
+        logs = [path for path in self._paths.get("steps.jsonl", []) if key_from_path(path) in self.run_keys]
+        tasks = self.suite["tasks"].items() if logs else ()
+        asked = {name: task["evaluation"].get("trajectory") for name, task in tasks}
+        levels = {name: trajectory["utility"] for name, trajectory in asked.items() if trajectory}
+        return read_paths(logs, levels) if levels else NO_PATHS
 
     @cached_property
     def records(self) -> dict[RunKey, list[dict[str, Any]]]:

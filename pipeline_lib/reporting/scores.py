@@ -59,18 +59,18 @@ class Paths(NamedTuple):
     """How runs were judged on their way, by step, and the utility at which they are compared."""
 
     judged: Mapping[RunKey, Sequence[tuple[int, Mapping[str, Any]]]]
-    level: float | None
+    levels: Mapping[str, float]  # by task
 
 
-NO_PATHS = Paths({}, None)
+NO_PATHS = Paths({}, {})
 
 
-def read_paths(steps: Iterable[Path], level: float | None) -> Paths:
+def read_paths(steps: Iterable[Path], levels: Mapping[str, float]) -> Paths:
     """From the steps.jsonl of the runs."""
     rows = {key_from_path(path): read_jsonl(path) for path in steps}
     return Paths(
         {key: [(r["step"], r["judged"]) for r in found if "judged" in r] for key, found in rows.items()},
-        level,
+        levels,
     )
 
 
@@ -100,7 +100,7 @@ def studied(
             own = originals.get(key.seed) or originals[min(originals)]
             judged = paths.judged.get(key, ())
             found[key] = Studied(
-                scores[key], others, own, list(originals.values()), utility, judged, paths.level
+                scores[key], others, own, list(originals.values()), utility, judged, paths.levels.get(task)
             )
     return found
 

@@ -188,8 +188,14 @@ class Summary:
 
 
 def _never_has(row: Row, metric: str) -> bool:
-    """Only unlearned models are mixed with `original`, and `retrained` is not compared with itself."""
+    """What a model may lack: only unlearned ones are mixed with `original`, `retrained` is not compared with
+    itself.
+
+    A path of steps may not reach the utility at which others are compared.
+    """
     found = declared()[metric]
+    if "trajectory" in found.only_with:
+        return True
     if "equal_retain" in found.only_with:
         return row.order == "none"
     if found.on == "study":

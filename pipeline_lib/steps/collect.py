@@ -12,7 +12,7 @@ def run(job: Job) -> None:
     """Setting `collected`: "scores", "metrics" or "costs". Inputs: files of that name of every model.
 
     For the metrics also `scores`, the collected ones, `manifest`, and where runs were judged on their way
-    `paths`, their logs, with the setting `level`; for the costs `runs` beside their
+    `paths`, their logs, with the setting `levels`; for the costs `runs` beside their
     steps.
     """
     what = job.settings["collected"]
@@ -20,7 +20,9 @@ def run(job: Job) -> None:
         collect_scores(job.several("scores"), job.output("table"))
     elif what == "metrics":
         manifest = job.input("manifest")
-        paths = read_paths(job.several("paths") if job.inputs.get("paths") else (), job.settings.get("level"))
+        paths = read_paths(
+            job.several("paths") if job.inputs.get("paths") else (), job.settings.get("levels", {})
+        )
         beside = beside_others(job.input("scores"), {manifest.parent.name: read_object(manifest)}, paths)
         collect_metrics(job.several("metrics"), job.output("table"), beside)
     else:

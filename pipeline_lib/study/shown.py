@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.metrics import modules_on_studies
@@ -12,8 +13,9 @@ from pipeline_lib.reporting.catalog import (
     PAPER_FIGURES,
     PAPER_TABLES,
     REPORT_NEEDS,
+    TABLES,
     Item,
-    tables_of,
+    measured_by,
     tasks_of,
 )
 from pipeline_lib.study.jobs import Files, Job, listed, manifest_of
@@ -26,13 +28,13 @@ class Shown:
 
     def __init__(self, suite: Suite, models: Collection[RunKey], measured: Measured) -> None:
         self.suite, self.models, self.measured = suite, models, measured
-        self.tables = tables_of(suite)
+        self.tables, self.figures = measured_by(suite, TABLES), measured_by(suite, FIGURES)
 
     def jobs(self) -> Iterator[Job]:
         """All up to the report."""
         yield from self._collected()
         drawn = [self._drawn("table", name, item) for name, item in self.tables.items()]
-        drawn += [self._drawn("figure", name, item) for name, item in FIGURES.items()]
+        drawn += [self._drawn("figure", name, item) for name, item in self.figures.items()]
         yield from drawn
         files = [path for job in drawn for shown in job.outputs.values() for path in listed(shown)]
         yield Job(
@@ -80,10 +82,10 @@ class Shown:
         keys = [key for key in self.models if key.task == task and not (key.row.anchor or key.after)]
         return {"paths": tuple(f"training/{key.folder}/steps.jsonl" for key in keys)}
 
-    def _level(self, task: str) -> dict[str, float]:
+    def _level(self, task: str) -> dict[str, Any]:
         """The utility at which paths are compared; empty where none is judged."""
         found = self.measured.evaluations[task].trajectory
-        return {} if found is None else {"level": found.utility}
+        return {} if found is None else {"levels": {task: found.utility}}
 
     def _drawn(self, rule: str, name: str, item: Item, tasks: Collection[str] | None = None) -> Job:
         """`tasks`: the tasks that an item of the paper shows; it is made from their files alone."""

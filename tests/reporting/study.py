@@ -26,7 +26,7 @@ from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.collect import beside_others, collect_costs, collect_metrics, collect_scores
 from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import write_report
-from pipeline_lib.reporting.scores import SCORE_COLUMNS, lines_of
+from pipeline_lib.reporting.scores import SCORE_COLUMNS, lines_of, read_paths
 from pipeline_lib.reporting.tables import write_table
 
 # label: (kind, order, forgetting, damage, clipped share)
@@ -52,7 +52,8 @@ class Study:
 
     `optimizers`: those of every method. `untrained`: methods that take no step. `slower`: seconds a step,
     times the seed, that second order takes beside its 52 ms. `scored`: scores.csv holds every question, and
-    metrics.csv what follows from it; `retrained_seeds`: further ones of `retrained`.
+    metrics.csv what follows from it; `retrained_seeds`: further ones of `retrained`. `judged`:
+    runs were judged on their way, at a utility of 0.95.
     """
 
     root: Path
@@ -73,6 +74,7 @@ class Study:
     headline: dict[str, list[tuple[str, str]]] | None = None
     slower: float = 0.0
     scored: bool = False
+    judged: bool = False
     retrained_seeds: tuple[int, ...] = ()
 
     source: ClassVar[str] = "fictitious"
@@ -131,7 +133,8 @@ class Study:
         return manifest
 
     def suite(self) -> dict[str, Any]:
-        tasks = {self.task: {"source": self.source, "evaluation": {}}}
+        trajectory = {"trajectory": {"points": 5, "utility": 0.95}} if self.judged else {}
+        tasks = {self.task: {"source": self.source, "evaluation": trajectory}}
         evaluation: dict[str, Any] = {"toxicity": None}
         suite = {"name": "demo", "seeds": [1, 2, 3], "comparisons": self.comparisons}
         return {**suite, "tasks": tasks, "evaluation": evaluation}
@@ -163,7 +166,9 @@ class Study:
         manifests = {
             path.parent.name: read_object(path) for path in (self.root / "data").rglob("manifest.json")
         }
-        collect_metrics(metrics, out / "metrics.csv", beside_others(out / "scores.csv", manifests))
+        logs = [path for path in (self.root / "training" / task).rglob("steps.jsonl") if self.judged]
+        paths = read_paths(logs, {self.task: 0.95})
+        collect_metrics(metrics, out / "metrics.csv", beside_others(out / "scores.csv", manifests, paths))
         collect_costs(folders, out / "costs.csv")
 
     def _draw(self, method: str, optimizer: str, seed: int) -> np.random.Generator:
@@ -202,6 +207,8 @@ class Study:
                 | {"clipped_share": None if clipped is None else clipped + 0.1 * (0.5 - done) ** 2}
                 | {"update_norm": 0.1, "tokens_per_s": 1000.0, "memory_mb": 900.0}
             )  # fmt: skip
+            if self.judged and optimizer != "none" and step % 10 == 0:
+                rows[-1]["judged"] = self._judged(forgetting * done, damage * done)
             if optimizer == "none":
                 rows[-1] |= {"forget_loss": None, "retain_loss": 4 * math.exp(-3 * done)}
         write_jsonl(folder / "steps.jsonl", rows)
@@ -311,6 +318,12 @@ class Study:
                 ("run", "equal_retain_mix", None): max(0.1, 1 - damage),
             }
         return values
+
+    def _judged(self, forgetting: float, damage: float) -> dict[str, Any]:
+        """A model on its way, without the noise of questions."""
+        known = -math.exp(-(2.5 - 2.3 * forgetting))
+        utility = dict.fromkeys(self.utility, 0.8 - damage)
+        return {"forget": {f"author{i}": known for i in range(QUESTIONS // 10)}, "utility": utility}
 
     def _questions(self, ratios: np.ndarray, method: str, optimizer: str) -> list[dict[str, Any]]:
         """Forget questions of four authors as the records have them; two groups of each utility split."""

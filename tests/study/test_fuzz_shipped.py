@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.operations.plan import check_access, check_fits, check_inputs, finished, plan_text
-from pipeline_lib.reporting.catalog import tables_of
+from pipeline_lib.reporting.catalog import TABLES, measured_by
 from pipeline_lib.study import Suite, dump_suite, parse_suite
 from pipeline_lib.study.table import models_of, run_labels, tuned_index
 from tests.paths import REPO
@@ -118,7 +118,7 @@ def planned(raw: Any) -> Suite:
     check_fits(suite, finished("results/none"))
     assert plan_text(suite, finished("results/none")).startswith(f"Plan of {suite.suite!r}")
     check_access(suite)
-    assert tables_of(suite)
+    assert measured_by(suite, TABLES)
     json.dumps(run_labels(models_of(suite)), allow_nan=False)
     for row in tuned_index(suite).values():
         json.dumps([trial.tuned for trial in row.trials.values()], allow_nan=False)

@@ -21,12 +21,14 @@ from pipeline_lib.reporting.figures.panels import (
     plain_ticks,
     say_left_out,
 )
-from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
+from pipeline_lib.reporting.headline import GAP, LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.likeness import scale_of
 from pipeline_lib.reporting.summary import Estimate, Summary
 
-# Distance from `retrained`, not the forget loss or ROUGE, is the first headline metric of questions:
-# forgetting more than a model that never saw the data is a trace too, and that axis counts it. D, not the
+# Distance from `retrained`, not the forget loss or ROUGE, is the first headline metric: forgetting more than
+# a
+# model that never saw the data is a trace too, and that axis counts it. Studies without a gap have D, not its
 # p-value: p shrinks with the number of questions, D does not.
 DISTANCES = (RATIO_DISTANCE, LIKELIHOOD_DISTANCE)
 BAND = "#e9e9e9"
@@ -34,13 +36,16 @@ LONG_LABEL = 20  # letters of an axis' name that leave no room beside them for a
 LOG_FROM = 5.0  # a perplexity that grows by this factor or more needs a logarithmic axis
 
 CAPTION = (
-    "Arrows at the axes point to the better side; the axes are what judges each task first. KS D: the "
+    "Arrows at the axes point to the better side; the axes are what judges each task first. The gap is how "
+    "far the log-probability of the forget answers is from that of `retrained`, on either side, in nats per "
+    "token; in its grey band lie 95 % of further `retrained` seeds. KS D: the "
     "Kolmogorov-Smirnov distance between the truth ratios of the forget questions and those of `retrained` "
     "(of likelihoods where a task has no wrong answers); 0 is the same distribution, and too little and too "
     "much forgetting both raise it. On any other axis of forgetting the dashed level of `retrained` is the "
     "aim, where the task has one. Large marks: means over seeds with 95 % intervals (over "
     "seeds; for a single seed, bootstrap over groups of questions), cut off at the panel's edge. Small "
-    "light marks: single seeds. In the grey band a 5 % KS test cannot tell a single run from `retrained`. "
+    "light marks: single seeds. In the grey band of D a 5 % KS test cannot tell a single run from "
+    "`retrained`. "
     "Cold colours are first-order, warm colours second-order optimisers."
 )
 
@@ -64,6 +69,8 @@ def draw(inputs: Inputs) -> Figure:
         Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
         for name, (colour, marker) in style.ANCHOR_MARKS.items()
     ]
+    if any(judged[study][0] == GAP for study in shown):
+        anchors.append(Patch(color=BAND, label="95 % of further retrained seeds"))
     if any(judged[study][0] in DISTANCES for study in shown):
         anchors.append(Patch(color=BAND, label="not told from retrained (KS p > 0.05)"))
     say_left_out(
@@ -145,6 +152,14 @@ def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Meas
         ax.axvspan(-0.04, critical, color=BAND, zorder=0, linewidth=0)
         of = "" if across == RATIO_DISTANCE else " of likelihoods"
         ax.set_xlabel(f"KS D{of} to retrained (← better)")
+        return
+    if across == GAP:
+        ax.set_xlabel("Gap to retrained (nats per token, ← better)")
+        values = [v for row in rows for v in summary.by_seed(row, *across).values()]
+        ax.set(xscale="log", xlim=(min(values) / 1.4, max(values) * 1.4))
+        plain_ticks(ax.xaxis)
+        if scale := scale_of(summary.inputs, *rows[0].key[:2]):
+            ax.axvspan(min(values) / 1.4, scale.limit(), color=BAND, zorder=0, linewidth=0)
         return
     if style.is_share(across.metric):
         ax.set_xlim(-0.04, 1.04)

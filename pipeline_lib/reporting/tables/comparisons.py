@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import GAP, JOINT_UTILITY, Measure, axes, distance
+from pipeline_lib.reporting.headline import GAP, GAP_AT_MATCHED, JOINT_UTILITY, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, holm
 from pipeline_lib.reporting.summary import Difference, Summary
@@ -23,7 +23,8 @@ CAPTION = (
     "than once: where the gap to `retrained` was measured it alone decides, and the others are "
     "secondary. What is "
     "claimed of it names the difference in joint utility beside it: closer at less utility is not "
-    "better. The intervals are Bonferroni's: all of a "
+    "better. Where runs were judged on their way, the gap at one joint utility of likelihoods decides "
+    "instead. The intervals are Bonferroni's: all of a "
     "quantity hold at once with 95 %. They state more than Holm's test, so a claim can stand beside an "
     "interval that just holds 0. Could detect: the true difference that so many seeds of "
     "this spread would show with a probability of 80 %; smaller ones are easily missed, and none that is "
@@ -66,16 +67,20 @@ def quantities(summary: Summary, task: str, model: str) -> list[Quantity]:
     forgetting, utility = axes(summary, task, model)
     apart = distance(summary, task, model)
     matched = [Measure("forget", name + AT_EQUAL_RETAIN) for name in (*_DISTANCES, _PROBABILITY.metric)]
-    wanted = dict.fromkeys([forgetting, apart, _PROBABILITY, utility, *matched])
+    wanted = dict.fromkeys([GAP_AT_MATCHED, forgetting, apart, _PROBABILITY, utility, *matched])
     found = [_quantity(m) for m in wanted if m and summary.has(task, model, *m)]
-    return [replace(q, decides=(q.split, q.metric) == GAP) for q in found] if GAP in wanted else found
+    if GAP not in wanted:
+        return found
+    judged = "trajectory" in declared()[found[0].metric].only_with
+    decides = found[0].metric if judged else GAP.metric
+    return [replace(q, decides=q.metric == decides) for q in found]
 
 
 def _quantity(measure: Measure) -> Quantity:
     metric = measure.metric.removesuffix(AT_EQUAL_RETAIN)
     where = "" if metric == measure.metric else _MATCHED
     plain = Measure(measure.split, metric)
-    if metric in (*_DISTANCES, GAP.metric):
+    if metric in (*_DISTANCES, GAP.metric, GAP_AT_MATCHED.metric):
         up, down = "farther from retrained", "closer to retrained"
     else:
         name = "utility" if metric == "model_utility" else plain.named
@@ -119,6 +124,8 @@ class Comparison:
     def verdict(self) -> str:
         """What may be said of the difference in words."""
         d = self.difference
+        if d is None and self.quantity.metric == GAP_AT_MATCHED.metric:
+            return "not compared: a path stays above the utility"
         if d is None or d.p_holm is None:
             return "no test over seeds: no difference can be claimed"
         if not self.quantity.decides:
@@ -126,7 +133,9 @@ class Comparison:
         if not self.claimed:
             return "no difference can be claimed"
         said = self.quantity.up if d.value > 0 else self.quantity.down
-        return f"{said}, joint utility {style.signed(self.utility.value)}" if self.utility else said
+        if self.utility is None or self.quantity.metric == GAP_AT_MATCHED.metric:
+            return said
+        return f"{said}, joint utility {style.signed(self.utility.value)}"
 
 
 def family(summary: Summary, task: str, model: str) -> list[Comparison]:

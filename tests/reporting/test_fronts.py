@@ -1,0 +1,58 @@
+"""Fronts: paths of judged runs in the figure, and the comparison at matched utility."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.reporting.catalog import FIGURES, TABLES
+from pipeline_lib.reporting.figures import build_figure
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables.comparisons import family
+from tests.reporting.study import Study
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    root = tmp_path_factory.mktemp("judged") / "demo"
+    few = {"methods": {"NPO": 1.0}, "optimizers": ("adamw", "sophia", "sophia_published"), "diverged": {}}
+    return Study(root, scored=True, judged=True, retrained_seeds=(4, 5), **few).write()
+
+
+def test_every_run_is_a_line_from_original_on(judged: Study) -> None:
+    (ax,) = build_figure("fronts", Inputs(judged.paths(*FIGURES["fronts"].needs))).axes
+    paths = [line for line in ax.lines if len(line.get_xdata()) == 6]  # original and five points
+    assert len(paths) == 9
+    assert {line.get_ydata()[0] for line in paths} == {1.0}
+    level = [line for line in ax.lines if list(line.get_ydata()) == [0.95, 0.95]]
+    assert len(level) == 1
+
+
+def test_rows_are_compared_at_matched_utility(judged: Study) -> None:
+    """Damage 0.06 of 0.8 falls below 0.95 in the last fifth; the stronger 0.28 in the first."""
+    summary = Summary(Inputs(judged.paths(*TABLES["comparisons"].needs)))
+    rows = {row.key.optimizer: row for row in summary.inputs.rows if not row.anchor}
+    steps = {name: summary.by_seed(row, "run", "matched_step") for name, row in rows.items()}
+    assert steps["sophia"][1] == pytest.approx(50 * (0.05 * 0.8 / 0.06))
+    assert steps["sophia_published"][1] == pytest.approx(50 * (0.05 * 0.8 / 0.28))
+    decided = {
+        entry.quantity.metric
+        for entry in family(summary, judged.task, judged.model)
+        if entry.quantity.decides
+    }
+    assert decided == {"gap_at_matched_utility"}
+
+
+def test_a_row_that_stays_above_the_utility_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gentle = {"adamw": ("adamw", "FO", 0.5, 0.01, None), "sophia": ("sophia", "SO", 0.8, 0.1, 0.7)}
+    monkeypatch.setattr("tests.reporting.study.OPTIMIZERS", gentle)
+    few = {"methods": {"NPO": 1.0}, "optimizers": tuple(gentle), "diverged": {}}
+    study = Study(tmp_path / "demo", scored=True, judged=True, retrained_seeds=(4,), **few).write()
+    summary = Summary(Inputs(study.paths(*TABLES["comparisons"].needs)))
+    (entry,) = [e for e in family(summary, study.task, study.model) if e.quantity.decides]
+    assert entry.difference is None
+    assert entry.verdict == "not compared: a path stays above the utility"
