@@ -86,6 +86,7 @@ class Metric:
         Split. Without them there is no row. `needs`: see needs.py; `no_interval`: why it has none by its
         nature, "" where it has one.
         `only_with`: settings of `evaluation`, or names of splits, without which a run cannot have it.
+        `compares`: of a run, whether it also looks at the records of `retrained`.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Metric:
     needs: tuple[Need, ...] = ()
     no_interval: str = ""
     only_with: tuple[str, ...] = ()
+    compares: bool = False
 
     def direction(self, split: str) -> bool | None:
         """Is a higher value on `split` better? None: neither.
@@ -139,6 +141,11 @@ class Metric:
     def needs_retrained(self) -> bool:
         """Whether it compares with the model `retrained`, so that a task without one cannot have it."""
         return self.of == "pair" or any(need.of_retrained for need in self.needs)
+
+    @property
+    def beside_retrained(self) -> bool:
+        """Whether another `retrained` model beside the judged one gives another number."""
+        return self.on != "study" and (self.compares or self.needs_retrained)
 
 
 def at_equal_retain(metric: Metric, order: float, **changes: Any) -> Metric:

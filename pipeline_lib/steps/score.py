@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.core.runs import key_of
-from pipeline_lib.core.sealing import sealed_jsonl, sealed_object
-from pipeline_lib.metrics.scores import Scored, score_all
+from pipeline_lib.metrics.scored_files import score_files
+from pipeline_lib.metrics.scores import Scored
 from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.made_of import made_of
 from pipeline_lib.reporting.scores import SCORE_COLUMNS, lines_of
@@ -21,21 +21,11 @@ def run(job: Job) -> None:
     `benchmarks`, `toxicity`, and `judge`, what was found out about the toxicity classifier.
     """
     info = read_object(job.input("run"), "status", "diverged_step")
-    reference, benchmarks, toxicity, judge = map(
-        job.optional, ("reference", "benchmarks", "toxicity", "judge")
-    )
+    files = ("records", "reference", "manifest", "equal_retain", "toxicity", "judge", "benchmarks")
     metrics, not_measured, questions = (
         Scored([], [], [])
         if info["status"] == "diverged"
-        else score_all(
-            sealed_jsonl(job.input("records")),
-            None if reference is None else sealed_jsonl(reference),
-            read_object(job.input("manifest")),
-            sealed_object(job.input("equal_retain"), "status"),
-            toxicity_rows=None if toxicity is None else sealed_jsonl(toxicity),
-            judge=None if judge is None else read_object(judge),
-            benchmark_rows=None if benchmarks is None else sealed_jsonl(benchmarks),
-        )
+        else score_files({name: job.optional(name) for name in files})
     )
     for lack in not_measured:
         which = (

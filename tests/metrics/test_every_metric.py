@@ -243,3 +243,15 @@ def test_intervals_at_equal_retention_resample_groups(metric):
         assert once > 0
         assert width(split, 4, True) == pytest.approx(once, rel=0.02)
         assert width(split, 4, False) < 0.9 * once
+
+
+def test_another_retrained_changes_the_metrics_that_say_so_and_no_other():
+    other = [row | {"answer_nll": 3.0 + 0.1 * i} for i, row in enumerate(full_rows())]
+    one, two = (score_all(full_rows(), beside, MANIFEST).metrics for beside in (full_rows(), other))
+    changed = {a["metric"] for a, b in zip(one, two, strict=True) if a != b}
+    said = {name for name, metric in declared().items() if metric.beside_retrained}
+    assert changed and changed <= said
+    missing = {row["metric"] for row in one} - {
+        row["metric"] for row in score_all(full_rows(), None, MANIFEST).metrics
+    }
+    assert missing == said & {row["metric"] for row in one}, "without `retrained` there is none of them"

@@ -172,6 +172,7 @@ def metrics_of(
         compute=partial(_auc, attack),
         order=order,
         only_with=(HOLDOUT, *only_with),
+        compares=attack.compares,
     )
     caught = replace(
         found,
@@ -201,5 +202,6 @@ def metrics_of(
         tables=tables.get("auc_gap", {}),
         compute=partial(_gap, attack),
         order=order + 2,
+        compares=True,
     )
     return [found, caught, gap]
