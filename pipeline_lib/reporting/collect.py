@@ -52,7 +52,7 @@ def collect_metrics(
         if not isinstance(metrics, list) or not metrics:
             raise UserError(f"{path}: no metrics, though the run is `ok`. {run_again(path)}")
         metrics = [*beside.get(key_of(content), []), *metrics]
-        rows += [[*run, *_metric(metric, path, i), *what] for i, metric in enumerate(metrics, start=1)]
+        rows += [[*run, *cells_of(metric, path, i), *what] for i, metric in enumerate(metrics, start=1)]
         (name, times), *_ = Counter((metric["split"], metric["metric"]) for metric in metrics).most_common(1)
         if times > 1:
             raise UserError(f"{path}: {name[1]} of split {name[0]} is there twice")
@@ -67,7 +67,7 @@ def collect_scores(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         if head != SCORE_COLUMNS:
             raise UserError(f"{path}: expected the columns {','.join(SCORE_COLUMNS)}. {run_again(path)}")
         found[key_from_path(path)] = rows
-    write_csv(out_csv, SCORE_COLUMNS, (row for key in sorted(found, key=_place_of) for row in found[key]))
+    write_csv(out_csv, SCORE_COLUMNS, (row for key in sorted(found, key=place_of) for row in found[key]))
 
 
 def beside_others(
@@ -126,18 +126,11 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
     parts: dict[str, list[list[str]]] = {}
     columns: list[str] | None = None
     for path in map(Path, paths):
-        try:
-            head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
-        except ValueError:
-            raise UserError(f"{path}: is empty. {run_again(path)}") from None
+        head, rows = lines_of_table(path)
         if head not in (METRIC_COLUMNS, COST_COLUMNS, SCORE_COLUMNS) or head != (columns or head):
             expected = columns or METRIC_COLUMNS
             raise UserError(f"{path}: expected the columns {','.join(expected)}, found {','.join(head)}")
         columns = head
-        if head == METRIC_COLUMNS:
-            _check_lines(path, head, rows)
         for row in rows:
             task = row[head.index("task")]
             parts.setdefault(task, []).append([str(path), *row])
@@ -148,6 +141,19 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
         if len(found) > 1:
             raise UserError(f"{found[0]} and {found[1]} are both about the task {task}")
     write_csv(out_csv, columns, [row[1:] for task in sorted(parts) for row in parts[task]])
+
+
+def lines_of_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The columns and the lines of a table that a study wrote; those of metrics.csv are checked."""
+    try:
+        head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError:
+        raise UserError(f"{path}: is empty. {run_again(path)}") from None
+    if head == METRIC_COLUMNS:
+        _check_lines(path, head, rows)
+    return head, rows
 
 
 def _check_runs(contents: dict[str, Any], name: str) -> None:
@@ -175,7 +181,8 @@ def _training_of(path: Path) -> Path:
     return Path(*parts[:-7], "training", *parts[-6:-1], "run.json")
 
 
-def _metric(metric: Any, path: str, number: int) -> list[Any]:
+def cells_of(metric: Any, path: str, number: int) -> list[Any]:
+    """A metric as the cells of metrics.csv from `split` on; `number` is its place in `path`, for messages."""
     if not isinstance(metric, dict):
         raise UserError(f"{path}: a metric must be a JSON object, found {metric!r}")
     split, name = _required(metric, "split", path), _required(metric, "metric", path)
@@ -262,9 +269,10 @@ def _required(content: dict[str, Any], name: str, where: str) -> Any:
 
 
 def _place(content: dict[str, Any]) -> tuple[Any, ...]:
-    return _place_of(key_of(content))
+    return place_of(key_of(content))
 
 
-def _place_of(key: RunKey) -> tuple[Any, ...]:
+def place_of(key: RunKey) -> tuple[Any, ...]:
+    """Where the lines of a run stand in the tables of a study."""
     row = (key.task, key.model, anchor_rank(key.row), key.method, key.optimizer)
     return *row, key.request, key.after, key.seed

@@ -26,15 +26,17 @@ from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table
 
 READS = ("template",)
+OPTIONAL = ("records.jsonl",)  # without them the report shows no answers
 
 
 def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     """Write the report from the files of `catalog.REPORT_NEEDS` and the svg and csv files to show.
 
-    Tables are built anew from the same files; their csv files are only linked, relative to `out_html`.
+    Files named in OPTIONAL may be left out. Tables are built anew from the same files; their csv files are
+    only linked, relative to `out_html`.
     """
     inputs = Inputs(paths)
-    inputs.require(REPORT_NEEDS, "the report")
+    inputs.require([name for name in REPORT_NEEDS if name not in OPTIONAL], "the report")
     folder = Path(out_html).absolute().parent
     css = (Path(__file__).parent / "template" / "report.css").read_text(encoding="utf-8")
     # A hash, not 'unsafe-inline': if a model's text ever got past the escaping, its styles would not apply.
@@ -67,6 +69,7 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
             if name in given
         ],
         several=len(inputs.studies) > 1,
+        answers=inputs.have(*OPTIONAL),
         figures=_figures(inputs, folder),
         downloads=[
             (name, _link(inputs.one(name), folder)) for name in ("metrics.csv", "costs.csv", "suite.yaml")
@@ -89,7 +92,7 @@ def _tasks(inputs: Inputs) -> list[dict[str, Any]]:
                 {
                     "model": model,
                     "findings": findings(inputs, task, model),
-                    "samples": sample_answers(inputs, task, model),
+                    "samples": sample_answers(inputs, task, model) if inputs.have(*OPTIONAL) else [],
                 }
                 for of, model in inputs.studies
                 if of == task

@@ -118,6 +118,10 @@ class Inputs:
                 "inputs."
             )
 
+    def have(self, *names: str) -> bool:
+        """Whether a file of each name was given."""
+        return all(name in self._paths for name in names)
+
     def ending(self, suffix: str) -> list[Path]:
         """The given files whose names end with `suffix`."""
         return [path for name, paths in self._paths.items() if name.endswith(suffix) for path in paths]

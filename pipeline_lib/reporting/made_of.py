@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.grouping import grouped
@@ -73,26 +73,46 @@ def made_of(run: Mapping[str, Any]) -> Facts:
 
 def check_alike(runs: Iterable[Made]) -> None:
     """`UserError` that names every difference between runs that a report takes together, and the cure."""
+    if found := differences(runs):
+        raise UserError(
+            "runs that were not made of the same cannot stand in one table:\n"
+            f"{listed(found)}\nMake the older ones again, with the study's own --configfile:\n"
+            f"  {made_alike(found)}"
+        )
+
+
+class Found(NamedTuple):
+    """A difference: what is said, the run to make again (or only to score), and the one it differs from."""
+
+    said: str
+    run: Made
+    other: Made
+    scored: bool
+
+
+def differences(runs: Iterable[Made]) -> list[Found]:
+    """Every difference between runs that a report takes together."""
     made = sorted(runs, key=lambda run: (run.facts.get("at") or "", run.name))
-    if not (found := _different(made) + _foreign_parents(made)):
-        return
-    lines = list(dict.fromkeys(line for line, _, _ in found))
-    again = {run.key: run for _, run, scored in found if not scored}
+    return _different(made) + _foreign_parents(made)
+
+
+def listed(found: Iterable[Found]) -> str:
+    """A line for each difference, as many as a message holds."""
+    lines = list(dict.fromkeys(difference.said for difference in found))
+    more = [f"  and {len(lines) - MOST} more differences"] if len(lines) > MOST else []
+    return "\n".join([*(f"  {line}" for line in lines[:MOST]), *more])
+
+
+def made_alike(found: Iterable[Found]) -> str:
+    """The command that makes the older runs of these differences again."""
+    found = list(found)
+    again = {run.key: run for _, run, _, scored in found if not scored}
     names = {run.name for run in again.values()}
     # Snakemake makes the descendants of a remade model again by itself.
     first = [run for run in again.values() if names.isdisjoint(run.facts.get("parents") or {})]
     files = [str(run.training) for run in first]
-    files += [str(run.scores) for _, run, scored in found if scored and run.key not in again]
-    more = [f"  and {len(lines) - MOST} more differences"] if len(lines) > MOST else []
-    listed = "\n".join([*(f"  {line}" for line in lines[:MOST]), *more])
-    raise UserError(
-        "runs that were not made of the same cannot stand in one table:\n"
-        f"{listed}\nMake the older ones again, with the study's own --configfile:\n"
-        f"  snakemake --forcerun {' '.join(dict.fromkeys(files))}"
-    )
-
-
-Found = tuple[str, Made, bool]  # what is said, the run that is to be made again, whether only scored again
+    files += [str(run.scores) for _, run, _, scored in found if scored and run.key not in again]
+    return f"snakemake --forcerun {' '.join(dict.fromkeys(files))}"
 
 
 def _different(made: list[Made]) -> list[Found]:
@@ -105,7 +125,7 @@ def _different(made: list[Made]) -> list[Found]:
             if known and value != known[-1][1]:
                 newest, right = known[-1]
                 line = f"{run.name}: {what} {value or 'not noted'}, but {right} in {newest.name}"
-                found.append((line, run, what == SCORED))
+                found.append(Found(line, run, newest, what == SCORED))
     return found
 
 
@@ -127,7 +147,9 @@ def _compared(run: Made) -> list[tuple[str, Group, str | None]]:
 def _foreign_parents(made: list[Made]) -> list[Found]:
     there = {run.name: run for run in made}
     return [
-        (f"{run.name}: made from weights {parent[:12]}, but {name} has {now[:12]}", run, False)
+        Found(
+            f"{run.name}: made from weights {parent[:12]}, but {name} has {now[:12]}", run, there[name], False
+        )
         for run in made
         for name, parent in (run.facts.get("parents") or {}).items()
         if parent and name in there and (now := there[name].facts.get("weights")) and parent != now

@@ -97,7 +97,7 @@ class Measured:
 
     def scored(self, key: RunKey) -> Job:
         """The metrics of a model, from all that was measured on it and on `retrained`."""
-        reference, evaluation = self._reference(key), self.evaluations[key.task]
+        reference, evaluation = self.reference(key), self.evaluations[key.task]
         measured: dict[str, Files] = {}
         if evaluation.benchmarks is not None:
             measured["benchmarks"] = f"evaluations/{key.folder}/benchmarks.jsonl"
@@ -119,7 +119,7 @@ class Measured:
             run=key,
         )
 
-    def _reference(self, key: RunKey) -> RunKey | None:
+    def reference(self, key: RunKey) -> RunKey | None:
         """The retrained model of the same seed, with which this one is compared; None where there is none.
 
         A retrained model is compared with that of the next seed, if any: the distance between two models

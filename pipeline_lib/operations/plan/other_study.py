@@ -60,7 +60,7 @@ def check_unchanged(suite: Suite, out: Path) -> None:
     """
     kept = out / "suite.yaml"
     there, here = ({**s.resolved(), "resources": None} for s in (load_suite(kept, kept=True), suite))
-    if first := list(islice(_differences(there, here), 3)):
+    if first := list(islice(_lines(there, here), 3)):
         raise UserError(
             f"{out} lies here without Snakemake's records, by which jobs run again, and the suite that made "
             "it differs from this one, first in\n" + "\n".join(first) + "\n"
@@ -69,14 +69,19 @@ def check_unchanged(suite: Suite, out: Path) -> None:
         )
 
 
-def _differences(there: Any, here: Any, path: str = "") -> Iterator[str]:
-    """A line for each setting that differs, with its path."""
+def _lines(there: Any, here: Any) -> Iterator[str]:
+    for path, old, new in differences(there, here):
+        yield f"  {path}: found {show(old)} in the folder, and {show(new)} in this suite"
+
+
+def differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The path of each plain value that differs, with both values."""
     old, new = (dict(enumerate(value)) if isinstance(value, list) else value for value in (there, here))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
     elif there != here:
-        yield f"  {path}: found {show(there)} in the folder, and {show(here)} in this suite"
+        yield path, there, here
 
 
 def _read(path: Path) -> dict[str, Any] | None:
