@@ -188,8 +188,7 @@ class Summary:
 
 
 def _never_has(row: Row, metric: str) -> bool:
-    """What a model may lack: only unlearned ones are mixed with `original`, `retrained` is not compared with
-    itself.
+    """Only unlearned models are mixed with `original`, and `retrained` may have no other beside it.
 
     A path of steps may not reach the utility at which others are compared.
     """
@@ -198,9 +197,8 @@ def _never_has(row: Row, metric: str) -> bool:
         return True
     if "equal_retain" in found.only_with:
         return row.order == "none"
-    if found.on == "study":
-        return row.anchor and row.key.method == "retrained"  # with a single seed nothing to be held against
-    return found.of == "pair" and row.anchor and row.key.method == "retrained"
+    beside_another = found.on == "study" or found.beside_retrained
+    return beside_another and row.anchor and row.key.method == "retrained"
 
 
 def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimate:

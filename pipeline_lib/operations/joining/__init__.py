@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import atomic_path
+from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.joining.fit import check_fit
 from pipeline_lib.operations.joining.piece import MARKER, read_piece
 from pipeline_lib.operations.joining.retrained import lines_of_runs
@@ -31,10 +32,10 @@ def join(out: Path, roots: Sequence[Path]) -> list[str]:
     return said
 
 
-def _left_out(key: object) -> str:
+def _left_out(row: RowKey) -> str:
     return (
-        f"left out: the distances of {key} to the `retrained` of the next seed, which its piece has not: "
-        "they need records.jsonl of both, and the code that scored the pieces"
+        f"left out: the distances between the seeds of {row}, which are in several pieces: they need "
+        "records.jsonl of all these seeds, and the version of the project that scored them"
     )
 
 

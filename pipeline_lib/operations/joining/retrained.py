@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.core.runs import RunKey
+from pipeline_lib.core.runs import RowKey, RunKey
 from pipeline_lib.core.sealing import seal_path
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.scored_files import score_files
@@ -24,14 +24,14 @@ from pipeline_lib.study.jobs import Job
 from pipeline_lib.study.measured import Measured
 
 
-def lines_of_runs(suite: Suite, pieces: Sequence[Piece]) -> tuple[dict[RunKey, Lines], list[RunKey]]:
+def lines_of_runs(suite: Suite, pieces: Sequence[Piece]) -> tuple[dict[RunKey, Lines], list[RowKey]]:
     """Of every run its lines of metrics.csv, without its suite's name and what the whole study adds.
 
-    Also the runs of which something is left out.
+    Also the rows of which something is left out: of all seeds, so that every mean is over the same seeds.
     """
     measured = Measured(suite)
     found: dict[RunKey, Lines] = {}
-    lacking: list[RunKey] = []
+    lacking: dict[RowKey, None] = {}
     for piece in pieces:
         for key in piece.runs:
             if piece.measured.reference(key) == measured.reference(key):
@@ -45,8 +45,9 @@ def lines_of_runs(suite: Suite, pieces: Sequence[Piece]) -> tuple[dict[RunKey, L
                 found[key] = anew
             else:
                 found[key] = own
-                lacking += [] if DIVERGED in own[0] else [key]
-    return found, lacking
+                lacking |= {} if DIVERGED in own[0] else {key.row: None}
+    kept = {key: _of_the_run(lines) if key.row in lacking else lines for key, lines in found.items()}
+    return kept, list(lacking)
 
 
 def _computed(job: Job, key: RunKey, pieces: Sequence[Piece]) -> Lines | None:
@@ -75,5 +76,8 @@ def _unsealed(path: Path | None) -> bool:
 
 
 def _of_the_run(lines: Lines) -> Lines:
-    metric = METRIC_COLUMNS.index("metric") - 1
-    return [cells for cells in lines if not declared()[cells[metric]].beside_retrained]
+    """The lines that another `retrained` model would not change."""
+    known, column = declared(), METRIC_COLUMNS.index("metric") - 1
+    return [
+        cells for cells in lines if cells[column] == DIVERGED or not known[cells[column]].beside_retrained
+    ]

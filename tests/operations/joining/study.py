@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 from collections.abc import Collection, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ class Made:
         identity = {"suite": self.suite.suite, **({} if job.run is None else job.run._asdict())}
         inputs = {name: self._placed(files) for name, files in job.inputs.items()}
         outputs = {name: self._placed(files) for name, files in job.outputs.items()}
-        module.run(StepJob(dict(job.settings), inputs, outputs, identity=identity, code="c0de"))
+        with redirect_stdout(io.StringIO()):  # what was not measured
+            module.run(StepJob(dict(job.settings), inputs, outputs, identity=identity, code="c0de"))
 
     def _placed(self, files: Files) -> Path | list[Path]:
         return self.root / files if isinstance(files, str) else [self.root / file for file in files]
