@@ -147,11 +147,11 @@ def _check_whole(suite: Suite, pieces: Sequence[Piece]) -> None:
 def _without_original(key: RunKey, pieces: Sequence[Piece]) -> str:
     with_rows = [piece for piece in pieces if any(_beside(key, run) for run in piece.runs)]
     others = [piece for piece in pieces if piece not in with_rows]
-    also = f", and {_pieces(others)} not either" if others else ""
+    nor = f" nor {_pieces(others)}" if others else ""
     return (
-        f"{_pieces(with_rows)} have rows of seed {key.seed} of task {key.task}, model {key.model}, and no "
-        f"`original` of that seed{also}: nothing says what these models must keep. Run `original` of that "
-        "seed (each piece makes it by itself where its study runs to the end) and join again."
+        f"no `original` of seed {key.seed} of task {key.task}, model {key.model}: neither "
+        f"{_pieces(with_rows)}, which has rows of that seed,{nor} has it, and nothing says what these "
+        "models must keep. Run `original` of that seed (a study makes it by itself) and join again."
     )
 
 
