@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from pipeline_lib.core.blocks import (
     Positive,
     Revision,
 )
+from pipeline_lib.models.pretrain_settings import Pretrain
 from pipeline_lib.models.prompt_settings import PretrainedPromptSettings, PromptSettings
 
 
@@ -45,9 +46,17 @@ class Model(Block):
         exclude_if=lambda value: value is None,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_scratch_is_pretrained(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "pretrain" in value and "pretrain" not in cls.model_fields:
+            message = "goes with `source: scratch`; other models are pretrained already, so leave it out"
+            raise Faults([("pretrain", message)])
+        return value
+
 
 class ScratchModel(Model):
-    """A small Llama and a byte-level BPE tokenizer, both made from the suite's own data."""
+    """A small Llama and a byte-level BPE tokenizer, made from the suite's own data or from other text."""
 
     source: Literal["scratch"]
     vocab_size: Annotated[Count, Field(ge=261, description="256 bytes, 5 control tokens, merges")] = 2048
@@ -58,10 +67,18 @@ class ScratchModel(Model):
     kv_heads: Count = 4
     max_length: Count = 128
     prompt: PromptSettings = PromptSettings(template="<user>{prompt}<assistant>", answer_prefix="")
+    pretrain: Pretrain | None = Field(
+        None,
+        description="Learn other text first (docs/models.md); default: random weights are fine-tuned",
+        exclude_if=lambda value: value is None,
+    )
 
     @model_validator(mode="after")
     def _heads_fit(self) -> ScratchModel:
         faults = []
+        if self.pretrain is not None:
+            found = self.pretrain.faults(self.max_length)
+            faults += [(f"pretrain.{field}", message) for field, message in found]
         if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of coordinates within a head
             allowed = f"must be a multiple of {2 * self.heads}, twice the number of `heads`"
             faults.append(("hidden_size", f"found {self.hidden_size}; {allowed}"))

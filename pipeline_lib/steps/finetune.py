@@ -12,6 +12,7 @@ from pipeline_lib.core.files import read_object
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
+from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.reduced import reduce_model
@@ -19,6 +20,7 @@ from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.settings import ModelSettings
 from pipeline_lib.models.source import load_source
+from pipeline_lib.models.weights import weight_hashes
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.steps.common import (
     became,
@@ -46,9 +48,9 @@ def run(job: Job) -> None:
     """Train on the splits that the manifest names for the method ("original" or "retrained").
 
     Where it names none, the model is written as it was loaded. Settings: `model`, `finetune`, and `inputs`,
-    the identity of a base model of this machine (study/contents_read.py). Outputs: the folder `model`, and
-    `run` with steps.jsonl beside it. Fine-tuning that diverges is an error: no study can build on such a
-    model.
+    the identity of a base model of this machine (study/contents_read.py). Input `base`: the folder of a model
+    that the study pretrained itself, where it is to start from one. Outputs: the folder `model`, and `run`
+    with steps.jsonl beside it. Fine-tuning that diverges is an error: no study can build on such a model.
     """
     identity, seed = job.identity, job.identity["seed"]
     given, inputs = job.settings["model"], job.settings["inputs"]
@@ -125,6 +127,9 @@ def _source(
     """The model before fine-tuning, its tokenizer, and where they come from; `taught`: it will be trained."""
     if settings.source != "scratch":
         return load_source(settings)
+    if (base := job.optional("base")) is not None:
+        model, tokenizer, _, _ = load_model_folder(base)
+        return model, tokenizer, {"kind": "pretrained", "sha256": weight_hashes(base)}
     if not taught:
         raise UserError(
             f"{job.identity['task']} takes the model as it is, without fine-tuning, but "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.benchmarks.data import Asked, files_at_hand
-from pipeline_lib.core.blocks import Block, InsideFolder, OnThisMachine, marks_of
+from pipeline_lib.core.blocks import Block, InsideFolder, OnThisMachine, blocks_in, marks_of
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.data.contents import Contents
@@ -63,9 +63,8 @@ def read_by(block: Block, prefix: str = "") -> Iterator[tuple[str, str, Files]]:
     if told is not None:
         yield prefix.rstrip(".") or "files", _named(block), told
     inside = list(marked(block, InsideFolder).values())
-    for name, value in block:
-        if isinstance(value, Block):
-            yield from read_by(value, f"{prefix}{name}.")
+    for name, value in blocks_in(block):
+        yield from read_by(value, f"{prefix}{name}.")
     if told is None:
         for name, value in marked(block, OnThisMachine).items():
             yield f"{prefix}{name}", f"{name} of {_named(block)}", _files_at(value, inside)

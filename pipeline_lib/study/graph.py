@@ -13,8 +13,9 @@ from typing import Any
 
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.study import dump_suite
-from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of, with_runs
+from pipeline_lib.study.jobs import Files, Job, base_of, manifest_of, original_of, records_of, with_runs
 from pipeline_lib.study.measured import Measured
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.shown import Shown
@@ -62,6 +63,7 @@ class Graph:
         for name, evaluation in self._measured.evaluations.items():
             if evaluation.toxicity is not None:
                 yield self._measured.judge(name)
+        yield from self._bases()
         yield from self._tuning()
         anchors = [key for key in self.models if key.row.anchor]  # which are listed first
         for key, made in self.models.items():
@@ -80,19 +82,37 @@ class Graph:
             return self._staged(key, made)
         return self._finetuned(key) if made is None else self._unlearned(key, made)
 
+    def _bases(self) -> Iterator[Job]:
+        for label, model in self.suite.models.items():
+            if isinstance(model, ScratchModel) and model.pretrain is not None:
+                yield Job(
+                    "pretrain",
+                    label,
+                    {},
+                    ("pipeline_lib.steps.pretrain",),
+                    # What is done with the base afterwards is no part of it.
+                    {"label": label, "model": model.model_dump(exclude={"prompt", "base"})},
+                    "training",
+                    reads=(("inputs", model.pretrain),),
+                    work=f"bases/{label}/checkpoint",
+                )
+
     def _finetuned(self, key: RunKey) -> Job:
         model = self.suite.models[key.model]
+        inputs: dict[str, Files] = {"manifest": manifest_of(key.task)}
+        if isinstance(model, ScratchModel) and model.pretrain is not None:
+            inputs["base"] = base_of(key.model)
         return Job(
             "finetune",
             key.folder,
-            {"manifest": manifest_of(key.task)},
+            inputs,
             ("pipeline_lib.steps.finetune",),
             {
                 "model": model.model_dump(exclude={"shape"}),
                 "finetune": self.suite.finetune_of(key.task).model_dump(),
             },
             "training",
-            reads=(("inputs", model),),
+            reads=(("inputs", None if "base" in inputs else model),),
             run=key,
             work=f"checkpoints/{key.folder}",
         )

@@ -50,6 +50,10 @@ RULES: dict[str, Rule] = {
     "describe_suite": Rule({"suite": "suite.yaml", "runs": "runs.json"}),
     "prepare_data": Rule({"manifest": "data/{task}/manifest.json"}, "task"),
     "judge": Rule({"judge": "judges/{task}.json"}, "task"),
+    "pretrain": Rule(
+        {"model": "bases/{base}/model", "steps": "bases/{base}/steps.jsonl", "run": "bases/{base}/run.json"},
+        "base",
+    ),
     "finetune": Rule(_MODEL, "run", _RUN),
     "unlearn": Rule(_MODEL, "run", _RUN),
     "stage": Rule(_MODEL, "run", _RUN),
@@ -106,6 +110,13 @@ class Job:
     work: str | None = None
 
     @property
+    def row(self) -> RowKey | None:
+        """The row of the model that it makes or reads; a base belongs to no task, and all share it."""
+        if self.rule == "pretrain":
+            return RowKey("-", self.name, "base", NO_OPTIMIZER)
+        return None if self.run is None else self.run.row
+
+    @property
     def outputs(self) -> dict[str, Files]:
         return {
             name: self._filled(place) if isinstance(place, str) else tuple(map(self._filled, place))
@@ -150,16 +161,27 @@ def original_of(key: RunKey) -> str:
     return f"models/{original.folder}"
 
 
+def base_of(model: str) -> str:
+    """The model with this label that the study pretrains itself."""
+    return f"bases/{model}/model"
+
+
 def with_runs(job: Job) -> Job:
     """The job with the run.json of each model that it reads, by which a changed model folder is noticed."""
     models = [path for files in job.inputs.values() for path in listed(files) if is_model(path)]
-    runs = tuple(f"training/{path.removeprefix('models/')}/run.json" for path in models)
+    runs = tuple(map(_run_of, models))
     return replace(job, inputs={**job.inputs, "made": runs}) if runs else job
 
 
 def is_model(path: str) -> bool:
     """Whether a path below the results folder is that of a model's folder."""
-    return path.startswith("models/")
+    return path.startswith("models/") or (path.startswith("bases/") and path.endswith("/model"))
+
+
+def _run_of(model: str) -> str:
+    """The run.json of a training that is kept beside the model's folder."""
+    room, _, place = model.partition("/")
+    return f"training/{place}/run.json" if room == "models" else f"{model.removesuffix('/model')}/run.json"
 
 
 def listed(files: Files) -> tuple[str, ...]:

@@ -123,11 +123,13 @@ def run_finetune(
     data: Path,
     method: str = "original",
     model_settings: dict[str, Any] = MODEL,
+    base: Path | None = None,
     **changes: Any,
 ) -> Path:
-    """Fine-tune into `root` and return the model folder."""
+    """Fine-tune into `root` and return the model folder; `base`: the folder that it starts from."""
     given = {"model": model_settings, "finetune": {**FINETUNE, **changes}, "inputs": {}}
-    inputs, who = {"manifest": data / "manifest.json"}, identity(method, "none")
+    inputs: dict[str, Any] = {"manifest": data / "manifest.json", "base": base}
+    who = identity(method, "none")
     finetune.run(job(root, inputs, TRAINED, who, work="checkpoint", **given))
     return root / "model"
 

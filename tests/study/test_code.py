@@ -80,6 +80,16 @@ FULL = small(
     },
 )
 
+PRETRAINED = small(
+    seeds=[0, 1],
+    models={
+        "tiny": {"source": "scratch"},
+        "mini": {"source": "scratch", "pretrain": {"text": [{"path": "story.txt"}], "steps": 3}},
+    },
+    objectives={"GradDiff": None},
+    optimizers={"adamw": {"learning_rate": 1e-4}},
+)
+
 DEMO = yaml.safe_load((REPO / "config.yaml").read_text(encoding="utf-8"))
 
 # Module -> the jobs that use it, both with wildcards; of several lines that fit a module, the last counts.
@@ -95,9 +105,13 @@ SHARED = {
     "tasks/fictitious": ["prepare_data authors"],
     "tasks/manners": ["prepare_data manners"],
     "objectives/grad_diff": ["unlearn GradDiff+*", "trial GradDiff+*"],
-    "training/loop": ["finetune", "stage finetune", "unlearn *", "trial *"],
-    "training/checkpoint": ["finetune", "stage finetune", "unlearn *", "trial *"],
-    "training/fine_tuning": ["finetune", "stage finetune"],
+    "training/loop": ["pretrain mini", "finetune", "stage finetune", "unlearn *", "trial *"],
+    "training/checkpoint": ["pretrain mini", "finetune", "stage finetune", "unlearn *", "trial *"],
+    "training/fine_tuning": ["pretrain mini", "finetune", "stage finetune"],
+    "training/pretraining": ["pretrain mini"],
+    "training/pretrain_settings": ["pretrain mini"],
+    "models/corpus": ["pretrain mini"],
+    "data/raw_text": ["pretrain mini"],
     "metrics/*": ["score *"],
     "metrics/answer_accuracy": [],
     "metrics/gap": ["collect"],
@@ -164,9 +178,29 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             "metrics/released/*": ["score manners"],
         },
     ),
+    "pretrained": (
+        PRETRAINED,
+        {
+            **SHARED,
+            "reporting/tables/extraction": ["paper_table table_copyright"],
+            "optimizers/adamw": ["pretrain mini", "finetune", "unlearn *"],
+            **{
+                f"reporting/tables/{name}": []
+                for name in ("as_released", "benchmarks", "membership", "preference", "samples", "toxicity")
+            },
+            **{
+                f"metrics/{name}": []
+                for name in (
+                    *("benchmarks", "classifier_auc", "equal_retain_mix", "membership/*", "mmlu"),
+                    *("released/*", "sampled/*", "toxicity"),
+                )
+            },
+        },
+    ),
 }
 FAMILIES = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS, STAGES)
 OTHERS = (
+    *("data.raw_text", "models.corpus", "training.pretraining", "training.pretrain_settings"),
     *("engine.equal_retain", "influence.gauss_newton", "influence.newton", "metrics.mmlu"),
     *("training.checkpoint", "training.fine_tuning", "training.generic_labels"),
     *("training.loop", "training.newton"),

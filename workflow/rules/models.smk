@@ -1,3 +1,26 @@
+# A base that the study pretrains itself: once for each model, whatever tasks and seeds start from it.
+rule pretrain:
+    input:
+        unpack(STUDY.inputs("pretrain", ancient)),
+    output:
+        **STUDY.outputs("pretrain", model=directory),
+    log:
+        STUDY.log("pretrain"),
+    benchmark:
+        STUDY.benchmark("pretrain")
+    wildcard_constraints:
+        **STUDY.patterns("pretrain"),
+    conda:
+        "../../environment.yml"
+    threads: SUITE.resources.threads
+    resources:
+        **STUDY.resources("pretrain"),
+    params:
+        job=STUDY.params("pretrain"),
+    script:
+        "../scripts/step.py"
+
+
 # A model is made from data, from another model, or from several.
 rule finetune:
     input:

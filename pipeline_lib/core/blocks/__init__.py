@@ -170,6 +170,14 @@ class Block(BaseModel):
         return None
 
 
+def blocks_in(block: Block) -> Iterator[tuple[str, Block]]:
+    """(field, block) of every block that this one holds itself or in a list, as `text.0`."""
+    for name, value in block:
+        for place, inner in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(inner, Block):
+                yield name if place is None else f"{name}.{place}", inner
+
+
 def plain(annotation: Any) -> Any:
     """A field's type without its constraints and without `| None`."""
     if get_origin(annotation) is Annotated:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pipeline_lib.benchmarks.data import local_splits
 from pipeline_lib.benchmarks.definitions import definition
 from pipeline_lib.benchmarks.tasks import TASKS
-from pipeline_lib.core.blocks import Block
+from pipeline_lib.core.blocks import Block, blocks_in
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.toxicity_prompts import HubPrompts
 from pipeline_lib.models.hub import cached_folder, local_copy
@@ -103,9 +103,8 @@ def _named(block: Block) -> Iterator[Repository]:
     for name, commit in (fields.get("lm_eval") or {}).items():
         if commit is not None and not local_splits(name, fields["folder"]):
             yield Repository("dataset", definition(name)["dataset_path"], commit)
-    for value in fields.values():
-        if isinstance(value, Block):
-            yield from _named(value)
+    for _, value in blocks_in(block):
+        yield from _named(value)
 
 
 def at_hand(repository: Repository) -> bool:

@@ -10,14 +10,16 @@ from collections.abc import Collection, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pipeline_lib.core.blocks import Block, Fault, OnThisMachine
+from pipeline_lib.core.blocks import Block, Fault, OnThisMachine, blocks_in
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.operations.plan.context import base_faults, context_faults
 from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
+from pipeline_lib.operations.plan.local_text import look_at_base
 from pipeline_lib.study.contents_read import marked
 from pipeline_lib.study.graph import Graph
+from pipeline_lib.study.jobs import Job
 
 if TYPE_CHECKING:
     from pipeline_lib.operations.plan.table import Done
@@ -49,7 +51,9 @@ def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair]
 def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | None) -> Look:
     """See `check_inputs`; the faults as a list."""
     look = Look([*context_faults(suite), *base_faults(suite)])
-    anchors = [job for job in Graph(suite).study() if job.rule == "finetune"]
+    study = Graph(suite).study()
+    anchors = [job for job in study if job.rule == "finetune"]
+    bases = {job.name for job in study if job.rule == "pretrain" and not (done is not None and done(job))}
     used = dict.fromkeys((job.run.task, job.run.model) for job in anchors if job.run is not None)
     asked = [pair for pair in used if pairs is None or pair in pairs]
     missing = missing_files(suite, done, asked)
@@ -67,9 +71,11 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
         if not any(where.startswith(f"evaluation of {task}.") for where in absent):
             look_at_evaluation(look, suite, task)
     for model in dict.fromkeys(model for _, model in asked):
-        if f"models.{model}.path" not in absent and unmade(model, 1):
+        if not any(where.startswith(f"models.{model}.") for where in absent) and unmade(model, 1):
             told = len(look.unseen) + len(look.faults)
-            tokenizer = look_at_model(look, suite, model)
+            tasks = {task: look.tasks[task] for task, of in asked if of == model and task in look.tasks}
+            tokenizer = look_at_base(look, suite, model, tasks) if model in bases else None
+            tokenizer = tokenizer or look_at_model(look, suite, model)
             if len(look.unseen) + len(look.faults) == told:
                 for task, of in asked:
                     if of == model and task in look.tasks:
@@ -88,38 +94,46 @@ def missing_files(
     blocks: dict[str, Block] = {}
     for job in Graph(suite).study():
         if (
-            job.run is None
+            job.row is None
             or job.needs not in ("training", "model")
-            or (pairs is not None and job.run[:2] not in pairs)
             or (done is not None and done(job))
+            or not _asked(job, pairs)
         ):
             continue
-        task, model = job.run[:2]
-        if job.rule == "finetune":
+        task, model = job.row[:2]
+        if job.rule == "pretrain":
             blocks[f"models.{model}"] = suite.models[model]
+        elif job.rule == "finetune":
+            if "base" not in job.inputs:
+                blocks[f"models.{model}"] = suite.models[model]
             blocks[f"tasks.{task}"] = suite.tasks[task]
         else:
             blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
     return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
 
 
+def _asked(job: Job, pairs: Collection[Pair] | None) -> bool:
+    """Whether one of these tasks and models needs the job; a base is needed by every task of its model."""
+    if pairs is None or job.row is None:
+        return pairs is None
+    return job.run[:2] in pairs if job.run else job.row.model in {model for _, model in pairs}
+
+
 def _faults(where: str, block: Block) -> Iterator[Fault]:
-    paths = marked(block, OnThisMachine)
-    for name, value in block:
+    for name, value in marked(block, OnThisMachine).items():
         here = f"{where}.{name}"
-        if isinstance(value, Block):
-            yield from _faults(here, value)
-        elif name in paths:
-            try:
-                path = expand(value)
-            except UserError as error:
-                yield here, str(error)
-            else:
-                if not path.exists():
-                    yield (
-                        here,
-                        f"expected a file or folder at {path.absolute()}, found nothing; correct the path",
-                    )
+        try:
+            path = expand(value)
+        except UserError as error:
+            yield here, str(error)
+        else:
+            if not path.exists():
+                yield (
+                    here,
+                    f"expected a file or folder at {path.absolute()}, found nothing; correct the path",
+                )
+    for name, inner in blocks_in(block):
+        yield from _faults(f"{where}.{name}", inner)
 
 
 def pairs_of_targets(suite: Suite, targets: Collection[str]) -> set[Pair] | None:

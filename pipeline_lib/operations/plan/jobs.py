@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline_lib.core.runs import RunKey
+from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
 from pipeline_lib.operations.plan.measuring import (
@@ -28,6 +29,7 @@ from pipeline_lib.study.runs import Run
 from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.tasks.base import HOLDOUT
+from pipeline_lib.training.pretrain_settings import as_fine_tuning
 from pipeline_lib.training.settings import FineTune
 
 PROMPT_TOKENS = 15.0  # of a toxicity prompt
@@ -52,13 +54,14 @@ def planned_jobs(suite: Suite) -> Iterator[tuple[Job, Work | None]]:
     graph = Graph(suite)
     rows = {key.row: made for key, made in graph.models.items()}
     for job in graph.study():
-        if job.needs in ("training", "model") and job.run is not None:
-            shape = shapes[job.run.model]
-            yield job, None if shape is None else _work(suite, job, rows.get(job.run.row), shape)
+        if job.needs in ("training", "model") and job.row is not None:
+            shape = shapes[job.row.model]
+            yield job, None if shape is None else _work(suite, job, rows.get(job.row), shape)
 
 
 def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) -> Work:
-    assert job.run is not None
+    if job.run is None:
+        return _pretrain(suite, job.name, shape)
     key, evaluation = job.run, suite.evaluation_of(job.run.task)
     if job.rule == "evaluate":
         return _evaluate(suite, key, evaluation, shape)
@@ -70,6 +73,16 @@ def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) ->
     if isinstance(made, StagedRow):
         return _stage(suite, key, made, shape)
     return _finetune(suite, key, shape) if made is None else _unlearn(suite, made, shape)
+
+
+def _pretrain(suite: Suite, label: str, shape: Shape) -> Training:
+    """Each step sees other windows: a text that is read again costs what new text costs."""
+    model = suite.models[label]
+    assert isinstance(model, ScratchModel) and model.pretrain is not None
+    steps, context = model.pretrain.steps_in(model.max_length), model.pretrain.context_in(model.max_length)
+    windows = steps * model.pretrain.size
+    lengths = Lengths(windows, 1, context - 1, context, 1, "both")
+    return _plain_training(suite, as_fine_tuning(model.pretrain, steps, windows), [lengths], shape)
 
 
 def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:

@@ -21,6 +21,7 @@ from pipeline_lib.data.refusals import refusals
 from pipeline_lib.data.splits import Task, check_roles, check_split
 from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
 from pipeline_lib.metrics import declared
+from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.alternatives import alternative_answers
 from pipeline_lib.tasks.loading import load_task
 
@@ -105,7 +106,8 @@ def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
     if task.finetune.get("target"):
         return
     for label in dict.fromkeys(run.model for run in suite.run_table() if run.task == name):
-        if suite.models[label].source == "scratch":
+        model = suite.models[label]
+        if isinstance(model, ScratchModel) and model.pretrain is None:
             yield (
                 f"models.{label}",
                 f"is made from scratch and knows nothing, and the task {name!r} takes a model as it is; use "

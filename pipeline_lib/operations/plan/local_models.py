@@ -105,7 +105,8 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
             for record in records
         ):
             return  # a token is a byte or more
-        tokenizer = train_bpe(settings, texts_of(task.splits, task.finetune, task.holdout))
+        if settings.pretrain is None:
+            tokenizer = train_bpe(settings, texts_of(task.splits, task.finetune, task.holdout))
     if tokenizer is None:
         look.unseen.append(f"how long the records of {name} are in tokens of {label}")
         return

@@ -90,8 +90,8 @@ class Requests:
 
     def _needed(self, job: Job) -> tuple[float, float]:
         """MiB and minutes of the first try. Snakemake asks for every job, so each row is worked out once."""
-        assert job.run is not None
-        row = job.rule, job.run.row
+        assert job.row is not None
+        row = job.rule, job.row
         if row not in self._needs:
             work, resources = self._works[row], self._resources
             memory, minutes = UNKNOWN_MEMORY, UNKNOWN_MINUTES
@@ -112,7 +112,7 @@ class Requests:
         if suite.tune is not None:
             changes["tune"] = suite.tune.model_copy(update={"seeds": suite.tune.seeds[:1]})
         jobs = planned_jobs(suite.model_copy(update=changes))
-        return {(job.rule, job.run.row): work for job, work in jobs if job.run is not None}
+        return {(job.rule, job.row): work for job, work in jobs if job.row is not None}
 
 
 def machine_memory(work: Work, processes: int = 1) -> float:

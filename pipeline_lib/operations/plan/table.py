@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.runs import RunKey
+from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.plan.advice import advice
 from pipeline_lib.operations.plan.device import UTILISATION, Device, device_of
 from pipeline_lib.operations.plan.jobs import Work, memory_of, planned_jobs, seconds_of
@@ -111,13 +111,13 @@ def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
     Within a kind, the groups that need most come first.
     """
     needs: dict[str, tuple[Memory | None, float, str | None]] = {}
-    found: dict[tuple[object, ...], list[tuple[Job, RunKey, str]]] = {}
+    found: dict[tuple[object, ...], list[tuple[Job, RowKey, str]]] = {}
     for job, work in planned_jobs(suite):
-        assert job.run is not None
+        assert job.row is not None
         memory, seconds, cure = needs.setdefault(repr(work), _needs(work))
         about = None if memory is None else (round(20 * math.log(memory.total)), round(4 * math.log(seconds)))
-        place = (job.rule, job.run.task, job.run.model, about, cure)
-        found.setdefault(place, []).append((job, job.run, repr(work)))
+        place = (job.rule, job.row.task, job.row.model, about, cure)
+        found.setdefault(place, []).append((job, job.row, repr(work)))
     groups = []
     for (rule, task, model, *_), jobs in found.items():
         needed = [needs[work] for _, _, work in jobs]
@@ -128,7 +128,7 @@ def groups_of(suite: Suite, done: Done | None = None) -> list[Group]:
                 str(rule),
                 str(task),
                 str(model),
-                tuple(dict.fromkeys(name_of(key.row) for _, key, _ in jobs)),
+                tuple(dict.fromkeys(name_of(row) for _, row, _ in jobs)),
                 len(jobs),
                 sum(left),
                 max(memories, key=lambda memory: memory.total, default=None),

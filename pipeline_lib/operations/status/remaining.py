@@ -97,9 +97,9 @@ def _planned(suite: Suite) -> dict[Kind, float]:
     """The planner's seconds for a job of each row; they do not depend on the seed."""
     one_seed = suite.model_copy(update={"seeds": suite.seeds[:1], "retrained_seeds": []})
     return {
-        (job.rule, *job.run.row): seconds_of(work)
+        (job.rule, *job.row): seconds_of(work)
         for job, work in planned_jobs(one_seed)
-        if work is not None and job.run is not None
+        if work is not None and job.row is not None
     }
 
 
@@ -128,7 +128,7 @@ def read_seconds(path: Path) -> float | None:
 
 
 def _kind(state: State) -> Kind:
-    return (state.job.rule, *(() if state.job.run is None else state.job.run.row))
+    return (state.job.rule, *(state.job.row or ()))
 
 
 class _Needs:
