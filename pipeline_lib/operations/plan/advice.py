@@ -51,11 +51,11 @@ def _changes(work: Work) -> list[list[Form]]:
     batch, whole = work.settings.batch_size, work.settings.batch_size * work.settings.accumulation
     sizes = [size for size in range(max(batch // 2, 1), 0, -1) if whole % size == 0]
     lora = work.settings.lora or LoRA()
-    block = "finetune" if work.forget is None else "unlearn"
-    changes = [
-        _forms(block, [{"batch_size": size, "accumulation": whole // size} for size in sizes]),
-        _forms(block, [{"checkpointing": True}]),
-    ]
+    block = work.block or ("finetune" if work.forget is None else "unlearn")
+    changes = [_forms(block, [{"batch_size": size, "accumulation": whole // size} for size in sizes])]
+    if work.block is not None:  # pretraining has no other setting that takes less memory
+        return [*changes, _forms(block, [{"compute": "bf16"}])]
+    changes.append(_forms(block, [{"checkpointing": True}]))
     if work.optimizer is not None and work.optimizer.one_shot:
         return changes
     if work.device.kind == "cuda":  # a CPU's states lie there already

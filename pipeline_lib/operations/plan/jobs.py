@@ -82,7 +82,8 @@ def _pretrain(suite: Suite, label: str, shape: Shape) -> Training:
     steps, context = model.pretrain.steps_in(model.max_length), model.pretrain.context_in(model.max_length)
     windows = steps * model.pretrain.size
     lengths = Lengths(windows, 1, context - 1, context, 1, "both")
-    return _plain_training(suite, as_fine_tuning(model.pretrain, steps, windows), [lengths], shape)
+    training = _plain_training(suite, as_fine_tuning(model.pretrain, steps, windows), [lengths], shape)
+    return replace(training, block=f"models.{label}.pretrain")
 
 
 def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:

@@ -19,7 +19,10 @@ COMPILER = 0.7e8  # bytes that the compiler holds, on a CPU
 
 @dataclass(frozen=True)
 class Training:
-    """One training job. `forget` is None for fine-tuning, `optimizer` where no step is taken."""
+    """One training job. `forget` is None for fine-tuning, `optimizer` where no step is taken.
+
+    `block`: where the suite sets its training, if not in `finetune` or `unlearn`.
+    """
 
     shape: Shape
     device: Device
@@ -29,6 +32,7 @@ class Training:
     optimizer: Optimizer | None
     settings: FineTune | Unlearn
     base: str | None  # "pruned" or "int8"
+    block: str | None = None
 
     @property
     def width(self) -> int:
