@@ -15,12 +15,12 @@ from pipeline_lib.core.blocks import (
     Faults,
     Fraction,
     HubId,
+    InsidePath,
     NonNegative,
     PathText,
     Positive,
     Revision,
     Share,
-    Text,
 )
 from pipeline_lib.core.locate import expand, hub_file
 
@@ -36,7 +36,7 @@ class RawText(Block):
     )
     hub: HubId | None = Field(None, description="A data set of the hub; goes with `revision` and `file`")
     revision: Revision | None = None
-    file: Text | None = Field(None, description="Name of the file in the data set")
+    file: InsidePath | None = Field(None, description="Name of the file in the data set")
     documents: Count | None = Field(
         None, description="Only so many of the first documents; default: all of them"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ _SMALL: dict[str, Any] = {
 def small(**changes: Any) -> dict[str, Any]:
     """The suite with some of its blocks exchanged."""
     return copy.deepcopy({**_SMALL, **changes})
+
+
+def many_words(count: int = 6000) -> str:
+    """Text of so many made-up words that a tokenizer finds thousands of merges in it."""
+    source = random.Random(0)
+    return " ".join("".join(source.choices("aeiounrstlmkd", k=8)) for _ in range(count))
 
 
 def errors(raw: Any) -> list[str]:

@@ -21,12 +21,15 @@ from pipeline_lib.study.table import models_of, run_labels, tuned_index
 from tests.paths import REPO
 from tests.study.dry_run import dry_run
 from tests.study.mutations import mutants
+from tests.study.suites import many_words
 
 MUTANTS = 200
 DRY_RUN_JOBS = 40  # models of a mutant: larger DAGs say nothing new and take seconds
 FILES = {  # of $PIPELINE_DATA, as small as the suites that read them allow
     "books/alice_in_wonderland.txt": "It was a dark night. " * 2000,
     "realtoxicityprompts/prompts.jsonl": '{"prompt": "It was"}\n' * 500,
+    "wikitext2/test_raw.txt": many_words(),
+    "c4/some.jsonl": '{"text": "It was"}\n' * 500,
 }
 COUNTS: Counter[str] = Counter()
 

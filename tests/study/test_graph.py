@@ -15,11 +15,17 @@ from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Job
 from tests.paths import REPO
 from tests.study.dry_run import DryRun, Planned, dry_run
-from tests.study.suites import small
+from tests.study.suites import many_words, small
 
 FILES = {  # that shipped suites name, as small as their tasks allow
     "COPYRIGHTED_BOOK": ("book.txt", "It was a dark night. " * 2000),
     "REAL_TOXICITY_PROMPTS": ("prompts.jsonl", '{"prompt": "It was"}\n' * 500),
+}
+AT_HAND = {  # below $PIPELINE_DATA
+    "books/alice_in_wonderland.txt": FILES["COPYRIGHTED_BOOK"][1],
+    "realtoxicityprompts/prompts.jsonl": FILES["REAL_TOXICITY_PROMPTS"][1],
+    "wikitext2/test_raw.txt": many_words(),
+    "c4/some.jsonl": '{"text": "It was"}\n' * 500,
 }
 TUNE = {
     "seeds": [100, 101],
@@ -54,10 +60,10 @@ def _files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, (name, text) in FILES.items():
         (tmp_path / name).write_text(text)
         monkeypatch.setenv(variable, str(tmp_path / name))
-    for name in ("books/alice_in_wonderland.txt", "realtoxicityprompts/prompts.jsonl"):
+    for name, text in AT_HAND.items():
         place = tmp_path / "data" / name
         place.parent.mkdir(parents=True)
-        place.write_text(FILES["COPYRIGHTED_BOOK" if name.endswith("txt") else "REAL_TOXICITY_PROMPTS"][1])
+        place.write_text(text)
     monkeypatch.setenv("PIPELINE_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("PIPELINE_MODELS", raising=False)
 
@@ -245,3 +251,30 @@ def test_a_retrained_model_is_compared_with_that_of_another_seed_and_all_others_
     assert [reference("retrained/none", seed) for seed in (0, 1)] == [of.format(1), of.format(0)]
     for model in ("original/none", "NPO/adamw"):
         assert [reference(model, seed) for seed in (0, 1)] == [of.format(0), of.format(1)]
+
+
+def test_a_base_is_made_once_and_every_task_and_seed_starts_from_it() -> None:
+    text = {"text": [{"path": "story.txt"}], "steps": 3}
+    mini = {"source": "scratch", "pretrain": text}
+    raw = small(
+        seeds=[0, 1],
+        models={"tiny": {"source": "scratch"}, "mini": mini},
+        tasks={"authors": {"source": "fictitious"}, "rude": {"source": "manners"}},
+    )
+    suite = parse_suite(raw)
+    jobs = Graph(suite).study()
+    (base,) = (job for job in jobs if job.rule == "pretrain")
+    assert (base.name, base.run, base.needs, base.work) == ("mini", None, "training", "bases/mini/checkpoint")
+    assert base.settings["label"] == "mini" and "prompt" not in base.settings["model"]
+    assert base.reads == (("inputs", suite.models["mini"].pretrain),)
+    finetunes = [job for job in jobs if job.rule == "finetune" and job.run is not None]
+    assert len(finetunes) == 2 * 2 * 2 * 2
+    for job in finetunes:
+        own = job.run is not None and job.run.model == "mini"
+        assert job.inputs.get("base") == ("bases/mini/model" if own else None)
+        assert job.inputs.get("made") == (("bases/mini/run.json",) if own else None)
+        assert job.reads == (("inputs", None if own else suite.models["tiny"]),)
+    assert jobs.index(base) < min(map(jobs.index, finetunes))
+    changed = parse_suite({**raw, "models": {"mini": {**mini, "prompt": {"template": "{prompt}?"}}}})
+    (again,) = (job for job in Graph(changed).study() if job.rule == "pretrain")
+    assert again.settings == base.settings, "how it is asked later is no part of a base"
