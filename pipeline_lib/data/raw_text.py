@@ -6,38 +6,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.data.packed import SUFFIXES
 from pipeline_lib.data.table_files import read_table
-from pipeline_lib.data.texts import DOCUMENT_FILES, read_documents, read_text
+from pipeline_lib.data.texts import read_documents, read_text
 
-PLAIN = ("*.txt", "*.txt.gz", "*.txt.xz", "*.md")
-TABLES = ("*.parquet",)
+PLAIN, LINES, TABLES = (".txt", ".md"), (".jsonl", ".json"), (".parquet",)
+FORMS = (*PLAIN, *LINES, *TABLES)
 
 
 def raw_documents(path: Path) -> Iterator[str]:
-    """The documents of a file, or of every such file of a folder, in the order of their names.
+    """The documents of a file, or of every file of a folder with one of FORMS, in the order of their names.
 
-    A plain text is one document. Of a table, every row's field `text` is one. Raises `UserError` for a place
-    where there is nothing, and for a file that cannot be read.
+    A plain text is one document. Of JSON lines and of a table, every row's field `text` is one; a file with
+    another name is plain text. Raises `UserError` for a place where there is nothing, and for a file that
+    cannot be read.
     """
     if not path.exists():
         raise UserError(f"{path.absolute()}: expected a file or folder of text, found nothing")
     for file in _files(path):
-        if any(file.match(pattern) for pattern in DOCUMENT_FILES):
+        form = _form(file)
+        if form in LINES:
             yield from read_documents(file)
-        elif any(file.match(pattern) for pattern in TABLES):
+        elif form in TABLES:
             yield from _rows(file)
         else:
             yield read_text(file)
 
 
+def _form(file: Path) -> str:
+    """The ending of a file's name, without that of the program that packed it."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    return next((suffix for suffix in reversed(suffixes) if suffix not in SUFFIXES), "")
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    patterns = (*PLAIN, *DOCUMENT_FILES, *TABLES)
-    inside = {file for pattern in patterns for file in path.glob(pattern) if not file.name.startswith(".")}
-    if not inside:
-        raise UserError(f"{path}: a folder without text; expected files {', '.join(patterns)}")
-    return sorted(inside)
+    inside = [file for file in sorted(path.iterdir()) if _form(file) in FORMS and file.is_file()]
+    if found := [file for file in inside if not file.name.startswith(".")]:
+        return found
+    raise UserError(f"{path}: a folder without text; expected files {', '.join(FORMS)}, maybe packed")
 
 
 def _rows(file: Path) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 
 import pyarrow
 import pyarrow.parquet
@@ -15,7 +15,7 @@ from pipeline_lib.data.raw_text import raw_documents
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "b.txt").write_text("plain\r\ntext")
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(b'{"text": "one"}\n{"text": "two"}\n'))
     pyarrow.parquet.write_table(pyarrow.table({"text": ["row", None, ""]}), tmp_path / "c.parquet")
     (tmp_path / "notes.pdf").write_bytes(b"%PDF")
     (tmp_path / ".hidden.txt").write_text("no")
