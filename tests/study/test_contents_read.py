@@ -183,3 +183,15 @@ def test_two_places_of_one_block_do_not_stand_for_each_other():
 def test_hidden_files_of_a_folder_do_not_count():
     make("books/one.txt", "books/.two.txt", "books/.git/three.txt", "books/more/four.txt")
     assert set(_visible(Path("books"))) == {"books/one.txt", "books/more/four.txt"}
+
+
+def test_of_the_text_of_a_base_every_file_counts():
+    make("texts/a.txt", "texts/b.jsonl", "one.txt")
+    hub = {"hub": "lab/text", "revision": COMMIT, "file": "c.txt"}
+    text = [{"path": "texts"}, {"path": "one.txt"}, hub]
+    model = block("models", {"source": "scratch", "pretrain": {"text": text, "steps": 1}})
+    assert files_of(model.pretrain) == {"text.0.path": {"a.txt", "b.jsonl"}, "text.1.path": {""}}
+    before = identities(model.pretrain, Contents(Path("kept.json")))
+    Path("texts/b.jsonl").write_text("another")
+    after = identities(model.pretrain, Contents(Path("kept.json")))
+    assert {name for name in before if before[name] != after[name]} == {"text.0.path"}
