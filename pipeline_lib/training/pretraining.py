@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.data.batching import Example, micro_batches
+from pipeline_lib.data.batching import Example, collate
 from pipeline_lib.models.corpus import held_out_count
 from pipeline_lib.models.forward import summed_nll
 
@@ -86,10 +86,11 @@ def held_out(model: Any, tokenizer: Any, windows: Windows, batch_size: int) -> H
     """Likelihood of the windows, in the precision of the weights, `batch_size` of them at a time."""
     model.eval()
     place = next(model.parameters()).device
-    parts = [
-        summed_nll(model, batch.to(place)).double()
-        for batch in micro_batches(windows, batch_size, tokenizer.pad_token_id)
-    ]
+    batches = (
+        collate(list(windows[start : start + batch_size]), tokenizer.pad_token_id)
+        for start in range(0, len(windows), batch_size)
+    )
+    parts = [summed_nll(model, batch.to(place)).double() for batch in batches]
     predicted = windows.tokens[:, 1:]  # (N, C - 1)
     special = set(tokenizer.all_special_ids)
     # Byte-level tokens are spelled with one character for each byte.
