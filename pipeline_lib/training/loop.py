@@ -104,10 +104,7 @@ def train(
             losses = {name: facts[name] for name in LOSSES if name in facts}
             objective.after_step({**losses, "epoch": epoch})
             now = time.monotonic()
-            row: dict[str, Any] = {"step": done.step, "epoch": epoch, **dict.fromkeys(_COLUMNS)}
-            row["learning_rate"] = update.optimizer.param_groups[0]["lr"]
-            row |= {f"objective_{name}": value for name, value in objective.state().items()}
-            row |= {"tokens_per_s": step.tokens / (now - begun), "memory_mb": peak_memory_mb(step.device)}
+            row = {"step": done.step, "epoch": epoch, **_facts(update, objective, step, now - begun)}
             done.log.append(row | {"elapsed_s": now - started} | facts)
             done.adaptive = {"objective": objective.state(), "update": update.state()}
             if judge is not None and (found := judge(done.step)) is not None:
@@ -118,6 +115,14 @@ def train(
     broken = float(sum(not torch.isfinite(p).all() for p in _learning(update)))
     status, at = ("diverged", total) if group.over_parts([broken])[0] else ("ok", None)
     return Outcome(done.log, status, at, total, time.monotonic() - started)
+
+
+def _facts(update: Update, objective: Objective, step: Step, seconds: float) -> dict[str, Any]:
+    """The columns of a step's row that the update itself does not fill."""
+    row: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    row["learning_rate"] = update.optimizer.param_groups[0]["lr"]
+    row |= {f"objective_{name}": value for name, value in objective.state().items()}
+    return row | {"tokens_per_s": step.tokens / seconds, "memory_mb": peak_memory_mb(step.device)}
 
 
 def _learning(update: Update) -> list[torch.Tensor]:

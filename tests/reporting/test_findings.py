@@ -168,61 +168,6 @@ def test_one_row_is_no_span(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "after unlearning 60 % (NPO + AdamW). Of what" in said(root, {})[0]
 
 
-def scored(root: Path, **more: Any) -> list[str]:
-    """Every line of a study whose rows lie on all sides of `retrained`, over nine seeds of that."""
-    more = {"diverged": {}, "retrained_seeds": (4, 5, 6, 7, 8, 9)} | more
-    study = Study(root, methods={"NPO": 1.0}, scored=True, **more).write()
-    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
-    return [line for finding in found for line in (finding.text, *finding.cases)]
-
-
-SIDES = {
-    "adamw": ("adamw", "FO", 1.0, 0.05, None),  # forgets as much as `retrained`
-    "signum": ("signum", "FO", 0.4, 0.3, None),
-    "sophia": ("sophia", "SO", 1.25, 0.06, 0.71),
-}
-
-
-@pytest.fixture
-def sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.reporting.study.OPTIMIZERS", SIDES)
-
-
-@pytest.mark.usefixtures("sides")
-def test_rows_on_all_sides_of_retrained(root: Path) -> None:
-    text = line(scored(root), "Gap to the retrained model")
-    like, knows, avoids = (
-        text.index(words) for words in ("like the retrained model:", "still knows:", "avoids the")
-    )
-    places = [text.index(f"NPO + {name}") for name in ("AdamW", "Signum", "Sophia")]
-    assert like < places[0] < knows < places[1] < avoids < places[2]
-    assert "The scale is that of 9 retrained seeds (8 and 24 degrees of freedom" in text
-
-
-@pytest.mark.usefixtures("sides")
-def test_with_one_retrained_seed_nothing_is_like_it(root: Path) -> None:
-    text = line(scored(root, seeds=(1,), retrained_seeds=()), "No row is said to be like")
-    assert "with one seed of it nothing says how far" in text
-
-
-@pytest.mark.usefixtures("sides")
-def test_seeds_that_are_far_apart_tell_little(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside a limit that is wider than a share of the gap of `original`, here 1 %, is not like."""
-    monkeypatch.setattr("pipeline_lib.reporting.likeness.TELLS", 0.01)
-    text = line(scored(root), "Gap to the retrained model")
-    assert "no row is like the retrained model; " in text
-    assert "with so few retrained seeds little would be: NPO + AdamW" in text
-
-
-@pytest.mark.usefixtures("sides")
-def test_seeds_that_diverged_were_not_tested(root: Path) -> None:
-    lines = scored(root, diverged={("NPO", "adamw", 2): 7, ("NPO", "adamw", 3): 9})
-    assert "like the retrained model: NPO + AdamW" in line(lines, "Gap to the retrained model")
-    assert line(lines, "Diverged") == (
-        "Diverged, and left out of the means: NPO + AdamW (2 of 3 seeds, step 7, 9)."
-    )
-
-
 def test_where_every_run_diverged_nothing_is_said_of_the_test(root: Path) -> None:
     lost = {(*row, seed): 5 for row in ROWS for seed in SEEDS}
     study = Study(root, methods={"NPO": 0.8}, diverged=lost).write()
@@ -279,21 +224,6 @@ def test_a_study_that_cannot_show_forgetting_says_so_first(
     study = Study(root, methods={"NPO": 0.8}, diverged={})
     (table,) = build_table("main", Inputs(study.paths(*TABLES["main"].needs)))
     assert table.notes[-1] == f"No row of this table can be said to forget: {why}."
-
-
-def test_a_study_whose_original_is_like_retrained_cannot_show_forgetting(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ignorant = Study._strength
-
-    def strength(self: Study, method: str, optimizer: str) -> tuple[float, float]:
-        return (1.0, 0.0) if method == "original" else ignorant(self, method, optimizer)
-
-    monkeypatch.setattr(Study, "_strength", strength)
-    assert scored(root)[0].startswith(
-        "This study cannot show forgetting: `original` itself is not told from a further seed of the "
-        "retrained model"
-    )
 
 
 def test_a_truth_ratio_of_one_or_more_is_no_doubt(root: Path) -> None:

@@ -1,18 +1,26 @@
-"""The table of likeness: verdicts, the scale below it, and what is said without one."""
+"""Likeness: verdicts in the table and in the findings, their scale, and what is said without one."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline_lib.reporting.catalog import TABLES
+from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.likeness import AVOIDS, KNOWS, LIKE, UNCALIBRATED, likeness
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table
 from tests.reporting.study import Study
-from tests.reporting.test_findings import SIDES
+from tests.reporting.test_findings import line
+
+SIDES = {
+    "adamw": ("adamw", "FO", 1.0, 0.05, None),  # forgets as much as `retrained`
+    "signum": ("signum", "FO", 0.4, 0.3, None),
+    "sophia": ("sophia", "SO", 1.25, 0.06, 0.71),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +71,57 @@ def test_with_one_retrained_no_row_is_like_it(root: Path) -> None:
     verdicts = {line.cells[5].text for line in table.lines if not line.row.anchor}
     assert verdicts == {UNCALIBRATED.replace("`", "")}
     assert "Add `retrained_seeds`" in table.notes[-1]
+
+
+def scored(root: Path, **more: Any) -> list[str]:
+    """Every line of a study whose rows lie on all sides of `retrained`, over nine seeds of that."""
+    more = {"diverged": {}, "retrained_seeds": (4, 5, 6, 7, 8, 9)} | more
+    study = Study(root, methods={"NPO": 1.0}, scored=True, **more).write()
+    found = findings(Inputs(study.paths(*REPORT_NEEDS)), study.task, study.model)
+    return [line for finding in found for line in (finding.text, *finding.cases)]
+
+
+def test_rows_on_all_sides_of_retrained(root: Path) -> None:
+    text = line(scored(root), "Gap to the retrained model")
+    like, knows, avoids = (
+        text.index(words) for words in ("like the retrained model:", "still knows:", "avoids the")
+    )
+    places = [text.index(f"NPO + {name}") for name in ("AdamW", "Signum", "Sophia")]
+    assert like < places[0] < knows < places[1] < avoids < places[2]
+    assert "The scale is that of 9 retrained seeds (8 and 24 degrees of freedom" in text
+
+
+def test_with_one_retrained_seed_nothing_is_like_it(root: Path) -> None:
+    text = line(scored(root, seeds=(1,), retrained_seeds=()), "No row is said to be like")
+    assert "with one seed of it nothing says how far" in text
+
+
+def test_seeds_that_are_far_apart_tell_little(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a limit that is wider than a share of the gap of `original`, here 1 %, is not like."""
+    monkeypatch.setattr("pipeline_lib.reporting.likeness.TELLS", 0.01)
+    text = line(scored(root), "Gap to the retrained model")
+    assert "no row is like the retrained model; " in text
+    assert "with so few retrained seeds little would be: NPO + AdamW" in text
+
+
+def test_seeds_that_diverged_were_not_tested(root: Path) -> None:
+    lines = scored(root, diverged={("NPO", "adamw", 2): 7, ("NPO", "adamw", 3): 9})
+    assert "like the retrained model: NPO + AdamW" in line(lines, "Gap to the retrained model")
+    assert line(lines, "Diverged") == (
+        "Diverged, and left out of the means: NPO + AdamW (2 of 3 seeds, step 7, 9)."
+    )
+
+
+def test_a_study_whose_original_is_like_retrained_cannot_show_forgetting(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignorant = Study._strength
+
+    def strength(self: Study, method: str, optimizer: str) -> tuple[float, float]:
+        return (1.0, 0.0) if method == "original" else ignorant(self, method, optimizer)
+
+    monkeypatch.setattr(Study, "_strength", strength)
+    assert scored(root)[0].startswith(
+        "This study cannot show forgetting: `original` itself is not told from a further seed of the "
+        "retrained model"
+    )

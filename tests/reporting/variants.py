@@ -224,15 +224,23 @@ def _directions(root: Path) -> Study:
     return _Directions(root, **few, optimizers=("sophia", "sophia_published")).write()
 
 
+def _judged(root: Path) -> Study:
+    """Every question is kept, `retrained` has further seeds; runs of one of two tasks were judged."""
+    few: dict[str, Any] = {"root": root, "seeds": (1, 2), "optimizers": TWO, "diverged": {}, "scored": True}
+    few |= {"methods": {"NPO": 1.0}, "retrained_seeds": (3, 4)}
+    return write_all([Study(**few, judged=True), Study(**few, task="unjudged")])
+
+
 STUDIES: dict[str, Callable[[Path], Study]] = {
     function.__name__.removeprefix("_"): function
     for function in (
         *(_seeds, _single, _tasks, _pair, _axes, _older, _alone),
-        *(_staged, _powerless, _six, _many, _models, _logged, _directions),
+        *(_staged, _powerless, _six, _many, _models, _logged, _directions, _judged),
     )
 }
 SHOWN = {
-    "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged"),
+    "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged", "judged"),
+    "fronts": ("judged",),
     "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),
     "truth_ratio": ("seeds", "single", "tasks", "older", "alone"),
     "trajectory": ("logged", "single", "pair", "staged", "directions"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json, write_text
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.core.sealing import seal_path
@@ -18,6 +19,7 @@ from pipeline_lib.reporting.collect import beside_others, cells_of, place_of
 from pipeline_lib.reporting.figures import draw_figure
 from pipeline_lib.reporting.html import OPTIONAL, write_report
 from pipeline_lib.reporting.inputs import METRIC_COLUMNS
+from pipeline_lib.reporting.scores import Paths, read_paths
 from pipeline_lib.reporting.tables import write_table
 from pipeline_lib.study import Suite
 from pipeline_lib.study.graph import Graph
@@ -74,13 +76,27 @@ class Joined:
         """What the study says of each run, computed from the scores of all, then the run's own lines."""
         scores = self.out / "scores.csv"
         manifests = {task: read_object(self.out / manifest_of(task)) for task in self.suite.tasks}
-        beside = beside_others(scores, manifests)
+        beside = beside_others(scores, manifests, self._paths())
         for key in self.owners:
             run, what = [self.suite.suite, *key[:5]], [key.request, key.after]
             for number, row in enumerate(beside.get(key, []), start=1):
                 yield [*run, *cells_of(row, str(scores), number), *what]
             for cells in self.metrics[key]:
                 yield [self.suite.suite, *cells]
+
+    def _paths(self) -> Paths:
+        """The logs of runs that were judged on their way; a `UserError` names one that is gone."""
+        asked = {task: self.suite.evaluation_of(task).trajectory for task in self.suite.tasks}
+        levels = {task: trajectory.utility for task, trajectory in asked.items() if trajectory}
+        keys = [key for key in self.owners if key.task in levels and not (key.row.anchor or key.after)]
+        logs = [self.out / "training" / key.folder / "steps.jsonl" for key in keys]
+        if missing := [log for log in logs if not log.is_file()]:
+            raise UserError(
+                f"{missing[0]}: no such file, but the suite compares runs on their way "
+                f"(evaluation.trajectory). "
+                "Keep training/**/steps.jsonl of every piece."
+            )
+        return read_paths(logs, levels)
 
     def _marker(self) -> dict[str, Any]:
         """What the folder was joined from, and how its models were made as far as it is known."""
