@@ -71,9 +71,8 @@ def train(
 
     `group`: the processes that share each step's rows; all of them call this with equal arguments, and all
     get the outcome. Losses and weights are those of one process up to the order of rounding, but for
-    dropout, which has other masks. Only the first process writes checkpoints. `judge`: called with the number
-    of a finished step; what it returns stands in that step's row as `judged`, and its time is not the
-    training's.
+    dropout, which has other masks. Only the first process writes checkpoints. `judge` gets the number
+    of each finished step; what it returns is the row's `judged`, and its time is not the training's.
     """
     assert course.settings.compute != "auto", "a step resolves it before it trains (training/compute.py)"
     if group.size > course.size:
@@ -105,10 +104,8 @@ def train(
             objective.after_step({**losses, "epoch": epoch})
             now = time.monotonic()
             row = {"step": done.step, "epoch": epoch, **_facts(update, objective, step, now - begun)}
-            done.log.append(row | {"elapsed_s": now - started} | facts)
+            done.log.append(row | {"elapsed_s": now - started} | facts | _judged(judge, done.step))
             done.adaptive = {"objective": objective.state(), "update": update.state()}
-            if judge is not None and (found := judge(done.step)) is not None:
-                done.log[-1]["judged"] = found
             started += time.monotonic() - now
             meter.update(facts=", ".join(f"{name}={loss:.3f}" for name, loss in losses.items()))
             keeper.after(done.step)
@@ -123,6 +120,11 @@ def _facts(update: Update, objective: Objective, step: Step, seconds: float) -> 
     row["learning_rate"] = update.optimizer.param_groups[0]["lr"]
     row |= {f"objective_{name}": value for name, value in objective.state().items()}
     return row | {"tokens_per_s": step.tokens / seconds, "memory_mb": peak_memory_mb(step.device)}
+
+
+def _judged(judge: Callable[[int], dict[str, Any] | None] | None, step: int) -> dict[str, Any]:
+    found = None if judge is None else judge(step)
+    return {} if found is None else {"judged": found}
 
 
 def _learning(update: Update) -> list[torch.Tensor]:
