@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import Block, Fault, Text, suggestion
 from pipeline_lib.core.blocks.messages import show
+
+if TYPE_CHECKING:
+    from pipeline_lib.study.runs import Run
 
 
 class Comparison(Block):
@@ -49,3 +54,23 @@ def comparison_faults(
         both = methods_of.get(comparison.first, set()) & methods_of.get(comparison.second, set())
         if runs is not None and not both:
             yield where, f"no method runs with both {' and '.join(labels.values())}; add such runs"
+
+
+def pairs_in(comparisons: Sequence[Comparison] | None, runs: Collection[Run]) -> dict[tuple[str, str], int]:
+    """How many pairs of rows of each task and model are compared, which is the family of their tests.
+
+    `runs`: of one seed. Without declared comparisons every second-order row is held against every first-order
+    one.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for one in runs:
+        for other in runs:
+            if (one.task, one.model, one.method) != (other.task, other.model, other.method):
+                continue
+            wanted = (
+                (one.order, other.order) == ("SO", "FO")
+                if comparisons is None
+                else any((one.optimizer, other.optimizer) == (c.first, c.second) for c in comparisons)
+            )
+            found[one.task, one.model] += wanted
+    return {study: pairs for study, pairs in found.items() if pairs}
