@@ -51,6 +51,20 @@ def test_held_out_authors_come_after_the_others() -> None:
     assert (without.evaluate, without.holdout) == (["forget", "retain", "facts"], None)
 
 
+def test_a_draw_forgets_an_earlier_block_and_keeps_all_other_authors() -> None:
+    settings = {"n_authors": 7, "questions_per_author": 4, "n_facts": 3, "forget_authors": 2}
+    last, *others = (load(**settings, holdout_authors=1, forget_draw=draw) for draw in (0, 1, 2))
+    everyone = {r.id: r for r in last.splits["retain"] + last.splits["forget"]}
+    assert {r.group for r in last.splits["forget"]} == {"author-005", "author-006"}
+    for task, first in zip(others, (3, 1), strict=True):
+        check_task(task)
+        assert {r.group for r in task.splits["forget"]} == {f"author-{first + i:03d}" for i in (0, 1)}
+        assert {r.id: r for r in task.splits["retain"] + task.splits["forget"]} == everyone
+        assert task.splits["holdout"] == last.splits["holdout"] and len(task.splits["forget"]) == 8
+    with pytest.raises(UserError, match="forget_draw: found 3; 7 authors hold 3 blocks of 2, counted from 0"):
+        load(**settings, forget_draw=3)
+
+
 def test_as_many_as_asked_for() -> None:
     assert len(AUTHORS) == 400
     assert Counter(Counter(record.group for record in AUTHORS).values()) == {10: 40}

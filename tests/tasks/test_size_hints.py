@@ -15,7 +15,9 @@ from tests.paths import shared_data
 CASES = [
     ({"source": "manners", "holdout": 15}, None),
     ({"source": "fictitious", "holdout_authors": 3}, None),
+    ({"source": "fictitious", "forget_draw": 2}, None),
     ({"source": "tofu"}, "tofu"),
+    ({"source": "tofu", "forget": "forget05", "forget_draw": 1}, "tofu"),
     ({"source": "tofu", "forget": "forget05", "retain_authors": 18, "holdout_authors": 10}, "tofu"),
     ({"source": "detox", "learned": True, "holdout": 50}, "safe_rlhf"),
 ]

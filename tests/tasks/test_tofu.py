@@ -89,6 +89,7 @@ def test_real_splits_have_the_published_sizes() -> None:
         "retain99": (3960, 400),
         "retain95": (3800, 400),
         "retain90": (3600, 400),
+        "full": (4000, 400),
         "forget01": (40, 40),
         "forget05": (200, 200),
         "forget10": (400, 400),
@@ -150,6 +151,51 @@ def test_held_out_authors_leave_the_retain_set(stand_in: Path) -> None:
     assert len(few.splits["retain"]) == 80
     assert {r.group for r in few.splits["holdout"]} == {"author-196", "author-197"}
     assert load(stand_in, forget="forget01").holdout is None
+
+
+@pytest.mark.parametrize(
+    ("forget", "draw", "first"), [("forget01", 1, 196), ("forget01", 9, 180), ("forget05", 1, 180)]
+)
+def test_a_draw_forgets_earlier_authors_and_keeps_all_others(forget: str, draw: int, first: int) -> None:
+    """Forget sets of two draws have no author in common; each has as many, all with wrong answers."""
+    folder = shared_data("tofu")
+    task, published = load(folder, forget=forget, forget_draw=draw), load(folder, forget=forget)
+    check_task(task)
+    groups = {name: {r.group for r in records} for name, records in task.splits.items()}
+    size = len(published.splits["forget"]) // 20
+    assert groups["forget"] == {f"author-{number:03d}" for number in range(first, first + size)}
+    assert {name: len(records) for name, records in task.splits.items()} == {
+        name: len(records) for name, records in published.splits.items()
+    }
+    assert not groups["forget"] & groups["retain"] and len(groups["retain"] | groups["forget"]) == 200
+    assert {r.group for r in published.splits["forget"]} <= groups["retain"]
+    assert task.splits["retain_eval"] == published.splits["retain_eval"]
+    assert all(len(r.distractors) == 5 and r.paraphrased_answer for r in task.splits["forget"])
+
+
+def test_a_draw_of_few_retained_authors_keeps_the_same_ones(stand_in: Path) -> None:
+    task = load(stand_in, forget="forget01", forget_draw=2, retain_authors=18, holdout_authors=2)
+    check_task(task)
+    assert {r.group for r in task.splits["forget"]} == {"author-194", "author-195"}
+    assert {r.group for r in task.splits["holdout"]} == {"author-192", "author-193"}
+    assert task.splits["retain"] == load(stand_in, forget="forget01", retain_authors=18).splits["retain"]
+
+
+@pytest.mark.parametrize(
+    ("forget", "draw", "cure"),
+    [
+        ("forget01", 10, "which are 10 blocks of forget01, counted from 0; choose at most 9"),
+        (
+            "forget05",
+            2,
+            "which are 2 blocks of forget05, counted from 0; choose at most 1 or `forget: forget01`",
+        ),
+        ("forget10", 1, "choose at most 0 or `forget: forget01` or `forget: forget05`"),
+    ],
+)
+def test_a_draw_without_wrong_answers_is_refused(forget: str, draw: int, cure: str) -> None:
+    with pytest.raises(UserError, match=f"forget_draw: found {draw}; .*the last 20 alone.*{cure}$"):
+        load(forget=forget, forget_draw=draw)
 
 
 def test_utility_is_what_is_retained_and_never_the_forget_set(stand_in: Path) -> None:

@@ -15,13 +15,16 @@ MOST_AUTHORS = 480  # so many surnames can be made
 
 
 class Settings(TaskSettings):
-    """Generated authors; the last `forget_authors` are to be forgotten."""
+    """Generated authors; the last `forget_authors`, or an earlier block of as many, are to be forgotten."""
 
     source: Literal["fictitious"]
     shown_as: ClassVar = "authors"
     n_authors: Annotated[Count, Field(ge=4, le=MOST_AUTHORS)] = 40
     questions_per_author: Annotated[Count, Field(le=14)] = 10
     forget_authors: Count = 4
+    forget_draw: CountOrZero = Field(
+        0, description="Forget the authors so many blocks of `forget_authors` before the last ones"
+    )
     holdout_authors: CountOrZero = Field(
         0, description="Further authors whom no model learns: the non-members of membership inference"
     )
@@ -33,6 +36,11 @@ class Settings(TaskSettings):
         if self.forget_authors >= self.n_authors:
             allowed = f"must be smaller than `n_authors` ({self.n_authors}), so that some remain"
             raise Faults([("forget_authors", f"found {self.forget_authors}; {allowed}")])
+        draws = self.n_authors // self.forget_authors
+        if self.forget_draw >= draws:
+            allowed = f"{self.n_authors} authors hold {draws} blocks of {self.forget_authors}"
+            cure = f"choose at most {draws - 1}, or raise `n_authors`"
+            raise Faults([("forget_draw", f"found {self.forget_draw}; {allowed}, counted from 0; {cure}")])
         if self.n_authors + self.holdout_authors > MOST_AUTHORS:
             allowed = f"with `n_authors` ({self.n_authors}) it must be at most {MOST_AUTHORS}"
             raise Faults([("holdout_authors", f"found {self.holdout_authors}; {allowed}")])
@@ -55,13 +63,17 @@ class Settings(TaskSettings):
         )
 
     def load(self) -> Task:
-        """Forget the last `forget_authors` of the `n_authors`; those held out come after all of these."""
+        """Forget the block of the `forget_draw`; the authors that are held out come after all `n_authors`."""
         authors, facts = generate(
             self.n_authors + self.holdout_authors, self.questions_per_author, self.n_facts, self.seed
         )
-        cut = (self.n_authors - self.forget_authors) * self.questions_per_author
-        end = self.n_authors * self.questions_per_author
-        splits = {"forget": authors[cut:end], "retain": authors[:cut], "facts": facts}
+        last = self.n_authors - self.forget_draw * self.forget_authors
+        first, last, end = (
+            number * self.questions_per_author
+            for number in (last - self.forget_authors, last, self.n_authors)
+        )
+        retain = authors[:first] + authors[last:end]
+        splits = {"forget": authors[first:last], "retain": retain, "facts": facts}
         unseen = dict.fromkeys(holdout_split(self.holdout_authors), authors[end:])
         return Task(
             origin="generated",

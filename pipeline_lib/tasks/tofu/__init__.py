@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline_lib.core.blocks import Count, CountOrZero, HubId, PathText, Revision
+from pipeline_lib.core.blocks import Count, CountOrZero, Faults, HubId, PathText, Revision
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand, expanded_folder, hub_file
 from pipeline_lib.data.records import Record
@@ -31,6 +31,7 @@ from pipeline_lib.tasks.tofu.rows import (
 
 # forget split -> the retain split that makes it whole
 RETAIN_OF = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+DRAWN = "forget10"  # the last authors, which all have paraphrases and wrong answers
 
 
 class Settings(TaskSettings):
@@ -42,6 +43,10 @@ class Settings(TaskSettings):
     revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
     folder: PathText | None = None
     forget: Literal["forget01", "forget05", "forget10"] = "forget10"
+    forget_draw: CountOrZero = Field(
+        0,
+        description="Forget the authors so many blocks of its size before `forget`, which is then kept",
+    )
     retain_authors: Annotated[Count, Field(le=AUTHORS_WITH_DISTRACTORS)] | None = Field(
         None, description="Only this many of the first 20 authors, instead of the whole retain set"
     )
@@ -55,6 +60,25 @@ class Settings(TaskSettings):
         description="File of rows {question, alternatives: [...]} for the forget set: other answers for DPO "
         "and AltPO, which TOFU itself does not have. `$VARIABLES` in the path are expanded",
     )
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Settings:
+        first, end = AUTHOR_SPLITS[self.forget]
+        draws = (end - AUTHOR_SPLITS[DRAWN][0]) // (end - first)
+        if self.forget_draw >= draws:
+            others = [name for name in RETAIN_OF if name < self.forget]
+            cures = [f"choose at most {draws - 1}", *(f"`forget: {name}`" for name in others)]
+            raise Faults(
+                [
+                    (
+                        "forget_draw",
+                        f"found {self.forget_draw}; of the authors that may be forgotten TOFU has "
+                        f"paraphrases and wrong answers for the last 20 alone, which are {draws} "
+                        f"block{'s' * (draws > 1)} of {self.forget}, counted from 0; {' or '.join(cures)}",
+                    )
+                ]
+            )
+        return self
 
     def reads(self) -> dict[str, Path]:
         """TOFU's files of these splits on this machine, and the file of other answers."""
@@ -98,13 +122,12 @@ class Settings(TaskSettings):
 
     def load(self) -> Task:
         files, origin = self._found()
-        retain = read_split(RETAIN_OF[self.forget], files)
-        cut = len(retain) - self.holdout_authors * ROWS_PER_AUTHOR
-        retain, unseen = retain[:cut], retain[cut:]
+        before, forgotten, after = self._drawn(files)
+        cut = len(before) - self.holdout_authors * ROWS_PER_AUTHOR
+        retain, unseen = [*before[:cut], *after], before[cut:]
         if self.retain_authors is not None:
             kept = {author(number) for number in range(self.retain_authors)}
             retain = [record for record in retain if record.group in kept]
-        forgotten = read_split(self.forget, files)
         if self.alternatives is not None:
             forgotten = _with_alternatives(forgotten, expand(self.alternatives))
         splits = {"forget": forgotten, **evaluated_part("retain", retain)}
@@ -121,9 +144,19 @@ class Settings(TaskSettings):
             holdout="holdout" if unseen else None,
         )
 
+    def _drawn(self, files: dict[str, Path]) -> tuple[list[Record], list[Record], list[Record]]:
+        """The authors before the forget set, the forget set, and the authors after it."""
+        if not self.forget_draw:
+            return read_split(RETAIN_OF[self.forget], files), read_split(self.forget, files), []
+        everyone, forgettable = read_split("full", files), read_split(DRAWN, files)
+        (first, end), (start, _) = AUTHOR_SPLITS[self.forget], AUTHOR_SPLITS[DRAWN]
+        back = self.forget_draw * (end - first)
+        first, end = first - back, end - back
+        return everyone[:first], forgettable[first - start : end - start], everyone[end:]
+
     def _files(self) -> set[str]:
         """Names of the files (without `.json`) of the whole task."""
-        plain = (self.forget, RETAIN_OF[self.forget])
+        plain = ("full", DRAWN) if self.forget_draw else (self.forget, RETAIN_OF[self.forget])
         return {*plain, *map(perturbed_of, (*plain, *QUESTION_SPLITS))}
 
     def _found(self) -> tuple[dict[str, Path], str]:

@@ -18,11 +18,12 @@ ROWS_PER_AUTHOR = 20
 AUTHORS_WITH_DISTRACTORS = 20  # the first of those that are never forgotten
 PERTURBED_RETAIN_ROWS = ROWS_PER_AUTHOR * AUTHORS_WITH_DISTRACTORS  # the first of `full`
 
-# split of author rows -> first row and end row in `full`
+# split of author rows -> first row and end row in `full`; that of forget10 holds the other two
 AUTHOR_SPLITS = {
     "retain99": (0, 3960),
     "retain95": (0, 3800),
     "retain90": (0, 3600),
+    "full": (0, 4000),
     "forget01": (3960, 4000),
     "forget05": (3800, 4000),
     "forget10": (3600, 4000),
@@ -34,7 +35,12 @@ QUESTION_SPLITS = ("real_authors", "world_facts")
 
 def perturbed_of(split: str) -> str:
     """Name of the file (without `.json`) that has paraphrases and wrong answers for rows of the split."""
-    return "retain_perturbed" if split.startswith("retain") else f"{split}_perturbed"
+    return "retain_perturbed" if _from_the_first(split) else f"{split}_perturbed"
+
+
+def _from_the_first(split: str) -> bool:
+    """Whether the split begins with the authors of `retain_perturbed`."""
+    return AUTHOR_SPLITS.get(split, (None,))[0] == 0
 
 
 def read_split(split: str, files: dict[str, Path]) -> list[Record]:
@@ -46,7 +52,7 @@ def read_split(split: str, files: dict[str, Path]) -> list[Record]:
             for i, row in enumerate(_rows(richer_file))
         ]
     first, end = AUTHOR_SPLITS[split]
-    start, stop = (0, PERTURBED_RETAIN_ROWS) if split.startswith("retain") else (first, end)
+    start, stop = (0, PERTURBED_RETAIN_ROWS) if _from_the_first(split) else (first, end)
     richer_rows = dict(enumerate(_rows(richer_file, stop - start), start))  # by the row of `full`
     records = []
     for number, row in enumerate(_rows(files[split], end - first), first):
