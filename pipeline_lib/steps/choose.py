@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, run_again, write_json
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.sealing import sealed_jsonl
-from pipeline_lib.metrics.probability import probability
+from pipeline_lib.metrics.definition import NotMeasured
+from pipeline_lib.metrics.gap import gap_of
+from pipeline_lib.metrics.joint_utility import BLIND, joint_utility
+from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.steps.job import Job
-from pipeline_lib.steps.selection import at_edge, choose
+from pipeline_lib.steps.likelihood_scores import asked_splits, likelihood_lines, scores_of
+from pipeline_lib.steps.selection import OK, at_edge, choose
 
 PARTS = ("optimizer", "objective")
 
@@ -20,23 +25,21 @@ PARTS = ("optimizer", "objective")
 def run(job: Job) -> None:
     """Write `chosen`: the chosen values of the tuned settings, and everything the choice was made from.
 
-    Settings: `select`, the suite's rule; `ranges`, part of a run -> setting -> range; `seeds` of the tuning.
-    Inputs: `trials`, results of every trial on every seed; `original`, for each of `seeds` in order the
-    records of the model before unlearning.
+    Settings: `select`, the rule; `ranges`, part of a run -> setting -> range; `seeds` of the tuning;
+    `forget_draw`, whose groups the trials forgot (None: those that are reported). Inputs: the `manifest` of
+    the data of tuning; `trials`, results of every trial on every seed; `original` and, where the rule is the
+    gap, `retrained`: for each of `seeds` in order the records of these models.
     """
-    select = job.settings["select"]
-    runs = grouped((result["trial"], result) for result in map(read_object, job.several("trials")))
-    _in_one_precision([result for results in runs.values() for result in results])
-    first = next(iter(runs.values()))[0]
-    split, asked = first["retain_split"], first["records"][first["retain_split"]]
-    originals = zip(job.settings["seeds"], job.several("original"), strict=True)
-    original = {seed: _retain_probability(path, split, asked) for seed, path in sorted(originals)}
-    choice = choose(runs, original, select["forget"], select["retain_within"])
-    tuned = {number: of_trial[0]["tuned"] for number, of_trial in runs.items()}
+    select, seeds = job.settings["select"], job.settings["seeds"]
+    trials = grouped((result["trial"], result) for result in map(read_object, job.several("trials")))
+    _in_one_precision([result for results in trials.values() for result in results])
+    beside = _Beside.read(job)
+    runs = {number: [beside.values(result) for result in results] for number, results in trials.items()}
+    choice = choose(runs, select["forget"], select["utility_within"])
+    tuned = {number: of_trial[0]["tuned"] for number, of_trial in trials.items()}
     chosen = tuned[choice["trial"]]
-    trials = [
-        {**trial, **tuned[trial["trial"]], "runs": [_of_seed(one) for one in runs[trial["trial"]]]}
-        for trial in choice.pop("trials")
+    listed = [
+        {**trial, **tuned[trial["trial"]], "runs": runs[trial["trial"]]} for trial in choice.pop("trials")
     ]
     write_json(
         job.output("chosen"),
@@ -44,14 +47,66 @@ def run(job: Job) -> None:
             **{part: chosen[part] for part in PARTS},
             **choice,
             "select": select,
-            "budget": {"trials": len(runs), "seeds": sorted(original)},
+            "forget_draw": job.settings["forget_draw"],
+            "budget": {"trials": len(runs), "seeds": sorted(seeds)},
             "ranges": job.settings["ranges"],
             "at_edge": {
                 part: at_edge([settings[part] for settings in tuned.values()], chosen[part]) for part in PARTS
             },
-            "trials": trials,
+            "trials": listed,
         },
     )
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The models that trials are held against: `original` by tuning seed, and `retrained` of every seed."""
+
+    original: Mapping[int, Scores]
+    retrained: Sequence[Scores]
+    utility: Sequence[str]
+
+    @classmethod
+    def read(cls, job: Job) -> _Beside:
+        manifest = read_object(job.input("manifest"), "evaluate", "utility", "multiple_choice")
+        asked = asked_splits(manifest)
+
+        def scores(path: Path) -> Scores:
+            rows = sealed_jsonl(path)
+            if missing := [split for split in asked if all(row["split"] != split for row in rows)]:
+                raise UserError(f"{path}: holds no records of {', '.join(missing)}. {run_again(path)}")
+            return scores_of(likelihood_lines([row for row in rows if row["split"] in asked], manifest))
+
+        originals = dict(zip(job.settings["seeds"], map(scores, job.several("original")), strict=True))
+        by_gap = job.settings["select"]["forget"] == "gap"
+        return cls(originals, list(map(scores, job.several("retrained"))) if by_gap else [], asked[1:])
+
+    def values(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What one run of a trial comes to, without what differs from machine to machine."""
+        kept = {name: result[name] for name in ("seed", "status", "diverged_step", "clipped_share")}
+        if result["status"] != OK:
+            return {**kept, **dict.fromkeys(("gap", "forget_probability", "joint_utility"))}
+        study = Studied(
+            scores_of(result["questions"]),
+            self.retrained,
+            self.original[result["seed"]],
+            list(self.original.values()),
+            self.utility,
+        )
+        try:
+            utility = joint_utility(study, ("probability",)).value
+        except NotMeasured:
+            raise UserError(
+                f"no utility split ({', '.join(self.utility)}) has a probability of {BLIND:g} or more under "
+                "`original`, so that nothing says what a trial may lose. Let `original` learn more "
+                "(`finetune`), or leave `tune` out and set the settings by hand."
+            ) from None
+        return {
+            **kept,
+            "gap": gap_of(study) if self.retrained else None,
+            "forget_probability": study.forget.mean("probability"),
+            "joint_utility": utility,
+        }
 
 
 def _in_one_precision(results: Sequence[dict[str, Any]]) -> None:
@@ -63,24 +118,3 @@ def _in_one_precision(results: Sequence[dict[str, Any]]) -> None:
             f"the trials were computed on machines of which `compute: auto` made different things: {told}. "
             "Write fp32 or bf16 in the suite's `unlearn.compute`, and give the same command again."
         )
-
-
-def _retain_probability(path: Path, split: str, asked: int) -> float:
-    """Mean probability of the answers of `split` in a model's records."""
-    values = [
-        probability(row["answer_nll"], row["answer_tokens"])
-        for row in sealed_jsonl(path)
-        if row["split"] == split
-    ]
-    if len(values) != asked:
-        raise UserError(
-            f"{path}: holds {len(values)} records of {split}, but the trials were asked {asked}. "
-            f"{run_again(path)}"
-        )
-    return sum(values) / len(values)
-
-
-def _of_seed(result: dict[str, Any]) -> dict[str, Any]:
-    """What one run of a trial found, without what differs from machine to machine."""
-    names = ("seed", "status", "diverged_step", "forget_probability", "retain_probability", "retain_nll")
-    return {name: result[name] for name in (*names, "ks_statistic", "clipped_share")}

@@ -1,12 +1,13 @@
-"""Which trial is chosen: the one that forgot most among those that still know enough of the retain set.
+"""Which trial is chosen: the one nearest to `retrained` among those that keep their joint utility.
 
-Every trial ran once on each tuning seed. A trial keeps the bound when on every one of these seeds its mean
-retain probability is at least (1 - retain_within) times that of `original`, the model before unlearning,
-on the same questions. Of the trials that keep the bound, the one that knows least of the forget set is chosen
-(by the mean over tuning seeds of `forget_probability`, or of `ks_statistic`, the distance to `retrained`). If
-none keeps it, the one with the highest mean retain probability is chosen and `bound_met` is false. A trial
-that diverged on any seed is lost: it is recorded and never chosen. If all are lost, the first one stands for
-them, so that the reported run says that it diverged. The lower number wins a tie.
+Every trial ran once on each tuning seed. A trial keeps the bound when on every one of these seeds its joint
+utility of likelihoods, a share of that of `original`, is at least 1 - utility_within. Of the trials that keep
+the bound, the one with the lowest mean over tuning seeds of the forget value is chosen: of the gap to
+`retrained`, which grows again when more is taken than `retrained` lacks, or of the probability of the forget
+answers where a task has no `retrained`. If none keeps it, the one with the highest mean joint utility is
+chosen and `bound_met` is false. A trial that diverged on any seed is lost: it is recorded and never chosen.
+If all are lost, the first one stands for them, so that the reported run says that it diverged. The lower
+number wins a tie.
 """
 
 from __future__ import annotations
@@ -14,23 +15,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FORGET_VALUES = {"probability": "forget_probability", "ks_statistic": "ks_statistic"}  # of `select.forget`
+FORGET_VALUES = {"gap": "gap", "probability": "forget_probability"}  # of `select.forget`
 OK, ALL_LOST = "ok", "every trial diverged"
 
 
 def choose(
-    trials: Mapping[int, Sequence[Mapping[str, Any]]],
-    original: Mapping[int, float],
-    forget: str,
-    retain_within: float,
+    trials: Mapping[int, Sequence[Mapping[str, Any]]], forget: str, utility_within: float
 ) -> dict[str, Any]:
-    """Number of the chosen trial, status, bound, bound_met, and every trial's means.
+    """Number of the chosen trial, status, bound_met, the bound `least`, and every trial's means.
 
-    `trials`: number -> results of its runs, one a tuning seed, each with `seed`, `status`,
-    `retain_probability` and the values of FORGET_VALUES. `original`: tuning seed -> mean retain probability
-    of the model before unlearning. `forget`: a key of FORGET_VALUES.
+    `trials`: number -> its runs, one a tuning seed, each with `status`, `joint_utility` and the values of
+    FORGET_VALUES. `forget`: a key of FORGET_VALUES.
     """
-    least = {seed: (1 - retain_within) * value for seed, value in original.items()}
+    least = 1 - utility_within
     judged = [_judged(number, trials[number], least, FORGET_VALUES[forget]) for number in sorted(trials)]
     finished = [trial for trial in judged if trial["status"] == OK]
     kept = [trial for trial in finished if trial["bound_met"]]
@@ -38,34 +35,30 @@ def choose(
     if kept:
         best = min(kept, key=lambda trial: trial["forget"])
     elif finished:
-        best = max(finished, key=lambda trial: trial["retain_probability"])
+        best = max(finished, key=lambda trial: trial["joint_utility"])
     else:
         best = judged[0]
     return {
         "trial": best["trial"],
         "status": OK if finished else ALL_LOST,
         "bound_met": bool(kept),
-        "bound": [
-            {"seed": seed, "original": value, "least": least[seed]} for seed, value in original.items()
-        ],
+        "least": least,
         "forget": best["forget"],
-        "retain_probability": best["retain_probability"],
+        "joint_utility": best["joint_utility"],
         "diverged": len(judged) - len(finished),
         "trials": judged,
     }
 
 
-def _judged(
-    number: int, runs: Sequence[Mapping[str, Any]], least: Mapping[int, float], forget: str
-) -> dict[str, Any]:
+def _judged(number: int, runs: Sequence[Mapping[str, Any]], least: float, forget: str) -> dict[str, Any]:
     """Means over the tuning seeds of one trial; none for a trial that diverged on any of them."""
     lost = any(run["status"] != OK for run in runs)
     return {
         "trial": number,
         "status": "diverged" if lost else OK,
-        "bound_met": not lost and all(run["retain_probability"] >= least[run["seed"]] for run in runs),
+        "bound_met": not lost and all(run["joint_utility"] >= least for run in runs),
         "forget": None if lost else _mean([run[forget] for run in runs]),
-        "retain_probability": None if lost else _mean([run["retain_probability"] for run in runs]),
+        "joint_utility": None if lost else _mean([run["joint_utility"] for run in runs]),
     }
 
 

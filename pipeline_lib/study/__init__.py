@@ -21,7 +21,7 @@ TEMPLATE_KEY = (
     "__use_yte__"  # turns on YTE, a template language that Snakemake applies to configuration files
 )
 # Settings of earlier versions, which no longer change anything: kept results are read without them.
-FORMER = ("evaluation.benchmarks.engine",)
+FORMER = ("evaluation.benchmarks.engine", "tune.select.retain_within")
 SHOWN = 30  # faults that a message lists; a list written 50 times over has hundreds, all alike
 
 
@@ -45,20 +45,27 @@ def load_suite(path: Path | str, kept: bool = False) -> Suite:
     text = _text_of(path)
     try:
         raw = _read_yaml(text)
-        current = _without_former(raw) if kept else raw
+        left_out: dict[str, None] = {}
+        current = _without_former(raw, left_out) if kept else raw
         suite = parse_suite(current)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if current != raw:
-        print(f"{path}: written by an earlier version; read without {', '.join(FORMER)}", file=sys.stderr)
+    if left_out:
+        print(f"{path}: written by an earlier version; read without {', '.join(left_out)}", file=sys.stderr)
     return suite
 
 
-def _without_former(value: Any, place: str = "") -> Any:
+def _without_former(value: Any, left_out: dict[str, None], place: str = "") -> Any:
+    """The settings without those of FORMER, whose names go to `left_out`."""
     if not isinstance(value, dict):
         return value
-    kept = {key: inner for key, inner in value.items() if not f"{place}{key}".endswith(FORMER)}
-    return {key: _without_former(inner, f"{place}{key}.") for key, inner in kept.items()}
+    kept = {}
+    for key, inner in value.items():
+        former = [name for name in FORMER if f"{place}{key}".endswith(name)]
+        left_out.update(dict.fromkeys(former))
+        if not former:
+            kept[key] = _without_former(inner, left_out, f"{place}{key}.")
+    return kept
 
 
 def check_suite_file(path: Path | str) -> None:

@@ -22,6 +22,7 @@ from pipeline_lib.study.shown import Shown
 from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
 from pipeline_lib.study.table import models_of, run_labels, tuned_index
+from pipeline_lib.study.tune import Select, Tune
 
 TRAJECTORY = "pipeline_lib.steps.trajectory"  # imported by this name, where runs are judged on their way
 
@@ -51,7 +52,10 @@ class Graph:
         runs = json.dumps(run_labels(self.models), indent=2)
         described = {"suite": dump_suite(self.suite), "runs": runs}
         yield Job("describe_suite", "", {}, ("pipeline_lib.steps.describe_suite",), described)
-        for name, task in self.suite.tasks.items():
+        for name in dict.fromkeys(
+            (*self.suite.tasks, *(self.suite.tuned_on(row.task) for row in self.tuned))
+        ):
+            task = self.suite.settings_of(name)
             yield Job(
                 "prepare_data",
                 name,
@@ -60,8 +64,8 @@ class Graph:
                 {"task": task.data_settings()},
                 reads=(("inputs", task),),
             )
-        for name, evaluation in self._measured.evaluations.items():
-            if evaluation.toxicity is not None:
+        for name in self.suite.tasks:
+            if self._measured.evaluations[name].toxicity is not None:
                 yield self._measured.judge(name)
         yield from self._bases()
         yield from self._tuning()
@@ -182,50 +186,63 @@ class Graph:
         tune = self.suite.tune
         if tune is None:
             return
-        by_distance = tune.select.forget == "ks_statistic"
         bases: dict[RunKey, None] = {}  # several rows share them
         for row in self.tuned:
-            for method in self.suite.anchors(row.task) if by_distance else ANCHORS[:1]:
-                for seed in tune.seeds:
-                    bases[RowKey(row.task, row.model, method, NO_OPTIMIZER).seeded(seed)] = None
+            bases |= dict.fromkeys(key for keys in self._bases(row, tune).values() for key in keys)
         for base in bases:
             if base not in self.models:
                 yield self._finetuned(base)
                 yield self._measured.evaluated(base)
         for row, found in self.tuned.items():
-            trials = [
-                self._trial(row.seeded(seed), number, by_distance)
-                for number in found.trials
-                for seed in tune.seeds
-            ]
+            trials = [self._trial(row.seeded(seed), number) for number in found.trials for seed in tune.seeds]
             yield from trials
-            starts = [RowKey(row.task, row.model, "original", NO_OPTIMIZER).seeded(s) for s in tune.seeds]
             yield Job(
                 "choose",
                 row.folder,
-                {"trials": tuple(job.result for job in trials), "original": tuple(map(records_of, starts))},
+                {
+                    "manifest": manifest_of(self.suite.tuned_on(row.task)),
+                    "trials": tuple(job.result for job in trials),
+                    **{
+                        method: tuple(map(records_of, keys))
+                        for method, keys in self._bases(row, tune).items()
+                    },
+                },
                 ("pipeline_lib.steps.choose",),
-                {"seeds": tune.seeds, "select": tune.select.model_dump(), "ranges": found.ranges},
+                {
+                    "seeds": tune.seeds,
+                    "select": self._select(row, tune).model_dump(),
+                    "forget_draw": tune.forget_draw,
+                    "ranges": found.ranges,
+                },
                 run=row.seeded(tune.seeds[0]),
             )
 
-    def _trial(self, key: RunKey, number: int, by_distance: bool) -> Job:
+    def _select(self, row: RowKey, tune: Tune) -> Select:
+        return tune.select.for_task(self.suite.settings_of(row.task).has_retrained())
+
+    def _bases(self, row: RowKey, tune: Tune) -> dict[str, list[RunKey]]:
+        """The models that a row's trials start from and are compared with, one a tuning seed."""
+        task, by_gap = self.suite.tuned_on(row.task), self._select(row, tune).forget == "gap"
+        return {
+            method: [RowKey(task, row.model, method, NO_OPTIMIZER).seeded(seed) for seed in tune.seeds]
+            for method in (ANCHORS if by_gap else ANCHORS[:1])
+        }
+
+    def _trial(self, key: RunKey, number: int) -> Job:
         row, tried = self.tuned[key.row], self.tuned[key.row].trials[number]
-        inputs: dict[str, Files] = {"manifest": manifest_of(key.task), "parent": original_of(key)}
-        if by_distance:
-            inputs["reference"] = records_of(key._replace(method="retrained", optimizer=NO_OPTIMIZER))
+        forgotten = key._replace(task=self.suite.tuned_on(key.task))
         name = f"{key.row.folder}/trial{number}/seed{key.seed}"
         return Job(
             "trial",
             name,
-            inputs,
+            {"manifest": manifest_of(forgotten.task), "parent": original_of(forgotten)},
             ("pipeline_lib.steps.trial", *code_of(tried.objective, tried.optimizer)),
             {
                 "tuned": tried.tuned,
                 "objective": tried.objective.model_dump(),
                 "optimizer": tried.optimizer.model_dump(),
                 "unlearn": row.unlearn.model_dump(),
-                "evaluation": self._measured.evaluations[key.task].model_dump(
+                "evaluation": self._measured.evaluations[forgotten.task].model_dump(
                     include={"max_records", "max_tokens_per_batch"}
                 ),
                 "max_length": self.suite.models[key.model].max_length,

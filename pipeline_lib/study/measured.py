@@ -25,7 +25,8 @@ class Measured:
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
-        self.evaluations = {task: suite.evaluation_of(task) for task in suite.tasks}
+        names = (name for task in suite.tasks for name in (task, suite.tuned_on(task)))
+        self.evaluations = {name: suite.evaluation_of(name) for name in names}
 
     def measured(self, key: RunKey) -> Iterator[Job]:
         yield self.evaluated(key)
@@ -155,6 +156,6 @@ class Measured:
     def metrics(self, task: str) -> tuple[str, ...]:
         """Modules of the metrics that a model of this task can have, and of their parts that it asks for."""
         evaluation = self.evaluations[task]
-        found = modules_for(evaluation.model_dump(), self.suite.tasks[task].evaluated_splits())
+        found = modules_for(evaluation.model_dump(), self.suite.settings_of(task).evaluated_splits())
         asked = evaluation.benchmarks
         return (*found, SUBJECTS) if asked is not None and MMLU in asked.tasks else found

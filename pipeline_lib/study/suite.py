@@ -25,6 +25,7 @@ from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.stages.base import STAGES
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
+from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
 from pipeline_lib.study.evaluation import Evaluation, fitting, own_prompt_faults, split_faults
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
@@ -142,7 +143,17 @@ class Suite(Block):
 
     def anchors(self, task: str) -> tuple[str, ...]:
         """The models that unlearned ones are compared with; not every task can have a `retrained`."""
-        return ANCHORS if self.tasks[task].has_retrained() else ANCHORS[:1]
+        return ANCHORS if self.settings_of(task).has_retrained() else ANCHORS[:1]
+
+    def settings_of(self, task: str) -> TaskSettings:
+        """The settings of a task by its name, be it one of `tasks` or one that only tuning works on."""
+        label, draw = parted(task)
+        return self.tasks[label] if draw is None else drawn(self.tasks[label], draw)
+
+    def tuned_on(self, task: str) -> str:
+        """The name of the task on whose forget groups the rows of `task` are tuned."""
+        draw = None if self.tune is None else self.tune.forget_draw
+        return task if draw is None else drawn_name(task, draw)
 
     def _expanded(self) -> tuple[list[Run], list[Fault]]:
         blocks = self.runs or [RunBlock(methods=list(self.objectives), optimizers=list(self.optimizers))]
@@ -203,14 +214,15 @@ class Suite(Block):
             return []
         families: Families = {"objectives": self.objectives, "optimizers": self.optimizers}
         found = tune_faults(self.tune, [*self.seeds, *self.retrained_seeds], self.runs or [], runs, families)
-        if self.tune.select.forget == "ks_statistic":
-            cure = "has no `retrained` to be compared with; select by probability"
+        tuned = {task: self.tasks[task] for task in dict.fromkeys(run.task for run in runs)}
+        if self.tune.select.forget == "gap":
+            cure = "has no `retrained` to be compared with; leave `forget` out, and it selects by probability"
             found += [
                 ("tune.select.forget", f"the task {task!r} {cure}")
-                for task, settings in self.tasks.items()
+                for task, settings in tuned.items()
                 if not settings.has_retrained()
             ]
-        return found
+        return [*found, *draw_faults(self.tune.forget_draw, tuned)]
 
     def _stage_faults(self) -> Iterator[Fault]:
         yield from label_faults(self.stages, self.objectives)
@@ -267,7 +279,7 @@ class Suite(Block):
 
     def evaluation_of(self, task: str) -> Evaluation:
         """What is measured on the models of this task."""
-        return fitting(self._for_task(self.evaluation, task, []), self.tasks[task].evaluated_splits())
+        return fitting(self._for_task(self.evaluation, task, []), self.settings_of(task).evaluated_splits())
 
     def finetune_of(self, task: str) -> FineTune:
         """How the models before unlearning of this task are made."""
@@ -284,7 +296,7 @@ class Suite(Block):
     def _for_task(self, block: B, task: str, faults: list[Fault]) -> B:
         """The block with the changes that the task makes to the field of its name."""
         name = "evaluation" if isinstance(block, Evaluation) else "finetune"
-        return changed(block, getattr(self.tasks[task], name), f"tasks.{task}.{name}", faults) or block
+        return changed(block, getattr(self.settings_of(task), name), f"tasks.{task}.{name}", faults) or block
 
     def _task_faults(self) -> Iterator[Fault]:
         """Faults in the changes that a task makes, and evaluations that ask for splits it does not have."""

@@ -85,14 +85,21 @@ Settings = Annotated[dict[str, Tried], Field(min_length=1)]
 
 
 class Select(Block):
-    """The trial that is chosen: the one that forgets most among those that keep the retain set."""
+    """The trial that is chosen, by the quantities that judge: forgetting, under a bound on utility."""
 
-    forget: Literal["probability", "ks_statistic"] = Field(
-        "probability", description="Lowest forget probability, or lowest distance to the retrained model"
+    forget: Literal["gap", "probability"] | None = Field(
+        None,
+        description="Lowest gap to `retrained`, or lowest probability of the forget answers. Default: the "
+        "gap where the task has a `retrained`, else the probability",
     )
-    retain_within: Share = Field(
-        0.05, description="Share of the original model's retain probability that may be lost"
+    utility_within: Share = Field(
+        0.05, description="Share of the joint utility of likelihoods that may be lost"
     )
+
+    def for_task(self, has_retrained: bool) -> Select:
+        """The rule with its default filled in."""
+        by_default: Literal["gap", "probability"] = "gap" if has_retrained else "probability"
+        return self.model_copy(update={"forget": self.forget or by_default})
 
 
 class Tune(Block):
@@ -115,6 +122,11 @@ class Tune(Block):
     )
     objectives: dict[Name, Settings] = Field({}, description="The same for objectives; may be left out")
     select: Select = Select()
+    forget_draw: CountOrZero | None = Field(
+        None,
+        description="Tune on the forget groups of this `forget_draw` of every task, which no report shows. "
+        "Default: on the groups that are reported",
+    )
 
 
 @dataclass(frozen=True)

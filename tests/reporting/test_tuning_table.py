@@ -23,11 +23,12 @@ TUNED: dict[str, Any] = {
     "trial": 3,
     "status": "ok",
     "bound_met": True,
-    "bound": [{"seed": 100, "original": 0.8, "least": 0.76}, {"seed": 101, "original": 0.9, "least": 0.855}],
+    "least": 0.9,
     "forget": 0.125,
-    "retain_probability": 0.84,
+    "joint_utility": 0.94,
     "diverged": 2,
-    "select": {"forget": "probability", "retain_within": 0.05},
+    "select": {"forget": "gap", "utility_within": 0.1},
+    "forget_draw": 1,
     "budget": {"trials": 8, "seeds": [100, 101]},
     "ranges": {
         "optimizer": {
@@ -44,7 +45,7 @@ LOST: dict[str, Any] = {
     "status": "every trial diverged",
     "bound_met": False,
     "forget": None,
-    "retain_probability": None,
+    "joint_utility": None,
     "diverged": 8,
     "at_edge": {"optimizer": {}, "objective": {}},
 }
@@ -85,22 +86,48 @@ def test_a_tuned_row(root: Path) -> None:
         "8 trials on each of the seeds 100, 101",
         "learning_rate 1e-05 to 0.001 (log); update_every (1, 5); objective gamma (0.5, 2)",
         "trial 3: learning_rate 0.0003, update_every 5, objective gamma 2",
-        "Probability 0.125",
-        "0.840, bound 0.760, 0.855 kept",
+        "Gap 0.125",
+        "0.940, bound 0.900 kept",
+        "draw 1, not reported",
         "update_every is the highest tried: the best may lie beyond; 2 of 8 trials diverged",
     ]
     assert table.notes == (
-        "Chosen: the lowest probability of the forget answers, with at most 5 % less retain probability than "
-        "the original model on every tuning seed. If no trial kept that, the one that retained most.",
+        "Chosen: the smallest gap to the `retrained` models of the tuning seeds, with at most 10 % less "
+        "joint utility of likelihoods than `original` on every tuning seed; if no trial kept that, the one "
+        "with the most.",
+    )
+
+
+def test_a_choice_on_the_groups_that_are_reported_says_so(root: Path) -> None:
+    same = {**TUNED, "forget_draw": None, "select": {"forget": "probability", "utility_within": 0.05}}
+    optimizers = dict.fromkeys(("adamw", "signum", "sophia"), same)
+    table = build("tuning", tune(Study(root).write(), **optimizers))
+    assert cells(table, "NPO + Sophia")[3] == "Probability 0.125"
+    assert cells(table, "NPO + Sophia")[5] == "those that are reported"
+    rule, warning = table.notes
+    assert rule.startswith(
+        "Chosen: the lowest probability of the forget answers, with at most 5 % less joint"
+    )
+    assert warning.startswith(
+        "The settings were chosen on the forget groups that are reported, so that every"
     )
 
 
 def test_a_bound_that_none_kept_and_trials_that_were_all_lost(root: Path) -> None:
     missed = {**TUNED, "bound_met": False, "diverged": 0, "at_edge": {"optimizer": {}, "objective": {}}}
     table = build("tuning", tune(Study(root).write(), adamw=missed, signum=LOST))
-    assert cells(table, "NPO + AdamW")[4:] == ["0.840, bound 0.760, 0.855 kept by no trial", "–"]
+    assert cells(table, "NPO + AdamW")[4:] == [
+        "0.940, bound 0.900 kept by no trial",
+        "draw 1, not reported",
+        "–",
+    ]
     assert cells(table, "NPO + Signum")[2].startswith("trial 1: ")
-    assert cells(table, "NPO + Signum")[3:] == ["–", "–", "every trial diverged, so the first was run"]
+    assert cells(table, "NPO + Signum")[3:] == [
+        "–",
+        "–",
+        "draw 1, not reported",
+        "every trial diverged, so the first was run",
+    ]
 
 
 def test_numbers_of_the_csv(root: Path) -> None:
@@ -115,11 +142,11 @@ def test_numbers_of_the_csv(root: Path) -> None:
         "learning_rate": "0.0003",
         "update_every": "5",
         "objective gamma": "2.0",
-        "forget.probability": "0.125",
-        "retain_probability": "0.84",
-        "bound.seed100": "0.76",
-        "bound.seed101": "0.855",
+        "forget.gap": "0.125",
+        "joint_utility": "0.94",
+        "bound": "0.9",
         "bound_met": "1",
+        "forget_draw": "1",
         "at_edge.update_every": "highest",
         "diverged": "2",
     }

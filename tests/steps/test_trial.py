@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, write_json
 from pipeline_lib.core.sealing import write_sealed_jsonl
-from pipeline_lib.data.records import read_records
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EvaluationSettings, Parts
+from pipeline_lib.metrics.questions import NAMES
+from pipeline_lib.metrics.scores import score_all
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import choose, trial, unlearn
+from pipeline_lib.steps.likelihood_scores import LIKELIHOODS
 from pipeline_lib.steps.unlearning import Unlearned
-from tests.metrics.scored import score_run
-from tests.prepared import put_split
 from tests.steps.study import (
     OBJECTIVES,
     OPTIMIZERS,
@@ -42,7 +41,6 @@ def run_trial(
     root: Path,
     data: Path,
     parent: Path,
-    reference: Path | None = None,
     optimizer: str = "adamw",
     rate: float = RATE,
     number: int = 1,
@@ -51,7 +49,7 @@ def run_trial(
     trial.run(
         job(
             root,
-            {"manifest": data / "manifest.json", "parent": parent, "reference": reference},
+            {"manifest": data / "manifest.json", "parent": parent},
             {"trial": f"trial{number}.json"},
             {**identity("GradDiff", optimizer), "trial": number},
             tuned={"optimizer": {"learning_rate": rate}, "objective": {}},
@@ -102,54 +100,50 @@ def retrained(tmp_path_factory, data) -> Path:
 
 
 @pytest.fixture(scope="module")
-def original_records(tmp_path_factory, data, original) -> Path:
-    return records_of(tmp_path_factory.mktemp("evaluated"), data, original)
+def anchors(tmp_path_factory, data, original, retrained) -> tuple[Path, Path]:
+    """Records of `original` and of `retrained`."""
+    return records_of(tmp_path_factory.mktemp("evaluated"), data, original), retrained
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sophia_as_released"])
 def test_a_trial_scores_as_the_run_and_its_evaluation_do(optimizer, original, data, retrained, tmp_path):
-    found = run_trial(tmp_path, data, original, retrained, optimizer)
+    found = run_trial(tmp_path, data, original, optimizer)
     model = run_unlearn(tmp_path, data, original, "GradDiff", optimizer, rate=RATE)
+    manifest = read_json(data / "manifest.json")
     rows = read_jsonl(records_of(tmp_path, data, model))
-    metrics = {
-        (row["split"], row["metric"]): row
-        for row in score_run(rows, read_jsonl(retrained), read_json(data / "manifest.json"))
-    }
-    for split in ("forget", "retain"):
-        expected = metrics[split, "probability"]
-        assert found[f"{split}_probability"] == pytest.approx(expected["value"], rel=1e-4)
-        assert found["records"][split] == expected["n"]
-    assert found["records"]["retain"] == 3 and found["retain_split"] == "retain"
-    assert found["ks_statistic"] == pytest.approx(metrics["forget", "ks_statistic"]["value"])
+    scored = score_all(rows, read_jsonl(retrained), manifest)
+    asked = {"forget": 4, "retain": 3, "facts": 3}
+    expected = [line for line in scored.questions if line["split"] in asked]
+    assert found["records"] == asked and len(found["questions"]) == len(expected) == 10
+    for line, of_run in zip(found["questions"], expected, strict=True):
+        assert [line[name] for name in NAMES] == [of_run[name] for name in NAMES]
+        for name in LIKELIHOODS:
+            assert line[name] == pytest.approx(of_run[name], rel=1e-4), line["id"]
     log = read_jsonl(tmp_path / "training" / "steps.jsonl")
     shares = [row["clipped_share"] for row in log if row["clipped_share"] is not None]
     assert found["clipped_share"] == (pytest.approx(sum(shares) / len(shares)) if shares else None)
     assert bool(shares) == (optimizer != "adamw")
-    retain = [row for row in rows if row["split"] == "retain"]
-    nll = sum(row["answer_nll"] / row["answer_tokens"] for row in retain) / 3
-    assert found["retain_nll"] == pytest.approx(nll, rel=1e-4)
     assert (found["status"], found["diverged_step"], found["steps"]) == ("ok", None, len(log))
     assert found["settings"]["optimizer"]["learning_rate"] == RATE
 
 
-def test_without_a_reference_only_answers_are_scored(original, data, retrained, tmp_path, monkeypatch):
-    with_options = run_trial(tmp_path, data, original, retrained)
-    scored: list[int] = []
+def test_other_answers_are_read_where_the_probability_needs_them_alone(original, data, tmp_path, monkeypatch):
+    scored: dict[str, set[int]] = {}
     once = trial.likelihood_rows
     monkeypatch.setattr(
-        trial, "likelihood_rows", lambda *a: scored.extend(len(r.distractors) for r in a[4]) or once(*a)
+        trial,
+        "likelihood_rows",
+        lambda *a: scored.update({a[3]: {len(record.distractors) for record in a[4]}}) or once(*a),
     )
-    plain = run_trial(tmp_path, data, original)
-    assert plain["ks_statistic"] is None and set(scored) == {0}
-    assert plain["forget_probability"] == pytest.approx(with_options["forget_probability"], rel=1e-5)
+    run_trial(tmp_path, data, original)
+    assert scored == {"forget": {0}, "retain": {0}, "facts": {3}}
 
 
 def test_a_trial_that_diverges_is_a_result(original, data, tmp_path):
     found = run_trial(tmp_path, data, original, rate=1e30)
     assert found["status"] == "diverged" and found["diverged_step"] in (1, 2)
-    names = ("forget_probability", "retain_probability", "retain_nll", "ks_statistic")
-    assert [found[name] for name in names] == [None] * 4
-    assert found["records"] == {"forget": 4, "retain": 3}
+    assert found["questions"] is None
+    assert found["records"] == {"forget": 4, "retain": 3, "facts": 3}
 
 
 def test_weights_that_give_no_number_are_lost_too(original, data, tmp_path, monkeypatch):
@@ -165,7 +159,7 @@ def test_weights_that_give_no_number_are_lost_too(original, data, tmp_path, monk
     monkeypatch.setattr(trial, "unlearn_model", overflowing)
     found = run_trial(tmp_path, data, original)
     assert (found["status"], found["diverged_step"], found["steps"]) == ("diverged", 3, 3)
-    assert found["forget_probability"] is None
+    assert found["questions"] is None
 
 
 def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, monkeypatch):
@@ -178,71 +172,47 @@ def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, m
     assert not (tmp_path / "trial1.json").exists()
 
 
-def test_a_reference_of_other_questions_is_refused(original, data, retrained, tmp_path):
-    rows = read_jsonl(retrained)
-    write_sealed_jsonl(tmp_path / "records.jsonl", rows[1:])
-    with pytest.raises(UserError, match=r"asked other forget questions \(3\) than this trial \(4\)"):
-        run_trial(tmp_path, data, original, tmp_path / "records.jsonl")
-
-
 # --- the choice, and the run that uses it -------------------------------------------------------------
 
 
-SELECT = {"forget": "probability", "retain_within": 0.5}
+SELECT = {"forget": "gap", "utility_within": 0.5}
 RANGES = {"optimizer": {"learning_rate": {"low": 1e-5, "high": 1e-2, "scale": "log"}}, "objective": {}}
 
 
-def run_choose(root: Path, records: Path, numbers: list[int], **select: Any) -> dict[str, Any]:
-    choose.run(
-        job(
-            root,
-            {"trials": [root / f"trial{number}.json" for number in numbers], "original": [records]},
-            {"chosen": "chosen.json"},
-            seeds=[0],
-            select={**SELECT, **select},
-            ranges=RANGES,
-        )
-    )
+def run_choose(root: Path, data: Path, anchors: tuple[Path, Path], numbers: list[int]) -> dict[str, Any]:
+    """`anchors`: the records of `original` and `retrained`."""
+    trials = [root / f"trial{number}.json" for number in numbers]
+    inputs = {"manifest": data / "manifest.json", "trials": trials}
+    inputs |= {method: [records] for method, records in zip(("original", "retrained"), anchors, strict=True)}
+    settings = {"seeds": [0], "select": SELECT, "forget_draw": None, "ranges": RANGES}
+    choose.run(job(root, inputs, {"chosen": "chosen.json"}, **settings))
     return read_json(root / "chosen.json")
 
 
-def test_the_choice_holds_all_that_it_was_made_from(original, data, original_records, tmp_path):
-    first = run_trial(tmp_path, data, original, rate=1e-5, number=1)
-    second = run_trial(tmp_path, data, original, rate=1e-4, number=2)
+def test_the_choice_holds_all_that_it_was_made_from(original, data, anchors, tmp_path):
+    run_trial(tmp_path, data, original, rate=1e-5, number=1)
+    run_trial(tmp_path, data, original, rate=1e-4, number=2)
     run_trial(tmp_path, data, original, rate=1e30, number=3)
-    assert second["forget_probability"] < first["forget_probability"]
-    chosen = run_choose(tmp_path, original_records, [3, 1, 2])
-    assert (chosen["trial"], chosen["status"], chosen["bound_met"], chosen["diverged"]) == (2, "ok", True, 1)
+    chosen = run_choose(tmp_path, data, anchors, [3, 1, 2])
+    assert (chosen["status"], chosen["bound_met"], chosen["diverged"]) == ("ok", True, 1)
     assert chosen["optimizer"] == {"learning_rate": 1e-4} and chosen["objective"] == {}
     assert chosen["budget"] == {"trials": 3, "seeds": [0]}
     assert chosen["ranges"] == RANGES and chosen["select"] == SELECT
-    assert chosen["forget"] == second["forget_probability"]
-    assert [one["trial"] for one in chosen["trials"]] == [1, 2, 3]
-    assert chosen["trials"][0]["optimizer"] == {"learning_rate": 1e-5}
-    assert chosen["trials"][0]["runs"][0]["retain_probability"] == first["retain_probability"]
-    assert chosen["trials"][2]["runs"][0]["diverged_step"] in (1, 2)
-    # the original model's retain probability, from its own records of the same three questions
-    rows = [row for row in read_jsonl(original_records) if row["split"] == "retain"]
-    mean = sum(trial.probability(row["answer_nll"], row["answer_tokens"]) for row in rows) / 3
-    assert chosen["bound"] == [{"seed": 0, "original": mean, "least": pytest.approx(0.5 * mean)}]
+    first, second, lost = chosen["trials"]
+    assert [one["trial"] for one in chosen["trials"]] == [1, 2, 3] and chosen["trial"] == 2
+    assert chosen["forget"] == second["runs"][0]["gap"] < first["runs"][0]["gap"]
+    assert first["optimizer"] == {"learning_rate": 1e-5}
+    assert lost["runs"][0]["diverged_step"] in (1, 2)
 
 
-def test_the_edge_is_that_of_the_trials(original, data, original_records, tmp_path):
+def test_the_edge_is_that_of_the_trials(original, data, anchors, tmp_path):
     for number, rate in enumerate((1e-5, 1e-4), start=1):
         run_trial(tmp_path, data, original, rate=rate, number=number)
-    chosen = run_choose(tmp_path, original_records, [1, 2])
+    chosen = run_choose(tmp_path, data, anchors, [1, 2])
     assert chosen["at_edge"] == {"optimizer": {"learning_rate": "highest"}, "objective": {}}
 
 
-def test_records_of_other_questions_are_refused(original, data, original_records, tmp_path):
-    run_trial(tmp_path, data, original)
-    rows = [row for row in read_jsonl(original_records) if row["split"] == "forget"]
-    write_sealed_jsonl(tmp_path / "records.jsonl", rows)
-    with pytest.raises(UserError, match="holds 0 records of retain, but the trials were asked 3"):
-        run_choose(tmp_path, tmp_path / "records.jsonl", [1])
-
-
-def test_trials_of_two_precisions_are_not_compared(original, data, original_records, tmp_path):
+def test_trials_of_two_precisions_are_not_compared(original, data, anchors, tmp_path):
     for number in (1, 2):
         run_trial(tmp_path, data, original, number=number)
     file = tmp_path / "trial2.json"
@@ -250,12 +220,12 @@ def test_trials_of_two_precisions_are_not_compared(original, data, original_reco
     made["settings"]["training"]["compute"] = "bf16"
     write_json(file, made)
     with pytest.raises(UserError, match=r"made different things: 1 in fp32, 1 in bf16\. Write fp32 or bf16"):
-        run_choose(tmp_path, original_records, [1, 2])
+        run_choose(tmp_path, data, anchors, [1, 2])
 
 
-def test_the_run_takes_the_chosen_settings_and_says_so(original, data, original_records, tmp_path):
+def test_the_run_takes_the_chosen_settings_and_says_so(original, data, anchors, tmp_path):
     run_trial(tmp_path, data, original, rate=1e-3)
-    chosen = run_choose(tmp_path, original_records, [1])
+    chosen = run_choose(tmp_path, data, anchors, [1])
     run = run_chosen(tmp_path, data, original, learning_rate=1.0)
     assert run["optimizer_settings"]["learning_rate"] == 1e-3
     assert run["optimizer_settings"]["beta1"] == OPTIMIZERS["adamw"]["beta1"]
@@ -266,24 +236,10 @@ def test_the_run_takes_the_chosen_settings_and_says_so(original, data, original_
     assert all(torch.equal(same[0][name], same[1][name]) for name in same[0])
 
 
-def test_if_every_trial_diverged_the_run_says_diverged(original, data, original_records, tmp_path):
+def test_if_every_trial_diverged_the_run_says_diverged(original, data, anchors, tmp_path):
     for number, rate in enumerate((1e29, 1e30), start=1):
         run_trial(tmp_path, data, original, rate=rate, number=number)
-    chosen = run_choose(tmp_path, original_records, [1, 2])
+    chosen = run_choose(tmp_path, data, anchors, [1, 2])
     assert (chosen["trial"], chosen["status"], chosen["bound_met"]) == (1, "every trial diverged", False)
     run = run_chosen(tmp_path, data, original)
     assert run["status"] == "diverged" and run["tuned"]["status"] == "every trial diverged"
-
-
-def test_a_distance_needs_distractors(data, original, tmp_path):
-    """Of every forget record; a task of running text has none."""
-    folder = tmp_path / "bare"
-    shutil.copytree(data, folder)
-    records = read_records(folder / "forget.jsonl")
-    bare = [replace(record, distractors=()) for record in records[:1]] + records[1:]
-    put_split(folder, "forget", bare)
-    rows = [{"split": "forget", "id": record.id} for record in records]
-    write_sealed_jsonl(tmp_path / "records.jsonl", rows)
-    message = rf"ks_statistic, but 1 of {len(records)} forget records have no distractors"
-    with pytest.raises(UserError, match=message):
-        run_trial(tmp_path, folder, original, tmp_path / "records.jsonl")

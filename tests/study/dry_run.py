@@ -29,7 +29,8 @@ from snakemake.settings.types import (
 
 from tests.paths import REPO
 
-SAFE_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
+# With the @ of a task of tuning, which needs no quoting either (shlex.quote).
+SAFE_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*(/[A-Za-z0-9][A-Za-z0-9_.@-]*)*")
 
 
 class Planned(NamedTuple):

@@ -114,14 +114,13 @@ SHARED = {
     "data/raw_text": ["pretrain mini"],
     "metrics/*": ["score *"],
     "metrics/answer_accuracy": [],
-    "metrics/gap": ["collect"],
-    "metrics/joint_utility": ["collect"],
+    "metrics/gap": ["collect", "choose"],
+    "metrics/joint_utility": ["collect", "choose"],
     "metrics/classifier_auc": ["score manners"],
-    "metrics/forget_quality": ["score *", "trial *"],
     "metrics/probability": ["score *", "trial *", "choose"],
     "metrics/sampled/*": ["score authors"],
     "metrics/toxicity": ["score manners", "judge manners"],
-    "metrics/truth_ratio": ["score *", "trial *", "figure truth_ratio", "html_report"],
+    "metrics/truth_ratio": ["score *", "figure truth_ratio", "html_report"],
 }
 USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
     "demo": (

@@ -47,7 +47,8 @@ def shipped() -> dict[str, dict[str, Any]]:
         suites[path.stem] = {**suite, "seeds": suite.get("seeds", [0])[:2]}
     one = {"optimizers": {"adamw": {"learning_rate": 1e-3}}, "objectives": {"GradDiff": None}}
     suites["tuned"] = small(tune=TUNE, **one)
-    suites["by distance"] = small(tune={**TUNE, "select": {"forget": "ks_statistic"}}, **one)
+    suites["drawn"] = small(tune={**TUNE, "forget_draw": 1}, **one)
+    suites["by probability"] = small(tune={**TUNE, "select": {"forget": "probability"}}, **one)
     suites["stages"] = small(stages=STAGES, seeds=[0, 1], **one)
     return suites
 
@@ -153,7 +154,8 @@ def test_parameters_are_what_the_suite_says(on_gpus: tuple[dict[str, Any], DryRu
     assert "learning_rate" not in unlearn["settings"]["optimizer"], "which the tuning chooses"
     assert 1e-4 <= trial["settings"]["optimizer"]["learning_rate"] <= 1e-2
     assert choose["settings"]["seeds"] == [100, 101]
-    assert choose["settings"]["select"] == {"forget": "probability", "retain_within": 0.05}
+    assert choose["settings"]["select"] == {"forget": "gap", "utility_within": 0.05}
+    assert choose["settings"]["forget_draw"] is None
     assert choose["settings"]["ranges"]["optimizer"] == TUNE["optimizers"]["adamw"]
     kind_and_split = {name: stage["settings"]["stage"][name] for name in ("kind", "split")}
     assert kind_and_split == {"kind": "finetune", "split": "facts"}
@@ -191,6 +193,59 @@ def test_jobs_stand_in_an_order_in_which_they_can_run(name: str) -> None:
         assert made.isdisjoint(files(job.outputs.values())), f"{job.title} writes what another job wrote"
         assert job.result in files(job.outputs.values())
         made |= files(job.outputs.values())
+
+
+def jobs_of(name: str) -> dict[tuple[str, str], Job]:
+    return {(job.rule, job.name): job for job in Graph(parse_suite(SUITES[name])).study()}
+
+
+def test_tuning_on_another_draw_has_data_and_models_of_its_own() -> None:
+    """Nothing that is reported reads them, and all that is reported is made as without the draw."""
+    plain, found = jobs_of("tuned"), jobs_of("drawn")
+    own = {(rule, name) for rule, name in found if "@draw1" in name}
+    anchors = [f"authors@draw1/tiny/{m}/none/seed{s}" for m in ("original", "retrained") for s in (100, 101)]
+    assert own == {
+        ("prepare_data", "authors@draw1"),
+        *((rule, name) for rule in ("finetune", "evaluate") for name in anchors),
+    }
+    replaced = {(rule, name.replace("@draw1", "")) for rule, name in own}
+    assert found.keys() - own == plain.keys() - replaced | {("prepare_data", "authors")}
+    data = found["prepare_data", "authors@draw1"].settings["task"]
+    assert data == {**found["prepare_data", "authors"].settings["task"], "forget_draw": 1}
+    for place, job in found.items():
+        reads = [path for path in files(job.inputs.values()) if "@draw1" in path]
+        if place not in own and job.rule not in ("trial", "choose"):
+            assert not reads, f"{job.title} is reported, and reads {reads}"
+            ignored = ("suite",) if job.rule == "describe_suite" else ()
+            kept = {name: value for name, value in job.settings.items() if name not in ignored}
+            assert kept == {name: plain[place].settings[name] for name in kept}, job.title
+            assert job.inputs == plain[place].inputs
+
+
+def test_trials_and_choices_read_what_was_made_for_tuning_alone() -> None:
+    for suite, task in (("tuned", "authors"), ("drawn", "authors@draw1")):
+        jobs, row = jobs_of(suite), "authors/tiny/GradDiff/adamw"
+        trial, choose = jobs["trial", f"{row}/trial2/seed101"], jobs["choose", row]
+        assert trial.inputs == {
+            "manifest": f"data/{task}/manifest.json",
+            "parent": f"models/{task}/tiny/original/none/seed101",
+            "made": (f"training/{task}/tiny/original/none/seed101/run.json",),
+        }
+        records = {
+            method: tuple(f"evaluations/{task}/tiny/{method}/none/seed{s}/records.jsonl" for s in (100, 101))
+            for method in ("original", "retrained")
+        }
+        trials = tuple(f"tuning/{row}/trial{n}/seed{s}.json" for n in (1, 2) for s in (100, 101))
+        assert choose.inputs == {"manifest": f"data/{task}/manifest.json", "trials": trials, **records}
+        assert choose.settings["forget_draw"] == (None if suite == "tuned" else 1)
+
+
+def test_by_probability_no_retrained_is_made_for_tuning() -> None:
+    jobs = jobs_of("by probability")
+    assert ("finetune", "authors/tiny/original/none/seed100") in jobs
+    assert ("finetune", "authors/tiny/retrained/none/seed100") not in jobs
+    choose = jobs["choose", "authors/tiny/GradDiff/adamw"]
+    assert "retrained" not in choose.inputs and choose.settings["select"]["forget"] == "probability"
 
 
 def test_the_graph_is_a_function_of_the_suite_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import NoneType
 from typing import Any, get_args
 
 import pytest
@@ -109,7 +110,9 @@ def test_defaults() -> None:
     tune = parse_suite(small(tune={"optimizers": TUNE["optimizers"]})).tune
     assert tune is not None
     assert (tune.seeds, tune.trials, tune.sampler, tune.objectives) == ([100], 8, "halton", {})
-    assert tune.select.model_dump() == {"forget": "probability", "retain_within": 0.05}
+    assert tune.select.model_dump() == {"forget": None, "utility_within": 0.05}
+    assert tune.forget_draw is None
+    assert [tune.select.for_task(has).forget for has in (True, False)] == ["gap", "probability"]
 
 
 def test_the_resolved_suite_can_be_read_again() -> None:
@@ -151,11 +154,15 @@ def test_names_that_do_not_exist() -> None:
     ]
     assert error(with_adamw(kind=["sgd"])).startswith("tune.optimizers.adamw: unknown setting 'kind'")
     assert error(tuned(sampler="holton")).startswith("tune.sampler: found 'holton'; did you mean 'halton'?")
-    assert error(tuned(select={"forget": "rouge"})) == (
-        "tune.select.forget: found 'rouge'; allowed: ks_statistic, probability"
+    assert error(tuned(select={"forget": "ks_statistic"})) == (
+        "tune.select.forget: found 'ks_statistic'; allowed: gap, probability"
     )
-    assert error(tuned(select={"retain_within": 1})) == (
-        "tune.select.retain_within: found 1; must be smaller than 1"
+    assert error(tuned(select={"utility_within": 1})) == (
+        "tune.select.utility_within: found 1; must be smaller than 1"
+    )
+    assert error(tuned(select={"retain_within": 0.1})) == (
+        "tune.select.retain_within: unknown key 'retain_within'; did you mean 'utility_within'? Allowed: "
+        "forget, utility_within"
     )
 
 
@@ -260,12 +267,12 @@ def test_other_faults_of_the_suite_are_told_beside_it() -> None:
 def mutants(draw: Any) -> Any:
     lists = {**TUNE["optimizers"]["sophia"], "gamma": ["auto"], "clipped_target": [0.3, 0.5]}
     optimizers = {**TUNE["optimizers"], draw(st.sampled_from(["sophia", "published"])): lists}
-    select = {"forget": "ks_statistic"}
     tune: Any = {
         **TUNE,
         "optimizers": optimizers,
         "objectives": {"NPO": {"beta": [0.1, 1]}},
-        "select": select,
+        "select": {"forget": "gap"},
+        "forget_draw": 1,
     }
     for _ in range(draw(st.integers(1, 2))):
         tune = changed(draw, tune)
@@ -285,4 +292,63 @@ def test_a_changed_block_is_read_or_refused(raw: Any) -> None:
 
 
 def test_what_a_suite_may_select_by_is_what_the_choice_knows() -> None:
-    assert get_args(Select.model_fields["forget"].annotation) == tuple(FORGET_VALUES)
+    rules, default = get_args(Select.model_fields["forget"].annotation)
+    assert (get_args(rules), default) == (tuple(FORGET_VALUES), NoneType)
+
+
+# --- the forget groups of tuning ----------------------------------------------------------------------
+
+
+def drawn(draw: int, **tasks: Any) -> dict[str, Any]:
+    found = tasks or {"authors": {"source": "fictitious"}}
+    return small(tune={**TUNE, "forget_draw": draw}, tasks=found)
+
+
+def test_tuning_has_a_task_of_its_own_that_is_the_other_one_but_for_the_draw() -> None:
+    evaluation = {"max_records": {"retain": 7}}
+    suite = parse_suite(drawn(2, authors={"source": "fictitious", "evaluation": evaluation}))
+    name = suite.tuned_on("authors")
+    assert name == "authors@draw2"
+    assert suite.settings_of(name) == suite.settings_of("authors").model_copy(update={"forget_draw": 2})
+    assert suite.settings_of("authors") is suite.tasks["authors"]
+    assert suite.evaluation_of(name) == suite.evaluation_of("authors")
+    assert suite.evaluation_of(name).max_records == {"retain": 7}
+    assert suite.finetune_of(name) == suite.finetune_of("authors")
+    assert suite.anchors(name) == ("original", "retrained")
+    assert {key.task for key in models_of(suite)} == {"authors"}
+    assert parse_suite(tuned()).tuned_on("authors") == "authors"
+
+
+def test_no_label_can_be_the_name_of_the_task_of_tuning() -> None:
+    raw = small(tasks={"authors@draw1": {"source": "fictitious"}})
+    assert "found 'authors@draw1'; a name becomes a folder: up to 64 letters" in error(raw)
+
+
+def test_a_source_without_draws_is_named() -> None:
+    sources = {"safe": "detox", "authors": "fictitious", "rude": "manners"}
+    assert error(drawn(1, **{name: {"source": source} for name, source in sources.items()})) == (
+        "tune.forget_draw: found 1, but the source of safe (detox), rude (manners) draws no other forget "
+        "groups; leave it out, and every task is tuned on the groups that are reported, or give these tasks "
+        "a suite of their own"
+    )
+
+
+def test_a_draw_that_is_reported_or_does_not_exist() -> None:
+    assert error(drawn(3, authors={"source": "fictitious", "forget_draw": 3})) == (
+        "tune.forget_draw: found 3, which the task 'authors' reports; choose another"
+    )
+    assert parse_suite(drawn(0, authors={"source": "fictitious", "forget_draw": 3})).tune is not None
+    assert error(drawn(10)) == (
+        "tune.forget_draw: of the task 'authors': found 10; 40 authors hold 10 blocks of 4, counted from 0; "
+        "choose at most 9, or raise `n_authors`"
+    )
+    assert error(drawn(1, tofu={"source": "tofu"})).endswith("or `forget: forget01` or `forget: forget05`")
+
+
+def test_a_gap_needs_a_retrained() -> None:
+    tasks = {"authors": {"source": "fictitious"}, "safe": {"source": "detox"}}
+    assert error(small(tune={**TUNE, "select": {"forget": "gap"}}, tasks=tasks)) == (
+        "tune.select.forget: the task 'safe' has no `retrained` to be compared with; leave `forget` out, and "
+        "it selects by probability"
+    )
+    parse_suite(small(tune=TUNE, tasks=tasks))

@@ -20,7 +20,8 @@ def test_the_grid_of_the_core_question_is_planned(name, tmp_path):
     assert jobs["trial"] == 9 * 3 * 8 and jobs["choose"] == 9 * 3
     assert jobs["unlearn"] == 9 * 3 * 5
     assert jobs["score"] == jobs["unlearn"] + 2 * 5  # original and retrained of the fresh seeds
-    assert jobs["finetune"] == 2 * 5 + 1  # `original` of the tuning seed
+    assert jobs["finetune"] == 2 * 5 + 2  # `original` and `retrained` of the tuning seed
+    assert jobs["prepare_data"] == (2 if "forget_draw" in suite["tune"] else 1)
     assert jobs["html_report"] == 1
 
 

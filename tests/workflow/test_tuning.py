@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.core.files import read_json
+from pipeline_lib.core.files import read_json, read_jsonl
 from tests.workflow.study import SUITE, Study
 
+SPLITS = {"forget", "retain", "facts"}
 RANGE = {"low": 1e-4, "high": 1e-2, "scale": "log"}
 
 
@@ -22,7 +23,7 @@ def tuned(**tune: Any) -> dict[str, Any]:
     for of_other_rows in ("comparisons", "stages"):
         del suite[of_other_rows]
     ranges = {"optimizers": {"adamw": {"learning_rate": RANGE}}}
-    suite["tune"] = {"seeds": [100], "trials": 2, **ranges, "select": {"forget": "ks_statistic"}, **tune}
+    suite["tune"] = {"seeds": [100], "trials": 2, **ranges, "forget_draw": 1, **tune}
     return suite
 
 
@@ -70,7 +71,8 @@ def test_a_run_depends_on_the_choice(tmp_path):
     assert "results/small/tuning/authors/tiny/GradDiff/adamw/chosen.json" in unlearn
     (choose,) = re.findall(r"^(?:local)?rule choose:\n((?:    .*\n)*)", done.stdout, re.MULTILINE)
     assert set(re.findall(r"/(trial\d+/seed\d+)\.json", choose)) == {"trial1/seed100", "trial2/seed100"}
-    assert "evaluations/authors/tiny/original/none/seed100/records.jsonl" in choose
+    for method in ("original", "retrained"):
+        assert f"evaluations/authors@draw1/tiny/{method}/none/seed100/records.jsonl" in choose
 
 
 def test_a_suite_without_tuning_has_no_such_job(finished):
@@ -101,9 +103,11 @@ def test_the_chosen_settings_are_run_and_recorded(run):
     assert chosen["budget"] == {"trials": 2, "seeds": [100]}
     best = trials[chosen["trial"]]
     assert chosen["optimizer"] == best["tuned"]["optimizer"]
-    assert chosen["forget"] == best["ks_statistic"]
+    assert (chosen["select"]["forget"], chosen["forget_draw"]) == ("gap", 1)
+    (judged,) = [one for one in chosen["trials"] if one["trial"] == chosen["trial"]]
+    assert chosen["forget"] == judged["runs"][0]["gap"]
     for trial in trials.values():
-        assert trial["seed"] == 100 and 0 <= trial["ks_statistic"] <= 1
+        assert trial["seed"] == 100 and {line["split"] for line in trial["questions"]} == SPLITS
         assert 1e-4 <= trial["tuned"]["optimizer"]["learning_rate"] <= 1e-2
     parent = read_json(run.results / "training/authors/tiny/original/none/seed0/run.json")
     made = read_json(run.results / "training/authors/tiny/GradDiff/adamw/seed0/run.json")
@@ -117,15 +121,25 @@ def test_tuning_seeds_are_in_no_report(run):
         assert {row["seed"] for row in csv.DictReader(handle)} == {"0"}
     with open(run.results / "costs.csv", newline="") as handle:
         assert {row["seed"] for row in csv.DictReader(handle)} == {"0"}
-    assert (run.results / "evaluations/authors/tiny/original/none/seed100/records.jsonl").is_file()
-    assert not any((run.results / "models").glob("authors/tiny/GradDiff/*/seed100"))
+    assert (run.results / "evaluations/authors@draw1/tiny/original/none/seed100/records.jsonl").is_file()
+    assert not any((run.results / "models").glob("authors*/tiny/GradDiff/*/seed100"))
+    reported, drawn = (
+        {row["group"] for row in read_jsonl(run.results / f"data/{task}/forget.jsonl")}
+        for task in ("authors", "authors@draw1")
+    )
+    assert reported and drawn and not reported & drawn
+    assert {line["group"] for line in _questions(run) if line["split"] == "forget"} == drawn
+
+
+def _questions(run: Study) -> list[dict[str, Any]]:
+    return read_json(run.results / "tuning/authors/tiny/GradDiff/adamw/trial1/seed100.json")["questions"]
 
 
 def test_tables_and_report_say_the_budget(run):
     for table in ("tuning", "settings"):
         assert "2 trials on seed 100" in (run.results / f"tables/{table}.md").read_text()
     page = (run.results / "report/index.html").read_text()
-    assert page.count("2 trials on seed 100") == 2 and "Left of the forget set" in page
+    assert page.count("2 trials on seed 100") == 2 and "draw 1, not reported" in page
 
 
 def test_nothing_is_run_again_and_more_trials_keep_the_earlier_ones(run, tmp_path):
@@ -137,6 +151,6 @@ def test_nothing_is_run_again_and_more_trials_keep_the_earlier_ones(run, tmp_pat
         "trial/authors/tiny/GradDiff/adamw/trial3/seed100.log"
     }
     assert {"choose", "unlearn"} <= {rule for rule, _ in jobs} and "finetune" not in {r for r, _ in jobs}
-    study.write(tuned(select={"forget": "ks_statistic", "retain_within": 0.5}))
+    study.write(tuned(select={"utility_within": 0.5}))
     jobs = study.planned()
     assert "choose" in {rule for rule, _ in jobs} and "trial" not in {rule for rule, _ in jobs}

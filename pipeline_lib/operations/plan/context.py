@@ -31,7 +31,7 @@ def context_faults(suite: Suite) -> Iterator[Fault]:
 def _task_faults(
     suite: Suite, task: str, label: str, context: int | None, max_length: int
 ) -> Iterator[Fault]:
-    settings, evaluation = suite.tasks[task], suite.evaluation_of(task)
+    settings, evaluation = suite.settings_of(task), suite.evaluation_of(task)
     where = f"tasks.{task}"
     # Tasks of running text say how long their prompts are; their answers end where the text does.
     lengths = getattr(settings, "prompt_tokens", None)

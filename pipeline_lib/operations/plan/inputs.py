@@ -18,6 +18,7 @@ from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, lo
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
 from pipeline_lib.operations.plan.local_text import look_at_base
 from pipeline_lib.study.contents_read import marked
+from pipeline_lib.study.draws import parted
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Job
 
@@ -66,9 +67,9 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
         return done is None or not all(map(done, some))
 
     for task in dict.fromkeys(task for task, _ in asked):
-        if not any(where.startswith(f"tasks.{task}.") for where in absent) and unmade(task, 0):
+        if not any(where.startswith(f"tasks.{parted(task)[0]}.") for where in absent) and unmade(task, 0):
             look_at_task(look, suite, task)
-        if not any(where.startswith(f"evaluation of {task}.") for where in absent):
+        if task in suite.tasks and not any(where.startswith(f"evaluation of {task}.") for where in absent):
             look_at_evaluation(look, suite, task)
     for model in dict.fromkeys(model for _, model in asked):
         if not any(where.startswith(f"models.{model}.") for where in absent) and unmade(model, 1):
@@ -101,14 +102,15 @@ def missing_files(
         ):
             continue
         task, model = job.row[:2]
+        label, _ = parted(task)
         if job.rule == "pretrain":
             blocks[f"models.{model}"] = suite.models[model]
         elif job.rule == "finetune":
             if "base" not in job.inputs:
                 blocks[f"models.{model}"] = suite.models[model]
-            blocks[f"tasks.{task}"] = suite.tasks[task]
+            blocks[f"tasks.{label}"] = suite.settings_of(task)
         else:
-            blocks[f"evaluation of {task}"] = suite.evaluation_of(task)
+            blocks[f"evaluation of {label}"] = suite.evaluation_of(task)
     return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
 
 
@@ -145,7 +147,9 @@ def pairs_of_targets(suite: Suite, targets: Collection[str]) -> set[Pair] | None
         models = [part for part in parts if part in suite.models]
         if parts[:2] != ("results", suite.suite) or len(tasks) != 1:
             return None
-        found |= {(tasks[0], model) for model in (models or suite.models)}
+        found |= {
+            (t, model) for t in (tasks[0], suite.tuned_on(tasks[0])) for model in models or suite.models
+        }
     return found or None
 
 

@@ -90,7 +90,7 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
     settings = made.stage.training()
     if settings is None:
         return Combining(shape, device_of(suite.resources), len(made.parents))
-    lengths = lengths_of(suite.tasks[made.stage.data_of(key.task)], suite.models[key.model])
+    lengths = lengths_of(suite.settings_of(made.stage.data_of(key.task)), suite.models[key.model])
     return _plain_training(
         suite, settings, [lengths[name] for name in made.stage.splits() if name in lengths], shape
     )
@@ -98,7 +98,7 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
 
 def _finetune(suite: Suite, key: RunKey, shape: Shape) -> Training:
     learned = {"both", "target"} if key.method == "original" else {"both"}
-    lengths = lengths_of(suite.tasks[key.task], suite.models[key.model])
+    lengths = lengths_of(suite.settings_of(key.task), suite.models[key.model])
     splits = [split for split in lengths.values() if split.learned_by in learned]
     return _plain_training(suite, suite.finetune_of(key.task), splits, shape)
 
@@ -111,7 +111,7 @@ def _plain_training(suite: Suite, settings: FineTune, splits: Sequence[Lengths],
 
 def _unlearn(suite: Suite, run: Run, shape: Shape) -> Training:
     model = suite.models[run.model]
-    lengths = lengths_of(suite.tasks[run.task], model)
+    lengths = lengths_of(suite.settings_of(run.task), model)
     return Training(
         shape,
         device_of(suite.resources),
@@ -125,7 +125,7 @@ def _unlearn(suite: Suite, run: Run, shape: Shape) -> Training:
 
 
 def _evaluate(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -> Evaluating:
-    task = suite.tasks[key.task]
+    task = suite.settings_of(key.task)
     lengths = lengths_of(task, suite.models[key.model])
     splits = {
         name: replace(
@@ -144,7 +144,7 @@ def _toxicity(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -
     assert asked is not None
     count, prompt = asked.n_prompts, PROMPT_TOKENS
     if asked.prompts.source == "task":
-        lengths = lengths_of(suite.tasks[key.task], suite.models[key.model]).get(asked.prompts.split)
+        lengths = lengths_of(suite.settings_of(key.task), suite.models[key.model]).get(asked.prompts.split)
         if lengths is not None:
             count, prompt = min(count, lengths.records), lengths.prompt
     return Continuing(shape, device_of(suite.resources), evaluation, asked, count, prompt)

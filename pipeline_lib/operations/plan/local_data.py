@@ -23,6 +23,7 @@ from pipeline_lib.data.toxicity_prompts import load_toxicity_prompts
 from pipeline_lib.metrics import declared
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.alternatives import alternative_answers
+from pipeline_lib.study.draws import parted
 from pipeline_lib.tasks.loading import load_task
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Look:
 
 def look_at_task(look: Look, suite: Suite, name: str) -> None:
     """Load and check one task; a task without a fault goes to `look.tasks`."""
-    settings, where = suite.tasks[name], f"tasks.{name}"
+    settings, where = suite.settings_of(name), f"tasks.{parted(name)[0]}"
     count = sum(size.records for size in (settings.size_hint() or {}).values())
     if count > MOST_RECORDS:
         look.unseen.append(f"the task {name}, which has about {count:,} records")
@@ -93,7 +94,7 @@ def _method_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
     """Methods that teach alternative answers which these records do not have."""
     seen = set()
     for run in suite.run_table():
-        if run.task == name and run.method not in seen and run.objective.teaches is not None:
+        if run.task == parted(name)[0] and run.method not in seen and run.objective.teaches is not None:
             seen.add(run.method)
             try:
                 alternative_answers(run.objective, task.splits["forget"], refusals(), run.seed)
@@ -105,7 +106,7 @@ def _scratch_faults(suite: Suite, name: str, task: Task) -> Iterator[Fault]:
     """Models made from scratch, on a task that teaches nothing."""
     if task.finetune.get("target"):
         return
-    for label in dict.fromkeys(run.model for run in suite.run_table() if run.task == name):
+    for label in dict.fromkeys(run.model for run in suite.run_table() if run.task == parted(name)[0]):
         model = suite.models[label]
         if isinstance(model, ScratchModel) and model.pretrain is None:
             yield (

@@ -21,6 +21,7 @@ from pipeline_lib.models.source import check_gguf
 from pipeline_lib.models.tokenizer import from_folder
 from pipeline_lib.operations.plan.local_data import Look
 from pipeline_lib.operations.plan.shape import place_of, shape_of
+from pipeline_lib.study.draws import parted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +124,7 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
         cure = "Shorten them" if bound == settings.max_length else raised
         look.faults.append(
             (
-                f"tasks.{name}",
+                f"tasks.{parted(name)[0]}",
                 f"{len(beyond)} record(s) do not fit the `max_length` of {label!r} "
                 f"({settings.max_length} tokens): {_named(beyond)}. {cure}.",
             )

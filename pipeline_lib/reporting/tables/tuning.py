@@ -13,15 +13,19 @@ from pipeline_lib.reporting.tables.settings import budget_cell, runs_of, shared,
 
 CAPTION = (
     "How the settings of every row were found. Where they were tuned, each row had the same number of trials "
-    "on the same tuning seeds, which no other table or figure contains. Chosen is the trial that forgot most "
-    "among those whose retain probability stayed above the bound, a share of that of `original` on the same "
-    "seeds and questions. What was done to a model afterwards was not tuned: its settings are in the table "
-    "`settings`."
+    "on the same tuning seeds, which no other table or figure contains. Chosen is the trial of the smallest "
+    "gap to `retrained` (where a task has none: the lowest probability of the forget answers) among those "
+    "whose joint utility of likelihoods stayed above the bound. What was done to a model afterwards was not "
+    "tuned: its settings are in the table `settings`."
 )
-COLUMNS = ("Budget", "Tried", "Chosen", "Left of the forget set", "Retain probability", "Read with care")
+COLUMNS = ("Budget", "Tried", "Chosen", "Forget set", "Joint utility", "Forget groups", "Read with care")
 HAND_NOTE = (
     "This study has no block `tune`: all settings were set by hand, so that a difference between rows may be "
     "one of settings that were found with more or less care."
+)
+REPORTED_NOTE = (
+    "The settings were chosen on the forget groups that are reported, so that every row may look better than "
+    "on groups on which nothing was chosen; `tune.forget_draw` chooses on others."
 )
 
 
@@ -40,7 +44,7 @@ def build(inputs: Inputs) -> list[Table]:
             lost = sum(run.get("status") == "diverged" for run in runs[row.key])
             lines.append(Line(row, str(len(row.seeds)), lost, cells))
         columns = COLUMNS[:1] if by_hand else COLUMNS
-        notes = (HAND_NOTE,) if by_hand else (_rule(rows, tuned),)
+        notes = (HAND_NOTE,) if by_hand else _notes(rows, tuned)
         tables.append(Table(task, model, columns, tuple(lines), notes, numeric=False))
     return tables
 
@@ -67,7 +71,8 @@ def _cells(tuned: dict[str, Any] | None) -> list[Cell]:
             f"{style.metric_label(quantity)} {style.number(left)}",
             numbers=(Number(f"tuning.forget.{quantity}", left),),
         ),
-        _retain(tuned),
+        _utility(tuned),
+        _draw(tuned["forget_draw"]),
         _warnings(tuned),
     ]
 
@@ -83,16 +88,26 @@ def _range_text(name: str, tried: Any) -> str:
     return f"{name} {tried['low']:g} to {tried['high']:g} ({tried['scale']})"
 
 
-def _retain(tuned: dict[str, Any]) -> Cell:
+def _utility(tuned: dict[str, Any]) -> Cell:
     """The chosen trial's mean over tuning seeds, against the least that the rule asks for on each."""
-    if (value := tuned["retain_probability"]) is None:
+    if (value := tuned["joint_utility"]) is None:
         return EMPTY
-    least = ", ".join(style.number(bound["least"]) for bound in tuned["bound"])
+    least = style.number(tuned["least"])
     kept = f"bound {least} kept" if tuned["bound_met"] else f"bound {least} kept by no trial"
-    bounds = [Number(f"tuning.bound.seed{bound['seed']}", bound["least"]) for bound in tuned["bound"]]
-    number = Number("tuning.retain_probability", value)
-    met = Number("tuning.bound_met", int(tuned["bound_met"]))
-    return Cell(f"{style.number(value)}, {kept}", numbers=(number, *bounds, met))
+    return Cell(
+        f"{style.number(value)}, {kept}",
+        numbers=(
+            Number("tuning.joint_utility", value),
+            Number("tuning.bound", tuned["least"]),
+            Number("tuning.bound_met", int(tuned["bound_met"])),
+        ),
+    )
+
+
+def _draw(draw: int | None) -> Cell:
+    """The forget groups on which the choice was made."""
+    said = "those that are reported" if draw is None else f"draw {draw}, not reported"
+    return Cell(said, numbers=(Number("tuning.forget_draw", "reported" if draw is None else draw),))
 
 
 def _warnings(tuned: dict[str, Any]) -> Cell:
@@ -110,14 +125,15 @@ def _warnings(tuned: dict[str, Any]) -> Cell:
     return Cell("; ".join(said) or "–", numbers=(*numbers, Number("tuning.diverged", lost)))
 
 
-def _rule(rows: list[Row], tuned: Mapping[Any, dict[str, Any] | None]) -> str:
-    """The rule of selection in a sentence."""
-    rules = [settings["select"] for row in rows if (settings := tuned[row.key])]
+def _notes(rows: list[Row], tuned: Mapping[Any, dict[str, Any] | None]) -> tuple[str, ...]:
+    """The rule of selection in a sentence, and on which forget groups it looked."""
+    first = next(settings for row in rows if (settings := tuned[row.key]))
     what = {
+        "gap": "the smallest gap to the `retrained` models of the tuning seeds",
         "probability": "the lowest probability of the forget answers",
-        "ks_statistic": "the truth ratios nearest to those of the retrained model (KS D)",
-    }.get(rules[0]["forget"], f"the best {style.metric_label(rules[0]['forget'])}")
-    return (
-        f"Chosen: {what}, with at most {100 * rules[0]['retain_within']:g} % less retain probability than "
-        "the original model on every tuning seed. If no trial kept that, the one that retained most."
+    }[first["select"]["forget"]]
+    rule = (
+        f"Chosen: {what}, with at most {100 * first['select']['utility_within']:g} % less joint utility of "
+        "likelihoods than `original` on every tuning seed; if no trial kept that, the one with the most."
     )
+    return (rule, REPORTED_NOTE) if first["forget_draw"] is None else (rule,)
