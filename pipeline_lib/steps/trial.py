@@ -45,6 +45,7 @@ def run(job: Job) -> None:
         "status": "diverged" if rows is None else "ok",
         # Weights that give no number after the last step are lost with that step.
         "diverged_step": (outcome.diverged_step or outcome.steps) if rows is None else None,
+        "data": done.facts["data"],
         "records": {split: len(records) for split, records in asked.items()},
         "steps": outcome.steps,
         "train_time_s": outcome.train_time_s,

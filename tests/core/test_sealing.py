@@ -6,13 +6,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.sealing import seal_file, seal_path, sealed_jsonl, sealed_object, write_sealed_jsonl
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.steps import choose, score, trial
+from pipeline_lib.steps import choose, score
 from pipeline_lib.steps.job import Job
 from tests.reporting.study import Study
 
@@ -90,7 +91,7 @@ def test_objects_are_sealed_alike(tmp_path: Path) -> None:
         sealed_object(path, "status")
 
 
-def test_score_choose_and_trial_refuse_edited_records(path: Path, tmp_path: Path) -> None:
+def test_score_and_choose_refuse_edited_records(path: Path, tmp_path: Path) -> None:
     """The readers of a study's graph: the run's own records, the retrained model's, and those of tuning."""
     (tmp_path / "run.json").write_text('{"status": "ok", "diverged_step": null}')
     (tmp_path / "manifest.json").write_text("{}")
@@ -104,10 +105,13 @@ def test_score_choose_and_trial_refuse_edited_records(path: Path, tmp_path: Path
             files = {name: tmp_path / f"{name}.json" for name in ("run", "equal_retain", "manifest")}
             files |= {"records": own, "reference": reference}
             score.run(Job({}, files, {"metrics": tmp_path / "metrics.json"}))
-    with pytest.raises(UserError, match="is not what its job wrote"):
-        choose._retain_probability(path, "retain", 1)
-    with pytest.raises(UserError, match="is not what its job wrote"):
-        trial._distance([{"id": "b"}], path)
+    (tmp_path / "manifest.json").write_text('{"evaluate": [], "utility": [], "multiple_choice": []}')
+    for edited in ("original", "retrained"):
+        read: dict[str, Any] = {"manifest": tmp_path / "manifest.json", "trials": []}
+        read |= {"original": [], "retrained": [], edited: [path]}
+        settings = {"seeds": [0] * len(read["original"]), "select": {"forget": "gap"}}
+        with pytest.raises(UserError, match=f"{path}: is not what its job wrote"):
+            choose.run(Job(settings, read, {"chosen": tmp_path / "chosen.json"}))
 
 
 def test_the_report_refuses_edited_records(tmp_path: Path) -> None:
