@@ -274,6 +274,7 @@ TORCH_FREE = (
     "steps.merge",
     "steps.score",
     "steps.table",
+    "steps.widen",
     "study",
     "tasks",
     "training.settings",

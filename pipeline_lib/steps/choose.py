@@ -17,7 +17,7 @@ from pipeline_lib.metrics.joint_utility import BLIND, joint_utility
 from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.likelihood_scores import asked_splits, likelihood_lines, scores_of
-from pipeline_lib.steps.selection import OK, at_edge, choose
+from pipeline_lib.steps.selection import OK, SKIPPED, at_edge, choose
 
 PARTS = ("optimizer", "objective")
 
@@ -28,13 +28,17 @@ def run(job: Job) -> None:
     Settings: `select`, the rule; `ranges`, part of a run -> setting -> range; `seeds` of the tuning;
     `forget_draw`, whose groups the trials forgot (None: those that are reported). Inputs: the `manifest` of
     the data of tuning; `trials`, results of every trial on every seed; `original` and, where the rule is the
-    gap, `retrained`: for each of `seeds` in order the records of these models.
+    gap, `retrained`: for each of `seeds` in order the records of these models; `widened`, the ranges of every
+    round after the first, if there are any, in which those of this `row` are found.
     """
     select, seeds = job.settings["select"], job.settings["seeds"]
-    trials = grouped((result["trial"], result) for result in map(read_object, job.several("trials")))
-    _in_one_precision([result for results in trials.values() for result in results])
+    results = [result for result in map(read_object, job.several("trials")) if result["status"] != SKIPPED]
+    trials = grouped((result["trial"], result) for result in results)
+    widened = [read_object(path, "skipped", "ranges") for path in _later(job)]
+    rounds = [found["ranges"][job.settings["row"]] for found in widened if not found["skipped"]]
+    _in_one_precision(results)
     beside = _Beside.read(job)
-    runs = {number: [beside.values(result) for result in results] for number, results in trials.items()}
+    runs = {number: [beside.values(result) for result in of_trial] for number, of_trial in trials.items()}
     choice = choose(runs, select["forget"], select["utility_within"])
     tuned = {number: of_trial[0]["tuned"] for number, of_trial in trials.items()}
     chosen = tuned[choice["trial"]]
@@ -48,14 +52,18 @@ def run(job: Job) -> None:
             **choice,
             "select": select,
             "forget_draw": job.settings["forget_draw"],
-            "budget": {"trials": len(runs), "seeds": sorted(seeds)},
-            "ranges": job.settings["ranges"],
+            "budget": {"trials": len(runs), "rounds": 1 + len(rounds), "seeds": sorted(seeds)},
+            "ranges": rounds[-1] if rounds else job.settings["ranges"],
             "at_edge": {
                 part: at_edge([settings[part] for settings in tuned.values()], chosen[part]) for part in PARTS
             },
             "trials": listed,
         },
     )
+
+
+def _later(job: Job) -> list[Path]:
+    return job.several("widened") if job.inputs.get("widened") else []
 
 
 @dataclass(frozen=True)

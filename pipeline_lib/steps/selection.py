@@ -17,6 +17,7 @@ from typing import Any
 
 FORGET_VALUES = {"gap": "gap", "probability": "forget_probability"}  # of `select.forget`
 OK, ALL_LOST = "ok", "every trial diverged"
+SKIPPED = "skipped"  # a trial of a round for which no range became wider
 
 
 def choose(

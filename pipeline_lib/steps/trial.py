@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pipeline_lib.core.files import read_object, write_json
+from pipeline_lib.core.ranges import placed
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
+from pipeline_lib.distributed.group import current
 from pipeline_lib.engine.likelihoods import NotFiniteError, answer_only, likelihood_rows
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.likelihood_scores import asked_splits, likelihood_lines
+from pipeline_lib.steps.selection import SKIPPED
 from pipeline_lib.steps.unlearning import Unlearned, remove_checkpoints, unlearn_model
 
 
@@ -22,7 +26,17 @@ def run(job: Job) -> None:
     `tuned`, the settings in which the trials differ, by part of a run ("optimizer", "objective");
     `evaluation`: `max_records` and `max_tokens_per_batch`. `questions` are the scores of the forget set and
     of every utility split, question by question. A trial that diverges is a result like any other.
+
+    A trial of a later round has `places` in place of `tuned`, part of a run -> setting -> place in the range
+    that the input `ranges` has for this `row`. Of a round that is skipped it says just that.
     """
+    found = None if job.optional("ranges") is None else read_object(job.input("ranges"), "skipped", "ranges")
+    if found is not None and found["skipped"]:
+        if current().writes:
+            write_json(job.output("trial"), {**job.identity, "status": SKIPPED})
+        return
+    if found is not None:
+        job = _placed(job, found["ranges"][job.settings["row"]])
     done = unlearn_model(job)
     if not done.writes:
         return
@@ -56,6 +70,16 @@ def run(job: Job) -> None:
     }
     write_json(job.output("trial"), result)
     remove_checkpoints(job.workplace)
+
+
+def _placed(job: Job, ranges: dict[str, dict[str, Any]]) -> Job:
+    """The job with the values at its places in these ranges."""
+    tuned = {
+        part: {name: placed(u, ranges[part][name]) for name, u in of_part.items()}
+        for part, of_part in job.settings["places"].items()
+    }
+    resolved = {part: {**job.settings[part], **values} for part, values in tuned.items()}
+    return replace(job, settings={**job.settings, **resolved, "tuned": tuned})
 
 
 def _rows(

@@ -1,7 +1,8 @@
 """The graph of a study: every job that its suite implies, in an order in which they can run.
 
 A pure function of the suite. The workflow's rules, the plan, the status, the tracker and the tables read it.
-The graph is fixed even where a choice depends on results: a `choose` job names one of the declared trials.
+The graph is fixed even where a choice depends on results: a `choose` job names one of the declared trials,
+and trials of a later round read the ranges in which they lie.
 """
 
 from __future__ import annotations
@@ -193,19 +194,36 @@ class Graph:
             if base not in self.models:
                 yield self._finetuned(base)
                 yield self._measured.evaluated(base)
+        for number in range(1, tune.rounds + 1):
+            yield from self._round(number, tune)
+
+    def _round(self, number: int, tune: Tune) -> Iterator[Job]:
+        """The ranges of this round, if it is not the first, its trials, and the choice from all so far."""
+        if number > 1:
+            yield self._widened(number)
         for row, found in self.tuned.items():
-            trials = [self._trial(row.seeded(seed), number) for number in found.trials for seed in tune.seeds]
-            yield from trials
+            numbers = range((number - 1) * tune.trials + 1, number * tune.trials + 1)
+            yield from (
+                self._trial(row.seeded(seed), trial, number) for trial in numbers for seed in tune.seeds
+            )
+            so_far = [
+                f"tuning/{row.folder}/trial{trial}/seed{seed}.json"
+                for trial in range(1, numbers.stop)
+                for seed in tune.seeds
+            ]
+            later = tuple(f"tuning/round{r}.json" for r in range(2, number + 1))
+            anchors = {method: tuple(map(records_of, of)) for method, of in self._bases(row, tune).items()}
             yield Job(
-                "choose",
-                row.folder,
+                *(
+                    ("choose", row.folder)
+                    if number == tune.rounds
+                    else ("choose_so_far", _choice(row, number))
+                ),
                 {
                     "manifest": manifest_of(self.suite.tuned_on(row.task)),
-                    "trials": tuple(job.result for job in trials),
-                    **{
-                        method: tuple(map(records_of, keys))
-                        for method, keys in self._bases(row, tune).items()
-                    },
+                    "trials": tuple(so_far),
+                    **anchors,
+                    **({"widened": later} if later else {}),
                 },
                 ("pipeline_lib.steps.choose",),
                 {
@@ -213,9 +231,19 @@ class Graph:
                     "select": self._select(row, tune).model_dump(),
                     "forget_draw": tune.forget_draw,
                     "ranges": found.ranges,
+                    "row": row.folder,
                 },
                 run=row.seeded(tune.seeds[0]),
             )
+
+    def _widened(self, number: int) -> Job:
+        inputs: dict[str, Files] = {
+            "choices": tuple(f"tuning/{_choice(row, number - 1)}.json" for row in self.tuned)
+        }
+        if number > 2:
+            inputs["before"] = f"tuning/round{number - 1}.json"
+        rows = {row.folder: {"ranges": of.ranges, "limits": of.limits} for row, of in self.tuned.items()}
+        return Job("widen", str(number), inputs, ("pipeline_lib.steps.widen",), {"rows": rows}, "study")
 
     def _select(self, row: RowKey, tune: Tune) -> Select:
         return tune.select.for_task(self.suite.settings_of(row.task).has_retrained())
@@ -228,17 +256,24 @@ class Graph:
             for method in (ANCHORS if by_gap else ANCHORS[:1])
         }
 
-    def _trial(self, key: RunKey, number: int) -> Job:
-        row, tried = self.tuned[key.row], self.tuned[key.row].trials[number]
+    def _trial(self, key: RunKey, number: int, of_round: int) -> Job:
+        """A trial of the first round has its settings; that of a later one has places in ranges to come."""
+        row = self.tuned[key.row]
+        tried = row.trials.get(number, row.trials[1])
         forgotten = key._replace(task=self.suite.tuned_on(key.task))
         name = f"{key.row.folder}/trial{number}/seed{key.seed}"
+        inputs: dict[str, Files] = {"manifest": manifest_of(forgotten.task), "parent": original_of(forgotten)}
+        settings: dict[str, Any] = {"tuned": tried.tuned}
+        if of_round > 1:
+            inputs["ranges"] = f"tuning/round{of_round}.json"
+            settings = {"places": row.later[number], "row": key.row.folder}
         return Job(
             "trial",
             name,
-            {"manifest": manifest_of(forgotten.task), "parent": original_of(forgotten)},
+            inputs,
             ("pipeline_lib.steps.trial", *code_of(tried.objective, tried.optimizer)),
             {
-                "tuned": tried.tuned,
+                **settings,
                 "objective": tried.objective.model_dump(),
                 "optimizer": tried.optimizer.model_dump(),
                 "unlearn": row.unlearn.model_dump(),
@@ -252,6 +287,11 @@ class Graph:
             trial=number,
             work=f"checkpoints/tuning/{name}",
         )
+
+
+def _choice(row: RowKey, number: int) -> str:
+    """Place below tuning/ of a row's choice after a round that is not the last."""
+    return f"{row.folder}/round{number}"
 
 
 def code_of(*methods: Method) -> tuple[str, ...]:

@@ -58,6 +58,8 @@ RULES: dict[str, Rule] = {
     "unlearn": Rule(_MODEL, "run", _RUN),
     "stage": Rule(_MODEL, "run", _RUN),
     "trial": Rule({"trial": "tuning/{trial}.json"}, "trial", r"[^/]+/[^/]+/[^/]+/[^/]+/trial\d+/seed\d+"),
+    "choose_so_far": Rule({"chosen": "tuning/{so_far}.json"}, "so_far", r"[^/]+/[^/]+/[^/]+/[^/]+/round\d+"),
+    "widen": Rule({"ranges": "tuning/round{round}.json"}, "round", r"\d+"),
     "choose": Rule({"chosen": "tuning/{row}/chosen.json"}, "row", "[^/]+/[^/]+/[^/]+/[^/]+"),
     "evaluate": Rule(
         {

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 4  # of a sampled number, so that tables print exactly what was run
+from pipeline_lib.core.ranges import placed
 
 
 def sample(
@@ -32,8 +32,8 @@ def sample(
         grid = product(*(ranges[name] for name in names))
         return [dict(zip(names, values, strict=True)) for values in grid]
     return [
-        {name: _placed(float(u), ranges[name]) for name, u in zip(names, point, strict=True)}
-        for point in _halton(len(names), trials, labels)  # (trials, settings)
+        {name: placed(float(u), ranges[name]) for name, u in zip(names, point, strict=True)}
+        for point in points(len(names), trials, labels)  # (trials, settings)
     ]
 
 
@@ -42,22 +42,10 @@ def grid_size(ranges: Mapping[str, Sequence[Any]]) -> int:
     return math.prod(len(values) for values in ranges.values())
 
 
-def _halton(dimensions: int, n: int, labels: Sequence[str]) -> np.ndarray:
+def points(dimensions: int, n: int, labels: Sequence[str]) -> np.ndarray:
     """(n, dimensions) in [0, 1), scrambled by a hash of the labels, which is the same in every process."""
     from scipy.stats import qmc  # takes a second, and only tuned suites need it
 
     digest = hashlib.sha256(json.dumps(list(labels)).encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     return qmc.Halton(dimensions, scramble=True, seed=generator).random(n)
-
-
-def _placed(u: float, tried: Any) -> Any:
-    """The value of a range or list at `u` in [0, 1)."""
-    if isinstance(tried, list):
-        return tried[int(u * len(tried))]
-    low, high = tried["low"], tried["high"]
-    if tried["scale"] == "log":
-        value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
-    else:
-        value = low + u * (high - low)
-    return min(max(float(f"{value:.{DIGITS}g}"), low), high)

@@ -25,6 +25,7 @@ from pipeline_lib.core.blocks import (
 from pipeline_lib.core.blocks.messages import describe, show
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.study.rounds import Places, later_places, limits_of
 from pipeline_lib.study.runs import B, Run, RunBlock, changed
 from pipeline_lib.study.sampling import grid_size, sample
 from pipeline_lib.training.settings import Unlearn
@@ -114,6 +115,11 @@ class Tune(Block):
     trials: Annotated[Count, Field(le=1000)] = Field(
         8, description="Settings tried for each method and optimiser of a task and model"
     )
+    rounds: Annotated[Count, Field(le=10)] = Field(
+        1,
+        description="Rounds of so many trials. A choice at the end of its range widens it in the next round, "
+        "for every row alike; a round without wider ranges is skipped",
+    )
     sampler: Literal["halton", "grid"] = Field(
         "halton", description="halton samples ranges and lists; grid tries every combination of lists"
     )
@@ -142,16 +148,24 @@ class Trial:
 class TunedRow:
     """How the settings of one row are chosen.
 
-    `ranges`: part of a run -> setting -> range or list of values. `trials`: numbered from 1.
+    `ranges`: part of a run -> setting -> range or list of values. `trials`: those of the first round,
+    numbered from 1. `later`: places of those of the other rounds; `limits`: how often ranges can be widened.
     """
 
     unlearn: Unlearn
     ranges: dict[str, dict[str, Any]]
     trials: dict[int, Trial]
+    later: dict[int, Places]
+    limits: dict[str, dict[str, list[int]]]
 
     @classmethod
     def of(cls, tune: Tune, run: Run) -> TunedRow:
-        return cls(run.unlearn, ranges_of(tune, run), dict(enumerate(trials_of(tune, run), start=1)))
+        ranges, trials = ranges_of(tune, run), dict(enumerate(trials_of(tune, run), start=1))
+        if tune.rounds == 1:
+            return cls(run.unlearn, ranges, trials, {}, {})
+        blocks = {"optimizer": trials[1].optimizer, "objective": trials[1].objective}
+        later = later_places(ranges, tune.trials, tune.rounds, [run.method, run.optimizer])
+        return cls(run.unlearn, ranges, trials, later, limits_of(ranges, blocks, tune.rounds))
 
 
 def ranges_of(tune: Tune, run: Run) -> dict[str, dict[str, Any]]:
@@ -274,6 +288,9 @@ def _twice_set(tune: Tune, blocks: Sequence[RunBlock], families: Families) -> It
 def _row_faults(tune: Tune, run: Run) -> Iterator[Fault]:
     """A grid of the wrong size, and combinations of values that a block refuses."""
     row = f"{run.method} with {run.optimizer}"
+    if tune.sampler == "grid" and tune.rounds > 1:
+        yield "tune.rounds", f"found {tune.rounds}; `sampler: grid` has no ranges that could become wider"
+        return
     if tune.sampler == "grid" and (size := grid_size(_flat(ranges_of(tune, run)))) != tune.trials:
         yield "tune.trials", f"found {tune.trials}; the grid of {row} has {size} points"
         return

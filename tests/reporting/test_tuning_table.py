@@ -29,7 +29,7 @@ TUNED: dict[str, Any] = {
     "diverged": 2,
     "select": {"forget": "gap", "utility_within": 0.1},
     "forget_draw": 1,
-    "budget": {"trials": 8, "seeds": [100, 101]},
+    "budget": {"trials": 8, "rounds": 1, "seeds": [100, 101]},
     "ranges": {
         "optimizer": {
             "learning_rate": {"low": 1e-5, "high": 1e-3, "scale": "log"},
@@ -137,6 +137,7 @@ def test_numbers_of_the_csv(root: Path) -> None:
     rows = [row for row in csv.DictReader(paths["csv"].open()) if row["row"] == "GradDiff + Signum"]
     assert {row["quantity"].removeprefix("tuning."): row["value"] for row in rows} == {
         "trials": "8",
+        "rounds": "1",
         "seeds": "100 101",
         "trial": "3",
         "learning_rate": "0.0003",
@@ -158,9 +159,12 @@ def test_the_settings_table_says_the_budget(root: Path) -> None:
     assert table.columns[-1] == "Budget"
     assert cells(table, "NPO + Sophia")[-1] == "8 trials on each of the seeds 100, 101"
     assert cells(table, "original")[-1] == "–"
-    one = {**TUNED, "budget": {"trials": 1, "seeds": [7]}}
+    one = {**TUNED, "budget": {"trials": 1, "rounds": 1, "seeds": [7]}}
     table = build("settings", tune(Study(root).write(), sophia=one))
     assert cells(table, "NPO + Sophia")[-1] == "1 trial on seed 7"
+    two = {**TUNED, "budget": {"trials": 16, "rounds": 2, "seeds": [7]}}
+    table = build("settings", tune(Study(root).write(), sophia=two))
+    assert cells(table, "NPO + Sophia")[-1] == "16 trials in 2 rounds on seed 7"
 
 
 def test_seeds_of_one_row_were_tuned_alike(root: Path) -> None:

@@ -53,7 +53,7 @@ class Tuning:
     """The files of a choice: trials by number, `original` and `retrained` by seed."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.trials = root, list[Path]()
+        self.root, self.trials, self.widened = root, list[Path](), list[Path]()
         self.seeds, self.anchors = list[int](), dict[str, list[Path]](original=[], retrained=[])
         write_json(root / "manifest.json", MANIFEST)
 
@@ -76,8 +76,18 @@ class Tuning:
         self.trials.append(self.root / f"trial{number}.{seed}.json")
         write_json(self.trials[-1], result)
 
+    def skipped(self, number: int, seed: int = 0) -> None:
+        self.trials.append(self.root / f"trial{number}.{seed}.json")
+        write_json(self.trials[-1], {"trial": number, "seed": seed, "status": "skipped"})
+
+    def round(self, number: int, high: float, skipped: bool = False) -> None:
+        self.widened.append(self.root / f"round{number}.json")
+        rows = {name: {"optimizer": {"learning_rate": [1e-4, high]}} for name in ("mine", "other")}
+        write_json(self.widened[-1], {"skipped": skipped, "ranges": rows})
+
     def chosen(self, forget: str = "gap", within: float = 0.1, draw: int | None = None) -> dict[str, Any]:
         inputs = {"manifest": self.root / "manifest.json", "trials": self.trials, **self.anchors}
+        inputs |= {"widened": self.widened} if self.widened else {}
         if forget != "gap":
             del inputs["retrained"]
         settings = {
@@ -85,6 +95,7 @@ class Tuning:
             "select": {"forget": forget, "utility_within": within},
             "forget_draw": draw,
             "ranges": {"optimizer": {"learning_rate": [1e-4, 1e-3]}, "objective": {}},
+            "row": "mine",
         }
         choose.run(job(self.root, inputs, {"chosen": "chosen.json"}, **settings))
         return read_json(self.root / "chosen.json")
@@ -155,7 +166,7 @@ def test_every_seed_is_held_against_its_own_original_and_the_mean_of_all_retrain
     assert [of_run(chosen, 1, seed)["gap"] for seed in (0, 1)] == pytest.approx([0.75, 0.75])
     assert of_run(chosen, 1, 0)["joint_utility"] == pytest.approx(0.5)
     assert of_run(chosen, 1, 1)["joint_utility"] == pytest.approx(1.0)
-    assert chosen["budget"] == {"trials": 1, "seeds": [0, 1]}
+    assert chosen["budget"] == {"trials": 1, "rounds": 1, "seeds": [0, 1]}
     assert not chosen["bound_met"], "on seed 0"
 
 
@@ -180,6 +191,18 @@ def test_a_diverged_trial_has_no_numbers(tuning: Tuning) -> None:
     chosen = tuning.chosen(draw=1)
     assert (chosen["trial"], chosen["diverged"], chosen["forget_draw"]) == (2, 1, 1)
     assert of_run(chosen, 1)["gap"] is None and of_run(chosen, 1)["joint_utility"] is None
+
+
+def test_trials_of_a_round_that_was_skipped_do_not_count(tuning: Tuning) -> None:
+    tuning.trial(1, 1e-4, rows((-1.0, -2.0)))
+    tuning.trial(2, 1e-2, rows((-3.5, -4.5)))
+    tuning.skipped(3)
+    tuning.round(2, 1e-2)
+    tuning.round(3, 1e-2, skipped=True)
+    chosen = tuning.chosen()
+    assert (chosen["trial"], len(chosen["trials"])) == (2, 2)
+    assert chosen["budget"] == {"trials": 2, "rounds": 2, "seeds": [0]}
+    assert chosen["ranges"] == {"optimizer": {"learning_rate": [1e-4, 1e-2]}}, "of the last round that ran"
 
 
 def test_other_questions_are_refused(tmp_path: Path) -> None:

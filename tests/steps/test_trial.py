@@ -146,6 +146,42 @@ def test_a_trial_that_diverges_is_a_result(original, data, tmp_path):
     assert found["records"] == {"forget": 4, "retain": 3, "facts": 3}
 
 
+def run_later(root: Path, data: Path, parent: Path, skipped: bool) -> dict[str, Any]:
+    """A trial of the second round, half way up its row's range on a log scale."""
+    range_ = {"low": 1e-3, "high": 9e-3, "scale": "log"}
+    ranges = {"mine": {"optimizer": {"learning_rate": range_}, "objective": {}}, "other": {}}
+    write_json(root / "round2.json", {"skipped": skipped, "ranges": ranges})
+    inputs = {"manifest": data / "manifest.json", "parent": parent, "ranges": root / "round2.json"}
+    trial.run(
+        job(
+            root,
+            inputs,
+            {"trial": "trial5.json"},
+            {**identity("GradDiff", "adamw"), "trial": 5},
+            **{"places": {"optimizer": {"learning_rate": 0.5}, "objective": {}}, "row": "mine"},
+            objective=OBJECTIVES["GradDiff"],
+            optimizer={**OPTIMIZERS["adamw"], "learning_rate": 1.0, "weight_decay": 0.1},
+            unlearn=UNLEARN,
+            evaluation=EVALUATION,
+            max_length=160,
+        )
+    )
+    return read_json(root / "trial5.json")
+
+
+def test_a_trial_of_a_later_round_is_that_of_the_value_at_its_place(original, data, tmp_path):
+    found = run_later(tmp_path, data, original, skipped=False)
+    assert found["tuned"] == {"optimizer": {"learning_rate": 3e-3}, "objective": {}}
+    assert found["settings"]["optimizer"]["learning_rate"] == 3e-3
+    assert found["questions"] == run_trial(tmp_path, data, original, rate=3e-3)["questions"]
+
+
+def test_a_trial_of_a_round_that_is_skipped_trains_nothing(original, data, tmp_path, monkeypatch):
+    monkeypatch.delattr(trial, "unlearn_model")
+    found = run_later(tmp_path, data, original, skipped=True)
+    assert found == {**identity("GradDiff", "adamw"), "trial": 5, "status": "skipped"}
+
+
 def test_weights_that_give_no_number_are_lost_too(original, data, tmp_path, monkeypatch):
     """The last step can leave finite weights whose output overflows; the loop does not see it."""
 
@@ -196,7 +232,7 @@ def test_the_choice_holds_all_that_it_was_made_from(original, data, anchors, tmp
     chosen = run_choose(tmp_path, data, anchors, [3, 1, 2])
     assert (chosen["status"], chosen["bound_met"], chosen["diverged"]) == ("ok", True, 1)
     assert chosen["optimizer"] == {"learning_rate": 1e-4} and chosen["objective"] == {}
-    assert chosen["budget"] == {"trials": 3, "seeds": [0]}
+    assert chosen["budget"] == {"trials": 3, "rounds": 1, "seeds": [0]}
     assert chosen["ranges"] == RANGES and chosen["select"] == SELECT
     first, second, lost = chosen["trials"]
     assert [one["trial"] for one in chosen["trials"]] == [1, 2, 3] and chosen["trial"] == 2

@@ -48,6 +48,7 @@ def shipped() -> dict[str, dict[str, Any]]:
     one = {"optimizers": {"adamw": {"learning_rate": 1e-3}}, "objectives": {"GradDiff": None}}
     suites["tuned"] = small(tune=TUNE, **one)
     suites["drawn"] = small(tune={**TUNE, "forget_draw": 1}, **one)
+    suites["rounds"] = small(tune={**TUNE, "rounds": 3, "forget_draw": 1}, **one)
     suites["by probability"] = small(tune={**TUNE, "select": {"forget": "probability"}}, **one)
     suites["stages"] = small(stages=STAGES, seeds=[0, 1], **one)
     return suites
@@ -238,6 +239,40 @@ def test_trials_and_choices_read_what_was_made_for_tuning_alone() -> None:
         trials = tuple(f"tuning/{row}/trial{n}/seed{s}.json" for n in (1, 2) for s in (100, 101))
         assert choose.inputs == {"manifest": f"data/{task}/manifest.json", "trials": trials, **records}
         assert choose.settings["forget_draw"] == (None if suite == "tuned" else 1)
+
+
+def test_later_rounds_are_declared_and_read_the_ranges_of_theirs() -> None:
+    jobs, row = jobs_of("rounds"), "authors/tiny/GradDiff/adamw"
+    assert {name for rule, name in jobs if rule == "trial"} == {
+        f"{row}/trial{n}/seed{s}" for n in range(1, 7) for s in (100, 101)
+    }
+    for number, place in enumerate((f"{row}/round1", f"{row}/round2", row), start=1):
+        choice = jobs["choose" if place == row else "choose_so_far", place]
+        trials = tuple(
+            f"tuning/{row}/trial{n}/seed{s}.json" for n in range(1, 2 * number + 1) for s in (100, 101)
+        )
+        assert choice.inputs["trials"] == trials
+        later = tuple(f"tuning/round{n}.json" for n in range(2, number + 1))
+        assert choice.inputs.get("widened", ()) == later
+    assert jobs["widen", "2"].inputs == {"choices": (f"tuning/{row}/round1.json",)}
+    assert jobs["widen", "3"].inputs == {
+        "choices": (f"tuning/{row}/round2.json",),
+        "before": "tuning/round2.json",
+    }
+    first, last = (jobs["trial", f"{row}/trial{n}/seed100"] for n in (2, 6))
+    assert "ranges" not in first.inputs and last.inputs["ranges"] == "tuning/round3.json"
+    assert first == jobs_of("drawn")["trial", f"{row}/trial2/seed100"], "whatever the number of rounds"
+    assert "tuned" not in last.settings and last.settings["row"] == row
+    assert 0 <= last.settings["places"]["optimizer"]["learning_rate"] < 1
+    assert jobs["widen", "2"].settings == {
+        "rows": {
+            row: {
+                "ranges": {"optimizer": TUNE["optimizers"]["adamw"], "objective": {}},
+                "limits": {"optimizer": {"learning_rate": [2, 2]}, "objective": {}},
+            }
+        }
+    }
+    assert jobs["widen", "2"].code == ("pipeline_lib.steps.widen",), "which runs no method"
 
 
 def test_by_probability_no_retrained_is_made_for_tuning() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.ranges import placed
 from pipeline_lib.core.runs import RowKey
 from pipeline_lib.steps.selection import FORGET_VALUES
 from pipeline_lib.study import dump_suite, parse_suite
@@ -111,7 +112,7 @@ def test_defaults() -> None:
     assert tune is not None
     assert (tune.seeds, tune.trials, tune.sampler, tune.objectives) == ([100], 8, "halton", {})
     assert tune.select.model_dump() == {"forget": None, "utility_within": 0.05}
-    assert tune.forget_draw is None
+    assert (tune.forget_draw, tune.rounds) == (None, 1)
     assert [tune.select.for_task(has).forget for has in (True, False)] == ["gap", "probability"]
 
 
@@ -273,6 +274,7 @@ def mutants(draw: Any) -> Any:
         "objectives": {"NPO": {"beta": [0.1, 1]}},
         "select": {"forget": "gap"},
         "forget_draw": 1,
+        "rounds": 2,
     }
     for _ in range(draw(st.integers(1, 2))):
         tune = changed(draw, tune)
@@ -294,6 +296,44 @@ def test_a_changed_block_is_read_or_refused(raw: Any) -> None:
 def test_what_a_suite_may_select_by_is_what_the_choice_knows() -> None:
     rules, default = get_args(Select.model_fields["forget"].annotation)
     assert (get_args(rules), default) == (tuple(FORGET_VALUES), NoneType)
+
+
+# --- later rounds -------------------------------------------------------------------------------------
+
+
+def test_later_rounds_go_on_with_the_sequence() -> None:
+    """The trials of two rounds of four lie where eight trials of one round would, if no range were wider."""
+    two = tuned_index(parse_suite(tuned(rounds=2, objectives={"NPO": {"beta": [0.05, 0.1]}})))
+    eight = tuned_index(parse_suite(tuned(trials=8, objectives={"NPO": {"beta": [0.05, 0.1]}})))
+    for key, row in two.items():
+        assert row.trials == {n: trial for n, trial in eight[key].trials.items() if n <= 4}
+        assert sorted(row.later) == [5, 6, 7, 8]
+        for number, places in row.later.items():
+            tried = {
+                part: {name: placed(u, row.ranges[part][name]) for name, u in of_part.items()}
+                for part, of_part in places.items()
+            }
+            assert tried == eight[key].trials[number].tuned
+    assert all(not row.later and not row.limits for row in eight.values())
+
+
+def test_a_range_can_grow_as_far_as_its_setting_takes_it() -> None:
+    target = {"low": 0.4, "high": 0.6, "scale": "linear"}
+    of_sophia = {"learning_rate": LOG, "gamma": ["auto"], "clipped_target": target}
+    raw = tuned(rounds=4, optimizers={**TUNE["optimizers"], "sophia": of_sophia})
+    row = tuned_index(parse_suite(raw))[RowKey("authors", "tiny", "NPO", "sophia")]
+    assert row.limits == {
+        "optimizer": {"learning_rate": [3, 3], "clipped_target": [1, 1]},  # 0.2 to 0.8; not 0 or 1
+        "objective": {},
+    }
+
+
+def test_a_grid_has_one_round() -> None:
+    lists = {label: {"learning_rate": [1e-4, 2e-4]} for label in TUNE["optimizers"]}
+    tune = {"sampler": "grid", "trials": 2, "rounds": 2, "optimizers": lists}
+    assert errors(small(tune=tune))[0] == (
+        "tune.rounds: found 2; `sampler: grid` has no ranges that could become wider"
+    )
 
 
 # --- the forget groups of tuning ----------------------------------------------------------------------

@@ -92,7 +92,7 @@ def _rows(states: Iterable[State]) -> dict[RowKey, dict[int, str]]:
     runs: dict[RowKey, dict[int, set[str]]] = {}
     for state in states:
         job = state.job
-        if job.run is not None and job.rule not in ("trial", "choose"):
+        if job.run is not None and job.rule not in ("trial", "choose_so_far", "choose"):
             runs.setdefault(job.run.row, {}).setdefault(job.run.seed, set()).add(state.state)
     return {row: {seed: _worst(found) for seed, found in seeds.items()} for row, seeds in runs.items()}
 

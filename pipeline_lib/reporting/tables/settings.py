@@ -81,11 +81,15 @@ def budget_cell(tuned: dict[str, Any] | None) -> Cell:
     """How many settings were tried, and on which seeds; `tuned` is that of run.json."""
     if tuned is None:
         return Cell(BY_HAND, numbers=(Number("tuning.trials", 0),))
-    trials, seeds = tuned["budget"]["trials"], tuned["budget"]["seeds"]
+    trials, rounds, seeds = (tuned["budget"][name] for name in ("trials", "rounds", "seeds"))
     places = f"seed {seeds[0]}" if len(seeds) == 1 else f"each of the seeds {', '.join(map(str, seeds))}"
     return Cell(
-        f"{trials} {'trial' if trials == 1 else 'trials'} on {places}",
-        numbers=(Number("tuning.trials", trials), Number("tuning.seeds", " ".join(map(str, seeds)))),
+        f"{trials} {'trial' if trials == 1 else 'trials'}{f' in {rounds} rounds' * (rounds > 1)} on {places}",
+        numbers=(
+            Number("tuning.trials", trials),
+            Number("tuning.rounds", rounds),
+            Number("tuning.seeds", " ".join(map(str, seeds))),
+        ),
     )
 
 
