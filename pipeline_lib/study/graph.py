@@ -189,7 +189,7 @@ class Graph:
             return
         bases: dict[RunKey, None] = {}  # several rows share them
         for row in self.tuned:
-            bases |= dict.fromkeys(key for keys in self._bases(row, tune).values() for key in keys)
+            bases |= dict.fromkeys(key for keys in self._starts(row, tune).values() for key in keys)
         for base in bases:
             if base not in self.models:
                 yield self._finetuned(base)
@@ -212,7 +212,7 @@ class Graph:
                 for seed in tune.seeds
             ]
             later = tuple(f"tuning/round{r}.json" for r in range(2, number + 1))
-            anchors = {method: tuple(map(records_of, of)) for method, of in self._bases(row, tune).items()}
+            anchors = {method: tuple(map(records_of, of)) for method, of in self._starts(row, tune).items()}
             yield Job(
                 *(
                     ("choose", row.folder)
@@ -248,7 +248,7 @@ class Graph:
     def _select(self, row: RowKey, tune: Tune) -> Select:
         return tune.select.for_task(self.suite.settings_of(row.task).has_retrained())
 
-    def _bases(self, row: RowKey, tune: Tune) -> dict[str, list[RunKey]]:
+    def _starts(self, row: RowKey, tune: Tune) -> dict[str, list[RunKey]]:
         """The models that a row's trials start from and are compared with, one a tuning seed."""
         task, by_gap = self.suite.tuned_on(row.task), self._select(row, tune).forget == "gap"
         return {
