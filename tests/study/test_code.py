@@ -116,6 +116,7 @@ SHARED = {
     "metrics/answer_accuracy": [],
     "metrics/gap": ["collect", "choose"],
     "metrics/joint_utility": ["collect", "choose"],
+    "metrics/path": ["collect"],
     "metrics/classifier_auc": ["score manners"],
     "metrics/probability": ["score *", "trial *", "choose"],
     "metrics/sampled/*": ["score authors"],
