@@ -3,6 +3,7 @@ left.
 
     python benchmarks/likeness.py results/SUITE/scores.csv          held-out `retrained` models of a study
     python benchmarks/likeness.py SCORES --simulated 2000            and seeds drawn with its variances
+    python benchmarks/likeness.py --logs FULL RETAIN90 RETAIN95      TOFU's published logs of Llama-2-7B
 
 A study with many `retrained` seeds (20 of them: seeds 4, `retrained_seeds` 16) is taken apart: of a random
 order of the seeds the first S are known and the next one is judged, as it is (size: a right test rejects at
@@ -11,6 +12,8 @@ log p per token and of log R (power). The tests are the gap's prediction interva
 and those against one `retrained` alone: TOFU's KS test, Wilcoxon's signed-rank test and the permutation of D.
 `--simulated` draws the group means of S + 1 seeds from a normal model whose variances are estimated from all
 seeds.
+`--logs` takes subsamples of 40 questions that only the first of three logs' models has seen, and holds the
+second against the third.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +31,18 @@ from pipeline_lib.metrics.forget_quality import forget_quality
 from pipeline_lib.metrics.further_seed import FurtherSeed
 from pipeline_lib.metrics.paired_tests import permutation_d_p, wilcoxon_p
 from pipeline_lib.metrics.questions import Questions
+from pipeline_lib.peers.tofu_log import FORGET, read_tofu_log
 from pipeline_lib.reporting.scores import read_scores
 
 SEEDS = (2, 3, 5, 10)
 QUARTER = 0.25
 LEVEL = 0.05
+QUESTIONS = 40  # of TOFU's smallest forget set
+TESTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {  # of two models on the same questions
+    "KS (TOFU)": lambda first, second: forget_quality(first, second).p_value,
+    "Wilcoxon": wilcoxon_p,
+    "permutation of D": permutation_d_p,
+}
 COLUMNS = ("how", "test", "retrained seeds", "rejected as it is", "rejected with a quarter", "tries")
 
 
@@ -64,11 +74,7 @@ def held_out(
     ratios = np.stack([one.values["log_truth_ratio"] for one in retrained])  # (S, N)
     was = np.mean([one.values["log_truth_ratio"] for one in original], axis=0)
     pairs = [(i, j) for i in range(len(ratios)) for j in range(len(ratios)) if i != j]
-    for name, test in (
-        ("KS (TOFU)", lambda a, b: forget_quality(a, b).p_value),
-        ("Wilcoxon", wilcoxon_p),
-        ("permutation of D", permutation_d_p),
-    ):
+    for name, test in TESTS.items():
         rejected = np.array(
             [
                 [test((1 - share) * ratios[i] + share * was, ratios[j]) < LEVEL for share in (0.0, QUARTER)]
@@ -98,6 +104,27 @@ def simulated(
         yield _line("simulated", "gap", seeds, rejected / tries, tries)
 
 
+def published(paths: Sequence[Path], tries: int) -> Iterator[dict[str, object]]:
+    """A line for each test against a single `retrained`, from logs of a full model and two retrained ones."""
+    forget = [read_tofu_log(path)[FORGET] for path in paths]
+    ratios = [dict(zip(part.questions, part.log_ratios("geometric"), strict=True)) for part in forget]
+    shared = [question for question in ratios[2] if question in ratios[0] and question in ratios[1]]
+    full, one, other = (np.array([of[question] for question in shared]) for of in ratios)
+    generator = np.random.default_rng(0)
+    drawn = [generator.choice(len(shared), QUESTIONS, replace=False) for _ in range(tries)]
+    for name, test in TESTS.items():
+        rejected = np.array(
+            [
+                [
+                    test(((1 - share) * one + share * full)[rows], other[rows]) < LEVEL
+                    for share in (0.0, QUARTER)
+                ]
+                for rows in drawn
+            ]
+        ).mean(axis=0)
+        yield _line("published logs", name, 1, rejected, tries)
+
+
 def _line(how: str, test: str, seeds: int, rejected: np.ndarray, tries: int) -> dict[str, object]:
     values = (how, test, seeds, f"{rejected[0]:.3f}", f"{rejected[1]:.3f}", tries)
     return dict(zip(COLUMNS, values, strict=True))
@@ -107,16 +134,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scores", type=Path, help="scores.csv of a study with many `retrained` seeds")
+    parser.add_argument(
+        "scores", type=Path, nargs="?", help="scores.csv of a study with many `retrained` seeds"
+    )
+    parser.add_argument(
+        "--logs", type=Path, nargs=3, metavar="LOG", help="eval_log_aggregated.json of three models"
+    )
     parser.add_argument("--tries", type=int, default=500, help="random orders of the seeds (default: 500)")
     parser.add_argument("--simulated", type=int, metavar="TRIES", help="draw so many studies too")
     arguments = parser.parse_args()
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    if arguments.logs:
+        writer.writeheader()
+        writer.writerows(published(arguments.logs, arguments.tries))
+        return
+    if arguments.scores is None:
+        parser.error("give scores.csv of a study, or --logs")
     retrained, original = (forget_of(arguments.scores, method) for method in ("retrained", "original"))
     if len(retrained) < 4 or not original:
         parser.error(
             f"{arguments.scores}: needs 4 `retrained` seeds and an `original`, found {len(retrained)}"
         )
-    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(held_out(retrained, original, arguments.tries))
     if arguments.simulated:

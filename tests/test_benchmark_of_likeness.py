@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.paths import REPO
+from tests.paths import REPO, shared_data
 
 sys.path.insert(0, str(REPO / "benchmarks"))
 import likeness
@@ -37,3 +37,12 @@ def test_a_quarter_of_the_memory_is_seen_with_three_seeds(lines):
 def test_the_unpaired_test_sees_none_of_it_and_the_signed_ranks_do(lines):
     assert float(lines["KS (TOFU)", 1]["rejected with a quarter"]) == 0.0
     assert float(lines["Wilcoxon", 1]["rejected with a quarter"]) > 0.95
+
+
+def test_on_published_logs_the_paired_tests_see_a_quarter_and_the_unpaired_one_does_not():
+    names = (f"tofu_eval_logs/llama2-7b_{name}_wd0.01.json" for name in ("full", "retain90", "retain95"))
+    found = {line["test"]: line for line in likeness.published(list(map(shared_data, names)), 40)}
+    assert all(float(line["rejected as it is"]) <= 0.125 for line in found.values())
+    assert float(found["KS (TOFU)"]["rejected with a quarter"]) <= 0.125
+    assert float(found["permutation of D"]["rejected with a quarter"]) >= 0.6
+    assert float(found["Wilcoxon"]["rejected with a quarter"]) == 1.0
