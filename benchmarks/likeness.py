@@ -28,7 +28,7 @@ import numpy as np
 
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.metrics.forget_quality import forget_quality
-from pipeline_lib.metrics.further_seed import FurtherSeed
+from pipeline_lib.metrics.further_seed import FurtherSeed, of_groups
 from pipeline_lib.metrics.paired_tests import permutation_d_p, wilcoxon_p
 from pipeline_lib.metrics.questions import Questions
 from pipeline_lib.peers.tofu_log import FORGET, read_tofu_log
@@ -59,17 +59,15 @@ def held_out(
 ) -> Iterator[dict[str, object]]:
     """A line for each number of known seeds, and one for each test against a single one."""
     generator = np.random.default_rng(0)
-    known = np.stack([one.group_means("log_probability") for one in retrained])  # (S, G)
-    before = np.mean([one.group_means("log_probability") for one in original], axis=0)
+    known = np.stack([one.values["log_probability"] for one in retrained])  # (S, N)
+    before = np.mean([one.values["log_probability"] for one in original], axis=0)
+    groups = retrained[0].groups
     for seeds in (*(s for s in SEEDS if s < len(known)), len(known) - 1):
         rejected = np.zeros(2)
         for _ in range(tries):
             order = generator.permutation(len(known))
             first, further = known[order[:seeds]], known[order[seeds]]
-            scale = FurtherSeed.of(first)
-            for i, share in enumerate((0.0, QUARTER)):
-                gap = np.abs((1 - share) * further + share * before - first.mean(axis=0)).mean()
-                rejected[i] += scale.p_value(float(gap)) < LEVEL
+            rejected += _rejected(first, further, before, groups)
         yield _line("held-out models", "gap", seeds, rejected / tries, tries)
     ratios = np.stack([one.values["log_truth_ratio"] for one in retrained])  # (S, N)
     was = np.mean([one.values["log_truth_ratio"] for one in original], axis=0)
@@ -88,20 +86,31 @@ def simulated(
     retrained: list[Questions], original: list[Questions], tries: int
 ) -> Iterator[dict[str, object]]:
     """The same of the gap for seeds drawn with the variances of all that there are."""
-    known = np.stack([one.group_means("log_probability") for one in retrained])
-    memory = np.mean([one.group_means("log_probability") for one in original], axis=0) - known.mean(axis=0)
-    scale, generator = FurtherSeed.of(known), np.random.default_rng(1)
-    of_seed = np.sqrt(max(0.0, scale.between - scale.inner) / scale.groups)
+    known = np.stack([one.values["log_probability"] for one in retrained])
+    before, groups = np.mean([one.values["log_probability"] for one in original], axis=0), retrained[0].groups
+    scale, generator = FurtherSeed.of(known, groups), np.random.default_rng(1)
+    member = retrained[0].of_group.T  # (G, N)
+    inner = max(0.0, scale.inner - scale.single / scale.sizes[0])  # without its questions'
+    level = max(0.0, scale.level - scale.inner / len(scale.sizes))
     for seeds in SEEDS:
         rejected = np.zeros(2)
         for _ in range(tries):
-            x = of_seed * generator.standard_normal((seeds + 1, 1))
-            x = x + np.sqrt(scale.inner) * generator.standard_normal((seeds + 1, scale.groups))
-            drawn = FurtherSeed.of(x[:-1])
-            for i, share in enumerate((0.0, QUARTER)):
-                gap = np.abs((1 - share) * x[-1] + share * memory - x[:-1].mean(axis=0)).mean()
-                rejected[i] += drawn.p_value(float(gap)) < LEVEL
+            a = np.sqrt(level) * generator.standard_normal((seeds + 1, 1))
+            b = np.sqrt(inner) * generator.standard_normal((seeds + 1, len(member))) @ member
+            e = np.sqrt(scale.single) * generator.standard_normal((seeds + 1, len(groups)))
+            x = known.mean(axis=0) + a + b + e
+            rejected += _rejected(x[:-1], x[-1], before, groups)
         yield _line("simulated", "gap", seeds, rejected / tries, tries)
+
+
+def _rejected(
+    first: np.ndarray, further: np.ndarray, before: np.ndarray, groups: Sequence[str]
+) -> np.ndarray:
+    """Whether a further seed is told from the first ones, as it is and with a quarter of `before`."""
+    scale, mean = FurtherSeed.of(first, groups), of_groups(groups)
+    judged = ((1 - share) * further + share * before for share in (0.0, QUARTER))
+    gaps = [(np.abs(x - first.mean(axis=0)) @ mean).mean() for x in judged]
+    return np.array([scale.p_value(float(gap)) < LEVEL for gap in gaps], dtype=float)
 
 
 def published(paths: Sequence[Path], tries: int) -> Iterator[dict[str, object]]:

@@ -3,14 +3,13 @@ quantity.
 
 Source: this project; the aim is TOFU's (arXiv 2401.06121: an unlearned model should be as one retrained
 without the data), on log-probabilities, paired by question, over several `retrained` seeds.
-Formula: x[g] = mean over the questions of forget group g of log p(answer) / tokens; m[g] its mean over
-`retrained` seeds; gap = mean over groups of |x[g] - m[g]|, in nats per token. `gap_signed` is the mean of
-x[g] - m[g]: above 0 the model still knows, below 0 it avoids the answers. A group's questions were memorised
-together; where a task has one group only, each question counts as one. A `retrained` model is held against
-the other seeds.
+Formula: d[q] = log p(answer) / tokens of question q minus its mean over `retrained` seeds; gap = mean over
+forget groups of their questions' mean |d[q]|, in nats per token. `gap_signed` is the same of d[q]: above 0
+the model still knows, below 0 it avoids the answers. The distance is taken question by question, so that
+known and avoided answers of one author do not cancel. A `retrained` model is held against the other seeds.
 Likeness: `gap_p` is the probability that one further `retrained` seed has a gap as large or larger,
-`gap_limit` the gap that it stays below with 95 % (further_seed.py: variance of seeds and of what seeds make
-of single groups).
+`gap_limit` the gap that it stays below with 95 % (further_seed.py: variance of seeds, of groups and of single
+questions).
 Range: gap 0 upwards. Direction: lower is better; `retrained` itself is not at 0.
 Needs: `retrained`; for `gap_limit` and `gap_p` two seeds of it besides the model: with one, nothing is
 calibrated.
@@ -36,30 +35,26 @@ _SCORE = "log_probability"
 
 
 def differences(study: Studied) -> np.ndarray:
-    """x - m of every forget group, (G,), in nats per token."""
-    return study.forget.group_means(_SCORE) - study.group_means_of_retrained().mean(axis=0)
+    """d of every forget question, (N,), in nats per token."""
+    return study.forget.values[_SCORE] - study.aims().mean(axis=0)
 
 
 def gap_of(study: Studied) -> float:
     """The gap alone, as tuning needs it."""
-    return float(np.abs(differences(study)).mean())
-
-
-def _drawn(study: Studied) -> tuple[np.ndarray, np.ndarray]:
-    """The differences of resampled groups, (R, G), and how often each group was drawn, (R, G)."""
-    counts = resamples(study.forget, FORGET_SPLIT)
-    aim = np.mean([other[FORGET_SPLIT].drawn_means(_SCORE, counts) for other in study.retrained], axis=0)
-    groups = study.forget.of_group
-    return study.forget.drawn_means(_SCORE, counts) - aim, counts @ groups / groups.sum(axis=0)
+    return study.forget.mean_over_groups(np.abs(differences(study)))
 
 
 def _over_groups(study: Studied, shape: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    """Mean over the groups of `shape` of their differences."""
+    """Mean over the groups of their mean `shape(d)`; a group that a resample holds twice counts twice."""
     n = len(study.forget.ids)
     OTHER_RETRAINED.demand(len(study.retrained), n)
-    drawn, times = study.once(_drawn)
-    draws = np.nansum(shape(drawn) * times, axis=1) / times.sum(axis=1)
-    return interval(float(shape(differences(study)).mean()), draws, n, shifts=True)
+    values, counts = shape(differences(study)), resamples(study.forget, FORGET_SPLIT)
+    of_group = study.forget.of_group
+    draws = (
+        counts / of_group.sum(axis=0)[of_group.argmax(axis=1)]
+    ) @ values  # groups of one size weigh alike
+    times = (counts @ of_group / of_group.sum(axis=0)).sum(axis=1)
+    return interval(study.forget.mean_over_groups(values), draws / times, n, shifts=True)
 
 
 def _of_further_seed(study: Studied, asked: Callable[[FurtherSeed], float]) -> Interval:
@@ -97,7 +92,7 @@ METRICS = [
         range=(-INF, INF),
         formula="mean over forget groups of log p(answer) minus its mean over `retrained` seeds, nats "
         "per token",
-        trap="above 0 the model still knows, below 0 it avoids; groups of opposite sign cancel",
+        trap="above 0 the model still knows, below 0 it avoids; questions of opposite sign cancel",
         compute=lambda study: _over_groups(study, np.array),
         order=0.2,
     ),

@@ -7,7 +7,7 @@ parts are the probability of the answers, ROUGE-L recall and fluency (no refusal
 words) on every utility split: those of Model Utility, or the retain questions where a task has none.
 `joint_utility_likelihood` takes the probabilities alone, which need no answers.
 Range: 0 upwards; 1 is `original`. Direction: higher is better, though above 1 nothing is gained.
-Blind parts: where the mean of a part over the seeds of `original` is below 0.05 it cannot fall; it is left
+Blind parts: where a part is below 0.05 under some seed of `original` it cannot fall; it is left
 out and named in the table of parts.
 Traps: the least of noisy parts lies below each of them; the interval resamples the questions of both models
 together and does not remove that. It follows the worst part, and says nothing about abilities that no split
@@ -42,7 +42,7 @@ def parts_of(study: Studied, names: tuple[str, ...] = SCORES) -> Iterator[Part]:
 def blind(study: Studied, part: Part) -> bool:
     """Whether `original` has too little of it to lose."""
     split, name = part
-    return float(np.mean([scores[split].mean(name) for scores in study.originals])) < BLIND
+    return min(scores[split].mean(name) for scores in study.originals) < BLIND
 
 
 def ratio(study: Studied, part: Part) -> float:

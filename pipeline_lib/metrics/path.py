@@ -7,10 +7,12 @@ neighbouring points of one run, with the scores of both points interpolated line
 extrapolation: a path that stays above the level has no value, and neither has one whose first point is the
 only one.
 Formula: for neighbouring points with utility u1 >= level > u2, t = (u1 - level) / (u1 - u2); the gap of
-(1 - t) x1[g] + t x2[g] over the forget groups g.
+(1 - t) x1[q] + t x2[q] over the forget questions q.
 Range: gap 0 upwards. Direction: lower is better.
-Traps: joint utility is itself a least of parts, so between two points it need not be linear; more points,
-less of that. `matched_step` says how far the run had come. What the model says was not asked on the way.
+Traps: between a point far above `retrained` and one far below it the interpolated scores can lie near
+`retrained` though no model does: look at the figure of fronts, and take more points. Joint utility is itself
+a least of parts, so between two points it need not be linear; more points, less of that. `matched_step` says
+how far the run had come. What the model says was not asked on the way.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ import numpy as np
 
 from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, RUN_SPLIT, Metric
 from pipeline_lib.metrics.joint_utility import blind
-from pipeline_lib.metrics.needs import CROSSING, OTHER_RETRAINED
+from pipeline_lib.metrics.needs import CROSSING, OTHER_RETRAINED, SIGHTED_PART
 from pipeline_lib.metrics.probability import normalised_probability, probability
-from pipeline_lib.metrics.questions import DIGITS, questions_of
+from pipeline_lib.metrics.questions import DIGITS, Questions
 from pipeline_lib.metrics.rows import Row, answer_of, distractors_of
 from pipeline_lib.metrics.statistics import Interval, without_interval
 from pipeline_lib.metrics.study import Studied
@@ -33,15 +35,13 @@ from pipeline_lib.metrics.study import Studied
 
 def judged_row(rows: Mapping[str, Sequence[Row]], multiple_choice: Collection[str]) -> dict[str, Any]:
     """What is kept of a model on its way, from its likelihoods by split."""
-    forget = questions_of(
-        {"split": FORGET_SPLIT, "group": row["group"], "id": row["id"], "log_probability": -nll / tokens}
-        for row in rows[FORGET_SPLIT]
-        for nll, tokens in [answer_of(row)]
-    )[FORGET_SPLIT]
-    means = forget.group_means("log_probability")
     kept = {split: of_split for split, of_split in rows.items() if split != FORGET_SPLIT}
     return {
-        "forget": {name: _rounded(mean) for name, mean in zip(forget.units, means, strict=True)},
+        "forget": {
+            row["id"]: _rounded(-nll / tokens)
+            for row in rows[FORGET_SPLIT]
+            for nll, tokens in [answer_of(row)]
+        },
         "utility": {
             split: _rounded(float(np.mean([_probability(row, split in multiple_choice) for row in of_split])))
             for split, of_split in kept.items()
@@ -64,11 +64,12 @@ class Point(NamedTuple):
 
     step: float
     utility: float
-    differences: np.ndarray  # (G,), log-probability per token minus its mean over `retrained` seeds
+    differences: np.ndarray  # (N,), log-probability per token minus its mean over `retrained` seeds
+    forget: Questions
 
     @property
     def gap(self) -> float:
-        return float(np.abs(self.differences).mean())
+        return self.forget.mean_over_groups(np.abs(self.differences))
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,16 @@ class Path:
     @classmethod
     def of(cls, study: Studied) -> Path:
         """Of a run with judged steps; each of its utility splits counts unless it is blind."""
-        aim = study.group_means_of_retrained().mean(axis=0)
+        aim = study.aims().mean(axis=0)
         parts = [split for split in study.utility if not blind(study, (split, "probability"))]
         before = {split: study.original[split].mean("probability") for split in parts}
-        start = study.original[FORGET_SPLIT].group_means("log_probability") - aim
-        points = [Point(0, 1.0, start)]
+        start = study.original[FORGET_SPLIT].values["log_probability"] - aim
+        SIGHTED_PART.demand(len(parts), len(study.forget.ids))
+        points = [Point(0, 1.0, start, study.forget)]
         for step, judged in study.judged:
             utility = min(judged["utility"][split] / before[split] for split in parts)
-            known = np.array([judged["forget"][name] for name in study.forget.units])
-            points.append(Point(step, utility, known - aim))
+            known = np.array([judged["forget"][name] for name in study.forget.ids])
+            points.append(Point(step, utility, known - aim, study.forget))
         return cls(tuple(points))
 
     def at(self, level: float) -> Point | None:
@@ -97,7 +99,7 @@ class Path:
             if above.utility >= level > below.utility:
                 t = (above.utility - level) / (above.utility - below.utility)
                 mixed = (1 - t) * above.differences + t * below.differences
-                return Point((1 - t) * above.step + t * below.step, level, mixed)
+                return Point((1 - t) * above.step + t * below.step, level, mixed, above.forget)
         return None
 
 
@@ -115,7 +117,11 @@ def _value(study: Studied, name: str) -> Interval | None:
     found = study.once(_matched)
     if found is None:
         return None
-    values = {"gap": found.gap, "signed": float(found.differences.mean()), "step": found.step}
+    values = {
+        "gap": found.gap,
+        "signed": found.forget.mean_over_groups(found.differences),
+        "step": found.step,
+    }
     return without_interval(values[name], len(study.forget.ids))
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline_lib.core.grouping import grouped
+from pipeline_lib.metrics.further_seed import of_groups
 from pipeline_lib.metrics.rows import Row, answer_of
 from pipeline_lib.metrics.subjects import Split
 
@@ -35,25 +36,13 @@ class Questions:
     values: Mapping[str, np.ndarray]
 
     @cached_property
-    def units(self) -> list[str]:
-        """Names of the groups; of a single group, each question counts as one."""
-        return list(dict.fromkeys(self.groups if len(set(self.groups)) > 1 else self.ids))
-
-    @cached_property
     def of_group(self) -> np.ndarray:
-        """Which question is of which unit, (N, G), 0 or 1."""
-        place = {name: i for i, name in enumerate(self.units)}
-        of = self.ids if self.groups[0] not in place else self.groups
-        return np.eye(len(place))[[place[name] for name in of]]
+        """Which question is of which group, (N, G), 0 or 1."""
+        return (of_groups(self.groups) > 0).astype(float)
 
-    def group_means(self, name: str) -> np.ndarray:
-        """Mean of a score over the questions of each group, (G,)."""
-        return self.values[name] @ self.of_group / self.of_group.sum(axis=0)
-
-    def drawn_means(self, name: str, counts: np.ndarray) -> np.ndarray:
-        """The same in resamples `counts` (R, N), (R, G); NaN for a group that a resample does not hold."""
-        with np.errstate(invalid="ignore"):
-            return (counts * self.values[name]) @ self.of_group / (counts @ self.of_group)
+    def mean_over_groups(self, values: np.ndarray) -> float:
+        """Mean over the groups of their questions' mean `values`, (N,)."""
+        return float((values @ of_groups(self.groups)).mean())
 
     def has(self, name: str) -> bool:
         """Whether some question has this score."""

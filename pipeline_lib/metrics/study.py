@@ -56,18 +56,18 @@ class Studied(Subject):
     def measure(self, metric: Metric) -> Iterator[Row]:
         yield from measured(metric.split, metric, self)
 
-    def group_means_of_retrained(self) -> np.ndarray:
-        """The forget groups' mean log-probability per token under every other `retrained` seed, (S, G)."""
-        return np.stack([other[FORGET_SPLIT].group_means("log_probability") for other in self.retrained])
+    def aims(self) -> np.ndarray:
+        """The forget questions' log-probability per token under every other `retrained` seed, (S, N)."""
+        return np.stack([other[FORGET_SPLIT].values["log_probability"] for other in self.retrained])
 
     def further_seed(self) -> FurtherSeed:
         """What the other `retrained` seeds, at least two, say about one more of them."""
-        return _further_seed(self.group_means_of_retrained().tobytes(), len(self.retrained))
+        return _further_seed(self.aims().tobytes(), self.forget.groups)
 
 
 @cache
-def _further_seed(means: bytes, seeds: int) -> FurtherSeed:
-    return FurtherSeed.of(np.frombuffer(means).reshape(seeds, -1))
+def _further_seed(values: bytes, groups: tuple[str, ...]) -> FurtherSeed:
+    return FurtherSeed.of(np.frombuffer(values).reshape(-1, len(groups)), groups)
 
 
 def resamples(questions: Questions, split: str) -> np.ndarray:

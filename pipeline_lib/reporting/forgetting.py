@@ -140,11 +140,11 @@ def like_retrained(summary: Summary, task: str, model: str, rows: list[Row]) -> 
     if LIKE not in by_verdict:
         parts.insert(0, "no row is like the retrained model")
     said = "; ".join(parts)
-    between, inner = scale.freedom
+    between, inner, single = scale.freedom
     return Finding(
         f"Gap to the retrained model, in nats per token: {said}. The scale is that of {scale.seeds} "
         f"retrained seeds "
-        f"({between} and {inner} degrees of freedom, of seeds and of single groups); a gap of "
+        f"({between}, {inner} and {single} degrees of freedom, of seeds, groups and questions); a gap of "
         f"likelihoods says "
         "nothing of what the model says instead."
     )
@@ -154,7 +154,7 @@ _VERDICTS = {
     LIKE: "like the retrained model",
     KNOWS: "still knows",
     AVOIDS: "avoids the answers, which tells that they were there",
-    MIXED: "unlike it, some seeds know and some avoid",
+    MIXED: "unlike it on both sides, some answers known and some avoided",
     CLOSE: "not told apart, but with so few retrained seeds little would be",
 }
 

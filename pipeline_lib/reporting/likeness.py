@@ -3,8 +3,9 @@
 A row is like `retrained` where so large a mean gap, or a larger one, has a probability of at least 5 % for as
 many further seeds of `retrained` as the row has (metrics/further_seed.py). A test that rejects little would
 call everything alike, so the row is called that only where the study could have told it: where the gap that
-such seeds stay below with 95 % is at most a quarter of the gap of `original`. With fewer than two `retrained`
-seeds nothing is calibrated.
+such seeds stay below with 95 % is at most a quarter of the gap of `original`. An unlike row still knows, or
+avoids, where the signed gap is at least half of the gap in each of its runs that alone are told apart; else
+it is unlike on both sides. With fewer than two `retrained` seeds nothing is calibrated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pipeline_lib.reporting.summary import Summary
 TELLS = 0.25  # of the gap of `original`: the limit must not be above it
 
 LIKE, KNOWS, AVOIDS = "like `retrained`", "still knows", "avoids"
-MIXED = "unlike, seeds on both sides"
+MIXED = "unlike, on both sides"
 CLOSE = "too few `retrained` seeds to tell"
 UNCALIBRATED = "not calibrated: one `retrained`"
 
@@ -66,11 +67,16 @@ def likeness(summary: Summary, row: Row) -> Likeness | None:
     p, limit = scale.p_value(gap, runs), scale.limit(runs)
     inside = sum(scale.p_value(one) >= LEVEL for one in gaps.values())
     if p < LEVEL:
-        sides = {value > 0 for value in signed.values()}
-        verdict = MIXED if len(sides) > 1 else KNOWS if sides == {True} else AVOIDS
+        sides = {_side(gaps[seed], signed[seed]) for seed in gaps if scale.p_value(gaps[seed]) < LEVEL}
+        verdict = sides.pop() if len(sides) == 1 else MIXED
     else:
         verdict = LIKE if limit <= TELLS * _memory(summary, task, model) else CLOSE
     return Likeness(gap, sign, runs, scale, p, limit, inside, verdict)
+
+
+def _side(gap: float, signed: float) -> str:
+    """On which side of `retrained` most of a gap lies."""
+    return MIXED if abs(signed) < gap / 2 else KNOWS if signed > 0 else AVOIDS
 
 
 def _memory(summary: Summary, task: str, model: str) -> float:

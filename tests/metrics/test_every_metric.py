@@ -106,7 +106,9 @@ def metrics():
     judge = {"validation": {"auc": 0.8, "low": 0.7, "high": 0.9, "n": 300}}
     found = score_all(full_rows(), full_rows(), MANIFEST, equal_retain(), TOXICITY, BENCHMARKS, judge)
     scores = questions_of(found.questions)
-    beside = Studied(scores, [scores] * 3, scores, [scores], MANIFEST["utility"])
+    forget = dict.fromkeys(scores["forget"].ids, -1.0)
+    way = [(1, {"forget": forget, "utility": dict.fromkeys(MANIFEST["utility"], 0.0)})]
+    beside = Studied(scores, [scores] * 3, scores, [scores], MANIFEST["utility"], way, 0.9)
     of_study = [metric for metric in declared().values() if metric.on == "study"]
     return [*found.metrics, *(row for metric in of_study for row in beside.measure(metric))]
 

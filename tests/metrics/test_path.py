@@ -17,7 +17,10 @@ NEVER = scores(forget=[("a", -2.5), ("b", -2.5)])
 
 
 def judged(forget: float, retain: float, facts: float) -> dict:
-    return {"forget": {"a": forget, "b": forget - 1}, "utility": {"retain": retain, "facts": facts}}
+    return {
+        "forget": {"forget0": forget, "forget1": forget - 1},
+        "utility": {"retain": retain, "facts": facts},
+    }
 
 
 WAY = [(4, judged(-1.0, 0.76, 0.5)), (8, judged(-2.0, 0.72, 0.4)), (12, judged(-4.0, 0.4, 0.4))]
@@ -68,7 +71,7 @@ def test_what_is_kept_of_a_model_on_its_way() -> None:
         "facts": [make_row("h", "facts")],
     }
     plain = judged_row(rows, [])
-    assert plain["forget"] == {"a": -0.5, "b": -1.5}
+    assert plain["forget"] == {"f": -0.5, "g": -1.5}
     assert plain["utility"] == {"facts": pytest.approx(0.904837)}  # exp(-0.1)
     # wrong answers of 1 and 2 nats a token: 1 / (1 + exp(-0.9) + exp(-1.9))
     assert judged_row(rows, ["facts"])["utility"] == {"facts": pytest.approx(0.642616)}

@@ -323,7 +323,7 @@ class Study:
         """A model on its way, without the noise of questions."""
         known = -math.exp(-(2.5 - 2.3 * forgetting))
         utility = dict.fromkeys(self.utility, 0.8 - damage)
-        return {"forget": {f"author{i}": known for i in range(QUESTIONS // 10)}, "utility": utility}
+        return {"forget": {f"forget-{i}": known for i in range(QUESTIONS)}, "utility": utility}
 
     def _questions(self, ratios: np.ndarray, method: str, optimizer: str) -> list[dict[str, Any]]:
         """Forget questions of four authors as the records have them; two groups of each utility split."""

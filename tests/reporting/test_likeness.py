@@ -26,6 +26,7 @@ SIDES = {
 @pytest.fixture(autouse=True)
 def sides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.reporting.study.OPTIMIZERS", SIDES)
+    monkeypatch.setattr("pipeline_lib.reporting.likeness.TELLS", 0.6)  # its questions are noisy
 
 
 def made(root: Path, **more) -> Inputs:
@@ -60,7 +61,7 @@ def test_the_table_prints_its_scale(root: Path) -> None:
     assert cells["adamw"][5] == "like retrained"
     assert cells["signum"][5] == "still knows"
     assert (
-        "9 `retrained` seeds and 4 forget groups: 8 degrees of freedom of seeds, 24 of what"
+        "9 `retrained` seeds and 4 forget groups: 8, 24 and 288 degrees of freedom, of seeds"
         in table.notes[-1]
     )
     assert "Joint utility ↑" in table.columns
@@ -88,7 +89,7 @@ def test_rows_on_all_sides_of_retrained(root: Path) -> None:
     )
     places = [text.index(f"NPO + {name}") for name in ("AdamW", "Signum", "Sophia")]
     assert like < places[0] < knows < places[1] < avoids < places[2]
-    assert "The scale is that of 9 retrained seeds (8 and 24 degrees of freedom" in text
+    assert "The scale is that of 9 retrained seeds (8, 24 and 288 degrees of freedom" in text
 
 
 def test_with_one_retrained_seed_nothing_is_like_it(root: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_point_is_what_a_shorter_run_leaves(tmp_path: Path, data: Path, origin
     short, _ = ran(tmp_path / "short", data, original, epochs=2, judged={**JUDGED, "points": 2})
     assert short[-1]["judged"] == long[1]["judged"]
     assert set(long[-1]["judged"]["utility"]) == {"retain", "facts"}
-    assert len(long[-1]["judged"]["forget"]) == 2  # authors
+    assert len(long[-1]["judged"]["forget"]) == 4  # questions
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ CAPTION = (
     "log-probability of the answers and its mean over `retrained` seeds, in nats per token. Signed: above 0 "
     "the model still knows, below 0 it avoids the answers, which tells that they were there. Limit: the mean "
     "gap that as many further `retrained` seeds as the row has stay below with 95 %; p: the probability that "
-    "theirs is as large or larger. Both come from the variance of the seeds and of what a seed makes of "
-    "single groups, with the degrees of freedom below the table. A row is like `retrained` where p is at "
+    "theirs is as large or larger. Both come from the variance of seeds, and of what a seed makes of groups "
+    "and of single questions, with the degrees of freedom below the table. A row is like `retrained` "
+    "where p is at "
     "least 0.05 and the limit is at most a quarter of the gap of `original`; else the study could not have "
     "told. Read joint utility beside it: a broken model may be like `retrained` on the forget set. The row "
     "`retrained` holds each seed against the others. Told apart: in how many seeds a test at 5 % tells the "
@@ -92,12 +93,13 @@ def _scale_note(summary: Summary, task: str, model: str) -> str:
     scale = scale_of(summary.inputs, task, model)
     if scale is None:
         return "One `retrained` seed: nothing says how far two of them are apart. Add `retrained_seeds`."
-    between, inner = scale.freedom
+    between, inner, single = scale.freedom
     memory = summary.estimate(summary.inputs.original(task, model), *GAP)
     share = f", {100 * scale.limit() / memory.value:.0f} % of the gap of `original`" if memory else ""
     return (
-        f"{scale.seeds} `retrained` seeds and {scale.groups} forget groups: {between} degrees of freedom of "
-        f"seeds, {inner} of what a seed makes of single groups. The limit for one run is "
+        f"{scale.seeds} `retrained` seeds and {len(scale.sizes)} forget groups: {between}, {inner} and "
+        f"{single} degrees of freedom, "
+        f"of seeds, groups and questions. The limit for one run is "
         f"{style.number(scale.limit())}{share}; with more than {100 * TELLS:.0f} % no row is called like "
         "`retrained`."
     )
