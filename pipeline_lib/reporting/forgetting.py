@@ -160,9 +160,11 @@ _VERDICTS = {
 
 
 def _kept(summary: Summary, row: Row) -> str:
-    """The joint utility of a row: likeness without it is cheap."""
+    """The joint utility of a row, as likeness without it is cheap, and seeds that diverged."""
     kept = summary.estimate(row, *JOINT_UTILITY) if summary.has(*row.key[:2], *JOINT_UTILITY) else None
-    return f", joint utility {style.number(kept.value, 2)}" if kept else ""
+    lost = len(summary.diverged(row))
+    alone = f", {of_seeds(len(row.seeds) - lost, len(row.seeds))} finished" if lost else ""
+    return f", joint utility {style.number(kept.value, 2)}{alone}" if kept else alone
 
 
 def _of_gap(found: Likeness) -> str:

@@ -230,7 +230,11 @@ def seed_faults(seeds: Sequence[int], where: str, others: Collection[int] = ()) 
         if times > 1:
             yield where, f"the seed {seed} appears {times} times"
         if seed in others:
-            yield where, f"found {seed}, which is in `seeds` too; reports are of fresh seeds only"
+            yield (
+                where,
+                f"found {seed}, which is in `seeds` or `retrained_seeds` too; reports are of fresh "
+                f"seeds only",
+            )
 
 
 def _range_faults(tune: Tune, families: Families) -> Iterator[Fault]:

@@ -134,7 +134,7 @@ def test_settings_that_belong_together_may_be_tuned_together() -> None:
 
 def test_seeds() -> None:
     assert errors(tuned(seeds=[1, 7, 7])) == [
-        "tune.seeds: found 1, which is in `seeds` too; reports are of fresh seeds only",
+        "tune.seeds: found 1, which is in `seeds` or `retrained_seeds` too; reports are of fresh seeds only",
         "tune.seeds: the seed 7 appears 2 times",
     ]
     assert error(tuned(seeds=[])) == "tune.seeds: found an empty list; must not be empty"

@@ -69,7 +69,8 @@ def draw(inputs: Inputs) -> Figure:
         for name, (colour, marker) in style.ANCHOR_MARKS.items()
     ]
     legend_below(
-        figure, {**handles, "For comparison": [*anchors, Patch(color=BAND, label="further retrained seeds")]}
+        figure,
+        {**handles, "For comparison": [*anchors, Patch(color=BAND, label="single further retrained models")]},
     )
     return figure
 

@@ -38,7 +38,8 @@ LOG_FROM = 5.0  # a perplexity that grows by this factor or more needs a logarit
 CAPTION = (
     "Arrows at the axes point to the better side; the axes are what judges each task first. The gap is how "
     "far the log-probability of the forget answers is from that of `retrained`, on either side, in nats per "
-    "token; in its grey band lie 95 % of further `retrained` seeds. KS D: the "
+    "token; in its grey band lie 95 % of single further `retrained` models, to which the small marks "
+    "compare. KS D: the "
     "Kolmogorov-Smirnov distance between the truth ratios of the forget questions and those of `retrained` "
     "(of likelihoods where a task has no wrong answers); 0 is the same distribution, and too little and too "
     "much forgetting both raise it. On any other axis of forgetting the dashed level of `retrained` is the "
@@ -70,7 +71,7 @@ def draw(inputs: Inputs) -> Figure:
         for name, (colour, marker) in style.ANCHOR_MARKS.items()
     ]
     if any(judged[study][0] == GAP for study in shown):
-        anchors.append(Patch(color=BAND, label="95 % of further retrained seeds"))
+        anchors.append(Patch(color=BAND, label="95 % of single further retrained models"))
     if any(judged[study][0] in DISTANCES for study in shown):
         anchors.append(Patch(color=BAND, label="not told from retrained (KS p > 0.05)"))
     say_left_out(
