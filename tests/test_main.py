@@ -29,7 +29,7 @@ def test_the_console_command_and_its_alias_are_the_same() -> None:
 def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     path = REPO / "config.yaml"
     assert command.main(["validate", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: OK, 30 unlearning runs and 18 models to compare with\n"
+    assert capsys.readouterr().out == f"{path}: OK, 30 unlearning runs and 39 models to compare with\n"
 
 
 def test_validate_looks_at_every_file_and_fails_for_one(

@@ -211,4 +211,6 @@ def run_score(
     places = {"records": root / "records.jsonl", "equal_retain": root / "equal_retain.json"}
     places |= {"run": model / "run.json", "reference": reference / "records.jsonl"}
     places |= {"manifest": data / "manifest.json", **inputs}
-    score.run(job(root, {**places}, {"metrics": "metrics.json"}, who, code="of the test"))
+    score.run(
+        job(root, {**places}, {"metrics": "metrics.json", "scores": "scores.csv"}, who, code="of the test")
+    )

@@ -89,8 +89,9 @@ def test_bad_overrides_are_named_where_they_stand() -> None:
     assert errors(grid(fine, block)) == [
         "runs.1.objective.gamma: GradAscent: unknown key 'gamma'; allowed: none",
         "runs.1.optimizer.gama: sophia: unknown key 'gama'; did you mean 'gamma'? Allowed: beta1, beta2, "
-        "clipped_target, curvature_data, curvature_examples, drift_target, eps, estimator, gamma, "
-        "learning_rate, update_every, weight_decay",
+        "clipped_target, control, curvature_data, curvature_examples, diagnostics, drift_target, eps, "
+        "estimator, gamma, "
+        "learning_rate, permutation_seed, update_every, weight_decay",
         "runs.1.optimizer.gama: adamw: unknown key 'gama'; "
         "allowed: beta1, beta2, eps, learning_rate, weight_decay",
         "runs.1.unlearn.batch_size: found 0; must be greater than 0",
