@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline_lib.metrics.path import Path
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
+    anchor_handles,
     as_line,
     legend_below,
     method_panels,
@@ -64,13 +64,12 @@ def draw(inputs: Inputs) -> Figure:
         "no run was judged on its way",
     )
     handles = optimizer_handles([row for row in inputs.rows if row.order != "none"], marks, as_line)
-    anchors = [
-        Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
-        for name, (colour, marker) in style.ANCHOR_MARKS.items()
-    ]
     legend_below(
         figure,
-        {**handles, "For comparison": [*anchors, Patch(color=BAND, label="single further retrained models")]},
+        {
+            **handles,
+            "For comparison": [*anchor_handles(), Patch(color=BAND, label="single further retrained models")],
+        },
     )
     return figure
 

@@ -92,6 +92,14 @@ def as_marker(mark: style.Mark) -> Line2D:
     return Line2D([], [], color=mark.colour, label=mark.label, markerfacecolor=mark.face, **look)
 
 
+def anchor_handles() -> list[Artist]:
+    """Legend entries of the models that others are compared with."""
+    return [
+        Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
+        for name, (colour, marker) in style.ANCHOR_MARKS.items()
+    ]
+
+
 def optimizer_handles(
     rows: Iterable[Row], marks: Mapping[str, style.Mark], handle: Callable[[style.Mark], Artist]
 ) -> dict[str, list[Artist]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
+    anchor_handles,
     as_marker,
     diverged_note,
     legend_below,
@@ -66,10 +65,7 @@ def draw(inputs: Inputs) -> Figure:
             _point(ax, summary, row, (across, up), *_mark(row, marks))
         _axes(ax, summary, inputs.rows_of(task, model), across, up)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
-    anchors: list[Artist] = [
-        Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
-        for name, (colour, marker) in style.ANCHOR_MARKS.items()
-    ]
+    anchors = anchor_handles()
     if any(judged[study][0] == GAP for study in shown):
         anchors.append(Patch(color=BAND, label="95 % of single further retrained models"))
     if any(judged[study][0] in DISTANCES for study in shown):
