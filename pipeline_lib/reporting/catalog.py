@@ -47,6 +47,11 @@ TABLES = {
         "Paired comparisons",
         ("runs.json", "metrics.csv", "suite.yaml", "manifest.json"),
     ),
+    "joint_utility": Item(
+        "tables.joint_utility",
+        "The parts of joint utility",
+        ("runs.json", "metrics.csv", "scores.csv", "manifest.json"),
+    ),
     "utility": Item(
         "tables.utility", "The parts of model utility", ("runs.json", "metrics.csv", "manifest.json")
     ),

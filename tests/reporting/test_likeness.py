@@ -74,6 +74,17 @@ def test_with_one_retrained_no_row_is_like_it(root: Path) -> None:
     assert "Add `retrained_seeds`" in table.notes[-1]
 
 
+def test_the_parts_of_joint_utility(root: Path) -> None:
+    """Made-up parts of 0.8, 0.9 and 1 lose the row's damage, fluency half of it."""
+    study = Study(root, diverged={}, scored=True, methods={"NPO": 1.0}).write()
+    (table,) = build_table("joint_utility", Inputs(study.paths(*TABLES["joint_utility"].needs)))
+    numbers = {line.row.key.optimizer: [cell.numbers[0].value for cell in line.cells] for line in table.lines}
+    one_split = [0.5 / 0.8, 0.6 / 0.9, 0.85]  # damage 0.3
+    assert numbers["signum"] == pytest.approx([*one_split, *one_split], rel=1e-5)
+    assert table.columns[0] == "Retain probability ↑"
+    assert table.notes[-1] == "No part is blind."
+
+
 def scored(root: Path, **more: Any) -> list[str]:
     """Every line of a study whose rows lie on all sides of `retrained`, over nine seeds of that."""
     more = {"diverged": {}, "retrained_seeds": (4, 5, 6, 7, 8, 9)} | more

@@ -115,7 +115,7 @@ SHARED = {
     "metrics/*": ["score *"],
     "metrics/answer_accuracy": [],
     "metrics/gap": ["collect", "choose"],
-    "metrics/joint_utility": ["collect", "choose"],
+    "metrics/joint_utility": ["collect", "choose", "table joint_utility", "html_report"],
     "metrics/path": ["collect"],
     "reporting/figures/fronts": [],
     "metrics/classifier_auc": ["score manners"],
