@@ -100,7 +100,7 @@ def test_the_chosen_settings_are_run_and_recorded(run):
     place = run.results / "tuning/authors/tiny/GradDiff/adamw"
     chosen = read_json(place / "chosen.json")
     trials = {n: read_json(place / f"trial{n}/seed100.json") for n in (1, 2)}
-    assert chosen["budget"] == {"trials": 2, "seeds": [100]}
+    assert chosen["budget"] == {"trials": 2, "seeds": [100], "rounds": 1}
     best = trials[chosen["trial"]]
     assert chosen["optimizer"] == best["tuned"]["optimizer"]
     assert (chosen["select"]["forget"], chosen["forget_draw"]) == ("gap", 1)
