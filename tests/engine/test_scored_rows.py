@@ -27,6 +27,7 @@ APART = {"Toxicity", "Benchmarks", "At equal retention"}
 NOT_OF_ROWS = {metric.name for metric in declared().values() if metric.family in APART}
 NOT_OF_ROWS |= {name for name in declared() if name.endswith(("_n40", "_tpr_at_1_fpr")) or "toxicity" in name}
 NOT_OF_ROWS.add("unicode_answers")
+NOT_OF_ROWS |= {name for name, metric in declared().items() if metric.on == "study"}  # of all models together
 
 
 @pytest.fixture

@@ -35,6 +35,12 @@ def test_a_misspelt_key_in_an_optimizer() -> None:
     )
 
 
+def test_the_allowed_keys_of_a_block_are_listed_once() -> None:
+    first, second = errors(adamw(learning_rate=1e-4, quux=1, zyzzy=2))
+    assert first.startswith("optimizers.adamw.quux: unknown key 'quux'; allowed: beta1, ")
+    assert second == "optimizers.adamw.zyzzy: unknown key 'zyzzy'; the keys allowed here are listed above"
+
+
 def test_every_fault_has_a_line() -> None:
     raw = small(optimizers={"adamw": {"learning_rat": 1}}, taks={}, seeds=[-1])
     assert [line.partition(":")[0] for line in errors(raw)] == [

@@ -50,9 +50,10 @@ def describe(
     """(path as it appears in the file, message) for each fault of a `root` block.
 
     Where a message offers the keys of `root`, it also offers the `extra` ones, and leaves out the `settled`
-    ones.
+    ones. A list of allowed keys is written once for all the unknown keys of one block.
     """
     faults: list[Fault] = []
+    listed: set[tuple[str, ...]] = set()
     for found in error.errors(include_url=False):
         path, kind, owner = _walk(found["loc"], root)
         cause = found.get("ctx", {}).get("error")
@@ -63,6 +64,10 @@ def describe(
             message = _message(found, path, kind, offered | set(extra if owner is root else ()))
             if found["type"] == "union_tag_invalid":
                 path.append(_choice(found))
+            if found["type"] == "extra_forbidden" and "; allowed: " in message:
+                if tuple(path[:-1]) in listed:
+                    message = f"{message.split('; allowed: ')[0]}; the keys allowed here are listed above"
+                listed.add(tuple(path[:-1]))
             faults.append((".".join(path), message))
     return faults
 

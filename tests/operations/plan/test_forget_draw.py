@@ -73,11 +73,12 @@ def test_a_path_that_is_not_there_is_told_once_and_under_its_own_label(tmp_path:
 
 def test_alternatives_of_the_forgotten_groups_of_tuning_are_asked_for(tmp_path: Path) -> None:
     """DPO teaches other answers, which the file of the reported authors does not have for these."""
-    published = parse_suite(small(tasks={"tofu": {"source": "tofu", "forget": "forget01"}}))
+    source = {"source": "tofu", "folder": str(shared_data("tofu")), "forget": "forget01"}
+    published = parse_suite(small(tasks={"tofu": source}))
     questions = [record.prompt for record in published.tasks["tofu"].load().splits["forget"]]
     path = tmp_path / "alternatives.jsonl"
     path.write_text("".join(json.dumps({"question": q, "alternatives": ["None."]}) + "\n" for q in questions))
-    task = {"source": "tofu", "forget": "forget01", "retain_authors": 18, "alternatives": str(path)}
+    task = source | {"retain_authors": 18, "alternatives": str(path)}
     asked = {"tasks": {"tofu": task}, "objectives": {"DPO": {"beta": 0.1}}}
     check_inputs(suite(**asked, tune=None))
     with pytest.raises(UserError, match=r"tasks\.tofu: .*has no alternatives for 40 of 40 questions"):
