@@ -32,9 +32,8 @@ SOPHIAS: dict[str, dict[str, Any]] = {  # with settings under which some coordin
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the optional extra eightbit is not installed"
 )
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9 has no Muon")
 KINDS = [
-    pytest.param(kind, marks={"adamw_8bit": [needs_bitsandbytes], "muon": [needs_muon]}.get(kind, []))
+    pytest.param(kind, marks=[needs_bitsandbytes] if kind == "adamw_8bit" else [])
     for kind, method in OPTIMIZERS.kinds().items()
     if not method.one_shot
 ]

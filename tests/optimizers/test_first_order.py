@@ -18,7 +18,6 @@ from tests.optimizers.kinds import (
     SETTINGS,
     gradients,
     needs_bitsandbytes,
-    needs_muon,
     optimizer_of,
     take_step,
 )
@@ -141,7 +140,6 @@ def test_sgd_equals_torchs():
 # --- Muon -----------------------------------------------------------------------------------------
 
 
-@needs_muon
 @pytest.mark.parametrize("tied", [True, False])
 def test_muon_takes_the_matrices_of_the_layers(tied):
     model = tiny_model(tie_word_embeddings=tied)
@@ -155,7 +153,6 @@ def test_muon_takes_the_matrices_of_the_layers(tied):
     assert [group["weight_decay"] for group in (layers, others, vectors)] == [0.25, 0.25, 0.0]
 
 
-@needs_muon
 def test_muon_steps_are_nearly_orthogonal_and_as_long_as_adamws():
     model = tiny_model()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -172,7 +169,6 @@ def test_muon_steps_are_nearly_orthogonal_and_as_long_as_adamws():
             assert change.abs().max() == pytest.approx(rate, rel=1e-2)  # AdamW's first step
 
 
-@needs_muon
 def test_muons_other_part_is_adamw():
     one, other = tiny_model(), tiny_model()
     muon, adamw = optimizer_of("muon", one), optimizer_of("adamw", other)
@@ -184,10 +180,45 @@ def test_muons_other_part_is_adamw():
         assert torch.equal(p, q) != inside, name
 
 
-def test_muon_needs_a_new_torch(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(UserError, match=r"needs torch 2\.9 or newer, found"):
-        optimizer_of("muon", tiny_model())
+def test_muon_steps_by_its_formula():
+    """In float64, with the polynomial applied to the singular values, as Newton-Schulz does to X."""
+    model = tiny_model()
+    names = [name for name, p in model.named_parameters() if ".layers." in name and p.dim() == 2]
+    parameters = dict(model.named_parameters())
+    ours = {name: parameters[name].detach().double() for name in names}
+    momenta = {name: torch.zeros_like(value) for name, value in ours.items()}
+    optimizer = optimizer_of("muon", model, learning_rate=1e-2, weight_decay=0.25)
+    for step in range(3):
+        gradients(model, step)
+        grads = {name: parameters[name].grad.double() for name in names}
+        take_step(optimizer, model, step)
+        for name, value in ours.items():
+            grad = grads[name]
+            momenta[name] = 0.95 * momenta[name] + 0.05 * grad
+            u, s, vh = torch.linalg.svd(0.05 * grad + 0.95 * momenta[name], full_matrices=False)
+            s = s / s.norm()
+            for _ in range(5):
+                s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+            value *= 1 - 1e-2 * 0.25
+            value -= 1e-2 * 0.2 * max(value.shape) ** 0.5 * (u * s) @ vh
+    for name, value in ours.items():
+        assert torch.allclose(parameters[name].double(), value, rtol=0, atol=2e-6), name
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9 has no Muon")
+def test_muon_is_torchs_but_for_its_products_in_bf16():
+    one, other = tiny_model(), tiny_model()
+    matrices = [p for name, p in other.named_parameters() if ".layers." in name and p.dim() == 2]
+    optimizer = optimizer_of("muon", one, learning_rate=1e-2, weight_decay=0.25)
+    theirs = torch.optim.Muon(
+        matrices, lr=1e-2, weight_decay=0.25, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    before = {name: p.detach().clone() for name, p in one.named_parameters()}
+    take_step(optimizer, one, 0)
+    take_step(theirs, other, 0)
+    for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+        if ".layers." in name and p.dim() == 2:
+            assert (p - q).norm() < 0.03 * (p - before[name]).norm(), name
 
 
 # --- 8-bit AdamW ----------------------------------------------------------------------------------

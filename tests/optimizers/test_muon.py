@@ -6,7 +6,7 @@ import torch
 
 from pipeline_lib.distributed.group import Group
 from tests.methods import make_optimizer
-from tests.optimizers.kinds import SETTINGS, needs_muon, take_step
+from tests.optimizers.kinds import SETTINGS, take_step
 from tests.tiny import tiny_model
 
 
@@ -22,7 +22,6 @@ class Gathering(Group):
         return values.detach().clone()
 
 
-@needs_muon
 def test_matrices_that_are_gathered_take_the_same_steps() -> None:
     models = tiny_model(), tiny_model()
     settings = {"learning_rate": 1e-2, "weight_decay": 0.25, **SETTINGS["muon"]}
