@@ -11,6 +11,8 @@ from pipeline_lib.core.errors import UserError
 
 ANCHORS = ("original", "retrained")  # the models that give meaning to the numbers of an unlearned one
 NO_OPTIMIZER = "none"  # the label of models made without an optimiser of the suite
+MATCHED = "matched"  # after a run's row: the run again, up to where its path crosses the level of utility
+LOST = {"diverged": "diverged", "unmatched": "level not reached"}  # status of a run without a model, in words
 _PLACE = re.compile(r"seed(?P<seed>\d+)(?:\.request(?P<request>\d+))?(?P<after>(?:\.[A-Za-z0-9_-]+)*)")
 
 
@@ -31,6 +33,11 @@ class RowKey(NamedTuple):
     def seeded(self, seed: int) -> RunKey:
         """The model of this row with this seed."""
         return RunKey(self.task, self.model, self.method, self.optimizer, seed, self.request, self.after)
+
+    @property
+    def lost(self) -> str:
+        """Why a run of this row has no model, where it has none."""
+        return LOST["unmatched" if MATCHED in self.after.split("/") else "diverged"]
 
     @property
     def anchor(self) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,26 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
+def parts_before(study: Studied) -> dict[str, float]:
+    """Each utility split that is not blind, with its probability under `original` of the same seed."""
+    return {
+        split: study.original[split].mean("probability")
+        for split in study.utility
+        if not blind(study, (split, "probability"))
+    }
+
+
+def utility_of(judged: Mapping[str, Any], before: Mapping[str, float]) -> float:
+    """Joint utility of likelihoods of a judged step; `before`: see `parts_before`, not empty."""
+    return min(float(judged["utility"][split]) / value for split, value in before.items())
+
+
+def crossing(utilities: Sequence[float], level: float) -> int | None:
+    """Index of the last point before a path first falls below the level; None where it does not."""
+    pairs = enumerate(pairwise(utilities))
+    return next((i for i, (above, below) in pairs if above >= level > below), None)
+
+
 class Point(NamedTuple):
     """A trained model on a path, with its joint utility of likelihoods."""
 
@@ -81,26 +102,24 @@ class Path:
     @classmethod
     def of(cls, study: Studied) -> Path:
         """Of a run with judged steps; each of its utility splits counts unless it is blind."""
-        aim = study.aims().mean(axis=0)
-        parts = [split for split in study.utility if not blind(study, (split, "probability"))]
-        before = {split: study.original[split].mean("probability") for split in parts}
+        aim, before = study.aims().mean(axis=0), parts_before(study)
         start = study.original[FORGET_SPLIT].values["log_probability"] - aim
-        SIGHTED_PART.demand(len(parts), len(study.forget.ids))
+        SIGHTED_PART.demand(len(before), len(study.forget.ids))
         points = [Point(0, 1.0, start, study.forget)]
         for step, judged in study.judged:
-            utility = min(judged["utility"][split] / before[split] for split in parts)
             known = np.array([judged["forget"][name] for name in study.forget.ids])
-            points.append(Point(step, utility, known - aim, study.forget))
+            points.append(Point(step, utility_of(judged, before), known - aim, study.forget))
         return cls(tuple(points))
 
     def at(self, level: float) -> Point | None:
         """Where the path first falls below a joint utility, interpolated; None where it does not."""
-        for above, below in zip(self.points, self.points[1:], strict=False):
-            if above.utility >= level > below.utility:
-                t = (above.utility - level) / (above.utility - below.utility)
-                mixed = (1 - t) * above.differences + t * below.differences
-                return Point((1 - t) * above.step + t * below.step, level, mixed, above.forget)
-        return None
+        at = crossing([point.utility for point in self.points], level)
+        if at is None:
+            return None
+        above, below = self.points[at : at + 2]
+        t = (above.utility - level) / (above.utility - below.utility)
+        mixed = (1 - t) * above.differences + t * below.differences
+        return Point((1 - t) * above.step + t * below.step, level, mixed, above.forget)
 
 
 def _matched(study: Studied) -> Point | None:

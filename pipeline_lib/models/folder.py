@@ -35,14 +35,14 @@ def save_model_folder(
 ) -> dict[str, Any]:
     """Write the folder, all or nothing, and return `run` with `weights_sha256` and `files_sha256` added.
 
-    Weights are written as fp32, whatever they were computed in. If `run["status"]` is "diverged", only
+    Weights are written as fp32, whatever they were computed in. If `run["status"]` is not "ok", only
     run.json is written, with `weights_sha256` null. A narrower model is widened in place, weight after
     weight, and restored afterwards: there is never a second model in memory.
     """
-    diverged = run["status"] == "diverged"
+    lost = run["status"] != "ok"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        if not diverged:
+        if not lost:
             # so that transformers and other programs stop where answers stop here
             model.generation_config.eos_token_id = as_written(all_ends(tokenizer, prompt_format))
             with _as_fp32(model):
@@ -52,7 +52,7 @@ def save_model_folder(
             config.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             write_json(temporary / "prompt.json", prompt_format.to_dict())
-        hashes = None if diverged else weights_sha256(temporary)
+        hashes = None if lost else weights_sha256(temporary)
         run = {**run, "weights_sha256": hashes, "files_sha256": _other_files(temporary)}
         write_json(temporary / "run.json", run)
     return run
@@ -64,6 +64,11 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder. Run the step that trains it first.")
     run = read_object(folder / "run.json", "status", "weights_sha256")
+    if run["status"] == "unmatched":
+        raise UserError(
+            f"{folder}: the path of this run does not cross the utility at which rows are compared, so no "
+            "model of it is matched. Train longer or at a higher learning rate, or name another model."
+        )
     if run["status"] == "diverged":
         raise UserError(
             f"{folder}: this run diverged at step {run.get('diverged_step')} and has no weights. "

@@ -15,7 +15,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locking import hold_lock
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
-from pipeline_lib.core.runs import ANCHORS
+from pipeline_lib.core.runs import ANCHORS, MATCHED
 from pipeline_lib.data.contents import Contents
 from pipeline_lib.operations.plan import (
     check_access,
@@ -82,7 +82,7 @@ class Running:
         """The constraint of the rule's wildcard. Its method decides which of three rules makes a model."""
         made = {
             "finetune": model_pattern(ANCHORS),
-            "unlearn": model_pattern(self.suite.objectives),
+            "unlearn": rf"{model_pattern(self.suite.objectives)}(?:\.{MATCHED})?",
         }
         made["stage"] = f"(?!(?:{'|'.join(made.values())})(?:/|$)){RULES['stage'].pattern}"
         return {RULES[rule].wildcard: made.get(rule, RULES[rule].pattern)}

@@ -204,13 +204,17 @@ def _could_detect(members: list[Comparison]) -> str:
 
 
 def _diverged(summary: Summary, rows: list[Row]) -> Finding | None:
-    parts = [
-        f"{style.row_label(row)} ({of_seeds(len(lost), len(row.seeds))}, "
-        f"step {', '.join(str(step) for step in lost.values())})"
+    parts = grouped(
+        (
+            row.key.lost.capitalize(),
+            f"{style.row_label(row)} ({of_seeds(len(lost), len(row.seeds))}, "
+            f"step {', '.join(str(step) for step in lost.values())})",
+        )
         for row in rows
         if (lost := summary.diverged(row))
-    ]
-    return Finding(f"Diverged, and left out of the means: {', '.join(parts)}.") if parts else None
+    )
+    found = [f"{why}, and left out of the means: {', '.join(of)}." for why, of in parts.items()]
+    return Finding(" ".join(found)) if found else None
 
 
 def _clipping(inputs: Inputs, rows: list[Row]) -> Finding | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, run_again
-from pipeline_lib.core.runs import RunKey, key_from_path, key_of
+from pipeline_lib.core.runs import LOST, RunKey, key_from_path, key_of
 from pipeline_lib.metrics import declared, measures
 from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
@@ -18,7 +18,6 @@ from pipeline_lib.reporting.made_of import Facts, Made, check_alike, made_of
 from pipeline_lib.reporting.scores import NO_PATHS, SCORE_COLUMNS, Paths, read_scores, studied
 
 ROUNDING = 1e-9  # tolerance for numbers that were written to a file and read back
-DIVERGED = "diverged"  # metric of a diverged run's only row; its value is a step
 _CURE = "The study computes no such thing: make the file again (snakemake --forcerun score collect)."
 _IDENTITY = ("task", "model", "method", "optimizer", "seed")
 
@@ -29,8 +28,8 @@ def collect_metrics(
     """Write metrics.csv from the metrics.json of every run, after what its study adds to each (`beside`).
 
     Runs are sorted by task, model, method (`original`, `retrained`, then by name), optimiser and seed; the
-    metrics of a run keep the order of its file. A diverged run has the one row split=run, metric=diverged,
-    value=its step.
+    metrics of a run keep the order of its file. A run without a model has the one row split=run, metric=its
+    status, value=its step.
     """
     contents = {str(path): read_json(path) for path in paths}
     _check_runs(contents, "metrics.json")
@@ -43,10 +42,10 @@ def collect_metrics(
         content = contents[path]
         run = [_required(content, "suite", path), *(content[name] for name in _IDENTITY)]
         what = [key_of(content).request, key_of(content).after]
-        if content["status"] == "diverged":
+        if content["status"] in LOST:
             if not isinstance(step := content.get("diverged_step"), int):
-                raise UserError(f"{path}: a diverged run must name its diverged_step, found {step!r}")
-            rows.append([*run, "run", DIVERGED, step, None, None, 1, False, *what])
+                raise UserError(f"{path}: a run without a model must name its diverged_step, found {step!r}")
+            rows.append([*run, "run", content["status"], step, None, None, 1, False, *what])
             continue
         metrics = content.get("metrics")
         if not isinstance(metrics, list) or not metrics:
@@ -166,8 +165,9 @@ def _check_runs(contents: dict[str, Any], name: str) -> None:
             raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
         for field in _IDENTITY:
             _required(content, field, path)
-        if content.get("status") not in ("ok", "diverged"):
-            raise UserError(f"{path}: status must be ok or diverged, found {content.get('status')!r}")
+        if content.get("status") not in ("ok", *LOST):
+            allowed = " or ".join(("ok", *LOST))
+            raise UserError(f"{path}: status must be {allowed}, found {content.get('status')!r}")
         if (run := key_of(content)) in seen:
             raise UserError(f"{path} and {seen[run]} are both about the run {run}")
         seen[run] = path
@@ -243,7 +243,7 @@ def _check_lines(path: Path, head: list[str], rows: list[list[str]]) -> None:
                 f"{where}: needs a value, n of at least 1, and both ends of an interval or none; found value "
                 f"{row['value']!r}, n {row['n']!r}, {row['ci_low']!r} to {row['ci_high']!r}. {_CURE}"
             )
-        if row["metric"] != DIVERGED:
+        if row["metric"] not in LOST:
             _check_possible(where, row["metric"], value, low, high)
 
 

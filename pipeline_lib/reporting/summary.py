@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.metrics import declared
 from pipeline_lib.reporting import intervals
 from pipeline_lib.reporting.inputs import Inputs, Row, RowKey
@@ -63,7 +64,7 @@ class Summary:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         frame = inputs.metrics
-        lost = (frame["split"] == "run") & (frame["metric"] == "diverged")
+        lost = (frame["split"] == "run") & frame["metric"].isin(LOST)
         self._diverged = {
             run: int(step) for run, step in zip(frame["run"][lost], frame["value"][lost], strict=True)
         }
@@ -96,7 +97,7 @@ class Summary:
         return "retain_eval" if self.has(task, model, "retain_eval", "rouge_l_recall") else "retain"
 
     def diverged(self, row: Row) -> dict[int, int]:
-        """Seed -> step, of the diverged runs of a row."""
+        """Seed -> step, of the runs of a row that have no model: see `RowKey.lost`."""
         return {run.seed: step for run, step in self._diverged.items() if run.row == row.key}
 
     def finished(self, row: Row) -> list[int]:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_object, run_again, write_json
+from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.metrics.definition import NotMeasured
 from pipeline_lib.metrics.gap import gap_of
 from pipeline_lib.metrics.joint_utility import BLIND, joint_utility
 from pipeline_lib.metrics.study import Scores, Studied
+from pipeline_lib.reporting.scores import utility_splits
 from pipeline_lib.steps.job import Job
-from pipeline_lib.steps.likelihood_scores import asked_splits, likelihood_lines, scores_of
+from pipeline_lib.steps.likelihood_scores import scores_of, scores_of_records
 from pipeline_lib.steps.selection import OK, SKIPPED, at_edge, choose
 
 PARTS = ("optimizer", "objective")
@@ -77,17 +77,14 @@ class _Beside:
     @classmethod
     def read(cls, job: Job) -> _Beside:
         manifest = read_object(job.input("manifest"), "evaluate", "utility", "multiple_choice")
-        asked = asked_splits(manifest)
 
         def scores(path: Path) -> Scores:
-            rows = sealed_jsonl(path)
-            if missing := [split for split in asked if all(row["split"] != split for row in rows)]:
-                raise UserError(f"{path}: holds no records of {', '.join(missing)}. {run_again(path)}")
-            return scores_of(likelihood_lines([row for row in rows if row["split"] in asked], manifest))
+            return scores_of_records(path, manifest)
 
         originals = dict(zip(job.settings["seeds"], map(scores, job.several("original")), strict=True))
         by_gap = job.settings["select"]["forget"] == "gap"
-        return cls(originals, list(map(scores, job.several("retrained"))) if by_gap else [], asked[1:])
+        retrained = list(map(scores, job.several("retrained"))) if by_gap else []
+        return cls(originals, retrained, utility_splits(manifest))
 
     def values(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What one run of a trial comes to, without what differs from machine to machine."""

@@ -16,6 +16,7 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, remove_leftovers, write_json, write_jsonl
 from pipeline_lib.core.provenance import git_commit, versions
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.models.folder import load_model_folder, save_model_folder
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.models.products import use_fast_products
@@ -55,9 +56,10 @@ def load_for_evaluation(folder: Path, device: torch.device) -> tuple[Any, Any, P
     return on_device(model, device).eval(), tokenizer, prompt_format, info
 
 
-def diverged(model_dir: Path) -> bool:
-    """Whether the run of this model folder diverged, so that there is no model to ask."""
-    return read_object(model_dir / "run.json", "status")["status"] == "diverged"
+def lost(model_dir: Path) -> str | None:
+    """Why this folder holds no model to ask, a key of `LOST`; None where it holds one."""
+    status: str = read_object(model_dir / "run.json", "status")["status"]
+    return status if status in LOST else None
 
 
 def fingerprint(*parts: Any) -> str:

@@ -19,18 +19,18 @@ from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.settings import EQUAL_RETAIN, EvaluationSettings, Parts, SplitSampling
 from pipeline_lib.models.encoder_settings import EncoderSettings
-from pipeline_lib.steps.common import data_hashes, diverged, fingerprint, load_for_evaluation, start
+from pipeline_lib.steps.common import data_hashes, fingerprint, load_for_evaluation, lost, start
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Score and generate on every split that the manifest names; a diverged run leaves no row.
+    """Score and generate on every split that the manifest names; a run without a model leaves no row.
 
     Settings: `evaluation`, the part of the suite's block of that name that concerns the records; `embedder`,
     the sentence encoder of answer accuracy, or None; `max_length`; `equal_retain`. With the last, a share,
     the unlearned model is also judged where it retains nearly as much as the model `original`, from which it
     was made (see engine/equal_retain.py). The `status` in the output `equal_retain` is "off" without it, as
-    for the models that others are compared with; else it is the run's, "ok" or "diverged", and if "ok" the
+    for the models that others are compared with; else it is the run's, and if "ok" the
     rows follow.
     """
     model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
@@ -39,9 +39,9 @@ def run(job: Job) -> None:
     records_path, equal_retain_path = job.output("records"), job.output("equal_retain")
     if (equal_retain is None) != (original_dir is None):
         raise ValueError("equal_retain needs the original model, and nothing else does")
-    if diverged(model_dir):
+    if (status := lost(model_dir)) is not None:
         write_sealed_jsonl(records_path, [])
-        _write(equal_retain_path, {"status": "off" if equal_retain is None else "diverged"})
+        _write(equal_retain_path, {"status": "off" if equal_retain is None else status})
         return
     place = start(job.device, job.threads)
     model, tokenizer, prompt_format, info = load_for_evaluation(model_dir, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline_lib.core.files import read_object, write_json
-from pipeline_lib.core.runs import key_of
+from pipeline_lib.core.runs import LOST, key_of
 from pipeline_lib.metrics.scored_files import score_files
 from pipeline_lib.metrics.scores import Scored
 from pipeline_lib.reporting.cells import write_csv
@@ -24,7 +24,7 @@ def run(job: Job) -> None:
     files = ("records", "reference", "manifest", "equal_retain", "toxicity", "judge", "benchmarks")
     metrics, not_measured, questions = (
         Scored([], [], [])
-        if info["status"] == "diverged"
+        if info["status"] in LOST
         else score_files({name: job.optional(name) for name in files})
     )
     for lack in not_measured:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pipeline_lib.core.files import read_object
-from pipeline_lib.core.runs import key_of
+from pipeline_lib.core.runs import LOST, key_of
 from pipeline_lib.distributed.group import current
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.stages.base import STAGES, Loaded, Made, Work, name_of
@@ -26,7 +26,7 @@ from pipeline_lib.steps.job import Job
 def run(job: Job) -> None:
     """Make the model of the setting `stage` from the folders `parents`; `max_length`: tokens of an example.
 
-    A parent that diverged has no weights, so what would be made of it counts as diverged too, at the same
+    A parent that was lost has no weights, so what would be made of it is lost in the same way, at the same
     step.
     """
     started, group, place = time.monotonic(), current(), start(job.device, job.threads)
@@ -36,9 +36,9 @@ def run(job: Job) -> None:
     of = [name_of(key_of(parent).row) for parent in parents]
     hashes = data_hashes(job.data)
     saved: tuple[Any, Any, Any] = None, None, None  # model, tokenizer and prompt format
-    lost = next((parent for parent in parents if parent["status"] == "diverged"), None)
+    lost = next((parent for parent in parents if parent["status"] in LOST), None)
     if lost is not None:
-        made = Made(status="diverged", diverged_step=lost["diverged_step"])
+        made = Made(status=lost["status"], diverged_step=lost["diverged_step"])
     else:
         model, tokenizer, prompt_format, info = load_model_folder(folders[0])
         saved = model, tokenizer, prompt_format

@@ -8,17 +8,17 @@ from pipeline_lib.benchmarks.data import Asked
 from pipeline_lib.benchmarks.harness import evaluate_benchmarks
 from pipeline_lib.benchmarks.harness_model import EngineLM
 from pipeline_lib.core.sealing import write_sealed_jsonl
-from pipeline_lib.steps.common import diverged, fingerprint, load_for_evaluation, start
+from pipeline_lib.steps.common import fingerprint, load_for_evaluation, lost, start
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Ask the model every benchmark of the suite's block `benchmarks`; a diverged run leaves no row.
+    """Ask the model every benchmark of the suite's block `benchmarks`; a run without a model leaves no row.
 
     Settings: that block, and `batch`, the tokens of one forward pass, padding included. As is usual, the
     questions have the benchmark's own form, not the model's prompt format.
     """
-    if diverged(job.input("model")):
+    if lost(job.input("model")):
         write_sealed_jsonl(job.output("rows"), [])
         return
     model, tokenizer, _, info = load_for_evaluation(job.input("model"), start(job.device, job.threads))

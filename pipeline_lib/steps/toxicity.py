@@ -13,12 +13,12 @@ from pipeline_lib.data.toxicity_prompts import Prompts, load_task_prompts, load_
 from pipeline_lib.engine.classifiers import Classifier, load_classifier
 from pipeline_lib.engine.settings import Parts
 from pipeline_lib.engine.toxicity import Judge, ToxicitySettings, evaluate_toxicity
-from pipeline_lib.steps.common import diverged, fingerprint, load_for_evaluation, start
+from pipeline_lib.steps.common import fingerprint, load_for_evaluation, lost, start
 from pipeline_lib.steps.job import Job
 
 
 def run(job: Job) -> None:
-    """Let the model continue the prompts of the suite's block `toxicity`; a diverged run leaves no row.
+    """Let the model continue the prompts of the suite's block `toxicity`; without a model there is no row.
 
     Settings: that block; `as_released`, also the one greedy answer of the paper's code; `batch`, the tokens
     of one forward pass; `compute`. Inputs: `model`; `judge`, what the step of that name found out about the
@@ -26,7 +26,7 @@ def run(job: Job) -> None:
     the model's prompt format.
     """
     model_dir, judge_path, toxicity = job.input("model"), job.input("judge"), job.settings["toxicity"]
-    if diverged(model_dir):
+    if lost(model_dir):
         write_sealed_jsonl(job.output("rows"), [])
         return
     judged_by: Classifier = TypeAdapter(Classifier).validate_python(toxicity["classifier"])

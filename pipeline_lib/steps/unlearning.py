@@ -15,6 +15,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.families import Method
+from pipeline_lib.core.files import read_object
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import Group, current
 from pipeline_lib.distributed.refusal import refusal
@@ -125,13 +126,17 @@ def unlearn_model(job: Job) -> Unlearned:
         adapted, weights = run.training.lora is not None, run.training.weights
         hold_reduced(model, base, adapted, weights, run.optimizer.kind, run.optimizer.moves_zeros)
     on_device(model, place)
-    if run.optimizer is None:
+    matched = None if job.optional("matched") is None else read_object(job.input("matched"))
+    if matched is not None and matched["below"] is None:
+        outcome, learning = Outcome([], "unmatched", matched["above"]["step"], 0, 0.0), 0
+    elif run.optimizer is None:
         prompt_format = run.objective.prompts(prompt_format)
         check_prompt(tokenizer, prompt_format)  # not every chat template knows a system message
         outcome, learning = Outcome([], "ok", None, 0, 0.0), 0
     else:
         # A checkpoint of other settings or other code is not continued.
-        given = [job.settings.get(name) for name in ("objective", "optimizer", "max_length", "trajectory")]
+        settings = ("objective", "optimizer", "max_length", "trajectory")
+        given = [matched, *map(job.settings.get, settings)]
         mark = fingerprint(
             job.identity, given, run.training.model_dump(), hashes, parent["weights_sha256"], job.code
         )
@@ -142,7 +147,7 @@ def unlearn_model(job: Job) -> Unlearned:
         with activations_again(model, run.training.checkpointing):
             judging = None
             if "trajectory" in job.settings:
-                judging = import_module(TRAJECTORY).Judging(job, model, tokenizer, prompt_format)
+                judging = import_module(TRAJECTORY).Judging(job, model, tokenizer, prompt_format, matched)
             outcome, learning = _trained(model, run, data, Kept(job.workplace, mark), group, judging)
     facts = run_facts(
         job.identity,
@@ -161,6 +166,7 @@ def unlearn_model(job: Job) -> Unlearned:
         processes=group.size,
         data={name: hashes[name] for name in ("forget", "retain")},
         parent=parent["weights_sha256"],
+        **({} if matched is None else {"matched": matched}),
         code=job.code,
     )
     return Unlearned(model, tokenizer, prompt_format, outcome, facts, place, group.writes)
@@ -210,8 +216,8 @@ def _trained(
             loss = loss.with_reference_model(_reference(working, run, together))
         update = _update(working, run, data, together)
         course = _course(run, data)
-        judge = judging and judging.of(course.steps, run.training.warmup)
-        outcome = train(working, loss, update, course, kept, together, judge)
+        judged = (judging.of(course.steps, run.training.warmup), judging.ends) if judging else ()
+        outcome = train(working, loss, update, course, kept, together, *judged)
     outcome = replace(outcome, train_time_s=before + outcome.train_time_s)
     if lora:
         adapters.detach(model.float(), merge=True)

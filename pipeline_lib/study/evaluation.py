@@ -131,6 +131,11 @@ class Trajectory(Block):
         0.9,
         description="Joint utility of likelihoods, as a share of `original`'s, at which runs are compared",
     )
+    matched: Switch = Field(
+        False,
+        description="Also make the model at that utility: the row `METHOD+OPTIMIZER/matched`, evaluated like "
+        "any other, which stages can start from",
+    )
 
 
 class Evaluation(Block):

@@ -72,6 +72,8 @@ class Graph:
         yield from self._tuning()
         anchors = [key for key in self.models if key.row.anchor]  # which are listed first
         for key, made in self.models.items():
+            if isinstance(made, Run) and made.matched:
+                yield self._match(key._replace(after=""))
             yield self._model(key, made)
             yield from self._measured.measured(key)
             if not key.row.anchor:
@@ -124,7 +126,10 @@ class Graph:
 
     def _unlearned(self, key: RunKey, run: Run) -> Job:
         inputs: dict[str, Files] = {"manifest": manifest_of(key.task), "parent": original_of(key)}
-        row, tried, ranges = self.tuned.get(key.row), run.methods, dict[str, Collection[str]]()
+        row = self.tuned.get(key.row._replace(after=""))
+        tried, ranges = run.methods, dict[str, Collection[str]]()
+        if run.matched:
+            inputs["matched"] = f"matched/{key._replace(after='').folder}.json"
         if row is not None:
             inputs["chosen"] = f"tuning/{key.row.folder}/chosen.json"
             tried = [method for t in row.trials.values() for method in (t.objective, t.optimizer)]
@@ -154,11 +159,32 @@ class Graph:
 
     def _judged(self, key: RunKey, run: Run) -> dict[str, Any]:
         """The setting by which a run is judged on its way; none where that is off or there is no way."""
-        evaluation, optimizer = self._measured.evaluations[key.task], run.optimizer_settings
-        if evaluation.trajectory is None or optimizer is None or optimizer.one_shot:
+        judged = self.suite.judged(run)
+        if judged is None:
             return {}
-        scoring = evaluation.model_dump(include={"max_records", "max_tokens_per_batch"})
-        return {"trajectory": {"points": evaluation.trajectory.points, **scoring}}
+        scoring = self._measured.evaluations[key.task].model_dump(
+            include={"max_records", "max_tokens_per_batch"}
+        )
+        return {"trajectory": {"points": judged.points, **scoring}}
+
+    def _match(self, key: RunKey) -> Job:
+        """Where the path of a run crosses the utility of comparison."""
+        trajectory = self._measured.evaluations[key.task].trajectory
+        assert trajectory is not None
+        original = RowKey(key.task, key.model, "original", NO_OPTIMIZER)
+        seeds = self.suite.seeds_of(original)
+        return Job(
+            "match",
+            key.folder,
+            {
+                "manifest": manifest_of(key.task),
+                "steps": f"training/{key.folder}/steps.jsonl",
+                "originals": tuple(records_of(original.seeded(seed)) for seed in seeds),
+            },
+            ("pipeline_lib.steps.match",),
+            {"seeds": seeds, "level": trajectory.utility},
+            run=key,
+        )
 
     def _staged(self, key: RunKey, made: StagedRow) -> Job:
         stage = made.stage

@@ -56,6 +56,7 @@ RULES: dict[str, Rule] = {
     ),
     "finetune": Rule(_MODEL, "run", _RUN),
     "unlearn": Rule(_MODEL, "run", _RUN),
+    "match": Rule({"matched": "matched/{run}.json"}, "run", _RUN),
     "stage": Rule(_MODEL, "run", _RUN),
     "trial": Rule({"trial": "tuning/{trial}.json"}, "trial", r"[^/]+/[^/]+/[^/]+/[^/]+/trial\d+/seed\d+"),
     "choose_so_far": Rule({"chosen": "tuning/{so_far}.json"}, "so_far", r"[^/]+/[^/]+/[^/]+/[^/]+/round\d+"),

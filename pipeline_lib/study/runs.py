@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from pipeline_lib.core.blocks import Block, Fault, Name, suggestion
 from pipeline_lib.core.blocks.messages import describe, show
 from pipeline_lib.core.families import Method
-from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
+from pipeline_lib.core.runs import MATCHED, NO_OPTIMIZER, RowKey
 from pipeline_lib.distributed.refusal import refusal
 from pipeline_lib.objectives import Objective
 from pipeline_lib.optimizers import Optimizer
@@ -46,10 +46,12 @@ class Run:
     objective: Objective
     optimizer_settings: Optimizer | None
     unlearn: Unlearn
+    matched: bool = False  # whether it ends where its path crosses the utility of comparison
 
     @property
     def row(self) -> RowKey:
-        return RowKey(self.task, self.model, self.method, self.optimizer)
+        after = MATCHED if self.matched else ""
+        return RowKey(self.task, self.model, self.method, self.optimizer, after=after)
 
     @property
     def order(self) -> str:

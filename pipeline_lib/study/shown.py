@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from pipeline_lib.core.runs import RunKey
+from pipeline_lib.core.runs import MATCHED, RunKey
 from pipeline_lib.metrics import modules_on_studies
 from pipeline_lib.metrics import shown as labels
 from pipeline_lib.reporting.catalog import (
@@ -79,7 +79,11 @@ class Shown:
         """The logs of the runs that are judged on their way."""
         if not self._level(task):
             return {}
-        keys = [key for key in self.models if key.task == task and not (key.row.anchor or key.after)]
+        keys = [
+            key
+            for key in self.models
+            if key.task == task and not key.row.anchor and key.after in ("", MATCHED)
+        ]
         return {"paths": tuple(f"training/{key.folder}/steps.jsonl" for key in keys)}
 
     def _level(self, task: str) -> dict[str, Any]:

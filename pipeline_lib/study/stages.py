@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.blocks.messages import show
-from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
+from pipeline_lib.core.runs import ANCHORS, MATCHED, NO_OPTIMIZER, RowKey
 from pipeline_lib.stages.base import Stage, name_of
 
 Pair = tuple[str, str]  # task, model
@@ -38,7 +38,9 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
     named: dict[Pair, dict[str, RowKey]] = {pair: {} for pair in pairs}
     for row in rows:
         named[row.task, row.model][name_of(row)] = row
-    unlearned = {pair: [row for row in rows if row[:2] == pair and not row.anchor] for pair in pairs}
+    unlearned = {
+        pair: [row for row in rows if row[:2] == pair and not (row.anchor or row.after)] for pair in pairs
+    }
     faults: list[Fault] = []
     for label, stage in stages.items():
         for family, wanted, known in (
@@ -106,7 +108,7 @@ def _made(
 
 def label_faults(stages: Mapping[str, Stage], objectives: Collection[str]) -> Iterator[Fault]:
     """Labels that other models may have or that folders' names cannot hold, and what is wrong with `of`."""
-    taken = {label.lower(): label for label in (*objectives, *ANCHORS)}
+    taken = {label.lower(): label for label in (*objectives, *ANCHORS, MATCHED)}
     for label, stage in stages.items():
         where = f"stages.{label}"
         if label.lower() in taken:

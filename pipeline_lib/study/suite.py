@@ -26,7 +26,7 @@ from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.stages.base import STAGES
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
-from pipeline_lib.study.evaluation import Evaluation, fitting, own_prompt_faults, split_faults
+from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, own_prompt_faults, split_faults
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
 from pipeline_lib.study.stages import applied, label_faults
@@ -126,6 +126,19 @@ class Suite(Block):
         """All unlearning runs in the suite's order: block, task, model, method, optimizer, seed."""
         return [replace(run, seed=seed) for run in self._expanded()[0] for seed in self.seeds]
 
+    def matched_table(self) -> list[Run]:
+        """The runs that are made again, up to where they cross the utility of comparison."""
+        return [replace(run, matched=True) for run in self.run_table() if self._matched(run)]
+
+    def judged(self, run: Run) -> Trajectory | None:
+        """How the run is judged on its way; None where that is off or there is no way."""
+        steps = run.optimizer_settings is not None and not run.optimizer_settings.one_shot
+        return self.evaluation_of(run.task).trajectory if steps else None
+
+    def _matched(self, run: Run) -> bool:
+        judged = self.judged(run)
+        return judged is not None and judged.matched
+
     def rows(self) -> list[RowKey]:
         """All that is trained, without seeds: the anchors of each task and model in use, then the runs."""
         runs = self._expanded()[0]
@@ -134,7 +147,8 @@ class Suite(Block):
         anchors = [
             RowKey(*place, anchor, NO_OPTIMIZER) for place in places for anchor in self.anchors(place[0])
         ]
-        return [*anchors, *dict.fromkeys(run.row for run in runs)]
+        again = [replace(run, matched=True) for run in runs if self._matched(run)]
+        return [*anchors, *dict.fromkeys(run.row for run in (*runs, *again))]
 
     def seeds_of(self, row: RowKey) -> list[int]:
         """The seeds of a row's models."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline_lib.core.runs import RowKey, RunKey
+from pipeline_lib.core.runs import MATCHED, RowKey, RunKey
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.stages import StagedRow, applied
@@ -17,7 +17,7 @@ from pipeline_lib.study.tune import TunedRow
 def models_of(suite: Suite) -> dict[RunKey, Run | StagedRow | None]:
     """Every model that is evaluated: anchors (None), unlearned ones, and what stages make of these."""
     made: dict[RowKey, Run | StagedRow | None] = dict.fromkeys(suite.rows())
-    made |= {run.row: run for run in suite.run_table()}
+    made |= {run.row: run for run in (*suite.run_table(), *suite.matched_table())}
     made |= {row.key: row for row in applied(suite.stages, suite.rows())[0]}
     return {
         row.seeded(seed): replace(found, seed=seed) if isinstance(found, Run) else found
@@ -48,7 +48,8 @@ def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
     return {
         "reference": optimizer is not None and optimizer.reference,
         "order": "none" if optimizer is None else optimizer.order,
-        "display": key.method if optimizer is None else f"{key.method} + {display_name(key.optimizer)}",
+        "display": (key.method if optimizer is None else f"{key.method} + {display_name(key.optimizer)}")
+        + (f", {MATCHED}" if key.after == MATCHED else ""),
         "unlearned": run is not None,
     }
 

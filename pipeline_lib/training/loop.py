@@ -61,6 +61,7 @@ def train(
     kept: Kept,
     group: Group = ALONE,
     judge: Callable[[int], dict[str, Any] | None] | None = None,
+    ends: Callable[[dict[str, Any]], bool] = lambda row: False,
 ) -> Outcome:
     """Train `model` in place, by one `update` for each step of the `course`, and return the log.
 
@@ -72,7 +73,8 @@ def train(
     `group`: the processes that share each step's rows; all of them call this with equal arguments, and all
     get the outcome. Losses and weights are those of one process up to the order of rounding, but for
     dropout, which has other masks. Only the first process writes checkpoints. `judge` gets the number
-    of each finished step; what it returns is the row's `judged`, and its time is not the training's.
+    of each finished step; what it returns is the row's `judged`, and its time is not the training's. The run
+    ends early after a row of which `ends` is true.
     """
     assert course.settings.compute != "auto", "a step resolves it before it trains (training/compute.py)"
     if group.size > course.size:
@@ -90,7 +92,7 @@ def train(
     model.train()
     started = time.monotonic() - (done.log[-1]["elapsed_s"] if done.log else 0.0)
     with deferred(), Meter(total, "step", done=done.step, show=group.writes) as meter:
-        while done.step < total:
+        while done.step < total and not (done.log and ends(done.log[-1])):
             begun = time.monotonic()
             _set_rates(update.optimizer, rates, course, done.step)
             step = _step(model, objective, update, course, group, keeper, done.step)
@@ -110,8 +112,8 @@ def train(
             meter.update(facts=", ".join(f"{name}={loss:.3f}" for name, loss in losses.items()))
             keeper.after(done.step)
     broken = float(sum(not torch.isfinite(p).all() for p in _learning(update)))
-    status, at = ("diverged", total) if group.over_parts([broken])[0] else ("ok", None)
-    return Outcome(done.log, status, at, total, time.monotonic() - started)
+    status, at = ("diverged", done.step) if group.over_parts([broken])[0] else ("ok", None)
+    return Outcome(done.log, status, at, done.step, time.monotonic() - started)
 
 
 def _facts(update: Update, objective: Objective, step: Step, seconds: float) -> dict[str, Any]:

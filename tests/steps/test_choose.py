@@ -12,6 +12,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, write_json
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.steps import choose
+from pipeline_lib.steps.likelihood_scores import likelihood_lines
 from tests.steps.study import job
 
 MANIFEST = {
@@ -71,7 +72,7 @@ class Tuning:
             "tuned": {"optimizer": {"learning_rate": rate}, "objective": {}},
             "settings": {"training": {"compute": "fp32"}},
             "status": "diverged" if of_model is None else "ok",
-            "questions": None if of_model is None else choose.likelihood_lines(of_model, MANIFEST),
+            "questions": None if of_model is None else likelihood_lines(of_model, MANIFEST),
         }
         self.trials.append(self.root / f"trial{number}.{seed}.json")
         write_json(self.trials[-1], result)

@@ -66,6 +66,32 @@ rule unlearn:
         "../scripts/step.py"
 
 
+# Where the path of a run crosses the utility at which rows are compared; `unlearn` then makes it again up to there.
+localrules:
+    match,
+
+
+rule match:
+    input:
+        unpack(STUDY.inputs("match", ancient)),
+    output:
+        **STUDY.outputs("match"),
+    log:
+        STUDY.log("match"),
+    benchmark:
+        STUDY.benchmark("match")
+    wildcard_constraints:
+        **STUDY.patterns("match"),
+    conda:
+        "../../environment.yml"
+    resources:
+        **STUDY.resources("match"),
+    params:
+        job=STUDY.params("match"),
+    script:
+        "../scripts/step.py"
+
+
 rule stage:
     input:
         unpack(STUDY.inputs("stage", ancient)),

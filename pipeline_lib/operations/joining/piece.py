@@ -11,8 +11,8 @@ from typing import Any
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_object
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import RunKey, key_of
-from pipeline_lib.reporting.collect import DIVERGED, lines_of_table
+from pipeline_lib.core.runs import LOST, RunKey, key_of
+from pipeline_lib.reporting.collect import lines_of_table
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS
 from pipeline_lib.reporting.made_of import Facts, Made, made_of
 from pipeline_lib.reporting.scores import SCORE_COLUMNS, read_scores
@@ -129,7 +129,7 @@ def _key(row: Sequence[str], place: Mapping[str, int]) -> RunKey:
 def _check_finished(piece: Piece) -> None:
     """Every run of runs.json has its lines, and no line is of another run."""
     expected = set(piece.runs)
-    asked = {key for key in piece.runs if not _diverged(piece.metrics.get(key, []))}
+    asked = {key for key in piece.runs if not _lost(piece.metrics.get(key, []))}
     for name, found, wanted in (
         ("metrics.csv", piece.metrics, expected),
         ("scores.csv", piece.scores, asked),
@@ -149,5 +149,5 @@ def _check_finished(piece: Piece) -> None:
             )
 
 
-def _diverged(lines: Lines) -> bool:
-    return bool(lines) and lines[0][METRIC_COLUMNS.index("metric")] == DIVERGED
+def _lost(lines: Lines) -> bool:
+    return bool(lines) and lines[0][METRIC_COLUMNS.index("metric")] in LOST

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.core.runs import RowKey, RunKey
+from pipeline_lib.core.runs import LOST, RowKey, RunKey
 from pipeline_lib.core.sealing import seal_path
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.scored_files import score_files
 from pipeline_lib.operations.joining.fit import metric_lines
 from pipeline_lib.operations.joining.piece import Lines, Piece
 from pipeline_lib.reporting.cells import csv_cell
-from pipeline_lib.reporting.collect import DIVERGED, cells_of
+from pipeline_lib.reporting.collect import cells_of
 from pipeline_lib.reporting.inputs import METRIC_COLUMNS
 from pipeline_lib.study import Suite
 from pipeline_lib.study.jobs import Job
@@ -39,13 +39,13 @@ def lines_of_runs(suite: Suite, pieces: Sequence[Piece]) -> tuple[dict[RunKey, L
     for piece in pieces:
         for key in (key for key in piece.runs if key not in found):
             own = metric_lines(piece.metrics[key], without_retrained=True)
-            anew = None if DIVERGED in own[0] else _computed(measured.scored(key), key, pieces)
+            anew = None if _lost(own) else _computed(measured.scored(key), key, pieces)
             # Other numbers than the piece's come from other code than that which scored it.
             if anew is not None and _of_the_run(anew) == own:
                 found[key] = anew
             else:
                 found[key] = own
-                lacking |= {} if DIVERGED in own[0] else {key.row: None}
+                lacking |= {} if _lost(own) else {key.row: None}
     kept = {key: _of_the_run(lines) if key.row in lacking else lines for key, lines in found.items()}
     return kept, list(lacking)
 
@@ -75,9 +75,11 @@ def _unsealed(path: Path | None) -> bool:
     return path is not None and sealed and not seal_path(path).is_file()
 
 
+def _lost(lines: Lines) -> bool:
+    return not LOST.keys().isdisjoint(lines[0])
+
+
 def _of_the_run(lines: Lines) -> Lines:
     """The lines that another `retrained` model would not change."""
     known, column = declared(), METRIC_COLUMNS.index("metric") - 1
-    return [
-        cells for cells in lines if cells[column] == DIVERGED or not known[cells[column]].beside_retrained
-    ]
+    return [cells for cells in lines if cells[column] in LOST or not known[cells[column]].beside_retrained]

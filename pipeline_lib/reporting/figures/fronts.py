@@ -28,10 +28,9 @@ CAPTION = (
     "constant rate, judged by likelihood alone. Left is closer to `retrained` (star), on either side "
     "of it; up is "
     "more joint utility of likelihoods. In the grey band lie 95 % of further `retrained` seeds. The "
-    "dashed level is the "
-    "utility at which rows are compared: where a line first falls below it, interpolated between its two "
-    "neighbouring points. A line that stays above the level is not compared. Cold colours are first-order, "
-    "warm colours second-order optimisers."
+    "dashed level is the utility at which rows are compared: where a line first falls below it, interpolated "
+    "between its two neighbouring points. A ring is the model that was made there (`matched`). A line that "
+    "stays above the level is not compared. Cold colours are first-order, warm ones second-order optimisers."
 )
 
 
@@ -47,15 +46,18 @@ def draw(inputs: Inputs) -> Figure:
             for seed in row.seeds:
                 if (path := paths.get(row.key.seeded(seed))) is not None:
                     mark = marks[style.mark_name(row)]
-                    gaps, utility = zip(*((point.gap, point.utility) for point in path.points), strict=True)
+                    # Of a run that was made again to the level, only the model that it ends with.
+                    points = path.points[-1:] if row.key.after else path.points
+                    gaps, utility = zip(*((point.gap, point.utility) for point in points), strict=True)
                     ax.plot(
                         gaps,
                         utility,
                         color=mark.colour,
                         linestyle=mark.line,
                         linewidth=0.8,
-                        marker=".",
-                        markersize=3,
+                        marker="o" if row.key.after else ".",
+                        markersize=4 if row.key.after else 3,
+                        markerfacecolor="none" if row.key.after else None,
                     )
         _frame(ax, summary, inputs, task, model)
     say_left_out(

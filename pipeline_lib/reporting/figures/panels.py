@@ -149,6 +149,6 @@ def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Lege
 
 def diverged_note(ax: Axes, lost: Iterable[tuple[Row, int]]) -> None:
     """Say above the panel which rows lost how many seeds: what is not drawn must not vanish."""
-    notes = [f"{style.optimizer_label(row)}: {k} of {len(row.seeds)} diverged" for row, k in lost if k]
+    notes = [f"{style.optimizer_label(row)}: {k} of {len(row.seeds)} {row.key.lost}" for row, k in lost if k]
     if notes:
         ax.set_title("\n".join(notes), loc="right", fontsize=7, color="#444444")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.layout import Cell, Line, Table, estimate_cell, interval_notes, seeds_text
@@ -45,5 +46,6 @@ def build(inputs: Inputs) -> list[Table]:
 def line_of(inputs: Inputs, row: Row, cells: Sequence[Cell], group: str = "") -> Line:
     """One row of a table of costs, with its seeds."""
     frame = inputs.costs[inputs.costs["run"].map(lambda run: run.row) == row.key]
-    finished, lost = (frame["seed"][frame["status"] == status].tolist() for status in ("ok", "diverged"))
-    return Line(row, seeds_text(finished, lost), len(lost), tuple(cells), group)
+    ended = frame["status"].isin(LOST)
+    finished, lost = frame["seed"][~ended].tolist(), frame["seed"][ended].tolist()
+    return Line(row, seeds_text(finished, lost, row.key.lost), len(lost), tuple(cells), group)

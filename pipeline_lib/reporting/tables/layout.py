@@ -124,9 +124,9 @@ def estimate_cell(quantity: str, estimate: Estimate | None, decimals: int = 3) -
     return Cell(style.number(e.value, decimals), style.interval(e.low, e.high, decimals) or none, numbers)
 
 
-def seeds_text(finished: Sequence[int], diverged: Sequence[int]) -> str:
-    """`3`, `2, diverged (1 of 3 seeds)` or `diverged (3 of 3 seeds)`."""
-    lost = f"diverged ({len(diverged)} of {len(finished) + len(diverged)} seeds)"
+def seeds_text(finished: Sequence[int], diverged: Sequence[int], why: str) -> str:
+    """`3`, `2, diverged (1 of 3 seeds)` or `diverged (3 of 3 seeds)`, or `why` else they were lost."""
+    lost = f"{why} ({len(diverged)} of {len(finished) + len(diverged)} seeds)"
     if not finished:
         return lost
     return f"{len(finished)}, {lost}" if diverged else str(len(finished))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.redaction import visible
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
 
@@ -53,7 +54,7 @@ def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
         cells.append(Cell(visible(text) or "–", numbers=numbers))
     if tuned:
         cells.append(EMPTY if row.anchor or staged else budget_cell(shared(row, runs, "tuned")))
-    lost = [run for run in runs if run.get("status") == "diverged"]
+    lost = [run for run in runs if run.get("status") in LOST]
     return Line(row, str(len(runs)), len(lost), tuple(cells))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline_lib.core.redaction import visible
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table
@@ -41,7 +42,7 @@ def build(inputs: Inputs) -> list[Table]:
         lines = []
         for row in rows:
             cells = (budget_cell(tuned[row.key]), *([] if by_hand else _cells(tuned[row.key])))
-            lost = sum(run.get("status") == "diverged" for run in runs[row.key])
+            lost = sum(run.get("status") in LOST for run in runs[row.key])
             lines.append(Line(row, str(len(row.seeds)), lost, cells))
         columns = COLUMNS[:1] if by_hand else COLUMNS
         notes = (HAND_NOTE,) if by_hand else _notes(rows, tuned)

@@ -1,0 +1,141 @@
+"""A run made again up to the utility of comparison: the same bits, and a gap where it is not reached."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json, read_jsonl, read_object
+from pipeline_lib.core.sealing import sealed_jsonl
+from pipeline_lib.metrics.path import utility_of
+from pipeline_lib.metrics.rows import answer_of
+from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.steps import match, unlearn
+from pipeline_lib.steps.job import Job
+from pipeline_lib.steps.unlearning import unlearn_model
+from tests.steps.study import (
+    OBJECTIVES,
+    OPTIMIZERS,
+    identity,
+    job,
+    run_evaluate,
+    run_finetune,
+    unlearning_job,
+)
+
+JUDGED = {"trajectory": {"points": 4, "max_records": {}, "max_tokens_per_batch": 512}}
+WHO = identity("GradDiff", "sophia")
+TIMES = ("elapsed_s", "tokens_per_s", "memory_mb", "curvature_s", "judged", "epoch")
+
+
+def unlearning(root: Path, data: Path, parent: Path, matched: Path | None = None, epochs: int = 12) -> Job:
+    settings = {**OPTIMIZERS["sophia"], "learning_rate": 1e-2, "weight_decay": 0.1}
+    made = unlearning_job(root, data, parent, WHO, OBJECTIVES["GradDiff"], settings, epochs=epochs)
+    return replace(made, settings={**made.settings, **JUDGED}, inputs={**made.inputs, "matched": matched})
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A model that knows enough to lose some of it."""
+    return run_finetune(tmp_path_factory.mktemp("learned"), data, epochs=30)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path) -> Path:
+    root = tmp_path_factory.mktemp("original")
+    run_evaluate(root, data, learned, None, None)
+    return root / "records.jsonl"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path) -> Path:
+    """The folder of a run of twelve steps, judged at 3, 6, 9 and 12."""
+    root = tmp_path_factory.mktemp("whole")
+    unlearn.run(unlearning(root, data, learned))
+    return root
+
+
+def matching(root: Path, data: Path, whole: Path, records: Path, level: float) -> dict[str, Any]:
+    inputs: dict[str, Any] = {
+        "manifest": data / "manifest.json",
+        "steps": whole / "training/steps.jsonl",
+        "originals": [records, records],
+    }
+    match.run(job(root, inputs, {"matched": "matched.json"}, WHO, level=level, seeds=[0, 1]))
+    found: dict[str, Any] = read_json(root / "matched.json")
+    return found
+
+
+def path_of(whole: Path, before: dict[str, float]) -> dict[int, float]:
+    rows = [row for row in read_jsonl(whole / "training/steps.jsonl") if "judged" in row]
+    return {row["step"]: utility_of(row["judged"], before) for row in rows}
+
+
+def test_the_steps_on_either_side_are_named(tmp_path: Path, data: Path, whole: Path, records: Path) -> None:
+    """Against probabilities worked out here, from the records of `original`."""
+    found = matching(tmp_path, data, whole, records, 0.5)
+    rows = [row for row in sealed_jsonl(records) if row["split"] == "retain"]
+    kept = [math.exp(-nll / tokens) for nll, tokens in map(answer_of, rows)]
+    assert found["before"]["retain"] == pytest.approx(sum(kept) / len(kept), rel=1e-4)
+    path = path_of(whole, found["before"])
+    assert path[3] > path[6] > 0
+    level = (path[3] + path[6]) / 2
+    found = matching(tmp_path, data, whole, records, level)
+    assert (found["above"], found["below"]) == (
+        {"step": 3, "utility": path[3]},
+        {"step": 6, "utility": path[6]},
+    )
+    early = matching(tmp_path, data, whole, records, (1 + path[3]) / 2)
+    assert early["above"] == {"step": 0, "utility": 1.0} and early["below"]["step"] == 3
+
+
+def test_the_run_is_made_again_bit_for_bit_up_to_the_first_step_below(
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+) -> None:
+    before = matching(tmp_path, data, whole, records, 0.5)["before"]
+    path = path_of(whole, before)
+    level = (path[3] + path[6]) / 2
+    matching(tmp_path, data, whole, records, level)
+    made = unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json")
+    first = unlearn_model(made)  # which leaves its checkpoint: a job that is killed here goes on from it
+    unlearn.run(made)
+    rows, long = (read_jsonl(root / "training/steps.jsonl") for root in (tmp_path / "again", whole))
+    assert [row["step"] for row in rows] == [row["step"] for row in first.outcome.log]
+    last = len(rows)
+    assert 3 < last <= 6
+    for again, once in zip(rows, long, strict=False):
+        assert {k: v for k, v in again.items() if k not in TIMES} == {
+            k: v for k, v in once.items() if k not in TIMES
+        }
+    assert rows[2]["judged"] == long[2]["judged"]  # where both are judged
+    utility = {row["step"]: utility_of(row["judged"], before) for row in rows if "judged" in row}
+    assert list(utility) == list(range(3, last + 1))
+    assert all(value >= level for step, value in utility.items() if step < last) and utility[last] < level
+    short = tmp_path / "short"
+    unlearn.run(unlearning(short, data, learned, epochs=last))
+    ours, theirs = (load_model_folder(root / "model")[0] for root in (tmp_path / "again", short))
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    info = read_object(tmp_path / "again/training/run.json")
+    assert info["status"] == "ok" and info["steps"] == last and info["matched"]["level"] == level
+
+
+def test_a_path_above_the_level_leaves_no_model(
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+) -> None:
+    found = matching(tmp_path, data, whole, records, 1e-9)
+    assert found["below"] is None and found["above"]["step"] == 12
+    unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
+    folder = tmp_path / "again/model"
+    assert [file.name for file in folder.iterdir()] == ["run.json"]
+    info = read_object(folder / "run.json")
+    assert (info["status"], info["diverged_step"], info["steps"]) == ("unmatched", 12, 0)
+    with pytest.raises(UserError, match="does not cross the utility at which rows are compared"):
+        load_model_folder(folder)
+    run_evaluate(tmp_path / "evaluated", data, folder, None, None)
+    assert sealed_jsonl(tmp_path / "evaluated/records.jsonl") == []
