@@ -12,6 +12,7 @@ from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.plan.advice import advice
 from pipeline_lib.operations.plan.device import UTILISATION, Device, device_of
 from pipeline_lib.operations.plan.jobs import Work, memory_of, planned_jobs, seconds_of
+from pipeline_lib.operations.plan.paths import short_paths
 from pipeline_lib.operations.plan.power import power
 from pipeline_lib.operations.plan.shape import shape_of
 from pipeline_lib.operations.plan.training_memory import Memory
@@ -228,6 +229,7 @@ def _notes(suite: Suite, groups: Sequence[Group], device: Device) -> Iterator[st
             f"A job may take {minutes:.0f} minutes, and resources.minutes grants {suite.resources.minutes}; "
             "on a cluster it would be ended there, and continue from its checkpoint when started again."
         )
+    yield from short_paths(suite)
     yield from power(suite)
     if guessed := [name for name, task in suite.tasks.items() if task.size_hint() is None]:
         yield f"Sizes of {', '.join(guessed)} are guessed: the settings do not tell how much there is."

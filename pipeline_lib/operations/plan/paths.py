@@ -1,0 +1,28 @@
+"""Runs that are judged on their way: whether their steps are as many as the suite asks for points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+from pipeline_lib.operations.plan.jobs import planned_jobs
+from pipeline_lib.operations.plan.training import Training
+from pipeline_lib.stages.base import name_of
+from pipeline_lib.study.suite import Suite
+
+
+def short_paths(suite: Suite) -> Iterator[str]:
+    """One line for each number of points that too short runs leave."""
+    judged = {run.row: found.points for run in suite.run_table() if (found := suite.judged(run)) is not None}
+    short: dict[tuple[int, int], dict[str, None]] = {}
+    for job, work in planned_jobs(suite) if judged else ():
+        if job.rule == "unlearn" and isinstance(work, Training) and job.row in judged:
+            left = work.steps - ceil(work.settings.warmup * work.steps)
+            if left < judged[job.row]:
+                short.setdefault((judged[job.row], left), {})[name_of(job.row)] = None
+    for (points, left), names in short.items():
+        takes = f"{'takes' if len(names) == 1 else 'take'} {left} step{'' if left == 1 else 's'}"
+        yield (
+            f"evaluation.trajectory.points is {points}, but after the warm-up {', '.join(names)} {takes}: no "
+            "more are judged. Train longer, or ask for fewer points."
+        )
