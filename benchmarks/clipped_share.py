@@ -3,6 +3,7 @@
     python benchmarks/clipped_share.py                                    simulated, for five sizes
     python benchmarks/clipped_share.py --data TOFU_FOLDER                 measured, on a model made here
     python benchmarks/clipped_share.py --data TOFU_FOLDER --model FOLDER  measured, on this model
+    python benchmarks/clipped_share.py --figure FILE                      the figure of docs/measurements
 
 Every line of the csv says in `how` whether it is simulated or measured. Both take the optimiser of the
 library, `sophia_as_released` with its defaults: m = 0.81 m + 0.19 g, h = 0.95 h + 0.05 g^2, and a coordinate
@@ -22,23 +23,28 @@ whatever P is.
 What is measured is GradDiff with gamma 2 on forget10 and retain90 of TOFU, learning rate 5e-6, weight decay
 0.1, warm-up 10 %. Without `--model` it is a Llama of `--hidden` and `--layers` with a tokenizer of its own,
 which first learns forget10 and as many retained questions; `--model` is taken as it lies in its folder.
+Each number of `--steps` is a run of its own, from the same model.
 
 Columns: means over the steps, but `first` and `last`, the clipped share at these steps, and `late`, that at
 step 100 of a simulation, when h holds 99 % of what it will hold. `grad_norm` is that before clipping.
 `clipped_norm_share` and the cosines are those of the log (training/loop.py).
+
+The figure is drawn from `--table`. Its dashed line is `even_share`, which is no bound of the measured points.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
+import hashlib
 import random
 import sys
 import tempfile
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tofu_ways import TOFU_PROMPT
@@ -47,8 +53,6 @@ from pipeline_lib.core.files import read_jsonl
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.distributed.group import ALONE
-
-# MAKE
 from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.scratch import build_scratch
 from pipeline_lib.models.settings import ScratchModel
@@ -59,12 +63,17 @@ from pipeline_lib.objectives.grad_diff import GradDiff
 from pipeline_lib.optimizers import Optimizer
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.optimizers.sophia import SophiaAsReleased
+from pipeline_lib.reporting import style
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import train
 from pipeline_lib.training.settings import Training
 from pipeline_lib.training.updates import gradient_update
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIZES = (1e6, 1e7, 1.35e8, 1.7e9, 6.7e9)
 LAWS = ("normal", "heavy")
@@ -73,6 +82,8 @@ COORDINATES, SPREAD = 1 << 17, 1.0
 STEPS, LATE, BATCH = 20, 100, 4
 EPOCHS = 16  # of learning, of a model that is made here
 MEANS = ("clipped_share", "clipped_norm_share", "cosine_signum", "cosine_adamw", "grad_norm")
+SIZE_NAMES = ("1 M", "10 M", "135 M", "1.7 B", "6.7 B")
+TABLE = Path(__file__).parents[1] / "docs" / "measurements" / "clipped_share.csv"
 COLUMNS = ("how", "model", "parameters", "law", "persistent", "steps", "first", "last", "late", *MEANS)
 
 
@@ -148,26 +159,95 @@ def encoded(chosen: list[Record], tokenizer: Any) -> list[Example]:
     return encode_records(chosen, tokenizer, TOFU_PROMPT, max_length=512, learn=True)
 
 
-def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """The line of one run of unlearning."""
+def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A line for each run of unlearning."""
     forget, retain = (records(options.data, f"{name}.json") for name in ("forget10", "retain90"))
     draw = random.Random(0)
     retain = draw.sample(retain, len(forget))
+    drawn = draw.getstate()
     if options.model:
         model, tokenizer = load_folder(options.model)
     else:
         model, tokenizer = made(options, [*forget, *retain])
-    count = options.steps * options.batch
-    rows = [encoded(draw.sample(own, count), tokenizer) for own in (forget, retain)]
-    plan = Training(epochs=1, batch_size=options.batch, warmup=0.1)
-    method = SophiaAsReleased(
-        kind="sophia_as_released", learning_rate=5e-6, weight_decay=0.1, diagnostics=True
-    )
-    data = TrainingData(*rows, pad_id=tokenizer.pad_token_id or tokenizer.eos_token_id)
-    log = run(model, GradDiff(kind="GradDiff", gamma=2.0), method, data, plan)
     name = options.model.resolve().name if options.model else f"Llama {options.layers} x {options.hidden}"
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return line("measured", log, model=options.name or name, parameters=parameters)
+    facts = {"model": options.name or name, "parameters": sum(p.numel() for p in model.parameters())}
+    lines = []
+    for steps in options.steps:
+        draw.setstate(drawn)
+        rows = [encoded(draw.sample(own, steps * options.batch), tokenizer) for own in (forget, retain)]
+        plan = Training(epochs=1, batch_size=options.batch, warmup=0.1)
+        method = SophiaAsReleased(
+            kind="sophia_as_released", learning_rate=5e-6, weight_decay=0.1, diagnostics=True
+        )
+        data = TrainingData(*rows, pad_id=tokenizer.pad_token_id or tokenizer.eos_token_id)
+        log = run(copy.deepcopy(model), GradDiff(kind="GradDiff", gamma=2.0), method, data, plan)
+        lines.append(line("measured", log, **facts))
+    return lines
+
+
+def even_share(parameters: float, step: int) -> float:
+    """The clipped share at this step is above this if |m| is the same in all coordinates.
+
+    Unclipped coordinates together have less than 204.8 sum(h) of the sum of |m|, which is the norm of m times
+    sqrt(P) if it is spread evenly. Gradients have the norm 1, so that sum(h) = 1 - 0.95^t, and those of two
+    steps are orthogonal, so that the squared norm of m is 0.19^2 (1 + 0.81^2 + ... + 0.81^(2 t - 2)). Where
+    gradients agree m is longer, and the share above a higher limit.
+    """
+    method = SophiaAsReleased(kind="sophia_as_released", learning_rate=1.0)
+    keep = method.beta1**2
+    norm = (1 - keep) * sum(keep ** (2 * ago) for ago in range(step)) ** 0.5
+    room = method.rho * method.BATCH_CONSTANT * (1 - method.beta2**step)
+    return max(0.0, 1 - room / (norm * parameters**0.5))
+
+
+def figure(rows: list[dict[str, str]]) -> Figure:
+    """Clipped share against parameters, from lines of the table."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(style.PANEL_WIDTH, 5.0))
+    above, below = drawing.subplots(2, sharex=True)
+    steps = range(1, STEPS + 1)
+    panel(above, rows, f"mean of steps 1 to {STEPS}", ("clipped_share", "clipped_share"), steps)
+    panel(below, rows, f"step {LATE}", ("late", "last"), range(LATE, LATE + 1))
+    below.set_xticks(SIZES, SIZE_NAMES)
+    below.set_xlabel("parameters")
+    drawing.legend(*above.get_legend_handles_labels(), loc="outside upper center")
+    return drawing
+
+
+def panel(ax: Axes, rows: list[dict[str, str]], title: str, columns: tuple[str, str], steps: range) -> None:
+    """Heights are unclipped shares on a logarithmic axis that points down; its ticks name clipped shares.
+
+    `columns` are those of simulated and of measured lines, of runs that end with the last of `steps`.
+    """
+    rest: dict[float, list[float]] = {size: [] for size in SIZES}
+    points = []
+    for row in rows:
+        if row["how"] == "simulated":
+            rest[float(row["parameters"])].append(1 - float(row[columns[0]]))
+        elif int(row["steps"]) == steps[-1]:
+            points.append((float(row["parameters"]), 1 - float(row[columns[1]])))
+    low, high = [min(v) for v in rest.values()], [max(v) for v in rest.values()]
+    ax.vlines(SIZES, low, high, style.RETRAINED_COLOUR, lw=7, alpha=0.4, label="simulated, four variants")
+    ax.plot(*zip(*sorted(points), strict=True), "o", ms=4.5, color=style.ORIGINAL_COLOUR, label="measured")
+    even = [1 - fmean(even_share(size, step) for step in steps) for size in SIZES]
+    ax.plot(SIZES, even, "--", color=style.UNTRAINED[0], label="least, if |m| is spread evenly")
+    ax.set(title=title, ylabel="clipped share")
+    ax.set(xscale="log", yscale="log", xlim=(5e5, 1.4e10), ylim=(1, 1e-4))
+    ax.set_yticks([1, 0.5, 0.1, 1e-2, 1e-3, 1e-4], ["0", "0.5", "0.9", "0.99", "0.999", "0.9999"])
+    ax.minorticks_off()
+    ax.grid(axis="y", color="#DDDDDD", lw=0.5)
+
+
+def write_figure(table: Path, file: Path) -> None:
+    """Write the figure of `table`, whose SHA-256 the picture keeps."""
+    import matplotlib
+
+    text = table.read_bytes()
+    source = f"{table.name}, SHA-256 {hashlib.sha256(text).hexdigest()}"
+    rows = list(csv.DictReader(text.decode().splitlines()))
+    with matplotlib.rc_context(style.RC):
+        figure(rows).savefig(file, metadata={"Source": source, "Software": None})
 
 
 def main() -> None:
@@ -178,14 +258,19 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--epochs", type=float, default=EPOCHS)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, nargs="+", default=[STEPS])
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--figure", type=Path, help="write a picture of --table to this .png file")
+    parser.add_argument("--table", type=Path, default=TABLE, help="(default: that of docs/measurements)")
     options = parser.parse_args()
+    if options.figure:
+        write_figure(options.table, options.figure)
+        return
     if options.model and not options.data:
         parser.error("--model needs --data, the questions that it is to unlearn")
     writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows([measured(options)] if options.data else table())
+    writer.writerows(measured(options) if options.data else table())
 
 
 if __name__ == "__main__":

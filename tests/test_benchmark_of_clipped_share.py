@@ -1,19 +1,29 @@
-"""benchmarks/clipped_share.py: its model by hand, its bound, and the record in docs/measurements."""
+"""benchmarks/clipped_share.py: its model by hand, its bound, and what docs/measurements keeps."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import math
 import sys
+from statistics import fmean
 from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline_lib.optimizers import OPTIMIZERS
 from tests.methods import stepper
 from tests.paths import REPO
+
+MEASUREMENTS = REPO / "docs" / "measurements"
+
+
+def record() -> list[dict[str, str]]:
+    with (MEASUREMENTS / "clipped_share.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +96,7 @@ def test_what_escapes_has_little_of_the_momentum() -> None:
 
 def test_the_record_is_what_the_script_prints(script: ModuleType) -> None:
     """The simulated lines, a part of them computed anew; other lines are measured, and say so."""
-    with (REPO / "docs" / "measurements" / "clipped_share.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = record()
     assert tuple(rows[0]) == script.COLUMNS
     simulated = [row for row in rows if row["how"] == "simulated"]
     assert len(simulated) == len(script.LAWS) * len(script.PERSISTENT) * len(script.SIZES)
@@ -99,22 +108,92 @@ def test_the_record_is_what_the_script_prints(script: ModuleType) -> None:
             assert float(anew[name]) == pytest.approx(float(row[name]), abs=2e-3), (row, name)
 
 
-@pytest.mark.parametrize("steps", [2])
-def test_a_small_model_is_measured(steps: int, script: ModuleType, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_the_dashed_line_has_the_norms_of_orthogonal_gradients(steps: int, script: ModuleType) -> None:
+    """Gradients along different axes: their norm is 1, and those of two steps are orthogonal."""
+    count = 64
+    theta = torch.nn.Parameter(torch.zeros(count, dtype=torch.float64))
+    optimizer = stepper("sophia_as_released", [theta], lr=1.0)
+    for axis in torch.eye(count, dtype=torch.float64)[:steps]:
+        theta.grad = axis.clone()
+        optimizer.step()
+    m, h = (optimizer.state[theta][name] for name in ("momentum", "curvature"))
+    for parameters in (1e6, 6.7e9):
+        left = float(204.8 * h.sum() / (m.norm() * parameters**0.5))
+        assert script.even_share(parameters, steps) == pytest.approx(1 - left, rel=1e-9)
+    assert script.even_share(1e6, 1) == pytest.approx(1 - 204.8 * 0.05 / (0.19 * 1000))
+    assert script.even_share(100, 1) == 0
+
+
+def test_the_figure_shows_the_record(script: ModuleType) -> None:
+    """Bars from the lowest to the highest simulated share, points at the measured ones, in both panels."""
+    rows = record()
+    panels = script.figure(rows).axes
+    ways = [(panels[0], "clipped_share", "clipped_share", "20"), (panels[1], "late", "last", "100")]
+    assert [ax.get_title() for ax in panels] == ["mean of steps 1 to 20", "step 100"]
+    for ax, of_simulated, of_measured, steps in ways:
+        (bars,) = ax.collections
+        for size, bar in zip(script.SIZES, bars.get_segments(), strict=True):
+            shares = [
+                float(row[of_simulated])
+                for row in rows
+                if row["how"] == "simulated" and float(row["parameters"]) == size
+            ]
+            assert len(shares) == 4 and bar[:, 0].tolist() == [size, size]
+            assert sorted(1 - bar[:, 1]) == pytest.approx([min(shares), max(shares)], abs=1e-12)
+        points, dashed = ax.lines
+        wanted = {
+            float(row["parameters"]): float(row[of_measured])
+            for row in rows
+            if row["how"] == "measured" and row["steps"] == steps
+        }
+        assert wanted and points.get_label() == "measured" and bars.get_label().startswith("simulated")
+        assert dict(zip(points.get_xdata(), 1 - points.get_ydata(), strict=True)) == pytest.approx(wanted)
+        first, last = dashed.get_ydata()[[0, -1]]
+        assert first / last == pytest.approx(6700**0.5), "the rest falls with the root of the size"
+        names = dict(zip(ax.get_yticks(), ax.get_yticklabels(), strict=True))
+        assert all(1 - tick == pytest.approx(float(name.get_text())) for tick, name in names.items())
+        assert ax.yaxis_inverted() and ax.get_yscale() == ax.get_xscale() == "log"
+    above, below = (fmean(script.even_share(1e6, step) for step in s) for s in (range(1, 21), [100]))
+    assert [1 - ax.lines[1].get_ydata()[0] for ax in panels] == pytest.approx([above, below])
+    assert [tick.get_text() for tick in panels[1].get_xticklabels()] == list(script.SIZE_NAMES)
+
+
+def test_the_kept_figure_is_of_the_kept_record(script: ModuleType, tmp_path, monkeypatch) -> None:
+    def source(file) -> str:
+        with Image.open(file) as image:
+            return image.text["Source"]
+
+    table, kept = MEASUREMENTS / "clipped_share.csv", MEASUREMENTS / "clipped_share.png"
+    assert source(kept).endswith(hashlib.sha256(table.read_bytes()).hexdigest()), (
+        f"{table.name} has changed: python benchmarks/clipped_share.py --figure {kept.relative_to(REPO)}"
+    )
+    monkeypatch.setattr(sys, "argv", ["clipped_share.py", "--figure", str(tmp_path / "anew.png")])
+    script.main()
+    assert source(tmp_path / "anew.png") == source(kept)
+
+
+def test_a_small_model_is_measured(script: ModuleType, tmp_path, monkeypatch) -> None:
     for name in ("forget10", "retain90"):
         lines = [
             f'{{"question": "What is {name} {i}?", "answer": "It is number {i} of {name}."}}\n'
             for i in range(8)
         ]
         (tmp_path / f"{name}.json").write_text("".join(lines))
-    given = ["--data", str(tmp_path), "--hidden", "16", "--layers", "1", "--epochs", "1"]
-    given += ["--steps", str(steps), "--batch", "2", "--name", "small"]
-    monkeypatch.setattr(sys, "argv", ["clipped_share.py", *given])
-    out = tmp_path / "out.csv"
-    with out.open("w") as file, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", file)
-        script.main()
-    (row,) = csv.DictReader(out.read_text().splitlines())
-    assert (row["how"], row["model"], row["steps"], row["law"]) == ("measured", "small", "2", "")
-    assert int(row["parameters"]) > 1000 and 0 < float(row["clipped_share"]) <= 1
-    assert float(row["grad_norm"]) > 0
+
+    def rows(*steps: str) -> list[dict[str, str]]:
+        given = ["--data", str(tmp_path), "--hidden", "16", "--layers", "1", "--epochs", "1"]
+        given += ["--steps", *steps, "--batch", "2", "--name", "small"]
+        monkeypatch.setattr(sys, "argv", ["clipped_share.py", *given])
+        out = tmp_path / "out.csv"
+        with out.open("w") as file, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", file)
+            script.main()
+        return list(csv.DictReader(out.read_text().splitlines()))
+
+    one, two = rows("1", "2")
+    assert (one["steps"], two["steps"]) == ("1", "2")
+    assert rows("2") == [two], "every number of steps is a run of its own"
+    assert (two["how"], two["model"], two["law"]) == ("measured", "small", "")
+    assert int(two["parameters"]) > 1000 and 0 < float(two["clipped_share"]) <= 1
+    assert float(two["grad_norm"]) > 0
