@@ -47,6 +47,11 @@ TABLES = {
         "Paired comparisons",
         ("runs.json", "metrics.csv", "suite.yaml", "manifest.json"),
     ),
+    "mixed_effects": Item(
+        "tables.mixed_effects",
+        "The gap for further forget groups",
+        ("runs.json", "metrics.csv", "scores.csv", "suite.yaml", "manifest.json"),
+    ),
     "joint_utility": Item(
         "tables.joint_utility",
         "The parts of joint utility",

@@ -15,6 +15,7 @@ from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE,
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
+from pipeline_lib.reporting.tables.mixed_effects import Wider, wider
 
 ATTACK = "mia_loss_auc"
 HELD_OUT = Measure("holdout", "probability")
@@ -37,13 +38,14 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     summary = Summary(inputs)
     beside_anchors = [row for row in inputs.rows_of(task, model) if not row.anchor]
     rows = [row for row in beside_anchors if row.unlearned]
+    compared = family(summary, task, model)
     said = [
         what_was_forgotten(summary, task, model, rows),
         _anchors(summary, task, model),
         like_retrained(summary, task, model, rows),
         *(_share(summary, task, model, rows, *share) for share in SHARES),
         _membership(summary, task, model, rows),
-        *_comparisons(family(summary, task, model)),
+        *_comparisons(compared, wider(summary, compared)),
         _diverged(summary, beside_anchors),
         _clipping(inputs, rows),
         _time(inputs, rows),
@@ -148,8 +150,9 @@ def _broken_holdout(summary: Summary, task: str, model: str, rows: list[Row]) ->
     return [style.row_label(row) for row, e in after if before and e and e.value < BROKEN * before.value]
 
 
-def _comparisons(entries: list[Comparison]) -> list[Finding]:
+def _comparisons(entries: list[Comparison], further: list[Wider]) -> list[Finding]:
     """For each declared question, or else each method: what differences can be claimed, or that none can."""
+    of_further_groups = {one.entry: one.p_holm for one in further}
     by_topic = grouped(
         (entry.question or f"{entry.row.key.method}, second order against first order:", entry)
         for entry in entries
@@ -160,7 +163,7 @@ def _comparisons(entries: list[Comparison]) -> list[Finding]:
         cases = [
             f"{style.row_label(row)} against {style.row_label(against)}: {', '.join(claims)}."
             for (row, against), quantities in by_pair.items()
-            if (claims := [_claim(entry) for entry in quantities if entry.claimed])
+            if (claims := [_claim(e, of_further_groups.get(e)) for e in quantities if e.claimed])
         ]
         if cases:
             note = "" if len(cases) == len(by_pair) else " For the other pairs no difference can be claimed."
@@ -171,11 +174,19 @@ def _comparisons(entries: list[Comparison]) -> list[Finding]:
     return found
 
 
-def _claim(entry: Comparison) -> str:
+def _claim(entry: Comparison, further: float | None) -> str:
+    """`further`: Holm's p for further forget groups."""
     d = entry.difference
     assert d is not None and d.p_holm is not None
-    p = "< 0.001" if d.p_holm < 0.001 else f"= {style.number(d.p_holm)}"
-    return f"{entry.verdict} (difference in {entry.quantity.label} {style.number(d.value)}, Holm's p {p})"
+    of_more = "" if further is None else f", for further groups {_p(further)}"
+    return (
+        f"{entry.verdict} (difference in {entry.quantity.label} {style.number(d.value)}, Holm's p "
+        f"{_p(d.p_holm)}{of_more})"
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {style.number(value)}"
 
 
 def _could_detect(members: list[Comparison]) -> str:

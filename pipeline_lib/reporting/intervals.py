@@ -27,7 +27,8 @@ from statistics import fmean, stdev
 
 from scipy import stats
 
-TIE = 1e-9  # values closer than this are alike: the rest is rounding
+from pipeline_lib.reporting.paired import TIE
+
 UNLIMITED = (-math.inf, math.inf)
 POSITIVE = (0.0, math.inf)  # times, sizes, counts
 

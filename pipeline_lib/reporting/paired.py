@@ -6,6 +6,7 @@ is the textbook one (noncentral t).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -14,6 +15,7 @@ from scipy import special  # not scipy.stats: the plan asks for the power too, a
 
 LEVEL = 0.05  # of a whole family: the chance to claim a difference where there is none
 POWER = 0.8
+TIE = 1e-9  # values closer than this are alike: the rest is rounding
 _POINTS = 4000  # of the mixture below; its error in the power is below 1e-4
 
 
@@ -43,6 +45,27 @@ def detectable_difference(spread: float, n: int, comparisons: int) -> float:
     return _shift(n, comparisons) * spread / float(np.sqrt(n))
 
 
+def fewest_for_sign_flips(comparisons: int) -> int:
+    """How many seeds an exact sign-flip test needs before it can claim any of so many differences.
+
+    All signs of n differences are equally likely where nothing differs, so that its two-sided p is at least
+    2 / 2^n, which Holm's first step multiplies by `comparisons`.
+    """
+    return math.ceil(math.log2(2 * comparisons / LEVEL))
+
+
+def about_the_test(seeds: int, comparisons: int) -> str:
+    """Which test is made over `seeds` >= 2, and why it is not the one that assumes less."""
+    needed = fewest_for_sign_flips(comparisons)
+    times = f", times {comparisons} at Holm's first step" if comparisons > 1 else ""
+    floor = f"{2 / 2**seeds:.2g}"
+    can = "so they could claim, too" if seeds >= needed else f"so they can claim nothing below {needed} seeds"
+    return (
+        "The test is Student's paired t-test over seeds, which takes their differences as normal. Exact sign "
+        f"flips of {seeds} seeds, which do not, have p of {floor} or more{times}: {can}."
+    )
+
+
 @cache
 def _shift(n: int, comparisons: int) -> float:
     """The detectable difference in standard errors."""
@@ -50,11 +73,17 @@ def _shift(n: int, comparisons: int) -> float:
     # |T| > critical with T = (Z + shift) / W and W = sqrt(chi2 / (n - 1)): the mean over W's quantiles of a
     # normal tail. scipy's noncentral t gives NaN for such far tails with few degrees of freedom.
     quantiles = (np.arange(_POINTS) + 0.5) / _POINTS
-    scaled = critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, quantiles) / (n - 1))
+    return shift_seen(critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, quantiles) / (n - 1)))
 
-    low, high = 0.0, 3 * critical + 10
+
+def shift_seen(critical: np.ndarray) -> float:
+    """The shift s of a standard normal Z with which |Z + s| > critical has a probability of `POWER`.
+
+    `critical`: equally likely values, (R,).
+    """
+    low, high = 0.0, float(critical.max()) + 10
     while high - low > 1e-9 * high:  # the power grows with the shift
         shift = (low + high) / 2
-        power = np.mean(special.ndtr(shift - scaled) + special.ndtr(-scaled - shift))
+        power = np.mean(special.ndtr(shift - critical) + special.ndtr(-critical - shift))
         low, high = (shift, high) if power < POWER else (low, shift)
     return high

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline_lib.reporting.paired import LEVEL, POWER, detectable_difference, holm
+from pipeline_lib.reporting.paired import (
+    LEVEL,
+    POWER,
+    about_the_test,
+    detectable_difference,
+    fewest_for_sign_flips,
+    holm,
+)
 
 
 def test_holm_by_hand() -> None:
@@ -76,3 +83,21 @@ def test_the_detectable_difference_of_a_textbook() -> None:
     assert detectable_difference(1.0, 1000, 1) == pytest.approx(2.8016 / math.sqrt(1000), rel=2e-3)
     assert detectable_difference(3.0, 5, 4) == pytest.approx(3 * detectable_difference(1.0, 5, 4))
     assert detectable_difference(1.0, 5, 4) > detectable_difference(1.0, 5, 1)
+
+
+def test_sign_flips_need_so_many_seeds() -> None:
+    """Against all signs of n differences of one sign, the most telling there are: k 2 / 2^n at most 0.05."""
+    for comparisons in (1, 2, 3, 12, 40):
+        n = fewest_for_sign_flips(comparisons)
+        signs = np.array(np.meshgrid(*[(-1, 1)] * n)).reshape(n, -1)
+        p = np.mean(np.abs(signs.sum(axis=0)) >= n)
+        assert p * comparisons <= LEVEL < 2 * p * comparisons
+    assert [fewest_for_sign_flips(k) for k in (1, 3, 12)] == [6, 7, 9]
+
+
+def test_the_note_on_the_test_says_what_sign_flips_could() -> None:
+    assert "have p of 0.062 or more: so they can claim nothing below 6 seeds." in about_the_test(5, 1)
+    assert "0.25 or more, times 5 at Holm's first step: so they can claim nothing below 8" in about_the_test(
+        3, 5
+    )
+    assert about_the_test(8, 5).endswith("so they could claim, too.")

@@ -10,7 +10,7 @@ from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import GAP, GAP_AT_MATCHED, JOINT_UTILITY, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
-from pipeline_lib.reporting.paired import LEVEL, holm
+from pipeline_lib.reporting.paired import LEVEL, about_the_test, holm
 from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table, estimate_cell
 from pipeline_lib.reporting.tables.of_metrics import anchor_note
@@ -197,11 +197,20 @@ def build(inputs: Inputs) -> list[Table]:
     heads = ("Against", "In", "Difference", "p", "p (Holm)", "Could detect", "What can be said")
     tables = []
     for task, model in inputs.studies:
-        lines = tuple(_line(summary, entry) for entry in family(summary, task, model))
+        entries = family(summary, task, model)
+        lines = tuple(_line(summary, entry) for entry in entries)
         none = "" if lines else "No method of this study runs with both rows of a comparison."
-        notes = (anchor_note(inputs, task, model), none)
+        notes = (anchor_note(inputs, task, model), none, _test_note(entries))
         tables.append(Table(task, model, heads, lines, tuple(filter(None, notes))))
     return tables
+
+
+def _test_note(entries: list[Comparison]) -> str:
+    """Which test was made over the seeds of this table; nothing where none was."""
+    seeds = max(
+        (e.difference.seeds for e in entries if e.difference and e.difference.p is not None), default=0
+    )
+    return about_the_test(seeds, len({entry.pair for entry in entries})) if seeds else ""
 
 
 def _line(summary: Summary, entry: Comparison) -> Line:
@@ -228,8 +237,13 @@ def _detectable_cell(name: str, entry: Comparison) -> Cell:
     return _number_cell(name, entry.detectable, entry.difference)
 
 
-def _number_cell(name: str, value: float | None, difference: Difference | None) -> Cell:
-    if value is None or difference is None:
+def p_cell(name: str, value: float | None, seeds: int, n: int | None) -> Cell:
+    """A p-value, or a dash without one."""
+    if value is None:
         return EMPTY
     text = "<0.001" if value < 0.001 else style.number(value)
-    return Cell(text, numbers=(Number(name, value, seeds=difference.seeds, n=difference.n),))
+    return Cell(text, numbers=(Number(name, value, seeds=seeds, n=n),))
+
+
+def _number_cell(name: str, value: float | None, difference: Difference | None) -> Cell:
+    return p_cell(name, value, difference.seeds, difference.n) if difference else EMPTY
