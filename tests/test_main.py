@@ -32,6 +32,21 @@ def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{path}: OK, 30 unlearning runs and 39 models to compare with\n"
 
 
+def test_validate_says_which_test_declared_comparisons_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = (REPO / "config.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "declared.yaml"
+    path.write_text(f"{suite}\ncomparisons: [{{first: sophia, second: adamw, question: Which?}}]\n")
+    assert command.main(["validate", str(path)]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "  authors of tiny",
+        "  book of tiny, manners of tiny",
+    ]
+    assert "times 2 at Holm's first step: so they can claim nothing below 7 seeds." in lines[0]
+
+
 def test_validate_looks_at_every_file_and_fails_for_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

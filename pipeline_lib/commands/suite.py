@@ -26,7 +26,7 @@ def add(commands) -> None:
 
 
 def _validate(files: Sequence[Path]) -> int:
-    from pipeline_lib.operations.plan import check_inputs
+    from pipeline_lib.operations.plan import check_inputs, sign_flips
     from pipeline_lib.study import load_suite
     from pipeline_lib.study.stages import StagedRow
     from pipeline_lib.study.table import models_of
@@ -49,7 +49,8 @@ def _validate(files: Sequence[Path]) -> int:
             also = f", {staged} models of stages" if staged else ""
             runs = len(index) - anchors - staged
             print(f"{path}: OK, {runs} unlearning runs{also} and {anchors} models to compare with")
-            for line in unseen:
+            tests = sign_flips(suite) if suite.comparisons else ()
+            for line in (*unseen, *tests):
                 print(f"  {line}")
     return status
 

@@ -20,6 +20,7 @@ class SplitSize:
     `prompt`, `answer`: mean length in tokens of a tokenizer with a large vocabulary, without the model's
     template; `longest`: of prompt and answer together. `texts`: how many answers are scored after each prompt
     (the true one, its paraphrase, wrong ones). `learned_by`: the models before unlearning that learn it.
+    `groups`: how many groups the records are of, where the settings tell.
     """
 
     records: int
@@ -28,6 +29,7 @@ class SplitSize:
     longest: int
     texts: int = 1
     learned_by: Literal["both", "target", "none"] = "both"
+    groups: int | None = None
 
 
 class TaskSettings(Block):

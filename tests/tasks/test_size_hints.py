@@ -40,6 +40,7 @@ def test_the_hint_is_near_what_the_data_are(
     for name, size in hint.items():
         records = task.splits[name]
         assert size.records == len(records), name
+        assert size.groups in (None, len({record.group for record in records})), name
         given = {1 + (r.paraphrased_answer is not None) + len(r.distractors) for r in records}
         if name in task.evaluate and name != task.holdout:
             assert {size.texts} == given, name

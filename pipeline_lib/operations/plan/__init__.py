@@ -6,6 +6,7 @@ from pipeline_lib.operations.plan.access import check_access
 from pipeline_lib.operations.plan.context import context_faults
 from pipeline_lib.operations.plan.inputs import check_inputs, pairs_of_targets
 from pipeline_lib.operations.plan.other_study import check_same_study, check_unchanged
+from pipeline_lib.operations.plan.power import sign_flips
 from pipeline_lib.operations.plan.table import check_fits, finished, groups_of, plan_text
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "groups_of",
     "pairs_of_targets",
     "plan_text",
+    "sign_flips",
 ]

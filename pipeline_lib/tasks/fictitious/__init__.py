@@ -51,7 +51,7 @@ class Settings(TaskSettings):
 
     def size_hint(self) -> dict[str, SplitSize]:
         def authors(count: int, learned_by: Any) -> SplitSize:
-            return SplitSize(count * self.questions_per_author, 12, 18, 42, 7, learned_by)
+            return SplitSize(count * self.questions_per_author, 12, 18, 42, 7, learned_by, count)
 
         sizes = {
             "forget": authors(self.forget_authors, "target"),

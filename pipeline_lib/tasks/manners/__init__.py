@@ -60,7 +60,7 @@ class Settings(TaskSettings):
     def size_hint(self) -> dict[str, SplitSize]:
         held_out = SplitSize(self.holdout, 10, 24, 42, 1, "none")
         return {
-            "forget": SplitSize(self.n_forget, 10, 24, 42, 2, "target"),
+            "forget": SplitSize(self.n_forget, 10, 24, 42, 2, "target", errands_of(self.n_forget)),
             "unseen": SplitSize(self.n_unseen, 10, 24, 42, 2, "none"),
             "retain": SplitSize(self.n_retain, 7, 22, 36),
             **dict.fromkeys(holdout_split(self.holdout), held_out),

@@ -103,7 +103,8 @@ class Settings(TaskSettings):
         """Records of each split, in units of the tokenizer; a word is taken for one token."""
 
         def view(count: int, length: int, learned: Literal["both", "target", "none"]) -> SplitSize:
-            return SplitSize(count, length, self.chunk_tokens - length, self.chunk_tokens, 1, learned)
+            groups = -(-count // self.chunks_per_group)
+            return SplitSize(count, length, self.chunk_tokens - length, self.chunk_tokens, 1, learned, groups)
 
         first = self.prompt_tokens[0]
         chunked = {"forget": self.n_chunks} | ({"unseen": self.unseen_chunks} if self.unseen_chunks else {})

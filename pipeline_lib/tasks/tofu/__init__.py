@@ -106,7 +106,7 @@ class Settings(TaskSettings):
         first, end = AUTHOR_SPLITS[self.forget]
         unseen = self.holdout_authors * ROWS_PER_AUTHOR
         kept = AUTHOR_SPLITS[RETAIN_OF[self.forget]][1] - unseen
-        sizes = {"forget": SplitSize(end - first, 18, 38, 135, 7, "target")}
+        sizes = {"forget": SplitSize(end - first, 18, 38, 135, 7, "target", (end - first) // ROWS_PER_AUTHOR)}
         if self.retain_authors is None:
             judged = SplitSize(20 * ROWS_PER_AUTHOR, 15, 36, 105, 7, "none")  # part of `retain`
             sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
