@@ -37,7 +37,7 @@ def test_validate_says_which_test_declared_comparisons_have(
 ) -> None:
     suite = (REPO / "config.yaml").read_text(encoding="utf-8")
     path = tmp_path / "declared.yaml"
-    path.write_text(f"{suite}\ncomparisons: [{{first: sophia, second: adamw, question: Which?}}]\n")
+    path.write_text(f"{suite}\ncomparisons: [{{first: sophia, second: adamw, question: Which one}}]\n")
     assert command.main(["validate", str(path)]) == 0
     _, *lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [

@@ -224,10 +224,10 @@ def test_the_table_has_the_same_difference_as_the_paired_comparison(root: Path) 
 def test_what_cannot_be_tested_is_named_with_its_cure(root: Path) -> None:
     lost = {("NPO", "signum", seed): 9 for seed in (1, 2)}
     table, found = only(root / "one", diverged=lost)
-    assert found.why == "not tested: 1 shared seed beside those that diverged; add `seeds`"
+    assert found.why == "not tested: 1 shared seed beside runs without a model; add `seeds`"
     assert table.lines[0].cells[1:5] == (EMPTY,) * 4 and found.p_holm is None
     _, found = only(root / "none", diverged={("NPO", "signum", seed): 9 for seed in (1, 2, 3)})
-    assert found.why.startswith("not tested: no shared seed beside those that diverged; give both rows")
+    assert found.why.startswith("not tested: no shared seed beside runs without a model; give both rows")
     _, found = only(root / "single", seeds=(1,), retrained_seeds=(4, 5))
     assert found.why == "not tested: 1 shared seed; add `seeds`"
 

@@ -74,7 +74,7 @@ def _wider(summary: Summary, entry: Comparison) -> Wider:
         np.array([np.abs(differences(summary.inputs.studied[row.key.seeded(seed)])) for seed in seeds])
         for row in entry.pair
     )
-    lost = " beside those that diverged" if any(map(summary.diverged, entry.pair)) else ""
+    lost = " beside runs without a model" if any(map(summary.diverged, entry.pair)) else ""
     if not seeds:
         return Wider(entry, 0, 0, why=f"not tested: no shared seed{lost}; give both rows the same seeds")
     names = summary.inputs.studied[entry.row.key.seeded(seeds[0])].forget.groups
