@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
 
-ANCHORS = ("original", "retrained")  # the models that give meaning to the numbers of an unlearned one
+FINE_TUNED = ("original", "retrained")  # the models that give meaning to the numbers of an unlearned one
+BASE = "base"  # the pretrained model before any fine-tuning, where there is one
+ANCHORS = (*FINE_TUNED, BASE)
 NO_OPTIMIZER = "none"  # the label of models made without an optimiser of the suite
 MATCHED = "matched"  # after a run's row: the run again, up to where its path crosses the level of utility
 LOST = {"diverged": "diverged", "unmatched": "level not reached"}  # status of a run without a model, in words
@@ -41,7 +43,7 @@ class RowKey(NamedTuple):
 
     @property
     def anchor(self) -> bool:
-        """Whether this is `original` or `retrained` without further stages: a model to compare with."""
+        """Whether this is one of ANCHORS without further stages: a model to compare with."""
         return self.method in ANCHORS and not self.after
 
     def __str__(self) -> str:

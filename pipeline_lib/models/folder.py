@@ -1,6 +1,7 @@
 """The model folder that every training step writes: safetensors, tokenizer, prompt.json, run.json.
 
-A run that diverged leaves a folder with run.json alone: its weights mean nothing, the fact does.
+A run that diverged leaves a folder with run.json alone: its weights mean nothing, the fact does. The folder
+of a pretrained model that is evaluated as it is has no weights either: run.json says where they lie.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.core.errors import UserError
@@ -18,7 +20,7 @@ from pipeline_lib.core.files import atomic_path, read_object, run_again, sha256,
 from pipeline_lib.core.untrusted import READ
 from pipeline_lib.models.ends import all_ends, as_written
 from pipeline_lib.models.prompt import PromptFormat
-from pipeline_lib.models.source import load_folder
+from pipeline_lib.models.source import load_folder, load_source
 from pipeline_lib.models.weights import weight_hashes
 
 if TYPE_CHECKING:
@@ -36,13 +38,14 @@ def save_model_folder(
     """Write the folder, all or nothing, and return `run` with `weights_sha256` and `files_sha256` added.
 
     Weights are written as fp32, whatever they were computed in. If `run["status"]` is not "ok", only
-    run.json is written, with `weights_sha256` null. A narrower model is widened in place, weight after
-    weight, and restored afterwards: there is never a second model in memory.
+    run.json is written, with `weights_sha256` null. With `run["weights_in"]` the weights stay where
+    that says (see `load_model_folder`): the folder has neither them nor the tokenizer. A narrower model is
+    widened in place, weight after weight, and restored afterwards: there is never a second model in memory.
     """
-    lost = run["status"] != "ok"
+    lost, elsewhere = run["status"] != "ok", "weights_in" in run
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        if not lost:
+        if not lost and not elsewhere:
             # so that transformers and other programs stop where answers stop here
             model.generation_config.eos_token_id = as_written(all_ends(tokenizer, prompt_format))
             with _as_fp32(model):
@@ -51,15 +54,22 @@ def save_model_folder(
             config.dtype = "float32"  # the type in the files, whatever the model has in memory
             config.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+        if not lost:
             write_json(temporary / "prompt.json", prompt_format.to_dict())
-        hashes = None if lost else weights_sha256(temporary)
+        hashes = None
+        if not lost:
+            hashes = _one_hash(run["origin"]["sha256"] if elsewhere else weight_hashes(temporary))
         run = {**run, "weights_sha256": hashes, "files_sha256": _other_files(temporary)}
         write_json(temporary / "run.json", run)
     return run
 
 
 def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
-    """(model, tokenizer, prompt_format, run) of a folder written by `save_model_folder`; fp32 by default."""
+    """(model, tokenizer, prompt_format, run) of a folder written by `save_model_folder`; fp32 by default.
+
+    Where run.json has `weights_in`, they come from there: {"source": "hub", "id", "revision"},
+    {"source": "folder" or "gguf", "path"}, or {"base"}, a model that the study pretrained, seen from here.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder. Run the step that trains it first.")
@@ -76,8 +86,34 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
         )
     _check_seals(folder, run)
     prompt_format = PromptFormat.from_dict(read_object(folder / "prompt.json"))
-    model, tokenizer = load_folder(folder, dtype)
+    if (where := run.get("weights_in")) is None:
+        model, tokenizer = load_folder(folder, dtype)
+    else:
+        model, tokenizer, origin = _from_elsewhere(folder, where)
+        if origin["sha256"] != run["origin"]["sha256"]:
+            raise UserError(
+                f"{folder}: the pretrained weights are not those that it names (origin in run.json): they "
+                f"were changed since. Put them back as they were. Or else: {run_again(folder)}"
+            )
+        model = model if dtype is None else model.to(dtype)
     return model, tokenizer, prompt_format, run
+
+
+def _from_elsewhere(folder: Path, where: dict[str, str]):
+    if "base" in where:
+        return load_pretrained(None, folder / where["base"])
+    return load_pretrained(SimpleNamespace(**where), None)
+
+
+def load_pretrained(settings: Any, base: Path | None):
+    """(model, tokenizer, origin) of a model before any fine-tuning.
+
+    `base`: its folder, where the study pretrained it; else `settings`, which say where others published it.
+    """
+    if base is None:
+        return load_source(settings)
+    model, tokenizer, _, _ = load_model_folder(base)
+    return model, tokenizer, {"kind": "pretrained", "sha256": weight_hashes(base)}
 
 
 @contextmanager
@@ -144,5 +180,9 @@ def _other_files(folder: Path) -> dict[str, str]:
 
 def weights_sha256(folder: Path) -> str:
     """One hash of all weight files of a folder; it does not depend on the order in which they are listed."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(weight_hashes(folder).items()))
+    return _one_hash(weight_hashes(folder))
+
+
+def _one_hash(digests: dict[str, str]) -> str:
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

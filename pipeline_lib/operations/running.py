@@ -15,7 +15,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locking import hold_lock
 from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
-from pipeline_lib.core.runs import ANCHORS, MATCHED
+from pipeline_lib.core.runs import BASE, FINE_TUNED, MATCHED
 from pipeline_lib.data.contents import Contents
 from pipeline_lib.operations.plan import (
     check_access,
@@ -79,9 +79,10 @@ class Running:
         return f"{self.out}/benchmarks/{RULES[rule].place(rule)}.tsv"
 
     def patterns(self, rule: str) -> dict[str, str]:
-        """The constraint of the rule's wildcard. Its method decides which of three rules makes a model."""
+        """The constraint of the rule's wildcard. Its method decides which rule makes a model."""
         made = {
-            "finetune": model_pattern(ANCHORS),
+            "base": model_pattern([BASE]),
+            "finetune": model_pattern(FINE_TUNED),
             "unlearn": rf"{model_pattern(self.suite.objectives)}(?:\.{MATCHED})?",
         }
         made["stage"] = f"(?!(?:{'|'.join(made.values())})(?:/|$)){RULES['stage'].pattern}"

@@ -21,7 +21,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, read_object, run_again
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.json_text import decoded
-from pipeline_lib.core.runs import ANCHORS, RowKey, RunKey, key_from_path, key_of
+from pipeline_lib.core.runs import ANCHORS, FINE_TUNED, RowKey, RunKey, key_from_path, key_of
 from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting.scores import NO_PATHS, Paths, read_paths, read_scores, studied
@@ -91,7 +91,7 @@ class Row:
 
 
 def anchor_rank(key: RowKey) -> int:
-    """Where a row stands: `original` first, then `retrained`, then all others."""
+    """Where a row stands: `original` first, then `retrained`, `base`, and all others."""
     return ANCHORS.index(key.method) if key.anchor else len(ANCHORS)
 
 
@@ -145,7 +145,7 @@ class Inputs:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Rows in the order of runs.json, with `original` and `retrained` first for each task and model."""
+        """Rows in the order of runs.json, with those of `anchor_rank` first for each task and model."""
         path = self.one("runs.json")
         entries = read_json(path)
         needed = {"task", "model", "method", "optimizer", "seed", "reference", "order", "display"}
@@ -168,7 +168,7 @@ class Inputs:
         studies = list(dict.fromkeys(key[:2] for key in found))
         for task, model in studies:
             learned = self.manifests.get(task, {}).get("finetune", {})  # says whether `retrained` is one
-            for anchor in ANCHORS if "retrained" in learned else ANCHORS[:1]:
+            for anchor in FINE_TUNED if "retrained" in learned else FINE_TUNED[:1]:
                 if not any(key[:3] == (task, model, anchor) and key.anchor for key in found):
                     raise UserError(
                         f"{path}: no `{anchor}` run for task {task}, model {model}. Without `original`, and "

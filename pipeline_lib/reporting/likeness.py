@@ -6,6 +6,7 @@ call everything alike, so the row is called that only where the study could have
 such seeds stay below with 95 % is at most a quarter of the gap of `original`. An unlike row still knows, or
 avoids, where the signed gap is at least half of the gap in each of its runs that alone are told apart; else
 it is unlike on both sides. With fewer than two `retrained` seeds nothing is calibrated.
+Of `base` nothing is said: it learned neither what is to be forgotten nor what is to be kept.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
+from pipeline_lib.core.runs import BASE
 from pipeline_lib.metrics.further_seed import FurtherSeed
 from pipeline_lib.reporting.headline import GAP, GAP_SIGNED
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -62,8 +64,10 @@ def likeness(summary: Summary, row: Row) -> Likeness | None:
         return None
     gap, sign, runs = fmean(gaps.values()), fmean(signed.values()), len(gaps)
     scale = scale_of(summary.inputs, task, model)
-    if scale is None or (row.anchor and row.key.method == "retrained"):
-        return Likeness(gap, sign, runs, scale, verdict="" if scale else UNCALIBRATED)
+    unjudged = row.anchor and row.key.method != "original"
+    if scale is None or unjudged:
+        bare = row.anchor and row.key.method == BASE
+        return Likeness(gap, sign, runs, scale, verdict="" if scale or bare else UNCALIBRATED)
     p, limit = scale.p_value(gap, runs), scale.limit(runs)
     inside = sum(scale.p_value(one) >= LEVEL for one in gaps.values())
     if p < LEVEL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pipeline_lib.core.runs import BASE
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import Metric
 from pipeline_lib.reporting.inputs import Row
@@ -27,6 +28,8 @@ BENCHMARK_LABELS = {
     "winogrande": "WinoGrande",
 }
 
+LineStyle = Literal["-", "--", "-.", ":"]
+
 # Okabe and Ito's colours, told apart with any colour vision. Cold = first order, warm = second order.
 _MARKS = {
     "FO": [("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "p")],
@@ -37,7 +40,13 @@ ORDERS = {"FO": "First order", "SO": "Second order", "none": "Neither order", "a
 UNTRAINED = ("#6A51A3", "P")  # methods that take no step
 ORIGINAL_COLOUR = "#000000"
 RETRAINED_COLOUR = "#666666"
-ANCHOR_MARKS = {"original": (ORIGINAL_COLOUR, "X"), "retrained": (RETRAINED_COLOUR, "*")}
+BASE_COLOUR = "#A0A0A0"
+ANCHOR_MARKS = {
+    "original": (ORIGINAL_COLOUR, "X"),
+    "retrained": (RETRAINED_COLOUR, "*"),
+    BASE: (BASE_COLOUR, "h"),
+}
+ANCHOR_LINES: dict[str, LineStyle] = {"original": ":", "retrained": "--", BASE: "-."}  # of levels
 
 PANEL_WIDTH = 3.3  # inches: one column of a two-column paper
 RC: dict[Any, Any] = {
@@ -60,9 +69,6 @@ RC: dict[Any, Any] = {
     "svg.fonttype": "path",
     "savefig.dpi": 200,
 }
-
-
-LineStyle = Literal["-", "--", "-.", ":"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def mark_name(row: Row) -> str:
 def order_colour(row: Row) -> str:
     """One colour for all optimisers of an order."""
     if row.anchor:
-        return ORIGINAL_COLOUR if row.key.method == "original" else RETRAINED_COLOUR
+        return ANCHOR_MARKS[row.key.method][0]
     colours = {order: choices[0][0] for order, choices in _MARKS.items()} | {"anchor": RETRAINED_COLOUR}
     return colours.get(row.group, UNTRAINED[0])
 

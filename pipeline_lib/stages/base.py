@@ -87,9 +87,9 @@ class Stage(Method):
 
     of: Annotated[list[Reference], Field(min_length=1)] | None = Field(
         None,
-        description="Models it starts from: METHOD+OPTIMIZER, original, retrained, a method that takes no "
-        "step, the label of a stage, or one of these with what was done afterwards, as in NPO+adamw/other. "
-        "Default: every unlearned model",
+        description="Models it starts from: METHOD+OPTIMIZER, original, retrained, base, a method that "
+        "takes no step, the label of a stage, or one of these with what was done afterwards, as in "
+        "NPO+adamw/other. Default: every unlearned model",
     )
     tasks: list[Name] | None = Field(None, min_length=1, description="Default: every task")
     models: list[Name] | None = Field(None, min_length=1, description="Default: every model")

@@ -12,15 +12,13 @@ from pipeline_lib.core.files import read_object
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
-from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.models.folder import load_pretrained
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.models.prompt_check import check_prompt
 from pipeline_lib.models.reduced import reduce_model
 from pipeline_lib.models.released_encoding import encode_answers
 from pipeline_lib.models.scratch import build_scratch, texts_of
 from pipeline_lib.models.settings import ModelSettings
-from pipeline_lib.models.source import load_source
-from pipeline_lib.models.weights import weight_hashes
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.steps.common import (
     became,
@@ -125,11 +123,9 @@ def _source(
     taught: bool,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The model before fine-tuning, its tokenizer, and where they come from; `taught`: it will be trained."""
-    if settings.source != "scratch":
-        return load_source(settings)
-    if (base := job.optional("base")) is not None:
-        model, tokenizer, _, _ = load_model_folder(base)
-        return model, tokenizer, {"kind": "pretrained", "sha256": weight_hashes(base)}
+    base = job.optional("base")
+    if settings.source != "scratch" or base is not None:
+        return load_pretrained(settings, base)
     if not taught:
         raise UserError(
             f"{job.identity['task']} takes the model as it is, without fine-tuning, but "

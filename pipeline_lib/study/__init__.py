@@ -22,6 +22,8 @@ TEMPLATE_KEY = (
 )
 # Settings of earlier versions, which no longer change anything: kept results are read without them.
 FORMER = ("evaluation.benchmarks.engine", "tune.select.retain_within")
+# Settings by which later versions measure more by default: kept results of earlier ones were made without.
+LATER = {"evaluation": {"base": False}}
 SHOWN = 30  # faults that a message lists; a list written 50 times over has hundreds, all alike
 
 
@@ -46,13 +48,22 @@ def load_suite(path: Path | str, kept: bool = False) -> Suite:
     try:
         raw = _read_yaml(text)
         left_out: dict[str, None] = {}
-        current = _without_former(raw, left_out) if kept else raw
+        current = _as_then(raw, left_out) if kept else raw
         suite = parse_suite(current)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if left_out:
         print(f"{path}: written by an earlier version; read without {', '.join(left_out)}", file=sys.stderr)
     return suite
+
+
+def _as_then(raw: Any, left_out: dict[str, None]) -> Any:
+    """A kept suite as this version would write it."""
+    current = _without_former(raw, left_out)
+    if not isinstance(current, dict):
+        return current
+    blocks = {name: current[name] for name in LATER if isinstance(current.get(name), dict)}
+    return {**current, **{name: {**LATER[name], **block} for name, block in blocks.items()}}
 
 
 def _without_former(value: Any, left_out: dict[str, None], place: str = "") -> Any:

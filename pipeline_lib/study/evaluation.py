@@ -171,6 +171,11 @@ class Evaluation(Block):
     )
     toxicity: Toxicity | None = None
     benchmarks: Benchmarks | None = None
+    base: Switch = Field(
+        True,
+        description="Evaluate the pretrained model before any fine-tuning too, as the row `base`; a model "
+        "that is made from scratch without `pretrain` has none",
+    )
 
 
 def split_faults(

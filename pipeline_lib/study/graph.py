@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from pipeline_lib.core.families import Method
-from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.core.runs import BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.study import dump_suite
 from pipeline_lib.study.jobs import Files, Job, base_of, manifest_of, original_of, records_of, with_runs
@@ -87,7 +87,9 @@ class Graph:
     def _model(self, key: RunKey, made: Run | StagedRow | None) -> Job:
         if isinstance(made, StagedRow):
             return self._staged(key, made)
-        return self._finetuned(key) if made is None else self._unlearned(key, made)
+        if made is not None:
+            return self._unlearned(key, made)
+        return self._base(key) if key.method == BASE else self._finetuned(key)
 
     def _bases(self) -> Iterator[Job]:
         for label, model in self.suite.models.items():
@@ -104,11 +106,31 @@ class Graph:
                     work=f"bases/{label}/checkpoint",
                 )
 
+    def _pretrained(self, key: RunKey) -> dict[str, Files]:
+        """The input by which a job reads the weights that the study pretrained, where it did."""
+        model = self.suite.models[key.model]
+        return (
+            {"base": base_of(key.model)}
+            if isinstance(model, ScratchModel) and model.pretrain is not None
+            else {}
+        )
+
+    def _base(self, key: RunKey) -> Job:
+        model, inputs = self.suite.models[key.model], self._pretrained(key)
+        return Job(
+            "base",
+            key.folder,
+            inputs,
+            ("pipeline_lib.steps.base",),
+            {"model": model.model_dump(exclude={"shape", "base"})},
+            "model",
+            reads=(("inputs", None if inputs else model),),
+            run=key,
+        )
+
     def _finetuned(self, key: RunKey) -> Job:
         model = self.suite.models[key.model]
-        inputs: dict[str, Files] = {"manifest": manifest_of(key.task)}
-        if isinstance(model, ScratchModel) and model.pretrain is not None:
-            inputs["base"] = base_of(key.model)
+        inputs: dict[str, Files] = {"manifest": manifest_of(key.task), **self._pretrained(key)}
         return Job(
             "finetune",
             key.folder,
@@ -193,7 +215,9 @@ class Graph:
             key.folder,
             {
                 "manifest": manifest_of(stage.data_of(key.task)),
-                "parents": tuple(f"models/{parent.seeded(key.seed).folder}" for parent in made.parents),
+                "parents": tuple(
+                    f"models/{self.suite.beside(parent, key.seed).folder}" for parent in made.parents
+                ),
             },
             ("pipeline_lib.steps.stage", *stage.modules()),
             {
@@ -279,7 +303,7 @@ class Graph:
         task, by_gap = self.suite.tuned_on(row.task), self._select(row, tune).forget == "gap"
         return {
             method: [RowKey(task, row.model, method, NO_OPTIMIZER).seeded(seed) for seed in tune.seeds]
-            for method in (ANCHORS if by_gap else ANCHORS[:1])
+            for method in (FINE_TUNED if by_gap else FINE_TUNED[:1])
         }
 
     def _trial(self, key: RunKey, number: int, of_round: int) -> Job:

@@ -54,6 +54,7 @@ RULES: dict[str, Rule] = {
         {"model": "bases/{base}/model", "steps": "bases/{base}/steps.jsonl", "run": "bases/{base}/run.json"},
         "base",
     ),
+    "base": Rule(_MODEL, "run", _RUN),
     "finetune": Rule(_MODEL, "run", _RUN),
     "unlearn": Rule(_MODEL, "run", _RUN),
     "match": Rule({"matched": "matched/{run}.json"}, "run", _RUN),

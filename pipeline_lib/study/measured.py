@@ -17,6 +17,7 @@ APART = {
     "embedder",
     "benchmarks",
     "toxicity",
+    "base",
 }  # parts of `evaluation` that other jobs read
 
 

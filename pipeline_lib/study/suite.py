@@ -19,7 +19,7 @@ from pipeline_lib.core.blocks import (
 )
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Family
-from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey
+from pipeline_lib.core.runs import ANCHORS, BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
 from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
@@ -145,19 +145,35 @@ class Suite(Block):
         used = {(run.task, run.model) for run in runs}
         places = [(task, model) for task in self.tasks for model in self.models if (task, model) in used]
         anchors = [
-            RowKey(*place, anchor, NO_OPTIMIZER) for place in places for anchor in self.anchors(place[0])
+            RowKey(*place, anchor, NO_OPTIMIZER)
+            for place in places
+            for anchor in (*self.anchors(place[0]), *([BASE] if self.has_base(*place) else []))
         ]
         again = [replace(run, matched=True) for run in runs if self._matched(run)]
         return [*anchors, *dict.fromkeys(run.row for run in (*runs, *again))]
 
     def seeds_of(self, row: RowKey) -> list[int]:
-        """The seeds of a row's models."""
+        """The seeds of a row's models. A base does not depend on any: it stands beside the lowest one."""
+        if row.anchor and row.method == BASE:
+            return [min(self.seeds)]
         further = self.retrained_seeds if row.anchor and row.method == "retrained" else []
         return [*self.seeds, *further]
 
     def anchors(self, task: str) -> tuple[str, ...]:
-        """The models that unlearned ones are compared with; not every task can have a `retrained`."""
-        return ANCHORS if self.settings_of(task).has_retrained() else ANCHORS[:1]
+        """The fine-tuned models that others are compared with; not every task can have a `retrained`."""
+        return FINE_TUNED if self.settings_of(task).has_retrained() else FINE_TUNED[:1]
+
+    def has_base(self, task: str, model: str) -> bool:
+        """Whether the model before fine-tuning is evaluated: it is pretrained, and the task teaches it."""
+        settings, sizes = self.models[model], self.settings_of(task).size_hint()
+        pretrained = not isinstance(settings, ScratchModel) or settings.pretrain is not None
+        untaught = sizes is not None and all(size.learned_by == "none" for size in sizes.values())
+        return pretrained and not untaught and self.evaluation_of(task).base
+
+    def beside(self, row: RowKey, seed: int) -> RunKey:
+        """The model of a row that stands beside the others of a seed."""
+        seeds = self.seeds_of(row)
+        return row.seeded(seed if seed in seeds else seeds[0])
 
     def settings_of(self, task: str) -> TaskSettings:
         """The settings of a task by its name, be it one of `tasks` or one that only tuning works on."""

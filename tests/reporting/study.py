@@ -53,7 +53,7 @@ class Study:
     `optimizers`: those of every method. `untrained`: methods that take no step. `slower`: seconds a step,
     times the seed, that second order takes beside its 52 ms. `scored`: scores.csv holds every question, and
     metrics.csv what follows from it; `retrained_seeds`: further ones of `retrained`. `judged`:
-    runs were judged on their way, at a utility of 0.95.
+    runs were judged on their way, at a utility of 0.95. `base`: the pretrained model is a row.
     """
 
     root: Path
@@ -76,6 +76,7 @@ class Study:
     scored: bool = False
     judged: bool = False
     retrained_seeds: tuple[int, ...] = ()
+    base: bool = False
 
     source: ClassVar[str] = "fictitious"
     anchors: ClassVar[tuple[str, ...]] = ("original", "retrained")
@@ -86,9 +87,14 @@ class Study:
     def rows(self) -> list[tuple[str, str]]:
         trained = [(m, o) for m in self.methods for o in self.optimizers]
         # Anchors last: reporting must move them.
-        return [*trained, *((m, "none") for m in (*self.untrained, *self.anchors))]
+        return [
+            *trained,
+            *((m, "none") for m in (*self.untrained, *self.anchors, *(["base"] if self.base else []))),
+        ]
 
     def seeds_of(self, method: str) -> tuple[int, ...]:
+        if method == "base":
+            return self.seeds[:1]
         return (*self.seeds, *(self.retrained_seeds if method == "retrained" else ()))
 
     def place(self, kind: str, method: str, optimizer: str, seed: int) -> Path:
@@ -177,7 +183,9 @@ class Study:
     def _strength(self, method: str, optimizer: str) -> tuple[float, float]:
         """(forgetting, damage): 0 = like original; forgetting 1 = like retrained."""
         if optimizer == "none":
-            return {"retrained": (1.0, 0.0), "original": (0.0, 0.0)}.get(method, (0.3, 0.1))
+            return {"retrained": (1.0, 0.0), "original": (0.0, 0.0), "base": (1.1, 0.6)}.get(
+                method, (0.3, 0.1)
+            )
         _, _, forgetting, damage, _ = OPTIMIZERS[optimizer]
         return forgetting * self.methods[method], damage * self.methods[method]
 
@@ -335,9 +343,8 @@ class Study:
             for i, r in enumerate(ratios)
         ]
         for split in self.utility:
-            values = dict(
-                zip(VALUES, (-0.1 - damage, 0.8 - damage, 0.9 - damage, 1 - damage / 2, 2.0), strict=True)
-            )
+            found = (-0.1 - damage, 0.8 - damage, 0.9 - damage, 1 - damage / 2, 2.0)
+            values = dict(zip(VALUES, found, strict=True))
             rows += [{"split": split, "group": f"g{i // 2}", "id": f"{split}-{i}"} | values for i in range(4)]
         return rows
 

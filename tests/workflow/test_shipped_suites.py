@@ -23,7 +23,9 @@ def test_the_grid_of_the_core_question_is_planned(name, tmp_path):
     assert jobs["trial"] == rows * 8 and jobs["choose"] == rows
     assert jobs["unlearn"] == rows * 5
     anchors = 2 * 5 + len(suite.get("retrained_seeds", []))
-    assert jobs["score"] == jobs["unlearn"] + anchors  # original and retrained of the fresh seeds
+    base = 1 if name == "tofu-smollm2" else 0  # the model of `core` is made from scratch
+    # original and retrained of the fresh seeds, and the pretrained model
+    assert jobs["score"] == jobs["unlearn"] + anchors + base and jobs["base"] == base
     assert jobs["finetune"] == anchors + 2  # `original` and `retrained` of the tuning seed
     assert jobs["prepare_data"] == (2 if "forget_draw" in suite["tune"] else 1)
     assert jobs["html_report"] == 1
@@ -56,7 +58,9 @@ def test_the_papers_studies_are_planned_whole(paper):
     runs = seeds * sum(sum(models.values()) for models in methods.values())
     anchors = seeds * (2 * 3 + 2 * 3 + 3)  # the pretrained models of detox have no `retrained`
     assert (jobs["unlearn"], jobs["finetune"]) == (runs, anchors)
-    assert jobs["evaluate"] == jobs["score"] == jobs["standard_benchmarks"] == runs + anchors
+    bases = 3 + 3  # in detox `original` is the pretrained model itself
+    assert jobs["base"] == bases
+    assert jobs["evaluate"] == jobs["score"] == jobs["standard_benchmarks"] == runs + anchors + bases
     assert jobs["toxicity"] == seeds * (sum(methods["detox"].values()) + 3)
 
 

@@ -21,6 +21,29 @@ rule pretrain:
         "../scripts/step.py"
 
 
+# The pretrained model as a row of its own: its weights are not copied, so that its folder is small.
+rule base:
+    input:
+        unpack(STUDY.inputs("base", ancient)),
+    output:
+        **STUDY.outputs("base", model=directory),
+    log:
+        STUDY.log("base"),
+    benchmark:
+        STUDY.benchmark("base")
+    wildcard_constraints:
+        **STUDY.patterns("base"),
+    conda:
+        "../../environment.yml"
+    threads: SUITE.resources.threads
+    resources:
+        **STUDY.resources("base"),
+    params:
+        job=STUDY.params("base"),
+    script:
+        "../scripts/step.py"
+
+
 # A model is made from data, from another model, or from several.
 rule finetune:
     input:

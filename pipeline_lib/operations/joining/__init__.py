@@ -24,6 +24,7 @@ def join(out: Path, roots: Sequence[Path]) -> list[str]:
     _check_places(out, roots)
     pieces = [read_piece(root) for root in roots]
     suite = joined_suite(out.absolute().name, pieces)
+    pieces = [piece.within(suite) for piece in pieces]
     check_fit(suite, pieces)
     metrics, lacking = lines_of_runs(suite, pieces)
     with atomic_path(out) as folder:

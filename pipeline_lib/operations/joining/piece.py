@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_object
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import LOST, RunKey, key_of
+from pipeline_lib.core.runs import BASE, LOST, RunKey, key_of
 from pipeline_lib.reporting.collect import lines_of_table
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS
 from pipeline_lib.reporting.made_of import Facts, Made, made_of
@@ -38,6 +38,12 @@ class Piece:
     scores: Mapping[RunKey, Lines]
     costs: Mapping[RunKey, Lines]
     manifests: Mapping[str, dict[str, Any]]
+
+    def within(self, joined: Suite) -> Piece:
+        """The piece without a base that the joined study has from another one, beside a lower seed."""
+        rows = {row: joined.seeds_of(row) for row in joined.rows() if row.method == BASE}
+        runs = tuple(key for key in self.runs if key.seed in rows.get(key.row, [key.seed]))
+        return replace(self, runs=runs)
 
     @cached_property
     def measured(self) -> Measured:

@@ -53,7 +53,9 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
     """See `check_inputs`; the faults as a list."""
     look = Look([*context_faults(suite), *base_faults(suite)])
     study = Graph(suite).study()
-    anchors = [job for job in study if job.rule == "finetune"]
+    anchors = [
+        job for job in study if job.rule == "finetune" or (job.rule == "base" and "base" not in job.inputs)
+    ]
     bases = {job.name for job in study if job.rule == "pretrain" and not (done is not None and done(job))}
     used = dict.fromkeys((job.run.task, job.run.model) for job in anchors if job.run is not None)
     asked = [pair for pair in used if pairs is None or pair in pairs]
@@ -64,6 +66,8 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
     def unmade(name: str, place: int) -> bool:
         """Whether an anchor of this task (place 0) or from this source (place 1) must still be made."""
         some = [job for job in anchors if job.run and job.run[:2] in asked and job.run[place] == name]
+        if place == 0:
+            some = [job for job in some if job.rule == "finetune"]  # a base reads no data of a task
         return done is None or not all(map(done, some))
 
     for task in dict.fromkeys(task for task, _ in asked):
@@ -105,10 +109,11 @@ def missing_files(
         label, _ = parted(task)
         if job.rule == "pretrain":
             blocks[f"models.{model}"] = suite.models[model]
-        elif job.rule == "finetune":
+        elif job.rule in ("base", "finetune"):
             if "base" not in job.inputs:
                 blocks[f"models.{model}"] = suite.models[model]
-            blocks[f"tasks.{label}"] = suite.settings_of(task)
+            if job.rule == "finetune":
+                blocks[f"tasks.{label}"] = suite.settings_of(task)
         else:
             blocks[f"evaluation of {label}"] = suite.evaluation_of(task)
     return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pipeline_lib.core.runs import RunKey
+from pipeline_lib.core.runs import BASE, RunKey
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
@@ -72,7 +72,7 @@ def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) ->
         return _toxicity(suite, key, evaluation, shape)
     if isinstance(made, StagedRow):
         return _stage(suite, key, made, shape)
-    return _finetune(suite, key, shape) if made is None else _unlearn(suite, made, shape)
+    return _anchor(suite, key, shape) if made is None else _unlearn(suite, made, shape)
 
 
 def _pretrain(suite: Suite, label: str, shape: Shape) -> Training:
@@ -96,7 +96,9 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
     )
 
 
-def _finetune(suite: Suite, key: RunKey, shape: Shape) -> Training:
+def _anchor(suite: Suite, key: RunKey, shape: Shape) -> Work:
+    if key.method == BASE:
+        return Combining(shape, device_of(suite.resources), 1)
     learned = {"both", "target"} if key.method == "original" else {"both"}
     lengths = lengths_of(suite.settings_of(key.task), suite.models[key.model])
     splits = [split for split in lengths.values() if split.learned_by in learned]

@@ -73,12 +73,13 @@ class Measuring(ABC):
 
 @dataclass(frozen=True)
 class Combining(Measuring):
-    """A new model computed from the weights of `models` others, which are read one after another."""
+    """A model from the weights of `models` others, which are read one after another; of one, as it is."""
 
     models: int
 
     def phases(self) -> Phases:
-        return {"combining": {"weights": self.weights, "weights of the next": self.weights}}
+        following = {"weights of the next": self.weights} if self.models > 1 else {}
+        return {"combining": {"weights": self.weights, **following}}
 
     def seconds(self) -> float:
         return self.models * self.loading

@@ -27,7 +27,8 @@ CAPTION = (
     "Each line is one run, from `original` (cross) on: its points are models after some of its steps, at a "
     "constant rate, judged by likelihood alone. Left is closer to `retrained` (star), on either side "
     "of it; up is "
-    "more joint utility of likelihoods. In the grey band lie 95 % of further `retrained` seeds. The "
+    "more joint utility of likelihoods. A hexagon is `base`, the pretrained model before fine-tuning. In the "
+    "grey band lie 95 % of further `retrained` seeds. The "
     "dashed level is the utility at which rows are compared: where a line first falls below it, interpolated "
     "between its two neighbouring points. A ring is the model that was made there (`matched`). A line that "
     "stays above the level is not compared. Cold colours are first-order, warm ones second-order optimisers."
@@ -70,7 +71,10 @@ def draw(inputs: Inputs) -> Figure:
         figure,
         {
             **handles,
-            "For comparison": [*anchor_handles(), Patch(color=BAND, label="single further retrained models")],
+            "For comparison": [
+                *anchor_handles(inputs.rows),
+                Patch(color=BAND, label="single further retrained models"),
+            ],
         },
     )
     return figure
@@ -78,7 +82,7 @@ def draw(inputs: Inputs) -> Figure:
 
 def _frame(ax: Axes, summary: Summary, inputs: Inputs, task: str, model: str) -> None:
     """Anchors, the band of further `retrained` seeds, and the level of the comparison."""
-    for row in filter(None, (inputs.original(task, model), inputs.retrained(task, model))):
+    for row in (row for row in inputs.rows_of(task, model) if row.anchor):
         colour, marker = style.ANCHOR_MARKS[row.key.method]
         for x, y in _anchor(summary, row):
             ax.plot([x], [y], linestyle="", color=colour, marker=marker, markersize=5, alpha=0.7, zorder=3)

@@ -16,6 +16,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from pipeline_lib.core.runs import FINE_TUNED
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 
@@ -92,11 +93,13 @@ def as_marker(mark: style.Mark) -> Line2D:
     return Line2D([], [], color=mark.colour, label=mark.label, markerfacecolor=mark.face, **look)
 
 
-def anchor_handles() -> list[Artist]:
-    """Legend entries of the models that others are compared with."""
+def anchor_handles(rows: Iterable[Row]) -> list[Artist]:
+    """Legend entries of the models that others are compared with; of `base` where there is one."""
+    shown = {*FINE_TUNED, *(row.key.method for row in rows if row.anchor)}
     return [
         Line2D([], [], linestyle="", color=colour, marker=marker, markersize=6.5, label=name)
         for name, (colour, marker) in style.ANCHOR_MARKS.items()
+        if name in shown
     ]
 
 

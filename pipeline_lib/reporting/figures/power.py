@@ -106,7 +106,7 @@ def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
             [questions],
             [estimate.value],
             linestyle="",
-            marker=style.ANCHOR_MARKS["original"][1] if row.anchor else "_",
+            marker=style.ANCHOR_MARKS[row.key.method][1] if row.anchor else "_",
             color=style.order_colour(row),
             markersize=6 if row.anchor else 9,
             markeredgewidth=None if row.anchor else 1.3,
@@ -203,9 +203,14 @@ def _legend(rows: Sequence[Row]) -> dict[str, list[Artist]]:
         handle("found in 80 %, any shape", color=CURVE),
         handle("KS p = 0.05", color=CRITICAL, linestyle="--", linewidth=1),
     ]
+    shown = {row.key.method for row in rows if row.anchor} - {"retrained"}  # which is what D is held against
     colours = {row.group: style.order_colour(row) for row in rows if not row.anchor}
     measured: list[Artist] = [
-        handle("original", color=style.ORIGINAL_COLOUR, marker="X", linestyle="", markersize=6),
+        *(
+            handle(name, color=colour, marker=marker, linestyle="", markersize=6)
+            for name, (colour, marker) in style.ANCHOR_MARKS.items()
+            if name in shown
+        ),
         *(
             handle(style.within(name), color=colours[order], marker="_", linestyle="", markersize=9, mew=1.3)
             for order, name in style.ORDERS.items()

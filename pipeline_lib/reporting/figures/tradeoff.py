@@ -65,7 +65,7 @@ def draw(inputs: Inputs) -> Figure:
             _point(ax, summary, row, (across, up), *_mark(row, marks))
         _axes(ax, summary, inputs.rows_of(task, model), across, up)
         diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
-    anchors = anchor_handles()
+    anchors = anchor_handles(inputs.rows)
     if any(judged[study][0] == GAP for study in shown):
         anchors.append(Patch(color=BAND, label="95 % of single further retrained models"))
     if any(judged[study][0] in DISTANCES for study in shown):

@@ -123,7 +123,7 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
     for row in drawn:
         d = _d(summary, row, kind.distance)
         if row.anchor:
-            dashed = "-" if row.key.method == "retrained" else ":"
+            dashed = "-" if row.key.method == "retrained" else style.ANCHOR_LINES[row.key.method]
             colour = style.order_colour(row)
             _curve(ax, values[row.key], row.key.method + d, colour, dashed, kind.logarithmic, wide=True)
         else:

@@ -22,7 +22,7 @@ CAPTION = (
     "`retrained`; over seeds the geometric mean, as the mean of log10 p. Where the suite asks for the "
     "paper's own protocol, a panel shows its forget quality too, which holds forget against retain truth "
     "ratios of one model, so that `original` may pass. Bars: means over seeds; dots: single seeds. Lines: "
-    "`original` (dotted) and `retrained` (dashed)."
+    "`original` (dotted), `retrained` (dashed) and `base` (dots and dashes), where there is one."
 )
 QUALITY = Measure("forget", "forget_quality_log10")
 RELEASED = Measure("forget", "forget_quality_as_released")
@@ -32,7 +32,6 @@ LABELS = {
     RELEASED: "Forget quality p, as released",
     UTILITY: "Model utility (better →)",
 }
-LINES = {"original": ":", "retrained": "--"}
 WIDTH, WIDEST = 0.8, 0.35  # of a group of bars, of one bar
 SIDE, NUMBER = 0.7, 0.31  # inches: what stands beside the bars of a panel, and the longest number
 
@@ -83,7 +82,7 @@ def _panel(
         if (estimate := summary.estimate(row, *measure)) is not None:
             level = _plain(measure, estimate.value)
             highest = max(highest, level)
-            line = LINES[row.key.method]
+            line = style.ANCHOR_LINES[row.key.method]
             ax.axhline(level, color=style.order_colour(row), linestyle=line, linewidth=0.9, zorder=1)
     ax.set_xticks(range(len(bars)), list(bars))
     if len(bars) > 4:

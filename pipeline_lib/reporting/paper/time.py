@@ -10,9 +10,10 @@ from pipeline_lib.reporting.tables.layout import Line, Table, estimate_cell, int
 
 CAPTION = (
     "Minutes of training and peak memory, means over the seeds that finished; for `original` and `retrained` "
-    "it is the fine-tuning, for a model after a stage the stage alone. Second over first order: each "
-    "second-order row over the first-order row of the same method and seed (AdamW's, where the method has "
-    "several). Peak memory is that of the whole process on a CPU and of tensors on a GPU. Methods that take "
+    "it is the fine-tuning, for a model after a stage the stage alone; `base` is only "
+    "loaded. Second over first order: each second-order row over the first-order row of the same method and "
+    "seed (AdamW's, where the method has several). "
+    "Peak memory is that of the whole process on a CPU and of tensors on a GPU. Methods that take "
     "no step cost nothing here; what they add to every answer is not counted."
 )
 COLUMNS = ("Minutes", "Peak memory (GiB)", "Time, second over first order", "Memory, second over first order")

@@ -11,7 +11,8 @@ from pipeline_lib.reporting.tables.layout import Cell, Line, Table, estimate_cel
 
 CAPTION = (
     "Cost of training, means over the seeds that finished. For `original` and `retrained` it is the "
-    "fine-tuning, for a model after a stage that of the stage alone. The relative time is that of the whole "
+    "fine-tuning, for a model after a stage that of the stage alone; for `base` nothing is "
+    "trained. The relative time is that of the whole "
     "training, against AdamW with the same method and seed. Peak memory is that of the whole process on a "
     "CPU and of tensors on a GPU. The clipped share is the mean share of coordinates at the limit of the "
     "second-order update: near 1, curvature has no say and the method moves like Signum."

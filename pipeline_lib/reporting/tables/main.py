@@ -11,7 +11,8 @@ from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
 
 CAPTION = (
     "Each task has the columns that judge it, the most telling first. `original` is the model before "
-    "unlearning, `retrained` never saw the forget set: on the forget set the aim is the level of "
+    "unlearning, `retrained` never saw the forget set; `base`, where there is one, is the pretrained model "
+    "before any fine-tuning. On the forget set the aim is the level of "
     "`retrained`, and less than that is not better. KS D compares the truth ratios of the forget questions "
     "with those of `retrained` (0: the same distribution), or, where a task has no wrong answers, the "
     "likelihoods of the forget answers; forget quality is the log10 of that test's p-value, averaged over "
@@ -19,8 +20,8 @@ CAPTION = (
     "the data long before the study: then nothing is held against it. At equal retention: the unlearned "
     "model is moved along the line from `original` through itself until its loss of retain probability is "
     "the suite's bound; the length of the unlearning there is 0 at `original`, 1 at the model as trained and "
-    "at most 2. What was forgotten can then be compared between rows that broke more or less; `original` and "
-    "`retrained` are not moved."
+    "at most 2. What was forgotten can then be compared between rows that broke more or less; `original`, "
+    "`retrained` and `base` are not moved."
 )
 
 

@@ -44,16 +44,17 @@ def build(inputs: Inputs) -> list[Table]:
 
 def _line(inputs: Inputs, row: Row, parts: list[str], tuned: bool) -> Line:
     runs = runs_of(inputs, row, "settings")
-    staged = any(run.get("stage") for run in runs)
+    untrained = any(run.get("stage") or run.get("weights_in") for run in runs)
     cells = []
     for part in parts:
-        # A stage's run.json has the kind "none" of what it does not use, for programs that expect one.
-        flat = {} if staged and part != "stage" else _flat(shared(row, runs, part))
+        # The run.json of a stage or a base has the kind "none" of what it does not use, for programs that
+        # expect one.
+        flat = {} if untrained and part != "stage" else _flat(shared(row, runs, part))
         text = ", ".join(f"{name} {value_text(value)}" for name, value in flat.items())
         numbers = tuple(Number(f"{part}.{name}", value, seeds=len(runs)) for name, value in flat.items())
         cells.append(Cell(visible(text) or "–", numbers=numbers))
     if tuned:
-        cells.append(EMPTY if row.anchor or staged else budget_cell(shared(row, runs, "tuned")))
+        cells.append(EMPTY if row.anchor or untrained else budget_cell(shared(row, runs, "tuned")))
     lost = [run for run in runs if run.get("status") in LOST]
     return Line(row, str(len(runs)), len(lost), tuple(cells))
 

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline_lib.operations.joining.piece import Piece
 from pipeline_lib.operations.joining.suites import joined_suite
 from pipeline_lib.study import Suite, parse_suite
+from pipeline_lib.study.table import models_of
 from tests.operations.joining.study import SUITE
 
 
@@ -27,6 +28,19 @@ def rows(suite: Suite) -> list[str]:
 def test_seeds_come_in_the_order_of_the_pieces() -> None:
     suite = joined({"seeds": [2, 5], "retrained_seeds": [1, 8]}, {"seeds": [1]}, {"seeds": [5, 0]})
     assert (suite.seeds, suite.retrained_seeds) == ([2, 5, 1, 0], [8])
+
+
+def test_the_base_of_a_joined_study_is_that_of_the_piece_with_its_lowest_seed() -> None:
+    text = {"text": [{"path": "story.txt"}], "steps": 3}
+    models = {"tiny": {"source": "scratch", "pretrain": text}}
+    suites = [
+        parse_suite({**SUITE, "suite": f"p{seed}", "models": models, "seeds": [seed]}) for seed in (3, 1)
+    ]
+    pieces = [Piece(Path(s.suite), s, tuple(models_of(s)), {}, {}, {}, {}) for s in suites]
+    whole = joined_suite("whole", pieces)
+    runs = [piece.within(whole).runs for piece in pieces]
+    assert [[key.seed for key in of if key.method == "base"] for of in runs] == [[], [1]]
+    assert {key for of in runs for key in of} == set(models_of(whole))
 
 
 def test_rows_that_make_up_the_grid_stand_in_its_order() -> None:
