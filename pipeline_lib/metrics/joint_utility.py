@@ -1,17 +1,31 @@
 """Joint utility: the worst of what must not be lost, as a share of what `original` had.
 
-Source: this project. A mean over parts, or one split, hides that another part is gone: at equal retain
-probability the ROUGE of general facts can fall to 0.
-Formula: least over the parts of (mean of the part under this model / under `original` of the same seed). The
-parts are the probability of the answers, ROUGE-L recall and fluency (no refusal, no repetition, no unknown
-words) on every utility split: those of Model Utility, or the retain questions where a task has none.
-`joint_utility_likelihood` takes the probabilities alone, which need no answers.
+Source: this project; the correction of accuracy for guessing is that of multiple-choice tests. A mean over
+parts, or one split, hides that another part is gone: at equal retain probability the ROUGE of general facts
+can fall to 0, and a model that answers every retain question can have lost all else that it could.
+Formula: least over the parts of (mean of the part under this model / under `original` of the same seed), at
+least 0. The parts are
+    of every utility split (those of Model Utility, or the retain questions where a task has none; running
+    text too): the probability of the answers, ROUGE-L recall and fluency (no refusal, no repetition, no
+    unknown words);
+    of every standard benchmark that the study asks, and task of lm-evaluation-harness: accuracy less the
+    share of guesses that are right (1 / K of K options, 0 of a written answer), or, of held-out running text
+    such as WikiText, the probability per token, exp(-NLL / tokens) of a text.
+Accuracy has its zero at chance: a model that guesses has lost the ability, though a quarter of its answers
+are right; where `original` has 0.4, the ratio of plain accuracies would still be 0.6. Text counts by
+probability per token, not by bits per byte, because that is what the probability of the answers is: twice the
+perplexity halves both. At 4 bytes a token bits per byte would only go from 1 to 1.25, which leaves 0.8.
+`joint_utility_likelihood` takes the probabilities of the utility splits alone, which need no answers and are
+what trials and runs on their way are judged by (path.py); benchmarks are asked of finished models only.
 Range: 0 upwards; 1 is `original`. Direction: higher is better, though above 1 nothing is gained.
-Blind parts: where a part is below 0.05 under some seed of `original` it cannot fall; it is left
-out and named in the table of parts.
-Traps: the least of noisy parts lies below each of them; the interval resamples the questions of both models
-together and does not remove that. It follows the worst part, and says nothing about abilities that no split
-asks for.
+Blind parts cannot fall; they are left out and named in the table of parts. A part is blind where under some
+seed of `original` its mean is below 0.05; an accuracy also where it is not above chance, being within 1.645
+standard errors of it (a one-sided test at 5 %). Probability per token of a benchmark's text is small in any
+model, so its limit is 0.001, a perplexity of 1000: about what the frequencies of tokens alone give.
+Traps: the least of noisy parts lies below each of them, the more so the more parts there are; the interval
+resamples the questions of both models together and does not remove that. It follows the worst part, and says
+nothing about abilities that no split and no benchmark asks for: joint utilities of studies with other
+benchmarks are not the same quantity. A benchmark of few questions is blind or noisy.
 """
 
 from __future__ import annotations
@@ -23,32 +37,46 @@ import numpy as np
 
 from pipeline_lib.metrics.definition import INF, UTILITY_SPLIT, Metric
 from pipeline_lib.metrics.needs import SIGHTED_PART
+from pipeline_lib.metrics.questions import BENCHMARK
 from pipeline_lib.metrics.statistics import Interval, interval, varies, weighted_mean
-from pipeline_lib.metrics.study import Studied, resamples
+from pipeline_lib.metrics.study import Scores, Studied, resamples
 
 BLIND = 0.05  # of a part under `original`
-SCORES = ("probability", "rouge_l_recall", "fluency")
+BLIND_TEXT = 0.001  # of the probability per token of a benchmark's text
+ABOVE_CHANCE = 1.645  # standard errors
+LIKELIHOOD = ("probability",)
+SCORES = (*LIKELIHOOD, "rouge_l_recall", "fluency")
+GENERAL = ("above_chance", "probability")  # of a benchmark, which has one of them
 Part = tuple[str, str]  # split, score
 
 
 def parts_of(study: Studied, names: tuple[str, ...] = SCORES) -> Iterator[Part]:
-    """Every part that was measured, blind ones too."""
-    for split in study.utility:
-        for name in names:
+    """Every part that was measured, blind ones too; with LIKELIHOOD those of the utility splits alone."""
+    asked = [(split, names) for split in study.utility]
+    if names == SCORES:
+        asked += [(split, GENERAL) for split in study.scores if split.startswith(BENCHMARK)]
+    for split, of_split in asked:
+        for name in of_split:
             if all(split in scores and scores[split].has(name) for scores in (study.scores, study.original)):
                 yield split, name
 
 
 def blind(study: Studied, part: Part) -> bool:
     """Whether `original` has too little of it to lose."""
-    split, name = part
-    return min(scores[split].mean(name) for scores in study.originals) < BLIND
+    return any(_too_little(scores, *part) for scores in study.originals)
+
+
+def _too_little(scores: Scores, split: str, name: str) -> bool:
+    mean = scores[split].mean(name)
+    if name == "above_chance":
+        return mean < BLIND or mean <= ABOVE_CHANCE * scores[split].error(name)
+    return mean < (BLIND_TEXT if split.startswith(BENCHMARK) else BLIND)
 
 
 def ratio(study: Studied, part: Part) -> float:
-    """The part under the model over that under `original`."""
+    """The part under the model over that under `original`; 0 where the model is below chance."""
     split, name = part
-    return study.scores[split].mean(name) / study.original[split].mean(name)
+    return max(0.0, study.scores[split].mean(name)) / study.original[split].mean(name)
 
 
 def joint_utility(study: Studied, names: tuple[str, ...] = SCORES) -> Interval:
@@ -60,8 +88,8 @@ def joint_utility(study: Studied, names: tuple[str, ...] = SCORES) -> Interval:
     value = min(ratio(study, part) for part in found)
     with np.errstate(divide="ignore", invalid="ignore"):
         draws = [
-            weighted_mean(counts[split], study.scores[split].values[name])
-            / weighted_mean(counts[split], study.original[split].values[name])
+            np.maximum(0.0, weighted_mean(counts[split], study.scores[split].values[name]))
+            / np.maximum(0.0, weighted_mean(counts[split], study.original[split].values[name]))
             for split, name in found
         ]
     least = np.min(draws, axis=0) if varies(*counts.values()) else np.full(len(draws[0]), value)
@@ -75,8 +103,10 @@ JOINT = Metric(
     higher_is_better_on_forget=None,
     range=(0, INF),
     source="this project",
-    formula="least over probability, ROUGE-L recall and fluency of the utility splits of model / `original`",
-    trap="follows the worst part; parts below 0.05 under `original` are blind and left out",
+    formula="least over probability, ROUGE-L recall and fluency of the utility splits, and accuracy above "
+    "chance or probability per token of the benchmarks, of model / `original`",
+    trap="follows the worst part; parts of which `original` has too little are blind and left out; with "
+    "other benchmarks another quantity",
     family="Against `original`",
     decimals=3,
     by_words=True,
@@ -92,10 +122,10 @@ METRICS = [
         JOINT,
         name="joint_utility_likelihood",
         label="Joint utility of likelihoods",
-        formula="the same over the probabilities alone",
+        formula="the same over the probabilities of the utility splits alone",
         trap="blind to what the model says",
         by_words=False,
-        compute=lambda study: joint_utility(study, ("probability",)),
+        compute=lambda study: joint_utility(study, LIKELIHOOD),
         order=0.6,
     ),
 ]

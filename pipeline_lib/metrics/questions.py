@@ -2,7 +2,8 @@
 
 scores.csv has a line for each evaluated question of each model: its group, the mean log-probability of a
 token of the true answer (nats, end token included), and, where the task has them, ROUGE-L recall, fluency and
-the log of the truth ratio. Values are rounded to `DIGITS` significant digits when they are written;
+the log of the truth ratio. Standard benchmarks have lines too, by blocks of their questions (`block_rows`).
+Values are rounded to `DIGITS` significant digits when they are written;
 everything that compares models (study.py) reads them from there, so that results can be computed again to the
 last bit.
 """
@@ -10,7 +11,7 @@ last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +25,9 @@ from pipeline_lib.metrics.subjects import Split
 DIGITS = 6
 NAMES = ("split", "group", "id")
 KEPT = ("probability", "rouge_l_recall", "fluency", "log_truth_ratio")  # metrics of single questions
-VALUES = ("log_probability", *KEPT)
+VALUES = ("log_probability", *KEPT, "above_chance")
+BENCHMARK = "benchmark/"  # before a benchmark's name; no split of a task has a slash
+BLOCKS = 100  # of a benchmark, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,11 @@ class Questions:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     values: Mapping[str, np.ndarray]
+
+    def error(self, name: str) -> float:
+        """The standard error of the mean over independent questions; 0 of a single one."""
+        known = self.values[name][~np.isnan(self.values[name])]
+        return float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else 0.0
 
     @cached_property
     def of_group(self) -> np.ndarray:
@@ -66,6 +74,44 @@ def question_rows(splits: Mapping[str, Split]) -> list[Row]:
                 | {value: _rounded(found.get(value)) for value in VALUES}
             )
     return rows
+
+
+def block_rows(benchmarks: Iterable[Split]) -> list[Row]:
+    """The lines of one model's standard benchmarks: at most `BLOCKS` for each, every one a group of its own.
+
+    Questions with a right answer have `above_chance`, 1 or 0 less the share of guesses that are right: 1 / K
+    of K options, 0 of a written answer. Running text has `log_probability` and `probability` per token, as
+    answers have. Question i of N stands in block i mod B, B = N // ceil(N / 100); the value of a block is
+    B / N times the sum over its questions, so that the mean over blocks is that over questions. What is no
+    share of right answers (TruthfulQA MC2) has no lines, and MMLU's groups of subjects have none of their
+    own.
+    """
+    rows = []
+    for split in benchmarks:
+        scored = _scores_of_benchmark(split.rows) if split.rows[0]["task"] == split.name else {}
+        size = len(split.rows)
+        blocks = size // math.ceil(size / BLOCKS)
+        for block in range(blocks if scored else 0):
+            name = f"{BENCHMARK}{split.name}"
+            row: Row = {"split": name, "group": f"block{block}", "id": f"{name}/{block}"}
+            of = {value: blocks / size * math.fsum(found[block::blocks]) for value, found in scored.items()}
+            rows.append(row | {value: _rounded(of.get(value)) for value in VALUES})
+    return rows
+
+
+def _scores_of_benchmark(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """The values of its questions, in their order; nothing where none counts."""
+    if "correct" in rows[0]:
+        return {"above_chance": [row["correct"] - _guessed(row) for row in rows]}
+    if "nll" in rows[0]:
+        per_token = [-row["nll"] / row["tokens"] for row in rows]
+        return {"log_probability": per_token, "probability": [math.exp(value) for value in per_token]}
+    return {}
+
+
+def _guessed(row: Row) -> float:
+    """The share of guesses that are right."""
+    return 1 / len(row["choice_nll"]) if row.get("choice_nll") else 0.0
 
 
 def questions_of(rows: Iterable[Row]) -> dict[str, Questions]:

@@ -22,7 +22,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import measures
 from pipeline_lib.metrics.asked import benchmark_splits, toxicity_split
 from pipeline_lib.metrics.definition import FORGET_SPLIT
-from pipeline_lib.metrics.questions import question_rows
+from pipeline_lib.metrics.questions import block_rows, question_rows
 from pipeline_lib.metrics.rows import Row, by_split, check_row, matched
 from pipeline_lib.metrics.subjects import Asked, Pair, Run, Split, Subject
 from pipeline_lib.metrics.words import words
@@ -58,12 +58,13 @@ def score_all(
     """
     mix = equal_retain if equal_retain is not None and equal_retain["status"] == "ok" else None
     run = Run(manifest, _splits(rows, manifest), reference_rows, mix, judge)
+    benchmarks = [] if benchmark_rows is None else benchmark_splits(benchmark_rows)
     subjects: dict[str, Sequence[Subject]] = {
         "records": list(run.splits.values()),
         "run": [run],
         "study": [],  # when all models are there
         "toxicity": [] if toxicity_rows is None else [toxicity_split(toxicity_rows)],
-        "benchmarks": [] if benchmark_rows is None else benchmark_splits(benchmark_rows),
+        "benchmarks": benchmarks,
         "mixed": [] if mix is None else [_mixed(run, mix)],
         "kept": [] if mix is None else [Asked.of(mix["retain"][0]["split"], mix["retain"])],
     }
@@ -74,7 +75,7 @@ def score_all(
             results += [row for metric in chosen for row in subject.measure(metric)]
     found = [row for row in results if "not_measured" not in row]
     lacking = [row for row in results if "not_measured" in row]
-    return Scored(found, lacking, question_rows(run.splits))
+    return Scored(found, lacking, [*question_rows(run.splits), *block_rows(benchmarks)])
 
 
 def _splits(rows: list[Row], manifest: dict[str, Any]) -> dict[str, Split]:

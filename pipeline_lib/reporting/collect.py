@@ -15,7 +15,7 @@ from pipeline_lib.metrics import declared, measures
 from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
 from pipeline_lib.reporting.made_of import Facts, Made, check_alike, made_of
-from pipeline_lib.reporting.scores import NO_PATHS, SCORE_COLUMNS, Paths, read_scores, studied
+from pipeline_lib.reporting.scores import NO_PATHS, SCORE_COLUMNS, Paths, as_now, read_scores, studied
 
 ROUNDING = 1e-9  # tolerance for numbers that were written to a file and read back
 _CURE = "The study computes no such thing: make the file again (snakemake --forcerun score collect)."
@@ -63,6 +63,7 @@ def collect_scores(paths: Iterable[Path | str], out_csv: Path | str) -> None:
     found: dict[RunKey, list[list[str]]] = {}
     for path in map(Path, paths):
         head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        head, rows = as_now(head, rows)
         if head != SCORE_COLUMNS:
             raise UserError(f"{path}: expected the columns {','.join(SCORE_COLUMNS)}. {run_again(path)}")
         found[key_from_path(path)] = rows
@@ -152,7 +153,7 @@ def lines_of_table(path: Path) -> tuple[list[str], list[list[str]]]:
         raise UserError(f"{path}: is empty. {run_again(path)}") from None
     if head == METRIC_COLUMNS:
         _check_lines(path, head, rows)
-    return head, rows
+    return as_now(head, rows)
 
 
 def _check_runs(contents: dict[str, Any], name: str) -> None:

@@ -17,6 +17,12 @@ from pipeline_lib.metrics.study import Scores, Studied
 
 RUN_COLUMNS = ("task", "model", "method", "optimizer", "seed", "request", "after")
 SCORE_COLUMNS = [*RUN_COLUMNS, *NAMES, *VALUES]
+FORMER_COLUMNS = SCORE_COLUMNS[:-1]  # of an earlier version, which kept no benchmarks
+
+
+def as_now(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Scores of an earlier version in today's columns; any other table as it is."""
+    return (SCORE_COLUMNS, [[*row, ""] for row in rows]) if head == FORMER_COLUMNS else (head, rows)
 
 
 def read_scores(path: Path) -> dict[RunKey, Scores]:
@@ -24,18 +30,18 @@ def read_scores(path: Path) -> dict[RunKey, Scores]:
     lines: list[tuple[RunKey, dict[str, Any]]] = []
     with open(path, encoding="utf-8", newline="") as handle:
         reader = csv.reader(handle)
-        if (head := next(reader, [])) != SCORE_COLUMNS:
+        if (head := next(reader, [])) not in (SCORE_COLUMNS, FORMER_COLUMNS):
             raise UserError(
                 f"{path}: expected the columns {','.join(SCORE_COLUMNS)}, found {','.join(head)}. "
                 f"{run_again(path)}"
             )
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
-            if len(cells) != len(SCORE_COLUMNS):
-                raise UserError(f"{where}: expected {len(SCORE_COLUMNS)} cells, found {len(cells)}")
-            row: dict[str, Any] = dict(zip(SCORE_COLUMNS, cells, strict=True))
-            numbers = {name: _number(row[name], where, name) for name in VALUES}
-            if numbers["log_probability"] is None:
+            if len(cells) != len(head):
+                raise UserError(f"{where}: expected {len(head)} cells, found {len(cells)}")
+            row: dict[str, Any] = dict(zip(head, cells, strict=True))
+            numbers = {name: _number(row.get(name, ""), where, name) for name in VALUES}
+            if numbers["log_probability"] is None and numbers["above_chance"] is None:
                 raise UserError(f"{where}: log_probability is missing. {run_again(path)}")
             row |= {"seed": int(row["seed"]), "request": int(row["request"])}
             key = RunKey(**{name: row[name] for name in RUN_COLUMNS})

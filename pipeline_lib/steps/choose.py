@@ -12,7 +12,7 @@ from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.metrics.definition import NotMeasured
 from pipeline_lib.metrics.gap import gap_of
-from pipeline_lib.metrics.joint_utility import BLIND, joint_utility
+from pipeline_lib.metrics.joint_utility import BLIND, LIKELIHOOD, joint_utility
 from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.reporting.scores import utility_splits
 from pipeline_lib.steps.job import Job
@@ -99,7 +99,7 @@ class _Beside:
             self.utility,
         )
         try:
-            utility = joint_utility(study, ("probability",)).value
+            utility = joint_utility(study, LIKELIHOOD).value
         except NotMeasured:
             raise UserError(
                 f"no utility split ({', '.join(self.utility)}) has a probability of {BLIND:g} or more under "

@@ -53,7 +53,8 @@ class Study:
     `optimizers`: those of every method. `untrained`: methods that take no step. `slower`: seconds a step,
     times the seed, that second order takes beside its 52 ms. `scored`: scores.csv holds every question, and
     metrics.csv what follows from it; `retrained_seeds`: further ones of `retrained`. `judged`:
-    runs were judged on their way, at a utility of 0.95. `base`: the pretrained model is a row.
+    runs were judged on their way, at a utility of 0.95. `base`: the pretrained model is a row. `general`:
+    benchmark -> accuracy above chance of `original`, which loses the damage.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class Study:
     judged: bool = False
     retrained_seeds: tuple[int, ...] = ()
     base: bool = False
+    general: dict[str, float] = field(default_factory=dict)
 
     source: ClassVar[str] = "fictitious"
     anchors: ClassVar[tuple[str, ...]] = ("original", "retrained")
@@ -343,9 +345,12 @@ class Study:
             for i, r in enumerate(ratios)
         ]
         for split in self.utility:
-            found = (-0.1 - damage, 0.8 - damage, 0.9 - damage, 1 - damage / 2, 2.0)
+            found = (-0.1 - damage, 0.8 - damage, 0.9 - damage, 1 - damage / 2, 2.0, None)
             values = dict(zip(VALUES, found, strict=True))
             rows += [{"split": split, "group": f"g{i // 2}", "id": f"{split}-{i}"} | values for i in range(4)]
+        for name, before in self.general.items():
+            place = {"split": f"benchmark/{name}", **dict.fromkeys(VALUES), "above_chance": before - damage}
+            rows += [place | {"group": f"block{i}", "id": f"{name}/{i}"} for i in range(5)]
         return rows
 
     def _record(self, i: int, log_ratio: float, method: str, optimizer: str) -> dict[str, Any]:

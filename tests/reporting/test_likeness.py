@@ -85,6 +85,20 @@ def test_the_parts_of_joint_utility(root: Path) -> None:
     assert table.notes[-1] == "No part is blind."
 
 
+def test_benchmarks_are_parts_and_those_at_chance_are_named(root: Path) -> None:
+    """Signum's damage is 0.3: of 0.4 above chance a quarter is left, below its other parts."""
+    general = {"arc_easy": 0.4, "mmlu": 0.04}
+    study = Study(root, diverged={}, scored=True, methods={"NPO": 1.0}, general=general).write()
+    (table,) = build_table("joint_utility", Inputs(study.paths(*TABLES["joint_utility"].needs)))
+    assert table.columns[-1] == "ARC easy accuracy above chance ↑"
+    assert table.notes[-1] == "Blind, and left out: MMLU accuracy above chance."
+    cells = {line.row.key.optimizer: line.cells[-1].numbers[0].value for line in table.lines}
+    assert cells["signum"] == pytest.approx(0.25)
+    (table,) = build_table("likeness", Inputs(study.paths(*TABLES["likeness"].needs)))
+    joint = {line.row.key.optimizer: line.cells[6].numbers[0].value for line in table.lines}
+    assert joint["signum"] == pytest.approx(0.25)
+
+
 def scored(root: Path, **more: Any) -> list[str]:
     """Every line of a study whose rows lie on all sides of `retrained`, over nine seeds of that."""
     more = {"diverged": {}, "retrained_seeds": (4, 5, 6, 7, 8, 9)} | more

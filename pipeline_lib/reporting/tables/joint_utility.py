@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.metrics.joint_utility import Part, blind, parts_of, ratio
+from pipeline_lib.metrics.questions import BENCHMARK
 from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -13,9 +14,11 @@ from pipeline_lib.reporting.tables.of_metrics import line_of
 
 CAPTION = (
     "Each number is the mean of a part under the row's model over that under `original` of the same seed: "
-    "probability of the answers, ROUGE-L recall and fluency on every split that must not be lost. Joint "
-    "utility is the least of a run's parts. A part that is below 0.05 under `original` cannot fall: it is "
-    "blind, named below the table, and left out."
+    "probability of the answers, ROUGE-L recall and fluency on every split that must not be lost; of every "
+    "benchmark accuracy less the share of guesses that are right, or of running text the probability per "
+    "token. Joint utility is the least of a run's parts. A part of which `original` has too little cannot "
+    "fall: below 0.05, an accuracy also where it is not above chance, probability per token of a benchmark "
+    "below 0.001. It is blind, named below the table, and left out."
 )
 
 
@@ -60,4 +63,7 @@ def _ratio(studied: list[Studied], part: Part) -> Estimate | None:
 
 def _label(part: Part) -> str:
     split, name = part
+    if split.startswith(BENCHMARK):
+        what = "accuracy above chance" if name == "above_chance" else "probability per token"
+        return f"{style.benchmark_label(split.removeprefix(BENCHMARK))} {what}"
     return f"{style.split_label(split).capitalize()} {style.within(style.metric_label(name))}"
