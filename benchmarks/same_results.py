@@ -26,11 +26,11 @@ from statistics import fmean, median
 import yaml
 from studies import REPO, make, summary_of
 
+from pipeline_lib.core.runs import ANCHORS
 from pipeline_lib.reporting.headline import judged_by
 
 WAYS = ("rounding", "now")
 KEY = ("task", "model", "method", "optimizer", "after", "seed", "split", "metric")
-ANCHORS = ("original", "retrained")
 
 
 def headline(before: Path, others: list[Path]) -> Iterator[dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, run_again
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import RunKey, key_from_path
+from pipeline_lib.core.runs import FINE_TUNED, RunKey, key_from_path
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Scores, Studied
 
@@ -88,7 +88,7 @@ def studied(
     for (task, model), keys in grouped(((key.task, key.model), key) for key in scores).items():
         originals, retrained = (
             {key.seed: scores[key] for key in keys if key.method == method and key.row.anchor}
-            for method in ("original", "retrained")
+            for method in FINE_TUNED
         )
         if not originals:
             raise UserError(
