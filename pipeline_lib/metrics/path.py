@@ -6,13 +6,16 @@ same joint utility of likelihoods, the level of the suite: the first crossing fr
 neighbouring points of one run, with the scores of both points interpolated linearly. There is no
 extrapolation: a path that stays above the level has no value, and neither has one whose first point is the
 only one.
-Formula: for neighbouring points with utility u1 >= level > u2, t = (u1 - level) / (u1 - u2); the gap of
-(1 - t) x1[q] + t x2[q] over the forget questions q.
+Formula: for neighbouring points with utility u1 >= level > u2, t = (u1 - level) / (u1 - u2); the gap is the
+mean over groups of (1 - t) |d1[q]| + t |d2[q]|, with d of metrics/gap.py. The distances are interpolated,
+not the scores: between a point far above `retrained` and one far below it the interpolated scores pass
+`retrained` though no model does. By convexity this gap is never below that of the interpolated scores.
+`gap_signed_at_matched_utility` is the mean of (1 - t) d1[q] + t d2[q].
 Range: gap 0 upwards. Direction: lower is better.
-Traps: between a point far above `retrained` and one far below it the interpolated scores can lie near
-`retrained` though no model does: look at the figure of fronts, and take more points. Joint utility is itself
-a least of parts, so between two points it need not be linear; more points, less of that. `matched_step` says
-how far the run had come. What the model says was not asked on the way.
+Traps: joint utility is itself a least of parts, so between two points it need not be linear; more points,
+less of that, and the row `matched` has a model there. `matched_step` says how far the run had come. What the
+model says was not asked on the way. Runs that stay above the level have no value: a mean over the others is
+one of survivors, so that nothing is claimed where a run of either row is missing (tables/comparisons.py).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, RUN_SPLIT, Metric
+from pipeline_lib.metrics.definition import AT_LEVEL, FORGET_SPLIT, INF, RUN_SPLIT, Metric
 from pipeline_lib.metrics.joint_utility import blind
 from pipeline_lib.metrics.needs import CROSSING, OTHER_RETRAINED, SIGHTED_PART
 from pipeline_lib.metrics.probability import normalised_probability, probability
@@ -86,11 +89,12 @@ class Point(NamedTuple):
     step: float
     utility: float
     differences: np.ndarray  # (N,), log-probability per token minus its mean over `retrained` seeds
+    distances: np.ndarray  # (N,), their absolute values
     forget: Questions
 
     @property
     def gap(self) -> float:
-        return self.forget.mean_over_groups(np.abs(self.differences))
+        return self.forget.mean_over_groups(self.distances)
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,11 @@ class Path:
         aim, before = study.aims().mean(axis=0), parts_before(study)
         start = study.original[FORGET_SPLIT].values["log_probability"] - aim
         SIGHTED_PART.demand(len(before), len(study.forget.ids))
-        points = [Point(0, 1.0, start, study.forget)]
+        points = [Point(0, 1.0, start, np.abs(start), study.forget)]
         for step, judged in study.judged:
             known = np.array([judged["forget"][name] for name in study.forget.ids])
-            points.append(Point(step, utility_of(judged, before), known - aim, study.forget))
+            away = known - aim
+            points.append(Point(step, utility_of(judged, before), away, np.abs(away), study.forget))
         return cls(tuple(points))
 
     def at(self, level: float) -> Point | None:
@@ -118,11 +123,17 @@ class Path:
             return None
         above, below = self.points[at : at + 2]
         t = (above.utility - level) / (above.utility - below.utility)
-        mixed = (1 - t) * above.differences + t * below.differences
-        return Point((1 - t) * above.step + t * below.step, level, mixed, above.forget)
+        signed = (1 - t) * above.differences + t * below.differences
+        distances = (1 - t) * above.distances + t * below.distances
+        step = (1 - t) * above.step + t * below.step
+        return Point(step, level, signed, distances, above.forget)
 
 
-def _matched(study: Studied) -> Point | None:
+def matched_point(study: Studied) -> Point | None:
+    """Where the path of a run crosses the level of its study; None where it was not judged on its way.
+
+    Raises `NotMeasured` where there is no other `retrained`, no part of utility that counts, or no crossing.
+    """
     if not study.judged or study.level is None:
         return None
     n = len(study.forget.ids)
@@ -133,7 +144,7 @@ def _matched(study: Studied) -> Point | None:
 
 
 def _value(study: Studied, name: str) -> Interval | None:
-    found = study.once(_matched)
+    found = study.once(matched_point)
     if found is None:
         return None
     values = {
@@ -145,7 +156,7 @@ def _value(study: Studied, name: str) -> Interval | None:
 
 
 MATCHED = Metric(
-    name="gap_at_matched_utility",
+    name=AT_LEVEL,
     label="Gap to `retrained` at matched utility",
     short_label="Gap at matched utility",
     higher_is_better=False,
@@ -153,7 +164,7 @@ MATCHED = Metric(
     range=(0, INF),
     source="this project",
     formula="the gap where the path of the run first falls below the suite's joint utility of likelihoods",
-    trap="of scores interpolated between two trained models; none where the path stays above the level",
+    trap="interpolated between two trained models; none where the path stays above the level",
     family="Against `retrained`",
     decimals=3,
     tables={"main": 5},

@@ -28,6 +28,7 @@ class Item:
     needs: tuple[str, ...]
     only_with: str | None = None
     shown_as: str | None = None
+    paths: bool = False  # reads the logs of runs too, where the suite judges these on their way
 
     def load(self) -> ModuleType:
         return import_module(f"pipeline_lib.reporting.{self.module}")
@@ -51,6 +52,7 @@ TABLES = {
         "tables.mixed_effects",
         "The gap for further forget groups",
         ("runs.json", "metrics.csv", "scores.csv", "suite.yaml", "manifest.json"),
+        paths=True,
     ),
     "joint_utility": Item(
         "tables.joint_utility",
@@ -159,7 +161,8 @@ PAPER_FIGURES = {
 ALL_TABLES = TABLES | PAPER_TABLES
 ALL_FIGURES = FIGURES | PAPER_FIGURES
 
-# Besides these, the report is given every <table>.csv and <figure>.svg that it shall show.
+# Besides these, the report is given the logs of runs that are judged on their way, and every <table>.csv and
+# <figure>.svg that it shall show.
 REPORT_NEEDS = (
     "runs.json",
     "metrics.csv",

@@ -10,14 +10,15 @@ from typing import Any
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.metrics.definition import NotMeasured
+from pipeline_lib.metrics.definition import AT_LEVEL, NotMeasured
 from pipeline_lib.metrics.gap import gap_of
 from pipeline_lib.metrics.joint_utility import BLIND, LIKELIHOOD, joint_utility
+from pipeline_lib.metrics.path import matched_point
 from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.reporting.scores import utility_splits
 from pipeline_lib.steps.job import Job
 from pipeline_lib.steps.likelihood_scores import scores_of, scores_of_records
-from pipeline_lib.steps.selection import OK, SKIPPED, at_edge, choose
+from pipeline_lib.steps.selection import FORGET_VALUES, OK, SKIPPED, at_edge, choose
 
 PARTS = ("optimizer", "objective")
 
@@ -25,11 +26,12 @@ PARTS = ("optimizer", "objective")
 def run(job: Job) -> None:
     """Write `chosen`: the chosen values of the tuned settings, and everything the choice was made from.
 
-    Settings: `select`, the rule; `ranges`, part of a run -> setting -> range; `seeds` of the tuning;
-    `forget_draw`, whose groups the trials forgot (None: those that are reported). Inputs: the `manifest` of
-    the data of tuning; `trials`, results of every trial on every seed; `original` and, where the rule is the
-    gap, `retrained`: for each of `seeds` in order the records of these models; `widened`, the ranges of every
-    round after the first, if there are any, in which those of this `row` are found.
+    Settings: `select`, the rule, with the `level` of comparison where the rule is the gap there; `ranges`,
+    part of a run -> setting -> range; `seeds` of the tuning; `forget_draw`, whose groups the trials forgot
+    (None: those that are reported). Inputs: the `manifest` of the data of tuning; `trials`, results of every
+    trial on every seed; `original` and, where the rule is a gap, `retrained`: for each of `seeds` in order
+    the records of these models; `widened`, the ranges of every round after the first, if there are any, in
+    which those of this `row` are found.
     """
     select, seeds = job.settings["select"], job.settings["seeds"]
     results = [result for result in map(read_object, job.several("trials")) if result["status"] != SKIPPED]
@@ -39,7 +41,8 @@ def run(job: Job) -> None:
     _in_one_precision(results)
     beside = _Beside.read(job)
     runs = {number: [beside.values(result) for result in of_trial] for number, of_trial in trials.items()}
-    choice = choose(runs, select["forget"], select["utility_within"])
+    least = select.get("level", 1 - select["utility_within"])
+    choice = choose(runs, select["forget"], least)
     tuned = {number: of_trial[0]["tuned"] for number, of_trial in trials.items()}
     chosen = tuned[choice["trial"]]
     listed = [
@@ -73,6 +76,7 @@ class _Beside:
     original: Mapping[int, Scores]
     retrained: Sequence[Scores]
     utility: Sequence[str]
+    level: float | None  # of joint utility, at which runs are compared that are judged on their way
 
     @classmethod
     def read(cls, job: Job) -> _Beside:
@@ -82,21 +86,24 @@ class _Beside:
             return scores_of_records(path, manifest)
 
         originals = dict(zip(job.settings["seeds"], map(scores, job.several("original")), strict=True))
-        by_gap = job.settings["select"]["forget"] == "gap"
+        select = job.settings["select"]
+        by_gap = select["forget"] != "probability"
         retrained = list(map(scores, job.several("retrained"))) if by_gap else []
-        return cls(originals, retrained, utility_splits(manifest))
+        return cls(originals, retrained, utility_splits(manifest), select.get("level"))
 
     def values(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What one run of a trial comes to, without what differs from machine to machine."""
         kept = {name: result[name] for name in ("seed", "status", "diverged_step", "clipped_share")}
         if result["status"] != OK:
-            return {**kept, **dict.fromkeys(("gap", "forget_probability", "joint_utility"))}
+            return {**kept, **dict.fromkeys((*FORGET_VALUES.values(), "joint_utility"))}
         study = Studied(
             scores_of(result["questions"]),
             self.retrained,
             self.original[result["seed"]],
             list(self.original.values()),
             self.utility,
+            [(row["step"], row["judged"]) for row in result.get("judged", ())],
+            self.level,
         )
         try:
             utility = joint_utility(study, LIKELIHOOD).value
@@ -108,10 +115,20 @@ class _Beside:
             ) from None
         return {
             **kept,
+            AT_LEVEL: None if self.level is None else _at_level(study),
             "gap": gap_of(study) if self.retrained else None,
             "forget_probability": study.forget.mean("probability"),
             "joint_utility": utility,
         }
+
+
+def _at_level(study: Studied) -> float | None:
+    """The gap where a trial's path falls below the level; None where it does not."""
+    try:
+        point = matched_point(study)
+    except NotMeasured:
+        return None
+    return None if point is None else point.gap
 
 
 def _in_one_precision(results: Sequence[dict[str, Any]]) -> None:

@@ -1,11 +1,17 @@
-"""Which trial is chosen: the one nearest to `retrained` among those that keep their joint utility.
+"""Which trial is chosen: the one nearest to `retrained` where rows are compared.
 
-Every trial ran once on each tuning seed. A trial keeps the bound when on every one of these seeds its joint
-utility of likelihoods, a share of that of `original`, is at least 1 - utility_within. Of the trials that keep
-the bound, the one with the lowest mean over tuning seeds of the forget value is chosen: of the gap to
-`retrained`, which grows again when more is taken than `retrained` lacks, or of the probability of the forget
-answers where a task has no `retrained`. If none keeps it, the one with the highest mean joint utility is
-chosen and `bound_met` is false. A trial that diverged on any seed is lost: it is recorded and never chosen.
+Rows that are judged on their way are compared where their paths first fall below one joint utility, and are
+chosen there: of the trials that fall below it on every tuning seed, the one with the lowest mean gap at that
+utility. If none does, the one with the lowest mean joint utility at its end is chosen, which came nearest,
+and `bound_met` is false.
+
+Rows that are judged by their last step alone have a bound. Every trial ran once on each tuning seed. A trial
+keeps the bound when on every one of these seeds its joint utility of likelihoods, a share of that of
+`original`, is at least 1 - utility_within. Of the trials that keep the bound, the one with the lowest mean
+over tuning seeds of the forget value is chosen: of the gap to `retrained`, which grows again when more is
+taken than `retrained` lacks, or of the probability of the forget answers where a task has no `retrained`. If
+none keeps it, the one with the highest mean joint utility is chosen and `bound_met` is false. A trial that
+diverged on any seed is lost: it is recorded and never chosen.
 If all are lost, the first one stands for them, so that the reported run says that it diverged. The lower
 number wins a tie.
 """
@@ -15,20 +21,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FORGET_VALUES = {"gap": "gap", "probability": "forget_probability"}  # of `select.forget`
+from pipeline_lib.metrics.definition import AT_LEVEL
+
+FORGET_VALUES = {AT_LEVEL: AT_LEVEL, "gap": "gap", "probability": "forget_probability"}  # of `select.forget`
 OK, ALL_LOST = "ok", "every trial diverged"
 SKIPPED = "skipped"  # a trial of a round for which no range became wider
 
 
-def choose(
-    trials: Mapping[int, Sequence[Mapping[str, Any]]], forget: str, utility_within: float
-) -> dict[str, Any]:
+def choose(trials: Mapping[int, Sequence[Mapping[str, Any]]], forget: str, least: float) -> dict[str, Any]:
     """Number of the chosen trial, status, bound_met, the bound `least`, and every trial's means.
 
     `trials`: number -> its runs, one a tuning seed, each with `status`, `joint_utility` and the values of
-    FORGET_VALUES. `forget`: a key of FORGET_VALUES.
+    FORGET_VALUES. `forget`: a key of FORGET_VALUES. `least`: joint utility, the bound, or for AT_LEVEL the
+    level, which a run without a value there did not reach.
     """
-    least = 1 - utility_within
     judged = [_judged(number, trials[number], least, FORGET_VALUES[forget]) for number in sorted(trials)]
     finished = [trial for trial in judged if trial["status"] == OK]
     kept = [trial for trial in finished if trial["bound_met"]]
@@ -36,7 +42,8 @@ def choose(
     if kept:
         best = min(kept, key=lambda trial: trial["forget"])
     elif finished:
-        best = max(finished, key=lambda trial: trial["joint_utility"])
+        nearest = min if forget == AT_LEVEL else max
+        best = nearest(finished, key=lambda trial: trial["joint_utility"])
     else:
         best = judged[0]
     return {
@@ -53,12 +60,14 @@ def choose(
 
 def _judged(number: int, runs: Sequence[Mapping[str, Any]], least: float, forget: str) -> dict[str, Any]:
     """Means over the tuning seeds of one trial; none for a trial that diverged on any of them."""
-    lost = any(run["status"] != OK for run in runs)
+    lost, values = any(run["status"] != OK for run in runs), [run[forget] for run in runs]
+    reached = None not in values
+    kept = reached if forget == AT_LEVEL else all(run["joint_utility"] >= least for run in runs if not lost)
     return {
         "trial": number,
         "status": "diverged" if lost else OK,
-        "bound_met": not lost and all(run["joint_utility"] >= least for run in runs),
-        "forget": None if lost else _mean([run[forget] for run in runs]),
+        "bound_met": not lost and kept,
+        "forget": _mean(values) if reached and not lost else None,
         "joint_utility": None if lost else _mean([run["joint_utility"] for run in runs]),
     }
 

@@ -29,9 +29,9 @@ Judge = Callable[[int], dict[str, Any] | None]  # step -> what the log holds of 
 
 
 def judged_steps(total: int, warmup: float, points: int) -> list[int]:
-    """So many steps, evenly spread from the end of the warm-up to the last one."""
-    first = ceil(warmup * total)
-    return sorted({max(1, round(first + (total - first) * i / points)) for i in range(1, points + 1)})
+    """So many steps, evenly spread from the end of the warm-up to the last one, both among them."""
+    first = max(1, ceil(warmup * total))
+    return sorted({round(first + (total - first) * i / (points - 1)) for i in range(points)})
 
 
 @dataclass(frozen=True)

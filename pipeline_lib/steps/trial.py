@@ -25,7 +25,8 @@ def run(job: Job) -> None:
     The identity has the tuning seed and the number of the `trial`. Settings: those of `unlearn_model`;
     `tuned`, the settings in which the trials differ, by part of a run ("optimizer", "objective");
     `evaluation`: `max_records` and `max_tokens_per_batch`. `questions` are the scores of the forget set and
-    of every utility split, question by question. A trial that diverges is a result like any other.
+    of every utility split, question by question. With `trajectory` (steps/trajectory.py) the trial is judged
+    on its way: `judged`. A trial that diverges is a result like any other.
 
     A trial of a later round has `places` in place of `tuned`, part of a run -> setting -> place in the range
     that the input `ranges` has for this `row`. Of a round that is skipped it says just that.
@@ -47,6 +48,7 @@ def run(job: Job) -> None:
         for split, records in load_splits(job.data, asked_splits(manifest)).items()
     }
     rows = _rows(done, asked, settings, manifest["multiple_choice"]) if outcome.status == "ok" else None
+    judged = [_judged(row) for row in outcome.log if "judged" in row]
     shares = [row["clipped_share"] for row in outcome.log if row["clipped_share"] is not None]
     result = {
         **job.identity,
@@ -67,9 +69,16 @@ def run(job: Job) -> None:
         "peak_memory_mb": done.facts["peak_memory_mb"],
         "git_commit": done.facts["git_commit"],
         "questions": None if rows is None else likelihood_lines(rows, manifest),
+        **(
+            {"judged": judged} if (judged := [_judged(row) for row in outcome.log if "judged" in row]) else {}
+        ),
     }
     write_json(job.output("trial"), result)
     remove_checkpoints(job.workplace)
+
+
+def _judged(row: dict[str, Any]) -> dict[str, Any]:
+    return {"step": row["step"], "judged": row["judged"]}
 
 
 def _placed(job: Job, ranges: dict[str, dict[str, Any]]) -> Job:

@@ -16,6 +16,7 @@ from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.study import dump_suite
+from pipeline_lib.study.evaluation import Trajectory
 from pipeline_lib.study.jobs import Files, Job, base_of, manifest_of, original_of, records_of, with_runs
 from pipeline_lib.study.measured import Measured
 from pipeline_lib.study.runs import Run
@@ -181,13 +182,13 @@ class Graph:
 
     def _judged(self, key: RunKey, run: Run) -> dict[str, Any]:
         """The setting by which a run is judged on its way; none where that is off or there is no way."""
-        judged = self.suite.judged(run)
-        if judged is None:
+        return self._trajectory(key.task, self.suite.judged(run))
+
+    def _trajectory(self, task: str, path: Trajectory | None) -> dict[str, Any]:
+        if path is None:
             return {}
-        scoring = self._measured.evaluations[key.task].model_dump(
-            include={"max_records", "max_tokens_per_batch"}
-        )
-        return {"trajectory": {"points": judged.points, **scoring}}
+        scoring = self._measured.evaluations[task].model_dump(include={"max_records", "max_tokens_per_batch"})
+        return {"trajectory": {"points": path.points, **scoring}}
 
     def _match(self, key: RunKey) -> Job:
         """Where the path of a run crosses the utility of comparison."""
@@ -254,7 +255,7 @@ class Graph:
         for row, found in self.tuned.items():
             numbers = range((number - 1) * tune.trials + 1, number * tune.trials + 1)
             yield from (
-                self._trial(row.seeded(seed), trial, number) for trial in numbers for seed in tune.seeds
+                self._trial(row.seeded(seed), trial, number, tune) for trial in numbers for seed in tune.seeds
             )
             so_far = [
                 f"tuning/{row.folder}/trial{trial}/seed{seed}.json"
@@ -278,7 +279,7 @@ class Graph:
                 ("pipeline_lib.steps.choose",),
                 {
                     "seeds": tune.seeds,
-                    "select": self._select(row, tune).model_dump(),
+                    "select": self._rule(row, tune),
                     "forget_draw": tune.forget_draw,
                     "ranges": found.ranges,
                     "row": row.folder,
@@ -295,18 +296,29 @@ class Graph:
         rows = {row.folder: {"ranges": of.ranges, "limits": of.limits} for row, of in self.tuned.items()}
         return Job("widen", str(number), inputs, ("pipeline_lib.steps.widen",), {"rows": rows}, "study")
 
+    def _rule(self, row: RowKey, tune: Tune) -> dict[str, Any]:
+        """The rule of selection as the job of the choice reads it."""
+        select, path = self._select(row, tune), self._path(row)
+        at_level = path is not None and select.forget == "gap_at_matched_utility"
+        return {**select.model_dump(), **({"level": path.utility} if path and at_level else {})}
+
     def _select(self, row: RowKey, tune: Tune) -> Select:
-        return tune.select.for_task(self.suite.settings_of(row.task).has_retrained())
+        on_its_way = self._path(row) is not None
+        return tune.select.resolved(self.suite.settings_of(row.task).has_retrained(), on_its_way)
+
+    def _path(self, row: RowKey) -> Trajectory | None:
+        """How the trials of a row are judged on their way, which is how its runs are."""
+        return self.suite.path_of(row.task, self.tuned[row].trials[1].optimizer)
 
     def _starts(self, row: RowKey, tune: Tune) -> dict[str, list[RunKey]]:
         """The models that a row's trials start from and are compared with, one a tuning seed."""
-        task, by_gap = self.suite.tuned_on(row.task), self._select(row, tune).forget == "gap"
+        task, by_gap = self.suite.tuned_on(row.task), self._select(row, tune).forget != "probability"
         return {
             method: [RowKey(task, row.model, method, NO_OPTIMIZER).seeded(seed) for seed in tune.seeds]
             for method in (FINE_TUNED if by_gap else FINE_TUNED[:1])
         }
 
-    def _trial(self, key: RunKey, number: int, of_round: int) -> Job:
+    def _trial(self, key: RunKey, number: int, of_round: int, tune: Tune) -> Job:
         """A trial of the first round has its settings; that of a later one has places in ranges to come."""
         row = self.tuned[key.row]
         tried = row.trials.get(number, row.trials[1])
@@ -314,6 +326,8 @@ class Graph:
         name = f"{key.row.folder}/trial{number}/seed{key.seed}"
         inputs: dict[str, Files] = {"manifest": manifest_of(forgotten.task), "parent": original_of(forgotten)}
         settings: dict[str, Any] = {"tuned": tried.tuned}
+        at_level = "level" in self._rule(key.row, tune)
+        judged = self._trajectory(forgotten.task, self._path(key.row)) if at_level else {}
         if of_round > 1:
             inputs["ranges"] = f"tuning/round{of_round}.json"
             settings = {"places": row.later[number], "row": key.row.folder}
@@ -321,9 +335,14 @@ class Graph:
             "trial",
             name,
             inputs,
-            ("pipeline_lib.steps.trial", *code_of(tried.objective, tried.optimizer)),
+            (
+                "pipeline_lib.steps.trial",
+                *code_of(tried.objective, tried.optimizer),
+                *([TRAJECTORY] if judged else ()),
+            ),
             {
                 **settings,
+                **judged,
                 "objective": tried.objective.model_dump(),
                 "optimizer": tried.optimizer.model_dump(),
                 "unlearn": row.unlearn.model_dump(),

@@ -40,7 +40,7 @@ class Shown:
         yield Job(
             "html_report",
             "",
-            {"files": (*self._files_named(REPORT_NEEDS, None), *files)},
+            {"files": (*self._files_named(REPORT_NEEDS, None), *self._logs(), *files)},
             ("pipeline_lib.steps.html_report", *(job.code[1] for job in drawn)),
             {"labels": labels()},
             "study",
@@ -76,15 +76,22 @@ class Shown:
             yield Job("merge", what, {"parts": parts}, ("pipeline_lib.steps.merge",), {}, "study")
 
     def _paths(self, task: str) -> dict[str, Files]:
-        """The logs of the runs that are judged on their way."""
+        """The logs of the runs that are judged on their way, as an input of what collects them."""
+        logs = self._logs_of(task)
+        return {"paths": logs} if logs else {}
+
+    def _logs(self) -> tuple[str, ...]:
+        return tuple(log for task in self.suite.tasks for log in self._logs_of(task))
+
+    def _logs_of(self, task: str) -> tuple[str, ...]:
         if not self._level(task):
-            return {}
+            return ()
         keys = [
             key
             for key in self.models
             if key.task == task and not key.row.anchor and key.after in ("", MATCHED)
         ]
-        return {"paths": tuple(f"training/{key.folder}/steps.jsonl" for key in keys)}
+        return tuple(f"training/{key.folder}/steps.jsonl" for key in keys)
 
     def _level(self, task: str) -> dict[str, Any]:
         """The utility at which paths are compared; empty where none is judged."""
@@ -96,7 +103,7 @@ class Shown:
         return Job(
             rule,
             name,
-            {"files": self._files_named(item.needs, tasks)},
+            {"files": (*self._files_named(item.needs, tasks), *(self._logs() if item.paths else ()))},
             (
                 f"pipeline_lib.steps.{rule.removeprefix('paper_')}",
                 f"pipeline_lib.reporting.{item.module}",

@@ -20,6 +20,7 @@ from pipeline_lib.core.blocks import (
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Family
 from pipeline_lib.core.runs import ANCHORS, BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.metrics.definition import AT_LEVEL
 from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
@@ -132,8 +133,12 @@ class Suite(Block):
 
     def judged(self, run: Run) -> Trajectory | None:
         """How the run is judged on its way; None where that is off or there is no way."""
-        steps = run.optimizer_settings is not None and not run.optimizer_settings.one_shot
-        return self.evaluation_of(run.task).trajectory if steps else None
+        return self.path_of(run.task, run.optimizer_settings)
+
+    def path_of(self, task: str, optimizer: Optimizer | None) -> Trajectory | None:
+        """The same of any run with this optimiser."""
+        steps = optimizer is not None and not optimizer.one_shot
+        return self.evaluation_of(task).trajectory if steps else None
 
     def _matched(self, run: Run) -> bool:
         judged = self.judged(run)
@@ -245,7 +250,8 @@ class Suite(Block):
         families: Families = {"objectives": self.objectives, "optimizers": self.optimizers}
         found = tune_faults(self.tune, [*self.seeds, *self.retrained_seeds], self.runs or [], runs, families)
         tuned = {task: self.tasks[task] for task in dict.fromkeys(run.task for run in runs)}
-        if self.tune.select.forget == "gap":
+        found += self._select_faults(self.tune, list(tuned))
+        if self.tune.select.forget in ("gap", AT_LEVEL):
             cure = "has no `retrained` to be compared with; leave `forget` out, and it selects by probability"
             found += [
                 ("tune.select.forget", f"the task {task!r} {cure}")
@@ -253,6 +259,23 @@ class Suite(Block):
                 if not settings.has_retrained()
             ]
         return [*found, *draw_faults(self.tune.forget_draw, tuned)]
+
+    def _select_faults(self, tune: Tune, tasks: Sequence[str]) -> Iterator[Fault]:
+        """A choice at another utility than that of the comparisons, or by what nobody measures."""
+        where, select = "tune.select.forget", tune.select
+        for task in tasks:
+            path = self.evaluation_of(task).trajectory
+            if path is None and select.forget == AT_LEVEL:
+                found = f"found {AT_LEVEL!r}; runs of {task} are not judged on their way"
+                yield where, f"{found}; set `evaluation.trajectory`, or leave `forget` out"
+            elif path is not None and select.forget == "gap" and 1 - select.utility_within >= path.utility:
+                yield (
+                    where,
+                    f"found 'gap' with at most {100 * select.utility_within:g} % of utility lost, but runs "
+                    f"of {task} are compared where they fall below {path.utility:g} of it "
+                    "(`evaluation.trajectory`), which such a trial does not; leave `forget` out, and trials "
+                    "are chosen there",
+                )
 
     def _stage_faults(self) -> Iterator[Fault]:
         yield from label_faults(self.stages, self.objectives)

@@ -88,19 +88,25 @@ Settings = Annotated[dict[str, Tried], Field(min_length=1)]
 class Select(Block):
     """The trial that is chosen, by the quantities that judge: forgetting, under a bound on utility."""
 
-    forget: Literal["gap", "probability"] | None = Field(
+    forget: Literal["gap_at_matched_utility", "gap", "probability"] | None = Field(
         None,
-        description="Lowest gap to `retrained`, or lowest probability of the forget answers. Default: the "
-        "gap where the task has a `retrained`, else the probability",
+        description="Lowest gap to `retrained` where the path of the run falls below the utility of "
+        "`evaluation.trajectory`, or after its last step, or lowest probability of the forget answers. "
+        "Default: what judges: the first for a run that is judged on its way, the second where the task "
+        "has a `retrained`, else the third",
     )
     utility_within: Share = Field(
-        0.05, description="Share of the joint utility of likelihoods that may be lost"
+        0.05,
+        description="Share of the joint utility of likelihoods that may be lost after the last step; has no "
+        "say in `gap_at_matched_utility`",
     )
 
-    def for_task(self, has_retrained: bool) -> Select:
-        """The rule with its default filled in."""
-        by_default: Literal["gap", "probability"] = "gap" if has_retrained else "probability"
-        return self.model_copy(update={"forget": self.forget or by_default})
+    def resolved(self, has_retrained: bool, on_its_way: bool) -> Select:
+        """The rule of one row; the default filled in. A run without steps on its way has its end alone."""
+        by_end: Literal["gap", "probability"] = "gap" if has_retrained else "probability"
+        asked = self.forget or ("gap_at_matched_utility" if has_retrained else by_end)
+        found = by_end if asked == "gap_at_matched_utility" and not on_its_way else asked
+        return self.model_copy(update={"forget": found})
 
 
 class Tune(Block):

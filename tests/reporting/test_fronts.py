@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_rows_are_compared_at_matched_utility(judged: Study) -> None:
     assert decided == {"gap_at_matched_utility"}
 
 
+def test_of_survivors_nothing_is_claimed(judged: Study) -> None:
+    summary = Summary(Inputs(judged.paths(*TABLES["comparisons"].needs)))
+    entry = next(e for e in family(summary, judged.task, judged.model) if e.quantity.decides)
+    assert entry.difference is not None and not entry.survivors
+    told = replace(entry, difference=replace(entry.difference, p_holm=1e-6))
+    assert told.claimed and told.verdict.endswith("at one utility of likelihoods alone")
+    fewer = replace(told, crossed=(entry.crossed[0], entry.crossed[1] - 1))
+    assert fewer.survivors and not fewer.claimed
+    assert fewer.verdict == "not compared: 3 of 3 against 2 of 3 paths fall below the utility"
+
+
 def test_a_row_that_stays_above_the_utility_is_not_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,4 +67,4 @@ def test_a_row_that_stays_above_the_utility_is_not_compared(
     summary = Summary(Inputs(study.paths(*TABLES["comparisons"].needs)))
     (entry,) = [e for e in family(summary, study.task, study.model) if e.quantity.decides]
     assert entry.difference is None
-    assert entry.verdict == "not compared: a path stays above the utility"
+    assert entry.verdict == "not compared: 3 of 3 against 0 of 3 paths fall below the utility"

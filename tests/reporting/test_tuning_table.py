@@ -104,13 +104,21 @@ def test_a_choice_on_the_groups_that_are_reported_says_so(root: Path) -> None:
     table = build("tuning", tune(Study(root).write(), **optimizers))
     assert cells(table, "NPO + Sophia")[3] == "Probability 0.125"
     assert cells(table, "NPO + Sophia")[5] == "those that are reported"
-    rule, warning = table.notes
-    assert rule.startswith(
-        "Chosen: the lowest probability of the forget answers, with at most 5 % less joint"
-    )
+    *rules, warning = table.notes  # one for each rule of the rows
+    wanted = "Chosen: the lowest probability of the forget answers, with at most 5 % less joint"
+    assert any(rule.startswith(wanted) for rule in rules)
     assert warning.startswith(
         "The settings were chosen on the forget groups that are reported, so that every"
     )
+
+
+def test_a_choice_at_the_level_of_comparison_says_whether_it_was_reached(root: Path) -> None:
+    select = {"forget": "gap_at_matched_utility", "utility_within": 0.05, "level": 0.9}
+    reached, missed = ({**TUNED, "select": select, "bound_met": met} for met in (True, False))
+    table = build("tuning", tune(Study(root).write(), adamw=reached, signum=missed))
+    assert cells(table, "NPO + AdamW")[3:5] == ["Gap at matched utility 0.125", "0.940, level 0.900 crossed"]
+    assert cells(table, "NPO + Signum")[4] == "0.940, level 0.900 crossed by no trial"
+    assert any("falls below a joint utility of likelihoods of 0.9, which" in note for note in table.notes)
 
 
 def test_a_bound_that_none_kept_and_trials_that_were_all_lost(root: Path) -> None:

@@ -66,13 +66,24 @@ class Tuning:
             write_sealed_jsonl(path, of_model)
             self.anchors[method].append(path)
 
-    def trial(self, number: int, rate: float, of_model: Any, seed: int = 0) -> None:
+    def trial(self, number: int, rate: float, of_model: Any, seed: int = 0, way: Any = ()) -> None:
+        """`way`: (step, log-probability in the questions of a and of b, utility) of each judged step."""
         result = {
             **{"trial": number, "seed": seed, "clipped_share": None, "diverged_step": None},
             "tuned": {"optimizer": {"learning_rate": rate}, "objective": {}},
             "settings": {"training": {"compute": "fp32"}},
             "status": "diverged" if of_model is None else "ok",
             "questions": None if of_model is None else likelihood_lines(of_model, MANIFEST),
+            "judged": [
+                {
+                    "step": step,
+                    "judged": {
+                        "forget": {"a1": a, "a2": a, "b1": b, "b2": b},
+                        "utility": {"retain": 0.8 * utility, "facts": 0.5},
+                    },
+                }
+                for step, (a, b), utility in way
+            ],
         }
         self.trials.append(self.root / f"trial{number}.{seed}.json")
         write_json(self.trials[-1], result)
@@ -86,14 +97,16 @@ class Tuning:
         rows = {name: {"optimizer": {"learning_rate": [1e-4, high]}} for name in ("mine", "other")}
         write_json(self.widened[-1], {"skipped": skipped, "ranges": rows})
 
-    def chosen(self, forget: str = "gap", within: float = 0.1, draw: int | None = None) -> dict[str, Any]:
+    def chosen(
+        self, forget: str = "gap", within: float = 0.1, draw: int | None = None, level: float | None = None
+    ) -> dict[str, Any]:
         inputs = {"manifest": self.root / "manifest.json", "trials": self.trials, **self.anchors}
         inputs |= {"widened": self.widened} if self.widened else {}
-        if forget != "gap":
+        if forget == "probability":
             del inputs["retrained"]
         settings = {
             "seeds": self.seeds,
-            "select": {"forget": forget, "utility_within": within},
+            "select": {"forget": forget, "utility_within": within} | ({"level": level} if level else {}),
             "forget_draw": draw,
             "ranges": {"optimizer": {"learning_rate": [1e-4, 1e-3]}, "objective": {}},
             "row": "mine",
@@ -125,6 +138,23 @@ def test_gap_and_joint_utility_worked_out_by_hand(tuning: Tuning) -> None:
     assert run["joint_utility"] == pytest.approx(min(0.76 / 0.8, 0.46 / 0.5))
     assert (chosen["forget"], chosen["joint_utility"]) == (run["gap"], run["joint_utility"])
     assert (chosen["least"], chosen["bound_met"], chosen["forget_draw"]) == (0.9, True, None)
+
+
+def test_a_trial_is_judged_where_its_path_falls_below_the_level(tuning: Tuning) -> None:
+    """The first ends nearest to `retrained`, but is 2 away at the level; the second 1, the third never there.
+
+    `retrained` has -3 and -5. The first path crosses 0.9 half-way between distances of (2.9, 4.9) and
+    (0, 0.2), the second between (1, 1) and (1, 1).
+    """
+    tuning.trial(1, 1e-4, rows(RETRAINED, retain=0.4), way=[(5, (-3.0, -5.2), 0.8), (10, RETRAINED, 0.5)])
+    near = [(5, (-2.0, -4.0), 0.95), (10, (-4.0, -6.0), 0.85)]
+    tuning.trial(2, 2e-4, rows((-9.0, -9.0), retain=0.1), way=near)
+    tuning.trial(3, 3e-4, rows(RETRAINED, retain=0.8), way=[(10, RETRAINED, 1.0)])
+    chosen = tuning.chosen("gap_at_matched_utility", level=0.9)
+    found = [of_run(chosen, number)["gap_at_matched_utility"] for number in (1, 2, 3)]
+    assert found == [pytest.approx((2.9 + 4.9 + 0.0 + 0.2) / 4), pytest.approx(1.0), None]
+    assert (chosen["optimizer"]["learning_rate"], chosen["forget"]) == (2e-4, pytest.approx(1.0))
+    assert (chosen["least"], chosen["bound_met"]) == (0.9, True)
 
 
 def test_what_forgets_more_than_retrained_is_not_chosen(tuning: Tuning) -> None:

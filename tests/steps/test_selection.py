@@ -24,7 +24,7 @@ def trial(*runs: tuple[float, float] | None, probability: float = 0.5) -> list[d
 
 def chosen(*trials: list[dict[str, Any]], forget: str = "gap") -> dict[str, Any]:
     """With a quarter of the joint utility to lose: the bound is 0.75."""
-    return choose(dict(enumerate(trials, start=1)), forget, 0.25)
+    return choose(dict(enumerate(trials, start=1)), forget, 0.75)
 
 
 def test_the_smallest_gap_within_the_bound() -> None:
@@ -60,6 +60,32 @@ def test_without_retrained_the_probability_decides() -> None:
 
 def test_if_none_keeps_the_bound_the_one_with_the_highest_joint_utility() -> None:
     found = chosen(trial((0.0, 0.1)), trial((0.4, 0.5)), trial((0.2, 0.3)))
+    assert (found["trial"], found["bound_met"], found["status"]) == (2, False, "ok")
+
+
+def at_level(*runs: tuple[float | None, float]) -> list[dict[str, Any]]:
+    """The runs of one trial: (gap where its path crosses the level, joint utility at its end) a seed."""
+    return [
+        {"status": "ok", "gap_at_matched_utility": gap, "joint_utility": utility} for gap, utility in runs
+    ]
+
+
+def test_at_the_level_the_smallest_gap_of_those_that_cross_it_on_every_seed() -> None:
+    """A trial that ends far below the level is judged where it crosses, and one that stays above is out."""
+    trials = (
+        at_level((0.5, 0.1), (0.5, 0.7)),
+        at_level((0.4, 0.2), (0.3, 0.0)),
+        at_level((0.0, 0.7), (None, 0.9)),
+    )
+    found = chosen(*trials, forget="gap_at_matched_utility")
+    assert (found["trial"], found["forget"], found["bound_met"]) == (2, pytest.approx(0.35), True)
+    assert [t["bound_met"] for t in found["trials"]] == [True, True, False]
+    assert found["trials"][2]["forget"] is None
+
+
+def test_where_none_crosses_the_level_the_one_that_came_nearest() -> None:
+    trials = at_level((None, 0.95)), at_level((None, 0.8)), at_level((None, 0.99))
+    found = chosen(*trials, forget="gap_at_matched_utility")
     assert (found["trial"], found["bound_met"], found["status"]) == (2, False, "ok")
 
 

@@ -45,7 +45,7 @@ def test_a_point_is_what_a_shorter_run_leaves(tmp_path: Path, data: Path, origin
 
 @pytest.mark.parametrize(
     ("total", "warmup", "points", "steps"),
-    [(100, 0.1, 3, [40, 70, 100]), (3, 0.0, 8, [1, 2, 3]), (10, 0.0, 2, [5, 10])],
+    [(100, 0.1, 3, [10, 55, 100]), (3, 0.0, 8, [1, 2, 3]), (10, 0.0, 2, [1, 10])],
 )
 def test_steps_are_spread_after_the_warm_up(total: int, warmup: float, points: int, steps: list[int]) -> None:
     assert judged_steps(total, warmup, points) == steps

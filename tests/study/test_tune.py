@@ -113,7 +113,13 @@ def test_defaults() -> None:
     assert (tune.seeds, tune.trials, tune.sampler, tune.objectives) == ([100], 8, "halton", {})
     assert tune.select.model_dump() == {"forget": None, "utility_within": 0.05}
     assert (tune.forget_draw, tune.rounds) == (None, 1)
-    assert [tune.select.for_task(has).forget for has in (True, False)] == ["gap", "probability"]
+    asked = [(True, True), (True, False), (False, True), (False, False)]
+    assert [tune.select.resolved(*has).forget for has in asked] == [
+        "gap_at_matched_utility",
+        "gap",
+        "probability",
+        "probability",
+    ]
 
 
 def test_the_resolved_suite_can_be_read_again() -> None:
@@ -156,7 +162,7 @@ def test_names_that_do_not_exist() -> None:
     assert error(with_adamw(kind=["sgd"])).startswith("tune.optimizers.adamw: unknown setting 'kind'")
     assert error(tuned(sampler="holton")).startswith("tune.sampler: found 'holton'; did you mean 'halton'?")
     assert error(tuned(select={"forget": "ks_statistic"})) == (
-        "tune.select.forget: found 'ks_statistic'; allowed: gap, probability"
+        "tune.select.forget: found 'ks_statistic'; allowed: gap, gap_at_matched_utility, probability"
     )
     assert error(tuned(select={"utility_within": 1})) == (
         "tune.select.utility_within: found 1; must be smaller than 1"
@@ -392,3 +398,24 @@ def test_a_gap_needs_a_retrained() -> None:
         "it selects by probability"
     )
     parse_suite(small(tune=TUNE, tasks=tasks))
+
+
+def test_trials_are_chosen_where_rows_are_compared() -> None:
+    path = {"evaluation": {"trajectory": {"utility": 0.9}}, "unlearn": {"decay": "constant"}}
+    by_end = error(small(tune={**TUNE, "select": {"forget": "gap", "utility_within": 0.1}}, **path))
+    assert by_end.startswith(
+        "tune.select.forget: found 'gap' with at most 10 % of utility lost, but runs of "
+    )
+    assert error(small(tune={**TUNE, "select": {"forget": "gap_at_matched_utility"}})) == (
+        "tune.select.forget: found 'gap_at_matched_utility'; runs of authors are not judged on their way; "
+        "set `evaluation.trajectory`, or leave `forget` out"
+    )
+    parse_suite(small(tune={**TUNE, "select": {"forget": "gap", "utility_within": 0.2}}, **path))
+    graph = Graph(parse_suite(small(tune=TUNE, **path)))
+    chosen = graph.jobs["choose", "authors/tiny/GradDiff/adamw"]
+    assert chosen.settings["select"]["forget"] == "gap_at_matched_utility"
+    assert chosen.settings["select"]["level"] == 0.9 and "retrained" in chosen.inputs
+    trial = graph.jobs["trial", "authors/tiny/GradDiff/adamw/trial1/seed100"]
+    assert trial.settings["trajectory"]["points"] == 8 and "pipeline_lib.steps.trajectory" in trial.code
+    plain = Graph(parse_suite(small(tune=TUNE)))
+    assert "trajectory" not in plain.jobs["trial", trial.name].settings

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json, write_text
-from pipeline_lib.core.runs import RunKey
+from pipeline_lib.core.runs import MATCHED, RunKey
 from pipeline_lib.core.sealing import seal_path
 from pipeline_lib.operations.joining.piece import MARKER, TABLES, Lines, Piece
 from pipeline_lib.operations.joining.retrained import file_of
@@ -88,7 +88,8 @@ class Joined:
         """The logs of runs that were judged on their way; a `UserError` names one that is gone."""
         asked = {task: self.suite.evaluation_of(task).trajectory for task in self.suite.tasks}
         levels = {task: trajectory.utility for task, trajectory in asked.items() if trajectory}
-        keys = [key for key in self.owners if key.task in levels and not (key.row.anchor or key.after)]
+        runs = [key for key in self.owners if not key.row.anchor and key.after in ("", MATCHED)]
+        keys = [key for key in runs if key.task in levels]
         logs = [self.out / "training" / key.folder / "steps.jsonl" for key in keys]
         if missing := [log for log in logs if not log.is_file()]:
             raise UserError(
@@ -126,7 +127,11 @@ class Joined:
                 draw_figure(job.name, files, outputs["svg"], outputs["png"])
             drawn += outputs.values()
         (report,) = (job for job in jobs if job.rule == "html_report")
-        needed = [path for path in listed(report.inputs["files"]) if Path(path).name in REPORT_NEEDS]
+        needed = [
+            path
+            for path in listed(report.inputs["files"])
+            if Path(path).name in (*REPORT_NEEDS, "steps.jsonl")
+        ]
         answers = [path for path in needed if Path(path).name in OPTIONAL]
         if missing := self._missing(path for path in needed if path not in answers):
             return [*said, f"left out: the report, which reads {missing}"]

@@ -17,12 +17,12 @@ def short_paths(suite: Suite) -> Iterator[str]:
     short: dict[tuple[int, int], dict[str, None]] = {}
     for job, work in planned_jobs(suite) if judged else ():
         if job.rule == "unlearn" and isinstance(work, Training) and job.row in judged:
-            left = work.steps - ceil(work.settings.warmup * work.steps)
+            left = work.steps - max(1, ceil(work.settings.warmup * work.steps)) + 1
             if left < judged[job.row]:
                 short.setdefault((judged[job.row], left), {})[name_of(job.row)] = None
     for (points, left), names in short.items():
         takes = f"{'takes' if len(names) == 1 else 'take'} {left} step{'' if left == 1 else 's'}"
         yield (
-            f"evaluation.trajectory.points is {points}, but after the warm-up {', '.join(names)} {takes}: no "
-            "more are judged. Train longer, or ask for fewer points."
+            f"evaluation.trajectory.points is {points}, but from the end of the warm-up {', '.join(names)} "
+            f"{takes}: no more are judged. Train longer, or ask for fewer points."
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pipeline_lib.core.grouping import grouped
+from pipeline_lib.core.runs import MATCHED
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
@@ -17,23 +19,23 @@ from pipeline_lib.reporting.tables.of_metrics import anchor_note
 
 CAPTION = (
     "Each row minus the row it is held against, with the same method and the same seeds. p: paired t-test. "
-    "p (Holm): adjusted for every pair of rows of the table (also where no test was possible), each quantity "
-    "a family of its own. A difference is claimed only where p (Holm) is below 0.05; then at most 5 % of "
-    "studies in which nothing differs claim anything in a quantity. Who looks at all quantities looks more "
-    "than once: where the gap to `retrained` was measured it alone decides, and the others are "
-    "secondary. What is "
-    "claimed of it names the difference in joint utility beside it: closer at less utility is not "
-    "better. Where runs were judged on their way, the gap at one joint utility of likelihoods decides "
-    "instead. The intervals are Bonferroni's: all of a "
-    "quantity hold at once with 95 %. They state more than Holm's test, so a claim can stand beside an "
-    "interval that just holds 0. Could detect: the true difference that so many seeds of "
-    "this spread would show with a probability of 80 %; smaller ones are easily missed, and none that is "
-    "possible means that it is wider than the quantity's range. The t-test takes the "
-    "differences of the seeds as independent and normal, which a handful of seeds cannot confirm. Those "
-    "that are the same in every seed have no interval and no test. At equal retention: every unlearned model "
-    "is moved along the line from `original` through itself until its loss of retain probability is the "
-    "suite's bound. A lower forget probability is better only down to that of `retrained`. Which quantities "
-    "are compared follows from what judges the task: see the main table."
+    "p (Holm): adjusted for every pair of rows of the table after the same stages (also where no test was "
+    "possible), each quantity a family of its own. A difference is claimed only where p (Holm) is below "
+    "0.05; then at most 5 % of tables in which nothing differs claim anything in a quantity. Who looks at "
+    "all quantities looks more than once: where the gap to `retrained` was measured it alone decides, and "
+    "the others are secondary. What is claimed of it names the difference in joint utility beside it: "
+    "closer at less utility is not better. Where runs are judged on their way, the gap at one joint utility "
+    "of likelihoods decides instead, where the path of every run of both rows falls below that utility: "
+    "what is left of the others would be survivors. It says nothing about what is said there. The intervals "
+    "are Bonferroni's: all of a quantity hold at once with 95 %. They state more than Holm's test, so a "
+    "claim can stand beside an interval that just holds 0. Could detect: the true difference that so many "
+    "seeds of this spread would show with a probability of 80 %; smaller ones are easily missed, and none "
+    "that is possible means that it is wider than the quantity's range. The t-test takes the differences of "
+    "the seeds as independent and normal, which a handful of seeds cannot confirm. Those that are the same "
+    "in every seed have no interval and no test. At equal retention: every unlearned model is moved along "
+    "the line from `original` through itself until its loss of retain probability is the suite's bound. A "
+    "lower forget probability is better only down to that of `retrained`. Which quantities are compared "
+    "follows from what judges the task: see the main table."
 )
 
 
@@ -68,11 +70,15 @@ def quantities(summary: Summary, task: str, model: str) -> list[Quantity]:
     apart = distance(summary, task, model)
     matched = [Measure("forget", name + AT_EQUAL_RETAIN) for name in (*_DISTANCES, _PROBABILITY.metric)]
     wanted = dict.fromkeys([GAP_AT_MATCHED, forgetting, apart, _PROBABILITY, utility, *matched])
-    found = [_quantity(m) for m in wanted if m and summary.has(task, model, *m)]
+    judged = bool(summary.inputs.suite["tasks"][task]["evaluation"].get("trajectory"))
+    found = [
+        _quantity(m)
+        for m in wanted
+        if m and (summary.has(task, model, *m) or (m == GAP_AT_MATCHED and judged and GAP in wanted))
+    ]
     if GAP not in wanted:
         return found
-    judged = "trajectory" in declared()[found[0].metric].only_with
-    decides = found[0].metric if judged else GAP.metric
+    decides = GAP_AT_MATCHED.metric if judged else GAP.metric
     return [replace(q, decides=q.metric == decides) for q in found]
 
 
@@ -102,6 +108,7 @@ class Comparison:
     quantity: Quantity
     difference: Difference | None
     utility: Difference | None = None
+    crossed: tuple[int, int] = (0, 0)  # runs of either row whose path crosses the utility of comparison
 
     @property
     def pair(self) -> tuple[Row, Row]:
@@ -111,7 +118,14 @@ class Comparison:
     def claimed(self) -> bool:
         """The one rule of table and report."""
         d = self.difference
-        return self.quantity.decides and d is not None and d.p_holm is not None and d.p_holm < LEVEL
+        decides = self.quantity.decides and not self.survivors
+        return decides and d is not None and d.p_holm is not None and d.p_holm < LEVEL
+
+    @property
+    def survivors(self) -> bool:
+        """Whether a run of either row has no value at matched utility, so that the others are a selection."""
+        at_level = self.quantity.metric == GAP_AT_MATCHED.metric
+        return at_level and self.crossed != tuple(len(row.seeds) for row in self.pair)
 
     @property
     def detectable(self) -> float | None:
@@ -124,29 +138,46 @@ class Comparison:
     def verdict(self) -> str:
         """What may be said of the difference in words."""
         d = self.difference
-        if d is None and self.quantity.metric == GAP_AT_MATCHED.metric:
-            return "not compared: a path stays above the utility"
+        if self.survivors:
+            counts = zip(self.crossed, self.pair, strict=True)
+            said = " against ".join(f"{crossed} of {len(row.seeds)}" for crossed, row in counts)
+            return f"not compared: {said} paths fall below the utility"
         if d is None or d.p_holm is None:
             return "no test over seeds: no difference can be claimed"
         if not self.quantity.decides:
             return "secondary: nothing is claimed"
         if not self.claimed:
             return "no difference can be claimed"
-        said = self.quantity.up if d.value > 0 else self.quantity.down
-        if self.utility is None or self.quantity.metric == GAP_AT_MATCHED.metric:
-            return said
-        return f"{said}, joint utility {style.signed(self.utility.value)}"
+        return (self.quantity.up if d.value > 0 else self.quantity.down) + self._beside
+
+    @property
+    def _beside(self) -> str:
+        """What the claim does not say by itself of utility."""
+        if self.quantity.metric == GAP_AT_MATCHED.metric:
+            return ", at one utility of likelihoods alone"
+        return f", joint utility {style.signed(self.utility.value)}" if self.utility else ""
 
 
 def family(summary: Summary, task: str, model: str) -> list[Comparison]:
-    """All differences of one task and model, pair by pair; Holm adjusts the p-values of one quantity."""
-    pairs = list(_pairs(summary.inputs, task, model))
+    """All differences of one task and model, pair by pair.
+
+    Holm adjusts the p-values of one quantity, of models after the same stages: one more attack on a study's
+    models takes no claim about the models themselves away.
+    """
+    pairs = grouped((pair[1].key.after, pair) for pair in _pairs(summary.inputs, task, model))
+    return [entry for of_stage in pairs.values() for entry in _adjusted(summary, task, model, of_stage)]
+
+
+def _adjusted(
+    summary: Summary, task: str, model: str, pairs: Sequence[tuple[str, Row, Row]]
+) -> list[Comparison]:
     utility = [
         summary.difference(row, against, *JOINT_UTILITY, len(pairs))
         if summary.has(task, model, *JOINT_UTILITY)
         else None
         for _, row, against in pairs
     ]
+    crossed = [_crossed(summary, row, against) for _, row, against in pairs]
     by_quantity = []
     for quantity in quantities(summary, task, model):
         found = [
@@ -156,20 +187,28 @@ def family(summary: Summary, task: str, model: str) -> list[Comparison]:
         adjusted = holm([d.p if d else None for d in found])
         by_quantity.append(
             [
-                Comparison(*pair, quantity, replace(d, p_holm=p) if d else None, kept)
-                for pair, d, p, kept in zip(pairs, found, adjusted, utility, strict=True)
+                Comparison(*pair, quantity, replace(d, p_holm=p) if d else None, kept, n)
+                for pair, d, p, kept, n in zip(pairs, found, adjusted, utility, crossed, strict=True)
             ]
         )
     return [entry for of_pair in zip(*by_quantity, strict=True) for entry in of_pair]
 
 
+def _crossed(summary: Summary, row: Row, against: Row) -> tuple[int, int]:
+    one, other = (len(summary.by_seed(each, *GAP_AT_MATCHED)) for each in (row, against))
+    return one, other
+
+
 def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Row]]:
-    """(question, row, the row it is held against): every declared pair, question by question."""
+    """(question, row, the row it is held against): every declared pair, question by question.
+
+    The models `matched` are no pairs of their own: they are where the paths of their rows are compared.
+    """
     methods = inputs.methods(task, model)
     # Each declared comparison has `first`, `second` and `question`.
     if (declared_pairs := inputs.suite.get("comparisons")) is None:
         for method in methods:
-            rows = inputs.rows_of(task, model, method)
+            rows = _compared(inputs, task, model, method)
             yield from (
                 ("", second, first)
                 for second in rows
@@ -180,7 +219,7 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
     questions = [entry["question"] for entry in declared_pairs]
     for entry in sorted(declared_pairs, key=lambda entry: questions.index(entry["question"])):
         for method in methods:
-            rows = inputs.rows_of(task, model, method)
+            rows = _compared(inputs, task, model, method)
             wanted = entry["first"], entry["second"]
             yield from (
                 (entry["question"], first, second)
@@ -189,6 +228,10 @@ def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Ro
                 if (first.key.optimizer, second.key.optimizer) == wanted
                 and first.key.after == second.key.after
             )
+
+
+def _compared(inputs: Inputs, task: str, model: str, method: str) -> list[Row]:
+    return [row for row in inputs.rows_of(task, model, method) if row.key.after != MATCHED]
 
 
 def build(inputs: Inputs) -> list[Table]:

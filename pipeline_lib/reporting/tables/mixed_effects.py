@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline_lib.metrics.gap import differences
+from pipeline_lib.metrics.path import matched_point
+from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import GAP
+from pipeline_lib.reporting.headline import GAP, GAP_AT_MATCHED
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.mixed_effects import MixedEffects
 from pipeline_lib.reporting.paired import LEVEL, holm
@@ -62,21 +64,24 @@ class Wider:
 
 def wider(summary: Summary, entries: Sequence[Comparison]) -> list[Wider]:
     """The comparisons of the gap among `entries`, a family of their own."""
-    found = [_wider(summary, entry) for entry in entries if entry.quantity.metric == GAP.metric]
+    gaps = (GAP.metric, GAP_AT_MATCHED.metric)
+    deciding = [e for e in entries if e.quantity.decides and e.quantity.metric in gaps]
+    found = [_wider(summary, entry) for entry in deciding]
     adjusted = holm([one.fit.p if one.fit else None for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
 
 
 def _wider(summary: Summary, entry: Comparison) -> Wider:
-    finished = [summary.finished(row) for row in entry.pair]
-    seeds = [seed for seed in finished[0] if seed in finished[1]]
+    measure = entry.quantity.split, entry.quantity.metric
+    measured = [summary.by_seed(row, *measure) for row in entry.pair]
+    seeds = [seed for seed in measured[0] if seed in measured[1]]
+    if why := _untold(summary, entry, seeds):
+        return Wider(entry, len(seeds), 0, why=why)
     one, other = (
-        np.array([np.abs(differences(summary.inputs.studied[row.key.seeded(seed)])) for seed in seeds])
+        np.array([_distances(summary.inputs.studied[row.key.seeded(seed)], entry) for seed in seeds])
         for row in entry.pair
     )
     lost = " beside runs without a model" if any(map(summary.diverged, entry.pair)) else ""
-    if not seeds:
-        return Wider(entry, 0, 0, why=f"not tested: no shared seed{lost}; give both rows the same seeds")
     names = summary.inputs.studied[entry.row.key.seeded(seeds[0])].forget.groups
     groups = len(set(names))
     if len(seeds) == 1:
@@ -87,6 +92,25 @@ def _wider(summary: Summary, entry: Comparison) -> Wider:
     if fit.p is None:
         return Wider(entry, len(seeds), groups, fit, "not tested: alike in every seed and group")
     return Wider(entry, len(seeds), groups, fit)
+
+
+def _untold(summary: Summary, entry: Comparison, seeds: Sequence[int]) -> str:
+    """Why nothing is known question by question, and what would help; empty where it is."""
+    if entry.survivors:
+        return entry.verdict
+    if entry.quantity.metric != GAP.metric and entry.row.key.task not in summary.inputs.paths.levels:
+        return "not tested: the logs of the runs (steps.jsonl) are not here"
+    lost = " beside runs without a model" if any(map(summary.diverged, entry.pair)) else ""
+    return "" if seeds else f"not tested: no shared seed{lost}; give both rows the same seeds"
+
+
+def _distances(study: Studied, entry: Comparison) -> np.ndarray:
+    """Distance of every forget question to `retrained`, (N,), whose mean over groups is the gap compared."""
+    if entry.quantity.metric == GAP.metric:
+        return np.abs(differences(study))
+    point = study.once(matched_point)
+    assert point is not None  # its run has a value
+    return point.distances
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -110,7 +134,9 @@ def _table(summary: Summary, task: str, model: str) -> Table:
 
 def _line(summary: Summary, one: Wider, comparisons: int) -> Line:
     entry, fit, seeds = one.entry, one.fit, one.seeds
-    name = f"forget.gap minus {entry.against.key.optimizer}: mixed effects"
+    name = (
+        f"{entry.quantity.split}.{entry.quantity.metric} minus {entry.against.key.optimizer}: mixed effects"
+    )
     cells = [Cell(style.row_label(entry.against)), *[EMPTY] * 4]
     spreads = [EMPTY] * len(_SPREADS)
     if fit is not None:

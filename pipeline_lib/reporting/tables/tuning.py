@@ -15,9 +15,10 @@ from pipeline_lib.reporting.tables.settings import budget_cell, runs_of, shared,
 CAPTION = (
     "How the settings of every row were found. Where they were tuned, each row had the same number of trials "
     "on the same tuning seeds, which no other table or figure contains. Chosen is the trial of the smallest "
-    "gap to `retrained` (where a task has none: the lowest probability of the forget answers) among those "
-    "whose joint utility of likelihoods stayed above the bound. What was done to a model afterwards was not "
-    "tuned: its settings are in the table `settings`."
+    "gap to `retrained` where its path falls below the utility of comparison; for runs that are judged by "
+    "their last step alone, of the smallest gap (where a task has no `retrained`: the lowest probability of "
+    "the forget answers) among those whose joint utility of likelihoods stayed above the bound. What was "
+    "done to a model afterwards was not tuned: its settings are in the table `settings`."
 )
 COLUMNS = ("Budget", "Tried", "Chosen", "Forget set", "Joint utility", "Forget groups", "Read with care")
 HAND_NOTE = (
@@ -93,8 +94,9 @@ def _utility(tuned: dict[str, Any]) -> Cell:
     """The chosen trial's mean over tuning seeds, against the least that the rule asks for on each."""
     if (value := tuned["joint_utility"]) is None:
         return EMPTY
-    least = style.number(tuned["least"])
-    kept = f"bound {least} kept" if tuned["bound_met"] else f"bound {least} kept by no trial"
+    least, met = style.number(tuned["least"]), "" if tuned["bound_met"] else " by no trial"
+    at_level = "level" in tuned["select"]
+    kept = f"level {least} crossed{met}" if at_level else f"bound {least} kept{met}"
     return Cell(
         f"{style.number(value)}, {kept}",
         numbers=(
@@ -127,14 +129,24 @@ def _warnings(tuned: dict[str, Any]) -> Cell:
 
 
 def _notes(rows: list[Row], tuned: Mapping[Any, dict[str, Any] | None]) -> tuple[str, ...]:
-    """The rule of selection in a sentence, and on which forget groups it looked."""
-    first = next(settings for row in rows if (settings := tuned[row.key]))
+    """The rules of selection in a sentence each, and on which forget groups they looked."""
+    known = [settings for row in rows if (settings := tuned[row.key])]
+    rules = dict.fromkeys(_rule(settings["select"]) for settings in known)
+    return (*rules, REPORTED_NOTE) if known[0]["forget_draw"] is None else tuple(rules)
+
+
+def _rule(select: Mapping[str, Any]) -> str:
+    if "level" in select:
+        return (
+            "Chosen: the smallest gap to the `retrained` models of the tuning seeds where the path of the "
+            f"trial falls below a joint utility of likelihoods of {select['level']:g}, which it must on "
+            "every tuning seed; if no trial did, the one with the least joint utility at its end."
+        )
     what = {
         "gap": "the smallest gap to the `retrained` models of the tuning seeds",
         "probability": "the lowest probability of the forget answers",
-    }[first["select"]["forget"]]
-    rule = (
-        f"Chosen: {what}, with at most {100 * first['select']['utility_within']:g} % less joint utility of "
+    }[select["forget"]]
+    return (
+        f"Chosen: {what}, with at most {100 * select['utility_within']:g} % less joint utility of "
         "likelihoods than `original` on every tuning seed; if no trial kept that, the one with the most."
     )
-    return (rule, REPORTED_NOTE) if first["forget_draw"] is None else (rule,)

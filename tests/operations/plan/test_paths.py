@@ -23,7 +23,7 @@ def suite(points: int, **unlearn: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(("points", "warmup", "left"), [(9, 0.0, None), (11, 0.0, 10), (9, 0.2, 8)])
+@pytest.mark.parametrize(("points", "warmup", "left"), [(10, 0.0, None), (11, 0.0, 10), (10, 0.2, 9)])
 def test_points_beyond_the_steps_are_named(points: int, warmup: float, left: int | None) -> None:
     """Two epochs of 40 forget questions in batches of 8 are ten steps; the one-shot method has no path."""
     made = suite(points, epochs=2, warmup=warmup)
@@ -32,7 +32,7 @@ def test_points_beyond_the_steps_are_named(points: int, warmup: float, left: int
         assert found == []
         return
     assert found == [
-        f"evaluation.trajectory.points is {points}, but after the warm-up GradDiff+adamw takes {left} steps: "
-        "no more are judged. Train longer, or ask for fewer points."
+        f"evaluation.trajectory.points is {points}, but from the end of the warm-up GradDiff+adamw takes "
+        f"{left} steps: no more are judged. Train longer, or ask for fewer points."
     ]
     assert found[0] in plan_text(made)
