@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,11 @@ BASE = "base"  # the pretrained model before any fine-tuning, where there is one
 ANCHORS = (*FINE_TUNED, BASE)
 NO_OPTIMIZER = "none"  # the label of models made without an optimiser of the suite
 MATCHED = "matched"  # after a run's row: the run again, up to where its path crosses the level of utility
-LOST = {"diverged": "diverged", "unmatched": "level not reached"}  # status of a run without a model, in words
+LOST = {  # status of a run without a model, in words
+    "diverged": "diverged",
+    "unmatched": "level not reached",
+    "blind": "no part of utility to match by",
+}
 _PLACE = re.compile(r"seed(?P<seed>\d+)(?:\.request(?P<request>\d+))?(?P<after>(?:\.[A-Za-z0-9_-]+)*)")
 
 
@@ -35,11 +39,6 @@ class RowKey(NamedTuple):
     def seeded(self, seed: int) -> RunKey:
         """The model of this row with this seed."""
         return RunKey(self.task, self.model, self.method, self.optimizer, seed, self.request, self.after)
-
-    @property
-    def lost(self) -> str:
-        """Why a run of this row has no model, where it has none."""
-        return LOST["unmatched" if MATCHED in self.after.split("/") else "diverged"]
 
     @property
     def anchor(self) -> bool:
@@ -79,6 +78,11 @@ class RunKey(NamedTuple):
 
     def __str__(self) -> str:
         return self.folder
+
+
+def lost_words(statuses: Collection[str]) -> str:
+    """Why these runs have no model: the words of each status among them once."""
+    return " or ".join(words for status, words in LOST.items() if status in statuses)
 
 
 def key_of(values: Mapping[str, Any]) -> RunKey:

@@ -76,8 +76,14 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
     run = read_object(folder / "run.json", "status", "weights_sha256")
     if run["status"] == "unmatched":
         raise UserError(
-            f"{folder}: the path of this run does not cross the utility at which rows are compared, so no "
-            "model of it is matched. Train longer or at a higher learning rate, or name another model."
+            f"{folder}: the path of this run, or of one that it was made from, does not cross the utility at "
+            "which rows are compared, so no model of it is matched. Train longer or at a higher learning "
+            "rate, or name another model."
+        )
+    if run["status"] == "blind":
+        raise UserError(
+            f"{folder}: `original` has too little of every utility split to lose any (all parts are blind), "
+            "so no model can be matched by it. Train `original` longer, or switch `trajectory.matched` off."
         )
     if run["status"] == "diverged":
         raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeline_lib.core.grouping import grouped
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span, with_interval
 from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
@@ -217,15 +218,21 @@ def _could_detect(members: list[Comparison]) -> str:
 def _diverged(summary: Summary, rows: list[Row]) -> Finding | None:
     parts = grouped(
         (
-            row.key.lost.capitalize(),
-            f"{style.row_label(row)} ({of_seeds(len(lost), len(row.seeds))}, "
-            f"step {', '.join(str(step) for step in lost.values())})",
+            words[:1].upper() + words[1:],
+            f"{style.row_label(row)} ({of_seeds(len(steps), len(row.seeds))}, step {', '.join(steps)})",
         )
+        for status, words in LOST.items()
         for row in rows
-        if (lost := summary.diverged(row))
+        if (steps := _lost_at(summary, row, status))
     )
     found = [f"{why}, and left out of the means: {', '.join(of)}." for why, of in parts.items()]
     return Finding(" ".join(found)) if found else None
+
+
+def _lost_at(summary: Summary, row: Row, status: str) -> list[str]:
+    """The steps at which runs of a row ended with this status."""
+    ends = zip(summary.diverged(row).values(), summary.lost(row), strict=True)
+    return [str(step) for step, found in ends if found == status]
 
 
 def _clipping(inputs: Inputs, rows: list[Row]) -> Finding | None:

@@ -65,9 +65,8 @@ class Summary:
         self.inputs = inputs
         frame = inputs.metrics
         lost = (frame["split"] == "run") & frame["metric"].isin(LOST)
-        self._diverged = {
-            run: int(step) for run, step in zip(frame["run"][lost], frame["value"][lost], strict=True)
-        }
+        found = (frame[name][lost] for name in ("run", "metric", "value"))
+        self._lost = {run: (status, int(step)) for run, status, step in zip(*found, strict=True)}
         self._measured = dict.fromkeys(
             (run.task, run.model, split, metric)
             for run, split, metric in zip(frame["run"], frame["split"], frame["metric"], strict=True)
@@ -97,8 +96,12 @@ class Summary:
         return "retain_eval" if self.has(task, model, "retain_eval", "rouge_l_recall") else "retain"
 
     def diverged(self, row: Row) -> dict[int, int]:
-        """Seed -> step, of the runs of a row that have no model: see `RowKey.lost`."""
-        return {run.seed: step for run, step in self._diverged.items() if run.row == row.key}
+        """Seed -> step, of the runs of a row that have no model: see `lost`."""
+        return {run.seed: step for run, (_, step) in self._lost.items() if run.row == row.key}
+
+    def lost(self, row: Row) -> list[str]:
+        """Why each of these runs has no model: keys of `LOST`, in the order of `diverged`."""
+        return [status for run, (status, _) in self._lost.items() if run.row == row.key]
 
     def finished(self, row: Row) -> list[int]:
         """Seeds that did not diverge."""

@@ -128,7 +128,7 @@ def unlearn_model(job: Job) -> Unlearned:
     on_device(model, place)
     matched = None if job.optional("matched") is None else read_object(job.input("matched"))
     if matched is not None and matched["below"] is None:
-        outcome, learning = Outcome([], "unmatched", matched["above"]["step"], 0, 0.0), 0
+        outcome, learning = Outcome([], matched["status"], matched["diverged_step"], 0, 0.0), 0
     elif run.optimizer is None:
         prompt_format = run.objective.prompts(prompt_format)
         check_prompt(tokenizer, prompt_format)  # not every chat template knows a system message

@@ -202,6 +202,7 @@ class Graph:
             {
                 "manifest": manifest_of(key.task),
                 "steps": f"training/{key.folder}/steps.jsonl",
+                "run": f"training/{key.folder}/run.json",
                 "originals": tuple(records_of(original.seeded(seed)) for seed in seeds),
             },
             ("pipeline_lib.steps.match",),

@@ -68,7 +68,7 @@ def test_metrics_rows_and_their_order(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"metrics": []}, "no metrics, though the run is `ok`"),
-        ({"status": "fine"}, "status must be ok or diverged or unmatched, found 'fine'"),
+        ({"status": "fine"}, "status must be ok or diverged or unmatched or blind, found 'fine'"),
         ({"status": "diverged", "metrics": []}, "must name its diverged_step"),
         ({"suite": None}, "`suite` is missing"),
     ],

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.reporting.catalog import TABLES
+from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.figures import tradeoff
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.layout import Table
@@ -73,6 +75,25 @@ def test_main_table_rows_and_columns(study: Study) -> None:
         "Retain ROUGE-L ↑ (n = 40)",
     ]
     assert table.notes[0].startswith("95 % intervals: for two seeds or more the mean and the t-interval")
+
+
+def test_why_a_run_has_no_model_is_read_and_not_guessed(root: Path) -> None:
+    """One seed broke, the other stayed above the level: tables, figure and sentence name each."""
+    study = Study(root, diverged={("NPO", "signum", seed): 4 + seed for seed in (1, 2)}).write()
+    for kind, file in (("evaluations", "metrics.json"), ("training", "run.json")):
+        path = study.place(kind, "NPO", "signum", 2) / file
+        path.write_text(path.read_text().replace('"diverged"', '"unmatched"'))
+    study.collect()
+    said = "1, diverged or level not reached (2 of 3 seeds)"
+    for name in ("main", "cost"):
+        (seeds,) = [line.seeds for line in _build(name, study).lines if line.row.display == "NPO + Signum"]
+        assert seeds == said
+    inputs = Inputs(study.paths(*REPORT_NEEDS))
+    titles = [ax.get_title(loc="right") for ax in tradeoff.draw(inputs).axes]
+    assert "Signum: 2 of 3 diverged or level not reached" in titles
+    text = " ".join(finding.text for finding in findings(inputs, study.task, study.model))
+    assert "Diverged, and left out of the means: NPO + Signum (1 of 3 seeds, step 5)." in text
+    assert "Level not reached, and left out of the means: NPO + Signum (1 of 3 seeds, step 6)." in text
 
 
 def test_a_row_that_always_diverged_stays_in_the_table(root: Path) -> None:

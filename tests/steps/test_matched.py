@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_json, read_jsonl, read_object
-from pipeline_lib.core.sealing import sealed_jsonl
+from pipeline_lib.core.files import read_json, read_jsonl, read_object, write_json, write_jsonl
+from pipeline_lib.core.sealing import sealed_jsonl, write_sealed_jsonl
 from pipeline_lib.metrics.path import utility_of
 from pipeline_lib.metrics.rows import answer_of
 from pipeline_lib.models.folder import load_model_folder
@@ -61,10 +61,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path) -
     return root
 
 
-def matching(root: Path, data: Path, whole: Path, records: Path, level: float) -> dict[str, Any]:
+def matching(
+    root: Path, data: Path, whole: Path, records: Path, level: float, run: Path | None = None
+) -> dict[str, Any]:
+    """`run`: the folder with the log and run.json, where it is not that of `whole`."""
     inputs: dict[str, Any] = {
         "manifest": data / "manifest.json",
-        "steps": whole / "training/steps.jsonl",
+        "steps": (run or whole / "training") / "steps.jsonl",
+        "run": (run or whole / "training") / "run.json",
         "originals": [records, records],
     }
     match.run(job(root, inputs, {"matched": "matched.json"}, WHO, level=level, seeds=[0, 1]))
@@ -130,6 +134,7 @@ def test_a_path_above_the_level_leaves_no_model(
 ) -> None:
     found = matching(tmp_path, data, whole, records, 1e-9)
     assert found["below"] is None and found["above"]["step"] == 12
+    assert (found["status"], found["diverged_step"]) == ("unmatched", 12)
     unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
     folder = tmp_path / "again/model"
     assert [file.name for file in folder.iterdir()] == ["run.json"]
@@ -139,3 +144,41 @@ def test_a_path_above_the_level_leaves_no_model(
         load_model_folder(folder)
     run_evaluate(tmp_path / "evaluated", data, folder, None, None)
     assert sealed_jsonl(tmp_path / "evaluated/records.jsonl") == []
+
+
+def test_a_run_that_broke_above_the_level_is_called_diverged(
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+) -> None:
+    """Judged at 3, still above the level, and not finite at step 5: too harsh, and not too gentle."""
+    broken = tmp_path / "broken"
+    write_jsonl(broken / "steps.jsonl", read_jsonl(whole / "training/steps.jsonl")[:4])
+    info = read_object(whole / "training/run.json")
+    write_json(broken / "run.json", info | {"status": "diverged", "diverged_step": 5})
+    path = path_of(whole, matching(tmp_path, data, whole, records, 0.5)["before"])
+    reached = matching(tmp_path, data, whole, records, (1 + path[3]) / 2, broken)
+    assert (reached["below"]["step"], reached["status"], reached["diverged_step"]) == (3, "ok", None)
+    found = matching(tmp_path, data, whole, records, (path[3] + path[6]) / 2, broken)
+    assert (found["above"]["step"], found["below"]) == (3, None)
+    assert (found["status"], found["diverged_step"]) == ("diverged", 5)
+    unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
+    again = read_object(tmp_path / "again/training/run.json")
+    assert (again["status"], again["diverged_step"], again["steps"]) == ("diverged", 5, 0)
+    with pytest.raises(UserError, match=r"diverged at step 5 and has no weights\. Lower its learning rate"):
+        load_model_folder(tmp_path / "again/model")
+
+
+def test_where_all_parts_are_blind_it_is_said_so(
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+) -> None:
+    rows = sealed_jsonl(records)
+    for row in rows:  # under which the probability of an answer is about exp(-7)
+        row["answer_nll"] = 7.0 * row["answer_tokens"]
+    blind = tmp_path / "blind/records.jsonl"
+    write_sealed_jsonl(blind, rows)
+    found = matching(tmp_path, data, whole, blind, 0.5)
+    assert (found["before"], found["below"]) == ({}, None)
+    assert (found["status"], found["diverged_step"]) == ("blind", 0)
+    unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
+    assert read_object(tmp_path / "again/training/run.json")["status"] == "blind"
+    with pytest.raises(UserError, match="too little of every utility split"):
+        load_model_folder(tmp_path / "again/model")

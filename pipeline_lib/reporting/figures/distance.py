@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
-    diverged_note,
     legend_below,
+    lost_note,
     method_panels,
     panel_methods,
     panel_rows,
@@ -67,7 +67,7 @@ def draw(inputs: Inputs) -> Figure:
         names = [style.optimizer_label(row) for row in rows]
         ax.set_yticks(range(len(rows)), names)
         ax.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
-        diverged_note(ax, [(row, len(summary.diverged(row))) for row in rows])
+        lost_note(ax, [(row, summary.lost(row)) for row in rows])
     say_left_out(figure, without_retrained(summary), "no model that never saw the data")
     legend_below(figure, {"Judged": _handles(matched)})
     return figure

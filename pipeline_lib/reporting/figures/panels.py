@@ -16,7 +16,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pipeline_lib.core.runs import FINE_TUNED
+from pipeline_lib.core.runs import FINE_TUNED, lost_words
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 
@@ -150,8 +150,15 @@ def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Lege
     return legend
 
 
-def diverged_note(ax: Axes, lost: Iterable[tuple[Row, int]]) -> None:
-    """Say above the panel which rows lost how many seeds: what is not drawn must not vanish."""
-    notes = [f"{style.optimizer_label(row)}: {k} of {len(row.seeds)} {row.key.lost}" for row, k in lost if k]
+def lost_note(ax: Axes, lost: Iterable[tuple[Row, Sequence[str]]]) -> None:
+    """Say above the panel which rows lost how many seeds, and why: what is not drawn must not vanish.
+
+    `lost`: of each row the statuses of its runs without a model.
+    """
+    notes = [
+        f"{style.optimizer_label(row)}: {len(statuses)} of {len(row.seeds)} {lost_words(statuses)}"
+        for row, statuses in lost
+        if statuses
+    ]
     if notes:
         ax.set_title("\n".join(notes), loc="right", fontsize=7, color="#444444")

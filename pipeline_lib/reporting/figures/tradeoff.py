@@ -12,8 +12,8 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
     anchor_handles,
     as_marker,
-    diverged_note,
     legend_below,
+    lost_note,
     method_panels,
     optimizer_handles,
     panel_rows,
@@ -64,7 +64,7 @@ def draw(inputs: Inputs) -> Figure:
         for row in drawn:
             _point(ax, summary, row, (across, up), *_mark(row, marks))
         _axes(ax, summary, inputs.rows_of(task, model), across, up)
-        diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
+        lost_note(ax, [(row, summary.lost(row)) for row in drawn])
     anchors = anchor_handles(inputs.rows)
     if any(judged[study][0] == GAP for study in shown):
         anchors.append(Patch(color=BAND, label="95 % of single further retrained models"))

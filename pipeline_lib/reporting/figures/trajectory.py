@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.runs import LOST
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
     as_line,
-    diverged_note,
     legend_below,
+    lost_note,
     optimizer_handles,
     panel_title,
 )
@@ -81,8 +82,8 @@ def draw(inputs: Inputs) -> Figure:
             _scale(ax, name, drawn)
         for ax in axes[:2]:
             ax.set_title(panel_title(inputs, *case), loc="left")
-        lost = [(row, sum(status[row.key.seeded(s)] == "diverged" for s in row.seeds)) for row in rows]
-        diverged_note(axes[0], lost)
+        ends = ((row, [status[row.key.seeded(seed)] for seed in row.seeds]) for row in rows)
+        lost_note(axes[0], [(row, [end for end in found if end in LOST]) for row, found in ends])
     trained = (row for row in inputs.rows if row.order != "none" and not row.key.after)
     legend_below(figure, optimizer_handles(trained, marks, as_line))
     return figure

@@ -17,7 +17,7 @@ from pipeline_lib.metrics.rows import distractors_of
 from pipeline_lib.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
-    diverged_note,
+    lost_note,
     method_panels,
     panel_rows,
     plain_ticks,
@@ -145,7 +145,7 @@ def _panel(ax: Axes, summary: Summary, kind: _Kind, drawn: list[Row], marks: dic
     figure = ax.get_figure(root=True)
     assert figure is not None
     below = offset_copy(ax.transAxes, fig=figure, y=-0.41, units="inches")
-    diverged_note(ax, [(row, len(summary.diverged(row))) for row in drawn])
+    lost_note(ax, [(row, summary.lost(row)) for row in drawn])
     columns = 2
     while True:
         legend = ax.legend(

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import diverged_note, legend_below, optimizer_handles
+from pipeline_lib.reporting.figures.panels import legend_below, lost_note, optimizer_handles
 from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paper.rows import paired
@@ -49,7 +49,7 @@ def draw(inputs: Inputs) -> Figure:
         for ax, measure in zip(axes, measures, strict=True):
             _panel(ax, summary, rows, measure, marks, len(measures))
         axes[0].set_title(style.study_label(task, model), loc="left")
-        diverged_note(axes[-1], [(row, len(summary.diverged(row))) for row in rows if not row.anchor])
+        lost_note(axes[-1], [(row, summary.lost(row)) for row in rows if not row.anchor])
     legend_below(figure, optimizer_handles(inputs.rows, marks, _patch))
     return figure
 

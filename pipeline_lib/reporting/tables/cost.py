@@ -48,5 +48,5 @@ def line_of(inputs: Inputs, row: Row, cells: Sequence[Cell], group: str = "") ->
     """One row of a table of costs, with its seeds."""
     frame = inputs.costs[inputs.costs["run"].map(lambda run: run.row) == row.key]
     ended = frame["status"].isin(LOST)
-    finished, lost = frame["seed"][~ended].tolist(), frame["seed"][ended].tolist()
-    return Line(row, seeds_text(finished, lost, row.key.lost), len(lost), tuple(cells), group)
+    finished, lost = frame["seed"][~ended].tolist(), frame["status"][ended].tolist()
+    return Line(row, seeds_text(finished, lost), len(lost), tuple(cells), group)

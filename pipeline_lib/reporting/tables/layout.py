@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 
 from pipeline_lib.core.redaction import visible
+from pipeline_lib.core.runs import lost_words
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.cells import csv_cell
 from pipeline_lib.reporting.inputs import Row
@@ -124,12 +125,12 @@ def estimate_cell(quantity: str, estimate: Estimate | None, decimals: int = 3) -
     return Cell(style.number(e.value, decimals), style.interval(e.low, e.high, decimals) or none, numbers)
 
 
-def seeds_text(finished: Sequence[int], diverged: Sequence[int], why: str) -> str:
-    """`3`, `2, diverged (1 of 3 seeds)` or `diverged (3 of 3 seeds)`, or `why` else they were lost."""
-    lost = f"{why} ({len(diverged)} of {len(finished) + len(diverged)} seeds)"
+def seeds_text(finished: Sequence[int], lost: Sequence[str]) -> str:
+    """`3`, `2, diverged (1 of 3 seeds)` or `diverged (3 of 3 seeds)`; `lost`: statuses of the others."""
+    why = f"{lost_words(lost)} ({len(lost)} of {len(finished) + len(lost)} seeds)"
     if not finished:
-        return lost
-    return f"{len(finished)}, {lost}" if diverged else str(len(finished))
+        return why
+    return f"{len(finished)}, {why}" if lost else str(len(finished))
 
 
 INTERVALS = {  # the kinds of intervals in words

@@ -38,10 +38,8 @@ def metric_tables(
 
 def line_of(summary: Summary, row: Row, cells: Iterable[Cell], group: str = "") -> Line:
     """One row of a table of metrics, with its seeds."""
-    lost = summary.diverged(row)
-    return Line(
-        row, seeds_text(summary.finished(row), list(lost), row.key.lost), len(lost), tuple(cells), group
-    )
+    lost = summary.lost(row)
+    return Line(row, seeds_text(summary.finished(row), lost), len(lost), tuple(cells), group)
 
 
 def head(label: str, estimates: Sequence[Estimate | None]) -> str:
