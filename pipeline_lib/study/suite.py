@@ -241,6 +241,13 @@ class Suite(Block):
                 where,
                 f"needs `unlearn.weights: fp32`, found {run.unlearn.weights!r}: scores are those of fp32",
             )
+        if run.objective.needs_original_weights and self.judged(run) is not None:
+            yield (
+                where,
+                f"{run.method} changes the weights once more after its last step, so that the models on its "
+                f"way are not what it makes; leave it out of the runs of {run.task!r}, or set `evaluation: "
+                "{trajectory: null}` in the block of that task",
+            )
         if self.resources.per_node * self.resources.nodes > 1:
             yield where, "needs `resources.processes: 1`: a run in several processes is not judged on its way"
 

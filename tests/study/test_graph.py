@@ -397,3 +397,18 @@ def test_a_base_is_made_once_and_every_task_and_seed_starts_from_it() -> None:
     changed = parse_suite({**raw, "models": {"mini": {**mini, "prompt": {"template": "{prompt}?"}}}})
     (again,) = (job for job in Graph(changed).study() if job.rule == "pretrain")
     assert again.settings == base.settings, "how it is asked later is no part of a base"
+
+
+def test_a_method_that_changes_its_last_model_is_not_judged_on_its_way() -> None:
+    raw = small(
+        evaluation={"trajectory": {}},
+        optimizers={"adamw": {"learning_rate": 1e-4}},
+        objectives={"GradDiff": None, "TaskVector": None},
+        unlearn={"decay": "constant"},
+    )
+    (fault,) = errors(raw)
+    assert fault.startswith("evaluation.trajectory: TaskVector changes the weights once more after its last")
+    assert "leave it out of the runs of 'authors', or set `evaluation: {trajectory: null}`" in fault
+    (task,) = raw["tasks"].values()
+    parse_suite(raw | {"tasks": {"authors": {**task, "evaluation": {"trajectory": None}}}})
+    parse_suite(raw | {"objectives": {"GradDiff": None}})
