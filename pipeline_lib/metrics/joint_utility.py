@@ -18,9 +18,11 @@ perplexity halves both. At 4 bytes a token bits per byte would only go from 1 to
 `joint_utility_likelihood` takes the probabilities of the utility splits alone, which need no answers and are
 what trials and runs on their way are judged by (path.py); benchmarks are asked of finished models only.
 Range: 0 upwards; 1 is `original`. Direction: higher is better, though above 1 nothing is gained.
-Blind parts cannot fall; they are left out and named in the table of parts. A part is blind where under some
-seed of `original` its mean is below 0.05; an accuracy also where it is not above chance, being within 1.645
-standard errors of it (a one-sided test at 5 %). Probability per token of a benchmark's text is small in any
+Blind parts cannot fall; they are left out and named in the table of parts. A part is blind where its mean
+over questions and seeds of `original` is below 0.05, so that a further seed makes it no more likely; an
+accuracy also where it is not above chance, being within 1.645 standard errors of it (a one-sided test at 5 %,
+on the means of the questions over seeds). A part of which the `original` that a model is held against has
+nothing has no ratio, and is left out too. Probability per token of a benchmark's text is small in any
 model, so its limit is 0.001, a perplexity of 1000: about what the frequencies of tokens alone give.
 Traps: the least of noisy parts lies below each of them, the more so the more parts there are; the interval
 resamples the questions of both models together and does not remove that. It follows the worst part, and says
@@ -39,7 +41,7 @@ from pipeline_lib.metrics.definition import INF, UTILITY_SPLIT, Metric
 from pipeline_lib.metrics.needs import SIGHTED_PART
 from pipeline_lib.metrics.questions import BENCHMARK
 from pipeline_lib.metrics.statistics import Interval, interval, varies, weighted_mean
-from pipeline_lib.metrics.study import Scores, Studied, resamples
+from pipeline_lib.metrics.study import Studied, resamples
 
 BLIND = 0.05  # of a part under `original`
 BLIND_TEXT = 0.001  # of the probability per token of a benchmark's text
@@ -62,14 +64,14 @@ def parts_of(study: Studied, names: tuple[str, ...] = SCORES) -> Iterator[Part]:
 
 
 def blind(study: Studied, part: Part) -> bool:
-    """Whether `original` has too little of it to lose."""
-    return any(_too_little(scores, *part) for scores in study.originals)
-
-
-def _too_little(scores: Scores, split: str, name: str) -> bool:
-    mean = scores[split].mean(name)
+    """Whether `original` has too little of it to lose, as a mean over its seeds."""
+    split, name = part
+    of_seeds = [scores[split].values[name] for scores in study.originals]  # each (N,), the same questions
+    found = replace(study.original[split], values={name: np.mean(of_seeds, axis=0)})
+    mean = found.mean(name)
     if name == "above_chance":
-        return mean < BLIND or mean <= ABOVE_CHANCE * scores[split].error(name)
+        above = mean >= BLIND and mean > ABOVE_CHANCE * found.error(name)
+        return not above or study.original[split].mean(name) <= 0
     return mean < (BLIND_TEXT if split.startswith(BENCHMARK) else BLIND)
 
 

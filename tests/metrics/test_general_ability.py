@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline_lib.metrics.asked import benchmark_splits
 from pipeline_lib.metrics.joint_utility import LIKELIHOOD, blind, joint_utility, parts_of
 from pipeline_lib.metrics.path import Path as RunPath
 from pipeline_lib.metrics.questions import BLOCKS, VALUES, block_rows, questions_of
-from pipeline_lib.metrics.study import Scores
+from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.scores import FORMER_COLUMNS, SCORE_COLUMNS, lines_of, read_scores
 from tests.metrics.studied import scores, study
@@ -158,3 +159,40 @@ def test_lines_are_kept_in_scores_csv_and_those_of_an_earlier_version_are_read(t
     write_csv(tmp_path / "then.csv", FORMER_COLUMNS, [line[:-1] for line in lines_of(key, rows[:1])])
     former = read_scores(tmp_path / "then.csv")[key]
     assert list(former) == ["forget"] and not former["forget"].has("above_chance")
+
+
+def held(original: list[Scores], model: Scores) -> Studied:
+    return replace(study(model, original=original[0], utility=("retain",)), originals=original)
+
+
+def test_a_seed_that_is_low_by_chance_does_not_blind_a_part() -> None:
+    """Right in 40, 40 and 29 of 100 of four options: 0.113 above chance in the mean, one seed at 0.04."""
+    part = ("benchmark/arc_easy", "above_chance")
+    seeds = [able(*choices("arc_easy", right, 100)) for right in (40, 40, 29)]
+    gone = able(*choices("arc_easy", 0, 100))
+    assert blind(held([seeds[2]], gone), part)
+    for original in (seeds, [seeds[2], *seeds[:2]]):
+        assert not blind(held(original, gone), part)
+        assert joint_utility(held(original, gone)).value == 0.0
+
+
+def test_the_error_is_of_the_mean_of_the_same_questions() -> None:
+    """The same 32 of 100 in every seed are no more certain than in one; other ones are.
+
+    Within 1.645 * sqrt(0.32 * 0.68 / 99) = 0.077 of chance at 0.07. With 32 others in a second seed a
+    question is 0 or 1/2, of variance 0.0582, and the limit is 0.040.
+    """
+    part = ("benchmark/arc_easy", "above_chance")
+    same = able(*choices("arc_easy", 32, 100))
+    rows = choices("arc_easy", 32, 100)
+    right = [row["correct"] for row in rows]
+    other = able(*({**row, "correct": one} for row, one in zip(rows, right[::-1], strict=True)))
+    assert blind(held([same, same, same], same), part)
+    assert not blind(held([same, other], same), part)
+
+
+def test_where_the_own_original_has_nothing_there_is_no_ratio() -> None:
+    part = ("benchmark/arc_easy", "above_chance")
+    none, able_one = (able(*choices("arc_easy", right, 100)) for right in (20, 60))
+    assert blind(held([none, able_one, able_one], able_one), part)
+    assert joint_utility(held([none, able_one, able_one], able_one)).value == 1.0
