@@ -12,7 +12,7 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span
 from pipeline_lib.reporting.headline import JOINT_UTILITY, RATIO_QUALITY, Measure, axes
 from pipeline_lib.reporting.inputs import Row
-from pipeline_lib.reporting.likeness import AVOIDS, CLOSE, KNOWS, LIKE, MIXED, Likeness, likeness
+from pipeline_lib.reporting.likeness import APART, AVOIDS, CLOSE, KNOWS, LIKE, MIXED, Likeness, likeness
 from pipeline_lib.reporting.paired import LEVEL
 from pipeline_lib.reporting.summary import Summary
 
@@ -155,6 +155,7 @@ _VERDICTS = {
     KNOWS: "still knows",
     AVOIDS: "avoids the answers, which tells that they were there",
     MIXED: "unlike it on both sides, some answers known and some avoided",
+    APART: "like it on average, but single seeds told apart",
     CLOSE: "not told apart, but with so few retrained seeds little would be",
 }
 

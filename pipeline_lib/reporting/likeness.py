@@ -3,7 +3,9 @@
 A row is like `retrained` where so large a mean gap, or a larger one, has a probability of at least 5 % for as
 many further seeds of `retrained` as the row has (metrics/further_seed.py). A test that rejects little would
 call everything alike, so the row is called that only where the study could have told it: where the gap that
-such seeds stay below with 95 % is at most a quarter of the gap of `original`. An unlike row still knows, or
+such seeds stay below with 95 % is at most a quarter of the gap of `original`. A mean hides single seeds: one
+that by itself is told from `retrained` at 5 % over the number of the row's seeds (Bonferroni) makes the row
+like it on average only. An unlike row still knows, or
 avoids, where the signed gap is at least half of the gap in each of its runs that alone are told apart; else
 it is unlike on both sides. With fewer than two `retrained` seeds nothing is calibrated.
 Of `base` nothing is said: it learned neither what is to be forgotten nor what is to be kept.
@@ -25,6 +27,7 @@ TELLS = 0.25  # of the gap of `original`: the limit must not be above it
 
 LIKE, KNOWS, AVOIDS = "like `retrained`", "still knows", "avoids"
 MIXED = "unlike, on both sides"
+APART = "like it on average, single seeds told apart"
 CLOSE = "too few `retrained` seeds to tell"
 UNCALIBRATED = "not calibrated: one `retrained`"
 
@@ -74,7 +77,9 @@ def likeness(summary: Summary, row: Row) -> Likeness | None:
         sides = {_side(gaps[seed], signed[seed]) for seed in gaps if scale.p_value(gaps[seed]) < LEVEL}
         verdict = sides.pop() if len(sides) == 1 else MIXED
     else:
-        verdict = LIKE if limit <= TELLS * _memory(summary, task, model) else CLOSE
+        alone = min(map(scale.p_value, gaps.values())) >= LEVEL / runs
+        told = limit <= TELLS * _memory(summary, task, model)
+        verdict = APART if not alone else LIKE if told else CLOSE
     return Likeness(gap, sign, runs, scale, p, limit, inside, verdict)
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.headline import GAP
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.likeness import AVOIDS, KNOWS, LIKE, UNCALIBRATED, likeness
+from pipeline_lib.reporting.likeness import APART, AVOIDS, KNOWS, LIKE, UNCALIBRATED, likeness
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table
 from tests.reporting.study import Study
@@ -53,6 +54,35 @@ def test_the_row_of_a_mean_of_seeds_is_held_to_a_mean_of_further_seeds(root: Pat
     found = {row.key.optimizer: likeness(summary, row) for row in summary.inputs.rows if not row.anchor}
     assert found["adamw"].limit == found["adamw"].scale.limit(runs=3)
     assert found["adamw"].p == found["adamw"].scale.p_value(found["adamw"].gap, runs=3)
+
+
+class Steps:
+    """A scale with p worked out by hand: of one seed 0.5 below a gap of 0.3, else `far`; of a mean 0.2."""
+
+    seeds = 10
+
+    def __init__(self, far: float) -> None:
+        self.far = far
+
+    def p_value(self, gap: float, runs: int = 1) -> float:
+        return 0.2 if runs > 1 else 0.5 if gap < 0.3 else self.far
+
+    def limit(self, runs: int = 1) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(("far", "verdict"), [(0.0004, APART), (0.016, APART), (0.017, LIKE), (0.04, LIKE)])
+def test_a_mean_does_not_hide_a_seed_that_is_told_apart(
+    root: Path, monkeypatch: pytest.MonkeyPatch, far: float, verdict: str
+) -> None:
+    """Gaps of 0.12, 0.12 and 0.52: of three seeds one with p below 0.05 / 3 = 0.0167 is told apart."""
+    summary = Summary(made(root))
+    monkeypatch.setattr("pipeline_lib.reporting.likeness.scale_of", lambda *_: Steps(far))
+    (row,) = [row for row in summary.inputs.rows if row.key.optimizer == "adamw"]
+    by_seed, gaps = summary.by_seed, {1: 0.12, 2: 0.12, 3: 0.52}
+    monkeypatch.setattr(summary, "by_seed", lambda *of: gaps if of == (row, *GAP) else by_seed(*of))
+    found = likeness(summary, row)
+    assert (found.verdict, found.inside) == (verdict, 2)
 
 
 def test_the_table_prints_its_scale(root: Path) -> None:
