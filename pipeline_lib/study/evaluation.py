@@ -155,8 +155,7 @@ class Evaluation(Block):
     trajectory: Trajectory | None = Field(
         None,
         description="Judge each run on its way too. Needs `unlearn.decay: constant`, where the model "
-        "after a step "
-        "is what a run of so many steps would leave",
+        "after a step is what a run of so many steps with the same warm-up steps would leave",
         exclude_if=lambda found: found is None,
     )
     grad_norm: Switch = Field(

@@ -233,8 +233,8 @@ class Suite(Block):
             yield (
                 where,
                 f"needs `unlearn.decay: constant`, found {run.unlearn.decay!r}: with a falling rate the "
-                f"model after a "
-                "step is not what a run of so many steps would leave",
+                "model after a step is not what a run of so many steps, with the same warm-up steps, "
+                "would leave",
             )
         if run.unlearn.weights != "fp32":
             yield (

@@ -25,7 +25,8 @@ from pipeline_lib.reporting.summary import Summary
 
 CAPTION = (
     "Each line is one run, from `original` (cross) on: its points are models after some of its steps, at a "
-    "constant rate, judged by likelihood alone. Left is closer to `retrained` (star), on either side "
+    "constant rate, as shorter runs with the same warm-up steps would leave them, "
+    "judged by likelihood alone. Left is closer to `retrained` (star), on either side "
     "of it; up is "
     "more joint utility of likelihoods. A hexagon is `base`, the pretrained model before fine-tuning. In the "
     "grey band lie 95 % of further `retrained` seeds. The "
