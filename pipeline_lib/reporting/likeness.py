@@ -8,6 +8,9 @@ that by itself is told from `retrained` at 5 % over the number of the row's seed
 like it on average only. An unlike row still knows, or
 avoids, where the signed gap is at least half of the gap in each of its runs that alone are told apart; else
 it is unlike on both sides. With fewer than two `retrained` seeds nothing is calibrated.
+The test is lenient: at a nominal 5 % it rejects under 1 % of real held-out `retrained` models
+(docs/inference.md), because one variance for all questions does not fit them. Where not rejecting is the
+claim that is no merit: read "like" as "within the limit", which is printed.
 Of `base` nothing is said: it learned neither what is to be forgotten nor what is to be kept.
 """
 
