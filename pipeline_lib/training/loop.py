@@ -65,16 +65,14 @@ def train(
 ) -> Outcome:
     """Train `model` in place, by one `update` for each step of the `course`, and return the log.
 
-    Everything random is derived from the seed and the step, so a run that is killed and started again
-    continues from its last checkpoint to the same bits. On SIGTERM it writes a checkpoint of the steps taken
-    so far and raises `Stopped`, within one micro-batch, or within one step where processes share it. A step
-    that is not finite ends the run as "diverged", before it is taken.
+    Everything random is derived from the seed and the step, so a killed run continues from its last
+    checkpoint to the same bits. On SIGTERM it writes one of the steps taken so far and raises `Stopped`,
+    within one micro-batch, or one step where processes share it. A step that is not finite ends the run as
+    "diverged", before it is taken; a row of which `ends` is true ends it after its step.
 
-    `group`: the processes that share each step's rows; all of them call this with equal arguments, and all
-    get the outcome. Losses and weights are those of one process up to the order of rounding, but for
-    dropout, which has other masks. Only the first process writes checkpoints. `judge` gets the number
-    of each finished step; what it returns is the row's `judged`, and its time is not the training's. The run
-    ends early after a row of which `ends` is true.
+    `group`: the processes that share each step's rows; all call this with equal arguments and get the
+    outcome, that of one process up to rounding and dropout's masks. Only the first writes checkpoints.
+    `judge`: number of a finished step -> the row's `judged`; its time is not the training's.
     """
     assert course.settings.compute != "auto", "a step resolves it before it trains (training/compute.py)"
     if group.size > course.size:
