@@ -1,9 +1,9 @@
 """A run judged on its way: likelihoods of the forget and the utility questions after some of its steps.
 
-At a constant learning rate the model after a step is what a run of so many steps would leave, so that one run
-gives a path of trained models. What is judged stands in the step's row of the log, `judged`: the forget
-groups' mean log-probability per token, and the mean probability of each utility split, as metrics/study.py
-reads them.
+At a constant learning rate the model after a step is what a run of so many steps with the same warm-up would
+leave, so that one run gives a path of trained models. What is judged stands in the step's row of the log,
+`judged`: the mean log-probability per token of each forget question, and the mean probability of each utility
+split, as metrics/path.py reads them.
 """
 
 from __future__ import annotations

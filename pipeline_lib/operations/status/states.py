@@ -13,13 +13,12 @@ from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import alive, read_object
-from pipeline_lib.core.runs import LOST
 from pipeline_lib.operations.status.logs import Log, read_log
 from pipeline_lib.study.jobs import Job
 
 DONE, DIVERGED, RUNNING, FAILED, STOPPED, WAITING = STATES = (
     "done",
-    "diverged",  # or else without a model; done as well: a result that says so
+    "diverged",  # done as well: a result that says so
     "running",
     "failed",  # its log ends with an error
     "stopped",  # its log ends without one: killed, out of memory or out of time
@@ -78,7 +77,7 @@ def states_of(jobs: Iterable[Job], out: Path, main: Main | None) -> Iterator[Sta
 
 def _diverged(path: Path) -> bool:
     try:
-        return read_object(path).get("status") in LOST
+        return read_object(path).get("status") == DIVERGED
     except (OSError, UserError):  # being replaced, or not what a job writes
         return False
 
