@@ -55,7 +55,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path) -> Path:
-    """The folder of a run of twelve steps, judged at 3, 6, 9 and 12."""
+    """The folder of a run of twelve steps, judged at 1, 5, 8 and 12."""
     root = tmp_path_factory.mktemp("whole")
     unlearn.run(unlearning(root, data, learned))
     return root
@@ -88,15 +88,15 @@ def test_the_steps_on_either_side_are_named(tmp_path: Path, data: Path, whole: P
     kept = [math.exp(-nll / tokens) for nll, tokens in map(answer_of, rows)]
     assert found["before"]["retain"] == pytest.approx(sum(kept) / len(kept), rel=1e-4)
     path = path_of(whole, found["before"])
-    assert path[3] > path[6] > 0
-    level = (path[3] + path[6]) / 2
+    assert path[1] > path[5] > 0
+    level = (path[1] + path[5]) / 2
     found = matching(tmp_path, data, whole, records, level)
     assert (found["above"], found["below"]) == (
-        {"step": 3, "utility": path[3]},
-        {"step": 6, "utility": path[6]},
+        {"step": 1, "utility": path[1]},
+        {"step": 5, "utility": path[5]},
     )
-    early = matching(tmp_path, data, whole, records, (1 + path[3]) / 2)
-    assert early["above"] == {"step": 0, "utility": 1.0} and early["below"]["step"] == 3
+    early = matching(tmp_path, data, whole, records, (1 + path[1]) / 2)
+    assert early["above"] == {"step": 0, "utility": 1.0} and early["below"]["step"] == 1
 
 
 def test_the_run_is_made_again_bit_for_bit_up_to_the_first_step_below(
@@ -104,7 +104,7 @@ def test_the_run_is_made_again_bit_for_bit_up_to_the_first_step_below(
 ) -> None:
     before = matching(tmp_path, data, whole, records, 0.5)["before"]
     path = path_of(whole, before)
-    level = (path[3] + path[6]) / 2
+    level = (path[1] + path[5]) / 2
     matching(tmp_path, data, whole, records, level)
     made = unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json")
     first = unlearn_model(made)  # which leaves its checkpoint: a job that is killed here goes on from it
@@ -112,14 +112,14 @@ def test_the_run_is_made_again_bit_for_bit_up_to_the_first_step_below(
     rows, long = (read_jsonl(root / "training/steps.jsonl") for root in (tmp_path / "again", whole))
     assert [row["step"] for row in rows] == [row["step"] for row in first.outcome.log]
     last = len(rows)
-    assert 3 < last <= 6
+    assert 1 < last <= 5
     for again, once in zip(rows, long, strict=False):
         assert {k: v for k, v in again.items() if k not in TIMES} == {
             k: v for k, v in once.items() if k not in TIMES
         }
-    assert rows[2]["judged"] == long[2]["judged"]  # where both are judged
+    assert rows[0]["judged"] == long[0]["judged"]  # where both are judged
     utility = {row["step"]: utility_of(row["judged"], before) for row in rows if "judged" in row}
-    assert list(utility) == list(range(3, last + 1))
+    assert list(utility) == list(range(1, last + 1))
     assert all(value >= level for step, value in utility.items() if step < last) and utility[last] < level
     short = tmp_path / "short"
     unlearn.run(unlearning(short, data, learned, epochs=last))
@@ -149,16 +149,16 @@ def test_a_path_above_the_level_leaves_no_model(
 def test_a_run_that_broke_above_the_level_is_called_diverged(
     tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
 ) -> None:
-    """Judged at 3, still above the level, and not finite at step 5: too harsh, and not too gentle."""
+    """Judged at 1, still above the level, and not finite at step 5: too harsh, and not too gentle."""
     broken = tmp_path / "broken"
     write_jsonl(broken / "steps.jsonl", read_jsonl(whole / "training/steps.jsonl")[:4])
     info = read_object(whole / "training/run.json")
     write_json(broken / "run.json", info | {"status": "diverged", "diverged_step": 5})
     path = path_of(whole, matching(tmp_path, data, whole, records, 0.5)["before"])
-    reached = matching(tmp_path, data, whole, records, (1 + path[3]) / 2, broken)
-    assert (reached["below"]["step"], reached["status"], reached["diverged_step"]) == (3, "ok", None)
-    found = matching(tmp_path, data, whole, records, (path[3] + path[6]) / 2, broken)
-    assert (found["above"]["step"], found["below"]) == (3, None)
+    reached = matching(tmp_path, data, whole, records, (1 + path[1]) / 2, broken)
+    assert (reached["below"]["step"], reached["status"], reached["diverged_step"]) == (1, "ok", None)
+    found = matching(tmp_path, data, whole, records, (path[1] + path[5]) / 2, broken)
+    assert (found["above"]["step"], found["below"]) == (1, None)
     assert (found["status"], found["diverged_step"]) == ("diverged", 5)
     unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
     again = read_object(tmp_path / "again/training/run.json")

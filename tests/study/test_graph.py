@@ -309,35 +309,6 @@ def test_a_stage_takes_any_model_and_its_models_are_evaluated_as_others_are() ->
     assert jobs["score", anchor].inputs["reference"] == reference, "not of the next seed, as an anchor's"
 
 
-def test_a_run_made_again_to_the_level_is_a_row_that_stages_can_start_from() -> None:
-    raw = small(
-        evaluation={"trajectory": {"matched": True}},
-        optimizers={"adamw": {"learning_rate": 1e-4}, "influence": {"learning_rate": 1.0}},
-        objectives={"GradDiff": None, "GradAscent": None},
-        unlearn={"decay": "constant"},
-        stages={
-            "later": {"kind": "finetune", "of": ["GradDiff+adamw/matched"], "split": "retain"},
-            "all": {"kind": "finetune", "split": "facts"},
-        },
-    )
-    graph = Graph(parse_suite(raw))
-    run = "authors/tiny/GradDiff/adamw/seed1"
-    assert graph.jobs["match", run].inputs["originals"] == tuple(
-        f"evaluations/authors/tiny/original/none/seed{seed}/records.jsonl" for seed in (0, 1)
-    )
-    again, once = graph.jobs["unlearn", f"{run}.matched"], graph.jobs["unlearn", run]
-    assert again.inputs == {**once.inputs, "matched": f"matched/{run}.json"}
-    assert (again.settings, again.code) == (once.settings, once.code)
-    assert graph.jobs["stage", f"{run}.matched.later"].inputs["parents"] == (f"models/{run}.matched",)
-    after = {key.row.after for key in graph.models if key.method == "GradDiff" and key.optimizer == "adamw"}
-    assert after == {"", "matched", "matched/later", "all"}  # a stage of all runs is of these alone
-    assert not any(key.after.startswith("matched") for key in graph.models if key.optimizer == "influence")
-    paths = graph.jobs["collect", "authors/metrics"].inputs["paths"]
-    assert f"training/{run}.matched/steps.jsonl" in paths
-    (fault,) = errors(raw | {"stages": {"matched": raw["stages"]["all"]}})
-    assert fault.startswith("stages.matched: 'matched' is the label of an objective or of another model")
-
-
 def test_what_a_job_reads_on_this_machine_and_where_it_goes_on_after_a_kill() -> None:
     place = {"source": "folder", "path": "somewhere"}
     judge = {"kind": "folder", "path": "somewhere", "label": "toxic"}

@@ -398,24 +398,3 @@ def test_a_gap_needs_a_retrained() -> None:
         "it selects by probability"
     )
     parse_suite(small(tune=TUNE, tasks=tasks))
-
-
-def test_trials_are_chosen_where_rows_are_compared() -> None:
-    path = {"evaluation": {"trajectory": {"utility": 0.9}}, "unlearn": {"decay": "constant"}}
-    by_end = error(small(tune={**TUNE, "select": {"forget": "gap", "utility_within": 0.1}}, **path))
-    assert by_end.startswith(
-        "tune.select.forget: found 'gap' with at most 10 % of utility lost, but runs of "
-    )
-    assert error(small(tune={**TUNE, "select": {"forget": "gap_at_matched_utility"}})) == (
-        "tune.select.forget: found 'gap_at_matched_utility'; runs of authors are not judged on their way; "
-        "set `evaluation.trajectory`, or leave `forget` out"
-    )
-    parse_suite(small(tune={**TUNE, "select": {"forget": "gap", "utility_within": 0.2}}, **path))
-    graph = Graph(parse_suite(small(tune=TUNE, **path)))
-    chosen = graph.jobs["choose", "authors/tiny/GradDiff/adamw"]
-    assert chosen.settings["select"]["forget"] == "gap_at_matched_utility"
-    assert chosen.settings["select"]["level"] == 0.9 and "retrained" in chosen.inputs
-    trial = graph.jobs["trial", "authors/tiny/GradDiff/adamw/trial1/seed100"]
-    assert trial.settings["trajectory"]["points"] == 8 and "pipeline_lib.steps.trajectory" in trial.code
-    plain = Graph(parse_suite(small(tune=TUNE)))
-    assert "trajectory" not in plain.jobs["trial", trial.name].settings
