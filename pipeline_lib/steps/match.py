@@ -17,9 +17,11 @@ def run(job: Job) -> None:
 
     Settings: `level`, the joint utility of likelihoods; `seeds` of the `originals`. Inputs: `steps`, the log
     of the run, and `run`, its run.json; `originals`, the records of `original` of every seed; the task's
-    `manifest`. The content:
-    `above`, the last step at or above the level ({step, utility}; 0 is `original`); `below`, the next judged
-    step, None where the path never falls below; `before`, what `original` has of each part that counts;
+    `manifest`.
+
+    The content: `above`, the last step at or above the level ({step, utility}; 0 is `original`); `below`, the
+    next judged step, None where the path never falls below; `before`, what `original` has of each part that
+    counts;
     `status` and `diverged_step`, those of the run that is made again where nothing is below: "blind" where no
     part counts, "diverged" where the run broke before it fell below, and else "unmatched" at its last step.
     """

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.metrics.definition import AT_LEVEL
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.study import dump_suite
 from pipeline_lib.study.evaluation import Trajectory
@@ -300,8 +301,8 @@ class Graph:
     def _rule(self, row: RowKey, tune: Tune) -> dict[str, Any]:
         """The rule of selection as the job of the choice reads it."""
         select, path = self._select(row, tune), self._path(row)
-        at_level = path is not None and select.forget == "gap_at_matched_utility"
-        return {**select.model_dump(), **({"level": path.utility} if path and at_level else {})}
+        at_level = {"level": path.utility} if path is not None and select.forget == AT_LEVEL else {}
+        return {**select.model_dump(), **at_level}
 
     def _select(self, row: RowKey, tune: Tune) -> Select:
         on_its_way = self._path(row) is not None

@@ -75,13 +75,13 @@ def _wider(summary: Summary, entry: Comparison) -> Wider:
     measure = entry.quantity.split, entry.quantity.metric
     measured = [summary.by_seed(row, *measure) for row in entry.pair]
     seeds = [seed for seed in measured[0] if seed in measured[1]]
-    if why := _untold(summary, entry, seeds):
+    lost = " beside runs without a model" if any(map(summary.diverged, entry.pair)) else ""
+    if why := _untold(summary, entry, seeds, lost):
         return Wider(entry, len(seeds), 0, why=why)
     one, other = (
         np.array([_distances(summary.inputs.studied[row.key.seeded(seed)], entry) for seed in seeds])
         for row in entry.pair
     )
-    lost = " beside runs without a model" if any(map(summary.diverged, entry.pair)) else ""
     names = summary.inputs.studied[entry.row.key.seeded(seeds[0])].forget.groups
     groups = len(set(names))
     if len(seeds) == 1:
@@ -94,13 +94,12 @@ def _wider(summary: Summary, entry: Comparison) -> Wider:
     return Wider(entry, len(seeds), groups, fit)
 
 
-def _untold(summary: Summary, entry: Comparison, seeds: Sequence[int]) -> str:
+def _untold(summary: Summary, entry: Comparison, seeds: Sequence[int], lost: str) -> str:
     """Why nothing is known question by question, and what would help; empty where it is."""
     if entry.survivors:
         return entry.verdict
     if entry.quantity.metric != GAP.metric and entry.row.key.task not in summary.inputs.paths.levels:
         return "not tested: the logs of the runs (steps.jsonl) are not here"
-    lost = " beside runs without a model" if any(map(summary.diverged, entry.pair)) else ""
     return "" if seeds else f"not tested: no shared seed{lost}; give both rows the same seeds"
 
 
