@@ -47,8 +47,9 @@ def evaluate_benchmarks(lm: EngineLM, asked: Asked, work_dir: Path, fingerprint:
     of its weights); `work_dir` receives a file for each finished task, which the caller may delete once the
     rows are stored.
 
-    Rows of multiple choice: `correct` and `correct_norm` (null where the task does not report it) and
-    `choice_nll`, the NLL in nats of each choice. `truthfulqa_mc2`: `score`, the share of probability on the
+    Rows of multiple choice: `correct` and `correct_norm` (null where the task does not report it),
+    `choice_nll`, the NLL in nats of each choice, and `right`, the words after the context that were right.
+    `truthfulqa_mc2`: `score`, the share of probability on the
     right choices, and `choice_nll`. Written answers: `correct` and `answer`. Perplexity: `nll` in nats,
     `tokens`, `words`, `bytes`. Flags, only where true: `truncated`, the context was cut from the left;
     `duplicate_choice`, a choice that counts as wrong has the words of a right one.
@@ -190,7 +191,10 @@ def _row(lm: EngineLM, name: str, number: int, sample: Row) -> Row:
             row |= {"score": mass(nll, question.labels), "choice_nll": nll}
         else:
             norm = _number(sample["acc_norm"]) if "acc_norm" in sample else None
+            right = question.labels.index(1) if question is not None else sample["target"]
+            known = isinstance(right, int) and 0 <= right < len(texts)
             row |= {"correct": _number(sample["acc"]), "correct_norm": norm, "choice_nll": nll}
+            row |= {"right": texts[right][1].strip()} if known else {}
     row |= {"duplicate_choice": True} if question is not None and question.has_duplicate else {}
     return row | ({"truncated": True} if any(text in lm.cut for text in texts) else {})
 

@@ -31,7 +31,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.likelihoods import answer_only, likelihood_rows
+from pipeline_lib.engine.likelihoods import LikelihoodReader, answer_only
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
@@ -78,13 +78,12 @@ def rows_at_equal_retain(
     name = retain_split(list(splits))
     # The true answers alone decide about a: the other texts would cost five times the tokens.
     retain = [answer_only(record) for record in settings.records_of(name, splits[name])]
+    retain_reader = LikelihoodReader(tokenizer, prompt_format, name, retain, settings)
     forget = settings.records_of(FORGET_SPLIT, splits[FORGET_SPLIT])
-
-    def rows_of(model, split: str, records: list[Record]) -> list[Row]:
-        return likelihood_rows(model.eval(), tokenizer, prompt_format, split, records, settings)
+    forget_reader = LikelihoodReader(tokenizer, prompt_format, FORGET_SPLIT, forget, settings)
 
     def retained(model, share: float) -> float:
-        rows = rows_of(model, name, retain)
+        rows = retain_reader.rows(model.eval())
         mean = sum(probability(row["answer_nll"], row["answer_tokens"]) for row in rows) / len(rows)
         kept[share] = [{key: row[key] for key in RETAIN_KEYS} for row in rows]
         tried.append((share, mean))
@@ -110,7 +109,7 @@ def rows_at_equal_retain(
         "mix": low,
         "tried": tried,
         "retain": kept[low],
-        "forget": rows_of(mixed(load_unlearned(), original, low), FORGET_SPLIT, forget),
+        "forget": forget_reader.rows(mixed(load_unlearned(), original, low).eval()),
     }
 
 

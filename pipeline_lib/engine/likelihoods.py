@@ -41,44 +41,45 @@ class NotFiniteError(UserError):
     """The model gives a log-probability that is not a finite number."""
 
 
-def record_likelihoods(
-    model,
-    tokenizer,
-    prompt_format: PromptFormat,
-    split: str,
-    records: Sequence[Record],
-    settings: ScoringSettings,
-) -> list[list[TextLikelihood]]:
-    """Likelihoods of each record's texts: answer, paraphrase (if it has one), then its distractors.
+class LikelihoodReader:
+    """Records of a split as tokens, which one model reads, or several, or one at several of its steps.
 
-    Results do not depend on the size of a batch beyond rounding. Raises `NotFiniteError`.
+    `UserError` for a record that is too long.
     """
-    sequences = [
-        encode_texts(tokenizer, prompt_format, split, record, record_texts(record), settings.max_length)
-        for record in records
-    ]
-    likelihoods = group_likelihoods(
-        model,
-        sequences,
-        max_tokens_per_batch=settings.max_tokens_per_batch,
-        pad_id=pad_token(tokenizer),
-    )
-    for record, of_texts in zip(records, likelihoods, strict=True):
-        check_finite(f"split {split!r}, record {record.id!r}", of_texts)
-    return likelihoods
 
+    def __init__(
+        self,
+        tokenizer,
+        prompt_format: PromptFormat,
+        split: str,
+        records: Sequence[Record],
+        settings: ScoringSettings,
+    ) -> None:
+        self._split, self._records = split, records
+        self._sequences = [
+            encode_texts(tokenizer, prompt_format, split, record, record_texts(record), settings.max_length)
+            for record in records
+        ]
+        self._max_tokens, self._pad_id = settings.max_tokens_per_batch, pad_token(tokenizer)
 
-def likelihood_rows(
-    model,
-    tokenizer,
-    prompt_format: PromptFormat,
-    split: str,
-    records: Sequence[Record],
-    settings: ScoringSettings,
-) -> list[Row]:
-    """Rows as in records.jsonl, without generated answers."""
-    likelihoods = record_likelihoods(model, tokenizer, prompt_format, split, records, settings)
-    return [likelihood_row(split, record, texts) for record, texts in zip(records, likelihoods, strict=True)]
+    def likelihoods(self, model) -> list[list[TextLikelihood]]:
+        """Of each record's texts: answer, paraphrase (if it has one), then its distractors.
+
+        Results do not depend on the size of a batch beyond rounding. Raises `NotFiniteError`.
+        """
+        found = group_likelihoods(
+            model, self._sequences, max_tokens_per_batch=self._max_tokens, pad_id=self._pad_id
+        )
+        for record, of_texts in zip(self._records, found, strict=True):
+            check_finite(f"split {self._split!r}, record {record.id!r}", of_texts)
+        return found
+
+    def rows(self, model) -> list[Row]:
+        """Rows as in records.jsonl, without generated answers."""
+        return [
+            likelihood_row(self._split, record, texts)
+            for record, texts in zip(self._records, self.likelihoods(model), strict=True)
+        ]
 
 
 def encode_texts(

@@ -9,8 +9,8 @@ least 0. The parts are
     text too): the probability of the answers, ROUGE-L recall and fluency (no refusal, no repetition, no
     unknown words);
     of every standard benchmark that the study asks, and task of lm-evaluation-harness: accuracy less the
-    share of guesses that are right (1 / K of K options, 0 of a written answer), or, of held-out running text
-    such as WikiText, the probability per token, exp(-NLL / tokens) of a text.
+    share that needs no reading (questions.py, `block_rows`), or, of held-out running text such as WikiText,
+    the probability per token, exp(-NLL / tokens) of a text.
 Accuracy has its zero at chance: a model that guesses has lost the ability, though a quarter of its answers
 are right; where `original` has 0.4, the ratio of plain accuracies would still be 0.6. Text counts by
 probability per token, not by bits per byte, because that is what the probability of the answers is: twice the

@@ -151,6 +151,7 @@ def _value(study: Studied, name: str) -> Interval | None:
         "gap": found.gap,
         "signed": found.forget.mean_over_groups(found.differences),
         "step": found.step,
+        "early": float(found.step < study.judged[0][0]),
     }
     return without_interval(values[name], len(study.forget.ids))
 
@@ -205,5 +206,21 @@ METRICS = [
         split=RUN_SPLIT,
         compute=lambda study: _value(study, "step"),
         order=0.72,
+    ),
+    replace(
+        MATCHED,
+        name="matched_in_warmup",
+        label="Matched utility within the warm-up",
+        short_label="Within the warm-up",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        range=(0, 1),
+        formula="1 where that step comes before the first that was judged, the last of the warm-up; else 0",
+        trap="a coarse place: interpolated from `original` on, over steps whose rate still rises",
+        tables={},
+        decimals=0,
+        split=RUN_SPLIT,
+        compute=lambda study: _value(study, "early"),
+        order=0.73,
     ),
 ]

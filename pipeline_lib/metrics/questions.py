@@ -11,9 +11,11 @@ last bit.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 
@@ -79,12 +81,13 @@ def question_rows(splits: Mapping[str, Split]) -> list[Row]:
 def block_rows(benchmarks: Iterable[Split]) -> list[Row]:
     """The lines of one model's standard benchmarks: at most `BLOCKS` for each, every one a group of its own.
 
-    Questions with a right answer have `above_chance`, 1 or 0 less the share of guesses that are right: 1 / K
-    of K options, 0 of a written answer. Running text has `log_probability` and `probability` per token, as
-    answers have. Question i of N stands in block i mod B, B = N // ceil(N / 100); the value of a block is
-    B / N times the sum over its questions, so that the mean over blocks is that over questions. What is no
-    share of right answers (TruthfulQA MC2) has no lines, and MMLU's groups of subjects have none of their
-    own.
+    Questions with a right answer have `above_chance`, 1 or 0 less what needs no reading: the share of guesses
+    that are right, the mean of 1 / K of K options and 0 of written answers and last words, or where it is
+    larger that of the answer that is right most often (BoolQ's "yes", a letter of MMLU). Running text has
+    `log_probability` and `probability` per token, as answers have. Question i of N stands in block i mod B,
+    B = N // ceil(N / 100); the value of a block is B / N times the sum over its questions, so that the mean
+    over blocks is that over questions. What is no share of right answers (TruthfulQA MC2) has no lines, and
+    MMLU's groups of subjects have none of their own.
     """
     rows = []
     for split in benchmarks:
@@ -102,16 +105,20 @@ def block_rows(benchmarks: Iterable[Split]) -> list[Row]:
 def _scores_of_benchmark(rows: Sequence[Row]) -> dict[str, list[float]]:
     """The values of its questions, in their order; nothing where none counts."""
     if "correct" in rows[0]:
-        return {"above_chance": [row["correct"] - _guessed(row) for row in rows]}
+        chance = _chance(rows)
+        return {"above_chance": [row["correct"] - chance for row in rows]}
     if "nll" in rows[0]:
         per_token = [-row["nll"] / row["tokens"] for row in rows]
         return {"log_probability": per_token, "probability": [math.exp(value) for value in per_token]}
     return {}
 
 
-def _guessed(row: Row) -> float:
-    """The share of guesses that are right."""
-    return 1 / len(row["choice_nll"]) if row.get("choice_nll") else 0.0
+def _chance(rows: Sequence[Row]) -> float:
+    """The share of right answers of who has not read the questions: guesses, or gives one answer to all."""
+    options = [len(row.get("choice_nll") or ()) for row in rows]
+    guessed = fmean(1 / k if k > 1 else 0.0 for k in options)  # one alone: the text's own next words
+    ((_, most),) = Counter(row["right"] for row in rows if "right" in row).most_common(1) or [("", 0)]
+    return max(guessed, most / len(rows))
 
 
 def questions_of(rows: Iterable[Row]) -> dict[str, Questions]:

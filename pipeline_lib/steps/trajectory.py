@@ -17,7 +17,7 @@ import torch
 
 from pipeline_lib.core.files import read_object
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.engine.likelihoods import NotFiniteError, answer_only, likelihood_rows
+from pipeline_lib.engine.likelihoods import LikelihoodReader, NotFiniteError, answer_only
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.path import judged_row, utility_of
@@ -64,27 +64,18 @@ class Judging:
         scoring = ScoringSettings(**settings, max_length=self.job.settings["max_length"])
         manifest = read_object(self.job.data / "manifest.json", "evaluate", "utility", "multiple_choice")
         utility = utility_splits(manifest)
-        asked = {
-            split: scoring.records_of(split, records)
-            for split, records in load_splits(self.job.data, [FORGET_SPLIT, *utility]).items()
-        }
+        readers = {}
+        for split, records in load_splits(self.job.data, [FORGET_SPLIT, *utility]).items():
+            asked = scoring.records_of(split, records)
+            read = asked if split in manifest["multiple_choice"] else list(map(answer_only, asked))
+            readers[split] = LikelihoodReader(self.tokenizer, self.prompt_format, split, read, scoring)
 
         def judge(step: int) -> dict[str, Any] | None:
             if step not in steps:
                 return None
             self.model.eval()
             try:
-                rows = {
-                    split: likelihood_rows(
-                        self.model,
-                        self.tokenizer,
-                        self.prompt_format,
-                        split,
-                        records if split in manifest["multiple_choice"] else list(map(answer_only, records)),
-                        scoring,
-                    )
-                    for split, records in asked.items()
-                }
+                rows = {split: reader.rows(self.model) for split, reader in readers.items()}
             except NotFiniteError:
                 return None  # the run diverges in its next step
             finally:

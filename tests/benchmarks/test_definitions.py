@@ -53,13 +53,14 @@ def test_a_last_word_from_a_local_file(tiny, folder, tmp_path):
     for row in rows:
         assert row["correct"] in (0, 1) and row["correct_norm"] is None
         (nll,) = row["choice_nll"]
-        assert nll > 0
+        assert nll > 0 and "right" not in row
     assert list(files_at_hand(asked)) == ["lm_eval/lambada_openai/test.jsonl"]
 
 
 def test_several_choices_with_both_accuracies(tiny, folder, tmp_path):
     (row,) = run(tiny, asking(folder, lm_eval={"sciq": None}), tmp_path / "work")
     assert len(row["choice_nll"]) == 4 and row["correct_norm"] in (0, 1)
+    assert row["right"] == SCIENCE["correct_answer"]
 
 
 def test_written_answers(tiny, folder, tmp_path):

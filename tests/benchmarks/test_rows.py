@@ -73,6 +73,10 @@ def test_every_choice_as_if_it_were_alone(tiny, data_folder, name, budget):
             room = 257 - len(scored)  # the model reads 256 tokens
             assert nll == pytest.approx(alone(model, given[-room:], scored), abs=1e-3, rel=1e-5)
         assert row.get("truncated", False) == any(len(given + scored) > 257 for given, scored in pairs)
+        if name in ("arc_easy", "hellaswag", "mmlu"):  # their choices have different words
+            said = question.continuations[min(range(len(pairs)), key=row["choice_nll"].__getitem__)]
+            assert row["right"] in [text.strip() for text in question.continuations]
+            assert (row["right"] == said.strip()) == row["correct"]
 
 
 def test_perplexity_counts_every_token_once(tiny, data_folder, tmp_path):

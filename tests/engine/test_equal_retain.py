@@ -13,7 +13,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import collate
 from pipeline_lib.engine.equal_retain import STEP, mixed, retain_split, rows_at_equal_retain
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.likelihoods import record_likelihoods
+from pipeline_lib.engine.likelihoods import LikelihoodReader
 from pipeline_lib.engine.settings import Parts
 from pipeline_lib.metrics.probability import probability
 from pipeline_lib.models.forward import summed_nll
@@ -62,11 +62,9 @@ def at_equal_retain(tiny, load, original, splits, bound=BOUND, **changes):
 def retained(tiny, model, records) -> float:
     """Mean probability of the answers, each text scored in a batch of its own."""
     alone = [replace(record, paraphrased_answer=None, distractors=()) for record in records]
+    settings = settings_of({**LIMITS, "max_tokens_per_batch": 1})
     scores = [
-        record_likelihoods(
-            model, *tiny[1:], "retain", [record], settings_of({**LIMITS, "max_tokens_per_batch": 1})
-        )[0][0]
-        for record in alone
+        LikelihoodReader(*tiny[1:], "retain", [record], settings).likelihoods(model)[0][0] for record in alone
     ]
     return sum(probability(score.nll, score.tokens) for score in scores) / len(scores)
 

@@ -13,12 +13,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.batching import Example
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine import forward_pass, likelihoods
-from pipeline_lib.engine.likelihoods import (
-    encode_texts,
-    group_likelihoods,
-    record_likelihoods,
-    record_texts,
-)
+from pipeline_lib.engine.likelihoods import LikelihoodReader, encode_texts, group_likelihoods, record_texts
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.models import tree_attention
 from tests.engine.continuations import continuation_likelihoods
@@ -27,14 +22,8 @@ from tests.questions import encode
 
 def score(setup, records, budget=4096, max_length=256):
     model, tokenizer, prompt_format = setup
-    return record_likelihoods(
-        model,
-        tokenizer,
-        prompt_format,
-        "forget",
-        records,
-        ScoringSettings(max_tokens_per_batch=budget, max_records=None, max_length=max_length),
-    )
+    settings = ScoringSettings(max_tokens_per_batch=budget, max_records=None, max_length=max_length)
+    return LikelihoodReader(tokenizer, prompt_format, "forget", records, settings).likelihoods(model)
 
 
 def alone(setup, record):

@@ -64,10 +64,26 @@ def test_lines_of_benchmarks_by_hand() -> None:
     assert list(found) == ["benchmark/arc_easy", "benchmark/gsm8k", "benchmark/wikitext"]
     assert list(found["benchmark/arc_easy"].values["above_chance"]) == [0.75, 0.75, -0.25]
     assert list(found["benchmark/gsm8k"].values["above_chance"]) == [1.0, 0.0]
+    last_word = blocks(choices("lambada_openai", 1, 2, options=1))["benchmark/lambada_openai"]
+    assert list(last_word.values["above_chance"]) == [1.0, 0.0]
     text = found["benchmark/wikitext"]
     assert list(text.values["log_probability"]) == [-2.0, -3.0]
     assert text.values["probability"] == pytest.approx([0.135335, 0.0497871], abs=1e-6)
     assert not text.has("above_chance") and not found["benchmark/arc_easy"].has("probability")
+
+
+def test_one_answer_to_all_questions_is_chance() -> None:
+    """Of five questions answered by yes or no, three have yes: who always says it is right in 0.6, not 0.5.
+
+    Options with words of their own have no such answer: the largest share of one of them is that of one
+    question.
+    """
+    asked = choices("boolq", 4, 5, options=2)
+    answers = ("yes", "no", "yes", "yes", "no")
+    said = [{**row, "right": right} for row, right in zip(asked, answers, strict=True)]
+    own = [{**row, "right": f"word {i}"} for i, row in enumerate(asked)]
+    assert list(blocks(said)["benchmark/boolq"].values["above_chance"]) == pytest.approx([0.4] * 4 + [-0.6])
+    assert list(blocks(own)["benchmark/boolq"].values["above_chance"]) == [0.5] * 4 + [-0.5]
 
 
 @pytest.mark.parametrize(("size", "many"), [(1, 1), (100, 100), (101, 50), (250, 83), (14042, 99)])

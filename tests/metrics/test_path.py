@@ -43,8 +43,14 @@ def test_a_path_by_hand() -> None:
 def test_the_crossing_by_hand() -> None:
     # from 0.95 to 0.8: 0.9 is a third of the way; differences 1.5 - 1/3, 0.5 - 1/3, distances 1.5 - 1/3, 0.5
     assert measured(OF, "matched_step")["value"] == pytest.approx(4 + 4 / 3)
+    assert measured(OF, "matched_in_warmup")["value"] == 0
     assert measured(OF, "gap_at_matched_utility")["value"] == pytest.approx((7 / 6 + 1 / 2) / 2)
     assert measured(OF, "gap_signed_at_matched_utility")["value"] == pytest.approx((7 / 6 + 1 / 6) / 2)
+
+
+def test_a_crossing_before_the_first_judged_step_is_marked() -> None:
+    assert measured(replace(OF, level=0.96), "matched_in_warmup")["value"] == 1
+    assert measured(replace(OF, level=0.95), "matched_in_warmup")["value"] == 0
 
 
 def test_a_path_is_not_carried_on() -> None:

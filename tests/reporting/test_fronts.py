@@ -11,6 +11,7 @@ from pipeline_lib.reporting.catalog import FIGURES, TABLES
 from pipeline_lib.reporting.figures import build_figure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
+from pipeline_lib.reporting.tables import build_table
 from pipeline_lib.reporting.tables.comparisons import family
 from tests.reporting.study import Study
 
@@ -46,6 +47,14 @@ def test_rows_are_compared_at_matched_utility(judged: Study) -> None:
     assert decided == {"gap_at_matched_utility"}
 
 
+def test_a_table_says_where_paths_cross(judged: Study) -> None:
+    early = "within the warm-up, interpolated from `original` on: NPO + Sophia (as released) (3 of 3)."
+    for name in ("main", "comparisons"):
+        (table,) = build_table(name, Inputs(judged.paths(*TABLES[name].needs)))
+        assert any(early in note for note in table.notes)
+        assert not any("stays above" in note for note in table.notes)
+
+
 def test_of_survivors_nothing_is_claimed(judged: Study) -> None:
     summary = Summary(Inputs(judged.paths(*TABLES["comparisons"].needs)))
     entry = next(e for e in family(summary, judged.task, judged.model) if e.quantity.decides)
@@ -67,4 +76,6 @@ def test_a_row_that_stays_above_the_utility_is_not_compared(
     summary = Summary(Inputs(study.paths(*TABLES["comparisons"].needs)))
     (entry,) = [e for e in family(summary, study.task, study.model) if e.quantity.decides]
     assert entry.difference is None
+    (table,) = build_table("main", Inputs(study.paths(*TABLES["main"].needs)))
+    assert any("stays above" in note and note.endswith(": NPO + AdamW (3 of 3).") for note in table.notes)
     assert entry.verdict == "not compared: 3 of 3 against 0 of 3 paths fall below the utility"

@@ -129,11 +129,11 @@ def test_a_trial_scores_as_the_run_and_its_evaluation_do(optimizer, original, da
 
 def test_other_answers_are_read_where_the_probability_needs_them_alone(original, data, tmp_path, monkeypatch):
     scored: dict[str, set[int]] = {}
-    once = trial.likelihood_rows
+    once = trial.LikelihoodReader
     monkeypatch.setattr(
         trial,
-        "likelihood_rows",
-        lambda *a: scored.update({a[3]: {len(record.distractors) for record in a[4]}}) or once(*a),
+        "LikelihoodReader",
+        lambda *a: scored.update({a[2]: {len(record.distractors) for record in a[3]}}) or once(*a),
     )
     run_trial(tmp_path, data, original)
     assert scored == {"forget": {0}, "retain": {0}, "facts": {3}}
@@ -202,7 +202,7 @@ def test_an_error_about_something_else_is_not_hidden(original, data, tmp_path, m
     def refuse(*arguments: Any, **settings: Any) -> None:
         raise UserError("no memory")
 
-    monkeypatch.setattr(trial, "likelihood_rows", refuse)
+    monkeypatch.setattr(trial.LikelihoodReader, "rows", refuse)
     with pytest.raises(UserError, match="no memory"):
         run_trial(tmp_path, data, original)
     assert not (tmp_path / "trial1.json").exists()

@@ -15,7 +15,7 @@ from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, about_the_test, holm
 from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table, estimate_cell
-from pipeline_lib.reporting.tables.of_metrics import anchor_note
+from pipeline_lib.reporting.tables.of_metrics import anchor_note, crossing_notes
 
 CAPTION = (
     "Each row minus the row it is held against, with the same method and the same seeds. p: paired t-test. "
@@ -243,7 +243,12 @@ def build(inputs: Inputs) -> list[Table]:
         entries = family(summary, task, model)
         lines = tuple(_line(summary, entry) for entry in entries)
         none = "" if lines else "No method of this study runs with both rows of a comparison."
-        notes = (anchor_note(inputs, task, model), none, _test_note(entries))
+        notes = (
+            anchor_note(inputs, task, model),
+            none,
+            _test_note(entries),
+            *crossing_notes(summary, task, model),
+        )
         tables.append(Table(task, model, heads, lines, tuple(filter(None, notes))))
     return tables
 

@@ -7,7 +7,7 @@ from pipeline_lib.reporting.forgetting import doubts
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
+from pipeline_lib.reporting.tables.of_metrics import Column, crossing_notes, metric_tables
 
 CAPTION = (
     "Each task has the columns that judge it, the most telling first. `original` is the model before "
@@ -25,9 +25,10 @@ CAPTION = (
 )
 
 
-def _blind(summary: Summary, table: Table) -> list[str]:
+def _notes(summary: Summary, table: Table) -> list[str]:
     found = doubts(summary, table.task, table.model)
-    return [f"No row of this table can be said to forget: {'; '.join(found)}."] if found else []
+    blind = [f"No row of this table can be said to forget: {'; '.join(found)}."] if found else []
+    return [*blind, *crossing_notes(summary, table.task, table.model)]
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:
@@ -38,4 +39,4 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [(*m, m.label) for m in measures]
 
 
-build = metric_tables(_columns, _blind)
+build = metric_tables(_columns, _notes)
