@@ -1,5 +1,5 @@
-"""Tests of "like `retrained`": how often they reject a further seed, and one with a quarter of the memory
-left.
+"""Tests of "like `retrained`": how often they reject a further seed, and one with a tenth or a quarter of
+the memory left.
 
     python benchmarks/likeness.py results/SUITE/scores.csv          held-out `retrained` models of a study
     python benchmarks/likeness.py SCORES --simulated 2000            and seeds drawn with its variances
@@ -7,9 +7,10 @@ left.
 
 A study with many `retrained` seeds (20 of them: seeds 4, `retrained_seeds` 16) is taken apart: of a random
 order of the seeds the first S are known and the next one is judged, as it is (size: a right test rejects at
-most 5 %) and with a quarter of what `original` knows beyond it put back into every question, on the scale of
-log p per token and of log R (power). The tests are the gap's prediction interval (metrics/further_seed.py),
-and those against one `retrained` alone: TOFU's KS test, Wilcoxon's signed-rank test and the permutation of D.
+most 5 %) and with a tenth or a quarter of what `original` knows beyond it put back into every question, on
+the scale of log p per token and of log R (power). The tests are the gap's prediction interval
+(metrics/further_seed.py), and those against one `retrained` alone: TOFU's KS test, Wilcoxon's signed-rank
+test and the permutation of D.
 `--simulated` draws the group means of S + 1 seeds from a normal model whose variances are estimated from all
 seeds.
 `--logs` takes subsamples of 40 questions that only the first of three logs' models has seen, and holds the
@@ -35,7 +36,7 @@ from pipeline_lib.peers.tofu_log import FORGET, read_tofu_log
 from pipeline_lib.reporting.scores import read_scores
 
 SEEDS = (2, 3, 5, 10)
-QUARTER = 0.25
+SHARES = {"as it is": 0.0, "with a tenth": 0.1, "with a quarter": 0.25}  # of what `original` knows, put back
 LEVEL = 0.05
 QUESTIONS = 40  # of TOFU's smallest forget set
 TESTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {  # of two models on the same questions
@@ -43,7 +44,7 @@ TESTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {  # of two models
     "Wilcoxon": wilcoxon_p,
     "permutation of D": permutation_d_p,
 }
-COLUMNS = ("how", "test", "retrained seeds", "rejected as it is", "rejected with a quarter", "tries")
+COLUMNS = ("how", "test", "retrained seeds", *(f"rejected {left}" for left in SHARES), "tries")
 
 
 def forget_of(path: Path, method: str) -> list[Questions]:
@@ -63,7 +64,7 @@ def held_out(
     before = np.mean([one.values["log_probability"] for one in original], axis=0)
     groups = retrained[0].groups
     for seeds in (*(s for s in SEEDS if s < len(known)), len(known) - 1):
-        rejected = np.zeros(2)
+        rejected = np.zeros(len(SHARES))
         for _ in range(tries):
             order = generator.permutation(len(known))
             first, further = known[order[:seeds]], known[order[seeds]]
@@ -75,7 +76,7 @@ def held_out(
     for name, test in TESTS.items():
         rejected = np.array(
             [
-                [test((1 - share) * ratios[i] + share * was, ratios[j]) < LEVEL for share in (0.0, QUARTER)]
+                [test(_with(ratios[i], was, share), ratios[j]) < LEVEL for share in SHARES.values()]
                 for i, j in pairs
             ]
         ).mean(axis=0)
@@ -93,7 +94,7 @@ def simulated(
     inner = max(0.0, scale.inner - scale.single / scale.sizes[0])  # without its questions'
     level = max(0.0, scale.level - scale.inner / len(scale.sizes))
     for seeds in SEEDS:
-        rejected = np.zeros(2)
+        rejected = np.zeros(len(SHARES))
         for _ in range(tries):
             a = np.sqrt(level) * generator.standard_normal((seeds + 1, 1))
             b = np.sqrt(inner) * generator.standard_normal((seeds + 1, len(member))) @ member
@@ -103,12 +104,17 @@ def simulated(
         yield _line("simulated", "gap", seeds, rejected / tries, tries)
 
 
+def _with(model: np.ndarray, before: np.ndarray, share: float) -> np.ndarray:
+    """The model's scores with this share of those before put back."""
+    return (1 - share) * model + share * before
+
+
 def _rejected(
     first: np.ndarray, further: np.ndarray, before: np.ndarray, groups: Sequence[str]
 ) -> np.ndarray:
-    """Whether a further seed is told from the first ones, as it is and with a quarter of `before`."""
+    """Whether a further seed is told from the first ones, with each of `SHARES` of `before`."""
     scale, mean = FurtherSeed.of(first, groups), of_groups(groups)
-    judged = ((1 - share) * further + share * before for share in (0.0, QUARTER))
+    judged = (_with(further, before, share) for share in SHARES.values())
     gaps = [(np.abs(x - first.mean(axis=0)) @ mean).mean() for x in judged]
     return np.array([scale.p_value(float(gap)) < LEVEL for gap in gaps], dtype=float)
 
@@ -124,10 +130,7 @@ def published(paths: Sequence[Path], tries: int) -> Iterator[dict[str, object]]:
     for name, test in TESTS.items():
         rejected = np.array(
             [
-                [
-                    test(((1 - share) * one + share * full)[rows], other[rows]) < LEVEL
-                    for share in (0.0, QUARTER)
-                ]
+                [test(_with(one, full, share)[rows], other[rows]) < LEVEL for share in SHARES.values()]
                 for rows in drawn
             ]
         ).mean(axis=0)
@@ -135,7 +138,7 @@ def published(paths: Sequence[Path], tries: int) -> Iterator[dict[str, object]]:
 
 
 def _line(how: str, test: str, seeds: int, rejected: np.ndarray, tries: int) -> dict[str, object]:
-    values = (how, test, seeds, f"{rejected[0]:.3f}", f"{rejected[1]:.3f}", tries)
+    values = (how, test, seeds, *(f"{share:.3f}" for share in rejected), tries)
     return dict(zip(COLUMNS, values, strict=True))
 
 

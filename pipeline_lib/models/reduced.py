@@ -15,7 +15,8 @@ it trains is not that of the fp32 files. Here the merged fp32 weights are the fu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,15 +40,51 @@ def reduce_model(model: Any, base: BaseSettings | None) -> dict[str, Any]:
     """
     if base is None:
         return {}
-    with torch.no_grad():
-        for _, layer in linear_layers(model):
-            weight = layer.weight
-            if base.kind == "pruned":
-                flat = weight.view(-1)
-                flat[flat.abs().argsort()[: round(base.sparsity * flat.numel())]] = 0
-            else:
-                weight.copy_(_widened(*_rounded(weight.float())))
+    if base.kind == "pruned":
+        change_weights(model, lambda _, weight: without_smallest(weight, base.sparsity))
+    else:
+        change_weights(model, lambda _, weight: widen_rows(*round_rows(weight.float())))
     return base_facts(model, base.model_dump())
+
+
+class Changes:
+    """New weights in place of old ones, and how far that moves them."""
+
+    def __init__(self) -> None:
+        self._zeros = self._size = 0
+        self._moved = self._before = 0.0
+
+    @torch.no_grad()
+    def put(self, layer: Any, changed: torch.Tensor) -> None:
+        """Give the linear layer these weights."""
+        weight = layer.weight
+        changed = changed.to(weight)
+        self._moved += float((changed - weight).double().square().sum())
+        self._before += float(weight.double().square().sum())
+        self._zeros += int((changed == 0).sum())
+        self._size += weight.numel()
+        weight.copy_(changed)
+
+    def facts(self) -> dict[str, Any]:
+        """For run.json: `zeros`, their share afterwards, and `distance`, |W' - W| / |W|, over all W."""
+        distance = math.sqrt(self._moved / self._before) if self._before else 0.0
+        return {"zeros": self._zeros / self._size, "distance": distance}
+
+
+def change_weights(model: Any, change: Callable[[str, torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+    """Put `change(name, W)` in place of each W of `linear_layers`; returns facts for run.json."""
+    changes = Changes()
+    for name, layer in linear_layers(model):
+        changes.put(layer, change(name, layer.weight.detach()))
+    return changes.facts()
+
+
+def without_smallest(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """A copy with this share of its weights, those of the smallest size, at 0."""
+    changed = weight.clone(memory_format=torch.contiguous_format)
+    flat = changed.view(-1)
+    flat[flat.abs().argsort()[: round(sparsity * flat.numel())]] = 0
+    return changed
 
 
 def base_facts(model: Any, base: dict[str, Any] | None) -> dict[str, Any]:
@@ -99,7 +136,8 @@ def linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
             continue
         if type(module).__name__ == "Conv1D":
             raise UserError(
-                f"`base` needs linear layers; {name} of {type(model).__name__} is a Conv1D. Leave `base` out."
+                f"expected linear layers; {name} of {type(model).__name__} is a Conv1D. Leave out what makes "
+                "their weights smaller (`base`, or a stage that quantises or prunes)."
             )
         if isinstance(module, torch.nn.Linear):
             yield name, module
@@ -118,7 +156,7 @@ class Int8Linear(torch.nn.Linear):
 
     def __init__(self, layer: torch.nn.Linear):
         super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
-        values, scale = _rounded(layer.weight.detach().float())
+        values, scale = round_rows(layer.weight.detach().float())
         del self.weight
         self.register_buffer("weight", values)  # (out, in), int8
         self.register_buffer("scale", scale)  # (out, 1), fp32
@@ -135,7 +173,7 @@ class Int8Linear(torch.nn.Linear):
     def plain(self) -> torch.nn.Linear:
         """The same layer with fp32 weights."""
         layer = torch.nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        layer.weight = torch.nn.Parameter(_widened(self.weight, self.scale))
+        layer.weight = torch.nn.Parameter(widen_rows(self.weight, self.scale))
         layer.bias = self.bias
         return layer
 
@@ -149,7 +187,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, values: torch.Tensor, scale: torch.Tensor, back: bool) -> Any:
         ctx.weight, ctx.back = (values, scale), back
-        wide = _widened(values, scale).to(x.dtype)
+        wide = widen_rows(values, scale).to(x.dtype)
         return multiply(x, wide.t() if back else wide)
 
     @staticmethod
@@ -157,8 +195,8 @@ class _Product(torch.autograd.Function):
         return _Product.apply(gradient, *ctx.weight, not ctx.back), None, None, None
 
 
-def _rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 values (out, in) and the scale of each row (out, 1); rounding what was rounded changes nothing."""
+def round_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 values (out, in) of W in fp32, and the scale of each row (out, 1); twice is as once."""
     values = torch.empty_like(weight, dtype=torch.int8, memory_format=torch.contiguous_format)
     scale = torch.maximum(weight.amax(1, keepdim=True), -weight.amin(1, keepdim=True)) / LEVELS
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
@@ -168,5 +206,6 @@ def _rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return values, scale
 
 
-def _widened(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+def widen_rows(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """What `round_rows` gave, in fp32."""
     return values.to(torch.float32).mul_(scale)

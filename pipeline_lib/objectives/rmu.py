@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pipeline_lib.core.blocks import CountOrAll, CountOrZero, NonNegative, Positive
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.models.layers import decoder_layers
 from pipeline_lib.objectives.base import Batch, Losses, Tensor
 from pipeline_lib.objectives.retain import POSITIONS, REFERENCE, Retaining, option
 
@@ -165,14 +166,7 @@ def _stop_after(module: Any) -> Iterator[None]:
 
 def _layers(model: Any, layer: int) -> Any:
     """The decoder's list of layers, checked to have `layer`."""
-    # Llama and most; GPT-2, BLOOM; MPT
-    found = (getattr(model.get_decoder(), name, None) for name in ("layers", "h", "blocks"))
-    layers = next((layers for layers in found if layers is not None), None)
-    if layers is None:
-        raise UserError(
-            f"RMU looks for the layers of {type(model).__name__} under `layers`, `h` or `blocks` and found "
-            "none of them; choose another objective"
-        )
+    layers = decoder_layers(model, "RMU")
     if layer >= len(layers):
         raise UserError(
             f"RMU: `layer` is {layer}, but the model's layers are 0 to {len(layers) - 1}; choose one of them "

@@ -45,7 +45,8 @@ class Loaded:
 class Work:
     """What a stage receives.
 
-    `first`: the first of the models that it starts from, on the device; `others`: the folders of the rest.
+    `first`: the first of the models that it starts from, on the device; `others`: the folders of the rest,
+    or of its partners.
     `data`: the folder of the prepared task. `folder`: a place for checkpoints; those with another `mark`
     belong to other settings or code.
     """
@@ -64,7 +65,7 @@ class Made:
     """What a stage returns, beside its first parent, which it changes in place.
 
     `read`: the splits of the task's data that it read. `log`: one row for each step, as in training.
-    `status`: "ok", or "diverged" at `diverged_step`.
+    `status`: "ok", or "diverged" at `diverged_step`. `changed`: what run.json says of the new weights.
     """
 
     read: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class Made:
     steps: int = 0
     train_time_s: float = 0.0
     trained_parameters: int = 0
+    changed: dict[str, Any] = field(default_factory=dict)
 
 
 class Stage(Method):
@@ -101,6 +103,10 @@ class Stage(Method):
     def data_of(self, task: str) -> str:
         """The task whose data it reads, where it is applied to a model of `task`."""
         return task
+
+    def partners(self) -> dict[str, Reference]:
+        """Further models that a stage of one model reads beside each of `of`, by the setting naming it."""
+        return {}
 
     def splits(self) -> tuple[str, ...]:
         """The splits of those data that it learns."""

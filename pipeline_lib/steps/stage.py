@@ -63,6 +63,7 @@ def run(job: Job) -> None:
         place,
         started,
         stage={**stage.settings(), "of": of},
+        changed=made.changed,
         objective={"kind": "none"},
         optimizer_settings={"kind": "none"},
         training={},

@@ -91,19 +91,21 @@ def pairs_of(stage: Stage, pairs: Collection[Pair]) -> list[Pair]:
 
 
 def _missing(stage: Stage, named: Mapping[str, RowKey]) -> list[str]:
-    return [name for name in stage.of or () if name not in named]
+    return [name for name in (*(stage.of or ()), *stage.partners().values()) if name not in named]
 
 
 def _made(
     label: str, stage: Stage, pair: Pair, named: Mapping[str, RowKey], unlearned: Sequence[RowKey]
 ) -> Iterator[StagedRow]:
-    parents = unlearned if stage.of is None else [named[name] for name in stage.of]
+    partners = tuple(named[name] for name in stage.partners().values())
+    chosen = [row for row in unlearned if row not in partners]
+    parents = chosen if stage.of is None else [named[name] for name in stage.of]
     if stage.several:
         yield StagedRow(RowKey(*pair, label, NO_OPTIMIZER), label, stage, tuple(parents))
         return
     for parent in parents:
         after = f"{parent.after}/{label}" if parent.after else label
-        yield StagedRow(parent._replace(after=after), label, stage, (parent,))
+        yield StagedRow(parent._replace(after=after), label, stage, (parent, *partners))
 
 
 def label_faults(stages: Mapping[str, Stage], objectives: Collection[str]) -> Iterator[Fault]:
@@ -150,7 +152,8 @@ def _never(
                 else:
                     allowed = suggestion(name, named[pair])
                     fault = f"found {name}; no model of {pair[0]}, {pair[1]} has this name; {allowed}"
-                yield f"stages.{label}.of", fault
+                by_name = {name: field for field, name in stages[label].partners().items()}
+                yield f"stages.{label}.{by_name.get(name, 'of')}", fault
     if not told:
         many = len(late) > 1
         circle = "wait for each other; let one of them" if many else "waits for itself; let it"

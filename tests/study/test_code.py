@@ -76,6 +76,9 @@ FULL = small(
     },
     stages={
         "other": {"kind": "finetune", "of": ["GradDiff+muon"], "split": "forget", "tasks": ["authors"]},
+        "nearer": {"kind": "interpolate", "of": ["GradDiff+muon"], "tasks": ["authors"]},
+        "rounded": {"kind": "quantise", "of": ["GradDiff+muon"], "tasks": ["authors"]},
+        "pruned": {"kind": "prune", "of": ["GradDiff+muon"], "tasks": ["authors"]},
         "soup": {"kind": "average", "of": ["GradDiff+muon", "GradDiff+adamw"], "tasks": ["authors"]},
     },
 )
@@ -175,6 +178,11 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             "training/newton": ["*+lissa", "*+ekfac"],
             "training/generic_labels": ["*WHP+*"],
             "stages/average": ["stage average"],
+            "stages/interpolate": ["stage interpolate"],
+            "stages/prune": ["stage prune"],
+            "stages/quantise": ["stage quantise"],
+            "models/pruned": ["stage prune"],
+            "models/quantised": ["stage quantise"],
             "stages/finetune": ["stage finetune"],
             "engine/classifiers/profanity_check": ["judge manners", "toxicity manners"],
             "engine/equal_retain": ["evaluate manners"],

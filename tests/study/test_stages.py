@@ -54,6 +54,18 @@ def study(stages: dict[str, Any], **changes: Any) -> Any:
         ({"a": {**AVERAGE, "models": ["other"]}}, "stages.a.models: found 'other'"),
         ({"a": {"kind": "finetune", "task": "other"}}, "stages.a.task: found 'other'"),
         ({"a": {"kind": "finetune", "split": "other"}}, "stages.a.split: found 'other'; allowed: "),
+        (
+            {"a": {"kind": "interpolate", "toward": "PO+adamw"}},
+            "stages.a.toward: found PO+adamw; no model of",
+        ),
+        (
+            {"a": {"kind": "interpolate", "of": ["original"]}},
+            "stages.a.toward: original is one of the models of `of`",
+        ),
+        ({"a": {"kind": "interpolate", "share": 1}}, "stages.a.share: found 1; must be smaller than 1"),
+        ({"a": {"kind": "quantise", "format": "int3"}}, "stages.a.format: found 'int3'"),
+        ({"a": {"kind": "prune", "split": "facts"}}, "stages.a.split: is read with `by: wanda` alone"),
+        ({"a": {"kind": "prune", "by": "wanda", "split": "o"}}, "stages.a.split: found 'o'; allowed: "),
         ({"a": {"kind": "fine-tune"}}, "stages.a.kind: found 'fine-tune'"),
     ],
 )

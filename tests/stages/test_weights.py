@@ -1,0 +1,72 @@
+"""Stages that change weights by themselves: quantise, prune, interpolate."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import read_json
+from pipeline_lib.models.folder import load_model_folder
+from pipeline_lib.models.quantised import GROUPS, quantised
+from pipeline_lib.models.reduced import linear_layers
+from tests.stages.study import Small, parameters
+
+NORMS = ("layernorm", "norm.weight", "embed")
+
+
+def linear(folder) -> dict[str, torch.Tensor]:
+    return {name: layer.weight.detach() for name, layer in linear_layers(load_model_folder(folder)[0])}
+
+
+@pytest.mark.parametrize("format", ["int8", "int4", "nf4"])
+def test_quantise_rounds_the_linear_layers_and_nothing_else(small: Small, format: str) -> None:
+    made = small.stage({"kind": "quantise", "format": format}, [small.unlearned])
+    before, after = linear(small.unlearned), linear(made)
+    for name, weight in after.items():
+        expected = quantised(before[name], format, GROUPS[format])  # type: ignore[arg-type]
+        assert torch.equal(weight, expected) and not torch.equal(weight, before[name])
+    others = parameters(small.unlearned)
+    for name, value in parameters(made).items():
+        if any(part in name for part in NORMS):
+            assert torch.equal(value, others[name])
+    run = load_model_folder(made)[3]
+    assert run["stage"] == {"kind": "quantise", "format": format, "group": None, "of": ["GradDiff+adamw"]}
+    distance = sum(float((after[n] - before[n]).double().square().sum()) for n in after)
+    size = sum(float(weight.double().square().sum()) for weight in before.values())
+    assert run["changed"]["distance"] == pytest.approx((distance / size) ** 0.5)
+
+
+@pytest.mark.parametrize("by", ["magnitude", "wanda"])
+def test_prune_leaves_the_share_that_was_asked(small: Small, by: str) -> None:
+    texts = {"texts": 12} if by == "wanda" else {}
+    made = small.stage({"kind": "prune", "by": by, "sparsity": 0.3, **texts}, [small.unlearned])
+    before = linear(small.unlearned)
+    for name, weight in linear(made).items():
+        assert float((weight == 0).float().mean()) == pytest.approx(0.3, abs=0.02)
+        assert torch.equal(weight[weight != 0], before[name][weight != 0])
+    run = load_model_folder(made)[3]
+    assert run["changed"]["zeros"] == pytest.approx(0.3, abs=0.02)
+    assert list(run["data"]) == (["authors.retain"] if by == "wanda" else [])
+
+
+def test_the_same_prune_gives_the_same_bits(small: Small) -> None:
+    settings = {"kind": "prune", "by": "wanda", "sparsity": 0.5, "texts": 8}
+    one, two = (load_model_folder(small.stage(settings, [small.unlearned]))[3] for _ in range(2))
+    assert one["weights_sha256"] == two["weights_sha256"]
+
+
+def test_an_interpolated_model_lies_on_the_line_between_two_models(small: Small) -> None:
+    made = small.stage({"kind": "interpolate", "share": 0.25}, [small.unlearned, small.original])
+    ours, theirs = parameters(small.unlearned), parameters(small.original)
+    for name, value in parameters(made).items():
+        expected = 0.75 * ours[name].double() + 0.25 * theirs[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-7)
+    assert load_model_folder(made)[3]["stage"]["toward"] == "original"
+
+
+def test_an_interpolation_with_a_lost_model_is_lost(small: Small) -> None:
+    made = small.stage({"kind": "interpolate"}, [small.unlearned, small.diverged])
+    assert read_json(made / "run.json")["status"] == "diverged"
+    with pytest.raises(UserError, match="diverged at step"):
+        load_model_folder(made)
