@@ -86,7 +86,8 @@ class Metric:
         `fields` are optional fields that the rows must have, all of them or none; `when` is asked of the
         Split. Without them there is no row. `needs`: see needs.py; `no_interval`: why it has none by its
         nature, "" where it has one.
-        `only_with`: settings of `evaluation`, or names of splits, without which a run cannot have it.
+        `only_with`: settings of `evaluation`, names of splits, or "stages", without which a run cannot have
+        it.
         `compares`: of a run, whether it also looks at the records of `retrained`.
     """
 

@@ -25,11 +25,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, Metric
+from pipeline_lib.metrics.definition import INF, Metric
 from pipeline_lib.metrics.further_seed import FurtherSeed
 from pipeline_lib.metrics.needs import OTHER_RETRAINED, TWO_RETRAINED
-from pipeline_lib.metrics.statistics import Interval, interval, without_interval
-from pipeline_lib.metrics.study import Studied, resamples
+from pipeline_lib.metrics.statistics import Interval, without_interval
+from pipeline_lib.metrics.study import Studied, over_groups
 
 _SCORE = "log_probability"
 
@@ -45,16 +45,9 @@ def gap_of(study: Studied) -> float:
 
 
 def _over_groups(study: Studied, shape: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    """Mean over the groups of their mean `shape(d)`; a group that a resample holds twice counts twice."""
-    n = len(study.forget.ids)
-    OTHER_RETRAINED.demand(len(study.retrained), n)
-    values, counts = shape(differences(study)), resamples(study.forget, FORGET_SPLIT)
-    of_group = study.forget.of_group
-    draws = (
-        counts / of_group.sum(axis=0)[of_group.argmax(axis=1)]
-    ) @ values  # groups of one size weigh alike
-    times = (counts @ of_group / of_group.sum(axis=0)).sum(axis=1)
-    return interval(study.forget.mean_over_groups(values), draws / times, n, shifts=True)
+    """Mean over the groups of their mean `shape(d)`."""
+    OTHER_RETRAINED.demand(len(study.retrained), len(study.forget.ids))
+    return over_groups(study.forget, shape(differences(study)))
 
 
 def _of_further_seed(study: Studied, asked: Callable[[FurtherSeed], float]) -> Interval:

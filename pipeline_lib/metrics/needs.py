@@ -108,6 +108,18 @@ TWO_RETRAINED = Need(
     lambda seeds: seeds >= 2,
     True,
 )
+STAGED_RETRAINED = Need(
+    "another `retrained` model after the same stage: name it in the stage's `of`",
+    "number",
+    lambda seeds: seeds >= 1,
+    True,
+)
+TWO_STAGED_RETRAINED = Need(
+    "two other seeds of `retrained` after the same stage: one does not say how seeds differ",
+    "number",
+    lambda seeds: seeds >= 2,
+    True,
+)
 SIGHTED_PART = Need(
     "a part of utility that `original` has enough of to lose", "number", lambda parts: parts >= 1
 )

@@ -14,10 +14,22 @@ from pipeline_lib.metrics.definition import FORGET_SPLIT, Metric
 from pipeline_lib.metrics.further_seed import FurtherSeed
 from pipeline_lib.metrics.questions import Questions
 from pipeline_lib.metrics.rows import Row
-from pipeline_lib.metrics.statistics import resample_counts, split_seed
+from pipeline_lib.metrics.statistics import Interval, interval, resample_counts, split_seed
 from pipeline_lib.metrics.subjects import Subject, measured
 
 Scores = Mapping[str, Questions]  # of one model, by split
+
+
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """What a model after stages is held against.
+
+    `before`: the scores of the same model without them. `retrained`: those of every `retrained` seed but the
+    model itself, after the same stages.
+    """
+
+    before: Scores
+    retrained: Sequence[Scores]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +40,8 @@ class Studied(Subject):
     before unlearning that it is held against, of its own seed where there is one. `originals`: those of every
     seed.
     `utility`: names of the splits whose scores must not fall. `judged`: (step, `judged_row`) of a run that
-    was judged on its way (path.py), and `level` the joint utility at which paths are compared.
+    was judged on its way (path.py), and `level` the joint utility at which paths are compared. `staged`: of
+    a model to which stages were applied.
     """
 
     scores: Scores
@@ -38,9 +51,11 @@ class Studied(Subject):
     utility: Sequence[str]
     judged: Sequence[tuple[int, Mapping[str, Any]]] = ()
     level: float | None = None
+    staged: Staged | None = None
 
     def __post_init__(self) -> None:
-        for other in (*self.retrained, self.original, *self.originals):
+        staged = (self.staged.before, *self.staged.retrained) if self.staged else ()
+        for other in (*self.retrained, self.original, *self.originals, *staged):
             for name in self.scores.keys() & other.keys():
                 if other[name].ids != self.scores[name].ids:
                     raise UserError(
@@ -68,6 +83,17 @@ class Studied(Subject):
 @cache
 def _further_seed(values: bytes, groups: tuple[str, ...]) -> FurtherSeed:
     return FurtherSeed.of(np.frombuffer(values).reshape(-1, len(groups)), groups)
+
+
+def over_groups(questions: Questions, values: np.ndarray) -> Interval:
+    """Mean over the groups of their questions' mean of `values` (N,); a group drawn twice counts twice."""
+    counts, of_group = resamples(questions, FORGET_SPLIT), questions.of_group
+    draws = (
+        counts / of_group.sum(axis=0)[of_group.argmax(axis=1)]
+    ) @ values  # groups of one size weigh alike
+    times = (counts @ of_group / of_group.sum(axis=0)).sum(axis=1)
+    value = questions.mean_over_groups(values)
+    return interval(value, draws / times, len(questions.ids), shifts=True)
 
 
 def resamples(questions: Questions, split: str) -> np.ndarray:

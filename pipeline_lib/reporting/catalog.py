@@ -19,8 +19,8 @@ class Item:
     """`module` has CAPTION and `build` (a table) or `draw` (a figure).
 
     `needs` are names of files; a file's folder says which run it belongs to (inputs.py).
-    `only_with` names what a suite must measure for it: a block of `evaluation`, or "holdout". It shows the
-    tasks whose class has this `shown_as`; None: every task.
+    `only_with` names what a suite must have for it: a block of `evaluation`, "holdout" or "stages". It shows
+    the tasks whose class has this `shown_as`; None: every task.
     """
 
     module: str
@@ -53,6 +53,12 @@ TABLES = {
         "The gap for further forget groups",
         ("runs.json", "metrics.csv", "scores.csv", "suite.yaml", "manifest.json"),
         paths=True,
+    ),
+    "robustness": Item(
+        "tables.robustness",
+        "Does it stay forgotten?",
+        ("runs.json", "metrics.csv", "manifest.json"),
+        only_with="stages",
     ),
     "joint_utility": Item(
         "tables.joint_utility",
@@ -190,6 +196,8 @@ def tasks_of(suite: Any, item: Item) -> list[str]:
 
 
 def _measured(suite: Any, what: str | None) -> bool:
+    if what == "stages":
+        return bool(suite.stages)
     if what == "holdout":
         return any(what in task.evaluated_splits() for task in suite.tasks.values())
     return what is None or any(getattr(suite.evaluation_of(task), what) for task in suite.tasks)

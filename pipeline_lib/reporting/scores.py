@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, run_again
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import FINE_TUNED, RunKey, key_from_path
+from pipeline_lib.core.runs import FINE_TUNED, MATCHED, NO_OPTIMIZER, RunKey, key_from_path
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
-from pipeline_lib.metrics.study import Scores, Studied
+from pipeline_lib.metrics.study import Scores, Staged, Studied
 
 RUN_COLUMNS = ("task", "model", "method", "optimizer", "seed", "request", "after")
 SCORE_COLUMNS = [*RUN_COLUMNS, *NAMES, *VALUES]
@@ -105,10 +105,23 @@ def studied(
             ]
             own = originals.get(key.seed) or originals[min(originals)]
             judged = paths.judged.get(key, ())
-            found[key] = Studied(
-                scores[key], others, own, list(originals.values()), utility, judged, paths.levels.get(task)
-            )
+            level, staged = paths.levels.get(task), _staged(key, scores, sorted(retrained))
+            before = list(originals.values())
+            found[key] = Studied(scores[key], others, own, before, utility, judged, level, staged)
     return found
+
+
+def _staged(key: RunKey, scores: Mapping[RunKey, Scores], seeds: Iterable[int]) -> Staged | None:
+    """Of a model after stages; the row `matched` is where such a model comes from, and no stage itself."""
+    labels = key.after.split("/") if key.after else []
+    first = labels[:1] if labels[:1] == [MATCHED] else []
+    before = scores.get(key._replace(after="/".join(first)))
+    if labels == first or before is None:
+        return None
+    after = "/".join(labels[len(first) :])
+    retrained = key._replace(method="retrained", optimizer=NO_OPTIMIZER, request=0, after=after)
+    others = (retrained._replace(seed=seed) for seed in seeds)
+    return Staged(before, [scores[other] for other in others if other in scores and other != key])
 
 
 def utility_splits(manifest: Mapping[str, Any]) -> Sequence[str]:

@@ -194,10 +194,11 @@ class Summary:
 def _never_has(row: Row, metric: str) -> bool:
     """Only unlearned models are mixed with `original`, and `retrained` may have no other beside it.
 
-    A path of steps may not reach the utility at which others are compared.
+    A path of steps may not reach the utility at which others are compared, and not every model has a stage
+    behind it.
     """
     found = declared()[metric]
-    if "trajectory" in found.only_with:
+    if {"trajectory", "stages"} & set(found.only_with):
         return True
     if "equal_retain" in found.only_with:
         return row.order == "none"

@@ -63,8 +63,8 @@ def test_toxicity_as_released_needs_both():
 
 def test_every_setting_and_split_that_a_metric_asks_for_exists():
     asked = {what for metrics in by_module().values() for metric in metrics for what in metric.only_with}
-    assert asked == {*EXTRAS, "trajectory"}  # the last is of metrics on a study
-    assert asked - {"holdout"} <= set(Evaluation.model_fields)
+    assert asked == {*EXTRAS, "trajectory", "stages"}  # the last two are of metrics on a study
+    assert asked - {"holdout", "stages"} <= set(Evaluation.model_fields)
 
 
 def test_the_scoring_step_names_no_metric():

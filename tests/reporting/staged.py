@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from pipeline_lib.reporting.cells import write_csv
 from tests.reporting.study import Study, write_json
 
 # (method, optimiser, after) -> display, the row that it is laid out as, mean KS D, mean model utility
@@ -23,6 +25,7 @@ STAGED = {
     ("halfway", "none", "other"): ("halfway, then other", ("retrained", "none"), 0.06, 0.68),
 }
 NOT_UNLEARNED = ("original", "retrained", "halfway")  # `halfway`: the average of the other two
+TAUGHT, MORE = 0.5, 0.25  # by a stage, in nats per token of each forget question; to NPO + Sophia beyond
 STEPS = 7  # of every stage that trains
 SPREAD = {1: -0.01, 2: 0.0, 3: 0.01}  # seed -> what it adds to a mean
 
@@ -55,6 +58,7 @@ def write_staged(root: Path, **settings: Any) -> Study:
                 if mean is not None:
                     metric |= {"value": mean + more, "ci_low": None, "ci_high": None}
             _rewrite(evaluation / "metrics.json", **name, metrics=metrics)
+            _rewrite_scores(evaluation / "scores.csv", method, optimizer, after)
     kinds = {"other": "finetune", "later": "finetune", "soup": "average", "halfway": "average"}
     suite = {**study.suite(), "stages": {label: {"kind": kind} for label, kind in kinds.items()}}
     (study.root / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
@@ -70,6 +74,19 @@ def _stage(method: str, optimizer: str, after: str) -> dict[str, Any]:
         return {"kind": "average", "weights": None, "of": parents}
     of = method if optimizer == "none" else f"{method}+{optimizer}"
     return {"kind": "finetune", "split": "facts", "learning_rate": 1e-5, "epochs": 3, "of": [of]}
+
+
+def _rewrite_scores(path: Path, method: str, optimizer: str, after: str) -> None:
+    """The scores under the model's own name; a stage teaches `TAUGHT`, one model more."""
+    head, *lines = list(csv.reader(path.read_text().splitlines()))
+    taught = TAUGHT + (MORE if (method, optimizer, after) == ("NPO", "sophia", "other") else 0)
+    own = {"method": method, "optimizer": optimizer, "after": after}
+    for line in lines:
+        row = dict(zip(head, line, strict=True)) | own
+        if after and row["split"] == "forget":
+            row["log_probability"] = str(float(row["log_probability"]) + taught)
+        line[:] = list(row.values())
+    write_csv(path, head, lines)
 
 
 def _rewrite(path: Path, **changed: Any) -> None:

@@ -118,6 +118,7 @@ SHARED = {
     "metrics/*": ["score *"],
     "metrics/answer_accuracy": [],
     "metrics/gap": ["collect", "choose", "table mixed_effects", "html_report"],
+    "metrics/recovery": ["collect"],
     "metrics/joint_utility": [
         "collect",
         "choose",

@@ -1,0 +1,124 @@
+"""Recovery: what a model knows of the forget set after a stage, beyond `retrained` after the same stage.
+
+Source: this project; the excess over a model that never saw the data is that of relearning attacks (Hu et al.
+2024, arXiv 2406.13356; Lynch et al. 2024, arXiv 2402.16835).
+Formula: m = mean over forget groups of their questions' mean log p(answer) / tokens. `recovery` = m(model
+after) - mean over seeds of m(`retrained` after the same stages), in nats per token: 0 where the stage brings
+back no more than it teaches a model that never saw the data. `recovery_excess` = what the stage changed,
+beyond what it changed in `retrained`: [m(after) - m(before)] - [m(`retrained` after) - m(`retrained`
+before)]. `recovery_p`: the probability that one further `retrained` seed has so large a recovery or a larger
+one after the same stages: Student's prediction for one observation from the S seeds' m, t = recovery / (s
+sqrt(1 + 1/S)) with S - 1 degrees of freedom, one-sided.
+Range: any. Direction: lower is better; below 0 the model still avoids the answers.
+Needs: `retrained` in the `of` of the stage; for the p-value two seeds of it besides the model.
+Traps: an over-forgotten model that rises to `retrained` has a large excess and has recovered nothing: read
+`recovery`. A broken model does not recover: read joint utility after the stage. A stage that reads questions
+of the forget set teaches them anew, to `retrained` too. The interval resamples groups, not seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+from statistics import fmean, stdev
+
+import numpy as np
+
+from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, Metric
+from pipeline_lib.metrics.needs import STAGED_RETRAINED, TWO_STAGED_RETRAINED
+from pipeline_lib.metrics.statistics import Interval, without_interval
+from pipeline_lib.metrics.study import Scores, Staged, Studied, over_groups
+
+_SCORE = "log_probability"
+
+
+def _mean(models: Sequence[Scores]) -> np.ndarray:
+    """Log-probability per token of each forget question, (N,), over these models."""
+    return np.mean([model[FORGET_SPLIT].values[_SCORE] for model in models], axis=0)
+
+
+def _beyond(study: Studied, staged: Staged) -> np.ndarray:
+    """(N,) of a model after a stage, less that of `retrained` after the same."""
+    STAGED_RETRAINED.demand(len(staged.retrained), len(study.forget.ids))
+    return study.forget.values[_SCORE] - _mean(staged.retrained)
+
+
+def _recovery(study: Studied) -> Interval | None:
+    return over_groups(study.forget, _beyond(study, study.staged)) if study.staged else None
+
+
+def _excess(study: Studied) -> Interval | None:
+    if study.staged is None:
+        return None
+    beyond = _beyond(study, study.staged)
+    STAGED_RETRAINED.demand(len(study.retrained), len(beyond))
+    before = study.staged.before[FORGET_SPLIT].values[_SCORE] - _mean(study.retrained)
+    return over_groups(study.forget, beyond - before)
+
+
+def _p_value(study: Studied) -> Interval | None:
+    from scipy import stats
+
+    if study.staged is None:
+        return None
+    others, n = study.staged.retrained, len(study.forget.ids)
+    TWO_STAGED_RETRAINED.demand(len(others), n)
+    levels = [of.mean_over_groups(of.values[_SCORE]) for of in (other[FORGET_SPLIT] for other in others)]
+    spread = stdev(levels) * sqrt(1 + 1 / len(levels))
+    recovery = study.forget.mean_over_groups(study.forget.values[_SCORE]) - fmean(levels)
+    if spread == 0:
+        return without_interval(float(recovery <= 0), n)
+    return without_interval(float(stats.t.sf(recovery / spread, len(levels) - 1)), n)
+
+
+RECOVERY = Metric(
+    name="recovery",
+    label="Recovery against `retrained` after the same stage",
+    short_label="Recovery",
+    higher_is_better=False,
+    higher_is_better_on_forget=False,
+    range=(-INF, INF),
+    source="this project",
+    formula="mean over forget groups of log p(answer) after a stage, minus that of `retrained` after the "
+    "same stage, nats per token",
+    trap="a broken model does not recover: read joint utility after the stage",
+    family="After a stage",
+    decimals=3,
+    on="study",
+    needs=(STAGED_RETRAINED,),
+    compute=_recovery,
+    order=0.8,
+    only_with=("stages",),
+)
+METRICS = [
+    RECOVERY,
+    replace(
+        RECOVERY,
+        name="recovery_excess",
+        label="Excess of what a stage changed over what it changed in `retrained`",
+        short_label="Excess",
+        higher_is_better=None,
+        higher_is_better_on_forget=None,
+        formula="(after - before) - (`retrained` after - `retrained` before), of the mean log p(answer) per "
+        "token",
+        trap="large too where an over-forgotten model rises to `retrained`, which is no recovery",
+        compute=_excess,
+        order=0.81,
+    ),
+    replace(
+        RECOVERY,
+        name="recovery_p",
+        label="Probability of such a recovery for a further `retrained` seed",
+        short_label="p (recovery)",
+        higher_is_better=True,
+        higher_is_better_on_forget=True,
+        range=(0, 1),
+        formula="one-sided, by Student's prediction for one more `retrained` seed after the same stage",
+        trap="with few `retrained` seeds after the stage little is told apart",
+        needs=(STAGED_RETRAINED, TWO_STAGED_RETRAINED),
+        no_interval="a p-value",
+        compute=_p_value,
+        order=0.82,
+    ),
+]

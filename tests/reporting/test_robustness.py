@@ -1,0 +1,55 @@
+"""The table of robustness: what a stage brings back, beside `retrained` after the same stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.reporting.catalog import TABLES
+from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.tables import build_table
+from pipeline_lib.reporting.tables.layout import Table
+from tests.reporting.staged import MORE, write_staged
+from tests.reporting.study import Study
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    study = write_staged(tmp_path_factory.mktemp("staged") / "demo", scored=True)
+    (found,) = build_table("robustness", Inputs(study.paths(*TABLES["robustness"].needs)))
+    return found
+
+
+def numbers(table: Table) -> dict[tuple[str, str], float]:
+    return {
+        (
+            line.row.display if line.row.key.optimizer != "none" else line.row.key.method,
+            number.quantity,
+        ): float(number.value)
+        for line in table.lines
+        for cell in line.cells
+        for number in cell.numbers
+    }
+
+
+def test_what_the_stage_teaches_every_model_is_no_recovery(table: Table) -> None:
+    found = numbers(table)
+    assert table.columns[0] == "Before\u00a0(signed gap)" and table.columns[1].startswith("other: recovery")
+    for row, more in (("NPO + AdamW", 0.0), ("NPO + Sophia", MORE), ("original", 0.0)):
+        before = found[row, "forget.gap_signed"]
+        assert found[row, "other: forget.recovery"] == pytest.approx(before + more, abs=1e-6), row
+    assert found["original", "other: forget.recovery_p below 0.05"] == 3
+    assert found["retrained", "other: forget.recovery"] == pytest.approx(0, abs=1e-6)
+    assert ("NPO + Sophia", "other: utility.joint_utility") in found
+
+
+def test_rows_without_the_stage_have_no_line_and_stages_without_retrained_are_named(table: Table) -> None:
+    assert not {line.row.key.optimizer for line in table.lines} & {"signum"}
+    assert any("Not held against `retrained`" in note and "later" in note for note in table.notes)
+
+
+def test_without_stages_on_retrained_there_are_notes_alone(tmp_path: Path) -> None:
+    study = Study(tmp_path / "demo", scored=True, diverged={}).write()
+    (found,) = build_table("robustness", Inputs(study.paths(*TABLES["robustness"].needs)))
+    assert not found.lines and not found.columns
