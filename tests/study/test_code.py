@@ -141,6 +141,7 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             **SHARED,
             "reporting/tables/as_released": [],
             "reporting/tables/benchmarks": [],
+            "reporting/tables/robustness": [],
             "tasks/passages": ["prepare_data book"],
             "objectives/npo": ["unlearn NPO+*"],
             "objectives/po": ["unlearn PO+*"],
@@ -202,7 +203,10 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             "optimizers/adamw": ["pretrain mini", "finetune", "unlearn *"],
             **{
                 f"reporting/tables/{name}": []
-                for name in ("as_released", "benchmarks", "membership", "preference", "samples", "toxicity")
+                for name in (
+                    *("as_released", "benchmarks", "membership", "preference", "robustness", "samples"),
+                    "toxicity",
+                )
             },
             **{
                 f"metrics/{name}": []
