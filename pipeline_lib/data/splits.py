@@ -25,6 +25,18 @@ QUESTIONS_HEADLINE = {
 }
 
 
+def of_first_groups(records: Sequence[Record], groups: int, split: str) -> list[Record]:
+    """The records of the split's first groups; a `UserError` where it has no group besides them."""
+    names = list(dict.fromkeys(record.group for record in records))
+    if groups >= len(names):
+        raise UserError(
+            f"`groups` is {groups}, but the split {split!r} has {len(names)} of them, and none would be left "
+            "to judge by; ask for fewer"
+        )
+    chosen = set(names[:groups])
+    return [record for record in records if record.group in chosen]
+
+
 @dataclass(frozen=True)
 class Task:
     """Splits of records and what each is for; the lists hold names of splits.

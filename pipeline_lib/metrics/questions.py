@@ -54,6 +54,16 @@ class Questions:
         """Mean over the groups of their questions' mean `values`, (N,)."""
         return float((values @ of_groups(self.groups)).mean())
 
+    def but_first_groups(self, groups: int) -> np.ndarray:
+        """Places of the questions of all other groups than the first ones, in order of appearance."""
+        first = set(list(dict.fromkeys(self.groups))[:groups])
+        return np.array([i for i, group in enumerate(self.groups) if group not in first], dtype=int)
+
+    def at(self, places: np.ndarray) -> Questions:
+        """The questions at these places."""
+        values = {name: of_all[places] for name, of_all in self.values.items()}
+        return Questions(*(tuple(of[i] for i in places) for of in (self.ids, self.groups)), values)
+
     def has(self, name: str) -> bool:
         """Whether some question has this score."""
         return bool((~np.isnan(self.values[name])).any())

@@ -12,8 +12,8 @@ sqrt(1 + 1/S)) with S - 1 degrees of freedom, one-sided.
 Range: any. Direction: lower is better; below 0 the model still avoids the answers.
 Needs: `retrained` in the `of` of the stage; for the p-value two seeds of it besides the model.
 Traps: an over-forgotten model that rises to `retrained` has a large excess and has recovered nothing: read
-`recovery`. A broken model does not recover: read joint utility after the stage. A stage that reads questions
-of the forget set teaches them anew, to `retrained` too. The interval resamples groups, not seeds.
+`recovery`. A broken model does not recover: read joint utility after the stage. Questions of forget groups
+that a stage teaches (`groups` of `finetune`) are left out. The interval resamples groups, not seeds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ from pipeline_lib.metrics.study import Scores, Staged, Studied, over_groups
 _SCORE = "log_probability"
 
 
+def _judges(study: Studied, staged: Staged) -> np.ndarray:
+    """Places of the forget questions whose group no stage taught."""
+    return study.forget.but_first_groups(staged.learned)
+
+
 def _mean(models: Sequence[Scores]) -> np.ndarray:
     """Log-probability per token of each forget question, (N,), over these models."""
     return np.mean([model[FORGET_SPLIT].values[_SCORE] for model in models], axis=0)
@@ -40,36 +45,43 @@ def _mean(models: Sequence[Scores]) -> np.ndarray:
 
 def _beyond(study: Studied, staged: Staged) -> np.ndarray:
     """(N,) of a model after a stage, less that of `retrained` after the same."""
-    STAGED_RETRAINED.demand(len(staged.retrained), len(study.forget.ids))
+    STAGED_RETRAINED.demand(len(staged.retrained), len(_judges(study, staged)))
     return study.forget.values[_SCORE] - _mean(staged.retrained)
 
 
+def _over_judges(study: Studied, staged: Staged, values: np.ndarray) -> Interval:
+    places = _judges(study, staged)
+    return over_groups(study.forget.at(places), values[places])
+
+
 def _recovery(study: Studied) -> Interval | None:
-    return over_groups(study.forget, _beyond(study, study.staged)) if study.staged else None
+    return _over_judges(study, study.staged, _beyond(study, study.staged)) if study.staged else None
 
 
 def _excess(study: Studied) -> Interval | None:
-    if study.staged is None:
+    if (staged := study.staged) is None:
         return None
-    beyond = _beyond(study, study.staged)
-    STAGED_RETRAINED.demand(len(study.retrained), len(beyond))
-    before = study.staged.before[FORGET_SPLIT].values[_SCORE] - _mean(study.retrained)
-    return over_groups(study.forget, beyond - before)
+    beyond = _beyond(study, staged)
+    STAGED_RETRAINED.demand(len(study.retrained), len(_judges(study, staged)))
+    before = staged.before[FORGET_SPLIT].values[_SCORE] - _mean(study.retrained)
+    return _over_judges(study, staged, beyond - before)
 
 
 def _p_value(study: Studied) -> Interval | None:
     from scipy import stats
 
-    if study.staged is None:
+    if (staged := study.staged) is None:
         return None
-    others, n = study.staged.retrained, len(study.forget.ids)
-    TWO_STAGED_RETRAINED.demand(len(others), n)
-    levels = [of.mean_over_groups(of.values[_SCORE]) for of in (other[FORGET_SPLIT] for other in others)]
-    spread = stdev(levels) * sqrt(1 + 1 / len(levels))
-    recovery = study.forget.mean_over_groups(study.forget.values[_SCORE]) - fmean(levels)
-    if spread == 0:
-        return without_interval(float(recovery <= 0), n)
-    return without_interval(float(stats.t.sf(recovery / spread, len(levels) - 1)), n)
+    places = _judges(study, staged)
+    TWO_STAGED_RETRAINED.demand(len(staged.retrained), len(places))
+    own, *others = (
+        model[FORGET_SPLIT].at(places).mean_over_groups(model[FORGET_SPLIT].values[_SCORE][places])
+        for model in (study.scores, *staged.retrained)
+    )
+    spread = stdev(others) * sqrt(1 + 1 / len(others))
+    recovery = own - fmean(others)
+    p = float(recovery <= 0) if spread == 0 else float(stats.t.sf(recovery / spread, len(others) - 1))
+    return without_interval(p, len(places))
 
 
 RECOVERY = Metric(

@@ -25,11 +25,13 @@ class Staged:
     """What a model after stages is held against.
 
     `before`: the scores of the same model without them. `retrained`: those of every `retrained` seed but the
-    model itself, after the same stages.
+    model itself, after the same stages. `learned`: how many of the forget groups, the first ones, a stage
+    taught; the others judge.
     """
 
     before: Scores
     retrained: Sequence[Scores]
+    learned: int = 0
 
 
 @dataclass(frozen=True, eq=False)

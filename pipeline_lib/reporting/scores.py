@@ -66,17 +66,21 @@ class Paths(NamedTuple):
 
     judged: Mapping[RunKey, Sequence[tuple[int, Mapping[str, Any]]]]
     levels: Mapping[str, float]  # by task
+    learned: Mapping[str, Mapping[str, int]] = {}  # by task: label of a stage -> forget groups it teaches
 
 
 NO_PATHS = Paths({}, {})
 
 
-def read_paths(steps: Iterable[Path], levels: Mapping[str, float]) -> Paths:
+def read_paths(
+    steps: Iterable[Path], levels: Mapping[str, float], learned: Mapping[str, Mapping[str, int]] | None = None
+) -> Paths:
     """From the steps.jsonl of the runs."""
     rows = {key_from_path(path): read_jsonl(path) for path in steps}
     return Paths(
         {key: [(r["step"], r["judged"]) for r in found if "judged" in r] for key, found in rows.items()},
         levels,
+        learned or {},
     )
 
 
@@ -105,13 +109,16 @@ def studied(
             ]
             own = originals.get(key.seed) or originals[min(originals)]
             judged = paths.judged.get(key, ())
-            level, staged = paths.levels.get(task), _staged(key, scores, sorted(retrained))
+            staged = _staged(key, scores, sorted(retrained), paths.learned.get(task, {}))
+            level = paths.levels.get(task) if staged is None else None
             before = list(originals.values())
             found[key] = Studied(scores[key], others, own, before, utility, judged, level, staged)
     return found
 
 
-def _staged(key: RunKey, scores: Mapping[RunKey, Scores], seeds: Iterable[int]) -> Staged | None:
+def _staged(
+    key: RunKey, scores: Mapping[RunKey, Scores], seeds: Iterable[int], learned: Mapping[str, int]
+) -> Staged | None:
     """Of a model after stages; the row `matched` is where such a model comes from, and no stage itself."""
     labels = key.after.split("/") if key.after else []
     first = labels[:1] if labels[:1] == [MATCHED] else []
@@ -121,7 +128,8 @@ def _staged(key: RunKey, scores: Mapping[RunKey, Scores], seeds: Iterable[int]) 
     after = "/".join(labels[len(first) :])
     retrained = key._replace(method="retrained", optimizer=NO_OPTIMIZER, request=0, after=after)
     others = (retrained._replace(seed=seed) for seed in seeds)
-    return Staged(before, [scores[other] for other in others if other in scores and other != key])
+    taught = max(learned.get(label, 0) for label in labels)
+    return Staged(before, [scores[other] for other in others if other in scores and other != key], taught)
 
 
 def utility_splits(manifest: Mapping[str, Any]) -> Sequence[str]:

@@ -112,6 +112,10 @@ class Stage(Method):
         """The splits of those data that it learns."""
         return ()
 
+    def learned_groups(self, task: str) -> int:
+        """How many of the task's forget groups, the first ones, it learns while the others judge."""
+        return 0
+
     def training(self) -> FineTune | None:
         """How it trains, for the plan; None where it takes no gradient."""
         return None

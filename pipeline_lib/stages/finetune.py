@@ -5,8 +5,13 @@
 Source: relearning by benign fine-tuning, Hu et al. 2024, arXiv 2406.13356, section 3; the loss and its units
 (nats a token) are those of `original` (training/loop.py).
 
+With `groups` it learns the first groups of the split alone. Of the forget set (relearning from a part of what
+was forgotten, as in RTT, Deeb and Roger 2024, arXiv 2410.08827) the other groups then judge what comes back:
+metrics/recovery.py.
+
 Trap: a model that answers the forget set again after this may have been taught it anew: keep the split
-disjoint from the forget set, and fine-tune `retrained` in the same way beside it.
+disjoint from the forget set, or learn a part of its groups, and fine-tune `retrained` in the same way beside
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Name
+from pipeline_lib.core.blocks import Count, Name
 from pipeline_lib.stages.base import Made, Stage, Work
 from pipeline_lib.training.settings import FineTune
 
@@ -31,12 +36,20 @@ class FineTuned(Stage, FineTune):
     kind: Literal["finetune"]
     task: Name | None = Field(None, description="The task whose data it learns; default: the model's own")
     split: Name = Field("retain", description="Which of that task's splits")
+    groups: Count | None = Field(
+        None,
+        description="Learn its first so many groups alone; of the forget set the others judge the recovery",
+    )
 
     def data_of(self, task: str) -> str:
         return self.task or task
 
     def splits(self) -> tuple[str, ...]:
         return (self.split,)
+
+    def learned_groups(self, task: str) -> int:
+        own = self.split == "forget" and self.data_of(task) == task
+        return self.groups or 0 if own else 0
 
     def training(self) -> FineTune:
         return self
@@ -47,6 +60,7 @@ class FineTuned(Stage, FineTune):
         return with_compute(self, device, group)
 
     def make(self, work: Work) -> Made:
+        from pipeline_lib.data.splits import of_first_groups
         from pipeline_lib.data.task_folder import load_splits
         from pipeline_lib.distributed.group import current
         from pipeline_lib.models.released_encoding import encode_answers
@@ -57,6 +71,8 @@ class FineTuned(Stage, FineTune):
         from pipeline_lib.training.fine_tuning import fine_tuned
 
         first, records = work.first, load_splits(work.data, [self.split])[self.split]
+        if self.groups is not None:
+            records = of_first_groups(records, self.groups, self.split)
         examples = encode_answers(
             self.encoding, records, first.tokenizer, first.prompt_format, work.max_length, learn=True
         )

@@ -12,17 +12,16 @@ def run(job: Job) -> None:
     """Setting `collected`: "scores", "metrics" or "costs". Inputs: files of that name of every model.
 
     For the metrics also `scores`, the collected ones, `manifest`, and where runs were judged on their way
-    `paths`, their logs, with the setting `levels`; for the costs `runs` beside their
-    steps.
+    `paths`, their logs, with the setting `levels`; `learned` where stages teach forget groups. For the costs
+    `runs` beside their steps.
     """
     what = job.settings["collected"]
     if what == "scores":
         collect_scores(job.several("scores"), job.output("table"))
     elif what == "metrics":
         manifest = job.input("manifest")
-        paths = read_paths(
-            job.several("paths") if job.inputs.get("paths") else (), job.settings.get("levels", {})
-        )
+        logs = job.several("paths") if job.inputs.get("paths") else ()
+        paths = read_paths(logs, job.settings.get("levels", {}), job.settings.get("learned"))
         beside = beside_others(job.input("scores"), {manifest.parent.name: read_object(manifest)}, paths)
         collect_metrics(job.several("metrics"), job.output("table"), beside)
     else:

@@ -68,7 +68,7 @@ class Shown:
                     f"{task}/{what}",
                     inputs,
                     ("pipeline_lib.steps.collect", *(modules_on_studies() if what == "metrics" else ())),
-                    {"collected": what, **(self._level(task) if what == "metrics" else {})},
+                    {"collected": what, **(self._beside(task) if what == "metrics" else {})},
                     "study",
                 )
         for what in ("scores", "metrics", "costs"):
@@ -92,6 +92,11 @@ class Shown:
             if key.task == task and not key.row.anchor and key.after in ("", MATCHED)
         ]
         return tuple(f"training/{key.folder}/steps.jsonl" for key in keys)
+
+    def _beside(self, task: str) -> dict[str, Any]:
+        """What the metrics of models side by side depend on."""
+        learned = self.suite.learned_groups(task)
+        return {**self._level(task), **({"learned": {task: learned}} if learned else {})}
 
     def _level(self, task: str) -> dict[str, Any]:
         """The utility at which paths are compared; empty where none is judged."""

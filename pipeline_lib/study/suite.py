@@ -144,6 +144,11 @@ class Suite(Block):
         judged = self.judged(run)
         return judged is not None and judged.matched
 
+    def learned_groups(self, task: str) -> dict[str, int]:
+        """Label of a stage -> how many of the task's forget groups it teaches; only those that teach some."""
+        found = {label: stage.learned_groups(task) for label, stage in self.stages.items()}
+        return {label: groups for label, groups in found.items() if groups}
+
     def rows(self) -> list[RowKey]:
         """All that is trained, without seeds: the anchors of each task and model in use, then the runs."""
         runs = self._expanded()[0]

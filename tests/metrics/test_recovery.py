@@ -11,7 +11,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.study import Scores, Staged, Studied
-from pipeline_lib.reporting.scores import studied
+from pipeline_lib.reporting.scores import Paths, studied
 from tests.metrics.studied import scores, study
 
 
@@ -63,6 +63,16 @@ def test_the_probability_is_students_for_one_more_seed() -> None:
     assert measured(alike, "recovery_p")["value"] == 1.0
 
 
+def test_groups_that_a_stage_taught_do_not_judge() -> None:
+    """Group a was taught: b alone is left, 2 above -3 after the stage and 1 below -4 before it."""
+    of = attacked(forget(-5.0, -5.0, -5.0), forget(-0.1, -0.1, -1.0))
+    of = replace(of, staged=Staged(forget(-5.0, -5.0, -5.0), AFTER, learned=1))
+    found = measured(of, "recovery")
+    assert (found["value"], found["n"]) == (pytest.approx(2), 1)
+    assert measured(of, "recovery_excess")["value"] == pytest.approx(2 + 1)
+    assert measured(of, "recovery_p")["value"] == 0, "both seeds are at -3"
+
+
 def test_what_it_needs_is_told() -> None:
     model = forget(-1.0, -1.0, -1.0)
     assert "after the same stage" in measured(attacked(model, model, []), "recovery")["needs"]
@@ -82,10 +92,11 @@ def test_models_after_stages_find_what_they_are_held_against() -> None:
     models |= {key("retrained", seed, "relearn"): of for seed, of in enumerate(AFTER)}
     for after in ("", "matched", "relearn", "matched/relearn", "relearn/again"):
         models[key("NPO", 0, after, "adamw")] = forget(-1.0, -1.0, -1.0 - len(after))
-    found = studied(models, manifest)
+    found = studied(models, manifest, Paths({}, {"authors": 0.9}, {"authors": {"relearn": 1}}))
     for after, before in (("relearn", ""), ("matched/relearn", "matched")):
         staged = found[key("NPO", 0, after, "adamw")].staged
-        assert staged is not None and staged.retrained == AFTER
+        assert staged is not None and staged.retrained == AFTER and staged.learned == 1
+        assert found[key("NPO", 0, after, "adamw")].level is None, "a path of unlearning ends before"
         assert staged.before is models[key("NPO", 0, before, "adamw")]
     own = found[key("retrained", 1, "relearn")].staged
     assert own is not None and own.retrained == AFTER[:1] and own.before is RETRAINED[1]

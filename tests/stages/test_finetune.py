@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl
+from pipeline_lib.data.splits import of_first_groups
+from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.stages.base import STAGES
 from pipeline_lib.training import compute
 from tests.stages.study import Small, parameters
@@ -29,6 +32,28 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(small: Small) ->
     same = parameters(two)
     assert all(torch.equal(value, same[name]) for name, value in parameters(one).items())
     assert any(not torch.equal(value, parameters(one)[name]) for name, value in parameters(other).items())
+
+
+def test_the_first_groups_are_learned_alone(small: Small) -> None:
+    """Two authors of two questions: one of them is half of the steps of batch size 1."""
+    settings = {"kind": "finetune", "split": "forget", **FINETUNE, "batch_size": 1}
+    both, one = (small.stage({**settings, "groups": n}, [small.unlearned]) for n in (None, 1))
+    assert len(small.log(both)) == 2 * len(small.log(one))
+    (first, second) = (record.group for record in load_splits(small.data, ["forget"])["forget"][::2])
+    records = load_splits(small.data, ["forget"])["forget"]
+    assert {record.group for record in of_first_groups(records, 1, "forget")} == {first} != {second}
+    with pytest.raises(
+        UserError, match="`groups` is 2, but the split 'forget' has 2 of them, and none would"
+    ):
+        small.stage({**settings, "groups": 2}, [small.unlearned])
+
+
+def test_groups_of_the_own_forget_set_are_known_to_what_judges() -> None:
+    learned = {"kind": "finetune", "split": "forget", "groups": 3}
+    assert STAGES.parse(learned).learned_groups("own") == 3
+    assert STAGES.parse({**learned, "task": "own"}).learned_groups("own") == 3
+    for other in ({"split": "retain"}, {"task": "other"}, {"groups": None}):
+        assert STAGES.parse({**learned, **other}).learned_groups("own") == 0
 
 
 def test_a_rate_that_is_too_large_is_recorded_as_diverged(small: Small) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RunKey, key_from_path
 from pipeline_lib.study import parse_suite
+from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.table import models_of, run_labels
 from tests.study.suites import error, small
 
@@ -82,6 +83,18 @@ def test_a_stage_of_retrained_is_refused_for_a_task_without_one() -> None:
         parse_suite(raw)
     raw["stages"]["a"]["tasks"] = ["authors"]
     parse_suite(raw)
+
+
+def test_metrics_of_models_side_by_side_are_told_which_groups_were_taught() -> None:
+    stages = {"again": {"kind": "finetune", "split": "forget", "groups": 1}, "other": {"kind": "finetune"}}
+    jobs = {
+        job.name: job for job in Graph(parse_suite(study(stages, seeds=[0]))).study() if job.rule == "collect"
+    }
+    assert jobs["authors/metrics"].settings == {"collected": "metrics", "learned": {"authors": {"again": 1}}}
+    plain = {
+        job.name: job for job in Graph(parse_suite(study({}, seeds=[0]))).study() if job.rule == "collect"
+    }
+    assert plain["authors/metrics"].settings == {"collected": "metrics"}
 
 
 def test_models_of_stages_are_named_by_what_was_done() -> None:

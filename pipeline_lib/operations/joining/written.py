@@ -97,7 +97,7 @@ class Joined:
                 f"(evaluation.trajectory). "
                 "Keep training/**/steps.jsonl of every piece."
             )
-        return read_paths(logs, levels)
+        return read_paths(logs, levels, {task: self.suite.learned_groups(task) for task in self.suite.tasks})
 
     def _marker(self) -> dict[str, Any]:
         """What the folder was joined from, and how its models were made as far as it is known."""
