@@ -13,10 +13,10 @@ FINE_TUNED = ("original", "retrained")  # the models that give meaning to the nu
 BASE = "base"  # the pretrained model before any fine-tuning, where there is one
 ANCHORS = (*FINE_TUNED, BASE)
 NO_OPTIMIZER = "none"  # the label of models made without an optimiser of the suite
-MATCHED = "matched"  # after a run's row: the run again, up to where its path crosses the level of utility
+MATCHED = "matched"  # after a run's row: the run again, up to the least gap of its path (metrics/path.py)
 LOST = {  # status of a run without a model, in words
     "diverged": "diverged",
-    "unmatched": "level not reached",
+    "unmatched": "no model nearer than `original`",
     "blind": "no part of utility to match by",
 }
 _PLACE = re.compile(r"seed(?P<seed>\d+)(?:\.request(?P<request>\d+))?(?P<after>(?:\.[A-Za-z0-9_-]+)*)")

@@ -12,7 +12,7 @@ UTILITY_SPLIT = "utility"  # not a split of data: metrics over all utility split
 RUN_SPLIT = "run"  # not a split of data: what is true of a run as a whole
 TOXICITY_SPLIT = "toxicity"  # not a split of data: the prompts of the toxicity evaluation
 AT_EQUAL_RETAIN = "_at_equal_retain"  # of the model mixed with the original, see engine/equal_retain.py
-AT_LEVEL = "gap_at_matched_utility"  # metric of runs that are judged on their way: see path.py
+FRONT_GAP = "front_gap"  # metric of runs that are judged on their way: see path.py
 
 INF = float("inf")
 

@@ -96,7 +96,6 @@ RETRAINED_ERRS = Need(
     lambda auc_of_retrained: auc_of_retrained < 1,
     of_retrained=True,
 )
-CROSSING = Need("a path that falls below the suite's joint utility", "number", bool)
 TWO_UNITS = Need("two forget groups or questions", "number", lambda units: units >= 2)
 FORTY_QUESTIONS = Need(f"{EQUAL_N} forget questions or more", "number", lambda n: n >= EQUAL_N)
 OTHER_RETRAINED = Need(

@@ -1,86 +1,41 @@
-"""The path of a run, and what it has forgotten where it has lost so much utility: fronts of trained models.
+"""The path of a run, and the least gap on it at the utility of comparison: fronts of trained models.
 
 Source: this project. One run at a constant rate, judged after some of its steps (`evaluation.trajectory`), is
-a path of trained models that begins at `original`. Two optimisers are compared where their paths cross the
-same joint utility of likelihoods, the level of the suite: the first crossing from above, between two
-neighbouring points of one run, with the scores of both points interpolated linearly. There is no
-extrapolation: a path that stays above the level has no value, and neither has one whose first point is the
-only one.
-Formula: for neighbouring points with utility u1 >= level > u2, t = (u1 - level) / (u1 - u2); the gap is the
-mean over groups of (1 - t) |d1[q]| + t |d2[q]|, with d of metrics/gap.py. The distances are interpolated,
-not the scores: between a point far above `retrained` and one far below it the interpolated scores pass
-`retrained` though no model does. By convexity this gap is never below that of the interpolated scores.
-`gap_signed_at_matched_utility` is the mean of (1 - t) d1[q] + t d2[q].
+a path of trained models that begins at `original`. Two optimisers are compared by the front of their paths at
+one joint utility of likelihoods, the level of the suite: how near to `retrained` a run comes while it keeps
+that much utility. Nothing is carried beyond the models that were trained.
+Formula: the least gap (metrics/gap.py) over the judged models that have a utility of at least the level,
+`original` among them, and over the places where the path crosses the level. Such a place lies between two
+neighbouring points with utilities u1 and u2 on either side of the level, t = (u1 - level) / (u1 - u2); its
+gap is the mean over groups of (1 - t) |d1[q]| + t |d2[q]|, with d of metrics/gap.py. The distances are
+interpolated, not the scores: between a point far above `retrained` and one far below it the interpolated
+scores pass `retrained` though no model does. By convexity this gap is never below that of the interpolated
+scores.
+`front_gap_signed` is the mean of (1 - t) d1[q] + t d2[q] there, or the judged model's own.
 Range: gap 0 upwards. Direction: lower is better.
-Traps: joint utility is itself a least of parts, so between two points it need not be linear; more points,
-less of that, and the row `matched` has a model there. `matched_step` says how far the run had come. What the
-model says was not asked on the way. Runs that stay above the level have no value: a mean over the others is
-one of survivors, so that nothing is claimed where a run of either row is missing (tables/comparisons.py).
+Traps: the least of several values, so that more judged points make it smaller: compare runs with as many. A
+path may leave the level and come back (NPO loses utility first and regains it by its retain term), so that
+the first place where it falls below says little. Joint utility is itself a least of parts, so between two
+points it need not be linear; more points, less of that, and the row `matched` has a model there. `front_step`
+says how far the run had come, 0 where no model of the path with that utility is nearer than `original`. What
+the model says was not asked on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline_lib.metrics.definition import AT_LEVEL, FORGET_SPLIT, INF, RUN_SPLIT, Metric
-from pipeline_lib.metrics.joint_utility import blind
-from pipeline_lib.metrics.needs import CROSSING, OTHER_RETRAINED, SIGHTED_PART
-from pipeline_lib.metrics.probability import normalised_probability, probability
-from pipeline_lib.metrics.questions import DIGITS, Questions
-from pipeline_lib.metrics.rows import Row, answer_of, distractors_of
+from pipeline_lib.metrics.definition import FORGET_SPLIT, FRONT_GAP, INF, RUN_SPLIT, Metric
+from pipeline_lib.metrics.judged import parts_before, utility_of
+from pipeline_lib.metrics.needs import OTHER_RETRAINED, SIGHTED_PART
+from pipeline_lib.metrics.questions import Questions
 from pipeline_lib.metrics.statistics import Interval, without_interval
 from pipeline_lib.metrics.study import Studied
-
-
-def judged_row(rows: Mapping[str, Sequence[Row]], multiple_choice: Collection[str]) -> dict[str, Any]:
-    """What is kept of a model on its way, from its likelihoods by split."""
-    kept = {split: of_split for split, of_split in rows.items() if split != FORGET_SPLIT}
-    return {
-        "forget": {
-            row["id"]: _rounded(-nll / tokens)
-            for row in rows[FORGET_SPLIT]
-            for nll, tokens in [answer_of(row)]
-        },
-        "utility": {
-            split: _rounded(float(np.mean([_probability(row, split in multiple_choice) for row in of_split])))
-            for split, of_split in kept.items()
-        },
-    }
-
-
-def _probability(row: Row, choice: bool) -> float:
-    if choice:
-        return normalised_probability(*answer_of(row), *distractors_of(row))
-    return probability(*answer_of(row))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
-
-
-def parts_before(study: Studied) -> dict[str, float]:
-    """Each utility split that is not blind, with its probability under `original` of the same seed."""
-    return {
-        split: study.original[split].mean("probability")
-        for split in study.utility
-        if not blind(study, (split, "probability"))
-    }
-
-
-def utility_of(judged: Mapping[str, Any], before: Mapping[str, float]) -> float:
-    """Joint utility of likelihoods of a judged step; `before`: see `parts_before`, not empty."""
-    return min(float(judged["utility"][split]) / value for split, value in before.items())
-
-
-def crossing(utilities: Sequence[float], level: float) -> int | None:
-    """Index of the last point before a path first falls below the level; None where it does not."""
-    pairs = enumerate(pairwise(utilities))
-    return next((i for i, (above, below) in pairs if above >= level > below), None)
 
 
 class Point(NamedTuple):
@@ -116,111 +71,101 @@ class Path:
             points.append(Point(step, utility_of(judged, before), away, np.abs(away), study.forget))
         return cls(tuple(points))
 
-    def at(self, level: float) -> Point | None:
-        """Where the path first falls below a joint utility, interpolated; None where it does not."""
-        at = crossing([point.utility for point in self.points], level)
-        if at is None:
-            return None
-        above, below = self.points[at : at + 2]
-        t = (above.utility - level) / (above.utility - below.utility)
-        signed = (1 - t) * above.differences + t * below.differences
-        distances = (1 - t) * above.distances + t * below.distances
-        step = (1 - t) * above.step + t * below.step
-        return Point(step, level, signed, distances, above.forget)
+    def crossings(self, level: float) -> list[Point]:
+        """Every place between two neighbours where the path crosses a joint utility, interpolated."""
+        found = []
+        for one, other in pairwise(self.points):
+            if (one.utility >= level) != (other.utility >= level):
+                t = (one.utility - level) / (one.utility - other.utility)
+                signed = (1 - t) * one.differences + t * other.differences
+                distances = (1 - t) * one.distances + t * other.distances
+                step = (1 - t) * one.step + t * other.step
+                found.append(Point(step, level, signed, distances, one.forget))
+        return found
+
+    def front(self, level: float) -> Point:
+        """The point of the least gap among those that have at least this utility; of equals the first."""
+        kept = [point for point in self.points if point.utility >= level]
+        return min((*kept, *self.crossings(level)), key=lambda point: (point.gap, point.step))
 
 
-def matched_point(study: Studied) -> Point | None:
-    """Where the path of a run crosses the level of its study; None where it was not judged on its way.
+def front_of(study: Studied) -> Point | None:
+    """The front of a run's path at the level of its study; None where it was not judged on its way.
 
-    Raises `NotMeasured` where there is no other `retrained`, no part of utility that counts, or no crossing.
+    Raises `NotMeasured` where there is no other `retrained`, or no part of utility that counts.
     """
     if not study.judged or study.level is None:
         return None
-    n = len(study.forget.ids)
-    OTHER_RETRAINED.demand(len(study.retrained), n)
-    found = Path.of(study).at(study.level)
-    CROSSING.demand(found is not None, n)
-    return found
+    OTHER_RETRAINED.demand(len(study.retrained), len(study.forget.ids))
+    return Path.of(study).front(study.level)
 
 
-def _value(study: Studied, name: str) -> Interval | None:
-    found = study.once(matched_point)
-    if found is None:
-        return None
-    values = {
-        "gap": found.gap,
-        "signed": found.forget.mean_over_groups(found.differences),
-        "step": found.step,
-        "early": float(found.step < study.judged[0][0]),
-    }
-    return without_interval(values[name], len(study.forget.ids))
+def _value(study: Studied, value: Callable[[Point], float]) -> Interval | None:
+    found = study.once(front_of)
+    return None if found is None else without_interval(value(found), len(study.forget.ids))
 
 
-MATCHED = Metric(
-    name=AT_LEVEL,
-    label="Gap to `retrained` at matched utility",
-    short_label="Gap at matched utility",
+FRONT = Metric(
+    name=FRONT_GAP,
+    label="Least gap to `retrained` at the utility of comparison",
+    short_label="Gap on the front",
     higher_is_better=False,
     higher_is_better_on_forget=False,
     range=(0, INF),
     source="this project",
-    formula="the gap where the path of the run first falls below the suite's joint utility of likelihoods",
-    trap="interpolated between two trained models; none where the path stays above the level",
+    formula="the least gap on the path of the run where it has at least the suite's joint utility of "
+    "likelihoods",
+    trap="the least of several; may be interpolated between two trained models",
     family="Against `retrained`",
     decimals=3,
     tables={"main": 5},
     on="study",
-    needs=(OTHER_RETRAINED, CROSSING),
-    no_interval="interpolated between two models",
-    compute=lambda study: _value(study, "gap"),
+    needs=(OTHER_RETRAINED,),
+    no_interval="the least of several",
+    compute=lambda study: _value(study, lambda point: point.gap),
     order=0.7,
     only_with=("trajectory",),
 )
+_ASIDE = replace(FRONT, higher_is_better=None, higher_is_better_on_forget=None, tables={})
 METRICS = [
-    MATCHED,
+    FRONT,
     replace(
-        MATCHED,
-        name="gap_signed_at_matched_utility",
-        label="Gap to `retrained` at matched utility, signed",
-        short_label="Gap at matched utility, signed",
-        higher_is_better=None,
-        higher_is_better_on_forget=None,
+        _ASIDE,
+        name="front_gap_signed",
+        label="Least gap at the utility of comparison, signed",
+        short_label="Gap on the front, signed",
         range=(-INF, INF),
         formula="the signed gap there",
         trap="as gap_signed",
-        tables={},
-        compute=lambda study: _value(study, "signed"),
+        compute=lambda study: _value(study, lambda point: point.forget.mean_over_groups(point.differences)),
         order=0.71,
     ),
     replace(
-        MATCHED,
-        name="matched_step",
-        label="Step at matched utility",
-        short_label="Step at matched utility",
-        higher_is_better=None,
-        higher_is_better_on_forget=None,
-        formula="the step, interpolated, where the path first falls below that utility",
+        _ASIDE,
+        name="front_step",
+        label="Step of the least gap",
+        short_label="Step on the front",
+        formula="the step there, interpolated where it lies between two that were judged",
         trap="0 is `original`",
         tables={"main": 6},
         decimals=1,
         split=RUN_SPLIT,
-        compute=lambda study: _value(study, "step"),
+        compute=lambda study: _value(study, lambda point: point.step),
         order=0.72,
     ),
     replace(
-        MATCHED,
-        name="matched_in_warmup",
-        label="Matched utility within the warm-up",
-        short_label="Within the warm-up",
-        higher_is_better=None,
-        higher_is_better_on_forget=None,
+        _ASIDE,
+        name="front_interpolated",
+        label="Least gap between two judged models",
+        short_label="Interpolated",
         range=(0, 1),
-        formula="1 where that step comes before the first that was judged, the last of the warm-up; else 0",
-        trap="a coarse place: interpolated from `original` on, over steps whose rate still rises",
-        tables={},
+        formula="1 where it lies between two models that were judged, 0 where it is that of one of them",
+        trap="a coarse place where few steps are judged",
         decimals=0,
         split=RUN_SPLIT,
-        compute=lambda study: _value(study, "early"),
+        compute=lambda study: _value(
+            study, lambda point: float(point.step not in (0, *(step for step, _ in study.judged)))
+        ),
         order=0.73,
     ),
 ]

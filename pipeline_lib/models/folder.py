@@ -76,9 +76,9 @@ def load_model_folder(folder: Path | str, dtype: torch.dtype | None = None):
     run = read_object(folder / "run.json", "status", "weights_sha256")
     if run["status"] == "unmatched":
         raise UserError(
-            f"{folder}: the path of this run, or of one that it was made from, does not cross the utility at "
-            "which rows are compared, so no model of it is matched. Train longer or at a higher learning "
-            "rate, or name another model."
+            f"{folder}: this run, or one that it was made from, has no model with the utility at which rows "
+            "are compared that is nearer to `retrained` than `original`, so none of it is matched. Train at "
+            "a lower learning rate, or longer, or name another model."
         )
     if run["status"] == "blind":
         raise UserError(

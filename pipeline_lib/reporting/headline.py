@@ -36,9 +36,10 @@ class Measure(NamedTuple):
 
 
 GAP, GAP_SIGNED = Measure("forget", "gap"), Measure("forget", "gap_signed")  # the primary quantity
-GAP_AT_MATCHED = Measure("forget", "gap_at_matched_utility")  # where runs were judged on their way
+FRONT = Measure("forget", "front_gap")  # where runs were judged on their way
 RECOVERY, RECOVERY_P = Measure("forget", "recovery"), Measure("forget", "recovery_p")  # after a stage
-IN_WARMUP = Measure("run", "matched_in_warmup")
+FRONT_STEP = Measure("run", "front_step")
+INTERPOLATED = Measure("run", "front_interpolated")
 JOINT_UTILITY = Measure("utility", "joint_utility")
 RATIO_DISTANCE = Measure("forget", "ks_statistic")
 LIKELIHOOD_DISTANCE = Measure("forget", "ks_statistic_likelihood")

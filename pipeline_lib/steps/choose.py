@@ -10,10 +10,10 @@ from typing import Any
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.metrics.definition import AT_LEVEL, NotMeasured
+from pipeline_lib.metrics.definition import FRONT_GAP, NotMeasured
 from pipeline_lib.metrics.gap import gap_of
 from pipeline_lib.metrics.joint_utility import BLIND, LIKELIHOOD, joint_utility
-from pipeline_lib.metrics.path import matched_point
+from pipeline_lib.metrics.path import front_of
 from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.reporting.scores import utility_splits
 from pipeline_lib.steps.job import Job
@@ -115,20 +115,17 @@ class _Beside:
             ) from None
         return {
             **kept,
-            AT_LEVEL: None if self.level is None else _at_level(study),
+            FRONT_GAP: None if self.level is None else _on_the_front(study),
             "gap": gap_of(study) if self.retrained else None,
             "forget_probability": study.forget.mean("probability"),
             "joint_utility": utility,
         }
 
 
-def _at_level(study: Studied) -> float | None:
-    """The gap where a trial's path falls below the level; None where it does not."""
-    try:
-        point = matched_point(study)
-    except NotMeasured:
-        return None
-    return None if point is None else point.gap
+def _on_the_front(study: Studied) -> float:
+    point = front_of(study)
+    assert point is not None  # trials are judged on their way where this is asked
+    return point.gap
 
 
 def _in_one_precision(results: Sequence[dict[str, Any]]) -> None:

@@ -1,9 +1,8 @@
 """Which trial is chosen: the one nearest to `retrained` where rows are compared.
 
-Rows that are judged on their way are compared where their paths first fall below one joint utility, and are
-chosen there: of the trials that fall below it on every tuning seed, the one with the lowest mean gap at that
-utility. If none does, the one with the lowest mean joint utility at its end is chosen, which came nearest,
-and `bound_met` is false.
+Rows that are judged on their way are compared by the least gap of their paths at one joint utility
+(metrics/path.py), and are chosen by it: the trial with the lowest mean of it over the tuning seeds. Every
+trial that did not diverge has one, and keeps that utility there.
 
 Rows that are judged by their last step alone have a bound. Every trial ran once on each tuning seed. A trial
 keeps the bound when on every one of these seeds its joint utility of likelihoods, a share of that of
@@ -21,9 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline_lib.metrics.definition import AT_LEVEL
+from pipeline_lib.metrics.definition import FRONT_GAP
 
-FORGET_VALUES = {AT_LEVEL: AT_LEVEL, "gap": "gap", "probability": "forget_probability"}  # of `select.forget`
+FORGET_VALUES = {
+    FRONT_GAP: FRONT_GAP,
+    "gap": "gap",
+    "probability": "forget_probability",
+}  # of `select.forget`
 OK, ALL_LOST = "ok", "every trial diverged"
 SKIPPED = "skipped"  # a trial of a round for which no range became wider
 
@@ -32,8 +35,8 @@ def choose(trials: Mapping[int, Sequence[Mapping[str, Any]]], forget: str, least
     """Number of the chosen trial, status, bound_met, the bound `least`, and every trial's means.
 
     `trials`: number -> its runs, one a tuning seed, each with `status`, `joint_utility` and the values of
-    FORGET_VALUES. `forget`: a key of FORGET_VALUES. `least`: joint utility, the bound, or for AT_LEVEL the
-    level, which a run without a value there did not reach.
+    FORGET_VALUES. `forget`: a key of FORGET_VALUES. `least`: joint utility, the bound, or for FRONT_GAP the
+    level.
     """
     judged = [_judged(number, trials[number], least, FORGET_VALUES[forget]) for number in sorted(trials)]
     finished = [trial for trial in judged if trial["status"] == OK]
@@ -42,8 +45,7 @@ def choose(trials: Mapping[int, Sequence[Mapping[str, Any]]], forget: str, least
     if kept:
         best = min(kept, key=lambda trial: trial["forget"])
     elif finished:
-        nearest = min if forget == AT_LEVEL else max
-        best = nearest(finished, key=lambda trial: trial["joint_utility"])
+        best = max(finished, key=lambda trial: trial["joint_utility"])
     else:
         best = judged[0]
     return {
@@ -61,13 +63,12 @@ def choose(trials: Mapping[int, Sequence[Mapping[str, Any]]], forget: str, least
 def _judged(number: int, runs: Sequence[Mapping[str, Any]], least: float, forget: str) -> dict[str, Any]:
     """Means over the tuning seeds of one trial; none for a trial that diverged on any of them."""
     lost, values = any(run["status"] != OK for run in runs), [run[forget] for run in runs]
-    reached = None not in values
-    kept = reached if forget == AT_LEVEL else all(run["joint_utility"] >= least for run in runs if not lost)
+    kept = forget == FRONT_GAP or all(run["joint_utility"] >= least for run in runs if not lost)
     return {
         "trial": number,
         "status": "diverged" if lost else OK,
         "bound_met": not lost and kept,
-        "forget": _mean(values) if reached and not lost else None,
+        "forget": None if lost else _mean(values),
         "joint_utility": None if lost else _mean([run["joint_utility"] for run in runs]),
     }
 

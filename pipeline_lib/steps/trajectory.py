@@ -20,7 +20,7 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.likelihoods import LikelihoodReader, NotFiniteError, answer_only
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
-from pipeline_lib.metrics.path import judged_row, utility_of
+from pipeline_lib.metrics.judged import judged_row, utility_of
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.reporting.scores import utility_splits
 from pipeline_lib.steps.job import Job
@@ -38,7 +38,7 @@ def judged_steps(total: int, warmup: float, points: int) -> list[int]:
 class Judging:
     """What a run is judged by. Settings: `trajectory`, with `points` and the evaluation's own on scoring.
 
-    `matched`: the content of the input of that name, where the run is made again up to a crossing
+    `matched`: the content of the input of that name, where the run is made again up to its front
     (steps/match.py). It is then judged at every step between the two that it names.
     """
 
@@ -49,18 +49,20 @@ class Judging:
     matched: Mapping[str, Any] | None
 
     def ends(self, row: Mapping[str, Any]) -> bool:
-        """Whether a run that is made again is there: at the first step below the level."""
+        """Whether a run that is made again is there: at the first step on the other side of the level."""
         if self.matched is None or "judged" not in row:
             return False
-        fallen = utility_of(row["judged"], self.matched["before"]) < self.matched["level"]
-        return fallen or row["step"] >= self.matched["below"]["step"]
+        since, until, level = (self.matched[name] for name in ("since", "until", "level"))
+        above = utility_of(row["judged"], self.matched["before"]) >= level
+        crossed = above != (since["utility"] >= level)
+        return row["step"] >= until["step"] or (crossed and row["step"] > since["step"])
 
     def of(self, total: int, warmup: float) -> Judge:
         """For a run of so many steps."""
         settings = dict(self.job.settings["trajectory"])
         steps = set(judged_steps(total, warmup, settings.pop("points")))
         if self.matched is not None:
-            steps = set(range(max(1, self.matched["above"]["step"]), self.matched["below"]["step"] + 1))
+            steps = set(range(max(1, self.matched["since"]["step"]), self.matched["until"]["step"] + 1))
         scoring = ScoringSettings(**settings, max_length=self.job.settings["max_length"])
         manifest = read_object(self.job.data / "manifest.json", "evaluate", "utility", "multiple_choice")
         utility = utility_splits(manifest)

@@ -127,7 +127,7 @@ def unlearn_model(job: Job) -> Unlearned:
         hold_reduced(model, base, adapted, weights, run.optimizer.kind, run.optimizer.moves_zeros)
     on_device(model, place)
     matched = None if job.optional("matched") is None else read_object(job.input("matched"))
-    if matched is not None and matched["below"] is None:
+    if matched is not None and matched["until"] is None:
         outcome, learning = Outcome([], matched["status"], matched["diverged_step"], 0, 0.0), 0
     elif run.optimizer is None:
         prompt_format = run.objective.prompts(prompt_format)

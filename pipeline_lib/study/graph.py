@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
-from pipeline_lib.metrics.definition import AT_LEVEL
+from pipeline_lib.metrics.definition import FRONT_GAP
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.study import dump_suite
 from pipeline_lib.study.evaluation import Trajectory
@@ -192,10 +192,11 @@ class Graph:
         return {"trajectory": {"points": path.points, **scoring}}
 
     def _match(self, key: RunKey) -> Job:
-        """Where the path of a run crosses the utility of comparison."""
+        """Which model of a run's path is that of its front."""
         trajectory = self._measured.evaluations[key.task].trajectory
         assert trajectory is not None
         original = RowKey(key.task, key.model, "original", NO_OPTIMIZER)
+        retrained = original._replace(method="retrained")
         seeds = self.suite.seeds_of(original)
         return Job(
             "match",
@@ -205,6 +206,9 @@ class Graph:
                 "steps": f"training/{key.folder}/steps.jsonl",
                 "run": f"training/{key.folder}/run.json",
                 "originals": tuple(records_of(original.seeded(seed)) for seed in seeds),
+                "retrained": tuple(
+                    records_of(retrained.seeded(seed)) for seed in self.suite.seeds_of(retrained)
+                ),
             },
             ("pipeline_lib.steps.match",),
             {"seeds": seeds, "level": trajectory.utility},
@@ -301,7 +305,7 @@ class Graph:
     def _rule(self, row: RowKey, tune: Tune) -> dict[str, Any]:
         """The rule of selection as the job of the choice reads it."""
         select, path = self._select(row, tune), self._path(row)
-        at_level = {"level": path.utility} if path is not None and select.forget == AT_LEVEL else {}
+        at_level = {"level": path.utility} if path is not None and select.forget == FRONT_GAP else {}
         return {**select.model_dump(), **at_level}
 
     def _select(self, row: RowKey, tune: Tune) -> Select:

@@ -20,7 +20,7 @@ from pipeline_lib.core.blocks import (
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Family
 from pipeline_lib.core.runs import ANCHORS, BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
-from pipeline_lib.metrics.definition import AT_LEVEL
+from pipeline_lib.metrics.definition import FRONT_GAP
 from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
@@ -241,6 +241,11 @@ class Suite(Block):
                 "model after a step is not what a run of so many steps, with the same warm-up steps, "
                 "would leave",
             )
+        if self._matched(run) and not self.settings_of(run.task).has_retrained():
+            yield (
+                f"{where}.matched",
+                f"the task {run.task!r} has no `retrained`, to which the least gap is; leave it out",
+            )
         if run.unlearn.weights != "fp32":
             yield (
                 where,
@@ -263,7 +268,7 @@ class Suite(Block):
         found = tune_faults(self.tune, [*self.seeds, *self.retrained_seeds], self.runs or [], runs, families)
         tuned = {task: self.tasks[task] for task in dict.fromkeys(run.task for run in runs)}
         found += self._select_faults(self.tune, list(tuned))
-        if self.tune.select.forget in ("gap", AT_LEVEL):
+        if self.tune.select.forget in ("gap", FRONT_GAP):
             cure = "has no `retrained` to be compared with; leave `forget` out, and it selects by probability"
             found += [
                 ("tune.select.forget", f"the task {task!r} {cure}")
@@ -273,21 +278,13 @@ class Suite(Block):
         return [*found, *draw_faults(self.tune.forget_draw, tuned)]
 
     def _select_faults(self, tune: Tune, tasks: Sequence[str]) -> Iterator[Fault]:
-        """A choice at another utility than that of the comparisons, or by what nobody measures."""
+        """A choice by what nobody measures."""
         where, select = "tune.select.forget", tune.select
         for task in tasks:
             path = self.evaluation_of(task).trajectory
-            if path is None and select.forget == AT_LEVEL:
-                found = f"found {AT_LEVEL!r}; runs of {task} are not judged on their way"
+            if path is None and select.forget == FRONT_GAP:
+                found = f"found {FRONT_GAP!r}; runs of {task} are not judged on their way"
                 yield where, f"{found}; set `evaluation.trajectory`, or leave `forget` out"
-            elif path is not None and select.forget == "gap" and 1 - select.utility_within >= path.utility:
-                yield (
-                    where,
-                    f"found 'gap' with at most {100 * select.utility_within:g} % of utility lost, but runs "
-                    f"of {task} are compared where they fall below {path.utility:g} of it "
-                    "(`evaluation.trajectory`), which such a trial does not; leave `forget` out, and trials "
-                    "are chosen there",
-                )
 
     def _stage_faults(self) -> Iterator[Fault]:
         yield from label_faults(self.stages, self.objectives)

@@ -88,24 +88,24 @@ Settings = Annotated[dict[str, Tried], Field(min_length=1)]
 class Select(Block):
     """The trial that is chosen, by the quantities that judge: forgetting, under a bound on utility."""
 
-    forget: Literal["gap_at_matched_utility", "gap", "probability"] | None = Field(
+    forget: Literal["front_gap", "gap", "probability"] | None = Field(
         None,
-        description="Lowest gap to `retrained` where the path of the run falls below the utility of "
-        "`evaluation.trajectory`, or after its last step, or lowest probability of the forget answers. "
+        description="Lowest least gap to `retrained` on the path of the run at the utility of "
+        "`evaluation.trajectory`, gap after its last step, or probability of the forget answers. "
         "Default: what judges: the first for a run that is judged on its way, the second where the task "
         "has a `retrained`, else the third",
     )
     utility_within: Share = Field(
         0.05,
         description="Share of the joint utility of likelihoods that may be lost after the last step; has no "
-        "say in `gap_at_matched_utility`",
+        "say in `front_gap`",
     )
 
     def resolved(self, has_retrained: bool, on_its_way: bool) -> Select:
         """The rule of one row; the default filled in. A run without steps on its way has its end alone."""
         by_end: Literal["gap", "probability"] = "gap" if has_retrained else "probability"
-        asked = self.forget or ("gap_at_matched_utility" if has_retrained else by_end)
-        found = by_end if asked == "gap_at_matched_utility" and not on_its_way else asked
+        asked = self.forget or ("front_gap" if has_retrained else by_end)
+        found = by_end if asked == "front_gap" and not on_its_way else asked
         return self.model_copy(update={"forget": found})
 
 

@@ -1,4 +1,4 @@
-"""Paths of judged runs: where they cross a utility, by hand, and never beyond their ends."""
+"""Paths of judged runs: the least gap at a utility, by hand, and never beyond their ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline_lib.metrics import declared
-from pipeline_lib.metrics.path import Path, judged_row
+from pipeline_lib.metrics.judged import judged_row
+from pipeline_lib.metrics.path import Path
 from pipeline_lib.metrics.study import Studied
 from tests.metrics.rows import make_row
 from tests.metrics.studied import scores
@@ -40,32 +41,52 @@ def test_a_path_by_hand() -> None:
     assert [point.gap for point in points] == pytest.approx([2, 1, 0.5, 2])
 
 
-def test_the_crossing_by_hand() -> None:
-    # from 0.95 to 0.8: 0.9 is a third of the way; differences 1.5 - 1/3, 0.5 - 1/3, distances 1.5 - 1/3, 0.5
-    assert measured(OF, "matched_step")["value"] == pytest.approx(4 + 4 / 3)
-    assert measured(OF, "matched_in_warmup")["value"] == 0
-    assert measured(OF, "gap_at_matched_utility")["value"] == pytest.approx((7 / 6 + 1 / 2) / 2)
-    assert measured(OF, "gap_signed_at_matched_utility")["value"] == pytest.approx((7 / 6 + 1 / 6) / 2)
+def test_the_front_by_hand() -> None:
+    """Points (2, 1) and (1, 0.95) are above 0.9, which is crossed a third of the way from 0.95 to 0.8.
+
+    There the distances are (1.5 - 1/3, 0.5), nearer than both.
+    """
+    assert measured(OF, "front_gap")["value"] == pytest.approx((7 / 6 + 1 / 2) / 2)
+    assert measured(OF, "front_gap_signed")["value"] == pytest.approx((7 / 6 + 1 / 6) / 2)
+    assert measured(OF, "front_step")["value"] == pytest.approx(4 + 4 / 3)
+    assert measured(OF, "front_interpolated")["value"] == 1
 
 
-def test_a_crossing_before_the_first_judged_step_is_marked() -> None:
-    assert measured(replace(OF, level=0.96), "matched_in_warmup")["value"] == 1
-    assert measured(replace(OF, level=0.95), "matched_in_warmup")["value"] == 0
+def test_a_judged_model_that_is_nearest_needs_no_interpolation() -> None:
+    """At 0.4 the path never crosses: its third model is the nearest of all."""
+    low = replace(OF, level=0.4)
+    assert measured(low, "front_gap")["value"] == pytest.approx(0.5)
+    assert (measured(low, "front_step")["value"], measured(low, "front_interpolated")["value"]) == (8, 0)
 
 
-def test_a_path_is_not_carried_on() -> None:
-    low = measured(replace(OF, level=0.4), "gap_at_matched_utility")
-    assert "value" not in low
-    assert "falls below" in low["needs"]
+def test_a_path_that_comes_back_is_judged_where_it_is_nearest() -> None:
+    """Utility falls below 0.9 at once, and is back when the answers are gone: the first place says little."""
+    back = [(4, judged(-0.6, 0.4, 0.5)), (8, judged(-2.0, 0.6, 0.5)), (12, judged(-2.2, 0.76, 0.5))]
+    found = replace(OF, judged=back)
+    first, last = Path.of(found).crossings(0.9)
+    assert first.step < 4 and 8 < last.step < 12
+    assert first.gap > 1.5 and measured(found, "front_gap")["value"] == pytest.approx(0.5)
+    assert measured(found, "front_step")["value"] == pytest.approx(8 + 4 * (0.9 - 0.75) / (0.95 - 0.75))
+
+
+def test_of_equals_the_first_counts_and_original_is_on_the_path() -> None:
+    known = {"forget": {"forget0": -0.1, "forget1": -0.1}}
+    worse = [(4, judged(0, 0.8, 0.5) | known), (8, judged(0, 0.1, 0.5) | known)]
+    assert measured(replace(OF, judged=worse), "front_step")["value"] == 0
+    assert measured(replace(OF, judged=worse), "front_gap")["value"] == pytest.approx(2)
+    same = [(4, judged(-2.0, 0.8, 0.5)), (8, judged(-2.0, 0.8, 0.5))]
+    assert measured(replace(OF, judged=same), "front_step")["value"] == 4
+
+
+def test_nothing_is_carried_beyond_the_last_model() -> None:
+    """The path moves straight to `retrained` and stops half-way, above the level."""
+    short = replace(OF, judged=WAY[:1])
+    assert measured(short, "front_gap")["value"] == pytest.approx(1)
+    assert measured(short, "front_step")["value"] == 4
 
 
 def test_a_run_that_was_not_judged_on_its_way_has_no_such_number() -> None:
-    assert list(replace(OF, judged=()).measure(declared()["gap_at_matched_utility"])) == []
-
-
-def test_the_first_crossing_counts() -> None:
-    back = [*WAY[:2], (10, judged(-2.2, 0.8, 0.5)), WAY[2]]
-    assert measured(replace(OF, judged=back), "matched_step") == measured(OF, "matched_step")
+    assert list(replace(OF, judged=()).measure(declared()["front_gap"])) == []
 
 
 def test_what_is_kept_of_a_model_on_its_way() -> None:

@@ -1,4 +1,4 @@
-"""Fronts: paths of judged runs in the figure, and the comparison at matched utility."""
+"""Fronts: paths of judged runs in the figure, and the comparison at one utility."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_every_run_is_a_line_from_original_on(judged: Study) -> None:
     assert len(level) == 1
 
 
-def test_rows_are_compared_at_matched_utility(judged: Study) -> None:
-    """Damage 0.06 of 0.8 falls below 0.95 in the last fifth; the stronger 0.28 in the first."""
+def test_rows_are_compared_by_the_least_gap_at_one_utility(judged: Study) -> None:
+    """The paths go steadily: damage 0.06 of 0.8 crosses 0.95 in the last fifth, 0.28 of it in the first."""
     summary = Summary(Inputs(judged.paths(*TABLES["comparisons"].needs)))
     rows = {row.key.optimizer: row for row in summary.inputs.rows if not row.anchor}
-    steps = {name: summary.by_seed(row, "run", "matched_step") for name, row in rows.items()}
+    steps = {name: summary.by_seed(row, "run", "front_step") for name, row in rows.items()}
     assert steps["sophia"][1] == pytest.approx(50 * (0.05 * 0.8 / 0.06))
     assert steps["sophia_published"][1] == pytest.approx(50 * (0.05 * 0.8 / 0.28))
     decided = {
@@ -44,15 +44,15 @@ def test_rows_are_compared_at_matched_utility(judged: Study) -> None:
         for entry in family(summary, judged.task, judged.model)
         if entry.quantity.decides
     }
-    assert decided == {"gap_at_matched_utility"}
+    assert decided == {"front_gap"}
 
 
-def test_a_table_says_where_paths_cross(judged: Study) -> None:
-    early = "within the warm-up, interpolated from `original` on: NPO + Sophia (as released) (3 of 3)."
+def test_a_table_says_where_no_model_stands(judged: Study) -> None:
     for name in ("main", "comparisons"):
         (table,) = build_table(name, Inputs(judged.paths(*TABLES[name].needs)))
-        assert any(early in note for note in table.notes)
-        assert not any("stays above" in note for note in table.notes)
+        (note,) = [note for note in table.notes if "lies between two judged models, interpolated: " in note]
+        assert note.endswith(": NPO + Sophia (3 of 3), NPO + Sophia (published) (3 of 3).")
+        assert not any("no model nearer" in note for note in table.notes)
 
 
 def test_of_survivors_nothing_is_claimed(judged: Study) -> None:
@@ -61,12 +61,12 @@ def test_of_survivors_nothing_is_claimed(judged: Study) -> None:
     assert entry.difference is not None and not entry.survivors
     told = replace(entry, difference=replace(entry.difference, p_holm=1e-6))
     assert told.claimed and told.verdict.endswith("at one utility of likelihoods alone")
-    fewer = replace(told, crossed=(entry.crossed[0], entry.crossed[1] - 1))
+    fewer = replace(told, fronts=(entry.fronts[0], entry.fronts[1] - 1))
     assert fewer.survivors and not fewer.claimed
-    assert fewer.verdict == "not compared: 3 of 3 against 2 of 3 paths fall below the utility"
+    assert fewer.verdict == "not compared: 3 of 3 against 2 of 3 runs have a path"
 
 
-def test_a_row_that_stays_above_the_utility_is_not_compared(
+def test_a_row_that_stays_above_the_utility_is_compared_by_its_nearest_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gentle = {"adamw": ("adamw", "FO", 0.5, 0.01, None), "sophia": ("sophia", "SO", 0.8, 0.1, 0.7)}
@@ -75,7 +75,7 @@ def test_a_row_that_stays_above_the_utility_is_not_compared(
     study = Study(tmp_path / "demo", scored=True, judged=True, retrained_seeds=(4,), **few).write()
     summary = Summary(Inputs(study.paths(*TABLES["comparisons"].needs)))
     (entry,) = [e for e in family(summary, study.task, study.model) if e.quantity.decides]
-    assert entry.difference is None
-    (table,) = build_table("main", Inputs(study.paths(*TABLES["main"].needs)))
-    assert any("stays above" in note and note.endswith(": NPO + AdamW (3 of 3).") for note in table.notes)
-    assert entry.verdict == "not compared: 3 of 3 against 0 of 3 paths fall below the utility"
+    assert entry.difference is not None and entry.fronts == (3, 3)
+    (adamw,) = [row for row in summary.inputs.rows if row.key.optimizer == "adamw"]
+    assert set(summary.by_seed(adamw, "run", "front_step").values()) == {50}
+    assert set(summary.by_seed(adamw, "run", "front_interpolated").values()) == {0}

@@ -112,13 +112,11 @@ def test_a_choice_on_the_groups_that_are_reported_says_so(root: Path) -> None:
     )
 
 
-def test_a_choice_at_the_level_of_comparison_says_whether_it_was_reached(root: Path) -> None:
-    select = {"forget": "gap_at_matched_utility", "utility_within": 0.05, "level": 0.9}
-    reached, missed = ({**TUNED, "select": select, "bound_met": met} for met in (True, False))
-    table = build("tuning", tune(Study(root).write(), adamw=reached, signum=missed))
-    assert cells(table, "NPO + AdamW")[3:5] == ["Gap at matched utility 0.125", "0.940, level 0.900 crossed"]
-    assert cells(table, "NPO + Signum")[4] == "0.940, level 0.900 crossed by no trial"
-    assert any("falls below a joint utility of likelihoods of 0.9, which" in note for note in table.notes)
+def test_a_choice_at_the_utility_of_comparison_says_so(root: Path) -> None:
+    select = {"forget": "front_gap", "utility_within": 0.05, "level": 0.9}
+    table = build("tuning", tune(Study(root).write(), adamw={**TUNED, "select": select}))
+    assert cells(table, "NPO + AdamW")[3:5] == ["Gap on the front 0.125", "0.940, chosen at 0.900"]
+    assert any("trial at a joint utility of likelihoods of 0.9." in note for note in table.notes)
 
 
 def test_a_bound_that_none_kept_and_trials_that_were_all_lost(root: Path) -> None:

@@ -140,20 +140,21 @@ def test_gap_and_joint_utility_worked_out_by_hand(tuning: Tuning) -> None:
     assert (chosen["least"], chosen["bound_met"], chosen["forget_draw"]) == (0.9, True, None)
 
 
-def test_a_trial_is_judged_where_its_path_falls_below_the_level(tuning: Tuning) -> None:
-    """The first ends nearest to `retrained`, but is 2 away at the level; the second 1, the third never there.
+def test_a_trial_is_judged_by_the_least_gap_of_its_path_at_the_level(tuning: Tuning) -> None:
+    """`retrained` has -3 and -5.
 
-    `retrained` has -3 and -5. The first path crosses 0.9 half-way between distances of (2.9, 4.9) and
-    (0, 0.2), the second between (1, 1) and (1, 1).
+    The first path ends there, but far below the level, which it crosses half-way between distances of
+    (2.9, 4.9) and (0, 0.2). The second is 1 away wherever it crosses, and further at its end. The third stays
+    above the level, and its model is (0.4, 0.6) away.
     """
     tuning.trial(1, 1e-4, rows(RETRAINED, retain=0.4), way=[(5, (-3.0, -5.2), 0.8), (10, RETRAINED, 0.5)])
     near = [(5, (-2.0, -4.0), 0.95), (10, (-4.0, -6.0), 0.85)]
     tuning.trial(2, 2e-4, rows((-9.0, -9.0), retain=0.1), way=near)
-    tuning.trial(3, 3e-4, rows(RETRAINED, retain=0.8), way=[(10, RETRAINED, 1.0)])
-    chosen = tuning.chosen("gap_at_matched_utility", level=0.9)
-    found = [of_run(chosen, number)["gap_at_matched_utility"] for number in (1, 2, 3)]
-    assert found == [pytest.approx((2.9 + 4.9 + 0.0 + 0.2) / 4), pytest.approx(1.0), None]
-    assert (chosen["optimizer"]["learning_rate"], chosen["forget"]) == (2e-4, pytest.approx(1.0))
+    tuning.trial(3, 3e-4, rows(RETRAINED, retain=0.8), way=[(10, (-2.6, -4.4), 1.0)])
+    chosen = tuning.chosen("front_gap", level=0.9)
+    found = [of_run(chosen, number)["front_gap"] for number in (1, 2, 3)]
+    assert found == pytest.approx([(2.9 + 4.9 + 0.0 + 0.2) / 4, 1.0, 0.5])
+    assert (chosen["optimizer"]["learning_rate"], chosen["forget"]) == (3e-4, pytest.approx(0.5))
     assert (chosen["least"], chosen["bound_met"]) == (0.9, True)
 
 

@@ -1,4 +1,4 @@
-"""A run made again up to the utility of comparison: the same bits, and a gap where it is not reached."""
+"""A run made again up to its front: the same bits, and no model where none is nearer than `original`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, read_object, write_json, write_jsonl
 from pipeline_lib.core.sealing import sealed_jsonl, write_sealed_jsonl
-from pipeline_lib.metrics.path import utility_of
+from pipeline_lib.metrics.judged import utility_of
 from pipeline_lib.metrics.rows import answer_of
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.steps import match, unlearn
 from pipeline_lib.steps.job import Job
+from pipeline_lib.steps.trajectory import Judging
 from pipeline_lib.steps.unlearning import unlearn_model
 from tests.steps.study import (
     OBJECTIVES,
@@ -54,6 +55,17 @@ def records(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path)
 
 
 @pytest.fixture(scope="module")
+def never(tmp_path_factory: pytest.TempPathFactory, records: Path) -> Path:
+    """Records of a model that knows less of each forget answer than any step of the run leaves."""
+    rows = sealed_jsonl(records)
+    for row in rows:
+        row["answer_nll"] += 50.0 * row["answer_tokens"] * (row["split"] == "forget")
+    found = tmp_path_factory.mktemp("never") / "records.jsonl"
+    write_sealed_jsonl(found, rows)
+    return found
+
+
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path) -> Path:
     """The folder of a run of twelve steps, judged at 1, 5, 8 and 12."""
     root = tmp_path_factory.mktemp("whole")
@@ -62,7 +74,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, learned: Path) -
 
 
 def matching(
-    root: Path, data: Path, whole: Path, records: Path, level: float, run: Path | None = None
+    root: Path,
+    data: Path,
+    whole: Path,
+    records: Path,
+    retrained: Path,
+    level: float,
+    run: Path | None = None,
 ) -> dict[str, Any]:
     """`run`: the folder with the log and run.json, where it is not that of `whole`."""
     inputs: dict[str, Any] = {
@@ -70,6 +88,7 @@ def matching(
         "steps": (run or whole / "training") / "steps.jsonl",
         "run": (run or whole / "training") / "run.json",
         "originals": [records, records],
+        "retrained": [retrained],
     }
     match.run(job(root, inputs, {"matched": "matched.json"}, WHO, level=level, seeds=[0, 1]))
     found: dict[str, Any] = read_json(root / "matched.json")
@@ -81,31 +100,34 @@ def path_of(whole: Path, before: dict[str, float]) -> dict[int, float]:
     return {row["step"]: utility_of(row["judged"], before) for row in rows}
 
 
-def test_the_steps_on_either_side_are_named(tmp_path: Path, data: Path, whole: Path, records: Path) -> None:
-    """Against probabilities worked out here, from the records of `original`."""
-    found = matching(tmp_path, data, whole, records, 0.5)
+def test_the_steps_on_either_side_are_named(
+    tmp_path: Path, data: Path, whole: Path, records: Path, never: Path
+) -> None:
+    """Against probabilities worked out here. The more is forgotten, the nearer is `never`."""
+    found = matching(tmp_path, data, whole, records, never, 0.5)
     rows = [row for row in sealed_jsonl(records) if row["split"] == "retain"]
     kept = [math.exp(-nll / tokens) for nll, tokens in map(answer_of, rows)]
     assert found["before"]["retain"] == pytest.approx(sum(kept) / len(kept), rel=1e-4)
     path = path_of(whole, found["before"])
-    assert path[1] > path[5] > 0
-    level = (path[1] + path[5]) / 2
-    found = matching(tmp_path, data, whole, records, level)
-    assert (found["above"], found["below"]) == (
+    assert path[1] > path[5] > path[8] > 0
+    found = matching(tmp_path, data, whole, records, never, (path[1] + path[5]) / 2)
+    assert (found["since"], found["until"]) == (
         {"step": 1, "utility": path[1]},
         {"step": 5, "utility": path[5]},
     )
-    early = matching(tmp_path, data, whole, records, (1 + path[1]) / 2)
-    assert early["above"] == {"step": 0, "utility": 1.0} and early["below"]["step"] == 1
+    early = matching(tmp_path, data, whole, records, never, (1 + path[1]) / 2)
+    assert early["since"] == {"step": 0, "utility": 1.0} and early["until"]["step"] == 1
+    exact = matching(tmp_path, data, whole, records, never, 1e-9)
+    assert exact["since"] == exact["until"] == {"step": 12, "utility": path[12]}
 
 
 def test_the_run_is_made_again_bit_for_bit_up_to_the_first_step_below(
-    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path, never: Path
 ) -> None:
-    before = matching(tmp_path, data, whole, records, 0.5)["before"]
+    before = matching(tmp_path, data, whole, records, never, 0.5)["before"]
     path = path_of(whole, before)
     level = (path[1] + path[5]) / 2
-    matching(tmp_path, data, whole, records, level)
+    matching(tmp_path, data, whole, records, never, level)
     made = unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json")
     first = unlearn_model(made)  # which leaves its checkpoint: a job that is killed here goes on from it
     unlearn.run(made)
@@ -129,36 +151,59 @@ def test_the_run_is_made_again_bit_for_bit_up_to_the_first_step_below(
     assert info["status"] == "ok" and info["steps"] == last and info["matched"]["level"] == level
 
 
-def test_a_path_above_the_level_leaves_no_model(
+def test_a_judged_model_is_made_again_to_its_own_step(
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path, never: Path
+) -> None:
+    """At a level that nothing falls below, the last model is nearest to `never`."""
+    matching(tmp_path, data, whole, records, never, 1e-9)
+    unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
+    rows = read_jsonl(tmp_path / "again/training/steps.jsonl")
+    assert [row["step"] for row in rows if "judged" in row] == [12] and len(rows) == 12
+    ours, theirs = (load_model_folder(root / "model")[0] for root in (tmp_path / "again", whole))
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("since", "ends"), [(0.8, [False, True]), (0.2, [True, False])])
+def test_a_run_made_again_ends_on_the_other_side_of_the_level(since: float, ends: list[bool]) -> None:
+    """Of utility on the way down it is the first step below, on the way back the first at or above."""
+    sides = {"since": {"step": 2, "utility": since}, "until": {"step": 9, "utility": 1 - since}}
+    judging = Judging(None, None, None, None, {**sides, "level": 0.5, "before": {"retain": 1.0}})  # type: ignore[arg-type]
+    rows = [{"step": 4, "judged": {"utility": {"retain": utility}}} for utility in (0.5, 0.4)]
+    assert [judging.ends(row) for row in rows] == ends
+    assert not judging.ends({**rows[0], "step": 2}) and not judging.ends({"step": 9})
+    assert all(judging.ends({**row, "step": 9}) for row in rows)
+
+
+def test_a_path_that_comes_no_nearer_leaves_no_model(
     tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
 ) -> None:
-    found = matching(tmp_path, data, whole, records, 1e-9)
-    assert found["below"] is None and found["above"]["step"] == 12
+    """Held against a model that knows the answers as `original` does."""
+    found = matching(tmp_path, data, whole, records, records, 1e-9)
+    assert found["until"] is None and found["since"]["step"] == 0
     assert (found["status"], found["diverged_step"]) == ("unmatched", 12)
     unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
     folder = tmp_path / "again/model"
     assert [file.name for file in folder.iterdir()] == ["run.json"]
     info = read_object(folder / "run.json")
     assert (info["status"], info["diverged_step"], info["steps"]) == ("unmatched", 12, 0)
-    with pytest.raises(UserError, match="does not cross the utility at which rows are compared"):
+    with pytest.raises(UserError, match="nearer to `retrained` than `original`, so none of it is matched"):
         load_model_folder(folder)
     run_evaluate(tmp_path / "evaluated", data, folder, None, None)
     assert sealed_jsonl(tmp_path / "evaluated/records.jsonl") == []
 
 
-def test_a_run_that_broke_above_the_level_is_called_diverged(
-    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+def test_a_run_that_broke_before_it_came_nearer_is_called_diverged(
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path, never: Path
 ) -> None:
-    """Judged at 1, still above the level, and not finite at step 5: too harsh, and not too gentle."""
+    """Judged at 1, and not finite at step 5: of its path the first model is left, and nothing without one."""
     broken = tmp_path / "broken"
     write_jsonl(broken / "steps.jsonl", read_jsonl(whole / "training/steps.jsonl")[:4])
     info = read_object(whole / "training/run.json")
     write_json(broken / "run.json", info | {"status": "diverged", "diverged_step": 5})
-    path = path_of(whole, matching(tmp_path, data, whole, records, 0.5)["before"])
-    reached = matching(tmp_path, data, whole, records, (1 + path[1]) / 2, broken)
-    assert (reached["below"]["step"], reached["status"], reached["diverged_step"]) == (1, "ok", None)
-    found = matching(tmp_path, data, whole, records, (path[1] + path[5]) / 2, broken)
-    assert (found["above"]["step"], found["below"]) == (1, None)
+    reached = matching(tmp_path, data, whole, records, never, 1e-9, broken)
+    assert (reached["until"]["step"], reached["status"], reached["diverged_step"]) == (1, "ok", None)
+    found = matching(tmp_path, data, whole, records, records, 1e-9, broken)
+    assert found["until"] is None
     assert (found["status"], found["diverged_step"]) == ("diverged", 5)
     unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
     again = read_object(tmp_path / "again/training/run.json")
@@ -168,15 +213,15 @@ def test_a_run_that_broke_above_the_level_is_called_diverged(
 
 
 def test_where_all_parts_are_blind_it_is_said_so(
-    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path
+    tmp_path: Path, data: Path, learned: Path, whole: Path, records: Path, never: Path
 ) -> None:
     rows = sealed_jsonl(records)
     for row in rows:  # under which the probability of an answer is about exp(-7)
         row["answer_nll"] = 7.0 * row["answer_tokens"]
     blind = tmp_path / "blind/records.jsonl"
     write_sealed_jsonl(blind, rows)
-    found = matching(tmp_path, data, whole, blind, 0.5)
-    assert (found["before"], found["below"]) == ({}, None)
+    found = matching(tmp_path, data, whole, blind, never, 0.5)
+    assert (found["before"], found["until"]) == ({}, None)
     assert (found["status"], found["diverged_step"]) == ("blind", 0)
     unlearn.run(unlearning(tmp_path / "again", data, learned, tmp_path / "matched.json"))
     assert read_object(tmp_path / "again/training/run.json")["status"] == "blind"

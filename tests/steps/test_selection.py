@@ -63,30 +63,14 @@ def test_if_none_keeps_the_bound_the_one_with_the_highest_joint_utility() -> Non
     assert (found["trial"], found["bound_met"], found["status"]) == (2, False, "ok")
 
 
-def at_level(*runs: tuple[float | None, float]) -> list[dict[str, Any]]:
-    """The runs of one trial: (gap where its path crosses the level, joint utility at its end) a seed."""
-    return [
-        {"status": "ok", "gap_at_matched_utility": gap, "joint_utility": utility} for gap, utility in runs
-    ]
-
-
-def test_at_the_level_the_smallest_gap_of_those_that_cross_it_on_every_seed() -> None:
-    """A trial that ends far below the level is judged where it crosses, and one that stays above is out."""
+def test_on_the_front_the_smallest_mean_gap_whatever_is_left_at_the_end() -> None:
     trials = (
-        at_level((0.5, 0.1), (0.5, 0.7)),
-        at_level((0.4, 0.2), (0.3, 0.0)),
-        at_level((0.0, 0.7), (None, 0.9)),
+        [{"status": "ok", "front_gap": gap, "joint_utility": utility} for gap, utility in runs]
+        for runs in (((0.5, 0.1), (0.5, 0.7)), ((0.4, 0.2), (0.3, 0.0)), ((0.9, 1.0), (0.2, 0.9)))
     )
-    found = chosen(*trials, forget="gap_at_matched_utility")
+    found = chosen(*trials, forget="front_gap")
     assert (found["trial"], found["forget"], found["bound_met"]) == (2, pytest.approx(0.35), True)
-    assert [t["bound_met"] for t in found["trials"]] == [True, True, False]
-    assert found["trials"][2]["forget"] is None
-
-
-def test_where_none_crosses_the_level_the_one_that_came_nearest() -> None:
-    trials = at_level((None, 0.95)), at_level((None, 0.8)), at_level((None, 0.99))
-    found = chosen(*trials, forget="gap_at_matched_utility")
-    assert (found["trial"], found["bound_met"], found["status"]) == (2, False, "ok")
+    assert [t["bound_met"] for t in found["trials"]] == [True, True, True]
 
 
 def test_a_diverged_trial_is_recorded_and_never_chosen() -> None:

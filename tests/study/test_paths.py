@@ -24,6 +24,9 @@ def test_a_run_made_again_to_the_level_is_a_row_that_stages_can_start_from() -> 
     assert graph.jobs["match", run].inputs["originals"] == tuple(
         f"evaluations/authors/tiny/original/none/seed{seed}/records.jsonl" for seed in (0, 1)
     )
+    assert graph.jobs["match", run].inputs["retrained"] == tuple(
+        f"evaluations/authors/tiny/retrained/none/seed{seed}/records.jsonl" for seed in (0, 1)
+    )
     again, once = graph.jobs["unlearn", f"{run}.matched"], graph.jobs["unlearn", run]
     assert again.inputs == {**once.inputs, "matched": f"matched/{run}.json"}
     assert (again.settings, again.code) == (once.settings, once.code)
@@ -39,18 +42,13 @@ def test_a_run_made_again_to_the_level_is_a_row_that_stages_can_start_from() -> 
 
 def test_trials_are_chosen_where_rows_are_compared() -> None:
     path = {"evaluation": {"trajectory": {"utility": 0.9}}, "unlearn": {"decay": "constant"}}
-    by_end = error(small(tune={**TUNE, "select": {"forget": "gap", "utility_within": 0.1}}, **path))
-    assert by_end.startswith(
-        "tune.select.forget: found 'gap' with at most 10 % of utility lost, but runs of "
-    )
-    assert error(small(tune={**TUNE, "select": {"forget": "gap_at_matched_utility"}})) == (
-        "tune.select.forget: found 'gap_at_matched_utility'; runs of authors are not judged on their way; "
+    assert error(small(tune={**TUNE, "select": {"forget": "front_gap"}})) == (
+        "tune.select.forget: found 'front_gap'; runs of authors are not judged on their way; "
         "set `evaluation.trajectory`, or leave `forget` out"
     )
-    parse_suite(small(tune={**TUNE, "select": {"forget": "gap", "utility_within": 0.2}}, **path))
     graph = Graph(parse_suite(small(tune=TUNE, **path)))
     chosen = graph.jobs["choose", "authors/tiny/GradDiff/adamw"]
-    assert chosen.settings["select"]["forget"] == "gap_at_matched_utility"
+    assert chosen.settings["select"]["forget"] == "front_gap"
     assert chosen.settings["select"]["level"] == 0.9 and "retrained" in chosen.inputs
     trial = graph.jobs["trial", "authors/tiny/GradDiff/adamw/trial1/seed100"]
     assert trial.settings["trajectory"]["points"] == 8 and "pipeline_lib.steps.trajectory" in trial.code

@@ -115,7 +115,7 @@ def test_defaults() -> None:
     assert (tune.forget_draw, tune.rounds) == (None, 1)
     asked = [(True, True), (True, False), (False, True), (False, False)]
     assert [tune.select.resolved(*has).forget for has in asked] == [
-        "gap_at_matched_utility",
+        "front_gap",
         "gap",
         "probability",
         "probability",
@@ -162,7 +162,7 @@ def test_names_that_do_not_exist() -> None:
     assert error(with_adamw(kind=["sgd"])).startswith("tune.optimizers.adamw: unknown setting 'kind'")
     assert error(tuned(sampler="holton")).startswith("tune.sampler: found 'holton'; did you mean 'halton'?")
     assert error(tuned(select={"forget": "ks_statistic"})) == (
-        "tune.select.forget: found 'ks_statistic'; allowed: gap, gap_at_matched_utility, probability"
+        "tune.select.forget: found 'ks_statistic'; allowed: front_gap, gap, probability"
     )
     assert error(tuned(select={"utility_within": 1})) == (
         "tune.select.utility_within: found 1; must be smaller than 1"

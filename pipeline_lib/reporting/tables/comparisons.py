@@ -10,12 +10,12 @@ from pipeline_lib.core.runs import MATCHED
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import GAP, GAP_AT_MATCHED, JOINT_UTILITY, Measure, axes, distance
+from pipeline_lib.reporting.headline import FRONT, GAP, JOINT_UTILITY, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, about_the_test, holm
 from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables.layout import EMPTY, Cell, Line, Number, Table, estimate_cell
-from pipeline_lib.reporting.tables.of_metrics import anchor_note, crossing_notes
+from pipeline_lib.reporting.tables.of_metrics import anchor_note, front_notes
 
 CAPTION = (
     "Each row minus the row it is held against, with the same method and the same seeds. p: paired t-test. "
@@ -24,8 +24,8 @@ CAPTION = (
     "0.05; then at most 5 % of tables in which nothing differs claim anything in a quantity. Who looks at "
     "all quantities looks more than once: where the gap to `retrained` was measured it alone decides, and "
     "the others are secondary. What is claimed of it names the difference in joint utility beside it: "
-    "closer at less utility is not better. Where runs are judged on their way, the gap at one joint utility "
-    "of likelihoods decides instead, where the path of every run of both rows falls below that utility: "
+    "closer at less utility is not better. Where runs are judged on their way, the least gap of their paths "
+    "at one joint utility of likelihoods decides instead, where every run of both rows has a model: "
     "what is left of the others would be survivors. It says nothing about what is said there. The intervals "
     "are Bonferroni's: all of a quantity hold at once with 95 %. They state more than Holm's test, so a "
     "claim can stand beside an interval that just holds 0. Could detect: the true difference that so many "
@@ -69,16 +69,16 @@ def quantities(summary: Summary, task: str, model: str) -> list[Quantity]:
     forgetting, utility = axes(summary, task, model)
     apart = distance(summary, task, model)
     matched = [Measure("forget", name + AT_EQUAL_RETAIN) for name in (*_DISTANCES, _PROBABILITY.metric)]
-    wanted = dict.fromkeys([GAP_AT_MATCHED, forgetting, apart, _PROBABILITY, utility, *matched])
+    wanted = dict.fromkeys([FRONT, forgetting, apart, _PROBABILITY, utility, *matched])
     judged = bool(summary.inputs.suite["tasks"][task]["evaluation"].get("trajectory"))
     found = [
         _quantity(m)
         for m in wanted
-        if m and (summary.has(task, model, *m) or (m == GAP_AT_MATCHED and judged and GAP in wanted))
+        if m and (summary.has(task, model, *m) or (m == FRONT and judged and GAP in wanted))
     ]
     if GAP not in wanted:
         return found
-    decides = GAP_AT_MATCHED.metric if judged else GAP.metric
+    decides = FRONT.metric if judged else GAP.metric
     return [replace(q, decides=q.metric == decides) for q in found]
 
 
@@ -86,7 +86,7 @@ def _quantity(measure: Measure) -> Quantity:
     metric = measure.metric.removesuffix(AT_EQUAL_RETAIN)
     where = "" if metric == measure.metric else _MATCHED
     plain = Measure(measure.split, metric)
-    if metric in (*_DISTANCES, GAP.metric, GAP_AT_MATCHED.metric):
+    if metric in (*_DISTANCES, GAP.metric, FRONT.metric):
         up, down = "farther from retrained", "closer to retrained"
     else:
         name = "utility" if metric == "model_utility" else plain.named
@@ -108,7 +108,7 @@ class Comparison:
     quantity: Quantity
     difference: Difference | None
     utility: Difference | None = None
-    crossed: tuple[int, int] = (0, 0)  # runs of either row whose path crosses the utility of comparison
+    fronts: tuple[int, int] = (0, 0)  # runs of either row that have a least gap on their path
 
     @property
     def pair(self) -> tuple[Row, Row]:
@@ -123,9 +123,9 @@ class Comparison:
 
     @property
     def survivors(self) -> bool:
-        """Whether a run of either row has no value at matched utility, so that the others are a selection."""
-        at_level = self.quantity.metric == GAP_AT_MATCHED.metric
-        return at_level and self.crossed != tuple(len(row.seeds) for row in self.pair)
+        """Whether a run of either row has no path to judge, so that the others are a selection."""
+        on_the_front = self.quantity.metric == FRONT.metric
+        return on_the_front and self.fronts != tuple(len(row.seeds) for row in self.pair)
 
     @property
     def detectable(self) -> float | None:
@@ -139,9 +139,9 @@ class Comparison:
         """What may be said of the difference in words."""
         d = self.difference
         if self.survivors:
-            counts = zip(self.crossed, self.pair, strict=True)
-            said = " against ".join(f"{crossed} of {len(row.seeds)}" for crossed, row in counts)
-            return f"not compared: {said} paths fall below the utility"
+            counts = zip(self.fronts, self.pair, strict=True)
+            said = " against ".join(f"{found} of {len(row.seeds)}" for found, row in counts)
+            return f"not compared: {said} runs have a path"
         if d is None or d.p_holm is None:
             return "no test over seeds: no difference can be claimed"
         if not self.quantity.decides:
@@ -153,7 +153,7 @@ class Comparison:
     @property
     def _beside(self) -> str:
         """What the claim does not say by itself of utility."""
-        if self.quantity.metric == GAP_AT_MATCHED.metric:
+        if self.quantity.metric == FRONT.metric:
             return ", at one utility of likelihoods alone"
         return f", joint utility {style.signed(self.utility.value)}" if self.utility else ""
 
@@ -177,7 +177,7 @@ def _adjusted(
         else None
         for _, row, against in pairs
     ]
-    crossed = [_crossed(summary, row, against) for _, row, against in pairs]
+    fronts = [_fronts(summary, row, against) for _, row, against in pairs]
     by_quantity = []
     for quantity in quantities(summary, task, model):
         found = [
@@ -188,14 +188,14 @@ def _adjusted(
         by_quantity.append(
             [
                 Comparison(*pair, quantity, replace(d, p_holm=p) if d else None, kept, n)
-                for pair, d, p, kept, n in zip(pairs, found, adjusted, utility, crossed, strict=True)
+                for pair, d, p, kept, n in zip(pairs, found, adjusted, utility, fronts, strict=True)
             ]
         )
     return [entry for of_pair in zip(*by_quantity, strict=True) for entry in of_pair]
 
 
-def _crossed(summary: Summary, row: Row, against: Row) -> tuple[int, int]:
-    one, other = (len(summary.by_seed(each, *GAP_AT_MATCHED)) for each in (row, against))
+def _fronts(summary: Summary, row: Row, against: Row) -> tuple[int, int]:
+    one, other = (len(summary.by_seed(each, *FRONT)) for each in (row, against))
     return one, other
 
 
@@ -247,7 +247,7 @@ def build(inputs: Inputs) -> list[Table]:
             anchor_note(inputs, task, model),
             none,
             _test_note(entries),
-            *crossing_notes(summary, task, model),
+            *front_notes(summary, task, model),
         )
         tables.append(Table(task, model, heads, lines, tuple(filter(None, notes))))
     return tables

@@ -7,7 +7,7 @@ from pipeline_lib.reporting.forgetting import doubts
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.layout import Table
-from pipeline_lib.reporting.tables.of_metrics import Column, crossing_notes, metric_tables
+from pipeline_lib.reporting.tables.of_metrics import Column, front_notes, metric_tables
 
 CAPTION = (
     "Each task has the columns that judge it, the most telling first. `original` is the model before "
@@ -28,7 +28,7 @@ CAPTION = (
 def _notes(summary: Summary, table: Table) -> list[str]:
     found = doubts(summary, table.task, table.model)
     blind = [f"No row of this table can be said to forget: {'; '.join(found)}."] if found else []
-    return [*blind, *crossing_notes(summary, table.task, table.model)]
+    return [*blind, *front_notes(summary, table.task, table.model)]
 
 
 def _columns(summary: Summary, task: str, model: str) -> list[Column]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline_lib.metrics.gap import differences
-from pipeline_lib.metrics.path import matched_point
+from pipeline_lib.metrics.path import front_of
 from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import GAP, GAP_AT_MATCHED
+from pipeline_lib.reporting.headline import FRONT, GAP
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.mixed_effects import MixedEffects
 from pipeline_lib.reporting.paired import LEVEL, holm
@@ -64,7 +64,7 @@ class Wider:
 
 def wider(summary: Summary, entries: Sequence[Comparison]) -> list[Wider]:
     """The comparisons of the gap among `entries`, a family of their own."""
-    gaps = (GAP.metric, GAP_AT_MATCHED.metric)
+    gaps = (GAP.metric, FRONT.metric)
     deciding = [e for e in entries if e.quantity.decides and e.quantity.metric in gaps]
     found = [_wider(summary, entry) for entry in deciding]
     adjusted = holm([one.fit.p if one.fit else None for one in found])
@@ -107,7 +107,7 @@ def _distances(study: Studied, entry: Comparison) -> np.ndarray:
     """Distance of every forget question to `retrained`, (N,), whose mean over groups is the gap compared."""
     if entry.quantity.metric == GAP.metric:
         return np.abs(differences(study))
-    point = study.once(matched_point)
+    point = study.once(front_of)
     assert point is not None  # its run has a value
     return point.distances
 
@@ -173,6 +173,6 @@ def _notes(found: Sequence[Wider]) -> Iterator[str]:
         )
     if not found[0].entry.quantity.decides:
         yield (
-            "Runs were judged on their way, so that the gap at matched utility decides: what stands here is "
-            "secondary."
+            "Runs were judged on their way, so that the least gap of their paths decides: what stands here "
+            "is secondary."
         )

@@ -9,7 +9,7 @@ from pipeline_lib.core.grouping import grouped
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import UTILITY_SPLIT
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import GAP_AT_MATCHED, IN_WARMUP
+from pipeline_lib.reporting.headline import FRONT, FRONT_STEP, INTERPOLATED
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.summary import Estimate, Summary
 from pipeline_lib.reporting.tables.layout import Cell, Line, Table, estimate_cell, interval_notes, seeds_text
@@ -76,21 +76,21 @@ def absent_note(absent: Sequence[tuple[str, str]]) -> str:
     return f"Not measured for this task: {', '.join(parts)}."
 
 
-def crossing_notes(summary: Summary, task: str, model: str) -> list[str]:
-    """Which rows have paths that stay above the utility of comparison, or fall below it at once."""
-    if not summary.has(task, model, *GAP_AT_MATCHED):
+def front_notes(summary: Summary, task: str, model: str) -> list[str]:
+    """Which rows have runs that come no nearer than `original`, or have no model where they are nearest."""
+    if not summary.has(task, model, *FRONT):
         return []
-    above, early = [], []
+    nowhere, between = [], []
     for row in summary.inputs.rows_of(task, model):
-        if row.order == "none" or row.key.after or not (seeds := len(summary.finished(row))):
-            continue
-        if (crossed := len(summary.by_seed(row, *GAP_AT_MATCHED))) < seeds:
-            above.append(f"{style.row_label(row)} ({seeds - crossed} of {seeds})")
-        if at_once := sum(summary.by_seed(row, *IN_WARMUP).values()):
-            early.append(f"{style.row_label(row)} ({at_once:.0f} of {seeds})")
-    stay = "Runs whose path stays above the utility of comparison; a mean there is one of the others"
-    fall = "Runs whose path falls below that utility within the warm-up, interpolated from `original` on"
-    return [f"{words}: {', '.join(rows)}." for words, rows in ((stay, above), (fall, early)) if rows]
+        steps = summary.by_seed(row, *FRONT_STEP)
+        if none := sum(step == 0 for step in steps.values()):
+            nowhere.append(f"{style.row_label(row)} ({none} of {len(steps)})")
+        if drawn := sum(summary.by_seed(row, *INTERPOLATED).values()):
+            between.append(f"{style.row_label(row)} ({drawn:.0f} of {len(steps)})")
+    start = "Runs that have no model nearer to `retrained` than `original` at the utility of comparison"
+    drawn_ones = "Runs whose least gap lies between two judged models, interpolated"
+    notes = ((start, nowhere), (drawn_ones, between))
+    return [f"{words}: {', '.join(rows)}." for words, rows in notes if rows]
 
 
 def words_note(summary: Summary, task: str, model: str, shown: Iterable[tuple[str, str]]) -> str:

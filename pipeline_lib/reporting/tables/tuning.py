@@ -14,8 +14,8 @@ from pipeline_lib.reporting.tables.settings import budget_cell, runs_of, shared,
 
 CAPTION = (
     "How the settings of every row were found. Where they were tuned, each row had the same number of trials "
-    "on the same tuning seeds, which no other table or figure contains. Chosen is the trial of the smallest "
-    "gap to `retrained` where its path falls below the utility of comparison; for runs that are judged by "
+    "on the same tuning seeds, which no other table or figure contains. Chosen is the trial of the "
+    "smallest gap to `retrained` on its path at the utility of comparison; for runs that are judged by "
     "their last step alone, of the smallest gap (where a task has no `retrained`: the lowest probability of "
     "the forget answers) among those whose joint utility of likelihoods stayed above the bound. What was "
     "done to a model afterwards was not tuned: its settings are in the table `settings`."
@@ -91,12 +91,11 @@ def _range_text(name: str, tried: Any) -> str:
 
 
 def _utility(tuned: dict[str, Any]) -> Cell:
-    """The chosen trial's mean over tuning seeds, against the least that the rule asks for on each."""
+    """The chosen trial's mean over tuning seeds at its end, against the least that the rule asks for."""
     if (value := tuned["joint_utility"]) is None:
         return EMPTY
     least, met = style.number(tuned["least"]), "" if tuned["bound_met"] else " by no trial"
-    at_level = "level" in tuned["select"]
-    kept = f"level {least} crossed{met}" if at_level else f"bound {least} kept{met}"
+    kept = f"chosen at {least}" if "level" in tuned["select"] else f"bound {least} kept{met}"
     return Cell(
         f"{style.number(value)}, {kept}",
         numbers=(
@@ -138,9 +137,8 @@ def _notes(rows: list[Row], tuned: Mapping[Any, dict[str, Any] | None]) -> tuple
 def _rule(select: Mapping[str, Any]) -> str:
     if "level" in select:
         return (
-            "Chosen: the smallest gap to the `retrained` models of the tuning seeds where the path of the "
-            f"trial falls below a joint utility of likelihoods of {select['level']:g}, which it must on "
-            "every tuning seed; if no trial did, the one with the least joint utility at its end."
+            "Chosen: the smallest mean over tuning seeds of the least gap to their `retrained` models on the "
+            f"path of the trial at a joint utility of likelihoods of {select['level']:g}."
         )
     what = {
         "gap": "the smallest gap to the `retrained` models of the tuning seeds",
