@@ -23,9 +23,9 @@ def run(job: Job) -> None:
     The content: `since` and `until`, judged steps with their utility ({step, utility}; 0 is `original`), the
     same one where the least gap is that of a judged model, and else those on either side of the level;
     `until` is None where there is no such model. `before`, what `original` has of each part that counts;
-    `status` and `diverged_step`, those of the run that is made again where there is none: "blind" where no part counts,
-    "diverged" where the run broke before, and else "unmatched" at its last step: no model of the path with
-    that utility is nearer to `retrained` than `original`.
+    `status` and `diverged_step`, those of the run that is made again where there is none: "blind" where no
+    part counts, "diverged" where the run broke before, and else "unmatched" at its last step: no model of the
+    path with that utility is nearer to `retrained` than `original`.
     """
     manifest = read_object(job.input("manifest"), "evaluate", "utility", "multiple_choice")
     originals, retrained = (
