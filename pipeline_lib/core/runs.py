@@ -19,7 +19,14 @@ LOST = {  # status of a run without a model, in words
     "unmatched": "no model nearer than `original`",
     "blind": "no part of utility to match by",
 }
+
 _PLACE = re.compile(r"seed(?P<seed>\d+)(?:\.request(?P<request>\d+))?(?P<after>(?:\.[A-Za-z0-9_-]+)*)")
+
+
+def split_stages(after: str) -> tuple[str, str]:
+    """`after` as what it was before any stage ("" or MATCHED, which is no stage), and the stages' labels."""
+    first, _, rest = after.partition("/")
+    return (MATCHED, rest) if first == MATCHED else ("", after)
 
 
 class RowKey(NamedTuple):

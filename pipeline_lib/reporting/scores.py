@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, run_again
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import FINE_TUNED, MATCHED, NO_OPTIMIZER, RunKey, key_from_path
+from pipeline_lib.core.runs import FINE_TUNED, NO_OPTIMIZER, RunKey, key_from_path, split_stages
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Scores, Staged, Studied
 
@@ -120,15 +120,13 @@ def _staged(
     key: RunKey, scores: Mapping[RunKey, Scores], seeds: Iterable[int], learned: Mapping[str, int]
 ) -> Staged | None:
     """Of a model after stages; the row `matched` is where such a model comes from, and no stage itself."""
-    labels = key.after.split("/") if key.after else []
-    first = labels[:1] if labels[:1] == [MATCHED] else []
-    before = scores.get(key._replace(after="/".join(first)))
-    if labels == first or before is None:
+    first, labels = split_stages(key.after)
+    before = scores.get(key._replace(after=first))
+    if not labels or before is None:
         return None
-    after = "/".join(labels[len(first) :])
-    retrained = key._replace(method="retrained", optimizer=NO_OPTIMIZER, request=0, after=after)
+    retrained = key._replace(method="retrained", optimizer=NO_OPTIMIZER, request=0, after=labels)
     others = (retrained._replace(seed=seed) for seed in seeds)
-    taught = max(learned.get(label, 0) for label in labels)
+    taught = max(learned.get(label, 0) for label in labels.split("/"))
     return Staged(before, [scores[other] for other in others if other in scores and other != key], taught)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.core.runs import MATCHED, RowKey
+from pipeline_lib.core.runs import RowKey, split_stages
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import GAP_SIGNED, JOINT_UTILITY, RECOVERY, RECOVERY_P
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -41,11 +41,9 @@ def stages_of(inputs: Inputs, task: str, model: str) -> dict[str, dict[RowKey, R
     """By the labels of the stages, the rows they made, by the row without them (`matched` is no stage)."""
     found: dict[str, dict[RowKey, Row]] = {}
     for row in inputs.rows_of(task, model):
-        labels = row.key.after.split("/") if row.key.after else []
-        first = labels[:1] if labels[:1] == [MATCHED] else []
-        if labels != first:
-            before = row.key._replace(after="/".join(first))
-            found.setdefault("/".join(labels[len(first) :]), {})[before] = row
+        before, labels = split_stages(row.key.after)
+        if labels:
+            found.setdefault(labels, {})[row.key._replace(after=before)] = row
     return found
 
 
