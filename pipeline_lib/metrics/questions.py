@@ -62,7 +62,8 @@ class Questions:
     def at(self, places: np.ndarray) -> Questions:
         """The questions at these places."""
         values = {name: of_all[places] for name, of_all in self.values.items()}
-        return Questions(*(tuple(of[i] for i in places) for of in (self.ids, self.groups)), values)
+        ids, groups = (tuple(of[i] for i in places) for of in (self.ids, self.groups))
+        return Questions(ids, groups, values)
 
     def has(self, name: str) -> bool:
         """Whether some question has this score."""
