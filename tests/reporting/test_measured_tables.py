@@ -77,6 +77,7 @@ def _inputs(study: Study) -> Inputs:
 def test_only_what_a_suite_measures_has_a_table() -> None:
     plain = set(measured_by(parse_suite(small()), TABLES))
     asked = {"membership", "samples", "as_released", "benchmarks", "toxicity", "extraction", "preference"}
+    asked |= {"robustness"}
     assert plain == set(TABLES) - asked
     hub = {"id": "owner/name", "revision": COMMIT}
     everything = small(
@@ -92,7 +93,7 @@ def test_only_what_a_suite_measures_has_a_table() -> None:
         },
     )
     shown = set(measured_by(parse_suite(everything), TABLES))
-    assert shown == set(TABLES) - {"extraction", "preference"}
+    assert shown == set(TABLES) - {"extraction", "preference", "robustness"}
 
 
 @pytest.mark.parametrize(("shown_as", "table"), [("texts", "extraction"), ("answers", "preference")])

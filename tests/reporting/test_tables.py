@@ -84,16 +84,16 @@ def test_why_a_run_has_no_model_is_read_and_not_guessed(root: Path) -> None:
         path = study.place(kind, "NPO", "signum", 2) / file
         path.write_text(path.read_text().replace('"diverged"', '"unmatched"'))
     study.collect()
-    said = "1, diverged or level not reached (2 of 3 seeds)"
+    said = "1, diverged or no model nearer than `original` (2 of 3 seeds)"
     for name in ("main", "cost"):
         (seeds,) = [line.seeds for line in _build(name, study).lines if line.row.display == "NPO + Signum"]
         assert seeds == said
     inputs = Inputs(study.paths(*REPORT_NEEDS))
     titles = [ax.get_title(loc="right") for ax in tradeoff.draw(inputs).axes]
-    assert "Signum: 2 of 3 diverged or level not reached" in titles
+    assert "Signum: 2 of 3 diverged or no model nearer than `original`" in titles
     text = " ".join(finding.text for finding in findings(inputs, study.task, study.model))
     assert "Diverged, and left out of the means: NPO + Signum (1 of 3 seeds, step 5)." in text
-    assert "Level not reached, and left out of the means: NPO + Signum (1 of 3 seeds, step 6)." in text
+    assert "No model nearer than `original`, and left out of the means: NPO + Signum (1 of 3 seeds, step 6)." in text
 
 
 def test_a_row_that_always_diverged_stays_in_the_table(root: Path) -> None:
