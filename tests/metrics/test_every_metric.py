@@ -10,7 +10,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.questions import questions_of
 from pipeline_lib.metrics.scores import score_all
-from pipeline_lib.metrics.study import Studied
+from pipeline_lib.metrics.study import Staged, Studied
 from tests.metrics.rows import make_row
 from tests.metrics.scored import score_run
 
@@ -108,7 +108,8 @@ def metrics():
     scores = questions_of(found.questions)
     forget = dict.fromkeys(scores["forget"].ids, -1.0)
     way = [(1, {"forget": forget, "utility": dict.fromkeys(MANIFEST["utility"], 0.0)})]
-    beside = Studied(scores, [scores] * 3, scores, [scores], MANIFEST["utility"], way, 0.9)
+    staged = Staged(scores, [scores] * 3)
+    beside = Studied(scores, [scores] * 3, scores, [scores], MANIFEST["utility"], way, 0.9, staged)
     of_study = [metric for metric in declared().values() if metric.on == "study"]
     return [*found.metrics, *(row for metric in of_study for row in beside.measure(metric))]
 
