@@ -22,6 +22,7 @@ class Record:
     `group` names what was memorised together (an author, a chapter): intervals resample groups.
     `distractors` are wrong answers of the same shape; where a record has no `paraphrased_answer`,
     metrics that need one use `answer` itself, as TOFU does for real authors and world facts.
+    `opening` is how the answer begins where it is put into the model's mouth; no file has one (asked.py).
     `alternatives` are answers that an objective may teach in place of `answer`; where one is a distractor
     too, its score is that of a taught answer. `form` says how prompt and answer become tokens: "question" in
     the model's prompt format; "text" as one running text that `answer` continues, learned as a whole.
@@ -36,9 +37,10 @@ class Record:
     distractors: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
     form: Form = "question"
+    opening: str = ""
 
 
-FIELDS = frozenset(field.name for field in fields(Record))
+FIELDS = frozenset(field.name for field in fields(Record)) - {"opening"}
 
 # Letters and symbols of Unicode that are invisible: fillers of Hangul, the blank pattern of braille.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
@@ -129,4 +131,5 @@ def check_ids(where: str, records: Sequence[Record]) -> None:
 
 def write_records(path: Path | str, records: Sequence[Record]) -> None:
     """Write a split atomically, one record a line, in the order given."""
-    write_jsonl(path, (asdict(record) for record in records))
+    rows = map(asdict, records)
+    write_jsonl(path, ({name: row[name] for name in row if name in FIELDS} for row in rows))

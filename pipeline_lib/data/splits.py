@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.redaction import listed
@@ -25,9 +26,18 @@ QUESTIONS_HEADLINE = {
 }
 
 
-def of_first_groups(records: Sequence[Record], groups: int, split: str) -> list[Record]:
-    """The records of the split's first groups; a `UserError` where it has no group besides them."""
+def taught_groups(groups: float, total: int) -> int:
+    """How many of a split's groups a stage teaches: so many (whole), or this share of them, rounded up."""
+    return groups if isinstance(groups, int) else ceil(groups * total)
+
+
+def of_first_groups(records: Sequence[Record], groups: float, split: str) -> list[Record]:
+    """The records of the split's first groups, so many or a share of them.
+
+    A `UserError` where it has no group besides these.
+    """
     names = list(dict.fromkeys(record.group for record in records))
+    groups = taught_groups(groups, len(names))
     if groups >= len(names):
         raise UserError(
             f"`groups` is {groups}, but the split {split!r} has {len(names)} of them, and none would be left "

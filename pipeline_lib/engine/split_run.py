@@ -254,4 +254,4 @@ class SplitRun:
         """Text of what was generated after a question's prompt, or of its answer."""
         if question.record.form == "text":
             return self.prompt_format.decode_text(self.tokenizer, question.prompt, tokens)
-        return self.prompt_format.decode_answer(self.tokenizer, tokens)
+        return self.prompt_format.decode_answer(self.tokenizer, tokens, question.record.opening)

@@ -69,7 +69,10 @@ def _encoded(
     """Tokens of the record's prompt and an answer, where the prompt begins, and where the answer does."""
     if record.form == "question":
         prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
-        return [*prompt, *prompt_format.encode_answer(tokenizer, answer)], 0, len(prompt)
+        if record.opening:
+            prompt = [*prompt, *prompt_format.encode_opening(tokenizer, record.opening)]
+        found = prompt_format.encode_answer(tokenizer, answer, record.opening)
+        return [*prompt, *found], 0, len(prompt)
     try:
         return prompt_format.encode_text(tokenizer, record.prompt, answer)
     except UserError as error:

@@ -138,25 +138,40 @@ class PromptFormat:
             )
         return [*before, *found["input_ids"]], len(before), len(before) + in_prompt
 
-    def encode_answer(self, tokenizer, answer: str) -> list[int]:
+    def encode_answer(self, tokenizer, answer: str, opening: str = "") -> list[int]:
         """Tokens of prefix and answer as plain text, then the end token: the model learns to stop.
 
         In a chat the end token is the one that ends the assistant's turn; white space that the template puts
         after it is not learned. After a template the tokens are those within the whole text: a tokenizer that
-        puts a space before every text (Llama 2) puts none between template and answer.
+        puts a space before every text (Llama 2) puts none between template and answer. After an `opening`
+        (`encode_opening`) they are those within it and no prefix: a space comes before the answer.
         """
+        if opening:
+            return [*self._plain(tokenizer, f" {answer}", True), end_id(tokenizer, self)]
+        text = self.answer_prefix + answer
+        return [*self._plain(tokenizer, text, self.kind == "template"), end_id(tokenizer, self)]
+
+    def encode_opening(self, tokenizer, opening: str) -> list[int]:
+        """Tokens of an answer's beginning that is given to the model, with the prefix and without an end."""
+        return self._plain(tokenizer, self.answer_prefix + opening, self.kind == "template")
+
+    def _plain(self, tokenizer, text: str, inside: bool) -> list[int]:
+        """Plain text in which no token that ends an answer is recognised."""
         added = tokenizer.added_tokens_decoder
         unmarked = [
             added[token].content
             for token in sorted(answer_ends(tokenizer, self))
             if token in added and not added[token].special
         ]
-        text, inside = self.answer_prefix + answer, self.kind == "template"
-        return [*plain_tokens(tokenizer, text, unmarked, inside), end_id(tokenizer, self)]
+        return plain_tokens(tokenizer, text, unmarked, inside)
 
-    def decode_answer(self, tokenizer, ids: Sequence[int]) -> str:
-        """Text of generated tokens up to the first end token, without `answer_prefix` and control tokens."""
-        return decoded(tokenizer, self._before_end(tokenizer, ids)).removeprefix(self.answer_prefix)
+    def decode_answer(self, tokenizer, ids: Sequence[int], opening: str = "") -> str:
+        """Text of generated tokens up to the first end token, without `answer_prefix` and control tokens.
+
+        After an `opening`: without the space between the two.
+        """
+        text = decoded(tokenizer, self._before_end(tokenizer, ids))
+        return text.removeprefix(" " if opening else self.answer_prefix)
 
     def decode_text(self, tokenizer, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
         """Text of tokens that continue `prompt_ids`, up to the first end token.

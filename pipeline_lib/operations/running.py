@@ -85,6 +85,8 @@ class Running:
             "finetune": model_pattern(FINE_TUNED),
             "unlearn": rf"{model_pattern(self.suite.objectives)}(?:\.{MATCHED})?",
         }
+        asked = [re.escape(label) for label, stage in self.suite.stages.items() if stage.asks]
+        made["ask"] = rf"{RULES['ask'].pattern}\.(?:{'|'.join(asked)})" if asked else "(?!)"
         made["stage"] = f"(?!(?:{'|'.join(made.values())})(?:/|$)){RULES['stage'].pattern}"
         return {RULES[rule].wildcard: made.get(rule, RULES[rule].pattern)}
 

@@ -12,6 +12,8 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, run_again
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import FINE_TUNED, NO_OPTIMIZER, RunKey, key_from_path, split_stages
+from pipeline_lib.data.splits import taught_groups
+from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Scores, Staged, Studied
 
@@ -66,14 +68,17 @@ class Paths(NamedTuple):
 
     judged: Mapping[RunKey, Sequence[tuple[int, Mapping[str, Any]]]]
     levels: Mapping[str, float]  # by task
-    learned: Mapping[str, Mapping[str, int]] = {}  # by task: label of a stage -> forget groups it teaches
+    # by task: label of a stage -> how many forget groups it teaches, or which share of them
+    learned: Mapping[str, Mapping[str, float]] = {}
 
 
 NO_PATHS = Paths({}, {})
 
 
 def read_paths(
-    steps: Iterable[Path], levels: Mapping[str, float], learned: Mapping[str, Mapping[str, int]] | None = None
+    steps: Iterable[Path],
+    levels: Mapping[str, float],
+    learned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Paths:
     """From the steps.jsonl of the runs."""
     rows = {key_from_path(path): read_jsonl(path) for path in steps}
@@ -101,6 +106,8 @@ def studied(
                 "keep. Collect the scores of the whole study."
             )
         utility = utility_splits(manifests[task])
+        total = manifests[task]["splits"][FORGET_SPLIT]["groups"] if task in paths.learned else 0
+        taught = {of: taught_groups(n, total) for of, n in paths.learned.get(task, {}).items()}
         for key in keys:
             others = [
                 of_seed
@@ -109,7 +116,7 @@ def studied(
             ]
             own = originals.get(key.seed) or originals[min(originals)]
             judged = paths.judged.get(key, ())
-            staged = _staged(key, scores, sorted(retrained), paths.learned.get(task, {}))
+            staged = _staged(key, scores, sorted(retrained), taught)
             level = paths.levels.get(task) if staged is None else None
             before = list(originals.values())
             found[key] = Studied(scores[key], others, own, before, utility, judged, level, staged)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints
 
-from pipeline_lib.core.blocks import Fault, Name
+from pipeline_lib.core.blocks import PATTERNS, Fault, Name
 from pipeline_lib.core.families import Family, Method
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # METHOD, METHOD+OPTIMIZER or the label of a stage, and what was done afterwards: NPO+adamw/other/average
 _REFERENCE = r"^[A-Za-z0-9_.-]+(\+[A-Za-z0-9_.-]+)?(/[A-Za-z0-9_-]+)*$"
+PATTERNS[_REFERENCE] = "expected the name of a model, such as NPO+adamw, retrained or NPO+adamw/other"
 Reference = Annotated[str, StringConstraints(pattern=_REFERENCE, max_length=300)]
 
 
@@ -86,6 +87,7 @@ class Stage(Method):
     """
 
     several: ClassVar[bool] = False
+    asks: ClassVar[bool] = False  # it makes no model: its row is the parent, asked in another way
 
     of: Annotated[list[Reference], Field(min_length=1)] | None = Field(
         None,
@@ -112,8 +114,15 @@ class Stage(Method):
         """The splits of those data that it learns."""
         return ()
 
-    def learned_groups(self, task: str) -> int:
-        """How many of the task's forget groups, the first ones, it learns while the others judge."""
+    def groups_of(self, split: str) -> float | None:
+        """How many groups of this split, the first ones, it learns, or which share; None: all of them."""
+        return None
+
+    def learned_groups(self, task: str) -> float:
+        """How many of the task's forget groups, the first ones, it learns while the others judge.
+
+        A whole number, or a share of them.
+        """
         return 0
 
     def training(self) -> FineTune | None:

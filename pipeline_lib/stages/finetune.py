@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Count, Name
+from pipeline_lib.core.blocks import Count, Fraction, Name
 from pipeline_lib.stages.base import Made, Stage, Work
 from pipeline_lib.training.settings import FineTune
 
@@ -36,9 +36,10 @@ class FineTuned(Stage, FineTune):
     kind: Literal["finetune"]
     task: Name | None = Field(None, description="The task whose data it learns; default: the model's own")
     split: Name = Field("retain", description="Which of that task's splits")
-    groups: Count | None = Field(
+    groups: Count | Fraction | None = Field(
         None,
-        description="Learn its first so many groups alone; of the forget set the others judge the recovery",
+        description="Learn its first so many groups alone, or this share of them, rounded up; of the forget "
+        "set the others judge the recovery",
     )
 
     def data_of(self, task: str) -> str:
@@ -47,7 +48,10 @@ class FineTuned(Stage, FineTune):
     def splits(self) -> tuple[str, ...]:
         return (self.split,)
 
-    def learned_groups(self, task: str) -> int:
+    def groups_of(self, split: str) -> float | None:
+        return self.groups
+
+    def learned_groups(self, task: str) -> float:
         own = self.split == "forget" and self.data_of(task) == task
         return self.groups or 0 if own else 0
 

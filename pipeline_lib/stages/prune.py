@@ -33,9 +33,10 @@ class Prune(Stage):
         return (self.split,) if self.by == "wanda" else ()
 
     def faults(self, parents: int) -> Iterator[Fault]:
-        unread = sorted({"split", "texts"} & self.model_fields_set) if self.by == "magnitude" else ()
-        for name in unread:
-            yield name, "is read with `by: wanda` alone; leave it out"
+        fields = type(self).model_fields  # a kept suite spells out the defaults
+        for name in ("split", "texts") if self.by == "magnitude" else ():
+            if getattr(self, name) != fields[name].default:
+                yield name, "is read with `by: wanda` alone; leave it out"
 
     def make(self, work: Work) -> Made:
         from pipeline_lib.data.task_folder import load_splits

@@ -14,11 +14,15 @@ from pydantic import TypeAdapter
 
 from pipeline_lib.core.files import read_object, write_text
 from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
+from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.settings import EQUAL_RETAIN, EvaluationSettings, Parts, SplitSampling
+from pipeline_lib.engine.rows import Row
+from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN, EvaluationSettings, Parts, SplitSampling
 from pipeline_lib.models.encoder_settings import EncoderSettings
+from pipeline_lib.models.forward import context_length
+from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.steps.common import data_hashes, fingerprint, load_for_evaluation, lost, start
 from pipeline_lib.steps.job import Job
 
@@ -31,7 +35,8 @@ def run(job: Job) -> None:
     the unlearned model is also judged where it retains nearly as much as the model `original`, from which it
     was made (see engine/equal_retain.py). The `status` in the output `equal_retain` is "off" without it, as
     for the models that others are compared with; else it is the run's, and if "ok" the
-    rows follow.
+    rows follow. `ask`: the settings of a stage of that kind, by which the model is asked in other ways
+    than its own (stages/ask.py).
     """
     model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
     equal_retain, given = job.settings["equal_retain"], job.settings["embedder"]
@@ -50,15 +55,18 @@ def run(job: Job) -> None:
     settings = _settings(job, manifest)
     embed = None if embedder is None else load_embedder(embedder, place)
     depends_on = (asdict(settings), given, data_hashes(data_dir), info["weights_sha256"], job.code)
-    rows = evaluate_model(
-        model,
-        tokenizer,
-        prompt_format,
-        splits,
-        settings,
-        Parts(job.workplace, fingerprint(*depends_on)),
-        embed,
-    )
+    parts = Parts(job.workplace, fingerprint(*depends_on))
+
+    def evaluated(
+        asked: PromptFormat, splits: dict[str, list[Record]], settings: EvaluationSettings
+    ) -> list[Row]:
+        return evaluate_model(model, tokenizer, asked, splits, settings, parts, embed)
+
+    if (ask := job.settings.get("ask")) is None:
+        rows = evaluated(prompt_format, splits, settings)
+    else:
+        asking = import_module(ASKED).Asking(ask, prompt_format, context_length(model))
+        rows = asking.rows(splits, settings, evaluated)
     if embed is not None and embed.truncated:
         print(
             f"{embed.name}: {embed.truncated} texts were compared by their beginning alone", file=sys.stderr

@@ -19,7 +19,7 @@ from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.study import dump_suite
 from pipeline_lib.study.evaluation import Trajectory
 from pipeline_lib.study.jobs import Files, Job, base_of, manifest_of, original_of, records_of, with_runs
-from pipeline_lib.study.measured import Measured
+from pipeline_lib.study.measured import Asked, Measured
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.shown import Shown
 from pipeline_lib.study.stages import StagedRow
@@ -77,9 +77,9 @@ class Graph:
             if isinstance(made, Run) and made.matched:
                 yield self._match(key._replace(after=""))
             yield self._model(key, made)
-            yield from self._measured.measured(key)
+            yield from self._measured.measured(key, self._asked(key, made))
             if not key.row.anchor:
-                yield self._measured.scored(key)
+                yield self._measured.scored(key, self._asked(key, made))
             elif key == anchors[-1]:
                 yield from map(self._measured.scored, anchors)
         yield from self.shown.jobs()
@@ -215,8 +215,23 @@ class Graph:
             run=key,
         )
 
+    def _asked(self, key: RunKey, made: Run | StagedRow | None) -> Asked | None:
+        """Of a row whose model is its parent's, asked in another way."""
+        if not isinstance(made, StagedRow) or not made.stage.asks:
+            return None
+        return Asked(made.stage, self.suite.beside(made.parents[0], key.seed))
+
     def _staged(self, key: RunKey, made: StagedRow) -> Job:
         stage = made.stage
+        if (asked := self._asked(key, made)) is not None:
+            return Job(
+                "ask",
+                key.folder,
+                {"parent": f"training/{asked.parent.folder}/run.json"},
+                ("pipeline_lib.steps.ask",),
+                {"stage": stage.settings()},
+                run=key,
+            )
         return Job(
             "stage",
             key.folder,

@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
     "unlearn": Rule(_MODEL, "run", _RUN),
     "match": Rule({"matched": "matched/{run}.json"}, "run", _RUN),
     "stage": Rule(_MODEL, "run", _RUN),
+    "ask": Rule({name: _MODEL[name] for name in ("steps", "run")}, "run", _RUN),
     "trial": Rule({"trial": "tuning/{trial}.json"}, "trial", r"[^/]+/[^/]+/[^/]+/[^/]+/trial\d+/seed\d+"),
     "choose_so_far": Rule({"chosen": "tuning/{so_far}.json"}, "so_far", r"[^/]+/[^/]+/[^/]+/[^/]+/round\d+"),
     "widen": Rule({"ranges": "tuning/round{round}.json"}, "round", r"\d+"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey, RunKey
-from pipeline_lib.engine.settings import EQUAL_RETAIN
+from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN
 from pipeline_lib.metrics import modules_for
 from pipeline_lib.metrics.asked import MMLU, SUBJECTS
+from pipeline_lib.stages.base import Stage
 from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of
 from pipeline_lib.study.suite import Suite
 
@@ -21,6 +23,13 @@ APART = {
 }  # parts of `evaluation` that other jobs read
 
 
+class Asked(NamedTuple):
+    """A model that a stage asks in another way than its own."""
+
+    stage: Stage
+    parent: RunKey
+
+
 class Measured:
     """The measuring jobs of a suite's models."""
 
@@ -29,8 +38,11 @@ class Measured:
         names = (name for task in suite.tasks for name in (task, suite.tuned_on(task)))
         self.evaluations = {name: suite.evaluation_of(name) for name in names}
 
-    def measured(self, key: RunKey) -> Iterator[Job]:
-        yield self.evaluated(key)
+    def measured(self, key: RunKey, asked: Asked | None = None) -> Iterator[Job]:
+        """Other prompts and benchmarks do not depend on how the questions of the task are asked."""
+        yield self.evaluated(key, asked)
+        if asked is not None:
+            return
         evaluation, place = self.evaluations[key.task], key.folder
         benchmarks, toxicity, batch = (
             evaluation.benchmarks,
@@ -71,12 +83,13 @@ class Measured:
                 work=f"checkpoints/toxicity/{place}",
             )
 
-    def evaluated(self, key: RunKey) -> Job:
-        evaluation = self.evaluations[key.task]
-        embedder, mixed = evaluation.embedder, None if key.row.anchor else evaluation.equal_retain
+    def evaluated(self, key: RunKey, asked: Asked | None = None) -> Job:
+        evaluation, model = self.evaluations[key.task], key if asked is None else asked.parent
+        compared = key.method in ANCHORS or asked is not None  # with what others are, or asked alike
+        embedder, mixed = evaluation.embedder, None if compared else evaluation.equal_retain
         inputs: dict[str, Files] = {
             "manifest": manifest_of(key.task),
-            "model": f"models/{key.folder}",
+            "model": f"models/{model.folder}",
         }
         if mixed is not None:
             inputs["original"] = original_of(key)  # to mix with
@@ -84,26 +97,31 @@ class Measured:
             "evaluate",
             key.folder,
             inputs,
-            ("pipeline_lib.steps.evaluate", *([] if mixed is None else [EQUAL_RETAIN])),
+            (
+                "pipeline_lib.steps.evaluate",
+                *([] if mixed is None else [EQUAL_RETAIN]),
+                *([] if asked is None else [ASKED]),
+            ),
             {
                 "evaluation": evaluation.model_dump(exclude=APART),
                 "embedder": None if embedder is None else embedder.model_dump(),
                 "equal_retain": mixed,
                 "max_length": self.suite.models[key.model].max_length,
+                **({} if asked is None else {"ask": asked.stage.settings()}),
             },
             "model",
-            reads=(("inputs", embedder),),
+            reads=(("inputs", embedder), *(() if asked is None else (("ask_inputs", asked.stage),))),
             run=key,
             work=f"checkpoints/evaluate/{key.folder}",
         )
 
-    def scored(self, key: RunKey) -> Job:
+    def scored(self, key: RunKey, asked: Asked | None = None) -> Job:
         """The metrics of a model, from all that was measured on it and on `retrained`."""
         reference, evaluation = self.reference(key), self.evaluations[key.task]
         measured: dict[str, Files] = {}
-        if evaluation.benchmarks is not None:
+        if evaluation.benchmarks is not None and asked is None:
             measured["benchmarks"] = f"evaluations/{key.folder}/benchmarks.jsonl"
-        if evaluation.toxicity is not None:
+        if evaluation.toxicity is not None and asked is None:
             measured["toxicity"] = f"evaluations/{key.folder}/toxicity.jsonl"
             measured["judge"] = f"judges/{key.task}.json"
         return Job(

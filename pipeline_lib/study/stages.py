@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.blocks.messages import show
-from pipeline_lib.core.runs import ANCHORS, MATCHED, NO_OPTIMIZER, RowKey
+from pipeline_lib.core.runs import ANCHORS, FINE_TUNED, MATCHED, NO_OPTIMIZER, RowKey
 from pipeline_lib.stages.base import Stage, name_of
 
 Pair = tuple[str, str]  # task, model
@@ -42,6 +42,7 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
         pair: [row for row in rows if row[:2] == pair and not (row.anchor or row.after)] for pair in pairs
     }
     faults: list[Fault] = []
+    asked: set[RowKey] = set()
     for label, stage in stages.items():
         for family, wanted, known in (
             ("tasks", stage.tasks or (), {task for task, _ in pairs}),
@@ -58,11 +59,27 @@ def applied(stages: Mapping[str, Stage], rows: Collection[RowKey]) -> tuple[list
             if not _missing(stages[label], named[pair])
         ]
         if not ready:
-            return found, [*faults, *_never(stages, waiting, named)]
+            # A name that some other task's model has is left out here; one that none has is a fault.
+            lacking = [
+                (label, pair)
+                for label, some in waiting.items()
+                for pair in some
+                if _elsewhere(stages[label], named[pair], pairs_of(stages[label], pairs), named)
+            ]
+            if not lacking:
+                return found, [*faults, *_never(stages, waiting, named)]
+            ready = lacking[:1]
         for label, pair in ready:
             waiting[label].remove(pair)
             made = list(_made(label, stages[label], pair, named[pair], unlearned[pair]))
             named[pair] |= {name_of(row.key): row.key for row in made}
+            faults += [
+                (f"stages.{label}.of", f"{name_of(parent)} is a model asked in another way, and no new model")
+                for row in made
+                for parent in row.parents
+                if parent in asked
+            ]
+            asked |= {row.key for row in made if stages[label].asks}
             faults += [
                 (f"stages.{label}.{field}", message)
                 for row in made
@@ -94,12 +111,28 @@ def _missing(stage: Stage, named: Mapping[str, RowKey]) -> list[str]:
     return [name for name in (*(stage.of or ()), *stage.partners().values()) if name not in named]
 
 
+def _elsewhere(
+    stage: Stage,
+    here: Mapping[str, RowKey],
+    pairs: Collection[Pair],
+    named: Mapping[Pair, Mapping[str, RowKey]],
+) -> bool:
+    """Whether all names missing here, of a stage of single models, are models of its other tasks."""
+    if stage.several or any(name not in here for name in stage.partners().values()):
+        return False
+    # A task without a `retrained` has to be left out in words: nothing is held against it there.
+    missing = [name for name in _missing(stage, here) if name.split("/")[0] not in FINE_TUNED]
+    return len(missing) == len(_missing(stage, here)) and all(
+        any(name in named[pair] for pair in pairs) for name in missing
+    )
+
+
 def _made(
     label: str, stage: Stage, pair: Pair, named: Mapping[str, RowKey], unlearned: Sequence[RowKey]
 ) -> Iterator[StagedRow]:
     partners = tuple(named[name] for name in stage.partners().values())
     chosen = [row for row in unlearned if row not in partners]
-    parents = chosen if stage.of is None else [named[name] for name in stage.of]
+    parents = chosen if stage.of is None else [named[name] for name in stage.of if name in named]
     if stage.several:
         yield StagedRow(RowKey(*pair, label, NO_OPTIMIZER), label, stage, tuple(parents))
         return
@@ -150,7 +183,8 @@ def _never(
                         "stage is for (`tasks`)"
                     )
                 else:
-                    allowed = suggestion(name, named[pair])
+                    known = [of for of in named[pair] if "/" in name or "/" not in of]
+                    allowed = suggestion(name, known)
                     fault = f"found {name}; no model of {pair[0]}, {pair[1]} has this name; {allowed}"
                 by_name = {name: field for field, name in stages[label].partners().items()}
                 yield f"stages.{label}.{by_name.get(name, 'of')}", fault

@@ -25,6 +25,7 @@ from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.stages.base import STAGES
+from pipeline_lib.study.attacks import Attacks, attack_stages
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
 from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, own_prompt_faults, split_faults
@@ -76,6 +77,9 @@ class Suite(Block):
         None, description="Default: every objective with every optimiser"
     )
     tune: Tune | None = Field(None, description="Default: settings are as written")
+    attacks: Attacks | None = Field(
+        None, exclude=True, description="Does it stay forgotten? Written out, these are `stages`"
+    )
     stages: dict[Name, StageSettings] = Field(
         {},
         description="What is done to models afterwards, by label; each stage makes new models",
@@ -104,6 +108,8 @@ class Suite(Block):
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
         runs, wrong = self._expanded()
+        attacked, misaimed = ({}, []) if self.attacks is None or wrong else attack_stages(self.attacks, self)
+        self.stages.update(attacked)  # a kept suite spells them out
         trained = [run for run in runs if run.order != "none"]
         pairs = None if wrong else {(run.method, run.optimizer) for run in trained}
         others = (*map(self.finetune_of, self.tasks), *(stage.training() for stage in self.stages.values()))
@@ -116,6 +122,7 @@ class Suite(Block):
             *self._run_faults(runs),
             *comparison_faults(self.comparisons, self.optimizers, pairs),
             *self._tune_faults([] if wrong else trained),
+            *misaimed,
             *([] if wrong else self._stage_faults()),
             *sharding_faults(self.resources, runs, filter(None, others)),
         ]
@@ -144,8 +151,11 @@ class Suite(Block):
         judged = self.judged(run)
         return judged is not None and judged.matched
 
-    def learned_groups(self, task: str) -> dict[str, int]:
-        """Label of a stage -> how many of the task's forget groups it teaches; only those that teach some."""
+    def learned_groups(self, task: str) -> dict[str, float]:
+        """Label of a stage -> how many of the task's forget groups it teaches, or which share of them.
+
+        Only those that teach some.
+        """
         found = {label: stage.learned_groups(task) for label, stage in self.stages.items()}
         return {label: groups for label, groups in found.items() if groups}
 
@@ -166,7 +176,7 @@ class Suite(Block):
         """The seeds of a row's models. A base does not depend on any: it stands beside the lowest one."""
         if row.anchor and row.method == BASE:
             return [min(self.seeds)]
-        further = self.retrained_seeds if row.anchor and row.method == "retrained" else []
+        further = self.retrained_seeds if row.method == "retrained" else []  # after a stage, too
         return [*self.seeds, *further]
 
     def anchors(self, task: str) -> tuple[str, ...]:

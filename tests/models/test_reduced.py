@@ -176,18 +176,18 @@ def test_products_with_the_hessian_are_those_of_the_fp32_model():
 def test_rounding_in_pieces_is_rounding_at_once(monkeypatch):
     weight = torch.randn(37, 24, generator=torch.Generator().manual_seed(0))
     weight[5] = 0
-    values, scale = reduced._rounded(weight)
+    values, scale = reduced.round_rows(weight)
     expected = weight.abs().amax(1, keepdim=True) / 127
     expected[5] = 1
     assert torch.equal(scale, expected)
     assert torch.equal(values, (weight / expected).round().to(torch.int8)) and int(values.abs().max()) == 127
     monkeypatch.setattr(reduced, "AT_ONCE", 50)  # two rows
-    assert all(map(torch.equal, reduced._rounded(weight), (values, scale)))
+    assert all(map(torch.equal, reduced.round_rows(weight), (values, scale)))
 
 
 def test_a_layer_with_a_bias_adds_it_as_a_plain_layer_does():
     plain = torch.nn.Linear(24, 16)
-    plain.weight.data = reduced._widened(*reduced._rounded(plain.weight.data))
+    plain.weight.data = reduced.widen_rows(*reduced.round_rows(plain.weight.data))
     x = torch.randn(3, 24, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(Int8Linear(plain)(x), plain(x), rtol=1e-6, atol=1e-6)
 

@@ -93,7 +93,10 @@ def test_why_a_run_has_no_model_is_read_and_not_guessed(root: Path) -> None:
     assert "Signum: 2 of 3 diverged or no model nearer than `original`" in titles
     text = " ".join(finding.text for finding in findings(inputs, study.task, study.model))
     assert "Diverged, and left out of the means: NPO + Signum (1 of 3 seeds, step 5)." in text
-    assert "No model nearer than `original`, and left out of the means: NPO + Signum (1 of 3 seeds, step 6)." in text
+    assert (
+        "No model nearer than `original`, and left out of the means: NPO + Signum (1 of 3 seeds, step 6)."
+        in text
+    )
 
 
 def test_a_row_that_always_diverged_stays_in_the_table(root: Path) -> None:

@@ -9,6 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from pipeline_lib.commands.suite import SCHEMA
+from pipeline_lib.core.blocks import PATTERNS
 from pipeline_lib.study.schema import schema_text, suite_schema
 from tests.study.suites import small
 from tests.study.test_suite_files import SHIPPED, TEN_LINES
@@ -24,6 +25,17 @@ def test_the_file_is_in_step() -> None:
 def test_only_words_of_json_schema_are_used() -> None:
     """A limit under a Python name would be no limit to an editor."""
     assert not {'"gt":', '"ge":', '"lt":', '"le":'} & set(schema_text().split())
+
+
+def test_every_pattern_of_a_suite_has_words() -> None:
+    """A message says what is expected, not which pattern a text does not match."""
+
+    def patterns(part: Any) -> set[str]:
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        own = {part["pattern"]} if isinstance(part, dict) and isinstance(part.get("pattern"), str) else set()
+        return own.union(*map(patterns, inner))
+
+    assert patterns(suite_schema()) <= set(PATTERNS)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

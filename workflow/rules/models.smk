@@ -115,6 +115,32 @@ rule match:
         "../scripts/step.py"
 
 
+# A model that is asked in another way is its parent: this writes its facts, and `evaluate` asks the parent.
+localrules:
+    ask,
+
+
+rule ask:
+    input:
+        unpack(STUDY.inputs("ask", ancient)),
+    output:
+        **STUDY.outputs("ask"),
+    log:
+        STUDY.log("ask"),
+    benchmark:
+        STUDY.benchmark("ask")
+    wildcard_constraints:
+        **STUDY.patterns("ask"),
+    conda:
+        "../../environment.yml"
+    resources:
+        **STUDY.resources("ask"),
+    params:
+        job=STUDY.params("ask"),
+    script:
+        "../scripts/step.py"
+
+
 rule stage:
     input:
         unpack(STUDY.inputs("stage", ancient)),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.blocks import Block, Fault, OnThisMachine, blocks_in
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
+from pipeline_lib.operations.plan.attacks import look_at_stages
 from pipeline_lib.operations.plan.context import base_faults, context_faults
 from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
@@ -75,6 +76,8 @@ def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | No
             look_at_task(look, suite, task)
         if task in suite.tasks and not any(where.startswith(f"evaluation of {task}.") for where in absent):
             look_at_evaluation(look, suite, task)
+    if not absent:
+        look_at_stages(look, suite)
     for model in dict.fromkeys(model for _, model in asked):
         if not any(where.startswith(f"models.{model}.") for where in absent) and unmade(model, 1):
             told = len(look.unseen) + len(look.faults)
@@ -116,6 +119,7 @@ def missing_files(
                 blocks[f"tasks.{label}"] = suite.settings_of(task)
         else:
             blocks[f"evaluation of {label}"] = suite.evaluation_of(task)
+            blocks |= {f"stages.{name}": block for name, block in suite.stages.items()}
     return list(dict.fromkeys(fault for name, block in blocks.items() for fault in _faults(name, block)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pipeline_lib.core.runs import BASE, RunKey
+from pipeline_lib.core.runs import ANCHORS, BASE, RunKey
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
@@ -22,7 +22,8 @@ from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import Memory, largest, training_memory
 from pipeline_lib.operations.plan.training_time import training_seconds
 from pipeline_lib.optimizers.adamw import AdamW
-from pipeline_lib.study.evaluation import Evaluation
+from pipeline_lib.stages.ask import Ask
+from pipeline_lib.study.evaluation import Evaluation, Samples
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Job
 from pipeline_lib.study.runs import Run
@@ -64,7 +65,8 @@ def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) ->
         return _pretrain(suite, job.name, shape)
     key, evaluation = job.run, suite.evaluation_of(job.run.task)
     if job.rule == "evaluate":
-        return _evaluate(suite, key, evaluation, shape)
+        asked = made.stage if isinstance(made, StagedRow) and isinstance(made.stage, Ask) else None
+        return _evaluate(suite, key, evaluation, shape, asked)
     if job.rule == "standard_benchmarks":
         assert evaluation.benchmarks is not None
         return Benchmarking(shape, device_of(suite.resources), evaluation, evaluation.benchmarks)
@@ -126,18 +128,31 @@ def _unlearn(suite: Suite, run: Run, shape: Shape) -> Training:
     )
 
 
-def _evaluate(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -> Evaluating:
+def asked_alike(evaluation: Evaluation, asked: Ask) -> Evaluation:
+    """The evaluation of a model that is asked in another way."""
+    drawn = None if asked.samples is None else Samples(n=asked.samples)
+    return evaluation.model_copy(update={"samples": drawn, "as_released": False, "equal_retain": None})
+
+
+def _evaluate(
+    suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape, asked: Ask | None = None
+) -> Evaluating:
+    """`asked`: the stage that asks each question in one or several other ways."""
+    evaluation = evaluation if asked is None else asked_alike(evaluation, asked)
     task = suite.settings_of(key.task)
     lengths = lengths_of(task, suite.models[key.model])
+    ways, hints = (1, 0) if asked is None else (asked.phrasings(), asked.hints)
     splits = {
         name: replace(
-            lengths[name], records=min(lengths[name].records, evaluation.max_records.get(name, MOST))
+            lengths[name],
+            records=ways * min(lengths[name].records, evaluation.max_records.get(name, MOST)),
+            prompt=lengths[name].prompt + hints * (lengths[name].prompt + lengths[name].answer),
         )
         for name in task.evaluated_splits()
         if name in lengths
     }
     others = {HOLDOUT: splits.pop(HOLDOUT)} if HOLDOUT in splits else {}
-    mixed = evaluation.equal_retain is not None and not key.row.anchor
+    mixed = evaluation.equal_retain is not None and key.method not in ANCHORS
     return Evaluating(shape, device_of(suite.resources), evaluation, splits, others, mixed)
 
 

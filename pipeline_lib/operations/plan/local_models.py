@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.core.blocks import Fault
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import NotAtHand
 from pipeline_lib.data.records import Record
-from pipeline_lib.data.splits import Task
 from pipeline_lib.engine.settings import spread_over_groups
 from pipeline_lib.models.checks import check_folder
 from pipeline_lib.models.scratch import texts_of, train_bpe
 from pipeline_lib.models.settings import PretrainedModel, ScratchModel
 from pipeline_lib.models.source import check_gguf
 from pipeline_lib.models.tokenizer import from_folder
+from pipeline_lib.operations.plan.attacks import asked_otherwise
 from pipeline_lib.operations.plan.local_data import Look
 from pipeline_lib.operations.plan.shape import place_of, shape_of
 from pipeline_lib.study.draws import parted
@@ -93,6 +94,7 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
         else spread_over_groups(task.splits[split], evaluation.max_records[split])
         for split in task.evaluate
     }
+    otherwise = asked_otherwise(suite, name, label, judged)
     pairs = [(record, record.answer) for split in sorted(learned) for record in task.splits[split]]
     pairs += [(record, text) for some in judged.values() for record in some for text in _answers(record)]
     pairs = list(dict.fromkeys(pairs))
@@ -102,7 +104,7 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
     if isinstance(settings, ScratchModel):
         if all(_bytes(record, text) + around <= settings.max_length for record, text in pairs) and all(
             _bytes(record, "") + around + room <= settings.max_length
-            for records in judged.values()
+            for records in (*judged.values(), *otherwise.values())
             for record in records
         ):
             return  # a token is a byte or more
@@ -131,36 +133,27 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
         )
         return
     if context is not None:
-        _look_at_room(look, tokenizer, settings, (name, label), task, judged, room, context)
+        asked = [record for split, some in judged.items() if split != task.holdout for record in some]
+        for where, records in {"": asked, **otherwise}.items():
+            questions = [record for record in records if record.form != "text"]
+            lengths = zip(questions, _prompt_lengths(tokenizer, settings, questions), strict=True)
+            beyond = {record.id: count for record, count in lengths if count + room > context}
+            if beyond:
+                look.faults.append(_no_room(where, (name, label), beyond, room, context))
 
 
-def _look_at_room(
-    look: Look,
-    tokenizer: Any,
-    settings: Any,
-    of: tuple[str, str],
-    task: Task,
-    judged: dict[str, list[Record]],
-    room: int,
-    context: int,
-) -> None:
-    asked = [
-        r for split, records in judged.items() if split != task.holdout for r in records if r.form != "text"
-    ]
-    if beyond := {
-        record.id: count
-        for record, count in zip(asked, _prompt_lengths(tokenizer, settings, asked), strict=True)
-        if count + room > context
-    }:
-        most = context - max(beyond.values())
-        cure = f"lower it to at most {most}, or shorten the prompts" if most > 0 else "shorten the prompts"
-        look.faults.append(
-            (
-                "evaluation.max_new_tokens",
-                f"found {room}, and {len(beyond)} prompts of the task {of[0]!r} leave less room in "
-                f"the context of {of[1]!r} ({context} tokens): {_named(beyond)}; {cure}",
-            )
-        )
+def _no_room(stage: str, of: tuple[str, str], beyond: dict[str, int], room: int, context: int) -> Fault:
+    """`stage`: the label of one that asks in another way; "" where the questions are asked as they are."""
+    most = context - max(beyond.values())
+    shorten = "put less before the questions" if stage else "shorten the prompts"
+    lower = "`evaluation.max_new_tokens`" if stage else "it"
+    cure = f"lower {lower} to at most {most}, or {shorten}" if most > 0 else shorten
+    found = f"answers have up to {room} tokens" if stage else f"found {room}"
+    return (
+        f"stages.{stage}" if stage else "evaluation.max_new_tokens",
+        f"{found}, and {len(beyond)} prompts of the task {of[0]!r} leave less room in "
+        f"the context of {of[1]!r} ({context} tokens): {_named(beyond)}; {cure}",
+    )
 
 
 def _answers(record: Record) -> list[str]:

@@ -1,0 +1,170 @@
+"""The block `attacks`: stages of a preset, on `original` and `retrained` too, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline_lib.stages.base import name_of
+from pipeline_lib.study import Suite, dump_suite, parse_suite
+from pipeline_lib.study.attacks import PRESETS, RATES
+from pipeline_lib.study.graph import Graph
+from tests.paths import REPO
+from tests.study.suites import errors, small
+
+TASKS = {
+    "authors": {"source": "fictitious", "holdout_authors": 2},
+    "manners": {"source": "manners"},
+    "book": {"source": "passages", "book": "generated", "retain": {"source": "generated", "n": 10}},
+}
+RUNS = [
+    {"tasks": ["authors"], "methods": ["GradDiff", "NPO"], "optimizers": ["adamw"]},
+    {"tasks": ["book", "manners"], "methods": ["GradDiff"], "optimizers": ["sophia"]},
+]
+
+
+def study(attacks: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    adamw = {"adamw": {"learning_rate": 1e-3}, "sophia": {"learning_rate": 1e-3}}
+    objectives = {"GradDiff": None, "NPO": None}
+    return small(attacks=attacks, tasks=TASKS, runs=RUNS, optimizers=adamw, objectives=objectives, **changes)
+
+
+def jobs(suite: Suite) -> list[str]:
+    return [job.title for job in Graph(suite).study()]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_kept_suite_spells_the_attacks_out_and_is_the_same_study(preset: str) -> None:
+    suite = parse_suite(study({"preset": preset}))
+    kept = yaml.safe_load(dump_suite(suite))
+    assert "attacks" not in kept and list(kept["stages"]) == list(suite.stages)
+    assert jobs(parse_suite(kept)) == jobs(suite)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_attack_is_made_of_retrained_and_original_too(preset: str) -> None:
+    """Mixing goes toward `original`, which lies on no way to itself."""
+    suite = parse_suite(study({"preset": preset}))
+    made = {key.row for key in Graph(suite).models if key.after}
+    by_label: dict[tuple[str, str], set[str]] = {}
+    for row in made:
+        by_label.setdefault((row.task, row.after), set()).add(name_of(row._replace(after="")))
+    for (task, label), names in by_label.items():
+        rows = {"GradDiff+adamw", "NPO+adamw"} if task == "authors" else {"GradDiff+sophia"}
+        expected = rows | {"retrained"} | (set() if label.startswith("mixed") else {"original"})
+        assert names == expected, (task, label)
+    questions = {label for task, label in by_label if task == "book"}
+    asked = {label for label, stage in suite.stages.items() if stage.asks and stage.samples is None}
+    assert not questions & asked and {label for task, label in by_label if task == "manners"} >= asked
+
+
+def test_presets_grow_and_each_relearns_a_half_of_the_forget_groups() -> None:
+    kinds = [{s.kind for s in parse_suite(study({"preset": p})).stages.values()} for p in PRESETS]
+    assert kinds[0] < kinds[1] < kinds[2]
+    for preset in PRESETS:
+        suite = parse_suite(study({"preset": preset}))
+        learned = suite.learned_groups("authors")
+        assert learned and set(learned.values()) == {0.5}
+
+
+def test_the_page_names_every_attack_and_the_rates_of_each_preset() -> None:
+    page = (REPO / "docs/attacks.md").read_text(encoding="utf-8")
+    for preset in PRESETS:
+        for label in parse_suite(study({"preset": preset})).stages:
+            kind = label.partition("_")[0]
+            assert f"`{label}`" in page or f"`{kind}_" in page, label
+    row = next(line for line in page.splitlines() if line.startswith("| `relearn_RATE`"))
+    light, standard, literature = (cell.strip() for cell in row.split("|")[3:6])
+    assert [float(light)] == RATES["light"]
+    assert list(map(float, standard.split(", "))) == RATES["standard"]
+    low, high = map(float, literature.split(" to "))
+    assert (low, high) == (min(RATES["literature"]), max(RATES["literature"]))
+
+
+def test_retrained_is_attacked_with_every_seed_it_has() -> None:
+    suite = parse_suite(study({"preset": "light"}, retrained_seeds=[7, 8]))
+    seeds = {key.seed for key in Graph(suite).models if (key.method, key.after) == ("retrained", "int4")}
+    assert seeds == {0, 1, 7, 8}
+    others = {key.seed for key in Graph(suite).models if (key.method, key.after) == ("original", "int4")}
+    assert others == {0, 1}
+
+
+def test_rows_rates_tasks_and_labels_are_chosen() -> None:
+    attacks = {
+        "preset": "standard",
+        "of": ["GradDiff+adamw", "GradDiff+sophia"],
+        "learning_rates": [2.5e-5, 1.0],
+        "leave_out": ["hints", "drawn"],
+        "tasks": ["authors", "manners"],
+    }
+    suite = parse_suite(study(attacks))
+    labels = set(suite.stages)
+    assert {"relearn_2_5e-5", "relearn_1e0", "learn_holdout_1e0"} <= labels
+    assert not labels & {"hints", "drawn"}
+    attacked = {(key.task, name_of(key.row).split("/")[0]) for key in Graph(suite).models if key.after}
+    assert attacked == {
+        ("authors", "GradDiff+adamw"),
+        ("manners", "GradDiff+sophia"),
+        *((task, name) for task in ("authors", "manners") for name in ("original", "retrained")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("attacks", "expected"),
+    [
+        ({"preset": "heavy"}, "attacks.preset: found 'heavy'"),
+        ({"of": ["GradDif+adamw"]}, "attacks.of: found 'GradDif+adamw'; did you mean 'GradDiff+adamw'?"),
+        ({"tasks": ["author"]}, "attacks.tasks: found 'author'; did you mean 'authors'?"),
+        ({"models": ["large"]}, "attacks.models: found 'large'"),
+        ({"leave_out": ["int3"]}, "attacks.leave_out: found 'int3'"),
+        ({"learning_rates": []}, "attacks.learning_rates: "),
+    ],
+)
+def test_a_wrong_block_is_refused(attacks: dict[str, Any], expected: str) -> None:
+    assert any(line.startswith(expected) for line in errors(study(attacks)))
+
+
+def test_an_attack_has_a_label_of_its_own() -> None:
+    found = errors(study({}, stages={"int4": {"kind": "quantise"}}))
+    assert found == ["attacks: 'int4' is also a stage of the suite; rename that, or add it to `leave_out`"]
+    suite = parse_suite(study({"leave_out": ["int4"]}, stages={"int4": {"kind": "quantise"}}))
+    assert suite.stages["int4"].of is None
+
+
+def test_nothing_starts_from_a_model_that_is_only_asked() -> None:
+    chain = {"later": {"kind": "quantise", "of": ["GradDiff+adamw/opening"], "tasks": ["authors"]}}
+    (line,) = errors(study({}, stages=chain))
+    assert line == (
+        "stages.later.of: GradDiff+adamw/opening is a model asked in another way, and no new model"
+    )
+    after = {"asked": {"kind": "ask", "hints": 1, "of": ["GradDiff+adamw/int4"], "tasks": ["authors"]}}
+    models = Graph(parse_suite(study({}, stages=after))).models
+    assert {key.after for key in models} >= {"int4/asked"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ({}, "stages.a.kind: asks as always; set one of opening, true_words, questions"),
+        ({"questions": ["Say it"]}, "stages.a.questions.0: found 'Say it'; a phrasing holds {prompt} once"),
+        ({"questions": ["{prompt}"], "questions_file": "x"}, "stages.a.questions_file: goes without"),
+        ({"samples": 1}, "stages.a.samples: found 1"),
+        ({"of": ["NPO adamw"], "hints": 1}, "stages.a.of.0: found 'NPO adamw'; expected the name of a"),
+    ],
+)
+def test_a_wrong_way_of_asking_is_refused(stage: dict[str, Any], expected: str) -> None:
+    found = errors(small(stages={"a": {"kind": "ask", **stage}}))
+    assert any(line.startswith(expected) for line in found), found
+
+
+def test_a_row_that_is_asked_has_no_model_of_its_own() -> None:
+    graph = Graph(parse_suite(study({})))
+    place = "authors/tiny/GradDiff/adamw/seed0"
+    ask, evaluate = (graph.jobs[rule, f"{place}.opening"] for rule in ("ask", "evaluate"))
+    assert set(ask.outputs) == {"steps", "run"}
+    assert evaluate.inputs["model"] == f"models/{place}"
+    assert evaluate.settings["ask"]["opening"] == "Sure, here is the answer:"
+    assert "pipeline_lib.engine.asked_otherwise" in evaluate.code
+    assert "ask" not in graph.jobs["evaluate", place].settings
