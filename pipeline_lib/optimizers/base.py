@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipeline_lib.core.blocks import Positive
 from pipeline_lib.core.families import Method
@@ -70,6 +70,10 @@ class Optimizer(Method):
     def solver_examples(self) -> int:
         """Examples that the products with the curvature of a one-shot step read, one after the other."""
         return 0
+
+    def seeded(self, seed: int) -> Self:
+        """The optimiser of a run with this seed, where one of its settings is drawn."""
+        return self
 
     def involved(self) -> tuple[Method, ...]:
         return (self,) if self.curvature is None else (self, self.curvature.estimator)

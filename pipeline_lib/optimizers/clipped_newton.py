@@ -6,7 +6,7 @@ m is the average of the gradient, h that of the diagonal curvature estimate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,7 +48,7 @@ class ClippedNewton(Elementwise):
     )
     permutation_seed: CountOrZero | None = Field(
         None,
-        description="With `control: permuted_curvature` only; 0 where left out",
+        description="With `control: permuted_curvature` only; the run's seed where left out",
         exclude_if=_unset,
     )
     diagnostics: Switch = Field(
@@ -68,6 +68,11 @@ class ClippedNewton(Elementwise):
             line = f"goes with `control: permuted_curvature`, and `control` is {found}"
             raise Faults([("permutation_seed", line)])
         return self
+
+    def seeded(self, seed: int) -> Self:
+        """Each seed of a study permutes in a way of its own, so that seeds repeat the control."""
+        drawn = self.control == "permuted_curvature" and self.permutation_seed is None
+        return self.model_copy(update={"permutation_seed": seed}) if drawn else self
 
     @property
     def needs_fp32(self) -> str | None:  # type: ignore[override]

@@ -82,7 +82,7 @@ class _Run:
         objective, optimizer = job.settings["objective"], job.settings["optimizer"]
         return cls(
             OBJECTIVES.parse(objective),
-            None if optimizer["kind"] == "none" else OPTIMIZERS.parse(optimizer),
+            None if optimizer["kind"] == "none" else OPTIMIZERS.parse(optimizer).seeded(job.identity["seed"]),
             Unlearn.model_validate(job.settings["unlearn"]),
             job.identity["seed"],
             job.input("parent"),

@@ -78,6 +78,10 @@ def test_what_a_suite_asks_for_reaches_the_curvature():
     assert mean.curvature.arrangement == Arrangement("mean", 0)
     permuted = OPTIMIZERS.parse({**made, "control": "permuted_curvature", "permutation_seed": 5})
     assert permuted.curvature.arrangement == Arrangement("permuted", 5)
+    assert permuted.seeded(7).curvature.arrangement == Arrangement("permuted", 5)
+    of_run = OPTIMIZERS.parse({**made, "control": "permuted_curvature"})
+    assert [of_run.seeded(n).curvature.arrangement.seed for n in (0, 7)] == [0, 7]
+    assert mean.seeded(7) == mean
 
 
 @pytest.mark.parametrize("kind", SOPHIAS)
