@@ -29,7 +29,7 @@ CAPTION = (
     "judged by likelihood alone. Left is closer to `retrained` (star), on either side "
     "of it; up is "
     "more joint utility of likelihoods. A hexagon is `base`, the pretrained model before fine-tuning. In the "
-    "grey band lie 95 % of further `retrained` seeds. The "
+    "grey band lie at least 95 % of further `retrained` seeds. The "
     "dashed level is the utility at which rows are compared: by the leftmost place of each line at or above "
     "it, a point, or where the line crosses the level, interpolated between its two neighbouring points. A "
     "ring is the model that was made there (`matched`). Cold colours are first-order, warm ones second-order "
