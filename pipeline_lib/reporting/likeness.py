@@ -11,7 +11,8 @@ it is unlike on both sides. With fewer than two `retrained` seeds nothing is cal
 The test is lenient: at a nominal 5 % it rejects under 1 % of real held-out `retrained` models
 (docs/inference.md), because one variance for all questions does not fit them. Where not rejecting is the
 claim that is no merit: read "like" as "within the limit", which is printed.
-Of `base` nothing is said: it learned neither what is to be forgotten nor what is to be kept.
+Of `base` nothing is said: it learned neither what is to be forgotten nor what is to be kept. Nor of a row
+`matched`: its runs end where `retrained` is nearest, so that the test would find what was chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from pipeline_lib.core.runs import BASE
+from pipeline_lib.core.runs import BASE, MATCHED
 from pipeline_lib.metrics.further_seed import FurtherSeed
 from pipeline_lib.reporting.headline import GAP, GAP_SIGNED
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -33,6 +34,7 @@ MIXED = "unlike, on both sides"
 APART = "like it on average, single seeds told apart"
 CLOSE = "too few `retrained` seeds to tell"
 UNCALIBRATED = "not calibrated: one `retrained`"
+CHOSEN = "not judged: ends where `retrained` is nearest"
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,11 @@ def likeness(summary: Summary, row: Row) -> Likeness | None:
         return None
     gap, sign, runs = fmean(gaps.values()), fmean(signed.values()), len(gaps)
     scale = scale_of(summary.inputs, task, model)
-    unjudged = row.anchor and row.key.method != "original"
-    if scale is None or unjudged:
+    unjudged, chosen = row.anchor and row.key.method != "original", row.key.after == MATCHED
+    if scale is None or unjudged or chosen:
         bare = row.anchor and row.key.method == BASE
-        return Likeness(gap, sign, runs, scale, verdict="" if scale or bare else UNCALIBRATED)
+        said = CHOSEN if chosen else "" if scale or bare else UNCALIBRATED
+        return Likeness(gap, sign, runs, scale, verdict=said)
     p, limit = scale.p_value(gap, runs), scale.limit(runs)
     inside = sum(scale.p_value(one) >= LEVEL for one in gaps.values())
     if p < LEVEL:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.metrics import declared
 from pipeline_lib.reporting.catalog import FIGURES, TABLES
 from pipeline_lib.reporting.figures import build_figure
+from pipeline_lib.reporting.headline import FRONT
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table
@@ -30,6 +32,12 @@ def test_every_run_is_a_line_from_original_on(judged: Study) -> None:
     assert {line.get_ydata()[0] for line in paths} == {1.0}
     level = [line for line in ax.lines if list(line.get_ydata()) == [0.95, 0.95]]
     assert len(level) == 1
+
+
+def test_the_figure_of_power_is_about_what_decides(judged: Study) -> None:
+    *_, seeds = build_figure("power", Inputs(judged.paths(*FIGURES["power"].needs))).axes
+    first, *_ = (text.get_text() for text in seeds.get_legend().get_texts())
+    assert first == declared()[FRONT.metric].short_label
 
 
 def test_rows_are_compared_by_the_least_gap_at_one_utility(judged: Study) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline_lib.core.runs import MATCHED
 from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.headline import GAP
-from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.likeness import APART, AVOIDS, KNOWS, LIKE, UNCALIBRATED, likeness
+from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.likeness import APART, AVOIDS, CHOSEN, KNOWS, LIKE, UNCALIBRATED, likeness
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table
 from tests.reporting.study import Study
@@ -95,6 +97,24 @@ def test_the_table_prints_its_scale(root: Path) -> None:
         in table.notes[-1]
     )
     assert "Joint utility ↑" in table.columns
+
+
+def test_a_row_that_ends_where_retrained_is_nearest_is_not_judged_by_it(root: Path) -> None:
+    summary = Summary(made(root))
+    (row,) = [row for row in summary.inputs.rows if row.key.optimizer == "adamw"]
+    matched = replace(row, key=row.key._replace(after=MATCHED))
+
+    class Same:
+        """The summary, for which the row `matched` has the values of the row without it."""
+
+        inputs = summary.inputs
+
+        def by_seed(self, of: Row, split: str, metric: str) -> dict[int, float]:
+            return summary.by_seed(row if of == matched else of, split, metric)
+
+    plain, found = likeness(summary, row), likeness(Same(), matched)  # type: ignore[arg-type]
+    assert plain is not None and found is not None and plain.verdict == LIKE
+    assert (found.gap, found.verdict, found.p) == (plain.gap, CHOSEN, None)
 
 
 def test_with_one_retrained_no_row_is_like_it(root: Path) -> None:

@@ -18,7 +18,7 @@ from scipy import stats
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import legend_below, panel_title
-from pipeline_lib.reporting.headline import RATIO_DISTANCE, Measure, axes, distance
+from pipeline_lib.reporting.headline import FRONT, RATIO_DISTANCE, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, POWER, detectable_difference
 from pipeline_lib.reporting.summary import Summary
@@ -151,7 +151,8 @@ def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> None:
     """Draw the right panel: what judges forgetting and utility first."""
     entries = family(summary, task, model)
     forgetting, utility = axes(summary, task, model)
-    found = {"first": _pairs(entries, forgetting), "second": _pairs(entries, utility)}
+    first = _pairs(entries, FRONT) or _pairs(entries, forgetting)  # the quantity that decides
+    found = {"first": first, "second": _pairs(entries, utility)}
     if not (drawn := {kind: pairs for kind, pairs in found.items() if pairs is not None}):
         ax.text(0.5, 0.5, "no pair of rows with a test over seeds", transform=ax.transAxes, ha="center")
         ax.set_axis_off()

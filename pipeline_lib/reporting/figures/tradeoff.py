@@ -37,8 +37,8 @@ LOG_FROM = 5.0  # a perplexity that grows by this factor or more needs a logarit
 CAPTION = (
     "Arrows at the axes point to the better side; the axes are what judges each task first. The gap is how "
     "far the log-probability of the forget answers is from that of `retrained`, on either side, in nats per "
-    "token; in its grey band lie at least 95 % of single further `retrained` models, to which the small marks "
-    "compare. KS D: the "
+    "token; in its grey band lie at least 95 % of single further `retrained` models, to which the small "
+    "marks compare. KS D: the "
     "Kolmogorov-Smirnov distance between the truth ratios of the forget questions and those of `retrained` "
     "(of likelihoods where a task has no wrong answers); 0 is the same distribution, and too little and too "
     "much forgetting both raise it. On any other axis of forgetting the dashed level of `retrained` is the "
