@@ -198,6 +198,8 @@ def tasks_of(suite: Any, item: Item) -> list[str]:
 def _measured(suite: Any, what: str | None) -> bool:
     if what == "stages":
         return bool(suite.stages)
+    if what == "samples" and any(getattr(stage, what, None) for stage in suite.stages.values()):
+        return True  # drawn under attack
     if what == "holdout":
         return any(what in task.evaluated_splits() for task in suite.tasks.values())
     return what is None or any(getattr(suite.evaluation_of(task), what) for task in suite.tasks)

@@ -135,7 +135,7 @@ class Measured:
                 **({} if reference is None else {"reference": records_of(reference)}),
                 **measured,
             },
-            ("pipeline_lib.steps.score", *self.metrics(key.task)),
+            ("pipeline_lib.steps.score", *self.metrics(key.task, asked)),
             run=key,
         )
 
@@ -172,9 +172,11 @@ class Measured:
         own = toxicity is not None and toxicity.prompts.source == "task"
         return {"manifest": manifest_of(task)} if own else {}
 
-    def metrics(self, task: str) -> tuple[str, ...]:
+    def metrics(self, task: str, asked: Asked | None = None) -> tuple[str, ...]:
         """Modules of the metrics that a model of this task can have, and of their parts that it asks for."""
-        evaluation = self.evaluations[task]
-        found = modules_for(evaluation.model_dump(), self.suite.settings_of(task).evaluated_splits())
-        asked = evaluation.benchmarks
-        return (*found, SUBJECTS) if asked is not None and MMLU in asked.tasks else found
+        evaluation = self.evaluations[task].model_dump()
+        if asked is not None and asked.stage.settings()["samples"] is not None:
+            evaluation["samples"] = asked.stage.settings()["samples"]
+        found = modules_for(evaluation, self.suite.settings_of(task).evaluated_splits())
+        benchmarks = self.evaluations[task].benchmarks
+        return (*found, SUBJECTS) if benchmarks is not None and MMLU in benchmarks.tasks else found

@@ -159,6 +159,16 @@ def test_a_wrong_way_of_asking_is_refused(stage: dict[str, Any], expected: str) 
     assert any(line.startswith(expected) for line in found), found
 
 
+def test_what_is_drawn_under_attack_has_its_metrics_and_its_table() -> None:
+    suite = parse_suite(study({"preset": "standard", "of": ["NPO+adamw"], "tasks": ["authors"]}))
+    graph, place = Graph(suite), "authors/tiny/NPO/adamw/seed0"
+    leakage = "pipeline_lib.metrics.sampled.leakage"
+    assert leakage in graph.jobs["score", f"{place}.drawn"].code
+    assert leakage not in graph.jobs["score", f"{place}.opening"].code
+    assert ("table", "samples") in graph.jobs
+    assert ("table", "samples") not in Graph(parse_suite(study({"preset": "light"}))).jobs
+
+
 def test_a_row_that_is_asked_has_no_model_of_its_own() -> None:
     graph = Graph(parse_suite(study({})))
     place = "authors/tiny/GradDiff/adamw/seed0"
