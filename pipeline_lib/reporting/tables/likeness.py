@@ -26,8 +26,8 @@ CAPTION = (
     "`retrained` holds each seed against the others, and of `base`, which was taught nothing, nothing is "
     "said; nor of rows `matched`, which end where `retrained` is nearest. Told apart: in how many seeds "
     "a test at 5 % tells the model from the one `retrained` of its seed, question by question. KS is "
-    "TOFU's Forget Quality as published: it takes the two models' answers as independent, which they are not, and misses differences "
-    "that paired tests see. Wilcoxon's signed-rank test and the permutation of D are paired, but take one "
+    "TOFU's Forget Quality as published: it takes the two models' answers as independent, which they are "
+    "not, and misses differences that paired tests see. Wilcoxon's signed-rank test and the permutation of D are paired, but take one "
     "`retrained` for all, so that they tell two `retrained` seeds apart too. Equivalence margin: the margin "
     "within which a test of equivalence would call the two models alike at 5 %."
 )
