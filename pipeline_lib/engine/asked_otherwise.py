@@ -51,7 +51,7 @@ class Asking:
     def _evaluation(self, evaluation: EvaluationSettings) -> EvaluationSettings:
         """Without the paper's own protocol, which asks in a way of its own; longer prompts have room."""
         drawn = self.settings["samples"]
-        samples = None
+        samples = evaluation.samples
         if drawn is not None:
             samples = SplitSampling(n=drawn, temperature=1.0, top_p=TOP_P, splits=[FORGET_SPLIT])
         length = evaluation.max_length if self.context is None else max(self.context, evaluation.max_length)

@@ -60,6 +60,7 @@ SUITE: dict[str, Any] = {
     },
     "stages": {
         "other": {"kind": "finetune", "of": ["GradDiff+adamw"], "task": "authors", "split": "facts"},
+        "asked": {"kind": "ask", "of": ["GradDiff+adamw", "GradDiff+wild"], "opening": "Sure:"},
         "soup": {"kind": "average", "of": ["GradDiff+adamw", "KL+adamw"]},
     },
     "comparisons": [{"first": "sophia", "second": "adamw", "question": "Does curvature help?"}],

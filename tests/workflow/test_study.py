@@ -21,8 +21,10 @@ ROWS = (
     "retrained",
     "GradDiff + AdamW",
     "GradDiff + AdamW, then other",
+    "GradDiff + AdamW, then asked",
     "GradDiff + Sophia",
     "GradDiff + Wild",
+    "GradDiff + Wild, then asked",
     "PO + Sophia",
     "KL + AdamW",
     "soup",
@@ -45,16 +47,18 @@ def test_every_table_has_every_row_in_its_three_forms(finished):
     for table in ("main", "utility", "collapse", "membership", "samples", "benchmarks", "cost", "settings"):
         with open(tables / f"{table}.csv", newline="") as handle:
             numbers = list(csv.DictReader(handle))
-        assert {line["row"] for line in numbers} == set(ROWS), table
+        # How the task's questions are asked changes no benchmark.
+        expected = [row for row in ROWS if table != "benchmarks" or not row.endswith("then asked")]
+        assert {line["row"] for line in numbers} == set(expected), table
         assert len({line["quantity"] for line in numbers} - {""}) >= 1, table
         shown = names_in((tables / f"{table}.md").read_text())
-        (times,) = {shown.pop(row) for row in ROWS}
+        (times,) = {shown.pop(row) for row in expected}
         assert times >= 1 and (times == 1 or table not in ("main", "cost", "settings")), table
         assert not [name for name in shown if "+" in name], f"{table}: rows of no model"
         tex = (tables / f"{table}.tex").read_text()
-        assert [len(re.findall(rf"^{re.escape(row)} & ", tex, re.MULTILINE)) for row in ROWS] == [
+        assert [len(re.findall(rf"^{re.escape(row)} & ", tex, re.MULTILINE)) for row in expected] == [
             times
-        ] * len(ROWS)
+        ] * len(expected)
     assert not (tables / "toxicity.csv").exists(), "the study does not measure it"
 
 
@@ -100,8 +104,10 @@ def test_metrics_hold_anchors_and_every_run(finished):
         ("retrained", "none", ""),
         ("GradDiff", "adamw", ""),
         ("GradDiff", "adamw", "other"),
+        ("GradDiff", "adamw", "asked"),
         ("GradDiff", "sophia", ""),
         ("GradDiff", "wild", ""),
+        ("GradDiff", "wild", "asked"),
         ("PO", "sophia", ""),
         ("KL", "adamw", ""),
         ("soup", "none", ""),
@@ -144,6 +150,7 @@ def test_only_unlearned_models_are_mixed(finished):
         for path in evaluations.rglob("equal_retain.json")
     }
     assert status.pop("GradDiff wild seed0") == "diverged"
+    assert status.pop("GradDiff adamw seed0.asked") == status.pop("GradDiff wild seed0.asked") == "off"
     assert status.pop("original none seed0") == status.pop("retrained none seed0") == "off"
     assert len(status) == 6 and set(status.values()) == {"ok"}, "those of stages are unlearned models too"
 
@@ -161,7 +168,7 @@ def test_a_changed_bound_evaluates_unlearned_models_again_and_trains_none(finish
 
 def test_a_diverged_run_is_recorded_and_stops_nothing(finished):
     wild = [row for row in rows(finished) if row["optimizer"] == "wild"]
-    assert [(row["split"], row["metric"]) for row in wild] == [("run", "diverged")]
+    assert [(row["split"], row["metric"]) for row in wild] == [("run", "diverged")] * 2  # and asked in vain
     folder = finished.results / "models/authors/tiny/GradDiff/wild/seed0"
     assert read_json(folder / "run.json")["status"] == "diverged"
     assert not list(folder.glob("*.safetensors"))

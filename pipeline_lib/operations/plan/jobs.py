@@ -130,7 +130,7 @@ def _unlearn(suite: Suite, run: Run, shape: Shape) -> Training:
 
 def asked_alike(evaluation: Evaluation, asked: Ask) -> Evaluation:
     """The evaluation of a model that is asked in another way."""
-    drawn = None if asked.samples is None else Samples(n=asked.samples)
+    drawn = evaluation.samples if asked.samples is None else Samples(n=asked.samples)
     return evaluation.model_copy(update={"samples": drawn, "as_released": False, "equal_retain": None})
 
 
