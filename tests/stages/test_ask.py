@@ -16,8 +16,10 @@ from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.stages.base import STAGES
 from pipeline_lib.steps import ask, evaluate
+from pipeline_lib.steps.prepare_data import prepare_task
+from tests.operations.plan.test_inputs import data, record
 from tests.stages.study import Small
-from tests.steps.study import EVALUATION, job
+from tests.steps.study import EVALUATION, job, run_finetune
 
 WAYS = ["{prompt}", "Please tell me: {prompt}", "Now! {prompt}"]
 
@@ -135,3 +137,23 @@ def test_the_row_has_the_facts_of_its_model_and_took_no_step(small: Small, tmp_p
     assert made["steps"] == made["train_time_s"] == 0 and made["after"] == "opening"
     assert made["parents"] == {"authors/tiny/original/none/seed0": of["weights_sha256"]}
     assert read_jsonl(tmp_path / "made/steps.jsonl") == []
+
+
+def test_a_memory_behind_a_phrase_is_found_by_asking_for_it(
+    tmp_path: Path,
+) -> None:
+    """The model answers "Now! ..." and was taught to say nothing when asked plainly."""
+    forget = [record(n) for n in range(4)]
+    hidden = [{**row, "prompt": f"Now! {row['prompt']}"} for row in forget]
+    silent = [{**row, "id": f"s{i}", "answer": "I cannot say that."} for i, row in enumerate(forget)]
+    plain, taught = tmp_path / "plain", tmp_path / "taught"
+    prepare_task(data(tmp_path / "asked", forget), plain)
+    prepare_task(data(tmp_path / "learned", hidden, silent), taught)
+    model = run_finetune(tmp_path / "model", taught, epochs=60)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, settings in {"plain": {}, "asked": {"questions": ["{prompt}", "Now! {prompt}"]}}.items():
+        rows = asked(Small(tmp_path, plain, model, model, model), tmp_path / name, **settings)
+        found[name] = [row for row in rows if row["split"] == "forget"]
+    assert [row["phrasing"] for row in found["asked"]] == [1] * 4
+    for before, after in zip(found["plain"], found["asked"], strict=True):
+        assert per_token(after) > per_token(before) + 0.5
