@@ -10,6 +10,7 @@ one of them: round-to-nearest, the baseline of GPTQ (Frantar et al. 2023, arXiv 
 nf4: blocks of `group` weights in the order of storage, divided by their max|w|; each becomes the nearest of
 the 16 values of `NORMAL_FLOAT` (Dettmers et al. 2023, arXiv 2305.14314, section 3 and appendix E). Scales
 stay in fp32: no double quantisation.
+fp16: the nearest number of half precision, the control: so little rounding moves no metric.
 
 Trap: four bits can lose the answer and the ability to answer together. Read forgetting beside utility, and
 what the same rounding does to `retrained`.
@@ -23,8 +24,8 @@ import torch
 
 from pipeline_lib.models.reduced import round_rows, widen_rows
 
-Format = Literal["int8", "int4", "nf4"]
-GROUPS: dict[str, int | None] = {"int8": None, "int4": 128, "nf4": 64}  # None: a whole row
+Format = Literal["fp16", "int8", "int4", "nf4"]
+GROUPS: dict[str, int | None] = {"fp16": None, "int8": None, "int4": 128, "nf4": 64}  # None: a whole row
 STEPS = 15  # of int4: one less than its levels
 # Quantiles of the standard normal distribution, asymmetric so that 0 is one of them (appendix E).
 NORMAL_FLOAT = (
@@ -50,6 +51,8 @@ NORMAL_FLOAT = (
 def quantised(weight: torch.Tensor, format: Format, group: int | None) -> torch.Tensor:
     """The weights (out, in) that are left, in fp32. `group`: None for a whole row; nf4 needs a number."""
     weight = weight.detach().float()
+    if format == "fp16":
+        return weight.half().float()
     if format == "nf4":
         assert group is not None
         return _normal_float(weight, group)

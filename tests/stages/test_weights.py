@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.files import read_json
+from pipeline_lib.core.files import read_json, read_jsonl
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.models.quantised import GROUPS, quantised
 from pipeline_lib.models.reduced import linear_layers
 from tests.stages.study import Small, parameters
+from tests.steps.study import run_evaluate
 
 NORMS = ("layernorm", "norm.weight", "embed")
 
@@ -19,7 +22,7 @@ def linear(folder) -> dict[str, torch.Tensor]:
     return {name: layer.weight.detach() for name, layer in linear_layers(load_model_folder(folder)[0])}
 
 
-@pytest.mark.parametrize("format", ["int8", "int4", "nf4"])
+@pytest.mark.parametrize("format", ["fp16", "int8", "int4", "nf4"])
 def test_quantise_rounds_the_linear_layers_and_nothing_else(small: Small, format: str) -> None:
     made = small.stage({"kind": "quantise", "format": format}, [small.unlearned])
     before, after = linear(small.unlearned), linear(made)
@@ -35,6 +38,19 @@ def test_quantise_rounds_the_linear_layers_and_nothing_else(small: Small, format
     distance = sum(float((after[n] - before[n]).double().square().sum()) for n in after)
     size = sum(float(weight.double().square().sum()) for weight in before.values())
     assert run["changed"]["distance"] == pytest.approx((distance / size) ** 0.5)
+
+
+def test_half_precision_moves_no_headline_metric(small: Small, tmp_path: Path) -> None:
+    """A control of the attacks: so little rounding changes no conclusion."""
+    made = small.stage({"kind": "quantise", "format": "fp16"}, [small.original])
+    for name, model in (("before", small.original), ("after", made)):
+        run_evaluate(tmp_path / name, small.data, model, None, None)
+    before, after = (read_jsonl(tmp_path / name / "records.jsonl") for name in ("before", "after"))
+    for one, other in zip(before, after, strict=True):
+        for text in ("answer", "paraphrase"):
+            tokens = one[f"{text}_tokens"]
+            assert other[f"{text}_nll"] / tokens == pytest.approx(one[f"{text}_nll"] / tokens, abs=1e-3)
+        assert other.get("generation") == one.get("generation")
 
 
 @pytest.mark.parametrize("by", ["magnitude", "wanda"])

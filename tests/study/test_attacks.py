@@ -151,6 +151,7 @@ def test_nothing_starts_from_a_model_that_is_only_asked() -> None:
         ({"questions": ["Say it"]}, "stages.a.questions.0: found 'Say it'; a phrasing holds {prompt} once"),
         ({"questions": ["{prompt}"], "questions_file": "x"}, "stages.a.questions_file: goes without"),
         ({"samples": 1}, "stages.a.samples: found 1"),
+        ({"kind": "quantise", "format": "fp16", "group": 4}, "stages.a.group: fp16 has no scales"),
         ({"of": ["NPO adamw"], "hints": 1}, "stages.a.of.0: found 'NPO adamw'; expected the name of a"),
     ],
 )
