@@ -116,13 +116,17 @@ class Measured:
         )
 
     def scored(self, key: RunKey, asked: Asked | None = None) -> Job:
-        """The metrics of a model, from all that was measured on it and on `retrained`."""
+        """The metrics of a model, from all that was measured on it and on `retrained`.
+
+        How the task's questions are asked changes no benchmark: a model has its own.
+        """
+        of = (key if asked is None else asked.parent).folder
         reference, evaluation = self.reference(key), self.evaluations[key.task]
         measured: dict[str, Files] = {}
-        if evaluation.benchmarks is not None and asked is None:
-            measured["benchmarks"] = f"evaluations/{key.folder}/benchmarks.jsonl"
-        if evaluation.toxicity is not None and asked is None:
-            measured["toxicity"] = f"evaluations/{key.folder}/toxicity.jsonl"
+        if evaluation.benchmarks is not None:
+            measured["benchmarks"] = f"evaluations/{of}/benchmarks.jsonl"
+        if evaluation.toxicity is not None:
+            measured["toxicity"] = f"evaluations/{of}/toxicity.jsonl"
             measured["judge"] = f"judges/{key.task}.json"
         return Job(
             "score",
