@@ -119,6 +119,13 @@ TWO_STAGED_RETRAINED = Need(
     lambda seeds: seeds >= 2,
     True,
 )
+THREE_STAGED_RETRAINED = Need(
+    "three other seeds of `retrained` that went through all of its stages: fewer do not say how their maxima "
+    "differ",
+    "number",
+    lambda seeds: seeds >= 3,
+    True,
+)
 SIGHTED_PART = Need(
     "a part of utility that `original` has enough of to lose", "number", lambda parts: parts >= 1
 )

@@ -27,30 +27,30 @@ import numpy as np
 
 from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, Metric
 from pipeline_lib.metrics.needs import STAGED_RETRAINED, TWO_STAGED_RETRAINED
-from pipeline_lib.metrics.statistics import Interval, without_interval
+from pipeline_lib.metrics.statistics import ROUNDING, Interval, without_interval
 from pipeline_lib.metrics.study import Scores, Staged, Studied, over_groups
 
-_SCORE = "log_probability"
+SCORE = "log_probability"
 
 
-def _judges(study: Studied, staged: Staged) -> np.ndarray:
+def judges(study: Studied, staged: Staged) -> np.ndarray:
     """Places of the forget questions whose group no stage taught."""
     return study.forget.but_first_groups(staged.learned)
 
 
 def _mean(models: Sequence[Scores]) -> np.ndarray:
     """Log-probability per token of each forget question, (N,), over these models."""
-    return np.mean([model[FORGET_SPLIT].values[_SCORE] for model in models], axis=0)
+    return np.mean([model[FORGET_SPLIT].values[SCORE] for model in models], axis=0)
 
 
 def _beyond(study: Studied, staged: Staged) -> np.ndarray:
     """(N,) of a model after a stage, less that of `retrained` after the same."""
-    STAGED_RETRAINED.demand(len(staged.retrained), len(_judges(study, staged)))
-    return study.forget.values[_SCORE] - _mean(staged.retrained)
+    STAGED_RETRAINED.demand(len(staged.retrained), len(judges(study, staged)))
+    return study.forget.values[SCORE] - _mean(staged.retrained)
 
 
 def _over_judges(study: Studied, staged: Staged, values: np.ndarray) -> Interval:
-    places = _judges(study, staged)
+    places = judges(study, staged)
     return over_groups(study.forget.at(places), values[places])
 
 
@@ -62,26 +62,35 @@ def _excess(study: Studied) -> Interval | None:
     if (staged := study.staged) is None:
         return None
     beyond = _beyond(study, staged)
-    STAGED_RETRAINED.demand(len(study.retrained), len(_judges(study, staged)))
-    before = staged.before[FORGET_SPLIT].values[_SCORE] - _mean(study.retrained)
+    STAGED_RETRAINED.demand(len(study.retrained), len(judges(study, staged)))
+    before = staged.before[FORGET_SPLIT].values[SCORE] - _mean(study.retrained)
     return _over_judges(study, staged, beyond - before)
 
 
 def _p_value(study: Studied) -> Interval | None:
-    from scipy import stats
-
     if (staged := study.staged) is None:
         return None
-    places = _judges(study, staged)
+    places = judges(study, staged)
     TWO_STAGED_RETRAINED.demand(len(staged.retrained), len(places))
     own, *others = (
-        model[FORGET_SPLIT].at(places).mean_over_groups(model[FORGET_SPLIT].values[_SCORE][places])
+        model[FORGET_SPLIT].at(places).mean_over_groups(model[FORGET_SPLIT].values[SCORE][places])
         for model in (study.scores, *staged.retrained)
     )
-    spread = stdev(others) * sqrt(1 + 1 / len(others))
-    recovery = own - fmean(others)
-    p = float(recovery <= 0) if spread == 0 else float(stats.t.sf(recovery / spread, len(others) - 1))
-    return without_interval(p, len(places))
+    return without_interval(p_of_one_more(own, others), len(places))
+
+
+def p_of_one_more(value: float, known: Sequence[float]) -> float:
+    """Probability that one more of these numbers, at least two, is as large as `value` or larger.
+
+    Student's prediction for one observation: t = (value - mean) / (s sqrt(1 + 1/S)) with S - 1 degrees of
+    freedom.
+    """
+    from scipy import stats
+
+    spread, above = stdev(known) * sqrt(1 + 1 / len(known)), value - fmean(known)
+    if spread <= ROUNDING:
+        return float(above <= ROUNDING)
+    return float(stats.t.sf(above / spread, len(known) - 1))
 
 
 RECOVERY = Metric(

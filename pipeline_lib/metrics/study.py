@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline_lib.metrics.statistics import Interval, interval, resample_counts,
 from pipeline_lib.metrics.subjects import Subject, measured
 
 Scores = Mapping[str, Questions]  # of one model, by split
+Judged = Sequence[tuple[int, Mapping[str, Any]]]  # steps of a run or a stage with what was judged after each
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +26,16 @@ class Staged:
     """What a model after stages is held against.
 
     `before`: the scores of the same model without them. `retrained`: those of every `retrained` seed but the
-    model itself, after the same stages. `learned`: how many of the forget groups, the first ones, a stage
-    taught; the others judge.
+    model itself, after the same stages; `seeds`: which these are, and `judged` how each was judged on its way
+    there.
+    `learned`: how many of the forget groups, the first ones, a stage taught; the others judge.
     """
 
     before: Scores
     retrained: Sequence[Scores]
     learned: int = 0
+    seeds: Sequence[int] = ()
+    judged: Sequence[Judged] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,10 @@ class Studied(Subject):
     `retrained`: the scores of every `retrained` seed but the model itself. `original`: those of the model
     before unlearning that it is held against, of its own seed where there is one. `originals`: those of every
     seed.
-    `utility`: names of the splits whose scores must not fall. `judged`: (step, `judged_row`) of a run that
-    was judged on its way (path.py), and `level` the joint utility at which paths are compared. `staged`: of
-    a model to which stages were applied.
+    `utility`: names of the splits whose scores must not fall. `judged`: (step, `judged_row`) of a run or a
+    stage that was judged on its way, and `level` the joint utility at which paths of runs are compared
+    (path.py). `staged`: of a model to which stages were applied. `stages`: labels of stages -> this model
+    after them.
     """
 
     scores: Scores
@@ -51,9 +56,10 @@ class Studied(Subject):
     original: Scores
     originals: Sequence[Scores]
     utility: Sequence[str]
-    judged: Sequence[tuple[int, Mapping[str, Any]]] = ()
+    judged: Judged = ()
     level: float | None = None
     staged: Staged | None = None
+    stages: Mapping[str, Studied] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         staged = (self.staged.before, *self.staged.retrained) if self.staged else ()

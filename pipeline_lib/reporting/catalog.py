@@ -19,8 +19,9 @@ class Item:
     """`module` has CAPTION and `build` (a table) or `draw` (a figure).
 
     `needs` are names of files; a file's folder says which run it belongs to (inputs.py).
-    `only_with` names what a suite must have for it: a block of `evaluation`, "holdout" or "stages". It shows
-    the tasks whose class has this `shown_as`; None: every task.
+    `only_with` names what a suite must have for it: a block of `evaluation`, "holdout", "stages", or
+    "judged_stages", of which one is judged on its way. It shows the tasks whose class has this `shown_as`;
+    None: every task.
     """
 
     module: str
@@ -113,6 +114,12 @@ FIGURES = {
         ("runs.json", "metrics.csv", "scores.csv", "steps.jsonl", "suite.yaml", "manifest.json"),
         only_with="trajectory",
     ),
+    "recovery": Item(
+        "figures.recovery",
+        "What comes back on the way of a stage",
+        ("runs.json", "metrics.csv", "scores.csv", "steps.jsonl", "suite.yaml", "manifest.json"),
+        only_with="judged_stages",
+    ),
     "distance": Item(
         "figures.distance", "Distance from the retrained model, row by row", ("runs.json", "metrics.csv")
     ),
@@ -200,6 +207,8 @@ def _measured(suite: Any, what: str | None) -> bool:
         return bool(suite.stages)
     if what == "samples" and any(getattr(stage, what, None) for stage in suite.stages.values()):
         return True  # drawn under attack
+    if what == "judged_stages":
+        return any(stage.judged() is not None for stage in suite.stages.values())
     if what == "holdout":
         return any(what in task.evaluated_splits() for task in suite.tasks.values())
     return what is None or any(getattr(suite.evaluation_of(task), what) for task in suite.tasks)

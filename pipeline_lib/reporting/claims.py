@@ -14,6 +14,7 @@ from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span, wit
 from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
 from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
+from pipeline_lib.reporting.recovered import recovered
 from pipeline_lib.reporting.summary import Summary, cost_estimate, relative_time_estimate
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
 from pipeline_lib.reporting.tables.mixed_effects import Wider, wider
@@ -47,6 +48,7 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
         *(_share(summary, task, model, rows, *share) for share in SHARES),
         _membership(summary, task, model, rows),
         *_comparisons(compared, wider(summary, compared)),
+        recovered(summary, task, model),
         _diverged(summary, beside_anchors),
         _clipping(inputs, rows),
         _time(inputs, rows),

@@ -38,6 +38,8 @@ class Measure(NamedTuple):
 GAP, GAP_SIGNED = Measure("forget", "gap"), Measure("forget", "gap_signed")  # the primary quantity
 FRONT = Measure("forget", "front_gap")  # where runs were judged on their way
 RECOVERY, RECOVERY_P = Measure("forget", "recovery"), Measure("forget", "recovery_p")  # after a stage
+RECOVERY_MAX, RECOVERY_MAX_P = Measure("forget", "recovery_max"), Measure("forget", "recovery_max_p")
+PLACES = Measure("run", "recovery_places")  # over which the largest recovery is
 FRONT_STEP = Measure("run", "front_step")
 INTERPOLATED = Measure("run", "front_interpolated")
 JOINT_UTILITY = Measure("utility", "joint_utility")

@@ -8,8 +8,8 @@ metrics.csv and costs.csv may come whole or as one file for each task.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ class Row:
 
     `order` is "FO", "SO", or "none" for anchors, averages and methods without steps. `reference`: reports
     give the cost of other optimisers relative to that of this row's. `unlearned`: whether an unlearning run
-    made this model, or one of those from which stages made it.
+    made this model, or one of those from which stages made it. `learned`: label of a stage -> how many
+    forget groups it taught, or which share of them; only those of the row's stages that taught some.
     """
 
     key: RowKey
@@ -78,6 +79,7 @@ class Row:
     reference: bool
     seeds: tuple[int, ...]
     unlearned: bool
+    learned: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def anchor(self) -> bool:
@@ -183,6 +185,7 @@ class Inputs:
                 bool(entries[0]["reference"]),
                 tuple(sorted(int(entry["seed"]) for entry in entries)),
                 bool(entries[0].get("unlearned", key.method not in ANCHORS)),  # older studies do not say it
+                dict(entries[0].get("learned", {})),
             )
             for key, entries in sorted(
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))
@@ -291,12 +294,16 @@ class Inputs:
 
     @cached_property
     def paths(self) -> Paths:
-        """How runs were judged on their way, from their logs where these are given."""
+        """How runs and stages were judged on their way, from their logs where these are given."""
         logs = [path for path in self._paths.get("steps.jsonl", []) if key_from_path(path) in self.run_keys]
         tasks = self.suite["tasks"].items() if logs else ()
         asked = {name: task["evaluation"].get("trajectory") for name, task in tasks}
         levels = {name: trajectory["utility"] for name, trajectory in asked.items() if trajectory}
-        return read_paths(logs, levels) if levels else NO_PATHS
+        learned: dict[str, dict[str, float]] = {}
+        for row in self.rows:
+            if row.learned:
+                learned.setdefault(row.key.task, {}).update(row.learned)
+        return read_paths(logs, levels, learned) if logs else NO_PATHS._replace(learned=learned)
 
     @cached_property
     def records(self) -> dict[RunKey, list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from pipeline_lib.core.runs import FINE_TUNED, NO_OPTIMIZER, RunKey, key_from_pa
 from pipeline_lib.data.splits import taught_groups
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
-from pipeline_lib.metrics.study import Scores, Staged, Studied
+from pipeline_lib.metrics.study import Judged, Scores, Staged, Studied
 
 RUN_COLUMNS = ("task", "model", "method", "optimizer", "seed", "request", "after")
 SCORE_COLUMNS = [*RUN_COLUMNS, *NAMES, *VALUES]
@@ -64,9 +64,9 @@ def _number(cell: str, where: str, name: str) -> float | None:
 
 
 class Paths(NamedTuple):
-    """How runs were judged on their way, by step, and the utility at which they are compared."""
+    """How runs and stages were judged on their way, and the utility at which runs are compared."""
 
-    judged: Mapping[RunKey, Sequence[tuple[int, Mapping[str, Any]]]]
+    judged: Mapping[RunKey, Judged]
     levels: Mapping[str, float]  # by task
     # by task: label of a stage -> how many forget groups it teaches, or which share of them
     learned: Mapping[str, Mapping[str, float]] = {}
@@ -80,7 +80,7 @@ def read_paths(
     levels: Mapping[str, float],
     learned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Paths:
-    """From the steps.jsonl of the runs."""
+    """From the steps.jsonl of the runs and stages."""
     rows = {key_from_path(path): read_jsonl(path) for path in steps}
     return Paths(
         {key: [(r["step"], r["judged"]) for r in found if "judged" in r] for key, found in rows.items()},
@@ -105,10 +105,10 @@ def studied(
                 f"model must "
                 "keep. Collect the scores of the whole study."
             )
-        utility = utility_splits(manifests[task])
+        utility, stages = utility_splits(manifests[task]), dict[RunKey, dict[str, Studied]]()
         total = manifests[task]["splits"][FORGET_SPLIT]["groups"] if task in paths.learned else 0
         taught = {of: taught_groups(n, total) for of, n in paths.learned.get(task, {}).items()}
-        for key in keys:
+        for key in sorted(keys, key=lambda key: not split_stages(key.after)[1]):  # after stages first
             others = [
                 of_seed
                 for seed, of_seed in sorted(retrained.items())
@@ -116,15 +116,24 @@ def studied(
             ]
             own = originals.get(key.seed) or originals[min(originals)]
             judged = paths.judged.get(key, ())
-            staged = _staged(key, scores, sorted(retrained), taught)
-            level = paths.levels.get(task) if staged is None else None
+            staged = _staged(key, scores, sorted(retrained), taught, paths.judged)
+            first, labels = split_stages(key.after)
+            level = None if labels else paths.levels.get(task)
             before = list(originals.values())
-            found[key] = Studied(scores[key], others, own, before, utility, judged, level, staged)
+            found[key] = Studied(
+                scores[key], others, own, before, utility, judged, level, staged, stages.get(key, {})
+            )
+            if staged is not None:
+                stages.setdefault(key._replace(after=first), {})[labels] = found[key]
     return found
 
 
 def _staged(
-    key: RunKey, scores: Mapping[RunKey, Scores], seeds: Iterable[int], learned: Mapping[str, int]
+    key: RunKey,
+    scores: Mapping[RunKey, Scores],
+    seeds: Iterable[int],
+    taught: Mapping[str, int],
+    judged: Mapping[RunKey, Judged],
 ) -> Staged | None:
     """Of a model after stages; the row `matched` is where such a model comes from, and no stage itself."""
     first, labels = split_stages(key.after)
@@ -132,9 +141,14 @@ def _staged(
     if not labels or before is None:
         return None
     retrained = key._replace(method="retrained", optimizer=NO_OPTIMIZER, request=0, after=labels)
-    others = (retrained._replace(seed=seed) for seed in seeds)
-    taught = max(learned.get(label, 0) for label in labels.split("/"))
-    return Staged(before, [scores[other] for other in others if other in scores and other != key], taught)
+    others = [other for seed in seeds if (other := retrained._replace(seed=seed)) in scores and other != key]
+    return Staged(
+        before,
+        [scores[other] for other in others],
+        max(taught.get(label, 0) for label in labels.split("/")),
+        [other.seed for other in others],
+        [judged.get(other, ()) for other in others],
+    )
 
 
 def utility_splits(manifest: Mapping[str, Any]) -> Sequence[str]:

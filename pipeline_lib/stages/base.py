@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline_lib.distributed.group import Group
     from pipeline_lib.models.prompt import PromptFormat
+    from pipeline_lib.training.loop import Judge
     from pipeline_lib.training.settings import FineTune
 
 # METHOD, METHOD+OPTIMIZER or the label of a stage, and what was done afterwards: NPO+adamw/other/average
@@ -49,7 +50,8 @@ class Work:
     `first`: the first of the models that it starts from, on the device; `others`: the folders of the rest,
     or of its partners.
     `data`: the folder of the prepared task. `folder`: a place for checkpoints; those with another `mark`
-    belong to other settings or code.
+    belong to other settings or code. `judge`: of a stage that is judged on its way, from the number of its
+    steps and the share of them that are warm-up to what the training loop asks after each step.
     """
 
     first: Loaded
@@ -59,6 +61,7 @@ class Work:
     max_length: int
     folder: Path
     mark: str
+    judge: Callable[[int, float], Judge] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ class Stage(Method):
         A whole number, or a share of them.
         """
         return 0
+
+    def judged(self) -> int | None:
+        """After how many of its steps the model is judged by likelihood alone; None: after none."""
+        return None
 
     def training(self) -> FineTune | None:
         """How it trains, for the plan; None where it takes no gradient."""

@@ -9,6 +9,9 @@ With `groups` it learns the first groups of the split alone. Of the forget set (
 was forgotten, as in RTT, Deeb and Roger 2024, arXiv 2410.08827) the other groups then judge what comes back:
 metrics/recovery.py.
 
+With `points` the model is judged by likelihood alone after so many of its steps: the curve of one run. At a
+rate that decays it is no row of shorter runs.
+
 Trap: a model that answers the forget set again after this may have been taught it anew: keep the split
 disjoint from the forget set, or learn a part of its groups, and fine-tune `retrained` in the same way beside
 it.
@@ -16,11 +19,12 @@ it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Count, Fraction, Name
+from pipeline_lib.core.blocks import Count, Fault, Fraction, Name
 from pipeline_lib.stages.base import Made, Stage, Work
 from pipeline_lib.training.settings import FineTune
 
@@ -42,6 +46,13 @@ class FineTuned(Stage, FineTune):
         "set the others judge the recovery",
     )
 
+    points: Annotated[Count, Field(ge=2)] | None = Field(
+        None,
+        description="Judge the forget set by likelihood alone after so many of its steps, evenly spread "
+        "after the warm-up, the last among them; default: the finished model alone",
+        exclude_if=lambda points: points is None,
+    )
+
     def data_of(self, task: str) -> str:
         return self.task or task
 
@@ -54,6 +65,14 @@ class FineTuned(Stage, FineTune):
     def learned_groups(self, task: str) -> float:
         own = self.split == "forget" and self.data_of(task) == task
         return self.groups or 0 if own else 0
+
+    def judged(self) -> int | None:
+        return self.points
+
+    def faults(self, parents: int) -> Iterator[Fault]:
+        if self.points is not None and self.weights != "fp32":
+            found = f"found {self.weights!r}: scores are those of fp32"
+            yield "points", f"needs `weights: fp32`, {found}; leave one of the two out"
 
     def training(self) -> FineTune:
         return self
@@ -83,7 +102,8 @@ class FineTuned(Stage, FineTune):
         data = TrainingData(forget=[], retain=examples, pad_id=first.tokenizer.pad_token_id)
         stepper = AdamW(kind="adamw", learning_rate=self.learning_rate, weight_decay=self.weight_decay)
         course, kept = MiniBatches(data, self, work.seed), Kept(work.folder, work.mark)
-        outcome, learning = fine_tuned(first.model, stepper, self, course, kept, current())
+        judge = None if work.judge is None else work.judge(course.steps, self.warmup)
+        outcome, learning = fine_tuned(first.model, stepper, self, course, kept, current(), judge)
         return Made(
             (self.split,),
             outcome.log,

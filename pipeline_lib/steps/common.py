@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Read when the job starts, together with its code: the checkout may change before the job ends.
 COMMIT = git_commit()
+TRAJECTORY = "pipeline_lib.steps.trajectory"  # imported by this name, where a job is judged on its way
 
 
 def start(device: str, threads: int) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from typing import Any
 
 from pipeline_lib.core.files import read_object
@@ -11,6 +12,7 @@ from pipeline_lib.distributed.group import current
 from pipeline_lib.models.folder import load_model_folder
 from pipeline_lib.stages.base import STAGES, Loaded, Made, Work, name_of
 from pipeline_lib.steps.common import (
+    TRAJECTORY,
     became,
     data_hashes,
     fingerprint,
@@ -26,6 +28,8 @@ from pipeline_lib.steps.job import Job
 def run(job: Job) -> None:
     """Make the model of the setting `stage` from the folders `parents`; `max_length`: tokens of an example.
 
+    With the setting `trajectory` it is judged on its way, on the task of the input `own`: the model's own,
+    whose data the stage need not learn.
     A parent that was lost has no weights, so what would be made of it is lost in the same way, at the same
     step.
     """
@@ -44,19 +48,14 @@ def run(job: Job) -> None:
         saved = model, tokenizer, prompt_format
         first = Loaded(on_device(model, place), tokenizer, prompt_format, info)
         weights = [parent["weights_sha256"] for parent in parents]
-        settings = stage.settings(), job.settings["max_length"]
-        mark = fingerprint(job.identity, settings, hashes, weights, job.code)
-        made = stage.make(
-            Work(
-                first,
-                folders[1:],
-                job.data,
-                job.identity["seed"],
-                job.settings["max_length"],
-                job.workplace,
-                mark,
-            )
-        )
+        length, judge, asked = job.settings["max_length"], None, []
+        if "trajectory" in job.settings:
+            own = job.input("own").parent
+            judge = import_module(TRAJECTORY).Judging(job.settings, own, model, tokenizer, prompt_format).of
+            asked = [job.settings["trajectory"], data_hashes(own)]
+        mark = fingerprint(job.identity, (stage.settings(), length), hashes, weights, job.code, asked)
+        seed = job.identity["seed"]
+        made = stage.make(Work(first, folders[1:], job.data, seed, length, job.workplace, mark, judge))
     facts = run_facts(
         job.identity,
         made,

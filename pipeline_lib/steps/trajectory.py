@@ -1,4 +1,4 @@
-"""A run judged on its way: likelihoods of the forget and the utility questions after some of its steps.
+"""A run or a stage judged on its way: likelihoods of forget and utility questions after some of its steps.
 
 At a constant learning rate the model after a step is what a run of so many steps with the same warm-up would
 leave, so that one run gives a path of trained models. What is judged stands in the step's row of the log,
@@ -8,9 +8,10 @@ split, as metrics/path.py reads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +24,7 @@ from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.judged import judged_row, utility_of
 from pipeline_lib.models.prompt import PromptFormat
 from pipeline_lib.reporting.scores import utility_splits
-from pipeline_lib.steps.job import Job
-
-Judge = Callable[[int], dict[str, Any] | None]  # step -> what the log holds of it; None: it is not judged
+from pipeline_lib.training.loop import Judge
 
 
 def judged_steps(total: int, warmup: float, points: int) -> list[int]:
@@ -36,17 +35,20 @@ def judged_steps(total: int, warmup: float, points: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Judging:
-    """What a run is judged by. Settings: `trajectory`, with `points` and the evaluation's own on scoring.
+    """What a run is judged by.
 
+    `settings`: those of the job; of them `trajectory`, with `points` and the evaluation's own on scoring, and
+    `max_length`. `data`: the folder of the model's own task, which a stage's own data need not be.
     `matched`: the content of the input of that name, where the run is made again up to its front
     (steps/match.py). It is then judged at every step between the two that it names.
     """
 
-    job: Job
+    settings: Mapping[str, Any]
+    data: Path
     model: torch.nn.Module
     tokenizer: Any
     prompt_format: PromptFormat
-    matched: Mapping[str, Any] | None
+    matched: Mapping[str, Any] | None = None
 
     def ends(self, row: Mapping[str, Any]) -> bool:
         """Whether a run that is made again is there: at the first step on the other side of the level."""
@@ -59,15 +61,15 @@ class Judging:
 
     def of(self, total: int, warmup: float) -> Judge:
         """For a run of so many steps."""
-        settings = dict(self.job.settings["trajectory"])
+        settings = dict(self.settings["trajectory"])
         steps = set(judged_steps(total, warmup, settings.pop("points")))
         if self.matched is not None:
             steps = set(range(max(1, self.matched["since"]["step"]), self.matched["until"]["step"] + 1))
-        scoring = ScoringSettings(**settings, max_length=self.job.settings["max_length"])
-        manifest = read_object(self.job.data / "manifest.json", "evaluate", "utility", "multiple_choice")
+        scoring = ScoringSettings(**settings, max_length=self.settings["max_length"])
+        manifest = read_object(self.data / "manifest.json", "evaluate", "utility", "multiple_choice")
         utility = utility_splits(manifest)
         readers = {}
-        for split, records in load_splits(self.job.data, [FORGET_SPLIT, *utility]).items():
+        for split, records in load_splits(self.data, [FORGET_SPLIT, *utility]).items():
             asked = scoring.records_of(split, records)
             read = asked if split in manifest["multiple_choice"] else list(map(answer_only, asked))
             readers[split] = LikelihoodReader(self.tokenizer, self.prompt_format, split, read, scoring)

@@ -31,6 +31,7 @@ from pipeline_lib.objectives.base import GENERIC_LABELS
 from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
 from pipeline_lib.optimizers.base import NEWTON
 from pipeline_lib.steps.common import (
+    TRAJECTORY,
     became,
     data_hashes,
     fingerprint,
@@ -49,8 +50,6 @@ from pipeline_lib.training.loop import Outcome, train
 from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.settings import Unlearn
 from pipeline_lib.training.updates import Update, gradient_update
-
-TRAJECTORY = "pipeline_lib.steps.trajectory"  # imported by this name, where a run is judged on its way
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,9 @@ def unlearn_model(job: Job) -> Unlearned:
         with activations_again(model, run.training.checkpointing):
             judging = None
             if "trajectory" in job.settings:
-                judging = import_module(TRAJECTORY).Judging(job, model, tokenizer, prompt_format, matched)
+                judging = import_module(TRAJECTORY).Judging(
+                    job.settings, job.data, model, tokenizer, prompt_format, matched
+                )
             outcome, learning = _trained(model, run, data, Kept(job.workplace, mark), group, judging)
     facts = run_facts(
         job.identity,

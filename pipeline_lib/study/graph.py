@@ -183,13 +183,14 @@ class Graph:
 
     def _judged(self, key: RunKey, run: Run) -> dict[str, Any]:
         """The setting by which a run is judged on its way; none where that is off or there is no way."""
-        return self._trajectory(key.task, self.suite.judged(run))
+        path = self.suite.judged(run)
+        return self._trajectory(key.task, None if path is None else path.points)
 
-    def _trajectory(self, task: str, path: Trajectory | None) -> dict[str, Any]:
-        if path is None:
+    def _trajectory(self, task: str, points: int | None) -> dict[str, Any]:
+        if points is None:
             return {}
         scoring = self._measured.evaluations[task].model_dump(include={"max_records", "max_tokens_per_batch"})
-        return {"trajectory": {"points": path.points, **scoring}}
+        return {"trajectory": {"points": points, **scoring}}
 
     def _match(self, key: RunKey) -> Job:
         """Which model of a run's path is that of its front."""
@@ -222,7 +223,7 @@ class Graph:
         return Asked(made.stage, self.suite.beside(made.parents[0], key.seed))
 
     def _staged(self, key: RunKey, made: StagedRow) -> Job:
-        stage = made.stage
+        stage, judged = made.stage, self._trajectory(key.task, made.stage.judged())
         if (asked := self._asked(key, made)) is not None:
             return Job(
                 "ask",
@@ -240,12 +241,14 @@ class Graph:
                 "parents": tuple(
                     f"models/{self.suite.beside(parent, key.seed).folder}" for parent in made.parents
                 ),
+                **({"own": manifest_of(key.task)} if judged else {}),
             },
-            ("pipeline_lib.steps.stage", *stage.modules()),
+            ("pipeline_lib.steps.stage", *stage.modules(), *([TRAJECTORY] if judged else ())),
             {
                 "stage": stage.settings(),
                 "parents": list(map(str, made.parents)),  # Snakemake does not notice another order of inputs
                 "max_length": self.suite.models[key.model].max_length,
+                **judged,
             },
             "model" if stage.training() is None else "training",
             run=key,
@@ -347,8 +350,8 @@ class Graph:
         name = f"{key.row.folder}/trial{number}/seed{key.seed}"
         inputs: dict[str, Files] = {"manifest": manifest_of(forgotten.task), "parent": original_of(forgotten)}
         settings: dict[str, Any] = {"tuned": tried.tuned}
-        at_level = "level" in self._rule(key.row, tune)
-        judged = self._trajectory(forgotten.task, self._path(key.row)) if at_level else {}
+        path = self._path(key.row) if "level" in self._rule(key.row, tune) else None
+        judged = self._trajectory(forgotten.task, None if path is None else path.points)
         if of_round > 1:
             inputs["ranges"] = f"tuning/round{of_round}.json"
             settings = {"places": row.later[number], "row": key.row.folder}

@@ -61,12 +61,17 @@ class Resources(Block):
         """Processes of a training job on each of its machines."""
         return self.processes or max(self.gpus, 1)
 
+    @property
+    def in_all(self) -> int:
+        """Processes of a training job on all of its machines."""
+        return self.per_node * self.nodes
+
     @model_validator(mode="after")
     def _processes_fit(self) -> Resources:
         if self.gpus and self.device != "cpu" and self.per_node > self.gpus:
             allowed = f"every process needs a GPU of its own, and `gpus` is {self.gpus}"
             raise Faults([("processes", f"found {self.per_node}; {allowed}")])
-        if self.sharding != "none" and self.per_node * self.nodes == 1:
+        if self.sharding != "none" and self.in_all == 1:
             cure = "set `gpus` or `processes` above 1, or leave `sharding` out"
             raise Faults([("sharding", f"needs more than one process to divide a model among; {cure}")])
         return self

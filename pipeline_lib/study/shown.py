@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from pipeline_lib.core.runs import MATCHED, RunKey
+from pipeline_lib.core.runs import RunKey
 from pipeline_lib.metrics import modules_on_studies
 from pipeline_lib.metrics import shown as labels
 from pipeline_lib.reporting.catalog import (
@@ -20,13 +20,17 @@ from pipeline_lib.reporting.catalog import (
 )
 from pipeline_lib.study.jobs import Files, Job, listed, manifest_of
 from pipeline_lib.study.measured import Measured
+from pipeline_lib.study.runs import Run
+from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
 
 
 class Shown:
     """The jobs that show a suite, from the files of all its `models`."""
 
-    def __init__(self, suite: Suite, models: Collection[RunKey], measured: Measured) -> None:
+    def __init__(
+        self, suite: Suite, models: Mapping[RunKey, Run | StagedRow | None], measured: Measured
+    ) -> None:
         self.suite, self.models, self.measured = suite, models, measured
         self.tables, self.figures = measured_by(suite, TABLES), measured_by(suite, FIGURES)
 
@@ -76,7 +80,7 @@ class Shown:
             yield Job("merge", what, {"parts": parts}, ("pipeline_lib.steps.merge",), {}, "study")
 
     def _paths(self, task: str) -> dict[str, Files]:
-        """The logs of the runs that are judged on their way, as an input of what collects them."""
+        """The logs of the runs and stages that are judged on their way, as an input of what collects them."""
         logs = self._logs_of(task)
         return {"paths": logs} if logs else {}
 
@@ -84,14 +88,15 @@ class Shown:
         return tuple(log for task in self.suite.tasks for log in self._logs_of(task))
 
     def _logs_of(self, task: str) -> tuple[str, ...]:
-        if not self._level(task):
-            return ()
-        keys = [
-            key
-            for key in self.models
-            if key.task == task and not key.row.anchor and key.after in ("", MATCHED)
-        ]
-        return tuple(f"training/{key.folder}/steps.jsonl" for key in keys)
+        paths = bool(self._level(task))
+        return tuple(
+            f"training/{key.folder}/steps.jsonl"
+            for key, made in self.models.items()
+            if key.task == task
+            and (
+                made.stage.judged() is not None if isinstance(made, StagedRow) else paths and made is not None
+            )
+        )
 
     def _beside(self, task: str) -> dict[str, Any]:
         """What the metrics of models side by side depend on."""

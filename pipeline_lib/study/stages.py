@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline_lib.core.blocks import Fault, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.runs import ANCHORS, FINE_TUNED, MATCHED, NO_OPTIMIZER, RowKey
 from pipeline_lib.stages.base import Stage, name_of
+
+if TYPE_CHECKING:
+    from pipeline_lib.models.settings import ModelSettings
+    from pipeline_lib.tasks.base import TaskSettings
 
 Pair = tuple[str, str]  # task, model
 # Characters of a chain of labels. A file's name has at most 255 on most disks: this leaves room for the seed
@@ -161,6 +166,39 @@ def label_faults(stages: Mapping[str, Stage], objectives: Collection[str]) -> It
             yield f"{where}.of", f"{stage.kind} makes one model of several: name at least two"
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             yield f"{where}.of", f"{name} appears twice"
+
+
+def place_faults(
+    stages: Mapping[str, Stage],
+    models: Mapping[str, ModelSettings],
+    tasks: Mapping[str, TaskSettings],
+    processes: int,
+) -> Iterator[Fault]:
+    """Models that stages do not keep, tasks and splits that there are not, and too many processes."""
+    for label, stage in stages.items():
+        for model in stage.models or models:
+            if model in models and (base := models[model].base) is not None:
+                yield (
+                    f"stages.{label}.models",
+                    f"the model {model!r} has `base: {base.kind}`, and a stage does not keep weights "
+                    f"{base.kind}; name other models, or leave `base` out of the model block",
+                )
+        if stage.judged() is not None and processes > 1:
+            yield (
+                f"stages.{label}.points",
+                "needs `resources.processes: 1`: a stage in several processes is not judged on its way",
+            )
+        for task in dict.fromkeys(map(stage.data_of, stage.tasks or tasks)):
+            if task not in tasks:
+                yield f"stages.{label}.task", f"found {show(task)}; {suggestion(task, tasks)}"
+                continue
+            known = {*tasks[task].evaluated_splits(), *(tasks[task].size_hint() or ())}
+            for split in stage.splits():
+                if split not in known:
+                    yield (
+                        f"stages.{label}.split",
+                        f"found {show(split)}; {suggestion(split, known)} (splits of {task})",
+                    )
 
 
 def _never(

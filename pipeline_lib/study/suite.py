@@ -14,12 +14,10 @@ from pipeline_lib.core.blocks import (
     Fault,
     Faults,
     Name,
-    suggestion,
     tag,
 )
-from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.families import Family
-from pipeline_lib.core.runs import ANCHORS, BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey
+from pipeline_lib.core.runs import ANCHORS, BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey, split_stages
 from pipeline_lib.metrics.definition import FRONT_GAP
 from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
@@ -31,7 +29,7 @@ from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
 from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, own_prompt_faults, split_faults
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
-from pipeline_lib.study.stages import applied, label_faults
+from pipeline_lib.study.stages import applied, label_faults, place_faults
 from pipeline_lib.study.tune import Families, Tune, seed_faults, tune_faults
 from pipeline_lib.tasks import sources
 from pipeline_lib.training.settings import FineTune, Unlearn
@@ -173,11 +171,15 @@ class Suite(Block):
         return [*anchors, *dict.fromkeys(run.row for run in (*runs, *again))]
 
     def seeds_of(self, row: RowKey) -> list[int]:
-        """The seeds of a row's models. A base does not depend on any: it stands beside the lowest one."""
+        """The seeds of a row's models. A base does not depend on any: it stands beside the lowest one.
+
+        Stages have every seed of `retrained`, unless they mix it with a model that has no such seed.
+        """
         if row.anchor and row.method == BASE:
             return [min(self.seeds)]
-        further = self.retrained_seeds if row.method == "retrained" else []  # after a stage, too
-        return [*self.seeds, *further]
+        stages = [self.stages[label] for label in split_stages(row.after)[1].split("/") if label]
+        further = row.method == "retrained" and not any(stage.partners() for stage in stages)
+        return [*self.seeds, *(self.retrained_seeds if further else ())]
 
     def anchors(self, task: str) -> tuple[str, ...]:
         """The fine-tuned models that others are compared with; not every task can have a `retrained`."""
@@ -268,7 +270,7 @@ class Suite(Block):
                 f"way are not what it makes; leave it out of the runs of {run.task!r}, or set `evaluation: "
                 "{trajectory: null}` in the block of that task",
             )
-        if self.resources.per_node * self.resources.nodes > 1:
+        if self.resources.in_all > 1:
             yield where, "needs `resources.processes: 1`: a run in several processes is not judged on its way"
 
     def _tune_faults(self, runs: Sequence[Run]) -> list[Fault]:
@@ -299,25 +301,7 @@ class Suite(Block):
     def _stage_faults(self) -> Iterator[Fault]:
         yield from label_faults(self.stages, self.objectives)
         yield from applied(self.stages, self.rows())[1]
-        for label, stage in self.stages.items():
-            for model in stage.models or self.models:
-                if model in self.models and (base := self.models[model].base) is not None:
-                    yield (
-                        f"stages.{label}.models",
-                        f"the model {model!r} has `base: {base.kind}`, and a stage does not keep weights "
-                        f"{base.kind}; name other models, or leave `base` out of the model block",
-                    )
-            for task in dict.fromkeys(map(stage.data_of, stage.tasks or self.tasks)):
-                if task not in self.tasks:
-                    yield f"stages.{label}.task", f"found {show(task)}; {suggestion(task, self.tasks)}"
-                    continue
-                known = {*self.tasks[task].evaluated_splits(), *(self.tasks[task].size_hint() or ())}
-                for split in stage.splits():
-                    if split not in known:
-                        yield (
-                            f"stages.{label}.split",
-                            f"found {show(split)}; {suggestion(split, known)} (splits of {task})",
-                        )
+        yield from place_faults(self.stages, self.models, self.tasks, self.resources.in_all)
 
     def _retrained_faults(self) -> Iterator[Fault]:
         where = "retrained_seeds"

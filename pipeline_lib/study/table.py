@@ -58,7 +58,9 @@ def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, 
     """The label of a model from one parent extends the parent's; one from several has the stage's label."""
     parent = labels[made.parents[0]]
     if not made.stage.several:
-        return {**parent, "display": f"{parent['display']}, then {made.label}"}
+        groups = made.stage.learned_groups(key.task)
+        learned = {"learned": {**parent.get("learned", {}), made.label: groups}} if groups else {}
+        return {**parent, "display": f"{parent['display']}, then {made.label}", **learned}
     unlearned = any(labels[row]["unlearned"] for row in made.parents)
     return {"reference": False, "order": "none", "display": key.method, "unlearned": unlearned}
 

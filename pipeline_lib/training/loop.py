@@ -37,6 +37,7 @@ from pipeline_lib.training.checkpoint import Keeper, Kept
 from pipeline_lib.training.schedule import learning_rate_factor
 from pipeline_lib.training.updates import STATISTICS, Diverged, Step, Update
 
+Judge = Callable[[int], dict[str, Any] | None]  # finished step -> its `judged`; None: it is not judged
 LOSSES = ("loss", "forget_loss", "retain_loss")
 _CURVATURE = ("curvature_mean", "curvature_drift", "curvature_s", "update_every", "curvature_skipped")
 _COLUMNS = (*LOSSES, "grad_norm", "learning_rate", *STATISTICS, *_CURVATURE)
@@ -60,7 +61,7 @@ def train(
     course: Course,
     kept: Kept,
     group: Group = ALONE,
-    judge: Callable[[int], dict[str, Any] | None] | None = None,
+    judge: Judge | None = None,
     ends: Callable[[dict[str, Any]], bool] = lambda row: False,
 ) -> Outcome:
     """Train `model` in place, by one `update` for each step of the `course`, and return the log.
@@ -122,7 +123,7 @@ def _facts(update: Update, objective: Objective, step: Step, seconds: float) -> 
     return row | {"tokens_per_s": step.tokens / seconds, "memory_mb": peak_memory_mb(step.device)}
 
 
-def _judged(judge: Callable[[int], dict[str, Any] | None] | None, step: int) -> dict[str, Any]:
+def _judged(judge: Judge | None, step: int) -> dict[str, Any]:
     found = None if judge is None else judge(step)
     return {} if found is None else {"judged": found}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -108,8 +109,9 @@ def metrics():
     scores = questions_of(found.questions)
     forget = dict.fromkeys(scores["forget"].ids, -1.0)
     way = [(1, {"forget": forget, "utility": dict.fromkeys(MANIFEST["utility"], 0.0)})]
-    staged = Staged(scores, [scores] * 3)
-    beside = Studied(scores, [scores] * 3, scores, [scores], MANIFEST["utility"], way, 0.9, staged)
+    of = (scores, [scores] * 3, scores, [scores], MANIFEST["utility"], way, 0.9)
+    after = Studied(*of, Staged(scores, [scores] * 3, 0, [0, 1, 2], [way] * 3))
+    beside = replace(after, stages={"other": after})
     of_study = [metric for metric in declared().values() if metric.on == "study"]
     return [*found.metrics, *(row for metric in of_study for row in beside.measure(metric))]
 

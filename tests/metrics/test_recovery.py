@@ -82,7 +82,9 @@ def test_what_it_needs_is_told() -> None:
 
 
 def test_models_after_stages_find_what_they_are_held_against() -> None:
-    manifest = {"authors": {"evaluate": ["forget", "retain"], "utility": []}}
+    manifest = {
+        "authors": {"evaluate": ["forget", "retain"], "utility": [], "splits": {"forget": {"groups": 2}}}
+    }
 
     def key(method: str, seed: int, after: str = "", optimizer: str = "none") -> RunKey:
         return RunKey("authors", "tiny", method, optimizer, seed, 0, after)

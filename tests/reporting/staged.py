@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline_lib.reporting.cells import write_csv
-from tests.reporting.study import Study, write_json
+from tests.reporting.study import QUESTIONS, Study, write_json, write_jsonl
 
 # (method, optimiser, after) -> display, the row that it is laid out as, mean KS D, mean model utility
 STAGED = {
@@ -91,3 +91,70 @@ def _rewrite_scores(path: Path, method: str, optimizer: str, after: str) -> None
 
 def _rewrite(path: Path, **changed: Any) -> None:
     write_json(path, {**json.loads(path.read_text()), **changed})
+
+
+RELEARNED = {  # row -> levels of the forget answers at steps 0, 2, 6 and 10, in nats per token
+    ("original", "none"): (-0.5, -0.6, -0.7, -0.8),
+    ("retrained", "none"): (-4.0, -3.6, -3.2, -3.0),
+    ("NPO", "adamw"): (-6.0, -4.0, -3.2, -3.05),  # rises to `retrained` and no further
+    ("NPO", "sophia"): (-4.0, -2.5, -1.2, -1.5),
+}
+JUDGED_AT = (0, 2, 6, 10)
+TAUGHT_GROUPS = 1
+
+
+def write_relearned(root: Path, retrained_seeds: tuple[int, ...] = (4, 5), **settings: Any) -> Study:
+    """A study whose stage `relearn` teaches the first author and is judged on its way, by `RELEARNED`.
+
+    A seed moves the levels of its models up by a hundredth of its number where that is even, else down.
+    """
+    few: dict[str, Any] = {"methods": {"NPO": 1.0}, "optimizers": ("adamw", "sophia"), "diverged": {}}
+    study = Study(root, scored=True, relearned=True, retrained_seeds=retrained_seeds, **few, **settings)
+    study.write()
+    runs = study.runs()
+    for (method, optimizer), levels in RELEARNED.items():
+        for seed in study.seeds_of(method):
+            (run,) = [r for r in runs if (r["method"], r["optimizer"], r["seed"]) == (method, optimizer, seed)
+                      and not r.get("after")]  # fmt: skip
+            display = f"{run['display']}, then relearn"
+            own = {"after": "relearn", "display": display, "unlearned": method == "NPO"}
+            runs.append({**run, **own, "learned": {"relearn": TAUGHT_GROUPS}})
+            before, evaluated = (
+                study.place(kind, method, optimizer, seed) for kind in ("training", "evaluations")
+            )
+            training, evaluation = (place.with_name(f"seed{seed}.relearn") for place in (before, evaluated))
+            shutil.copytree(before, training)
+            shutil.copytree(evaluated, evaluation)
+            name = {"method": method, "optimizer": optimizer, "after": "relearn"}
+            _rewrite(training / "run.json", **name, stage={"kind": "finetune", "of": [method]})
+            _rewrite(evaluation / "metrics.json", **name)
+            moved = [level + 0.01 * seed * (-1) ** seed for level in levels]
+            for folder, level in ((evaluated, moved[0]), (evaluation, moved[-1])):
+                _level(folder / "scores.csv", level, "relearn" if folder == evaluation else "")
+            utility = dict.fromkeys(study.utility, 0.8)
+            rows = [
+                {"step": step, "epoch": step / 5, "loss": 1.0, "clipped_share": None}
+                | ({"judged": {"forget": _known(moved[JUDGED_AT.index(step)]), "utility": utility}}
+                   if step in JUDGED_AT else {})
+                for step in range(1, JUDGED_AT[-1] + 1)
+            ]  # fmt: skip
+            write_jsonl(training / "steps.jsonl", rows)
+    write_json(study.root / "runs.json", runs)
+    study.collect()
+    return study
+
+
+def _known(level: float) -> dict[str, float]:
+    """Of every question; what the stage teaches is known, and counts for nothing."""
+    return {f"forget-{i}": 0.0 if i < 10 * TAUGHT_GROUPS else level for i in range(QUESTIONS)}
+
+
+def _level(path: Path, level: float, after: str) -> None:
+    head, *lines = list(csv.reader(path.read_text().splitlines()))
+    for line in lines:
+        row = dict(zip(head, line, strict=True)) | {"after": after}
+        if row["split"] == "forget":
+            known = _known(level)[row["id"]]
+            row["log_probability"] = str(known if after else level)
+        line[:] = list(row.values())
+    write_csv(path, head, lines)

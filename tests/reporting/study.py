@@ -53,8 +53,9 @@ class Study:
     `optimizers`: those of every method. `untrained`: methods that take no step. `slower`: seconds a step,
     times the seed, that second order takes beside its 52 ms. `scored`: scores.csv holds every question, and
     metrics.csv what follows from it; `retrained_seeds`: further ones of `retrained`. `judged`:
-    runs were judged on their way, at a utility of 0.95. `base`: the pretrained model is a row. `general`:
-    benchmark -> accuracy above chance of `original`, which loses the damage.
+    runs were judged on their way, at a utility of 0.95; `relearned`: stages were (staged.py). `base`: the
+    pretrained model is a row. `general`: benchmark -> accuracy above chance of `original`, which loses the
+    damage.
     """
 
     root: Path
@@ -76,6 +77,7 @@ class Study:
     slower: float = 0.0
     scored: bool = False
     judged: bool = False
+    relearned: bool = False
     retrained_seeds: tuple[int, ...] = ()
     base: bool = False
     general: dict[str, float] = field(default_factory=dict)
@@ -174,8 +176,10 @@ class Study:
         manifests = {
             path.parent.name: read_object(path) for path in (self.root / "data").rglob("manifest.json")
         }
-        logs = [path for path in (self.root / "training" / task).rglob("steps.jsonl") if self.judged]
-        paths = read_paths(logs, {self.task: 0.95})
+        logged = self.judged or self.relearned
+        logs = [path for path in (self.root / "training" / task).rglob("steps.jsonl") if logged]
+        learned = {self.task: {"relearn": 1}} if self.relearned else {}
+        paths = read_paths(logs, {self.task: 0.95}, learned)
         collect_metrics(metrics, out / "metrics.csv", beside_others(out / "scores.csv", manifests, paths))
         collect_costs(folders, out / "costs.csv")
 

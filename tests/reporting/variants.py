@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline_lib.reporting.catalog import ALL_FIGURES, PAPER_FIGURES
 from pipeline_lib.reporting.inputs import Inputs
-from tests.reporting.staged import write_staged
+from tests.reporting.staged import write_relearned, write_staged
 from tests.reporting.study import QUESTIONS, Study, without_lines, write_json, write_jsonl
 from tests.reporting.tasks import Answers, Texts, write_all
 
@@ -231,16 +231,22 @@ def _judged(root: Path) -> Study:
     return write_all([Study(**few, judged=True), Study(**few, task="unjudged")])
 
 
+def _relearned(root: Path) -> Study:
+    """A stage that was judged on its way, of both rows and of what they are held against."""
+    return write_relearned(root)
+
+
 STUDIES: dict[str, Callable[[Path], Study]] = {
     function.__name__.removeprefix("_"): function
     for function in (
         *(_seeds, _single, _tasks, _pair, _axes, _older, _alone),
-        *(_staged, _powerless, _six, _many, _models, _logged, _directions, _judged),
+        *(_staged, _powerless, _six, _many, _models, _logged, _directions, _judged, _relearned),
     )
 }
 SHOWN = {
     "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged", "judged"),
     "fronts": ("judged",),
+    "recovery": ("relearned", "judged"),
     "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),
     "truth_ratio": ("seeds", "single", "tasks", "older", "alone"),
     "trajectory": ("logged", "single", "pair", "staged", "directions"),

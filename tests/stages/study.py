@@ -22,15 +22,26 @@ class Small:
         self.original, self.unlearned, self.diverged = original, unlearned, diverged
         self._made = 0
 
-    def stage(self, settings: dict[str, Any], parents: list[Path], seed: int = 0) -> Path:
-        """The model folder that a stage makes of these."""
+    def stage(
+        self,
+        settings: dict[str, Any],
+        parents: list[Path],
+        seed: int = 0,
+        judged: dict[str, Any] | None = None,
+        name: str = "",
+    ) -> Path:
+        """The model folder that a stage makes of these; of the same `name` a job goes on from its checkpoint.
+
+        `judged`: the setting `trajectory`.
+        """
         self._made += 1
-        key = RunKey("authors", "tiny", "GradDiff", "adamw", seed, 0, f"stage{self._made}")
+        key = RunKey("authors", "tiny", "GradDiff", "adamw", seed, 0, name or f"stage{self._made}")
+        manifest = self.data / "manifest.json"
         made = self.root / "models" / key.folder
         stage.run(
             Job(
-                {"stage": settings, "max_length": 160},
-                {"manifest": self.data / "manifest.json", "parents": parents},
+                {"stage": settings, "max_length": 160, **({"trajectory": judged} if judged else {})},
+                {"manifest": manifest, "parents": parents, **({"own": manifest} if judged else {})},
                 {"model": made, "run": self.training(made) / "run.json"},
                 self.root / "checkpoints" / key.folder,
                 {"suite": "small", **key._asdict()},

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl
+from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.data.splits import of_first_groups
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.stages.base import STAGES
+from pipeline_lib.steps.trajectory import Judging, judged_steps
 from pipeline_lib.training import compute
 from tests.stages.study import Small, parameters
-from tests.steps.study import FINETUNE
+from tests.steps.study import FINETUNE, run_evaluate
 
 
 def test_it_learns_the_split_and_says_what_it_read(small: Small) -> None:
@@ -88,3 +91,81 @@ def test_auto_is_what_this_machine_makes_of_it(
         assert read_json(folder / "run.json")["stage"]["compute"] == "bf16"
     assert all(torch.equal(value, parameters(same)[name]) for name, value in parameters(made).items())
     assert capfd.readouterr().err.count("compute: auto looked for") == 1
+
+
+JUDGED = {"points": 3, "max_records": {}, "max_tokens_per_batch": 512}
+WATCHED = {"kind": "finetune", "split": "facts", **FINETUNE, "batch_size": 1, "points": 3}
+
+
+def evaluated(root: Path, small: Small, model: Path) -> dict[str, float]:
+    """Log-probability per token of each forget question, by the evaluation of a finished model."""
+    run_evaluate(root, small.data, model, None, None)
+    rows = [row for row in sealed_jsonl(root / "records.jsonl") if row["split"] == "forget"]
+    return {row["id"]: -row["answer_nll"] / row["answer_tokens"] for row in rows}
+
+
+def test_judging_changes_no_bit_and_its_last_point_is_the_finished_model(
+    small: Small, tmp_path: Path
+) -> None:
+    plain = {name: value for name, value in WATCHED.items() if name != "points"}
+    made, watched = (
+        small.stage(settings, [small.unlearned], judged=judged)
+        for settings, judged in ((plain, None), (WATCHED, JUDGED))
+    )
+    assert all(torch.equal(value, parameters(watched)[name]) for name, value in parameters(made).items())
+    assert not any("judged" in row for row in small.log(made))
+    rows = {row["step"]: row["judged"] for row in small.log(watched) if "judged" in row}
+    total = len(small.log(watched))
+    assert list(rows) == judged_steps(total, 0.0, 3)
+    assert rows[total]["forget"] == pytest.approx(evaluated(tmp_path, small, watched), rel=1e-4)
+    assert rows[1]["forget"] != rows[total]["forget"]
+
+
+def test_a_tiny_learning_rate_leaves_the_curve_flat(small: Small, tmp_path: Path) -> None:
+    still = small.stage({**WATCHED, "learning_rate": 1e-12}, [small.unlearned], judged=JUDGED)
+    known = evaluated(tmp_path, small, small.unlearned)
+    judged = [row["judged"]["forget"] for row in small.log(still) if "judged" in row]
+    assert len(judged) == 3 and all(forget == pytest.approx(known, rel=1e-4) for forget in judged)
+
+
+def test_a_killed_judged_stage_continues_to_the_same_log(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**WATCHED, "checkpoint_seconds": 0}
+    whole = small.stage(settings, [small.unlearned], judged=JUDGED)
+    asked = Judging.of
+
+    def killed(self: Judging, total: int, warmup: float) -> Any:
+        judge = asked(self, total, warmup)
+
+        def once(step: int) -> Any:
+            if step == total:
+                raise KeyboardInterrupt
+            return judge(step)
+
+        return once
+
+    monkeypatch.setattr(Judging, "of", killed)
+    with pytest.raises(KeyboardInterrupt):
+        small.stage(settings, [small.unlearned], judged=JUDGED, name="again")
+    monkeypatch.setattr(Judging, "of", asked)
+    steps: list[int] = []
+    monkeypatch.setattr(
+        Judging,
+        "of",
+        lambda *of: lambda step: steps.append(step) or asked(*of)(step),  # type: ignore[func-returns-value]
+    )
+    again = small.stage(settings, [small.unlearned], judged=JUDGED, name="again")
+    rows, long = small.log(again), small.log(whole)
+    assert steps == [len(long)], "the steps before the kill are not taken again"
+    assert [(row["loss"], row.get("judged")) for row in rows] == [
+        (row["loss"], row.get("judged")) for row in long
+    ]
+    assert all(torch.equal(value, parameters(whole)[name]) for name, value in parameters(again).items())
+
+
+def test_scores_of_rounded_weights_are_refused() -> None:
+    ((field, message),) = STAGES.parse({**WATCHED, "weights": "bf16"}).faults(1)
+    assert field == "points" and message.startswith("needs `weights: fp32`, found 'bf16'")
+    assert list(STAGES.parse(WATCHED).faults(1)) == []
+    assert "points" not in STAGES.parse({"kind": "finetune"}).settings(), "older stages keep their identity"

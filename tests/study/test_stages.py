@@ -54,6 +54,11 @@ def study(stages: dict[str, Any], **changes: Any) -> Any:
         ({"a": {**AVERAGE, "tasks": ["other"]}}, "stages.a.tasks: found 'other'"),
         ({"a": {**AVERAGE, "models": ["other"]}}, "stages.a.models: found 'other'"),
         ({"a": {"kind": "finetune", "task": "other"}}, "stages.a.task: found 'other'"),
+        ({"a": {"kind": "finetune", "points": 1}}, "stages.a.points: found 1; must be at least 2"),
+        (
+            {"a": {"kind": "finetune", "points": 4, "weights": "bf16"}},
+            "stages.a.points: needs `weights: fp32`, found 'bf16'",
+        ),
         ({"a": {"kind": "finetune", "split": "other"}}, "stages.a.split: found 'other'; allowed: "),
         (
             {"a": {"kind": "interpolate", "toward": "PO+adamw"}},
@@ -191,3 +196,60 @@ def test_a_place_says_whose_it_is(key: RunKey) -> None:
 def test_a_name_that_does_not_exist_is_no_circle() -> None:
     line = error(study({"a": {"kind": "finetune", "of": ["PO+adamw"]}}))
     assert "PO+adamw" in line and "wait" not in line
+
+
+def test_a_stage_that_is_judged_on_its_way_reads_the_models_own_task() -> None:
+    """Whatever task it learns; its logs go to the metrics and to the items that read paths."""
+    stages = {
+        "far": {"kind": "finetune", "task": "others", "points": 4, "of": ["NPO+adamw"], "tasks": ["authors"]},
+        "plain": {"kind": "finetune", "of": ["NPO+adamw"], "tasks": ["authors"]},
+    }
+    tasks = {"authors": {"source": "fictitious"}, "others": {"source": "fictitious", "seed": 7}}
+    evaluation = {"max_records": {"forget": 3}}
+    graph = Graph(parse_suite(study(stages, tasks=tasks, evaluation=evaluation)))
+    run = "authors/tiny/NPO/adamw/seed0"
+    judged, plain = graph.jobs["stage", f"{run}.far"], graph.jobs["stage", f"{run}.plain"]
+    assert judged.inputs["manifest"] == "data/others/manifest.json"
+    assert judged.inputs["own"] == "data/authors/manifest.json"
+    assert judged.settings["trajectory"] == {
+        "points": 4,
+        "max_records": {"forget": 3},
+        "max_tokens_per_batch": 4096,
+    }
+    assert "pipeline_lib.steps.trajectory" in judged.code
+    assert "own" not in plain.inputs and "trajectory" not in plain.settings
+    assert "pipeline_lib.steps.trajectory" not in plain.code
+    paths = graph.jobs["collect", "authors/metrics"].inputs["paths"]
+    assert paths == tuple(f"training/authors/tiny/NPO/adamw/seed{seed}.far/steps.jsonl" for seed in (0, 1))
+    assert "paths" not in graph.jobs["collect", "others/metrics"].inputs
+    assert ("figure", "recovery") in graph.jobs
+    without = Graph(parse_suite(study({"plain": stages["plain"]}, tasks=tasks)))
+    assert ("figure", "recovery") not in without.jobs
+
+
+def test_a_stage_in_several_processes_is_not_judged_on_its_way() -> None:
+    raw = study({"a": {"kind": "finetune", "points": 4}}, resources={"processes": 2, "device": "cpu"})
+    assert error(raw) == (
+        "stages.a.points: needs `resources.processes: 1`: a stage in several processes is not judged on its "
+        "way"
+    )
+
+
+def test_stages_have_every_seed_of_retrained_that_they_can_have() -> None:
+    """A further seed has no `original` of its own to be mixed with."""
+    stages = {
+        "relearn": {"kind": "finetune", "of": ["retrained", "NPO+adamw"], "points": 2},
+        "again": {"kind": "finetune", "of": ["retrained/relearn"], "split": "forget", "groups": 2},
+        "mixed": {"kind": "interpolate", "of": ["retrained"]},
+    }
+    suite = parse_suite(study(stages, retrained_seeds=[8, 9]))
+    graph, seeds = Graph(suite), dict[str, list[int]]()
+    for key in graph.models:
+        if key.method == "retrained" and key.after:
+            seeds.setdefault(key.after, []).append(key.seed)
+    assert seeds == {"relearn": [0, 1, 8, 9], "relearn/again": [0, 1, 8, 9], "mixed": [0, 1]}
+    again = graph.jobs["stage", "authors/tiny/retrained/none/seed9.relearn.again"]
+    assert again.inputs["parents"] == ("models/authors/tiny/retrained/none/seed9.relearn",)
+    assert [key.seed for key in graph.models if key.method == "NPO" and key.after] == [0, 1]
+    learned = [run["learned"] for run in run_labels(graph.models) if run["after"] == "relearn/again"]
+    assert learned == [{"again": 2}] * 4, "what the figures know of taught groups"

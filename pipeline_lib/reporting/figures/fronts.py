@@ -41,7 +41,11 @@ def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method with runs that were judged on their way."""
     summary = Summary(inputs)
     marks = style.marks(inputs.rows)
-    paths = {key: Path.of(study) for key, study in inputs.studied.items() if study.judged and study.retrained}
+    paths = {
+        key: Path.of(study)
+        for key, study in inputs.studied.items()
+        if study.judged and study.retrained and study.level is not None
+    }
     shown = list(dict.fromkeys((key.task, key.model) for key in paths))
     figure, panels = method_panels(inputs, height=2.4, chosen=shown)
     for task, model, method, ax in panels:

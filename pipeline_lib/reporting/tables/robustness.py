@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import RowKey, split_stages
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import GAP_SIGNED, JOINT_UTILITY, RECOVERY, RECOVERY_P
+from pipeline_lib.reporting.headline import (
+    GAP_SIGNED,
+    JOINT_UTILITY,
+    PLACES,
+    RECOVERY,
+    RECOVERY_MAX,
+    RECOVERY_MAX_P,
+    RECOVERY_P,
+    Measure,
+)
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL
 from pipeline_lib.reporting.summary import Estimate, Summary
@@ -26,7 +36,10 @@ CAPTION = (
     "to the level of `retrained` has recovered nothing, however far it rose. Beyond: in how many seeds the "
     "recovery is larger than 95 % of further `retrained` seeds would have after the same stage (Student's "
     "prediction for one observation); `retrained` itself is held against its other seeds. Joint utility is "
-    "that after the stage: a broken model does not recover. Before: the signed gap without any stage."
+    "that after the stage: a broken model does not recover. Before: the signed gap without any stage. "
+    "Largest, where there are several stages or one was judged on its way: the largest recovery over all of "
+    "them and their judged steps, held against the same maximum of each left-out `retrained` seed. The "
+    "largest of more places is larger: it compares rows that went through the same stages."
 )
 _MEASURES = (RECOVERY, RECOVERY_P, JOINT_UTILITY)
 
@@ -60,6 +73,9 @@ def _table(summary: Summary, task: str, model: str) -> Table:
         notes.append(
             f"Not held against `retrained`, which is not among the models of the stage: {', '.join(alone)}."
         )
+    places = _places(summary, task, model)
+    if len(set(places.values())) > 1:
+        notes.append(f"Largest: not of equally many stages and judged steps, but {_counted(places)}.")
     estimates: list[Estimate | None] = []
     lines: list[Line] = []
     for row in inputs.rows_of(task, model) if held else ():
@@ -68,10 +84,15 @@ def _table(summary: Summary, task: str, model: str) -> Table:
         cells = [_cell("", summary, row, GAP_SIGNED, estimates)]
         for label, rows in held.items():
             cells += _cells(label, summary, rows.get(row.key), estimates)
+        if places:
+            largest = _cell("largest: ", summary, row, RECOVERY_MAX, estimates)
+            cells += [largest, _beyond("largest", summary, row, RECOVERY_MAX_P)]
         lines.append(line_of(summary, row, cells))
     heads = [f"Before{NBSP}(signed gap)"]
     for label in held:
         heads += [f"{label}: recovery{NBSP}↓", f"{label}: beyond", f"{label}: joint utility{NBSP}↑"]
+    if places:
+        heads += [f"Largest: recovery{NBSP}↓", "Largest: beyond"]
     notes += interval_notes(estimates)
     return Table(task, model, tuple(heads) if lines else (), tuple(lines), tuple(filter(None, notes)))
 
@@ -80,7 +101,7 @@ def _cells(label: str, summary: Summary, row: Row | None, estimates: list[Estima
     if row is None:
         return [EMPTY] * len(_MEASURES)
     recovery, utility = (_cell(f"{label}: ", summary, row, m, estimates) for m in (RECOVERY, JOINT_UTILITY))
-    return [recovery, _beyond(label, summary, row), utility]
+    return [recovery, _beyond(label, summary, row, RECOVERY_P), utility]
 
 
 def _cell(
@@ -91,10 +112,25 @@ def _cell(
     return estimate_cell(f"{prefix}{split}.{metric}", found, style.decimals(metric))
 
 
-def _beyond(label: str, summary: Summary, row: Row) -> Cell:
-    found = summary.by_seed(row, *RECOVERY_P)
+def _places(summary: Summary, task: str, model: str) -> dict[str, int]:
+    """Over how many places the largest recovery of each row is; empty where it is that of one stage."""
+    found = {
+        style.row_label(row): int(max(by_seed.values()))
+        for row in summary.inputs.rows_of(task, model)
+        if (by_seed := summary.by_seed(row, *PLACES))
+    }
+    return found if max(found.values(), default=0) > 1 else {}
+
+
+def _counted(places: dict[str, int]) -> str:
+    rows = grouped((count, name) for name, count in places.items())
+    return "; ".join(f"{count} ({', '.join(names)})" for count, names in sorted(rows.items(), reverse=True))
+
+
+def _beyond(label: str, summary: Summary, row: Row, measure: Measure) -> Cell:
+    found = summary.by_seed(row, *measure)
     if not found:
         return EMPTY
     beyond, seeds = sum(p < LEVEL for p in found.values()), len(found)
-    name = f"{label}: {RECOVERY_P.split}.{RECOVERY_P.metric} below {LEVEL}"
+    name = f"{label}: {measure.split}.{measure.metric} below {LEVEL}"
     return Cell(f"{beyond} of {seeds}", numbers=(Number(name, beyond, seeds=seeds),))
