@@ -35,7 +35,7 @@ def numbers(table: Table) -> dict[tuple[str, str], float]:
 
 def test_what_the_stage_teaches_every_model_is_no_recovery(table: Table) -> None:
     found = numbers(table)
-    assert table.columns[0] == "Before\u00a0(signed gap)" and table.columns[1].startswith("other: recovery")
+    assert table.columns[0] == "Before\u00a0(signed gap)" and table.columns[1] == "other\u00a0↓"
     for row, more in (("NPO + AdamW", 0.0), ("NPO + Sophia", MORE), ("original", 0.0)):
         before = found[row, "forget.gap_signed"]
         assert found[row, "other: forget.recovery"] == pytest.approx(before + more, abs=1e-6), row

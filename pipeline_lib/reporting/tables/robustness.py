@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import RowKey, split_stages
 from pipeline_lib.reporting import style
@@ -30,18 +32,18 @@ from pipeline_lib.reporting.tables.layout import (
 from pipeline_lib.reporting.tables.of_metrics import NBSP, anchor_note, line_of
 
 CAPTION = (
-    "Recovery: how much better, in log-probability per token, the model after a stage knows the answers of "
-    "the forget set than `retrained` does after the same stage. Above 0 something came back that the stage "
-    "does not teach a model that never saw the data; below 0 the model still avoids the answers. What rises "
-    "to the level of `retrained` has recovered nothing, however far it rose. Beyond: in how many seeds the "
-    "recovery is larger than 95 % of further `retrained` seeds would have after the same stage (Student's "
-    "prediction for one observation); `retrained` itself is held against its other seeds. Joint utility is "
-    "that after the stage: a broken model does not recover. Before: the signed gap without any stage. "
-    "Largest, where there are several stages or one was judged on its way: the largest recovery over all of "
-    "them and their judged steps, held against the same maximum of each left-out `retrained` seed. The "
-    "largest of more places is larger: it compares rows that went through the same stages."
+    "In each cell, recovery: how much better, in log-probability per token, the model after a stage knows "
+    "the answers of the forget set than `retrained` does after the same stage. Above 0 something came back "
+    "that the stage does not teach a model that never saw the data; below 0 the model still avoids the "
+    "answers. What rises to the level of `retrained` has recovered nothing, however far it rose. Then, as "
+    "2 of 3, beyond: in how many seeds the recovery is larger than 95 % of further `retrained` seeds would "
+    "have after the same stage (Student's prediction for one observation); `retrained` itself is held "
+    "against its other seeds. Utility is joint utility after the stage: a broken model does not recover. "
+    "Before: the signed gap without any stage. Largest, where there are several stages or one was judged "
+    "on its way: the largest recovery over all of them and their judged steps, held against the same "
+    "maximum of each left-out `retrained` seed. The largest of more places is larger: it compares rows "
+    "that went through the same stages."
 )
-_MEASURES = (RECOVERY, RECOVERY_P, JOINT_UTILITY)
 
 
 def build(inputs: Inputs) -> list[Table]:
@@ -83,25 +85,31 @@ def _table(summary: Summary, task: str, model: str) -> Table:
             continue
         cells = [_cell("", summary, row, GAP_SIGNED, estimates)]
         for label, rows in held.items():
-            cells += _cells(label, summary, rows.get(row.key), estimates)
+            cells.append(_after(label, summary, rows.get(row.key), estimates))
         if places:
             largest = _cell("largest: ", summary, row, RECOVERY_MAX, estimates)
-            cells += [largest, _beyond("largest", summary, row, RECOVERY_MAX_P)]
+            cells.append(_joined(largest, _beyond("largest", summary, row, RECOVERY_MAX_P)))
         lines.append(line_of(summary, row, cells))
     heads = [f"Before{NBSP}(signed gap)"]
-    for label in held:
-        heads += [f"{label}: recovery{NBSP}↓", f"{label}: beyond", f"{label}: joint utility{NBSP}↑"]
-    if places:
-        heads += [f"Largest: recovery{NBSP}↓", "Largest: beyond"]
+    heads += [f"{label}{NBSP}↓" for label in (*held, *(["Largest"] if places else []))]
     notes += interval_notes(estimates)
     return Table(task, model, tuple(heads) if lines else (), tuple(lines), tuple(filter(None, notes)))
 
 
-def _cells(label: str, summary: Summary, row: Row | None, estimates: list[Estimate | None]) -> list[Cell]:
+def _after(label: str, summary: Summary, row: Row | None, estimates: list[Estimate | None]) -> Cell:
     if row is None:
-        return [EMPTY] * len(_MEASURES)
+        return EMPTY
     recovery, utility = (_cell(f"{label}: ", summary, row, m, estimates) for m in (RECOVERY, JOINT_UTILITY))
-    return [recovery, _beyond(label, summary, row, RECOVERY_P), utility]
+    return _joined(
+        recovery, _beyond(label, summary, row, RECOVERY_P), replace(utility, text=f"utility {utility.text}")
+    )
+
+
+def _joined(first: Cell, *others: Cell) -> Cell:
+    """A number with its interval, and behind it the texts of the others that hold something."""
+    held = [cell for cell in others if cell.numbers]
+    small = "; ".join(filter(None, (first.small, *(cell.text for cell in held))))
+    return Cell(first.text, small, tuple(number for cell in (first, *held) for number in cell.numbers))
 
 
 def _cell(
