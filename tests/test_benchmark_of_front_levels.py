@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ import front_levels
 from pipeline_lib.metrics.path import Path as RunPath
 
 CORE = REPO / "results" / "reference" / "core"
+CONTROLS = REPO / "results" / "reference" / "core-controls"
 
 
-def table(name: str) -> list[dict[str, Any]]:
-    with open(CORE / name, encoding="utf-8", newline="") as handle:
+def table(name: str, folder: Path = CORE) -> list[dict[str, Any]]:
+    with open(folder / name, encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 
 
@@ -28,21 +30,24 @@ def paths() -> dict[Any, RunPath]:
     return {key: RunPath.of(study) for key, study in front_levels.studies(CORE).items()}
 
 
-def test_the_least_gaps_of_core_come_from_what_is_kept(paths: dict[Any, RunPath]) -> None:
+@pytest.mark.parametrize(("folder", "runs"), [(CORE, 120), (CONTROLS, 40)], ids=["core", "controls"])
+def test_the_least_gaps_come_from_what_is_kept(folder: Path, runs: int) -> None:
     """Every run's front in metrics.csv, from paths.csv and scores.csv alone."""
     kept = {
         (row["method"], row["optimizer"], int(row["seed"])): float(row["value"])
-        for row in table("metrics.csv")
+        for row in table("metrics.csv", folder)
         if row["metric"] == "front_gap"
     }
-    assert len(kept) == len(paths) == 120
-    for key, path in paths.items():
+    found = {key: RunPath.of(study) for key, study in front_levels.studies(folder).items()}
+    assert len(kept) == len(found) == runs
+    for key, path in found.items():
         assert path.front(0.9).gap == pytest.approx(kept[key.method, key.optimizer, key.seed], abs=2e-5)
 
 
-def test_the_list_by_level_is_that_of_the_paths() -> None:
-    found = [dict(zip(front_levels.COLUMNS, map(str, row), strict=True)) for row in front_levels.rows(CORE)]
-    assert found == table("levels.csv")
+@pytest.mark.parametrize("folder", [CORE, CONTROLS], ids=["core", "controls"])
+def test_the_list_by_level_is_that_of_the_paths(folder: Path) -> None:
+    found = [dict(zip(front_levels.COLUMNS, map(str, row), strict=True)) for row in front_levels.rows(folder)]
+    assert found == table("levels.csv", folder)
 
 
 def test_what_ran_out_and_what_was_lost_by_hand(paths: dict[Any, RunPath]) -> None:
