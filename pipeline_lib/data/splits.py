@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.grouping import taught_groups
 from pipeline_lib.core.redaction import listed
 from pipeline_lib.data.doubts import content
 from pipeline_lib.data.records import Record
@@ -24,11 +24,6 @@ QUESTIONS_HEADLINE = {
     ],
     "utility": [("utility", "model_utility"), ("judged", "rouge_l_recall")],
 }
-
-
-def taught_groups(groups: float, total: int) -> int:
-    """How many of a split's groups a stage teaches: so many (whole), or this share of them, rounded up."""
-    return groups if isinstance(groups, int) else ceil(groups * total)
 
 
 def of_first_groups(records: Sequence[Record], groups: float, split: str) -> list[Record]:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl, run_again
-from pipeline_lib.core.grouping import grouped
+from pipeline_lib.core.grouping import grouped, taught_groups
 from pipeline_lib.core.runs import FINE_TUNED, NO_OPTIMIZER, RunKey, key_from_path, split_stages
-from pipeline_lib.data.splits import taught_groups
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Judged, Scores, Staged, Studied

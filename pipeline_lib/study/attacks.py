@@ -9,8 +9,8 @@ alpha 16, 2e-4, 3 epochs); rounding, Zhang et al. 2024, arXiv 2410.16454; prunin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -21,7 +21,8 @@ from pipeline_lib.stages.base import STAGES, Reference, Stage, name_of
 from pipeline_lib.tasks.base import HOLDOUT
 
 if TYPE_CHECKING:
-    from pipeline_lib.study.suite import Suite
+    from pipeline_lib.core.runs import RowKey
+    from pipeline_lib.tasks.base import TaskSettings
 
 Settings = dict[str, Any]
 
@@ -76,6 +77,15 @@ _OTHERS: dict[str, dict[str, Settings]] = {
 PRESETS = tuple(_OTHERS)
 
 
+class Attacked(NamedTuple):
+    """What a suite has that attacks are about; `rows` are those that no stage made."""
+
+    tasks: Mapping[str, TaskSettings]
+    models: Collection[str]
+    rows: Sequence[RowKey]
+    stages: Mapping[str, Stage]
+
+
 class Attacks(Block):
     """Attacks on unlearned models, each also on `original` and `retrained` (docs/attacks.md)."""
 
@@ -93,7 +103,7 @@ class Attacks(Block):
     leave_out: list[str] = Field([], description="Labels of attacks that are not made")
 
 
-def attack_stages(attacks: Attacks, suite: Suite) -> tuple[dict[str, Stage], list[Fault]]:
+def attack_stages(attacks: Attacks, suite: Attacked) -> tuple[dict[str, Stage], list[Fault]]:
     """The attacks as stages of this suite by label, and what is wrong with the block."""
     tasks = [name for name, task in suite.tasks.items() if task.has_retrained()]
     faults = list(_faults(attacks, suite, tasks))
@@ -117,16 +127,16 @@ def attack_stages(attacks: Attacks, suite: Suite) -> tuple[dict[str, Stage], lis
     return found, faults
 
 
-def _aimed(attacks: Attacks, suite: Suite, tasks: list[str]) -> list[str]:
+def _aimed(attacks: Attacks, suite: Attacked, tasks: list[str]) -> list[str]:
     """The models of these tasks that are attacked, by name, and those beside which they are judged."""
-    rows = [row for row in suite.rows() if row.task in tasks]
+    rows = [row for row in suite.rows if row.task in tasks]
     unlearned = [name_of(row) for row in rows if not row.anchor and not row.after]
     known = {name_of(row).split("/")[0] for row in rows} | suite.stages.keys()
     chosen = [name for name in attacks.of or unlearned if name.split("/")[0] in known]
     return list(dict.fromkeys((*chosen, *reversed(FINE_TUNED))))
 
 
-def _faults(attacks: Attacks, suite: Suite, possible: list[str]) -> Iterator[Fault]:
+def _faults(attacks: Attacks, suite: Attacked, possible: list[str]) -> Iterator[Fault]:
     if not possible:
         yield "attacks", "no task of this suite can have a `retrained`, against which attacks are judged"
     for name in attacks.tasks or ():
@@ -140,13 +150,13 @@ def _faults(attacks: Attacks, suite: Suite, possible: list[str]) -> Iterator[Fau
     for name in attacks.models or ():
         if name not in suite.models:
             yield "attacks.models", f"found {show(name)}; {suggestion(name, suite.models)}"
-    named = {name_of(row) for row in suite.rows()}
+    named = {name_of(row) for row in suite.rows}
     for name in attacks.of or ():
         if name.split("/")[0] not in {known.split("/")[0] for known in named} | suite.stages.keys():
             yield "attacks.of", f"found {show(name)}; {suggestion(name, named)}"
 
 
-def _labels(attacks: Attacks, suite: Suite, tasks: list[str]) -> Mapping[str, tuple[Settings, list[str]]]:
+def _labels(attacks: Attacks, suite: Attacked, tasks: list[str]) -> Mapping[str, tuple[Settings, list[str]]]:
     """Label of every attack of the preset -> its settings, and the tasks that it is for."""
     questions = [name for name in tasks if suite.tasks[name].shown_as != "texts"]
     found: dict[str, tuple[Settings, list[str]]] = {}
@@ -169,7 +179,7 @@ def _named(rate: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.').replace('.', '_')}e{int(exponent)}"
 
 
-def _other_splits(suite: Suite, tasks: list[str]) -> list[str]:
+def _other_splits(suite: Attacked, tasks: list[str]) -> list[str]:
     """Splits beside the forget set: the retained data, the same form about others, and other subjects."""
     every = dict.fromkeys(split for name in tasks for split in suite.tasks[name].evaluated_splits())
     wanted = ("retain", HOLDOUT, "real_authors", "world_facts", "facts")

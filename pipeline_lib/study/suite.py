@@ -23,7 +23,7 @@ from pipeline_lib.models.settings import ModelSettings, ScratchModel
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.stages.base import STAGES
-from pipeline_lib.study.attacks import Attacks, attack_stages
+from pipeline_lib.study.attacks import Attacked, Attacks, attack_stages
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
 from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, own_prompt_faults, split_faults
@@ -106,8 +106,11 @@ class Suite(Block):
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
         runs, wrong = self._expanded()
-        attacked, misaimed = ({}, []) if self.attacks is None or wrong else attack_stages(self.attacks, self)
-        self.stages.update(attacked)  # a kept suite spells them out
+        misaimed: list[Fault] = []
+        if self.attacks is not None and not wrong:
+            aimed = Attacked(self.tasks, self.models, self.rows(), self.stages)
+            attacked, misaimed = attack_stages(self.attacks, aimed)
+            self.stages.update(attacked)  # a kept suite spells them out
         trained = [run for run in runs if run.order != "none"]
         pairs = None if wrong else {(run.method, run.optimizer) for run in trained}
         others = (*map(self.finetune_of, self.tasks), *(stage.training() for stage in self.stages.values()))

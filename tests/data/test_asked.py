@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.grouping import taught_groups
 from pipeline_lib.data.asked import Way, read_phrasings, ways_of
 from pipeline_lib.data.records import Record, read_records, write_records
-from pipeline_lib.data.splits import check_split, of_first_groups, taught_groups
+from pipeline_lib.data.splits import check_split, of_first_groups
 from pipeline_lib.stages.base import STAGES
 
 ADA = Record(

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from pipeline_lib.core.files import read_object
+from pipeline_lib.core.files import read_object, write_jsonl
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.core.sealing import write_sealed_jsonl
 from pipeline_lib.metrics import declared
@@ -397,8 +397,3 @@ def report_of(study: Study) -> str:
 def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
