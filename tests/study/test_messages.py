@@ -22,9 +22,9 @@ def adamw(**settings: Any) -> dict[str, Any]:
 def test_a_misspelt_key_at_the_top() -> None:
     raw = small(optimizer={"adamw": {"learning_rate": 1e-4}})
     assert error(raw) == (
-        "optimizer: unknown key 'optimizer'; did you mean 'optimizers'? Allowed: comparisons, evaluation, "
-        "finetune, models, objectives, optimizers, preset, resources, retrained_seeds, runs, seeds, stages, "
-        "suite, tasks, tracking, tune, unlearn"
+        "optimizer: unknown key 'optimizer'; did you mean 'optimizers'? Allowed: attacks, comparisons, "
+        "evaluation, finetune, models, objectives, optimizers, preset, resources, retrained_seeds, runs, "
+        "seeds, stages, suite, tasks, tracking, tune, unlearn"
     )
 
 
