@@ -1,4 +1,4 @@
-"""The rows of separate evaluations, toxicity and benchmarks, checked and made subjects of metrics."""
+"""The rows of separate evaluations (toxicity, benchmarks, inside), checked and made subjects of metrics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from importlib import import_module
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.metrics.definition import TOXICITY_SPLIT
-from pipeline_lib.metrics.rows import Row
-from pipeline_lib.metrics.subjects import Asked
+from pipeline_lib.metrics.definition import FORGET_SPLIT, TOXICITY_SPLIT
+from pipeline_lib.metrics.rows import Row, paired
+from pipeline_lib.metrics.subjects import Asked, Split
 
 MMLU = "mmlu"
 SUBJECTS = "pipeline_lib.metrics.mmlu"  # imported by this name, where MMLU was asked
@@ -53,6 +53,30 @@ def benchmark_splits(rows: list[Row]) -> list[Asked]:
         if task == MMLU:
             splits += _subjects(found)
     return splits
+
+
+def inside_split(rows: list[Row], reference_rows: list[Row] | None) -> Split:
+    """The forget questions looked for in the layers, each with what `retrained` shows of it.
+
+    That stands in `lens_of_retrained` and `drop_of_retrained`; without `reference_rows` (None) there is none.
+    """
+    if not rows:
+        raise UserError(f"the look into the layers holds no question. {_AGAIN}")
+    for row in rows:
+        lists = [row[name] for name in ("lens", "drop") if name in row]
+        whole = all(len(shown) == len(row["layers"]) and all(map(math.isfinite, shown)) for shown in lists)
+        if len(row["layers"]) < 2 or not whole:
+            raise UserError(f"question {row['id']!r} lacks numbers of some of its layers. {_AGAIN}")
+    if reference_rows is None:
+        return Split.of(FORGET_SPLIT, rows)
+    beside = paired(rows, reference_rows, FORGET_SPLIT, "forget question")
+    if any(row["layers"] != other["layers"] for row, other in zip(rows, beside, strict=True)):
+        raise UserError(f"the model and `retrained` were looked into at different layers. {_AGAIN}")
+    shown_by = [
+        {f"{name}_of_retrained": other[name] for name in ("lens", "drop") if name in other}
+        for other in beside
+    ]
+    return Split.of(FORGET_SPLIT, [row | more for row, more in zip(rows, shown_by, strict=True)])
 
 
 def _subjects(rows: list[Row]) -> list[Asked]:

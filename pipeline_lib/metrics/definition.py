@@ -74,8 +74,9 @@ class Metric:
         `on`    what of a run it is measured on: the `records` of each evaluated split; the `run` as a whole,
         or
                 the run within its `study` (then `split` is the name that stands in metrics.csv); prompts of
-                the `toxicity` evaluation; questions of `benchmarks`; the forget set (`mixed`) or the retain
-                set (`kept`) of the model at equal retention. `also`: further ones, each with its `order`.
+                the `toxicity` evaluation; questions of `benchmarks`; forget questions looked for `inside`
+                layers; the forget set (`mixed`) or the retain set (`kept`) of the model at equal retention.
+                `also`: further ones, each with its `order`.
         `of`    what `compute` is given and returns: the row of a `record`, and its value; a `column`: a
                 Split, and a value for each of its rows; a `split`: a Split, and the Interval of one number; a
                 `pair`: the forget set beside that of `retrained` (a Pair), and an Interval. Values of records
@@ -88,7 +89,7 @@ class Metric:
         nature, "" where it has one.
         `only_with`: settings of `evaluation`, names of splits, or "stages", without which a run cannot have
         it.
-        `compares`: of a run, whether it also looks at the records of `retrained`.
+        `compares`: of a run or its inside, whether it also looks at the records of `retrained`.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Metric:
     by_words: bool = False
 
     compute: Callable[[Any], Any]
-    on: Literal["records", "run", "study", "toxicity", "benchmarks", "mixed", "kept"] = "records"
+    on: Literal["records", "run", "study", "toxicity", "benchmarks", "inside", "mixed", "kept"] = "records"
     of: Literal["record", "column", "split", "pair"] = "record"
     split: str = FORGET_SPLIT
     order: float = INF

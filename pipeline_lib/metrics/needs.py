@@ -126,6 +126,13 @@ THREE_STAGED_RETRAINED = Need(
     lambda seeds: seeds >= 3,
     True,
 )
+CARRIED = Need(
+    "a forget question that some layer of `original` carries: with the state of `retrained` there it loses "
+    "more than 0.05 nats per token",
+    "number",
+    lambda questions: questions >= 1,
+    True,
+)
 SIGHTED_PART = Need(
     "a part of utility that `original` has enough of to lose", "number", lambda parts: parts >= 1
 )

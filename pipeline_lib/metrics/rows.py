@@ -99,6 +99,14 @@ def distractors_of(row: Row) -> tuple[list[float], list[int]]:
 
 
 def matched(rows: list[Row], reference_rows: list[Row], split: str, kind: str) -> list[Row]:
+    """`paired`, of records that have their likelihoods."""
+    found = paired(rows, reference_rows, split, kind)
+    for row in found:
+        check_row(row)
+    return found
+
+
+def paired(rows: list[Row], reference_rows: list[Row], split: str, kind: str) -> list[Row]:
     """The rows of `retrained` for the same records, in the order of `rows`; `kind` names them in errors."""
     if not (reference := {row["id"]: row for row in reference_rows if row.get("split") == split}):
         raise UserError(
@@ -112,6 +120,4 @@ def matched(rows: list[Row], reference_rows: list[Row], split: str, kind: str) -
             f"the model and `retrained` were evaluated on different {kind}s ({len(ids)} and "
             f"{len(reference)}; {different[0]!r} is in one of them only). Evaluate both on the same records."
         )
-    for name in ids:
-        check_row(reference[name])
     return [reference[name] for name in ids]

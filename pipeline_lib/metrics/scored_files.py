@@ -12,12 +12,13 @@ from pipeline_lib.metrics.scores import Scored, score_all
 
 def score_files(files: Mapping[str, Path | None]) -> Scored:
     """`score_all` of `records`, `manifest`, `equal_retain`, and where the study has them (else None)
-    `reference`, the records of `retrained`, `toxicity`, `judge` and `benchmarks`.
+    `reference`, the records of `retrained`, `toxicity`, `judge`, `benchmarks`, `inside` and that of
+    `retrained`, `inside_reference`.
     """
     needed = {name: path for name, path in files.items() if path is not None}
-    reference, toxicity, benchmarks = (
+    reference, toxicity, benchmarks, inside, inside_reference = (
         sealed_jsonl(needed[name]) if name in needed else None
-        for name in ("reference", "toxicity", "benchmarks")
+        for name in ("reference", "toxicity", "benchmarks", "inside", "inside_reference")
     )
     return score_all(
         sealed_jsonl(needed["records"]),
@@ -27,4 +28,6 @@ def score_files(files: Mapping[str, Path | None]) -> Scored:
         toxicity_rows=toxicity,
         judge=read_object(needed["judge"]) if "judge" in needed else None,
         benchmark_rows=benchmarks,
+        inside_rows=inside,
+        inside_reference=inside_reference,
     )

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.metrics import measures
-from pipeline_lib.metrics.asked import benchmark_splits, toxicity_split
+from pipeline_lib.metrics.asked import benchmark_splits, inside_split, toxicity_split
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.questions import block_rows, question_rows
 from pipeline_lib.metrics.rows import Row, by_split, check_row, matched
@@ -44,6 +44,8 @@ def score_all(
     toxicity_rows: list[Row] | None = None,
     benchmark_rows: list[Row] | None = None,
     judge: Row | None = None,
+    inside_rows: list[Row] | None = None,
+    inside_reference: list[Row] | None = None,
 ) -> Scored:
     """What can be said of one model without the other models of its study (study.py), but for `retrained`.
 
@@ -51,8 +53,9 @@ def score_all(
     split and the non-members; None: no metric that compares with it), `manifest` the task's
     data/<task>/manifest.json (`likelihood_only`, `membership` and `preference` may be absent: no such
     splits), `equal_retain` the content of equal_retain.json (None or its status "off": no such rows),
-    `toxicity_rows` and `benchmark_rows` what these evaluations wrote (None: not measured), `judge` the
-    content of the toxicity classifier's file judges/<task>.json.
+    `toxicity_rows`, `benchmark_rows` and `inside_rows` what these evaluations wrote (None: not measured),
+    `inside_reference` what the last one wrote of `retrained`, `judge` the content of the toxicity
+    classifier's file judges/<task>.json.
     An entry of the second list says what a metric needs and how many (`not_measured`) of the split's records
     (`of`) lack it; where all lack it, the metric has no row in the first.
     """
@@ -65,6 +68,7 @@ def score_all(
         "study": [],  # when all models are there
         "toxicity": [] if toxicity_rows is None else [toxicity_split(toxicity_rows)],
         "benchmarks": benchmarks,
+        "inside": [] if inside_rows is None else [inside_split(inside_rows, inside_reference)],
         "mixed": [] if mix is None else [_mixed(run, mix)],
         "kept": [] if mix is None else [Asked.of(mix["retain"][0]["split"], mix["retain"])],
     }

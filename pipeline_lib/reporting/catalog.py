@@ -97,6 +97,7 @@ TABLES = {
         "tables.benchmarks", "Standard benchmarks", ("runs.json", "metrics.csv"), only_with="benchmarks"
     ),
     "toxicity": Item("tables.toxicity", "Toxicity", ("runs.json", "metrics.csv"), only_with="toxicity"),
+    "inside": Item("tables.inside", "Inside the model", ("runs.json", "metrics.csv"), only_with="inside"),
     "cost": Item("tables.cost", "Cost", ("runs.json", "costs.csv")),
     "settings": Item("tables.settings", "Settings of every row", ("runs.json", "run.json")),
     "tuning": Item("tables.tuning", "How the settings were found", ("runs.json", "run.json")),

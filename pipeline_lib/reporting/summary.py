@@ -195,11 +195,12 @@ def _never_has(row: Row, metric: str) -> bool:
     """Only unlearned models are mixed with `original`, and `retrained` may have no other beside it.
 
     A path of steps may not reach the utility at which others are compared, not every model has a stage behind
-    it, and answers may be drawn under attack alone. A model that is asked in another way is neither mixed nor
-    put to the paper's own questions.
+    it, and answers may be drawn under attack alone. A further seed of `retrained` has no `original` whose
+    layers could be patched. A model that is asked in another way is neither mixed nor put to the paper's own
+    questions.
     """
     found = declared()[metric]
-    if {"trajectory", "stages", "samples"} & set(found.only_with):
+    if {"trajectory", "stages", "samples", "inside"} & set(found.only_with):
         return True
     if row.key.after and {"equal_retain", "as_released"} & set(found.only_with):
         return True

@@ -18,10 +18,14 @@ def run(job: Job) -> None:
 
     Without such a model (None) nothing is compared. The other inputs are the task's `manifest`, the run's
     `run`, and what its evaluations wrote: `records`, `equal_retain`, and where the study has them
-    `benchmarks`, `toxicity`, and `judge`, what was found out about the toxicity classifier.
+    `benchmarks`, `toxicity`, `judge`, what was found out about the toxicity classifier, `inside`, and
+    `inside_reference`, that of `retrained`.
     """
     info = read_object(job.input("run"), "status", "diverged_step")
-    files = ("records", "reference", "manifest", "equal_retain", "toxicity", "judge", "benchmarks")
+    files = (
+        *("records", "reference", "manifest", "equal_retain", "toxicity", "judge", "benchmarks"),
+        *("inside", "inside_reference"),
+    )
     metrics, not_measured, questions = (
         Scored([], [], [])
         if info["status"] in LOST

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline_lib.core.blocks import (
     Block,
     Count,
+    CountOrAll,
     CountOrZero,
     Fault,
     Faults,
@@ -21,11 +22,12 @@ from pipeline_lib.core.blocks import (
     Switch,
     UpToOne,
     suggestion,
+    tag,
 )
 from pipeline_lib.data.toxicity_prompts import Prompts
 from pipeline_lib.engine.classifiers import Classifier
 from pipeline_lib.models.encoder_settings import EncoderSettings
-from pipeline_lib.tasks.base import HOLDOUT
+from pipeline_lib.tasks.base import HOLDOUT, TaskSettings
 
 # The shipped benchmarks. A test keeps this list equal to the one in benchmarks/.
 BenchmarkName = Literal[
@@ -138,6 +140,18 @@ class Trajectory(Block):
     )
 
 
+class Inside(Block):
+    """What the layers of a model still know of the forget answers: logit lens and Unlearning Depth Score."""
+
+    max_records: Count = Field(40, description="At most this many forget records, spread over their groups")
+    layers: CountOrAll = Field("all", description="Look into all layers, or into every k-th and the last")
+    depth: Switch | None = Field(
+        None,
+        description="Put the states of each layer into `original` too, for the depth score. Default: where "
+        "the task has a `retrained`, which it needs",
+    )
+
+
 class Evaluation(Block):
     """What is measured, and with how many records."""
 
@@ -170,6 +184,11 @@ class Evaluation(Block):
     )
     toxicity: Toxicity | None = None
     benchmarks: Benchmarks | None = None
+    inside: Inside | None = Field(
+        None,
+        description="Look into the layers of every model for the forget answers (docs/evaluation.md)",
+        exclude_if=lambda found: found is None,
+    )
     base: Switch = Field(
         True,
         description="Evaluate the pretrained model before any fine-tuning too, as the row `base`; a model "
@@ -219,14 +238,23 @@ def fitting(evaluation: Evaluation, known: Collection[str]) -> Evaluation:
     )
 
 
-def own_prompt_faults(
-    evaluation: Evaluation, where: str, task: str, known: Collection[str]
-) -> Iterator[Fault]:
-    """Toxicity prompts that should come from a split which this task does not have."""
-    prompts = None if evaluation.toxicity is None else evaluation.toxicity.prompts
-    asked = set(known) - {HOLDOUT}
-    if prompts is not None and prompts.source == "task" and prompts.split not in asked:
+def unfit_faults(evaluation: Evaluation, settings: TaskSettings, task: str) -> Iterator[Fault]:
+    """Blocks that a task is not fit for: its own prompts, a judge of them, a depth score."""
+
+    def place(block: str) -> str:
+        return f"tasks.{task}.evaluation" if block in settings.evaluation else "evaluation"
+
+    toxicity, asked = evaluation.toxicity, set(settings.evaluated_splits()) - {HOLDOUT}
+    if toxicity is not None:
+        prompts, where = toxicity.prompts, f"{place('toxicity')}.toxicity"
+        if prompts.source == "task" and prompts.split not in asked:
+            told = f"the task {task!r} has no split {prompts.split!r}; {suggestion(prompts.split, asked)}"
+            yield f"{where}.prompts.split", told
+        if fault := toxicity.judge_fault(tag(type(settings))):
+            yield f"{where}.classifier.kind", fault
+    if evaluation.inside is not None and evaluation.inside.depth and not settings.has_retrained():
         yield (
-            f"{where}.toxicity.prompts.split",
-            f"the task {task!r} has no split {prompts.split!r}; {suggestion(prompts.split, asked)}",
+            f"{place('inside')}.inside.depth",
+            f"the task {task!r} has no `retrained`, whose layers say where the answers are; leave it out, "
+            "and the logit lens alone is read",
         )

@@ -78,6 +78,7 @@ RULES: dict[str, Rule] = {
     ),
     "standard_benchmarks": _measured("benchmarks"),
     "toxicity": _measured("toxicity"),
+    "inside": _measured("inside"),
     "score": Rule(
         {"scores": "evaluations/{run}/scores.csv", "metrics": "evaluations/{run}/metrics.json"}, "run", _RUN
     ),
@@ -158,6 +159,10 @@ def manifest_of(task: str) -> str:
 
 def records_of(key: RunKey) -> str:
     return f"evaluations/{key.folder}/records.jsonl"
+
+
+def inside_of(key: RunKey) -> str:
+    return f"evaluations/{key.folder}/inside.jsonl"
 
 
 def original_of(key: RunKey) -> str:

@@ -10,7 +10,8 @@ from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN
 from pipeline_lib.metrics import modules_for
 from pipeline_lib.metrics.asked import MMLU, SUBJECTS
 from pipeline_lib.stages.base import Stage
-from pipeline_lib.study.jobs import Files, Job, manifest_of, original_of, records_of
+from pipeline_lib.study.evaluation import Inside
+from pipeline_lib.study.jobs import Files, Job, inside_of, manifest_of, original_of, records_of
 from pipeline_lib.study.suite import Suite
 
 APART = {
@@ -19,6 +20,7 @@ APART = {
     "embedder",
     "benchmarks",
     "toxicity",
+    "inside",
     "base",
 }  # parts of `evaluation` that other jobs read
 
@@ -39,7 +41,7 @@ class Measured:
         self.evaluations = {name: suite.evaluation_of(name) for name in names}
 
     def measured(self, key: RunKey, asked: Asked | None = None) -> Iterator[Job]:
-        """Other prompts and benchmarks do not depend on how the questions of the task are asked."""
+        """Other prompts, benchmarks and layers do not depend on how the questions of the task are asked."""
         yield self.evaluated(key, asked)
         if asked is not None:
             return
@@ -83,6 +85,30 @@ class Measured:
                 work=f"checkpoints/toxicity/{place}",
             )
 
+        if evaluation.inside is not None:
+            yield self._looked_inside(key, evaluation.inside)
+
+    def _looked_inside(self, key: RunKey, inside: Inside) -> Job:
+        """The lens of a model, whose layers are patched into the `original` of its seed if there is one."""
+        original = RowKey(key.task, key.model, "original", NO_OPTIMIZER)
+        depth = inside.depth is not False and "retrained" in self.suite.anchors(key.task)
+        depth = depth and key.seed in self.suite.seeds_of(original)
+        patched: dict[str, Files] = {"original": original_of(key)} if depth and key.row != original else {}
+        return Job(
+            "inside",
+            key.folder,
+            {"manifest": manifest_of(key.task), "model": f"models/{key.folder}", **patched},
+            ("pipeline_lib.steps.inside",),
+            {
+                "inside": inside.model_dump(include={"max_records", "layers"}),
+                "depth": depth,
+                "batch": self.evaluations[key.task].max_tokens_per_batch,
+                "max_length": self.suite.models[key.model].max_length,
+            },
+            "model",
+            run=key,
+        )
+
     def evaluated(self, key: RunKey, asked: Asked | None = None) -> Job:
         evaluation, model = self.evaluations[key.task], key if asked is None else asked.parent
         compared = key.method in ANCHORS or asked is not None  # with what others are, or asked alike
@@ -118,9 +144,10 @@ class Measured:
     def scored(self, key: RunKey, asked: Asked | None = None) -> Job:
         """The metrics of a model, from all that was measured on it and on `retrained`.
 
-        How the task's questions are asked changes no benchmark: a model has its own.
+        How the task's questions are asked changes no benchmark and no layer: a model has its own.
         """
-        of = (key if asked is None else asked.parent).folder
+        model = key if asked is None else asked.parent
+        of = model.folder
         reference, evaluation = self.reference(key), self.evaluations[key.task]
         measured: dict[str, Files] = {}
         if evaluation.benchmarks is not None:
@@ -128,6 +155,10 @@ class Measured:
         if evaluation.toxicity is not None:
             measured["toxicity"] = f"evaluations/{of}/toxicity.jsonl"
             measured["judge"] = f"judges/{key.task}.json"
+        if evaluation.inside is not None:
+            measured["inside"], beside = inside_of(model), self.reference(model)
+            if beside is not None and beside != model:  # else it would be like itself by construction
+                measured["inside_reference"] = inside_of(beside)
         return Job(
             "score",
             key.folder,

@@ -14,7 +14,6 @@ from pipeline_lib.core.blocks import (
     Fault,
     Faults,
     Name,
-    tag,
 )
 from pipeline_lib.core.families import Family
 from pipeline_lib.core.runs import ANCHORS, BASE, FINE_TUNED, NO_OPTIMIZER, RowKey, RunKey, split_stages
@@ -26,7 +25,7 @@ from pipeline_lib.stages.base import STAGES
 from pipeline_lib.study.attacks import Attacked, Attacks, attack_stages
 from pipeline_lib.study.comparisons import Comparison, comparison_faults
 from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
-from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, own_prompt_faults, split_faults
+from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, split_faults, unfit_faults
 from pipeline_lib.study.resources import Resources, Tracking
 from pipeline_lib.study.runs import Run, RunBlock, changed, expand, sharding_faults
 from pipeline_lib.study.stages import applied, label_faults, place_faults
@@ -368,11 +367,7 @@ class Suite(Block):
             yield from faults
             where, known = f"tasks.{task}.evaluation", settings.evaluated_splits()
             yield from split_faults(evaluation, settings.evaluation, where, known, "this task never")
-            of = where if "toxicity" in settings.evaluation else "evaluation"
-            yield from own_prompt_faults(evaluation, of, task, known)
-            toxicity = evaluation.toxicity
-            if toxicity is not None and (fault := toxicity.judge_fault(tag(type(settings)))):
-                yield f"{of}.toxicity.classifier.kind", fault
+            yield from unfit_faults(evaluation, settings, task)
 
 
 def _with_kind(label: Any, block: Any, kinds: Collection[str]) -> Any:

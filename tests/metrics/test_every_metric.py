@@ -100,12 +100,17 @@ BENCHMARKS = [
     {"task": "arc_easy", "group": "g", "id": "a", "correct": 1, "correct_norm": 0},
     {"task": "truthfulqa_mc2", "group": "g", "id": "b", "score": 0.4},
 ]
+INSIDE = [
+    {"split": "forget", "id": name, "group": name, "layers": [0, 1], "lens": [-2.0, -1.0], "drop": [0.1, 0.2]}
+    for name in ("a", "b")
+]
 
 
 @pytest.fixture(scope="module")
 def metrics():
     judge = {"validation": {"auc": 0.8, "low": 0.7, "high": 0.9, "n": 300}}
-    found = score_all(full_rows(), full_rows(), MANIFEST, equal_retain(), TOXICITY, BENCHMARKS, judge)
+    measured = (equal_retain(), TOXICITY, BENCHMARKS, judge, INSIDE, INSIDE)
+    found = score_all(full_rows(), full_rows(), MANIFEST, *measured)
     scores = questions_of(found.questions)
     forget = dict.fromkeys(scores["forget"].ids, -1.0)
     way = [(1, {"forget": forget, "utility": dict.fromkeys(MANIFEST["utility"], 0.0)})]

@@ -23,6 +23,7 @@ EXTRAS = {
     "as_released": {"released.accuracy", "released.membership"},
     "toxicity": {"toxicity", "classifier_auc"},
     "benchmarks": {"benchmarks"},
+    "inside": {"depth_score", "logit_lens"},
     "equal_retain": {"equal_retain_mix"},
 }
 

@@ -26,6 +26,7 @@ MEASURED = {
     "as_released": {("forget", "forget_quality_as_released"): 0.375},
     "benchmarks": {("mmlu", "benchmark_accuracy"): 0.3125, ("wikitext", "word_perplexity"): 23.25},
     "toxicity": {("toxicity", "expected_max_toxicity"): 0.4375},
+    "inside": {("forget", "lens_log_probability"): -2.5, ("forget", "depth_score"): 0.625},
 }
 
 
@@ -77,7 +78,7 @@ def _inputs(study: Study) -> Inputs:
 def test_only_what_a_suite_measures_has_a_table() -> None:
     plain = set(measured_by(parse_suite(small()), TABLES))
     asked = {"membership", "samples", "as_released", "benchmarks", "toxicity", "extraction", "preference"}
-    asked |= {"robustness"}
+    asked |= {"robustness", "inside"}
     assert plain == set(TABLES) - asked
     hub = {"id": "owner/name", "revision": COMMIT}
     everything = small(
@@ -86,6 +87,7 @@ def test_only_what_a_suite_measures_has_a_table() -> None:
             "samples": {"n": 4},
             "as_released": True,
             "benchmarks": {"tasks": ["mmlu"]},
+            "inside": {},
             "toxicity": {
                 "classifier": {"kind": "profanity_check"},
                 "prompts": {"source": "hub", **hub},

@@ -41,7 +41,12 @@ FULL = small(
         "authors": {
             "source": "fictitious",
             "holdout_authors": 4,
-            "evaluation": {"samples": {"n": 2}, "grad_norm": True, "benchmarks": {"tasks": ["mmlu"]}},
+            "evaluation": {
+                "samples": {"n": 2},
+                "grad_norm": True,
+                "benchmarks": {"tasks": ["mmlu"]},
+                "inside": {},
+            },
         },
         "manners": {
             "source": "manners",
@@ -132,6 +137,9 @@ SHARED = {
     "reporting/figures/fronts": [],
     "reporting/figures/recovery": [],
     "metrics/classifier_auc": ["score manners"],
+    "metrics/depth_score": [],
+    "metrics/logit_lens": [],
+    "engine/inside": [],
     "metrics/probability": ["score *", "trial *", "choose", "collect", "table mixed_effects", "html_report"],
     "metrics/sampled/*": ["score authors"],
     "metrics/toxicity": ["score manners", "judge manners"],
@@ -144,6 +152,7 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             **SHARED,
             "reporting/tables/as_released": [],
             "reporting/tables/benchmarks": [],
+            "reporting/tables/inside": [],
             "reporting/tables/robustness": [],
             "tasks/passages": ["prepare_data book"],
             "objectives/npo": ["unlearn NPO+*"],
@@ -196,6 +205,9 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             "metrics/joint_utility": [*SHARED["metrics/joint_utility"], "stage finetune"],
             "metrics/probability": [*SHARED["metrics/probability"], "evaluate manners", "stage finetune"],
             "metrics/equal_retain_mix": ["score manners"],
+            "metrics/depth_score": ["score authors"],
+            "metrics/logit_lens": ["score authors"],
+            "engine/inside": ["inside authors"],
             "metrics/membership/*": ["score authors"],
             "metrics/mmlu": ["score authors", "standard_benchmarks *"],
             "metrics/released/*": ["score manners"],
@@ -210,8 +222,8 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             **{
                 f"reporting/tables/{name}": []
                 for name in (
-                    *("as_released", "benchmarks", "membership", "preference", "robustness", "samples"),
-                    "toxicity",
+                    *("as_released", "benchmarks", "inside", "membership", "preference"),
+                    *("robustness", "samples", "toxicity"),
                 )
             },
             **{
@@ -227,7 +239,7 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
 FAMILIES = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS, STAGES)
 OTHERS = (
     *("data.raw_text", "models.corpus", "training.pretraining", "training.pretrain_settings"),
-    *("engine.equal_retain", "influence.gauss_newton", "influence.newton", "metrics.mmlu"),
+    *("engine.equal_retain", "engine.inside", "influence.gauss_newton", "influence.newton", "metrics.mmlu"),
     *("training.checkpoint", "training.fine_tuning", "training.generic_labels"),
     *("training.loop", "training.newton"),
 )
@@ -285,6 +297,6 @@ def test_a_module_counts_for_exactly_the_jobs_that_use_it(suite: str) -> None:
 def test_nothing_of_training_counts_for_what_measures(suite: str) -> None:
     for file, jobs in jobs_by_file(USED[suite][0]).items():
         if file.partition("/")[0] in ("training", "objectives", "optimizers", "curvature", "influence"):
-            measuring = {"evaluate", "toxicity", "judge", "standard_benchmarks", "score", "collect"}
+            measuring = {"evaluate", "toxicity", "judge", "standard_benchmarks", "inside", "score", "collect"}
             assert not measuring & {job.split()[0] for job in jobs}, file
             assert "stage average" not in jobs, file

@@ -90,3 +90,18 @@ def test_a_whole_block() -> None:
     )
     assert suite.evaluation.toxicity.prompts.id == "allenai/real-toxicity-prompts"
     assert suite.evaluation.toxicity.samples == 25
+
+
+def test_the_inside_is_looked_into_where_it_is_asked_for_alone() -> None:
+    assert "inside" not in parse_suite(small()).evaluation.model_dump(), "old suites keep their jobs"
+    inside = parse_suite(small(evaluation={"inside": {}})).evaluation.inside
+    assert (inside.max_records, inside.layers, inside.depth) == (40, "all", None)
+    assert errors(small(evaluation={"inside": {"layers": 0}}))[0].startswith("evaluation.inside.layers")
+
+
+def test_depth_is_measured_against_retrained() -> None:
+    tasks = {"authors": {"source": "fictitious"}, "safe": {"source": "detox", "learned": False}}
+    assert parse_suite(small(tasks=tasks, evaluation={"inside": {}})), "there the lens alone is read"
+    assert error(small(tasks=tasks, evaluation={"inside": {"depth": True}})).startswith(
+        "evaluation.inside.depth: the task 'safe' has no `retrained`, whose layers say where the answers are"
+    )

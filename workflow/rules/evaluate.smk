@@ -65,6 +65,28 @@ rule toxicity:
         "../scripts/step.py"
 
 
+rule inside:
+    input:
+        unpack(STUDY.inputs("inside", ancient)),
+    output:
+        **STUDY.outputs("inside"),
+    log:
+        STUDY.log("inside"),
+    benchmark:
+        STUDY.benchmark("inside")
+    wildcard_constraints:
+        **STUDY.patterns("inside"),
+    conda:
+        "../../environment.yml"
+    threads: SUITE.resources.threads
+    resources:
+        **STUDY.resources("inside"),
+    params:
+        job=STUDY.params("inside"),
+    script:
+        "../scripts/step.py"
+
+
 rule score:
     input:
         unpack(STUDY.inputs("score", ancient)),

@@ -1,4 +1,4 @@
-"""What a model cannot do, as far as the settings tell: lengths beyond its context, runs beside its base."""
+"""What a model cannot do, as far as is known: long texts, layers that it lacks, runs beside its base."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipeline_lib.core.blocks import Fault
 from pipeline_lib.models.base_rules import base_fault
+from pipeline_lib.models.chosen_layers import layers_fault
 from pipeline_lib.operations.plan.shape import shape_of
 from pipeline_lib.study.suite import Suite
 
@@ -53,6 +54,18 @@ def _task_faults(
                 f"found {asking.max_new_tokens}, and the model {label!r} reads at most {context} tokens, "
                 f"prompt and answer together; choose at most {context - 1}, less the length of the prompts",
             )
+
+
+def layer_faults(suite: Suite) -> Iterator[Fault]:
+    """(path of the setting, message) where `evaluation.inside` asks for layers that a model does not have."""
+    for task in suite.tasks:
+        inside, own = suite.evaluation_of(task).inside, "inside" in suite.settings_of(task).evaluation
+        for label, model in suite.models.items():
+            shape = shape_of(model)
+            fault = shape and inside and layers_fault(inside.layers, shape.layers)
+            if fault:
+                where = f"tasks.{task}.evaluation" if own else "evaluation"
+                yield f"{where}.inside.layers", f"model {label!r}: {fault}"
 
 
 def base_faults(suite: Suite) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from pipeline_lib.core.blocks import Block, Fault, OnThisMachine, blocks_in
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.locate import expand
 from pipeline_lib.operations.plan.attacks import look_at_stages
-from pipeline_lib.operations.plan.context import base_faults, context_faults
+from pipeline_lib.operations.plan.context import base_faults, context_faults, layer_faults
 from pipeline_lib.operations.plan.local_data import Look, look_at_evaluation, look_at_task
 from pipeline_lib.operations.plan.local_models import look_at_lengths, look_at_model
 from pipeline_lib.operations.plan.local_text import look_at_base
@@ -52,7 +52,7 @@ def check_inputs(suite: Suite, done: Done | None = None, pairs: Collection[Pair]
 
 def look_at_inputs(suite: Suite, done: Done | None, pairs: Collection[Pair] | None) -> Look:
     """See `check_inputs`; the faults as a list."""
-    look = Look([*context_faults(suite), *base_faults(suite)])
+    look = Look([*context_faults(suite), *layer_faults(suite), *base_faults(suite)])
     study = Graph(suite).study()
     anchors = [
         job for job in study if job.rule == "finetune" or (job.rule == "base" and "base" not in job.inputs)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline_lib.core.runs import ANCHORS, BASE, RunKey
+from pipeline_lib.models.chosen_layers import chosen_layers
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.finetuning import FineTuning
 from pipeline_lib.operations.plan.device import device_of
+from pipeline_lib.operations.plan.looking import Looking
 from pipeline_lib.operations.plan.measuring import (
     Benchmarking,
     Combining,
@@ -63,7 +65,19 @@ def planned_jobs(suite: Suite) -> Iterator[tuple[Job, Work | None]]:
 def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) -> Work:
     if job.run is None:
         return _pretrain(suite, job.name, shape)
-    key, evaluation = job.run, suite.evaluation_of(job.run.task)
+    key = job.run
+    if (asking := _asking(suite, job, key, made, shape)) is not None:
+        return asking
+    if isinstance(made, StagedRow):
+        return _stage(suite, key, made, shape)
+    return _anchor(suite, key, shape) if made is None else _unlearn(suite, made, shape)
+
+
+def _asking(
+    suite: Suite, job: Job, key: RunKey, made: Run | StagedRow | None, shape: Shape
+) -> Measuring | None:
+    """What a job does that asks a finished model; None for one that makes a model."""
+    evaluation = suite.evaluation_of(key.task)
     if job.rule == "evaluate":
         asked = made.stage if isinstance(made, StagedRow) and isinstance(made.stage, Ask) else None
         return _evaluate(suite, key, evaluation, shape, asked)
@@ -72,9 +86,9 @@ def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) ->
         return Benchmarking(shape, device_of(suite.resources), evaluation, evaluation.benchmarks)
     if job.rule == "toxicity":
         return _toxicity(suite, key, evaluation, shape)
-    if isinstance(made, StagedRow):
-        return _stage(suite, key, made, shape)
-    return _anchor(suite, key, shape) if made is None else _unlearn(suite, made, shape)
+    if job.rule == "inside":
+        return _inside(suite, key, evaluation, shape, patched="original" in job.inputs)
+    return None
 
 
 def _pretrain(suite: Suite, label: str, shape: Shape) -> Training:
@@ -154,6 +168,15 @@ def _evaluate(
     others = {HOLDOUT: splits.pop(HOLDOUT)} if HOLDOUT in splits else {}
     mixed = evaluation.equal_retain is not None and key.method not in ANCHORS
     return Evaluating(shape, device_of(suite.resources), evaluation, splits, others, mixed)
+
+
+def _inside(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape, patched: bool) -> Looking:
+    asked = evaluation.inside
+    assert asked is not None
+    lengths = lengths_of(suite.settings_of(key.task), suite.models[key.model])["forget"]
+    records = replace(lengths, records=min(lengths.records, asked.max_records))
+    looked = len(chosen_layers(asked.layers, shape.layers))
+    return Looking(shape, device_of(suite.resources), evaluation, looked, records, patched)
 
 
 def _toxicity(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape) -> Continuing:

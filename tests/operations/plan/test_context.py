@@ -10,6 +10,7 @@ import pytest
 from pipeline_lib import __main__ as command
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.operations.plan import check_inputs, context_faults
+from pipeline_lib.operations.plan.context import layer_faults
 from pipeline_lib.study import dump_suite, load_suite, parse_suite
 from tests.paths import REPO
 from tests.study.suites import COMMIT, small
@@ -78,3 +79,22 @@ def test_all_faults_come_in_one_message_before_the_plan(
     (tmp_path / "suite.yaml").write_text(dump_suite(suite))
     assert command.main(["plan", str(tmp_path / "suite.yaml")]) == 1
     assert "models.far.max_length" in capsys.readouterr().err
+
+
+def test_more_layers_than_a_model_has() -> None:
+    def found(evaluation: dict[str, Any], **changes: Any) -> list[tuple[str, str]]:
+        return list(layer_faults(parse_suite(small(evaluation={"inside": evaluation}, **changes))))
+
+    assert not found({"layers": 3}), "of four"
+    told = "model 'tiny': found 4, and the model has 4 layers; take at most 3, or `all`"
+    assert found({"layers": 4}) == [("evaluation.inside.layers", told)]
+    assert not found({"layers": "all"}, models=hub())
+    ((path, message),) = found({"layers": 2}, models=hub())
+    assert (path, message[:12]) == ("evaluation.inside.layers", "model 'far':")
+    ((_, message),) = found({}, models={"tiny": {"source": "scratch", "layers": 1}})
+    assert "needs a model of two layers or more" in message
+    own = {"authors": {"source": "fictitious", "evaluation": {"inside": {"layers": 9}}}}
+    ((path, _),) = layer_faults(parse_suite(small(tasks=own)))
+    assert path == "tasks.authors.evaluation.inside.layers"
+    with pytest.raises(UserError, match="so no job is started"):
+        check_inputs(parse_suite(small(tasks=own)))
