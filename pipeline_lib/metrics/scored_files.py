@@ -28,6 +28,5 @@ def score_files(files: Mapping[str, Path | None]) -> Scored:
         toxicity_rows=toxicity,
         judge=read_object(needed["judge"]) if "judge" in needed else None,
         benchmark_rows=benchmarks,
-        inside_rows=inside,
-        inside_reference=inside_reference,
+        inside=None if inside is None else (inside, inside_reference),
     )

@@ -44,8 +44,7 @@ def score_all(
     toxicity_rows: list[Row] | None = None,
     benchmark_rows: list[Row] | None = None,
     judge: Row | None = None,
-    inside_rows: list[Row] | None = None,
-    inside_reference: list[Row] | None = None,
+    inside: tuple[list[Row], list[Row] | None] | None = None,
 ) -> Scored:
     """What can be said of one model without the other models of its study (study.py), but for `retrained`.
 
@@ -53,8 +52,8 @@ def score_all(
     split and the non-members; None: no metric that compares with it), `manifest` the task's
     data/<task>/manifest.json (`likelihood_only`, `membership` and `preference` may be absent: no such
     splits), `equal_retain` the content of equal_retain.json (None or its status "off": no such rows),
-    `toxicity_rows`, `benchmark_rows` and `inside_rows` what these evaluations wrote (None: not measured),
-    `inside_reference` what the last one wrote of `retrained`, `judge` the content of the toxicity
+    `toxicity_rows` and `benchmark_rows` what these evaluations wrote (None: not measured), `inside` what was
+    found inside the model and inside `retrained`, `judge` the content of the toxicity
     classifier's file judges/<task>.json.
     An entry of the second list says what a metric needs and how many (`not_measured`) of the split's records
     (`of`) lack it; where all lack it, the metric has no row in the first.
@@ -68,7 +67,7 @@ def score_all(
         "study": [],  # when all models are there
         "toxicity": [] if toxicity_rows is None else [toxicity_split(toxicity_rows)],
         "benchmarks": benchmarks,
-        "inside": [] if inside_rows is None else [inside_split(inside_rows, inside_reference)],
+        "inside": [] if inside is None else [inside_split(*inside)],
         "mixed": [] if mix is None else [_mixed(run, mix)],
         "kept": [] if mix is None else [Asked.of(mix["retain"][0]["split"], mix["retain"])],
     }

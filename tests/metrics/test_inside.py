@@ -20,7 +20,7 @@ def row(name, lens, drop=None, **changes):
 
 
 def scored(rows, reference=None):
-    found = score_all([], None, NO_RECORDS, inside_rows=rows, inside_reference=reference)
+    found = score_all([], None, NO_RECORDS, inside=(rows, reference))
     return {line["metric"]: line for line in found.metrics}, found.not_measured
 
 
