@@ -167,7 +167,8 @@ def test_a_judged_model_is_made_again_to_its_own_step(
 def test_a_run_made_again_ends_on_the_other_side_of_the_level(since: float, ends: list[bool]) -> None:
     """Of utility on the way down it is the first step below, on the way back the first at or above."""
     sides = {"since": {"step": 2, "utility": since}, "until": {"step": 9, "utility": 1 - since}}
-    judging = Judging(None, None, None, None, {**sides, "level": 0.5, "before": {"retain": 1.0}})  # type: ignore[arg-type]
+    matched = {**sides, "level": 0.5, "before": {"retain": 1.0}}
+    judging = Judging({}, Path(), None, None, None, matched)  # type: ignore[arg-type]
     rows = [{"step": 4, "judged": {"utility": {"retain": utility}}} for utility in (0.5, 0.4)]
     assert [judging.ends(row) for row in rows] == ends
     assert not judging.ends({**rows[0], "step": 2}) and not judging.ends({"step": 9})
