@@ -58,7 +58,8 @@ def benchmark_splits(rows: list[Row]) -> list[Asked]:
 def inside_split(rows: list[Row], reference_rows: list[Row] | None) -> Split:
     """The forget questions looked for in the layers, each with what `retrained` shows of it.
 
-    That stands in `lens_of_retrained` and `drop_of_retrained`; without `reference_rows` (None) there is none.
+    That stands in `lens_of_retrained` and `drop_of_retrained`; without `reference_rows` (None) there is none,
+    and no drop where the two were patched into different models.
     """
     if not rows:
         raise UserError(f"the look into the layers holds no question. {_AGAIN}")
@@ -72,11 +73,13 @@ def inside_split(rows: list[Row], reference_rows: list[Row] | None) -> Split:
     beside = paired(rows, reference_rows, FORGET_SPLIT, "forget question")
     if any(row["layers"] != other["layers"] for row, other in zip(rows, beside, strict=True)):
         raise UserError(f"the model and `retrained` were looked into at different layers. {_AGAIN}")
-    shown_by = [
-        {f"{name}_of_retrained": other[name] for name in ("lens", "drop") if name in other}
-        for other in beside
-    ]
-    return Split.of(FORGET_SPLIT, [row | more for row, more in zip(rows, shown_by, strict=True)])
+    found = []
+    for row, other in zip(rows, beside, strict=True):
+        of_retrained = {"lens_of_retrained": other["lens"]}
+        if "drop" in row and "drop" in other and row["into"] == other["into"]:
+            of_retrained["drop_of_retrained"] = other["drop"]
+        found.append(row | of_retrained)
+    return Split.of(FORGET_SPLIT, found)
 
 
 def _subjects(rows: list[Row]) -> list[Asked]:

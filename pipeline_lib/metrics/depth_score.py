@@ -13,9 +13,10 @@ Range: 0 (intact: a model like `original` inside) to 1 (erased as far as in `ret
 Needs: `retrained`, and one question that some layer carries.
 Traps: a question that no layer carries has no score; the authors leave such out, and so does this, so read
 depth_unscored beside it. Damage erases too: a collapsed model scores 1. What lies above 1 is clipped, so that
-noise alone keeps a model that never saw the data below 1: the row of `retrained`, held against the pair of
-the next seed, says what can be reached. States compare only between models that come from the same weights;
-where these were random the models part early, and s1 holds more than knowledge.
+noise alone keeps a model that never saw the data below 1. `retrained` itself has no score: it is 1 by
+construction, and the next seed's drops are of another `original`, which knows other amounts. States compare
+only between models that come from the same weights; where these were random the models part early, and s1
+holds more than knowledge.
 
 Shapes: N questions, L layers.
 """

@@ -19,6 +19,7 @@ def run(job: Job) -> None:
     pass, padding included; `max_length`; `depth`, whether states are put into the layers of the input
     `original`, for the depth score. Without that input the model is `original` itself: there its own states
     change nothing, so its drops are 0 without a pass. Where `original` was lost, there is the lens alone.
+    Beside drops, `into` is the hash of the weights of `original`.
     """
     if lost(job.input("model")):
         write_sealed_jsonl(job.output("rows"), [])
@@ -31,12 +32,20 @@ def run(job: Job) -> None:
     )
     records = settings.records_of(SPLIT, load_splits(job.data, [SPLIT])[SPLIT])
 
-    def answering(folder: Path) -> Answering:
-        return Answering.of(*load_for_evaluation(folder, place)[:3], records, settings.max_length)
+    def answering(folder: Path) -> tuple[Answering, str]:
+        model, tokenizer, prompt_format, info = load_for_evaluation(folder, place)
+        asked = Answering.of(model, tokenizer, prompt_format, records, settings.max_length)
+        return asked, info["weights_sha256"]
 
-    original = job.optional("original")
-    patched = None if original is None or lost(original) else answering(original)
-    rows = look_inside(answering(job.input("model")), patched, records, settings, inside["layers"])
-    if job.settings["depth"] and original is None:
+    original_dir = job.optional("original")
+    own, weights = answering(job.input("model"))
+    original: Answering | None = None
+    if original_dir is not None and lost(original_dir) is None:
+        original, weights = answering(original_dir)
+    rows = look_inside(own, original, records, settings, inside["layers"])
+    if job.settings["depth"] and original_dir is None:
         rows = [{**row, "drop": [0.0] * len(row["layers"])} for row in rows]
-    write_sealed_jsonl(job.output("rows"), rows)
+    # Drops in one `original` compare, those in two do not.
+    write_sealed_jsonl(
+        job.output("rows"), [{**row, "into": weights} if "drop" in row else row for row in rows]
+    )

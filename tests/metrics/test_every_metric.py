@@ -101,7 +101,8 @@ BENCHMARKS = [
     {"task": "truthfulqa_mc2", "group": "g", "id": "b", "score": 0.4},
 ]
 INSIDE = [
-    {"split": "forget", "id": name, "group": name, "layers": [0, 1], "lens": [-2.0, -1.0], "drop": [0.1, 0.2]}
+    {"split": "forget", "id": name, "group": name, "layers": [0, 1], "lens": [-2.0, -1.0]}
+    | {"drop": [0.1, 0.2], "into": "original"}
     for name in ("a", "b")
 ]
 
@@ -109,7 +110,7 @@ INSIDE = [
 @pytest.fixture(scope="module")
 def metrics():
     judge = {"validation": {"auc": 0.8, "low": 0.7, "high": 0.9, "n": 300}}
-    measured = (equal_retain(), TOXICITY, BENCHMARKS, judge, INSIDE, INSIDE)
+    measured = (equal_retain(), TOXICITY, BENCHMARKS, judge, (INSIDE, INSIDE))
     found = score_all(full_rows(), full_rows(), MANIFEST, *measured)
     scores = questions_of(found.questions)
     forget = dict.fromkeys(scores["forget"].ids, -1.0)

@@ -16,7 +16,7 @@ NO_RECORDS = {"evaluate": [], "utility": [], "multiple_choice": []}
 
 def row(name, lens, drop=None, **changes):
     given = {"split": "forget", "id": name, "group": name, "layers": list(range(len(lens))), "lens": lens}
-    return given | ({} if drop is None else {"drop": drop}) | changes
+    return given | ({} if drop is None else {"drop": drop, "into": "original"}) | changes
 
 
 def scored(rows, reference=None):
@@ -82,6 +82,14 @@ def test_the_lens_takes_the_largest_layer_before_the_last_of_both_models():
     assert found["lens_log_probability"]["value"] == pytest.approx((-2.0 - 4.0) / 2)
     assert found["lens_knowledge"]["value"] == pytest.approx(((-2.0 + 3.0) + (-4.0 + 6.5)) / 2)
     assert "depth_score" not in found, "nothing was patched"
+
+
+def test_drops_in_two_originals_are_not_compared():
+    rows = [row("a", [-5.0, -2.0], [0.1, 0.2]), row("b", [-4.0, -6.0], [0.1, 0.2])]
+    assert scored(rows, rows)[0]["depth_score"]["value"] == 1.0
+    found, lacking = scored(rows, [{**r, "into": "original of another seed"} for r in rows])
+    assert set(found) == {"lens_log_probability", "lens_knowledge"}
+    assert not lacking
 
 
 def test_without_retrained_there_is_the_lens_alone():

@@ -36,6 +36,7 @@ def test_from_model_to_metrics(tmp_path, data, original, retrained) -> None:
     assert len({row["group"] for row in rows}) == 2, "spread over the groups"
     own = look(tmp_path / "original", data, original, None)
     assert [row["drop"] for row in read_jsonl(own)] == [[0.0, 0.0]] * 3
+    assert len({row["into"] for row in (*rows, *read_jsonl(own))}) == 1, "the same `original`"
     run_evaluate(tmp_path, data, original, None, None)
     for folder, model, ends in ((own, original, 0.0), (whole, retrained, 1.0)):
         who = identity("NPO", "adamw")

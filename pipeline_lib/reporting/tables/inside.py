@@ -11,8 +11,8 @@ CAPTION = (
     "nats per token, that a layer before the last shows through the final norm and the output embedding; "
     "above `retrained`'s, a layer still shows it. Depth: the Unlearning Depth Score (arXiv 2605.24614), from "
     "0, where the layers carry the answers as `original`'s do (whose own is 0 by construction), to 1, where "
-    "they lack as much as `retrained`'s; a collapsed model scores 1 too. `retrained` is held against its "
-    "next seed, which says what can be reached. Questions that no layer carries have no depth."
+    "they lack as much as `retrained`'s; a collapsed model scores 1 too. `retrained` has none, as it "
+    "would be 1 by construction. Questions that no layer carries have no depth."
 )
 
 
