@@ -51,8 +51,8 @@ def test_the_evaluation_takes_its_settings() -> None:
     """What steps pass on under the names of the suite, and what they make of the task's manifest."""
     taken = {field.name for field in dataclasses.fields(EvaluationSettings)}
     of_the_task = {"likelihood_only", "distribution_splits", "grad_norm_splits", "max_length"}
-    apart = {"base", "trajectory", "equal_retain", "embedder", "benchmarks", "toxicity", "grad_norm"}
-    assert set(Evaluation.model_fields) - apart == taken - of_the_task
+    jobs = {"base", "trajectory", "equal_retain", "embedder", "benchmarks", "toxicity", "inside"}
+    assert set(Evaluation.model_fields) - jobs - {"grad_norm"} == taken - of_the_task
     assert set(Samples.model_fields) == {field.name for field in dataclasses.fields(SplitSampling)}
     assert set(Toxicity.model_fields) - {"classifier", "prompts", "labelled", "n_prompts"} == {
         field.name for field in dataclasses.fields(ToxicitySettings)
