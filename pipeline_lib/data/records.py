@@ -129,7 +129,11 @@ def check_ids(where: str, records: Sequence[Record]) -> None:
         seen[same] = record.id
 
 
+def row_of(record: Record) -> dict[str, Any]:
+    """The fields that a file of records holds, as `record_from_dict` reads them."""
+    return {name: value for name, value in asdict(record).items() if name in FIELDS}
+
+
 def write_records(path: Path | str, records: Sequence[Record]) -> None:
     """Write a split atomically, one record a line, in the order given."""
-    rows = map(asdict, records)
-    write_jsonl(path, ({name: row[name] for name in row if name in FIELDS} for row in rows))
+    write_jsonl(path, map(row_of, records))

@@ -64,14 +64,15 @@ def parts_of(study: Studied, names: tuple[str, ...] = SCORES) -> Iterator[Part]:
 
 
 def blind(study: Studied, part: Part) -> bool:
-    """Whether `original` has too little of it to lose, as a mean over its seeds."""
+    """Whether `original` has too little of it to lose, as a mean over its seeds, or that of the seed none."""
     split, name = part
+    if study.original[split].mean(name) <= 0:
+        return True
     of_seeds = [scores[split].values[name] for scores in study.originals]  # each (N,), the same questions
     found = replace(study.original[split], values={name: np.mean(of_seeds, axis=0)})
     mean = found.mean(name)
     if name == "above_chance":
-        above = mean >= BLIND and mean > ABOVE_CHANCE * found.error(name)
-        return not above or study.original[split].mean(name) <= 0
+        return mean < BLIND or mean <= ABOVE_CHANCE * found.error(name)
     return mean < (BLIND_TEXT if split.startswith(BENCHMARK) else BLIND)
 
 

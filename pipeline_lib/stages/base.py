@@ -117,8 +117,8 @@ class Stage(Method):
         """The splits of those data that it learns."""
         return ()
 
-    def groups_of(self, split: str) -> float | None:
-        """How many groups of this split, the first ones, it learns, or which share; None: all of them."""
+    def first_groups(self) -> float | None:
+        """How many groups of its split, the first ones, it learns, or which share; None: all of them."""
         return None
 
     def learned_groups(self, task: str) -> float:

@@ -59,7 +59,7 @@ class FineTuned(Stage, FineTune):
     def splits(self) -> tuple[str, ...]:
         return (self.split,)
 
-    def groups_of(self, split: str) -> float | None:
+    def first_groups(self) -> float | None:
         return self.groups
 
     def learned_groups(self, task: str) -> float:

@@ -191,8 +191,8 @@ def test_a_tokenizer_that_does_not_round_trip_is_flagged(tiny, records, tmp_path
     assert [row["round_trips"] for row in rows] == [True, kept == odd.answer]
 
     class Lossy(PromptFormat):
-        def decode_answer(self, tokenizer, ids):
-            return super().decode_answer(tokenizer, ids).lower()
+        def decode_answer(self, tokenizer, ids, opening=""):
+            return super().decode_answer(tokenizer, ids, opening).lower()
 
     lossy = Lossy("template", template=prompt_format.template)
     rows = evaluate((model, tokenizer, lossy), {"forget": [records[0]]}, tmp_path / "lossy")

@@ -23,7 +23,7 @@ MANIFEST = {
     "preference": ["forget"],
 }
 # measured apart, or only for 40 questions, 100 non-members and answers beyond ASCII
-APART = {"Toxicity", "Benchmarks", "At equal retention"}
+APART = {"Toxicity", "Benchmarks", "At equal retention", "Inside the model"}
 NOT_OF_ROWS = {metric.name for metric in declared().values() if metric.family in APART}
 NOT_OF_ROWS |= {name for name in declared() if name.endswith(("_n40", "_tpr_at_1_fpr")) or "toxicity" in name}
 NOT_OF_ROWS.add("unicode_answers")

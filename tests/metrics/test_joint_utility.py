@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline_lib.metrics import declared
@@ -41,6 +43,23 @@ def test_what_original_lacks_cannot_fall():
     assert [part for part in parts_of(OF) if blind(OF, part)] == [("facts", "rouge_l_recall")]
     lost = study(AFTER, original=BEFORE, utility=("facts",))
     assert measured(lost, "joint_utility")["value"] == pytest.approx(0.9)
+
+
+def test_what_the_original_of_one_seed_has_none_of_is_left_out_though_another_seed_has_some():
+    """Its mean over two seeds is 0.3: not blind by the mean, and nothing to divide by."""
+    none = scores(
+        forget=[("a", -1.0)],
+        retain=[("b", -0.1, 0.8, 1.0, 1.0), ("c", -0.1, 0.8, 0.6, 1.0)],
+        facts=[("d", -0.1, 0.5, 0.0, 1.0), ("e", -0.1, 0.5, 0.0, 1.0)],
+    )
+    some = scores(
+        forget=[("a", -1.0)],
+        retain=[("b", -0.1, 0.8, 1.0, 1.0), ("c", -0.1, 0.8, 0.6, 1.0)],
+        facts=[("d", -0.1, 0.5, 0.8, 1.0), ("e", -0.1, 0.5, 0.4, 1.0)],
+    )
+    of = replace(study(AFTER, original=none, utility=("retain", "facts")), originals=[none, some])
+    assert [part for part in parts_of(of) if blind(of, part)] == [("facts", "rouge_l_recall")]
+    assert measured(of, "joint_utility")["value"] == pytest.approx(0.5)
 
 
 def test_original_has_all_of_it():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, sha256
-from pipeline_lib.data.records import Record, read_records, record_from_dict
+from pipeline_lib.data.records import Record, read_records, record_from_dict, row_of
 from pipeline_lib.data.splits import Task, check_disjoint, check_split
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.steps.prepare_data import prepare_task
@@ -224,7 +224,7 @@ def test_records_that_no_model_learns(own: Path, tmp_path: Path) -> None:
     assert (none["likelihood_only"], none["membership"]) == ([], None)
     for learned in ("forget", "retain"):
         known = read_records(own / f"{learned}.jsonl")[0]
-        write(own / "holdout.jsonl", [record(40), {**asdict(known), "id": "copied"}])
+        write(own / "holdout.jsonl", [record(40), {**row_of(known), "id": "copied"}])
         with pytest.raises(UserError, match=f"splits 'holdout' and '{learned}' overlap: 1 of 2"):
             prepare_own(own, tmp_path, holdout="holdout.jsonl")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from pipeline_lib.data.records import row_of
 from pipeline_lib.tasks import task_settings
 
 DIGESTS = [
@@ -27,7 +27,7 @@ DIGESTS = [
 
 def digest(raw: dict[str, Any]) -> str:
     splits = task_settings(raw).load().splits
-    rows = {name: [asdict(record) for record in records] for name, records in splits.items()}
+    rows = {name: [row_of(record) for record in records] for name, records in splits.items()}
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, write_json, write_text
-from pipeline_lib.core.runs import MATCHED, RunKey
+from pipeline_lib.core.runs import RunKey, key_from_path
 from pipeline_lib.core.sealing import seal_path
 from pipeline_lib.operations.joining.piece import MARKER, TABLES, Lines, Piece
 from pipeline_lib.operations.joining.retrained import file_of
@@ -85,17 +85,16 @@ class Joined:
                 yield [self.suite.suite, *cells]
 
     def _paths(self) -> Paths:
-        """The logs of runs that were judged on their way; a `UserError` names one that is gone."""
+        """The logs of runs and stages that were judged on their way; a `UserError` names one that is gone."""
         asked = {task: self.suite.evaluation_of(task).trajectory for task in self.suite.tasks}
         levels = {task: trajectory.utility for task, trajectory in asked.items() if trajectory}
-        runs = [key for key in self.owners if not key.row.anchor and key.after in ("", MATCHED)]
-        keys = [key for key in runs if key.task in levels]
-        logs = [self.out / "training" / key.folder / "steps.jsonl" for key in keys]
+        collected = [self.graph.jobs["collect", f"{task}/metrics"].inputs for task in self.suite.tasks]
+        read = [path for inputs in collected for path in listed(inputs.get("paths", ()))]
+        logs = [self.out / path for path in read if key_from_path(path) in self.owners]
         if missing := [log for log in logs if not log.is_file()]:
             raise UserError(
-                f"{missing[0]}: no such file, but the suite compares runs on their way "
-                f"(evaluation.trajectory). "
-                "Keep training/**/steps.jsonl of every piece."
+                f"{missing[0]}: no such file, but the suite judges on the way (`evaluation.trajectory`, or "
+                "`points` of a stage). Keep training/**/steps.jsonl of every piece."
             )
         return read_paths(logs, levels, {task: self.suite.learned_groups(task) for task in self.suite.tasks})
 

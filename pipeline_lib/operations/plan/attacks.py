@@ -41,7 +41,7 @@ def look_at_stages(look: Look, suite: Suite) -> None:
         elif stage.training() is not None and (learned := look.tasks.get(stage.data_of(task))) is not None:
             largest = suite.tasks[task].max_overlap
             for split in stage.splits():
-                for fault in _injected(stage.groups_of(split), learned.splits[split], data, split, largest):
+                for fault in _injected(stage.first_groups(), learned.splits[split], data, split, largest):
                     look.faults.append((f"stages.{label}", f"on the task {task!r}: {fault}"))
 
 

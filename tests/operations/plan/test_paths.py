@@ -36,3 +36,18 @@ def test_points_beyond_the_steps_are_named(points: int, warmup: float, left: int
         f"{left} steps: no more are judged. Train longer, or ask for fewer points."
     ]
     assert found[0] in plan_text(made)
+
+
+def test_points_beyond_the_steps_of_a_stage_are_named() -> None:
+    """Two epochs of 40 forget questions in batches of 8 are ten steps."""
+    learned = {"kind": "finetune", "split": "forget", "batch_size": 8, "epochs": 2, "of": ["retrained"]}
+    raw = small(objectives={"GradDiff": None}, optimizers={"adamw": {"learning_rate": 1e-4}})
+    found = {
+        points: list(short_paths(parse_suite({**raw, "stages": {"relearn": {**learned, "points": points}}})))
+        for points in (10, 11)
+    }
+    assert found[10] == []
+    assert found[11] == [
+        "stages.relearn.points is 11, but from the end of the warm-up retrained/relearn takes 10 steps: no "
+        "more are judged. Train longer, or ask for fewer points."
+    ]
