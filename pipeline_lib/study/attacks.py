@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Block, Fault, Name, Positive, suggestion
+from pipeline_lib.core.blocks import Block, Count, Fault, Name, Positive, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.runs import FINE_TUNED
 from pipeline_lib.stages.base import STAGES, Reference, Stage, name_of
@@ -100,6 +100,9 @@ class Attacks(Block):
     learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = Field(
         None, description="Of relearning with all weights; default: those of the preset"
     )
+    points: Annotated[Count, Field(ge=2)] | None = Field(
+        4, description="Judge each relearning after so many of its steps; null: only the model it ends in"
+    )
     leave_out: list[str] = Field([], description="Labels of attacks that are not made")
 
 
@@ -123,7 +126,8 @@ def attack_stages(attacks: Attacks, suite: Attacked) -> tuple[dict[str, Stage], 
             faults.append(("attacks", message))
         aimed = [name for name in _aimed(attacks, suite, where) if name != settings.get("toward")]
         limits = {"tasks": where, **({"models": attacks.models} if attacks.models else {})}
-        found[label] = STAGES.parse({**settings, "of": aimed, **limits})
+        judged = {"points": attacks.points} if settings["kind"] == "finetune" else {}
+        found[label] = STAGES.parse({**settings, **judged, "of": aimed, **limits})
     return found, faults
 
 

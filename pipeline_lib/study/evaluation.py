@@ -24,6 +24,7 @@ from pipeline_lib.core.blocks import (
     suggestion,
     tag,
 )
+from pipeline_lib.core.runs import MATCHED, RunKey
 from pipeline_lib.data.toxicity_prompts import Prompts
 from pipeline_lib.engine.classifiers import Classifier
 from pipeline_lib.models.encoder_settings import EncoderSettings
@@ -150,6 +151,13 @@ class Inside(Block):
         description="Put the states of each layer into `original` too, for the depth score. Default: where "
         "the task has a `retrained`, which it needs",
     )
+    stages: Switch = Field(
+        False, description="Look into the models that stages and attacks make, too, not only before them"
+    )
+
+    def looks_into(self, key: RunKey) -> bool:
+        """Whether the model of this run is looked into."""
+        return self.stages or key.after in ("", MATCHED)
 
 
 class Evaluation(Block):

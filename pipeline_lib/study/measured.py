@@ -85,8 +85,9 @@ class Measured:
                 work=f"checkpoints/toxicity/{place}",
             )
 
-        if evaluation.inside is not None:
-            yield self._looked_inside(key, evaluation.inside)
+        inside = evaluation.inside
+        if inside is not None and inside.looks_into(key):
+            yield self._looked_inside(key, inside)
 
     def _looked_inside(self, key: RunKey, inside: Inside) -> Job:
         """The lens of a model, whose layers are patched into the `original` of its seed if there is one."""
@@ -155,7 +156,8 @@ class Measured:
         if evaluation.toxicity is not None:
             measured["toxicity"] = f"evaluations/{of}/toxicity.jsonl"
             measured["judge"] = f"judges/{key.task}.json"
-        if evaluation.inside is not None:
+        inside = evaluation.inside
+        if inside is not None and inside.looks_into(model):
             measured["inside"], beside = inside_of(model), self.reference(model)
             if beside is not None and beside != model:  # else it would be like itself by construction
                 measured["inside_reference"] = inside_of(beside)

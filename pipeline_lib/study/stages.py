@@ -186,7 +186,8 @@ def place_faults(
         if stage.judged() is not None and processes > 1:
             yield (
                 f"stages.{label}.points",
-                "needs `resources.processes: 1`: a stage in several processes is not judged on its way",
+                "needs `resources.processes: 1`: a stage in several processes is not judged on its way. "
+                "Attacks are not with `attacks.points: null`",
             )
         for task in dict.fromkeys(map(stage.data_of, stage.tasks or tasks)):
             if task not in tasks:

@@ -69,6 +69,19 @@ def test_presets_grow_and_each_relearns_a_half_of_the_forget_groups() -> None:
         assert learned and set(learned.values()) == {0.5}
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_relearning_is_judged_on_its_way_unless_the_suite_says_otherwise(preset: str) -> None:
+    def judged(**attacks: Any) -> dict[str, set[int | None]]:
+        found: dict[str, set[int | None]] = {}
+        for stage in parse_suite(study({"preset": preset, **attacks})).stages.values():
+            found.setdefault(stage.kind, set()).add(stage.judged())
+        return {kind: points for kind, points in found.items() if points != {None}}
+
+    assert judged() == {"finetune": {4}}
+    assert judged(points=7) == {"finetune": {7}}
+    assert judged(points=None) == {}
+
+
 def test_the_page_names_every_attack_and_the_rates_of_each_preset() -> None:
     page = (REPO / "docs/attacks.md").read_text(encoding="utf-8")
     for preset in PRESETS:

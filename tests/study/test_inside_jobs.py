@@ -52,6 +52,18 @@ def test_a_model_that_is_asked_in_another_way_has_its_own_layers() -> None:
             assert jobs["score", asked].inputs[name] == jobs["score", own].inputs[name]
 
 
+def test_models_that_stages_made_are_looked_into_where_the_suite_says_so() -> None:
+    """Held against the same `retrained` as without the stage."""
+    stages = {"half": {"kind": "quantise", "format": "int8", "of": ["GradDiff+adamw", "retrained"]}}
+    place = "authors/tiny/GradDiff/adamw/seed0.half"
+    without = Graph(parse_suite(small(stages=stages, evaluation={"inside": {}}))).jobs
+    assert ("inside", place) not in without and "inside" not in without["score", place].inputs
+    jobs = Graph(parse_suite(small(stages=stages, evaluation={"inside": {"stages": True}}))).jobs
+    assert jobs["inside", place].inputs["model"] == f"models/{place}"
+    beside = "evaluations/authors/tiny/retrained/none/seed0/inside.jsonl"
+    assert jobs["score", place].inputs["inside_reference"] == beside
+
+
 def test_without_depth_or_retrained_the_lens_alone_is_read() -> None:
     tasks = {"safe": {"source": "detox", "learned": False}}
     without = ({"evaluation": {"inside": {"depth": False}}}, {"tasks": tasks, "evaluation": {"inside": {}}})

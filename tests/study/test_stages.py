@@ -231,7 +231,7 @@ def test_a_stage_in_several_processes_is_not_judged_on_its_way() -> None:
     raw = study({"a": {"kind": "finetune", "points": 4}}, resources={"processes": 2, "device": "cpu"})
     assert error(raw) == (
         "stages.a.points: needs `resources.processes: 1`: a stage in several processes is not judged on its "
-        "way"
+        "way. Attacks are not with `attacks.points: null`"
     )
 
 
