@@ -15,6 +15,7 @@ from pipeline_lib.study.runs import Run
 
 UNITED = ("suite", "seeds", "retrained_seeds", "runs", "comparisons", "resources")
 FAMILIES = ("models", "tasks", "objectives", "optimizers", "stages")  # blocks by label, united by label
+OF_STAGES = ("of", "tasks", "models")  # what a stage is for: lists that are united where both give one
 Values = dict[str, Any]
 
 
@@ -30,6 +31,7 @@ def joined_suite(name: str, pieces: Sequence[Piece]) -> Suite:
     found = {
         **all_values[0],
         **{family: _by_label(values[family] for values in all_values) for family in FAMILIES},
+        "stages": _stages(values["stages"] for values in all_values),
         "suite": name,
         "seeds": seeds,
         "retrained_seeds": [seed for seed in further if seed not in seeds],
@@ -71,8 +73,9 @@ def _check_settings(one: Piece, other: Piece) -> None:
         raise UserError(
             f"{one.root} and {other.root} have other settings of the same:\n"
             + "\n".join([*found[:SHOWN], *more])
-            + f"\nPieces may differ in {', '.join(UNITED)}, and each may have rows of its own. Run one of "
-            "the two again with the other's settings, or give what shall differ a label of its own."
+            + f"\nPieces may differ in {', '.join(UNITED)} and the rows of a stage, and each may have rows of "
+            "its own. Run one of the two again with the other's settings, or give what shall differ a label of "
+            "its own."
         )
 
 
@@ -85,6 +88,14 @@ def _comparable(values: Values, other: Values) -> Values:
     kept = {name: value for name, value in values.items() if name not in UNITED}
     for family in FAMILIES:
         kept[family] = _shared(values[family], other[family])
+    kept["stages"] = {
+        label: {
+            name: value
+            for name, value in stage.items()
+            if name not in OF_STAGES or None in (value, other["stages"][label].get(name))
+        }
+        for label, stage in kept["stages"].items()
+    }
     if values["tune"] is not None and other["tune"] is not None:
         tuned = {
             family: _shared(values["tune"][family], other["tune"][family])
@@ -125,6 +136,18 @@ def _by_label(families: Iterable[Mapping[str, Any]]) -> Values:
     found: Values = {}
     for family in families:
         found |= {label: settings for label, settings in family.items() if label not in found}
+    return found
+
+
+def _stages(families: Iterable[Values]) -> Values:
+    """Each stage for all that some piece made it of."""
+    found: Values = {}
+    for family in families:
+        for label, stage in family.items():
+            before = found.setdefault(label, dict(stage))
+            for name in OF_STAGES:
+                if before.get(name) is not None and stage.get(name) is not None:
+                    before[name] = _united((before[name], stage[name]))
     return found
 
 

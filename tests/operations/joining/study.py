@@ -18,7 +18,9 @@ import numpy as np
 from pipeline_lib.core.files import read_json, read_jsonl, write_json, write_jsonl
 from pipeline_lib.core.runs import RunKey
 from pipeline_lib.core.sealing import seal_file, write_sealed_jsonl
+from pipeline_lib.reporting.scores import utility_splits
 from pipeline_lib.steps.job import Job as StepJob
+from pipeline_lib.steps.trajectory import judged_steps
 from pipeline_lib.study import Suite, parse_suite
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Files, Job
@@ -93,7 +95,7 @@ class Made:
             **job.run._asdict(),
             "objective": job.settings.get("objective"),
             "optimizer_settings": job.settings.get("optimizer", {"kind": "adamw"}),
-            "training": job.settings["finetune" if anchor else "unlearn"],
+            "training": job.settings[{"finetune": "finetune", "unlearn": "unlearn"}.get(job.rule, "stage")],
             "model_settings": job.settings.get("model"),
             "data": {name: split["sha256"] for name, split in manifest["splits"].items()},
             "code": "c0de",
@@ -108,8 +110,19 @@ class Made:
             "versions": {"python": "3.11.2"},
             "git_commit": "abc1234",
         }
+        if "trajectory" in job.settings:
+            for step in judged_steps(len(steps), 0, job.settings["trajectory"]["points"]):
+                steps[step - 1]["judged"] = self._judged(job.run, manifest, draw)
         write_json(folder / "run.json", run)
         write_jsonl(folder / "steps.jsonl", steps)
+
+    def _judged(self, key: RunKey, manifest: dict[str, Any], draw: np.random.Generator) -> dict[str, Any]:
+        """What a judged step says of each forget question and of the utility splits."""
+        forget = read_jsonl(self.root / "data" / key.task / "forget.jsonl")
+        return {
+            "forget": {record["id"]: -draw.uniform(1, 3) for record in forget},
+            "utility": {split: draw.uniform(0.5, 0.9) for split in utility_splits(manifest)},
+        }
 
     def evaluate(self, job: Job) -> None:
         assert job.run is not None

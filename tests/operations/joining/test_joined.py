@@ -53,6 +53,31 @@ def test_joined_pieces_are_the_whole_study_to_the_last_bit(
         assert len(list(out.rglob(name))) == len(list(whole.rglob(name)))
 
 
+def test_stages_that_were_judged_on_their_way_join_with_their_curves(
+    tmp_path: Path, nothing_drawn: None
+) -> None:
+    """The largest recovery is that of the whole study, and a log that is gone is named."""
+    relearned = {"kind": "finetune", "split": "forget", "groups": 1, "points": 2}
+    of = {"again": {**relearned, "of": ["GradDiff+adamw", "GradDiff+sophia", "retrained", "original"]}}
+    changes = {"stages": of, "retrained_seeds": [2, 3], "objectives": {"GradDiff": None}}
+    whole = made(tmp_path / "whole", **changes)
+    pieces = []
+    for name in ("adamw", "sophia"):
+        stages = {"again": {**relearned, "of": [f"GradDiff+{name}", "retrained", "original"]}}
+        runs = [{"methods": ["GradDiff"], "optimizers": [name]}]
+        piece = {**changes, "stages": stages, "runs": runs}
+        pieces.append(only_small_files(made(tmp_path / name, suite=name, **piece)))
+    join(tmp_path / "out" / "whole", pieces)
+    assert (tmp_path / "out" / "whole" / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    lines = {(line["metric"], line["after"]): line["value"] for line in lines_of(whole / "metrics.csv")}
+    assert ("recovery", "again") in lines and ("recovery_max_p", "") in lines
+    assert float(lines["recovery_places", ""]) == 2
+    log = "training/authors/tiny/GradDiff/sophia/seed1.again/steps.jsonl"
+    (pieces[1] / log).unlink()
+    with pytest.raises(UserError, match=r"seed1\.again/steps\.jsonl.*Keep training"):
+        join(tmp_path / "again" / "whole", pieces)
+
+
 def test_what_needs_all_models_is_computed_and_never_copied(
     by_seed: list[Path], copied: Copied, whole: Path, tmp_path: Path, nothing_drawn: None
 ) -> None:
