@@ -73,9 +73,9 @@ def _check_settings(one: Piece, other: Piece) -> None:
         raise UserError(
             f"{one.root} and {other.root} have other settings of the same:\n"
             + "\n".join([*found[:SHOWN], *more])
-            + f"\nPieces may differ in {', '.join(UNITED)} and the rows of a stage, and each may have rows of "
-            "its own. Run one of the two again with the other's settings, or give what shall differ a label of "
-            "its own."
+            + f"\nPieces may differ in {', '.join(UNITED)} and the rows of a stage, and each may "
+            "have rows of its own. Run one of the two again with the other's settings, or give what shall "
+            "differ a label of its own."
         )
 
 
