@@ -29,7 +29,8 @@ def test_the_console_command_and_its_alias_are_the_same() -> None:
 def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     path = REPO / "config.yaml"
     assert command.main(["validate", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: OK, 30 unlearning runs and 39 models to compare with\n"
+    counts = "30 unlearning runs, 88 models of stages and 39 models to compare with"
+    assert capsys.readouterr().out == f"{path}: OK, {counts}\n"
 
 
 def test_validate_says_which_test_declared_comparisons_have(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints
 
-from pipeline_lib.core.blocks import PATTERNS, Fault, Name
+from pipeline_lib.core.blocks import PATTERNS, CountOrZero, Fault, Name
 from pipeline_lib.core.families import Family, Method
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _REFERENCE = r"^[A-Za-z0-9_.-]+(\+[A-Za-z0-9_.-]+)?(/[A-Za-z0-9_-]+)*$"
 PATTERNS[_REFERENCE] = "expected the name of a model, such as NPO+adamw, retrained or NPO+adamw/other"
 Reference = Annotated[str, StringConstraints(pattern=_REFERENCE, max_length=300)]
+
+
+SELECTED = ("of", "tasks", "models", "retrained_seeds")  # settings that say what a stage is made of
 
 
 def name_of(row: RowKey) -> str:
@@ -100,10 +103,15 @@ class Stage(Method):
     )
     tasks: list[Name] | None = Field(None, min_length=1, description="Default: every task")
     models: list[Name] | None = Field(None, min_length=1, description="Default: every model")
+    retrained_seeds: list[CountOrZero] | None = Field(
+        None,
+        description="Which further seeds of `retrained` go through it; default: all `retrained_seeds`",
+        exclude_if=lambda seeds: seeds is None,
+    )
 
     def settings(self) -> dict[str, Any]:
         """The stage's own settings, without the selection of models."""
-        return self.model_dump(exclude={"of", "tasks", "models"})
+        return self.model_dump(exclude=set(SELECTED))
 
     def data_of(self, task: str) -> str:
         """The task whose data it reads, where it is applied to a model of `task`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Block, Count, Fault, Name, Positive, suggestion
+from pipeline_lib.core.blocks import Block, Count, CountOrZero, Fault, Name, Positive, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.runs import FINE_TUNED
 from pipeline_lib.stages.base import STAGES, Reference, Stage, name_of
@@ -100,6 +100,9 @@ class Attacks(Block):
     learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = Field(
         None, description="Of relearning with all weights; default: those of the preset"
     )
+    retrained_seeds: list[CountOrZero] | None = Field(
+        None, description="Which of the suite's `retrained_seeds` are attacked too; default: all"
+    )
     points: Annotated[Count, Field(ge=2)] | None = Field(
         4, description="Judge each relearning after so many of its steps; null: only the model it ends in"
     )
@@ -125,7 +128,9 @@ def attack_stages(attacks: Attacks, suite: Attacked) -> tuple[dict[str, Stage], 
             message = f"{label!r} is also a stage of the suite; rename that, or add it to `leave_out`"
             faults.append(("attacks", message))
         aimed = [name for name in _aimed(attacks, suite, where) if name != settings.get("toward")]
-        limits = {"tasks": where, **({"models": attacks.models} if attacks.models else {})}
+        limits: Settings = {"tasks": where, **({"models": attacks.models} if attacks.models else {})}
+        if attacks.retrained_seeds is not None:
+            limits["retrained_seeds"] = attacks.retrained_seeds
         judged = {"points": attacks.points} if settings["kind"] == "finetune" else {}
         found[label] = STAGES.parse({**settings, **judged, "of": aimed, **limits})
     return found, faults

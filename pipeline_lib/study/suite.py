@@ -180,8 +180,11 @@ class Suite(Block):
         if row.anchor and row.method == BASE:
             return [min(self.seeds)]
         stages = [self.stages[label] for label in split_stages(row.after)[1].split("/") if label]
-        further = row.method == "retrained" and not any(stage.partners() for stage in stages)
-        return [*self.seeds, *(self.retrained_seeds if further else ())]
+        if row.method != "retrained" or any(stage.partners() for stage in stages):
+            return list(self.seeds)
+        chosen = [stage.retrained_seeds for stage in stages if stage.retrained_seeds is not None]
+        further = [seed for seed in self.retrained_seeds if all(seed in seeds for seeds in chosen)]
+        return [*self.seeds, *further]
 
     def anchors(self, task: str) -> tuple[str, ...]:
         """The fine-tuned models that others are compared with; not every task can have a `retrained`."""
@@ -314,6 +317,18 @@ class Suite(Block):
                     where,
                     f"found {seed}, which is in `seeds`; every one of these has a `retrained` already",
                 )
+        for label, stage in self.stages.items():
+            if stage.retrained_seeds is not None and not any(
+                n.startswith("retrained") for n in stage.of or ()
+            ):
+                yield (
+                    f"stages.{label}.{where}",
+                    "goes with `retrained` in `of`; add it there, or leave this out",
+                )
+            for seed in stage.retrained_seeds or ():
+                if seed not in (*self.seeds, *self.retrained_seeds):
+                    known = ", ".join(map(str, self.retrained_seeds)) or "none"
+                    yield f"stages.{label}.{where}", f"found {seed}; the suite's `{where}` are: {known}"
         if self.retrained_seeds and not any(task.has_retrained() for task in self.tasks.values()):
             yield where, "no task of this suite can have a `retrained` model; leave it out"
 

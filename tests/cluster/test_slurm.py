@@ -30,7 +30,7 @@ def cut_of_the_demo() -> dict[str, Any]:
     suite = yaml.safe_load((REPO / "config.yaml").read_text())
     suite["suite"] = "small"
     suite["seeds"] = [0]
-    del suite["retrained_seeds"]
+    del suite["retrained_seeds"], suite["attacks"]
     suite["tasks"] = {"authors": suite["tasks"]["authors"]}
     suite["tasks"]["authors"] |= {"n_authors": 8, "questions_per_author": 3, "n_facts": 8}
     suite["tasks"]["authors"] |= {"forget_authors": 2, "holdout_authors": 2}

@@ -77,6 +77,8 @@ def test_every_relearning_is_judged_on_its_way_unless_the_suite_says_otherwise(p
             found.setdefault(stage.kind, set()).add(stage.judged())
         return {kind: points for kind, points in found.items() if points != {None}}
 
+    seeds = parse_suite(study({"preset": preset, "retrained_seeds": [5]}, retrained_seeds=[5, 6])).stages
+    assert all(stage.retrained_seeds == [5] for stage in seeds.values())
     assert judged() == {"finetune": {4}}
     assert judged(points=7) == {"finetune": {7}}
     assert judged(points=None) == {}

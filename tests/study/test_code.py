@@ -132,32 +132,39 @@ SHARED = {
         "table joint_utility",
         "table mixed_effects",
         "html_report",
+        "stage finetune",  # judged on its way; one that is not has no code of that (test_stages.py)
     ],
     "metrics/path": ["collect", "choose", "table mixed_effects", "html_report"],
     "reporting/figures/fronts": [],
-    "reporting/figures/recovery": [],
     "metrics/classifier_auc": ["score manners"],
     "metrics/depth_score": [],
     "metrics/logit_lens": [],
     "engine/inside": [],
-    "metrics/probability": ["score *", "trial *", "choose", "collect", "table mixed_effects", "html_report"],
+    "metrics/probability": [
+        *["score *", "trial *", "choose", "collect", "table mixed_effects", "html_report", "stage finetune"]
+    ],
     "metrics/sampled/*": ["score authors"],
     "metrics/toxicity": ["score manners", "judge manners"],
     "metrics/truth_ratio": ["score *", "figure truth_ratio", "html_report"],
+}
+STAGED = {
+    "stages/finetune": ["stage finetune"],
+    "stages/quantise": ["stage quantise"],
+    "models/quantised": ["stage quantise"],
 }
 USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
     "demo": (
         DEMO,
         {
             **SHARED,
+            **STAGED,
             "reporting/tables/as_released": [],
             "reporting/tables/benchmarks": [],
             "reporting/tables/inside": [],
-            "reporting/tables/robustness": [],
             "tasks/passages": ["prepare_data book"],
             "objectives/npo": ["unlearn NPO+*"],
             "objectives/po": ["unlearn PO+*"],
-            "optimizers/adamw": ["finetune", "unlearn *+adamw"],
+            "optimizers/adamw": ["finetune", "stage finetune", "unlearn *+adamw"],
             "optimizers/signum": ["unlearn *+signum"],
             "optimizers/sophia": ["unlearn *+sophia", "unlearn *+sophia_as_released"],
             "curvature/gauss_newton": ["unlearn *+sophia"],
@@ -174,6 +181,7 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
         FULL,
         {
             **SHARED,
+            **STAGED,
             "reporting/tables/extraction": ["paper_table table_copyright"],
             "objectives/in_context": ["unlearn InContext+none"],
             "objectives/whp": ["unlearn WHP+muon", "trial WHP+muon"],
@@ -191,19 +199,13 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             "influence/diagonal": ["*+ekfac"],
             "training/newton": ["*+lissa", "*+ekfac"],
             "training/generic_labels": ["*WHP+*"],
-            "reporting/figures/recovery": ["figure recovery", "html_report"],
             "stages/average": ["stage average"],
             "stages/interpolate": ["stage interpolate"],
             "stages/prune": ["stage prune"],
-            "stages/quantise": ["stage quantise"],
             "models/pruned": ["stage prune"],
-            "models/quantised": ["stage quantise"],
-            "stages/finetune": ["stage finetune"],
             "engine/classifiers/profanity_check": ["judge manners", "toxicity manners"],
             "engine/equal_retain": ["evaluate manners"],
-            # The finetune that is judged on its way; one that is not has no code of that (test_stages.py).
-            "metrics/joint_utility": [*SHARED["metrics/joint_utility"], "stage finetune"],
-            "metrics/probability": [*SHARED["metrics/probability"], "evaluate manners", "stage finetune"],
+            "metrics/probability": [*SHARED["metrics/probability"], "evaluate manners"],
             "metrics/equal_retain_mix": ["score manners"],
             "metrics/depth_score": ["score authors"],
             "metrics/logit_lens": ["score authors"],
@@ -218,6 +220,7 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
         {
             **SHARED,
             "reporting/tables/extraction": ["paper_table table_copyright"],
+            "reporting/figures/recovery": [],
             "optimizers/adamw": ["pretrain mini", "finetune", "unlearn *"],
             **{
                 f"reporting/tables/{name}": []

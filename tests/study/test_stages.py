@@ -235,6 +235,29 @@ def test_a_stage_in_several_processes_is_not_judged_on_its_way() -> None:
     )
 
 
+def test_a_stage_may_name_the_further_seeds_of_retrained_that_go_through_it() -> None:
+    """And what is made of them afterwards has no others."""
+    of = {"of": ["GradDiff+adamw", "retrained"]}
+    stages = {
+        "some": {"kind": "quantise", "format": "int8", "retrained_seeds": [7], **of},
+        "then": {"kind": "quantise", "format": "int4", "of": ["retrained/some"]},
+    }
+    seeds: dict[str, list[int]] = {}
+    for key in Graph(parse_suite(study(stages, seeds=[0, 1], retrained_seeds=[6, 7, 8]))).models:
+        if key.method == "retrained":
+            seeds.setdefault(key.after, []).append(key.seed)
+    assert seeds == {"": [0, 1, 6, 7, 8], "some": [0, 1, 7], "some/then": [0, 1, 7]}
+    stages["some"]["retrained_seeds"] = [9]
+    assert error(study(stages, seeds=[0, 1], retrained_seeds=[6])) == (
+        "stages.some.retrained_seeds: found 9; the suite's `retrained_seeds` are: 6"
+    )
+    stages["some"] |= {"retrained_seeds": [6], "of": ["GradDiff+adamw"]}
+    del stages["then"]
+    assert error(study(stages, seeds=[0, 1], retrained_seeds=[6])) == (
+        "stages.some.retrained_seeds: goes with `retrained` in `of`; add it there, or leave this out"
+    )
+
+
 def test_stages_have_every_seed_of_retrained_that_they_can_have() -> None:
     """A further seed has no `original` of its own to be mixed with."""
     stages = {

@@ -10,12 +10,12 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.runs import RowKey
 from pipeline_lib.operations.joining.piece import SHOWN, Piece
 from pipeline_lib.operations.plan.other_study import differences
+from pipeline_lib.stages.base import SELECTED
 from pipeline_lib.study import Suite, parse_suite
 from pipeline_lib.study.runs import Run
 
 UNITED = ("suite", "seeds", "retrained_seeds", "runs", "comparisons", "resources")
 FAMILIES = ("models", "tasks", "objectives", "optimizers", "stages")  # blocks by label, united by label
-OF_STAGES = ("of", "tasks", "models")  # what a stage is for: lists that are united where both give one
 Values = dict[str, Any]
 
 
@@ -92,7 +92,7 @@ def _comparable(values: Values, other: Values) -> Values:
         label: {
             name: value
             for name, value in stage.items()
-            if name not in OF_STAGES or None in (value, other["stages"][label].get(name))
+            if name not in SELECTED or None in (value, other["stages"][label].get(name))
         }
         for label, stage in kept["stages"].items()
     }
@@ -145,7 +145,7 @@ def _stages(families: Iterable[Values]) -> Values:
     for family in families:
         for label, stage in family.items():
             before = found.setdefault(label, dict(stage))
-            for name in OF_STAGES:
+            for name in SELECTED:  # lists, which are united where both give one
                 if before.get(name) is not None and stage.get(name) is not None:
                     before[name] = _united((before[name], stage[name]))
     return found
