@@ -16,6 +16,7 @@ from tests.study.suites import small
 
 KEPT = sorted((REPO / "results/reference").glob("*/suite.yaml"))
 SHIPPED = [REPO / "config.yaml", *sorted((REPO / "config").glob("*.yaml"))]
+README = (REPO / "README.md").read_text(encoding="utf-8")
 
 TEN_LINES = """\
 suite: mine
@@ -36,6 +37,8 @@ def test_shipped_suites_are_valid_and_named_after_their_file(path: Path) -> None
     suite = load_suite(path)
     assert suite.suite == ("demo" if path.name == "config.yaml" else path.stem)
     assert len({key[2] for key in models_of(suite)}) > 2, "no unlearning run"
+    shown = path.relative_to(REPO).as_posix()
+    assert f"\n| [`{shown}`]({shown})" in README, "the README's table says what each suite is"
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

@@ -173,6 +173,29 @@ def test_a_draw_forgets_earlier_authors_and_keeps_all_others(forget: str, draw: 
     assert all(len(r.distractors) == 5 and r.paraphrased_answer for r in task.splits["forget"])
 
 
+def test_fewer_authors_of_a_split_are_forgotten_and_the_others_kept(stand_in: Path) -> None:
+    task = load(stand_in, forget="forget05", forget_authors=4, holdout_authors=2)
+    check_task(task)
+    groups = {name: {r.group for r in records} for name, records in task.splits.items()}
+    assert groups["forget"] == {f"author-{number}" for number in (196, 197, 198, 199)}
+    assert groups["holdout"] == {"author-194", "author-195"}
+    assert groups["retain"] == {f"author-{number:03d}" for number in range(194)}
+    assert all(record.distractors for record in task.splits["forget"])
+    assert task.splits["retain_eval"] == load(stand_in, forget="forget05").splits["retain_eval"]
+    hint = task_settings({"source": "tofu", "forget": "forget05", "forget_authors": 4}).size_hint()
+    assert hint and (hint["forget"].records, hint["retain"].records) == (80, 3920)
+    drawn = load(stand_in, forget="forget05", forget_authors=4, forget_draw=4)
+    assert {r.group for r in drawn.splits["forget"]} == {f"author-{number}" for number in range(180, 184)}
+    whole = load(stand_in, forget="forget05", forget_authors=10)
+    assert whole.splits == load(stand_in, forget="forget05").splits
+    for settings, said in (
+        ({"forget": "forget01", "forget_authors": 3}, "forget_authors: found 3; forget01 has 2 authors"),
+        ({"forget_authors": 4, "forget_draw": 5}, "which are 5 blocks of 4 authors, .* choose at most 4$"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load(**settings)
+
+
 def test_a_draw_of_few_retained_authors_keeps_the_same_ones(stand_in: Path) -> None:
     task = load(stand_in, forget="forget01", forget_draw=2, retain_authors=18, holdout_authors=2)
     check_task(task)

@@ -45,7 +45,10 @@ class Settings(TaskSettings):
     forget: Literal["forget01", "forget05", "forget10"] = "forget10"
     forget_draw: CountOrZero = Field(
         0,
-        description="Forget the authors so many blocks of its size before `forget`, which is then kept",
+        description="Forget the authors so many blocks of its size before the forget set, which is then kept",
+    )
+    forget_authors: Count | None = Field(
+        None, description="Forget only the last so many authors of `forget`; the others are kept"
     )
     retain_authors: Annotated[Count, Field(le=AUTHORS_WITH_DISTRACTORS)] | None = Field(
         None, description="Only this many of the first 20 authors, instead of the whole retain set"
@@ -64,9 +67,15 @@ class Settings(TaskSettings):
     @model_validator(mode="after")
     def _can_be_judged(self) -> Settings:
         first, end = AUTHOR_SPLITS[self.forget]
-        draws = (end - AUTHOR_SPLITS[DRAWN][0]) // (end - first)
+        given = self.forget_authors or 0
+        if given * ROWS_PER_AUTHOR > end - first:
+            found = f"found {given}; {self.forget} has {(end - first) // ROWS_PER_AUTHOR} authors"
+            raise Faults([("forget_authors", f"{found}. Choose at most as many, or a larger `forget`")])
+        size = self._rows_to_forget()
+        draws = (end - AUTHOR_SPLITS[DRAWN][0]) // size
         if self.forget_draw >= draws:
-            others = [name for name in RETAIN_OF if name < self.forget]
+            others = [] if given else [name for name in RETAIN_OF if name < self.forget]
+            block = f"{given} author{'s' * (given > 1)}" if given else self.forget
             cures = [f"choose at most {draws - 1}", *(f"`forget: {name}`" for name in others)]
             raise Faults(
                 [
@@ -74,11 +83,15 @@ class Settings(TaskSettings):
                         "forget_draw",
                         f"found {self.forget_draw}; of the authors that may be forgotten TOFU has "
                         f"paraphrases and wrong answers for the last 20 alone, which are {draws} "
-                        f"block{'s' * (draws > 1)} of {self.forget}, counted from 0; {' or '.join(cures)}",
+                        f"block{'s' * (draws > 1)} of {block}, counted from 0; {' or '.join(cures)}",
                     )
                 ]
             )
         return self
+
+    def _rows_to_forget(self) -> int:
+        first, end = AUTHOR_SPLITS[self.forget]
+        return end - first if self.forget_authors is None else self.forget_authors * ROWS_PER_AUTHOR
 
     def reads(self) -> dict[str, Path]:
         """TOFU's files of these splits on this machine, and the file of other answers."""
@@ -103,10 +116,9 @@ class Settings(TaskSettings):
         )
 
     def size_hint(self) -> dict[str, SplitSize]:
-        first, end = AUTHOR_SPLITS[self.forget]
-        unseen = self.holdout_authors * ROWS_PER_AUTHOR
-        kept = AUTHOR_SPLITS[RETAIN_OF[self.forget]][1] - unseen
-        sizes = {"forget": SplitSize(end - first, 18, 38, 135, 7, "target", (end - first) // ROWS_PER_AUTHOR)}
+        forgotten, unseen = self._rows_to_forget(), self.holdout_authors * ROWS_PER_AUTHOR
+        kept = AUTHOR_SPLITS["full"][1] - forgotten - unseen
+        sizes = {"forget": SplitSize(forgotten, 18, 38, 135, 7, "target", forgotten // ROWS_PER_AUTHOR)}
         if self.retain_authors is None:
             judged = SplitSize(20 * ROWS_PER_AUTHOR, 15, 36, 105, 7, "none")  # part of `retain`
             sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
@@ -146,17 +158,22 @@ class Settings(TaskSettings):
 
     def _drawn(self, files: dict[str, Path]) -> tuple[list[Record], list[Record], list[Record]]:
         """The authors before the forget set, the forget set, and the authors after it."""
-        if not self.forget_draw:
+        if self._published():
             return read_split(RETAIN_OF[self.forget], files), read_split(self.forget, files), []
         everyone, forgettable = read_split("full", files), read_split(DRAWN, files)
-        (first, end), (start, _) = AUTHOR_SPLITS[self.forget], AUTHOR_SPLITS[DRAWN]
-        back = self.forget_draw * (end - first)
-        first, end = first - back, end - back
+        start, end = AUTHOR_SPLITS[DRAWN]
+        size = self._rows_to_forget()
+        end -= self.forget_draw * size
+        first = end - size
         return everyone[:first], forgettable[first - start : end - start], everyone[end:]
+
+    def _published(self) -> bool:
+        """Whether a forget split of TOFU is forgotten, as it is."""
+        return not self.forget_draw and self.forget_authors is None
 
     def _files(self) -> set[str]:
         """Names of the files (without `.json`) of the whole task."""
-        plain = ("full", DRAWN) if self.forget_draw else (self.forget, RETAIN_OF[self.forget])
+        plain = (self.forget, RETAIN_OF[self.forget]) if self._published() else ("full", DRAWN)
         return {*plain, *map(perturbed_of, (*plain, *QUESTION_SPLITS))}
 
     def _found(self) -> tuple[dict[str, Path], str]:
