@@ -126,6 +126,11 @@ THREE_STAGED_RETRAINED = Need(
     lambda seeds: seeds >= 3,
     True,
 )
+STAGED_ORIGINAL = Need(
+    "an `original` that still answers something after the same stage: name it in the stage's `of`",
+    "number",
+    lambda answered: answered > 0,
+)
 CARRIED = Need(
     "a forget question that some layer of `original` carries: with the state of `retrained` there it loses "
     "more than 0.05 nats per token",

@@ -9,11 +9,16 @@ beyond what it changed in `retrained`: [m(after) - m(before)] - [m(`retrained` a
 before)]. `recovery_p`: the probability that one further `retrained` seed has so large a recovery or a larger
 one after the same stages: Student's prediction for one observation from the S seeds' m, t = recovery / (s
 sqrt(1 + 1/S)) with S - 1 degrees of freedom, one-sided.
-Range: any. Direction: lower is better; below 0 the model still avoids the answers.
-Needs: `retrained` in the `of` of the stage; for the p-value two seeds of it besides the model.
+`recovery_rate`: the published rate of RTT (Deeb and Roger 2024, arXiv 2410.08827), what the attacked model
+answers over what `original` of its seed answers after the same stage: mean over the same groups of ROUGE-L
+recall, where RTT has multiple-choice accuracy.
+Range: any; the rate 0 upwards. Direction: lower is better; below 0 the model still avoids the answers.
+Needs: `retrained` in the `of` of the stage, for the p-value two seeds of it besides the model; for the rate
+`original`, and something that it answers.
 Traps: an over-forgotten model that rises to `retrained` has a large excess and has recovered nothing: read
 `recovery`. A broken model does not recover: read joint utility after the stage. Questions of forget groups
-that a stage teaches (`groups` of `finetune`) are left out. The interval resamples groups, not seeds.
+that a stage teaches (`groups` of `finetune`) are left out. The interval resamples groups, not seeds. The rate
+takes nothing off for what can be guessed: `retrained`, which never saw the data, has one well above 0.
 """
 
 from __future__ import annotations
@@ -26,11 +31,12 @@ from statistics import fmean, stdev
 import numpy as np
 
 from pipeline_lib.metrics.definition import FORGET_SPLIT, INF, Metric
-from pipeline_lib.metrics.needs import STAGED_RETRAINED, TWO_STAGED_RETRAINED
+from pipeline_lib.metrics.needs import STAGED_ORIGINAL, STAGED_RETRAINED, TWO_STAGED_RETRAINED
 from pipeline_lib.metrics.statistics import ROUNDING, Interval, without_interval
 from pipeline_lib.metrics.study import Scores, Staged, Studied, over_groups
 
 SCORE = "log_probability"
+ANSWERED = "rouge_l_recall"
 
 
 def judges(study: Studied, staged: Staged) -> np.ndarray:
@@ -79,18 +85,32 @@ def _p_value(study: Studied) -> Interval | None:
     return without_interval(p_of_one_more(own, others), len(places))
 
 
+def _rate(study: Studied) -> Interval | None:
+    if (staged := study.staged) is None or not study.forget.has(ANSWERED):
+        return None
+    places = judges(study, staged)
+    own, known = (
+        0.0
+        if model is None
+        else model[FORGET_SPLIT].at(places).mean_over_groups(model[FORGET_SPLIT].values[ANSWERED][places])
+        for model in (study.scores, staged.original)
+    )
+    STAGED_ORIGINAL.demand(known, len(places))
+    return without_interval(own / known, len(places))
+
+
 def p_of_one_more(value: float, known: Sequence[float]) -> float:
     """Probability that one more of these numbers, at least two, is as large as `value` or larger.
 
     Student's prediction for one observation: t = (value - mean) / (s sqrt(1 + 1/S)) with S - 1 degrees of
     freedom.
     """
-    from scipy import stats
+    from scipy import special  # not scipy.stats, which takes a second to import
 
     spread, above = stdev(known) * sqrt(1 + 1 / len(known)), value - fmean(known)
     if spread <= ROUNDING:
         return float(above <= ROUNDING)
-    return float(stats.t.sf(above / spread, len(known) - 1))
+    return float(special.stdtr(len(known) - 1, -above / spread))
 
 
 RECOVERY = Metric(
@@ -141,5 +161,20 @@ METRICS = [
         no_interval="a p-value",
         compute=_p_value,
         order=0.82,
+    ),
+    replace(
+        RECOVERY,
+        name="recovery_rate",
+        label="Recovery rate against `original` after the same stage",
+        short_label="Recovery rate",
+        range=(0, INF),
+        source="RTT, arXiv 2410.08827; ROUGE-L recall where it has multiple-choice accuracy",
+        formula="mean over forget groups of ROUGE-L recall after a stage, over that of `original` after the "
+        "same stage",
+        trap="nothing is taken off for what can be guessed: `retrained` has a rate well above 0",
+        needs=(STAGED_ORIGINAL,),
+        no_interval="a ratio of two models",
+        compute=_rate,
+        order=0.825,
     ),
 ]

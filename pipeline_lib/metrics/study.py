@@ -29,6 +29,7 @@ class Staged:
     model itself, after the same stages; `seeds`: which these are, and `judged` how each was judged on its way
     there.
     `learned`: how many of the forget groups, the first ones, a stage taught; the others judge.
+    `original`: the scores of `original` after the same stages, of the model's seed where there is one.
     """
 
     before: Scores
@@ -36,6 +37,7 @@ class Staged:
     learned: int = 0
     seeds: Sequence[int] = ()
     judged: Sequence[Judged] = ()
+    original: Scores | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,8 @@ class Studied(Subject):
 
     def __post_init__(self) -> None:
         staged = (self.staged.before, *self.staged.retrained) if self.staged else ()
-        for other in (*self.retrained, self.original, *self.originals, *staged):
+        known = self.staged.original if self.staged else None
+        for other in (*self.retrained, self.original, *self.originals, *staged, *([known] if known else ())):
             for name in self.scores.keys() & other.keys():
                 if other[name].ids != self.scores[name].ids:
                     raise UserError(

@@ -115,7 +115,7 @@ def studied(
             ]
             own = originals.get(key.seed) or originals[min(originals)]
             judged = paths.judged.get(key, ())
-            staged = _staged(key, scores, sorted(retrained), taught, paths.judged)
+            staged = _staged(key, scores, sorted(originals), sorted(retrained), taught, paths.judged)
             first, labels = split_stages(key.after)
             level = None if labels else paths.levels.get(task)
             before = list(originals.values())
@@ -130,6 +130,7 @@ def studied(
 def _staged(
     key: RunKey,
     scores: Mapping[RunKey, Scores],
+    of_original: Iterable[int],
     seeds: Iterable[int],
     taught: Mapping[str, int],
     judged: Mapping[RunKey, Judged],
@@ -141,12 +142,15 @@ def _staged(
         return None
     retrained = key._replace(method="retrained", optimizer=NO_OPTIMIZER, request=0, after=labels)
     others = [other for seed in seeds if (other := retrained._replace(seed=seed)) in scores and other != key]
+    original = retrained._replace(method="original")
+    known = (scores.get(original._replace(seed=seed)) for seed in (key.seed, *of_original))
     return Staged(
         before,
         [scores[other] for other in others],
         max(taught.get(label, 0) for label in labels.split("/")),
         [other.seed for other in others],
         [judged.get(other, ()) for other in others],
+        next((of for of in known if of is not None), None),
     )
 
 

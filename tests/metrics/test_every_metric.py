@@ -116,7 +116,7 @@ def metrics():
     forget = dict.fromkeys(scores["forget"].ids, -1.0)
     way = [(1, {"forget": forget, "utility": dict.fromkeys(MANIFEST["utility"], 0.0)})]
     of = (scores, [scores] * 3, scores, [scores], MANIFEST["utility"], way, 0.9)
-    after = Studied(*of, Staged(scores, [scores] * 3, 0, [0, 1, 2], [way] * 3))
+    after = Studied(*of, Staged(scores, [scores] * 3, 0, [0, 1, 2], [way] * 3, scores))
     beside = replace(after, stages={"other": after})
     of_study = [metric for metric in declared().values() if metric.on == "study"]
     return [*found.metrics, *(row for metric in of_study for row in beside.measure(metric))]

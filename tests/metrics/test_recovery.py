@@ -73,11 +73,34 @@ def test_groups_that_a_stage_taught_do_not_judge() -> None:
     assert measured(of, "recovery_p")["value"] == 0, "both seeds are at -3"
 
 
+def answered(*recalls: float) -> Scores:
+    """As `forget`, with the ROUGE-L recall of each answer."""
+    values = [(group, -1.0, 0.4, recall) for group, recall in zip("aab", recalls, strict=True)]
+    return scores(forget=values)
+
+
+def test_the_published_rate_by_hand() -> None:
+    """Groups a and b: the model says (0.1 + 0.3) / 2 and 0.4, `original` after the stage 0.5 and 0.7."""
+    own, known = answered(0.1, 0.3, 0.4), answered(0.5, 0.5, 0.7)
+    of = replace(study(own, *RETRAINED), staged=Staged(own, AFTER, original=known))
+    rate = measured(of, "recovery_rate")
+    assert rate["value"] == pytest.approx((0.2 + 0.4) / (0.5 + 0.7)) and rate["ci_low"] is None
+    taught = replace(of, staged=replace(of.staged, learned=1))
+    assert measured(taught, "recovery_rate")["value"] == pytest.approx(0.4 / 0.7), "b alone judges"
+    same = replace(of, staged=replace(of.staged, original=own))
+    assert measured(same, "recovery_rate")["value"] == 1, "`original` itself"
+    for silent in (None, answered(0.0, 0.0, 0.0)):
+        needs = measured(replace(of, staged=replace(of.staged, original=silent)), "recovery_rate")["needs"]
+        assert "an `original` that still answers something after the same stage" in needs
+    running_text = attacked(forget(-1.0, -1.0, -1.0), forget(-1.0, -1.0, -1.0))
+    assert list(running_text.measure(declared()["recovery_rate"])) == [], "nothing is said, only scored"
+
+
 def test_what_it_needs_is_told() -> None:
     model = forget(-1.0, -1.0, -1.0)
     assert "after the same stage" in measured(attacked(model, model, []), "recovery")["needs"]
     assert "two other seeds" in measured(attacked(model, model, AFTER[:1]), "recovery_p")["needs"]
-    for name in ("recovery", "recovery_excess", "recovery_p"):
+    for name in ("recovery", "recovery_excess", "recovery_p", "recovery_rate"):
         assert list(study(model, *RETRAINED).measure(declared()[name])) == [], "no stage, no such number"
 
 
@@ -90,6 +113,7 @@ def test_models_after_stages_find_what_they_are_held_against() -> None:
         return RunKey("authors", "tiny", method, optimizer, seed, 0, after)
 
     models = {key("original", 0): forget(0.0, 0.0, 0.0)}
+    models[key("original", 0, "relearn")] = forget(-0.5, 0.0, 0.0)
     models |= {key("retrained", seed): of for seed, of in enumerate(RETRAINED)}
     models |= {key("retrained", seed, "relearn"): of for seed, of in enumerate(AFTER)}
     for after in ("", "matched", "relearn", "matched/relearn", "relearn/again"):
@@ -100,8 +124,10 @@ def test_models_after_stages_find_what_they_are_held_against() -> None:
         assert staged is not None and staged.retrained == AFTER and staged.learned == 1
         assert found[key("NPO", 0, after, "adamw")].level is None, "a path of unlearning ends before"
         assert staged.before is models[key("NPO", 0, before, "adamw")]
+        assert staged.original is models[key("original", 0, "relearn")]
     own = found[key("retrained", 1, "relearn")].staged
     assert own is not None and own.retrained == AFTER[:1] and own.before is RETRAINED[1]
+    assert own.original is models[key("original", 0, "relearn")], "of the first seed, as seed 1 has none"
     chain = found[key("NPO", 0, "relearn/again", "adamw")].staged
     assert chain is not None and chain.retrained == []
     assert found[key("NPO", 0, "matched", "adamw")].staged is None
