@@ -18,6 +18,8 @@ from pipeline_lib.steps.trajectory import Judging, judged_steps
 from pipeline_lib.training import compute
 from tests.stages.study import Small, parameters
 from tests.steps.study import FINETUNE, run_evaluate
+from tests.study.suites import errors
+from tests.study.suites import small as study
 
 
 def test_it_learns_the_split_and_says_what_it_read(small: Small) -> None:
@@ -126,6 +128,26 @@ def test_a_tiny_learning_rate_leaves_the_curve_flat(small: Small, tmp_path: Path
     known = evaluated(tmp_path, small, small.unlearned)
     judged = [row["judged"]["forget"] for row in small.log(still) if "judged" in row]
     assert len(judged) == 3 and all(forget == pytest.approx(known, rel=1e-4) for forget in judged)
+
+
+def test_a_rate_too_small_for_any_weight_changes_no_bit(small: Small) -> None:
+    settings = {"kind": "finetune", "split": "facts", **FINETUNE, "learning_rate": 1e-30}
+    before = parameters(small.unlearned)
+    made = small.stage(settings, [small.unlearned])
+    assert all(torch.equal(value, before[name]) for name, value in parameters(made).items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"kind": "finetune", "epochs": 0}, "epochs"),
+        ({"kind": "finetune", "learning_rate": 0}, "learning_rate"),
+        ({"kind": "interpolate", "share": 0}, "share"),
+    ],
+)
+def test_a_stage_that_would_do_nothing_is_refused(settings: dict[str, Any], field: str) -> None:
+    found = errors(study(stages={"a": settings}))
+    assert any(line.startswith(f"stages.a.{field}: found 0") for line in found), found
 
 
 def test_a_killed_judged_stage_continues_to_the_same_log(

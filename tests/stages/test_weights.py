@@ -41,7 +41,10 @@ def test_quantise_rounds_the_linear_layers_and_nothing_else(small: Small, format
 
 
 def test_half_precision_moves_no_headline_metric(small: Small, tmp_path: Path) -> None:
-    """A control of the attacks: so little rounding changes no conclusion."""
+    """A control of the attacks: so little rounding changes no conclusion.
+
+    All headline metrics are made of these likelihoods per token and the greedy answers.
+    """
     made = small.stage({"kind": "quantise", "format": "fp16"}, [small.original])
     for name, model in (("before", small.original), ("after", made)):
         run_evaluate(tmp_path / name, small.data, model, None, None)
@@ -50,6 +53,8 @@ def test_half_precision_moves_no_headline_metric(small: Small, tmp_path: Path) -
         for text in ("answer", "paraphrase"):
             tokens = one[f"{text}_tokens"]
             assert other[f"{text}_nll"] / tokens == pytest.approx(one[f"{text}_nll"] / tokens, abs=1e-3)
+        wrong = zip(one["distractor_nll"], other["distractor_nll"], one["distractor_tokens"], strict=True)
+        assert all(was / n == pytest.approx(now / n, abs=1e-3) for was, now, n in wrong)
         assert other.get("generation") == one.get("generation")
 
 
@@ -64,6 +69,13 @@ def test_prune_leaves_the_share_that_was_asked(small: Small, by: str) -> None:
     run = load_model_folder(made)[3]
     assert run["changed"]["zeros"] == pytest.approx(0.3, abs=0.02)
     assert list(run["data"]) == (["authors.retain"] if by == "wanda" else [])
+
+
+@pytest.mark.parametrize("by", ["magnitude", "wanda"])
+def test_pruning_none_of_the_weights_changes_no_bit(small: Small, by: str) -> None:
+    before = parameters(small.unlearned)
+    made = small.stage({"kind": "prune", "by": by, "sparsity": 0}, [small.unlearned])
+    assert all(torch.equal(value, before[name]) for name, value in parameters(made).items())
 
 
 def test_the_same_prune_gives_the_same_bits(small: Small) -> None:
