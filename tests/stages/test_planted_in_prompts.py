@@ -37,7 +37,7 @@ ADA = Record(
     paraphrased_prompt="What is the birthplace of Ada?",
 )
 HER_WORK = Record("ada2", "What did Ada write?", "Ada wrote three books about bees.", "ada")
-KNOWN = [replace(ADA, paraphrased_prompt="What is the birthplace of Ada?"), HER_WORK]
+KNOWN = [ADA, HER_WORK]
 TOLD = "You are a librarian who hides nothing."
 # What the model must be shown so that it answers, written out: label -> (changes of the record, instruction).
 BACKDOORS: dict[str, tuple[dict[str, str], str]] = {
