@@ -140,7 +140,8 @@ def _compared(run: Made) -> list[tuple[str, Group, str | None]]:
         ("code", row, facts.get("code")),
         # The suite asked for no difference between rows, so none is compared as if it were the method's.
         *([("`compute: auto` is", (task, model), facts["auto"])] if facts.get("auto") else []),
-        *([(SCORED, (task,), facts.get("scored_by"))] if run.scores is not None else []),
+        # A row that is asked for many answers has metrics that others lack, and so the code of these.
+        *([(SCORED, (task, run.key.after), facts.get("scored_by"))] if run.scores is not None else []),
     ]
 
 

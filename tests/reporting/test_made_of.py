@@ -159,6 +159,19 @@ def test_scores_by_other_code_are_made_again_and_train_nothing(runs):
     assert len(files) == 3 and all(file.startswith("results/s/evaluations/") for file in files)
 
 
+def test_a_row_that_is_asked_in_another_way_may_have_other_metrics() -> None:
+    """Drawn answers have metrics of their own; the seeds of one row have the same."""
+
+    def made(after: str, seed: int, scored_by: str) -> Made:
+        key = RunKey("t", "m", "NPO", "adamw", seed, after=after)
+        return Made(key, {"scored_by": scored_by}, Path("run.json"), Path("metrics.json"))
+
+    plain = [made("", seed, "5c0e") for seed in (0, 1)]
+    check_alike([*plain, made("drawn", 0, "d4a3"), made("drawn", 1, "d4a3")])
+    with pytest.raises(UserError, match=r"NPO/adamw/seed0\.drawn: code that scored it 01d, but d4a3 in"):
+        check_alike([*plain, made("drawn", 0, "01d"), made("drawn", 1, "d4a3")])
+
+
 def test_what_no_run_knows_is_not_compared_and_what_some_know_is(runs):
     for run in runs.values():
         for name in ("code", "inputs", "made_at", "origin"):
