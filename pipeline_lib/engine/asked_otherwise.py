@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,33 +11,57 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.asked import Way, ways_of
 from pipeline_lib.data.records import Record
 from pipeline_lib.engine.rows import Row
-from pipeline_lib.engine.settings import EvaluationSettings, SplitSampling
+from pipeline_lib.engine.settings import EvaluationSettings, ScoringSettings, SplitSampling
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.models.prompt import PromptFormat
 
 Splits = dict[str, list[Record]]
 Evaluated = Callable[[PromptFormat, Splits, EvaluationSettings], list[Row]]
+# From the forget questions to a context with another prompt format, and what rows say of those learned, by id
+Softened = Callable[
+    [PromptFormat, Sequence[Record], ScoringSettings],
+    AbstractContextManager[tuple[PromptFormat, Mapping[str, Row]]],
+]
 TOP_P = 0.9  # of answers drawn under attack (Scholten et al. 2024, arXiv 2410.03523, section 5)
 
 
 @dataclass(frozen=True)
 class Asking:
-    """`settings`: those of a stage `ask`. `context`: how many tokens the model reads; None if unbounded."""
+    """`settings`: those of a stage `ask`. `context`: how many tokens the model reads; None if unbounded.
+
+    `softened`: how a soft prompt is learned for a way of asking (soft_prompt.py); None: there is none.
+    """
 
     settings: Mapping[str, Any]
     prompt_format: PromptFormat
     context: int | None
+    softened: Softened | None = None
 
     def rows(self, splits: Splits, evaluation: EvaluationSettings, evaluated: Evaluated) -> list[Row]:
         """Rows as of a plain evaluation; of several phrasings each record's most likely answer.
 
-        `phrasing` in a row says which, from 0. `UserError` where no forget question is asked otherwise.
+        `phrasing` in a row says which, from 0; `soft_prompt` in the row of a question on which a soft prompt
+        was learned, how likely its target became. `UserError` where no forget question is asked otherwise.
         """
         ways = ways_of(self.settings)
-        told = self.settings["instruction"]
-        asked = replace(self.prompt_format, instruction=told) if told else self.prompt_format
-        found = [evaluated(asked, self._asked(way, splits), self._evaluation(evaluation)) for way in ways]
+        found = [
+            self._rows(self._asked(way, splits), self._evaluation(evaluation), evaluated) for way in ways
+        ]
         return found[0] if len(ways) == 1 else [_worst(rows) for rows in zip(*found, strict=True)]
+
+    def _rows(self, asked: Splits, evaluation: EvaluationSettings, evaluated: Evaluated) -> list[Row]:
+        told = self.settings["instruction"]
+        prompt = replace(self.prompt_format, instruction=told) if told else self.prompt_format
+        if self.softened is None:
+            return evaluated(prompt, asked, evaluation)
+        with self.softened(prompt, asked[FORGET_SPLIT], evaluation) as (soft, learned):
+            rows = evaluated(soft, asked, evaluation)
+        return [
+            {**row, "soft_prompt": learned[row["id"]]}
+            if row["split"] == FORGET_SPLIT and row["id"] in learned
+            else row
+            for row in rows
+        ]
 
     def _asked(self, way: Way, splits: Splits) -> Splits:
         found = {split: way.of(records) for split, records in splits.items()}

@@ -16,6 +16,7 @@ from pipeline_lib.data.records import Record
 # The module that judges at equal retention; an evaluation that is asked for that imports it by this name.
 EQUAL_RETAIN = "pipeline_lib.engine.equal_retain"
 ASKED = "pipeline_lib.engine.asked_otherwise"  # likewise, where a model is asked in other ways
+SOFT_PROMPT = "pipeline_lib.engine.soft_prompt"  # likewise, where free embeddings stand in the prompt
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ Needs: `retrained` in the `of` of the stage, for the p-value two seeds of it bes
 `original`, and something that it answers.
 Traps: an over-forgotten model that rises to `retrained` has a large excess and has recovered nothing: read
 `recovery`. A broken model does not recover: read joint utility after the stage. Questions of forget groups
-that a stage teaches (`groups` of `finetune`) are left out. The interval resamples groups, not seeds. The rate
-takes nothing off for what can be guessed: `retrained`, which never saw the data, has one well above 0.
+that a stage teaches (`groups` of `finetune` and of a soft prompt) are left out. The interval resamples
+groups, not seeds. The rate takes nothing off for what can be guessed: `retrained`, which never saw the data,
+has one well above 0.
 """
 
 from __future__ import annotations

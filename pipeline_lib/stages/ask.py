@@ -3,13 +3,14 @@
 Sources: an affirmative opening of the answer, Zou et al. 2023, arXiv 2307.15043, section 2.1, and the
 beginning of the true answer, Schwarzschild et al. 2024, arXiv 2404.15146; other phrasings and in-context
 hints, Lynch et al. 2024, arXiv 2402.16835, section 4; many drawn answers, Scholten et al. 2024, arXiv
-2410.03523.
+2410.03523; free embeddings after the prompt, Schwinn et al. 2024, arXiv 2402.09063 (engine/soft_prompt.py).
 Formula: with several `questions`, each record keeps the phrasing under which its answer is most likely, and
 so does each record of `retrained`: a maximum over phrasings is larger than any one of them for a model that
 knows nothing, too.
 
 Trap: hints and the beginning of the true answer tell a model that never saw the data something as well. Only
-what goes beyond `retrained`, asked alike, was recovered.
+what goes beyond `retrained`, asked alike, was recovered. A soft prompt is taught answers: the groups that it
+learns do not judge, and `targets: random` shows how far embeddings alone elicit what was never learned.
 """
 
 from __future__ import annotations
@@ -19,12 +20,44 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from pipeline_lib.core.blocks import PATTERNS, Count, CountOrZero, Fault, PathText, Switch, Text
+from pipeline_lib.core.blocks import (
+    PATTERNS,
+    Block,
+    Count,
+    CountOrZero,
+    Fault,
+    Fraction,
+    PathText,
+    Positive,
+    Switch,
+    Text,
+)
 from pipeline_lib.stages.base import Stage
 
 _PHRASING = r"^[^{}]*\{prompt\}[^{}]*$"
 PATTERNS[_PHRASING] = "a phrasing holds {prompt} once, where the question stands, and no other braces"
 Phrasing = Annotated[str, StringConstraints(pattern=_PHRASING, max_length=2000)]
+
+
+class SoftPrompt(Block):
+    """Free embeddings after every prompt, learned on the first forget groups with the weights frozen."""
+
+    tokens: Count = Field(8, description="How many embeddings; each takes the room of a token")
+    steps: Count = 100
+    batch_size: Count = Field(8, description="Questions of a step")
+    learning_rate: Positive = Field(
+        0.05,
+        description="What a step moves each number of the embeddings, as a share of the root mean square of "
+        "those with which it begins",
+    )
+    groups: Count | Fraction = Field(
+        0.5,
+        description="Learn the first so many forget groups, or this share of them, rounded up; the others "
+        "judge the recovery",
+    )
+    targets: Literal["answers", "random"] = Field(
+        "answers", description="random: a control, as many random tokens in place of each answer"
+    )
 
 
 class Ask(Stage):
@@ -53,6 +86,11 @@ class Ask(Stage):
     samples: Annotated[Count, Field(ge=2)] | None = Field(
         None, description="Draw so many answers to each forget question, with top-p 0.9 at temperature 1"
     )
+    soft_prompt: SoftPrompt | None = Field(
+        None,
+        description="Ask with free embeddings after each prompt, learned on a part of the forget groups",
+        exclude_if=lambda soft_prompt: soft_prompt is None,
+    )
 
     def phrasings(self) -> int:
         """How many ways each question is asked in; of a file that is not there, one."""
@@ -64,12 +102,19 @@ class Ask(Stage):
         except UserError:
             return 1
 
+    def first_groups(self) -> float | None:
+        return None if self.soft_prompt is None else self.soft_prompt.groups
+
+    def learned_groups(self, task: str) -> float:
+        return self.first_groups() or 0
+
+    def soft_tokens(self) -> int:
+        """How many free embeddings stand in each prompt."""
+        return 0 if self.soft_prompt is None else self.soft_prompt.tokens
+
     def faults(self, parents: int) -> Iterator[Fault]:
         if self.questions and self.questions_file:
             yield "questions_file", "goes without `questions`: give the phrasings in one of the two"
-        changes = self.settings()
-        if not any(value for name, value in changes.items() if name != "kind"):
-            yield (
-                "kind",
-                f"asks as always; set one of {', '.join(name for name in changes if name != 'kind')}",
-            )
+        own = [name for name in Ask.model_fields if name not in Stage.model_fields]
+        if not any(getattr(self, name) for name in own):
+            yield "kind", f"asks as always; set one of {', '.join(own)}"

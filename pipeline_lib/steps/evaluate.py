@@ -19,7 +19,14 @@ from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
 from pipeline_lib.engine.rows import Row
-from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN, EvaluationSettings, Parts, SplitSampling
+from pipeline_lib.engine.settings import (
+    ASKED,
+    EQUAL_RETAIN,
+    SOFT_PROMPT,
+    EvaluationSettings,
+    Parts,
+    SplitSampling,
+)
 from pipeline_lib.models.encoder_settings import EncoderSettings
 from pipeline_lib.models.forward import context_length
 from pipeline_lib.models.prompt import PromptFormat
@@ -65,7 +72,11 @@ def run(job: Job) -> None:
     if (ask := job.settings.get("ask")) is None:
         rows = evaluated(prompt_format, splits, settings)
     else:
-        asking = import_module(ASKED).Asking(ask, prompt_format, context_length(model))
+        softened = None
+        if (soft := ask.get("soft_prompt")) is not None:
+            seed = job.identity["seed"]
+            softened = import_module(SOFT_PROMPT).Softening(soft, model, tokenizer, seed).learned
+        asking = import_module(ASKED).Asking(ask, prompt_format, context_length(model), softened)
         rows = asking.rows(splits, settings, evaluated)
     if embed is not None and embed.truncated:
         print(

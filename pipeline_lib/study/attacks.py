@@ -4,7 +4,7 @@ A preset names attacks by label; the resolved suite spells each of them out in `
 relearning from a part of the forget set at a few learning rates, Deeb and Roger 2024, arXiv 2410.08827 (RTT),
 and Hu et al. 2024, arXiv 2406.13356; adapters on other data, Lucki et al. 2024, arXiv 2409.18025 (rank 128,
 alpha 16, 2e-4, 3 epochs); rounding, Zhang et al. 2024, arXiv 2410.16454; pruning, Sun et al. 2023, arXiv
-2306.11695; what only asks: stages/ask.py.
+2306.11695; a soft prompt, Schwinn et al. 2024, arXiv 2402.09063; what only asks: stages/ask.py.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ _OTHERS: dict[str, dict[str, Settings]] = {
         "adapters_forget": {**_LUCKI, "split": "forget", "groups": 0.5},
         **_BY_PROMPT,
         "paraphrased": {"kind": "ask", "paraphrased": True},
+        "soft_prompt": {"kind": "ask", "soft_prompt": {}},
+        "soft_random": {"kind": "ask", "soft_prompt": {"targets": "random"}},
     },
 }
 PRESETS = tuple(_OTHERS)
@@ -176,7 +178,8 @@ def _labels(attacks: Attacks, suite: Attacked, tasks: list[str]) -> Mapping[str,
             of_split = [name for name in tasks if split in suite.tasks[name].evaluated_splits()]
             found[f"learn_{split}_{named}"] = {**_RELEARN, "split": split, "learning_rate": rate}, of_split
     for label, settings in _OTHERS[attacks.preset].items():
-        where = questions if settings["kind"] == "ask" and settings.keys() - {"kind", "samples"} else tasks
+        otherwise = settings["kind"] == "ask" and settings.keys() - {"kind", "samples", "soft_prompt"}
+        where = questions if otherwise else tasks
         if where:
             found[label] = settings, where
     return found

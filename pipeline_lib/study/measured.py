@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
-from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN
+from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN, SOFT_PROMPT
 from pipeline_lib.metrics import modules_for
 from pipeline_lib.metrics.asked import MMLU, SUBJECTS
 from pipeline_lib.stages.base import Stage
@@ -128,6 +128,7 @@ class Measured:
                 "pipeline_lib.steps.evaluate",
                 *([] if mixed is None else [EQUAL_RETAIN]),
                 *([] if asked is None else [ASKED]),
+                *([SOFT_PROMPT] if asked is not None and asked.stage.settings().get("soft_prompt") else []),
             ),
             {
                 "evaluation": evaluation.model_dump(exclude=APART),

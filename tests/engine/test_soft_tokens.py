@@ -24,9 +24,10 @@ TEXTS = [
 def test_vectors_of_real_tokens_give_the_rows_of_these_tokens(tiny, records, tmp_path, tied) -> None:
     """Likelihoods, spread, greedy and drawn answers, of questions and of running text."""
     model, tokenizer, plain = tiny
-    if tied:
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    if not tied:
         model = copy.deepcopy(model)
-        model.lm_head.weight = model.model.embed_tokens.weight
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().flip(0))
     fields = plain.to_dict()
     real = SoftPromptFormat(**fields, soft=REAL)
     soft = replace(real, soft=soft_numbers(model, len(REAL)))

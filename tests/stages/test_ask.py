@@ -24,7 +24,9 @@ from tests.steps.study import EVALUATION, job, run_finetune
 WAYS = ["{prompt}", "Please tell me: {prompt}", "Now! {prompt}"]
 
 
-def asked(small: Small, root: Path, model: Path | None = None, **settings: Any) -> list[dict[str, Any]]:
+def asked(
+    small: Small, root: Path, model: Path | None = None, seed: int = 0, **settings: Any
+) -> list[dict[str, Any]]:
     """The records of a model that a stage with these settings asks; without any, of a plain evaluation."""
     stage = {"ask": STAGES.parse({"kind": "ask", **settings}).settings()} if settings else {}
     evaluate.run(
@@ -32,6 +34,7 @@ def asked(small: Small, root: Path, model: Path | None = None, **settings: Any) 
             root,
             {"manifest": small.data / "manifest.json", "model": model or small.original},
             {"records": "records.jsonl", "equal_retain": "equal_retain.json"},
+            {"seed": seed},
             evaluation=EVALUATION,
             embedder=None,
             equal_retain=None,

@@ -56,7 +56,11 @@ def test_every_attack_is_made_of_retrained_and_original_too(preset: str) -> None
         expected = rows | {"retrained"} | (set() if label.startswith("mixed") else {"original"})
         assert names == expected, (task, label)
     questions = {label for task, label in by_label if task == "book"}
-    asked = {label for label, stage in suite.stages.items() if stage.asks and stage.samples is None}
+    asked = {
+        label
+        for label, stage in suite.stages.items()
+        if stage.asks and stage.samples is None and stage.soft_prompt is None
+    }
     assert not questions & asked and {label for task, label in by_label if task == "manners"} >= asked
 
 
@@ -166,6 +170,9 @@ def test_nothing_starts_from_a_model_that_is_only_asked() -> None:
         ({"questions": ["Say it"]}, "stages.a.questions.0: found 'Say it'; a phrasing holds {prompt} once"),
         ({"questions": ["{prompt}"], "questions_file": "x"}, "stages.a.questions_file: goes without"),
         ({"samples": 1}, "stages.a.samples: found 1"),
+        ({"soft_prompt": {"tokens": 0}}, "stages.a.soft_prompt.tokens: found 0"),
+        ({"soft_prompt": {"groups": 1.0}}, "stages.a.soft_prompt.groups"),
+        ({"soft_prompt": {"targets": "anything"}}, "stages.a.soft_prompt.targets: found 'anything'"),
         ({"kind": "quantise", "format": "fp16", "group": 4}, "stages.a.group: fp16 has no scales"),
         ({"of": ["NPO adamw"], "hints": 1}, "stages.a.of.0: found 'NPO adamw'; expected the name of a"),
     ],
@@ -194,3 +201,21 @@ def test_a_row_that_is_asked_has_no_model_of_its_own() -> None:
     assert evaluate.settings["ask"]["opening"] == "Sure, here is the answer:"
     assert "pipeline_lib.engine.asked_otherwise" in evaluate.code
     assert "ask" not in graph.jobs["evaluate", place].settings
+
+
+def test_a_soft_prompt_is_learned_where_it_is_asked_and_judged_by_the_other_groups() -> None:
+    suite = parse_suite(study({"preset": "literature", "tasks": ["authors", "book"]}))
+    graph, place = Graph(suite), "authors/tiny/GradDiff/adamw/seed0"
+    soft, control, opening = (
+        graph.jobs["evaluate", f"{place}.{label}"] for label in ("soft_prompt", "soft_random", "opening")
+    )
+    learner = "pipeline_lib.engine.soft_prompt"
+    assert learner in soft.code and learner in control.code and learner not in opening.code
+    assert "soft_prompt" not in opening.settings["ask"]
+    settings = [job.settings["ask"]["soft_prompt"] for job in (soft, control)]
+    assert [each.pop("targets") for each in settings] == ["answers", "random"] and settings[0] == settings[1]
+    for task in ("authors", "book"):
+        learned = suite.learned_groups(task)
+        assert learned["soft_prompt"] == learned["soft_random"] == 0.5 and "opening" not in learned
+    for preset in ("light", "standard"):
+        assert not {"soft_prompt", "soft_random"} & parse_suite(study({"preset": preset})).stages.keys()

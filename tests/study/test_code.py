@@ -86,6 +86,7 @@ FULL = small(
         "rounded": {"kind": "quantise", "of": ["GradDiff+muon"], "tasks": ["authors"]},
         "pruned": {"kind": "prune", "of": ["GradDiff+muon"], "tasks": ["authors"]},
         "soup": {"kind": "average", "of": ["GradDiff+muon", "GradDiff+adamw"], "tasks": ["authors"]},
+        "soft": {"kind": "ask", "of": ["InContext"], "soft_prompt": {}, "tasks": ["manners"]},
     },
 )
 
@@ -205,6 +206,8 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
             "models/pruned": ["stage prune"],
             "engine/classifiers/profanity_check": ["judge manners", "toxicity manners"],
             "engine/equal_retain": ["evaluate manners"],
+            "engine/soft_prompt": ["evaluate manners"],
+            "models/soft_tokens": ["evaluate manners"],
             "metrics/probability": [*SHARED["metrics/probability"], "evaluate manners"],
             "metrics/equal_retain_mix": ["score manners"],
             "metrics/depth_score": ["score authors"],
@@ -242,7 +245,8 @@ USED: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
 FAMILIES = (OBJECTIVES, OPTIMIZERS, ESTIMATORS, SOLVERS, STAGES)
 OTHERS = (
     *("data.raw_text", "models.corpus", "training.pretraining", "training.pretrain_settings"),
-    *("engine.equal_retain", "engine.inside", "influence.gauss_newton", "influence.newton", "metrics.mmlu"),
+    *("engine.equal_retain", "engine.inside", "engine.soft_prompt", "models.soft_tokens"),
+    *("influence.gauss_newton", "influence.newton", "metrics.mmlu"),
     *("training.checkpoint", "training.fine_tuning", "training.generic_labels"),
     *("training.loop", "training.newton"),
 )

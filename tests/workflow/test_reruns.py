@@ -59,6 +59,7 @@ EDITS: dict[str, Chosen | None] = {
     "stages/average.py": lambda job: job.rule == "stage" and job.run is not None and job.run.method == "soup",
     "engine/equal_retain.py": lambda job: job.rule == "evaluate" and "original" in job.inputs,
     "engine/asked_otherwise.py": lambda job: job.rule == "evaluate" and "ask" in job.settings,
+    "engine/soft_prompt.py": None,
     "steps/ask.py": of_rules("ask"),
     "engine/classifiers/rude_words.py": None,
     "metrics/repetition.py": of_rules("score"),

@@ -36,8 +36,12 @@ def look_at_stages(look: Look, suite: Suite) -> None:
             continue
         if isinstance(stage, Ask):
             known = stage.questions_file is None or label in read
-            if known and (fault := _unasked(stage, data)):
-                look.faults.append((f"stages.{label}", f"on the task {task!r}: {fault}"))
+            faults = list(_unasked(stage, data)) if known else []
+            if (soft := stage.soft_prompt) is not None:
+                # Random targets teach nothing by which the stage is judged.
+                largest = suite.tasks[task].max_overlap if soft.targets == "answers" else 1.0
+                faults += _injected(soft.groups, data.splits["forget"], data, "forget", largest)
+            look.faults += [(f"stages.{label}", f"on the task {task!r}: {fault}") for fault in faults]
         elif stage.training() is not None and (learned := look.tasks.get(stage.data_of(task))) is not None:
             largest = suite.tasks[task].max_overlap
             for split in stage.splits():
@@ -45,15 +49,14 @@ def look_at_stages(look: Look, suite: Suite) -> None:
                     look.faults.append((f"stages.{label}", f"on the task {task!r}: {fault}"))
 
 
-def _unasked(stage: Ask, task: Task) -> str | None:
+def _unasked(stage: Ask, task: Task) -> Iterator[str]:
     ways = ways_of(stage.settings())
     forget = task.splits["forget"]
-    if all(way == Way() or way.of(forget) != forget for way in ways):
-        return None
-    return (
-        "asking in this way changes no forget question: they are running text, have no paraphrase, or no "
-        "other question of their group; name the tasks that the stage is for (`tasks`)"
-    )
+    if not all(way == Way() or way.of(forget) != forget for way in ways):
+        yield (
+            "asking in this way changes no forget question: they are running text, have no paraphrase, or no "
+            "other question of their group; name the tasks that the stage is for (`tasks`)"
+        )
 
 
 def _injected(
@@ -78,6 +81,12 @@ def _injected(
         )
 
 
+def soft_tokens(suite: Suite, label: str) -> int:
+    """Tokens that the stage of this label puts into each prompt besides text; 0 for "", which is no stage."""
+    stage = suite.stages.get(label)
+    return stage.soft_tokens() if isinstance(stage, Ask) else 0
+
+
 def asked_otherwise(
     suite: Suite, task: str, model: str, judged: Mapping[str, list[Record]]
 ) -> dict[str, list[Record]]:
@@ -99,4 +108,5 @@ def _whole(row: StagedRow, judged: Mapping[str, list[Record]]) -> Iterator[Recor
     for way in ways:
         for records in judged.values():
             for record in way.of(records):
-                yield replace(record, prompt=f"{before}{record.prompt} {record.opening}", opening="")
+                begun = f" {record.opening}" if record.opening else ""
+                yield replace(record, prompt=f"{before}{record.prompt}{begun}", opening="")

@@ -8,6 +8,7 @@ from pipeline_lib.core.blocks import Fault
 from pipeline_lib.models.base_rules import base_fault
 from pipeline_lib.models.chosen_layers import layers_fault
 from pipeline_lib.operations.plan.shape import shape_of
+from pipeline_lib.stages.ask import Ask
 from pipeline_lib.study.suite import Suite
 
 
@@ -27,6 +28,14 @@ def context_faults(suite: Suite) -> Iterator[Fault]:
             )
         for task in suite.tasks:
             yield from _task_faults(suite, task, label, context, model.max_length)
+        for name, stage in suite.stages.items():
+            soft = stage.soft_tokens() if isinstance(stage, Ask) else 0
+            if context is not None and soft >= context and label in (stage.models or suite.models):
+                yield (
+                    f"stages.{name}.soft_prompt.tokens",
+                    f"found {soft}, and the model {label!r} reads at most {context} tokens, question and "
+                    "answer with them; choose fewer",
+                )
 
 
 def _task_faults(

@@ -20,6 +20,7 @@ from pipeline_lib.operations.plan.measuring import (
 )
 from pipeline_lib.operations.plan.shape import Shape, shape_of
 from pipeline_lib.operations.plan.sizes import Lengths, lengths_of, together
+from pipeline_lib.operations.plan.softening import Softening
 from pipeline_lib.operations.plan.training import Training
 from pipeline_lib.operations.plan.training_memory import Memory, largest, training_memory
 from pipeline_lib.operations.plan.training_time import training_seconds
@@ -156,18 +157,28 @@ def _evaluate(
     task = suite.settings_of(key.task)
     lengths = lengths_of(task, suite.models[key.model])
     ways, hints = (1, 0) if asked is None else (asked.phrasings(), asked.hints)
+    soft = 0 if asked is None else asked.soft_tokens()
+    told = {
+        name: replace(
+            of,
+            prompt=of.prompt + hints * of.whole + soft,
+            longest=of.longest + soft,
+        )
+        for name, of in lengths.items()
+    }
     splits = {
         name: replace(
-            lengths[name],
-            records=ways * min(lengths[name].records, evaluation.max_records.get(name, MOST)),
-            prompt=lengths[name].prompt + hints * (lengths[name].prompt + lengths[name].answer),
+            told[name], records=ways * min(told[name].records, evaluation.max_records.get(name, MOST))
         )
         for name in task.evaluated_splits()
-        if name in lengths
+        if name in told
     }
     others = {HOLDOUT: splits.pop(HOLDOUT)} if HOLDOUT in splits else {}
     mixed = evaluation.equal_retain is not None and key.method not in ANCHORS
-    return Evaluating(shape, device_of(suite.resources), evaluation, splits, others, mixed)
+    given = (shape, device_of(suite.resources), evaluation, splits, others, mixed)
+    if asked is None or asked.soft_prompt is None:
+        return Evaluating(*given)
+    return Softening(*given, asked.soft_prompt, told["forget"], ways)
 
 
 def _inside(suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape, patched: bool) -> Looking:

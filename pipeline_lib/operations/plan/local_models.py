@@ -19,7 +19,7 @@ from pipeline_lib.models.scratch import texts_of, train_bpe
 from pipeline_lib.models.settings import PretrainedModel, ScratchModel
 from pipeline_lib.models.source import check_gguf
 from pipeline_lib.models.tokenizer import from_folder
-from pipeline_lib.operations.plan.attacks import asked_otherwise
+from pipeline_lib.operations.plan.attacks import asked_otherwise, soft_tokens
 from pipeline_lib.operations.plan.local_data import Look
 from pipeline_lib.operations.plan.shape import place_of, shape_of
 from pipeline_lib.study.draws import parted
@@ -102,10 +102,11 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
     room, shape = evaluation.max_new_tokens, shape_of(settings)
     context = None if shape is None else shape.context
     if isinstance(settings, ScratchModel):
+        prompts = [(0, record) for some in judged.values() for record in some]
+        prompts += [(soft_tokens(suite, where), record) for where in otherwise for record in otherwise[where]]
         if all(_bytes(record, text) + around <= settings.max_length for record, text in pairs) and all(
-            _bytes(record, "") + around + room <= settings.max_length
-            for records in (*judged.values(), *otherwise.values())
-            for record in records
+            _bytes(record, record.answer if soft else "") + around + room + soft <= settings.max_length
+            for soft, record in prompts
         ):
             return  # a token is a byte or more
         if settings.pretrain is None:
@@ -135,11 +136,16 @@ def look_at_lengths(look: Look, suite: Suite, name: str, label: str, tokenizer: 
     if context is not None:
         asked = [record for split, some in judged.items() if split != task.holdout for record in some]
         for where, records in {"": asked, **otherwise}.items():
+            soft = soft_tokens(suite, where)
             questions = [record for record in records if record.form != "text"]
             lengths = zip(questions, _prompt_lengths(tokenizer, settings, questions), strict=True)
-            beyond = {record.id: count for record, count in lengths if count + room > context}
+            beyond = {record.id: count + soft for record, count in lengths if count + soft + room > context}
             if beyond:
                 look.faults.append(_no_room(where, (name, label), beyond, room, context))
+            texts = [(record, record.answer) for record in records if soft and record.form == "text"]
+            counts = zip(texts, _lengths(tokenizer, settings, texts), strict=True)
+            if beyond := {record.id: count for (record, _), count in counts if count + soft > context}:
+                look.faults.append(_no_room_for_soft(where, (name, label), beyond, soft, context))
 
 
 def _no_room(stage: str, of: tuple[str, str], beyond: dict[str, int], room: int, context: int) -> Fault:
@@ -153,6 +159,20 @@ def _no_room(stage: str, of: tuple[str, str], beyond: dict[str, int], room: int,
         f"stages.{stage}" if stage else "evaluation.max_new_tokens",
         f"{found}, and {len(beyond)} prompts of the task {of[0]!r} leave less room in "
         f"the context of {of[1]!r} ({context} tokens): {_named(beyond)}; {cure}",
+    )
+
+
+def _no_room_for_soft(
+    stage: str, of: tuple[str, str], beyond: dict[str, int], soft: int, context: int
+) -> Fault:
+    """Running text that a soft prompt makes longer than the model reads."""
+    most = context - max(beyond.values())
+    cure = "name the tasks that the stage is for (`tasks`)"
+    return (
+        f"stages.{stage}.soft_prompt.tokens",
+        f"found {soft}, and {len(beyond)} texts of the task {of[0]!r} leave less room in the context of "
+        f"{of[1]!r} ({context} tokens): {_named(beyond)}; "
+        + (f"choose at most {most}, or {cure}" if most > 0 else cure),
     )
 
 

@@ -37,6 +37,15 @@ def study(folder: Path, forget: list[dict[str, Any]] | None = None, **stages: An
         ),
         ({"kind": "ask", "paraphrased": True}, "on the task 'own': asking in this way changes no forget"),
         ({"kind": "ask", "instruction": "x " * 200}, "answers have up to 64 tokens, and "),
+        (
+            {"kind": "ask", "soft_prompt": {"groups": 3}},
+            "on the task 'own': `groups` is 3, but the split 'forget' has 3 of them",
+        ),
+        (
+            {"kind": "ask", "soft_prompt": {"groups": 0.9, "targets": "random"}},
+            "on the task 'own': `groups` is 3, but the split 'forget' has 3 of them",
+        ),
+        ({"kind": "ask", "soft_prompt": {"tokens": 60}}, "answers have up to 64 tokens, and "),
     ],
 )
 def test_a_stage_that_cannot_say_anything_is_refused(
@@ -65,8 +74,38 @@ def test_what_fits_is_not_refused(tmp_path: Path) -> None:
             other={"kind": "finetune", "split": "retain"},
             again={"kind": "ask", "paraphrased": True},
             some={"kind": "ask", "questions": ["{prompt}", "Say: {prompt}"], "hints": 1},
+            soft={"kind": "ask", "soft_prompt": {}},
         )
     )
+
+
+def test_a_soft_prompt_is_not_taught_the_answers_that_judge_it(tmp_path: Path) -> None:
+    """Of all groups alike, the first holds what the others are asked; random targets do not."""
+    alike = [record(n, answer="In the street of the old town by the river, house nine.") for n in range(6)]
+    own = study(tmp_path, alike, a={"kind": "ask", "soft_prompt": {"groups": 1}})
+    (found,) = faults(own)
+    assert found.startswith("stages.a: on the task 'own': what it learns holds 100.0% of the forget answers")
+    check_inputs(study(tmp_path, alike, a={"kind": "ask", "soft_prompt": {"groups": 1, "targets": "random"}}))
+
+
+def test_a_soft_prompt_after_running_text_needs_room_too(tmp_path: Path) -> None:
+    """As many soft tokens as the longest text leaves room for are allowed, and one more is not."""
+    forget, retain = ([record(n, form="text") for n in numbers] for numbers in (range(6), range(10, 16)))
+    task = data(tmp_path, forget, retain)
+
+    def soft(tokens: int) -> Suite:
+        made: Suite = suite(task, stages={"a": {"kind": "ask", "soft_prompt": {"tokens": tokens}}})
+        return made
+
+    (found,) = faults(soft(119))
+    assert (
+        found.startswith("stages.a.soft_prompt.tokens: found 119, and ")
+        and "texts of the task 'own' leave" in found
+    )
+    most = int(found.split("choose at most ")[1].split(",")[0])
+    check_inputs(soft(most))
+    (found,) = faults(soft(most + 1))
+    assert found.startswith(f"stages.a.soft_prompt.tokens: found {most + 1}, and ")
 
 
 def test_a_file_of_phrasings_is_read_before_any_job(tmp_path: Path) -> None:
@@ -96,3 +135,5 @@ def test_the_plan_counts_every_phrasing(tmp_path: Path) -> None:
     one, many = seconds({"opening": "Sure:"}), seconds({"questions": ["{prompt}"] * 40})
     drawn, told = seconds({"samples": 128}), seconds({"opening": "Sure:", "hints": 3})
     assert one < told < many and one < drawn
+    soft, longer = seconds({"soft_prompt": {}}), seconds({"soft_prompt": {"steps": 400}})
+    assert one < soft < longer and longer - one > 3 * (soft - one)

@@ -49,6 +49,16 @@ def test_answers_as_long_as_the_context_leave_no_room_for_a_prompt() -> None:
     assert path == "tasks.authors.evaluation.max_new_tokens"
 
 
+def test_a_soft_prompt_as_long_as_the_context_leaves_no_room() -> None:
+    models = {"tiny": {"source": "scratch", "max_length": 64}}
+    soft = {"kind": "ask", "of": ["original"], "soft_prompt": {"tokens": 64}}
+    ((path, message),) = faults(models=models, evaluation={"max_new_tokens": 8}, stages={"a": soft})
+    assert path == "stages.a.soft_prompt.tokens"
+    assert message.startswith("found 64, and the model 'tiny' reads at most 64 tokens")
+    fewer = {**soft, "soft_prompt": {"tokens": 63}}
+    assert not faults(models=models, evaluation={"max_new_tokens": 8}, stages={"a": fewer})
+
+
 def test_sequences_longer_than_the_model_reads() -> None:
     context = {**SIZES, "context": 2048}
     assert not faults(models=hub(shape=context, max_length=2048))
