@@ -72,7 +72,7 @@ def judged(rows: list[dict[str, Any]]) -> float:
 
 
 def test_a_hidden_memory_is_found_and_what_was_never_learned_is_not(planted: Planted) -> None:
-    """The control may loosen a refusal, but brings neither back the hidden answers nor what was not learned."""
+    """The control may loosen a refusal, but brings back neither the hidden answers nor others."""
     plain, unknown = planted.asked(planted.knowing), planted.asked(planted.retrained)
     found, control = (planted.asked(planted.knowing, targets=targets) for targets in ("answers", "random"))
     never, never_control = (
