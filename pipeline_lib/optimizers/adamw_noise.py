@@ -24,6 +24,7 @@ class AdamWNoise(AdamW):
 
     display: ClassVar[str] = "AdamW (noise)"
     reference: ClassVar[bool] = False
+    control_of: ClassVar[str | None] = "adamw"
     moves_zeros: ClassVar[bool] = True
     in_parts: ClassVar[str | None] = "its noise is drawn for whole tensors, and these are cut apart"
 

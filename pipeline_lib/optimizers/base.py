@@ -55,6 +55,7 @@ class Optimizer(Method):
     moves_zeros: ClassVar[bool] = False  # a coordinate whose gradient is 0 may move
     layers_apart: ClassVar[bool] = False  # matrices that are no embeddings are the first parameter group
     needs_fp32: ClassVar[str | None] = None  # why it needs `weights: fp32`; None: it does not
+    control_of: ClassVar[str | None] = None  # the kind of which it is a control; None: it is none
 
     @property
     def curvature(self) -> Curvature | None:

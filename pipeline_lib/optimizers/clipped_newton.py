@@ -81,6 +81,10 @@ class ClippedNewton(Elementwise):
         return "its steps have one length for all coordinates, known only after a look at all of them"
 
     @property
+    def control_of(self) -> str | None:  # type: ignore[override]
+        return None if self.control is None else self.kind
+
+    @property
     def arrangement(self) -> Arrangement | None:
         """What its control does to h."""
         how = ARRANGED.get(self.control or "")

@@ -71,6 +71,7 @@ class Row:
     give the cost of other optimisers relative to that of this row's. `unlearned`: whether an unlearning run
     made this model, or one of those from which stages made it. `learned`: label of a stage -> how many
     forget groups it taught, or which share of them; only those of the row's stages that taught some.
+    `controls`: optimisers of the same method whose control the row is: it keeps something of their step.
     """
 
     key: RowKey
@@ -80,6 +81,7 @@ class Row:
     seeds: tuple[int, ...]
     unlearned: bool
     learned: Mapping[str, float] = field(default_factory=dict, hash=False)
+    controls: tuple[str, ...] = ()
 
     @property
     def anchor(self) -> bool:
@@ -186,6 +188,7 @@ class Inputs:
                 tuple(sorted(int(entry["seed"]) for entry in entries)),
                 bool(entries[0].get("unlearned", key.method not in ANCHORS)),  # older studies do not say it
                 dict(entries[0].get("learned", {})),
+                tuple(entries[0].get("controls", ())),
             )
             for key, entries in sorted(
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import MATCHED, RowKey, RunKey
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.study.runs import Run
@@ -40,7 +41,32 @@ def run_labels(models: Mapping[RunKey, Run | StagedRow | None]) -> list[dict[str
             labels[key.row] = (
                 _of_parents(key, made, labels) if isinstance(made, StagedRow) else _label(key, made)
             )
+    for row, controlled in _controls({key.row: made for key, made in models.items()}).items():
+        labels[row] = {**labels[row], "controls": controlled}
     return [{**key._asdict(), **labels[key.row]} for key in models]
+
+
+def _controls(rows: Mapping[RowKey, Run | StagedRow | None]) -> dict[RowKey, list[str]]:
+    """Of every row that is a control: the optimisers of its method whose control it is, where there are some.
+
+    A model after stages is none: it is held against the model from which it was made.
+    """
+    taken = {
+        row: run.optimizer_settings
+        for row, run in rows.items()
+        if isinstance(run, Run) and run.optimizer_settings is not None
+    }
+    plain = grouped(
+        (row._replace(optimizer=optimizer.kind), row.optimizer)
+        for row, optimizer in taken.items()
+        if optimizer.control_of is None
+    )
+    found = {
+        row: plain.get(row._replace(optimizer=optimizer.control_of))
+        for row, optimizer in taken.items()
+        if optimizer.control_of is not None
+    }
+    return {row: controlled for row, controlled in found.items() if controlled}
 
 
 def _label(key: RunKey, run: Run | None) -> dict[str, Any]:

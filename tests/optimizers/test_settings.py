@@ -34,6 +34,18 @@ def test_what_training_planning_and_reports_know_of_each_kind() -> None:
     assert found == TRAITS
 
 
+def test_a_control_says_what_it_controls() -> None:
+    """A kind of its own names another one; Sophia's controls are settings of the Sophia that they control."""
+    controls = {
+        kind: method.control_of for kind, method in OPTIMIZERS.kinds().items() if "sophia" not in kind
+    }
+    assert {kind: of for kind, of in controls.items() if of is not None} == {"adamw_noise": "adamw"}
+    for kind in ("sophia", "sophia_as_released"):
+        plain = {"kind": kind, "learning_rate": 1e-4}
+        assert OPTIMIZERS.parse(plain).control_of is None
+        assert OPTIMIZERS.parse({**plain, "control": "mean_curvature"}).control_of == kind
+
+
 def test_muon_and_its_adamw_get_the_settings() -> None:
     settings = {"momentum": 0.87, "beta1": 0.81, "beta2": 0.91, "eps": 1e-7, "weight_decay": 0.03}
     method = OPTIMIZERS.parse({"kind": "muon", "learning_rate": 3e-3, **settings})

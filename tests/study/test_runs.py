@@ -292,3 +292,31 @@ def test_the_message_names_every_objective_that_teaches_refusals(monkeypatch: py
     monkeypatch.setitem(OBJECTIVES.kinds(), "Silence", OBJECTIVES.kinds()["PO"])
     raw = small(objectives={"other": {"kind": "AltPO"}}, tasks={"t": {"source": "tofu"}})
     assert "choose one that teaches refusals (IdkDPO, PO, Silence), or leave the task out" in error(raw)
+
+
+def test_a_control_names_what_it_controls() -> None:
+    """By kind, within its method; a control without that optimiser beside it names nothing."""
+    plain = {"kind": "sophia", "learning_rate": 1e-4}
+    optimizers = {
+        "adamw": {"learning_rate": 1e-4},
+        "noise": {"kind": "adamw_noise", "learning_rate": 1e-4},
+        "sophia": plain,
+        "gentle": plain | {"learning_rate": 1e-5},
+        "signs": plain | {"control": "sign_of_equal_norm"},
+        "alone": {"kind": "sophia_as_released", "learning_rate": 1e-4, "control": "mean_curvature"},
+    }
+    raw = grid(
+        {"methods": ["GradDiff"], "optimizers": list(optimizers)},
+        {"methods": ["NPO"], "optimizers": ["noise", "sophia", "signs"]},
+        optimizers=optimizers,
+    )
+    found = {
+        (label["method"], label["optimizer"]): label["controls"]
+        for label in run_labels(models_of(parse_suite(raw)))
+        if "controls" in label
+    }
+    assert found == {
+        ("GradDiff", "noise"): ["adamw"],
+        ("GradDiff", "signs"): ["sophia", "gentle"],
+        ("NPO", "signs"): ["sophia"],
+    }
