@@ -15,7 +15,7 @@ from pipeline_lib.reporting.figures import build_figure
 from pipeline_lib.reporting.figures.power import critical_distance, detectable_distance
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.paired import detectable_difference
-from tests.reporting.study import Study, without_lines
+from tests.reporting.study import QUESTIONS, Study, without_lines, write_json
 
 
 def _axes(study: Study) -> Any:
@@ -81,6 +81,16 @@ def test_marks_are_the_study_s_questions_groups_and_rows(root: Path) -> None:
     assert len(rows) == 10 and {x for x, _ in rows} == {40}
     assert any(y == pytest.approx(0.4) for _, y in rows)  # mean of 0.3, 0.4, 0.5
     assert len(_marks(left, "X")) == 1
+
+
+def test_where_every_question_is_a_group_one_mark_is_both(root: Path) -> None:
+    study = Study(root, seeds=(1,), methods={"NPO": 1.0}, diverged={}).write()
+    manifest = study.manifest()
+    manifest["splits"] |= {"forget": {**manifest["splits"]["forget"], "groups": QUESTIONS}}
+    write_json(root / "data" / study.task / "manifest.json", manifest)
+    left, _ = _axes(study)
+    assert [text.get_text() for text in left.texts] == ["40 questions: 0.39"]
+    assert len(_marks(left, "o")) == 1
 
 
 def test_marks_of_pairs_are_their_detectable_differences(root: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -21,15 +20,17 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.inputs import Inputs, Row
 
 MAX_COLUMNS = 2  # two panels of column width fill a page
+COMPACT = 2.6  # inches of a panel: letters of 7.5 points are 8 pixels where two are 390 wide
 
 
 def method_panels(
-    inputs: Inputs, height: float, chosen: Sequence[tuple[str, str]] | None = None
+    inputs: Inputs, height: float, chosen: Sequence[tuple[str, str]] | None = None, *, compact: bool = False
 ) -> tuple[Figure, list[tuple[str, str, str, Axes]]]:
     """One panel for each task, model and trained method; every task and model starts a new row of panels.
 
     Methods that take no step stand in the panels of the others (`panel_rows`). `chosen`: only these tasks and
-    models. Those without a method have no panel.
+    models. Those without a method have no panel. `compact`: panels so narrow that two across are still read
+    on a telephone, and a task and model goes on in the row of the one before where all of it has room.
     """
     studies = [
         (task, model, methods)
@@ -39,16 +40,21 @@ def method_panels(
     if not studies:
         return Figure(figsize=(2 * style.PANEL_WIDTH, 0.5)), []
     columns = min(MAX_COLUMNS, max(len(methods) for *_, methods in studies))
-    rows = sum(math.ceil(len(methods) / columns) for *_, methods in studies)
-    figure = Figure(figsize=(style.PANEL_WIDTH * columns, height * rows))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    panels, free = [], iter(grid.flat)
-    for task, model, methods in studies:
-        for method in methods:
-            panels.append((task, model, method, next(free)))
-            panels[-1][-1].set_title(panel_title(inputs, task, model, method), loc="left")
-        for ax in islice(free, -len(methods) % columns):
-            ax.remove()
+    places, taken = list[int](), 0
+    for *_, methods in studies:
+        left = -taken % columns
+        taken += left if not compact or len(methods) > left else 0
+        places += range(taken, taken + len(methods))
+        taken += len(methods)
+    rows = math.ceil(taken / columns)
+    figure = Figure(figsize=((COMPACT if compact else style.PANEL_WIDTH) * columns, height * rows))
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for place in set(range(len(grid))) - set(places):
+        grid[place].remove()
+    shown = [(task, model, method) for task, model, methods in studies for method in methods]
+    panels = [(*panel, grid[place]) for panel, place in zip(shown, places, strict=True)]
+    for task, model, method, ax in panels:
+        ax.set_title(panel_title(inputs, task, model, method), loc="left")
     return figure, panels
 
 
@@ -150,10 +156,11 @@ def legend_below(figure: Figure, groups: Mapping[str, Sequence[Artist]]) -> Lege
     return legend
 
 
-def lost_note(ax: Axes, lost: Iterable[tuple[Row, Sequence[str]]]) -> None:
+def lost_note(ax: Axes, lost: Iterable[tuple[Row, Sequence[str]]], *, under: bool = False) -> None:
     """Say above the panel which rows lost how many seeds, and why: what is not drawn must not vanish.
 
-    `lost`: of each row the statuses of its runs without a model.
+    `lost`: of each row the statuses of its runs without a model. `under`: below the panel's title, which has
+    no room beside it.
     """
     notes = [
         f"{style.optimizer_label(row)}: {len(statuses)} of {len(row.seeds)} {lost_words(statuses)}"
@@ -161,4 +168,6 @@ def lost_note(ax: Axes, lost: Iterable[tuple[Row, Sequence[str]]]) -> None:
         if statuses
     ]
     if notes:
+        if under:
+            ax.set_title(ax.get_title(loc="left") + "\n" * len(notes), loc="left")
         ax.set_title("\n".join(notes), loc="right", fontsize=7, color="#444444")

@@ -112,7 +112,8 @@ def _questions(ax: Axes, summary: Summary, task: str, model: str) -> None:
             markeredgewidth=None if row.anchor else 1.3,
             zorder=3,
         )
-    for n, face, name in ((groups, "white", "groups"), (questions, CURVE, "questions")):
+    shown = {groups: ("white", "groups"), questions: (CURVE, "questions")}  # one mark where both are as many
+    for n, (face, name) in shown.items():
         found = float(detectable_distance(n))
         ax.plot([n], [found], marker="o", color=CURVE, markerfacecolor=face, markersize=5, zorder=4)
         ax.annotate(

@@ -56,7 +56,7 @@ def draw(inputs: Inputs) -> Figure:
     marks = style.marks(inputs.rows)
     judged = {study: axes(summary, *study) for study in inputs.studies}
     shown = [study for study, (x, y) in judged.items() if x and y]
-    figure, panels = method_panels(inputs, height=2.2, chosen=shown)
+    figure, panels = method_panels(inputs, height=2.3, chosen=shown, compact=True)
     for task, model, method, ax in panels:
         across, up = judged[task, model]
         assert across is not None and up is not None
@@ -64,7 +64,7 @@ def draw(inputs: Inputs) -> Figure:
         for row in drawn:
             _point(ax, summary, row, (across, up), *_mark(row, marks))
         _axes(ax, summary, inputs.rows_of(task, model), across, up)
-        lost_note(ax, [(row, summary.lost(row)) for row in drawn])
+        lost_note(ax, [(row, summary.lost(row)) for row in drawn], under=True)
     anchors = anchor_handles(inputs.rows)
     if any(judged[study][0] == GAP for study in shown):
         anchors.append(Patch(color=BAND, label="95 % of single further retrained models"))
@@ -151,7 +151,7 @@ def _axes(ax: Axes, summary: Summary, rows: list[Row], across: Measure, up: Meas
         ax.set_xlabel(f"KS D{of} to retrained (← better)")
         return
     if across == GAP:
-        ax.set_xlabel("Gap to retrained (nats per token, ← better)")
+        ax.set_xlabel("Gap to retrained\n(nats per token, ← better)")
         values = [v for row in rows for v in summary.by_seed(row, *across).values()]
         ax.set(xscale="log", xlim=(min(values) / 1.4, max(values) * 1.4))
         plain_ticks(ax.xaxis)
