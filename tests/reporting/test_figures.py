@@ -75,7 +75,8 @@ def test_tradeoff_points(root: Path) -> None:
         numbers["NPO", "sophia", seed, "forget", "ks_statistic"] = x
         numbers["NPO", "sophia", seed, "utility", "model_utility"] = y
     figure = _figure("tradeoff", Study(root, numbers=numbers).write())
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["GradDiff", "NPO"]
+    # Under the first title is a line of room for the note on the right.
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["GradDiff\n", "NPO"]
     assert any(np.allclose(point, (0.3, 0.6)) for point in _points(figure.axes[1]))
     assert not any(np.allclose(point, (0.3, 0.6)) for point in _points(figure.axes[0]))
     # Five optimisers and the two anchors in each panel, `retrained` at distance 0.

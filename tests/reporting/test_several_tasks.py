@@ -88,7 +88,7 @@ def test_tradeoff_has_the_axes_of_each_task(suite: Study) -> None:
     labels = [(ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes]
     authors = "KS D to retrained (← better)", "Model utility (better →)"
     assert labels == [
-        ("fictitious, tiny\nGradDiff", *authors),
+        ("fictitious, tiny\nGradDiff\n", *authors),  # room for the note on the right
         ("fictitious, tiny\nNPO", *authors),
         (
             "book, tiny\nGradDiff",
