@@ -65,6 +65,14 @@ class Panel(NamedTuple):
     rows: list[Row]
 
 
+class Study(NamedTuple):
+    """What every panel draws from: the judged runs, and how each row is marked."""
+
+    summary: Summary
+    paths: Mapping[RunKey, Path]
+    marks: Mapping[str, style.Mark]
+
+
 def draw(inputs: Inputs) -> Figure:
     """One or two panels for each task, model and method with runs that were judged on their way."""
     summary, marks = Summary(inputs), style.marks(inputs.rows)
@@ -82,8 +90,8 @@ def draw(inputs: Inputs) -> Figure:
         for panel, upper, lower in zip(panels, grid[::2], grid[1::2], strict=True):
             for ax in (upper, lower):
                 _scale(ax, inputs, panel, shared[panel.task, panel.model])
-            _upper(upper, summary, panel, paths, marks)
-            _lower(lower, summary, panel, paths, marks)
+            _upper(upper, Study(summary, paths, marks), panel)
+            _lower(lower, Study(summary, paths, marks), panel)
     left_out = [style.study_label(*study) for study in inputs.studies if study not in shared]
     say_left_out(figure, left_out, "no run was judged on its way")
     legend_below(figure, _legend(inputs, any(key.after == MATCHED for key in paths)))
@@ -138,14 +146,9 @@ def _scale(ax: Axes, inputs: Inputs, panel: Panel, limits: tuple[float, float]) 
         ax.axvspan(limits[0], scale.limit(), color=BAND, zorder=0, linewidth=0)
 
 
-def _upper(
-    ax: Axes,
-    summary: Summary,
-    panel: Panel,
-    paths: Mapping[RunKey, Path],
-    marks: Mapping[str, style.Mark],
-) -> None:
+def _upper(ax: Axes, study: Study, panel: Panel) -> None:
     """Utility against gap: anchors, the path of every run, where it is compared, and the model made there."""
+    summary, paths, marks = study
     inputs = summary.inputs
     level = inputs.paths.levels[panel.task]
     for row in (row for row in inputs.rows_of(panel.task, panel.model) if row.anchor):
@@ -178,14 +181,9 @@ def _upper(
     lost_note(ax, [(row, summary.lost(row)) for row in panel.rows], under=True)
 
 
-def _lower(
-    ax: Axes,
-    summary: Summary,
-    panel: Panel,
-    paths: Mapping[RunKey, Path],
-    marks: Mapping[str, style.Mark],
-) -> None:
+def _lower(ax: Axes, study: Study, panel: Panel) -> None:
     """A line for each row: the least gap of each run, and the mean of the row."""
+    summary, paths, marks = study
     level = summary.inputs.paths.levels[panel.task]
     for place, row in enumerate(panel.rows):
         mark = marks[style.mark_name(row)]
