@@ -196,6 +196,25 @@ def test_fewer_authors_of_a_split_are_forgotten_and_the_others_kept(stand_in: Pa
             load(**settings)
 
 
+def test_the_first_questions_of_each_author(stand_in: Path) -> None:
+    settings = {"forget": "forget05", "forget_authors": 4, "retain_authors": 3, "holdout_authors": 2}
+    whole, task = load(stand_in, **settings), load(stand_in, questions_per_author=7, **settings)
+    check_task(task)
+    for split, authors in {"forget": range(196, 200), "retain": range(3), "holdout": (194, 195)}.items():
+        expected = [f"tofu-{20 * number + i:04d}" for number in authors for i in range(7)]
+        assert [record.id for record in task.splits[split]] == expected
+    assert task.splits["real_authors"] == whole.splits["real_authors"]
+    hint = task_settings({"source": "tofu", "questions_per_author": 7, **settings}).size_hint()
+    assert hint and {name: hint[name].records for name in ("forget", "retain", "holdout")} == {
+        name: len(task.splits[name]) for name in ("forget", "retain", "holdout")
+    }
+    assert hint["forget"].groups == 4
+    judged = load(stand_in, forget="forget01", questions_per_author=7).splits  # beside the whole retain set
+    assert (len(judged["forget"]), len(judged["retain"]), len(judged["retain_eval"])) == (14, 198 * 7, 140)
+    with pytest.raises(UserError, match="questions_per_author: found 21; must be at most 20"):
+        load(stand_in, questions_per_author=21)
+
+
 def test_a_draw_of_few_retained_authors_keeps_the_same_ones(stand_in: Path) -> None:
     task = load(stand_in, forget="forget01", forget_draw=2, retain_authors=18, holdout_authors=2)
     check_task(task)

@@ -53,6 +53,9 @@ class Settings(TaskSettings):
     retain_authors: Annotated[Count, Field(le=AUTHORS_WITH_DISTRACTORS)] | None = Field(
         None, description="Only this many of the first 20 authors, instead of the whole retain set"
     )
+    questions_per_author: Annotated[Count, Field(le=ROWS_PER_AUTHOR)] = Field(
+        ROWS_PER_AUTHOR, description="Only the first so many questions of each author, forgotten or not"
+    )
     holdout_authors: Annotated[CountOrZero, Field(le=100)] = Field(
         0,
         description="The authors just before the forget set, whom no model learns: the non-members of "
@@ -116,14 +119,15 @@ class Settings(TaskSettings):
         )
 
     def size_hint(self) -> dict[str, SplitSize]:
-        forgotten, unseen = self._rows_to_forget(), self.holdout_authors * ROWS_PER_AUTHOR
-        kept = AUTHOR_SPLITS["full"][1] - forgotten - unseen
-        sizes = {"forget": SplitSize(forgotten, 18, 38, 135, 7, "target", forgotten // ROWS_PER_AUTHOR)}
+        questions, forgotten = self.questions_per_author, self._rows_to_forget() // ROWS_PER_AUTHOR
+        unseen = self.holdout_authors * questions
+        sizes = {"forget": SplitSize(forgotten * questions, 18, 38, 135, 7, "target", forgotten)}
         if self.retain_authors is None:
-            judged = SplitSize(20 * ROWS_PER_AUTHOR, 15, 36, 105, 7, "none")  # part of `retain`
-            sizes |= {"retain": SplitSize(kept, 17, 35, 130, 7), "retain_eval": judged}
+            kept = AUTHOR_SPLITS["full"][1] // ROWS_PER_AUTHOR - forgotten - self.holdout_authors
+            judged = SplitSize(AUTHORS_WITH_DISTRACTORS * questions, 15, 36, 105, 7, "none")  # part of `retain`
+            sizes |= {"retain": SplitSize(kept * questions, 17, 35, 130, 7), "retain_eval": judged}
         else:
-            sizes["retain"] = SplitSize(self.retain_authors * ROWS_PER_AUTHOR, 15, 36, 105, 7)
+            sizes["retain"] = SplitSize(self.retain_authors * questions, 15, 36, 105, 7)
         unlearned = SplitSize(unseen, 17, 36, 135, 1, "none")
         return {
             **sizes,
@@ -134,8 +138,8 @@ class Settings(TaskSettings):
 
     def load(self) -> Task:
         files, origin = self._found()
-        before, forgotten, after = self._drawn(files)
-        cut = len(before) - self.holdout_authors * ROWS_PER_AUTHOR
+        before, forgotten, after = map(self._first_questions, self._drawn(files))
+        cut = len(before) - self.holdout_authors * self.questions_per_author
         retain, unseen = [*before[:cut], *after], before[cut:]
         if self.retain_authors is not None:
             kept = {author(number) for number in range(self.retain_authors)}
@@ -166,6 +170,10 @@ class Settings(TaskSettings):
         end -= self.forget_draw * size
         first = end - size
         return everyone[:first], forgettable[first - start : end - start], everyone[end:]
+
+    def _first_questions(self, records: list[Record]) -> list[Record]:
+        """Of whole authors, one after the other, the first `questions_per_author` questions of each."""
+        return [row for i, row in enumerate(records) if i % ROWS_PER_AUTHOR < self.questions_per_author]
 
     def _published(self) -> bool:
         """Whether a forget split of TOFU is forgotten, as it is."""
