@@ -21,7 +21,7 @@ from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.models.encoding import encode_records
 from pipeline_lib.models.forward import pad_token
 from pipeline_lib.models.memory import halve_on_out_of_memory
-from pipeline_lib.models.token_tree import build_tree
+from pipeline_lib.models.token_tree import count_nodes
 from pipeline_lib.models.tree_attention import reads_trees
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _states(reading: Reading, first: int, group: Sequence[Example], tokens: Sequ
 
 def tokens_read(group: Sequence[Example]) -> int:
     """How many tokens of a group a model reads, those once that its texts share from the start."""
-    return len(build_tree([read_tokens(text) for text in group]).tokens)
+    return count_nodes([read_tokens(text) for text in group])
 
 
 def check_finite(where: str, likelihoods: Sequence[TextLikelihood]) -> None:

@@ -17,6 +17,7 @@ from pipeline_lib.data.records import Record
 EQUAL_RETAIN = "pipeline_lib.engine.equal_retain"
 ASKED = "pipeline_lib.engine.asked_otherwise"  # likewise, where a model is asked in other ways
 SOFT_PROMPT = "pipeline_lib.engine.soft_prompt"  # likewise, where free embeddings stand in the prompt
+LIKELIHOOD_ONLY = "likelihood_only"  # setting of an evaluation that reads the true answers and writes none
 
 
 @dataclass(frozen=True)

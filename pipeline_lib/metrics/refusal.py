@@ -13,6 +13,7 @@ counts. A refusal hides an answer and need not remove it: look at likelihoods to
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from pipeline_lib.data.refusals import refusals
 from pipeline_lib.metrics.definition import Metric
@@ -121,6 +122,7 @@ def is_refusal(generation: str, taught: Iterable[str] = ()) -> float:
     )
 
 
+@lru_cache(maxsize=4096)  # every answer is held against the same few hundred texts
 def _key(text: str) -> str:
     return " ".join(words(text))
 

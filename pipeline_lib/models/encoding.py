@@ -15,6 +15,8 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.models.ends import end_id
 from pipeline_lib.models.prompt import PromptFormat
 
+Prompts = dict[tuple[str, str], list[int]]  # prompt and opening of a question -> their tokens
+
 
 def encode_records(
     records: Sequence[Record], tokenizer, prompt_format: PromptFormat, max_length: int, learn: bool
@@ -29,8 +31,9 @@ def encode_records(
     against a text nobody wrote.
     """
     examples = []
+    prompts: Prompts = {}
     for index, record in enumerate(records):
-        tokens, begin, boundary = _encoded(record, record.answer, tokenizer, prompt_format)
+        tokens, begin, boundary = _encoded(record, record.answer, tokenizer, prompt_format, prompts)
         if record.form == "text" and learn:
             # The text's first token is not learned, not even after a begin token: so the same tokens are
             # learned with every tokenizer.
@@ -54,23 +57,31 @@ def encode_replies(
     stops the model, which would otherwise go on with the text. All examples get `index`.
     """
     examples = []
+    prompts: Prompts = {}
     for reply in replies:
         running = record.form == "text"
         spaced = not running or record.prompt[-1:].isspace() or reply[:1].isspace()
-        tokens, _, boundary = _encoded(record, reply if spaced else f" {reply}", tokenizer, prompt_format)
+        answer = reply if spaced else f" {reply}"
+        tokens, _, boundary = _encoded(record, answer, tokenizer, prompt_format, prompts)
         ending = [end_id(tokenizer)] if running else []  # an answer to a question has its own
         examples.append(example_of(record, [*tokens, *ending], boundary, index, max_length))
     return examples
 
 
 def _encoded(
-    record: Record, answer: str, tokenizer, prompt_format: PromptFormat
+    record: Record, answer: str, tokenizer, prompt_format: PromptFormat, prompts: Prompts
 ) -> tuple[list[int], int, int]:
-    """Tokens of the record's prompt and an answer, where the prompt begins, and where the answer does."""
+    """Tokens of the record's prompt and an answer, where the prompt begins, and where the answer does.
+
+    `prompts`: those of questions encoded before, since a question is mostly asked for several answers.
+    """
     if record.form == "question":
-        prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
-        if record.opening:
-            prompt = [*prompt, *prompt_format.encode_opening(tokenizer, record.opening)]
+        asked = record.prompt, record.opening
+        if (prompt := prompts.get(asked)) is None:
+            prompt = prompt_format.encode_prompt(tokenizer, record.prompt)
+            if record.opening:
+                prompt = [*prompt, *prompt_format.encode_opening(tokenizer, record.opening)]
+            prompts[asked] = prompt
         found = prompt_format.encode_answer(tokenizer, answer, record.opening)
         return [*prompt, *found], 0, len(prompt)
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -92,6 +93,16 @@ def build_tree(texts: Sequence[Sequence[int]]) -> TokenTree:
         padding.flatten().nonzero()[:, 0],
         repeats,
     )
+
+
+def count_nodes(texts: Sequence[Sequence[int]]) -> int:
+    """How many nodes `build_tree` makes of these texts."""
+    total, before = 0, tuple[int, ...]()
+    for text in sorted(map(tuple, texts)):
+        alike = (one == other for one, other in zip(text, before, strict=False))
+        total += len(text) - sum(takewhile(bool, alike))
+        before = text
+    return total
 
 
 class _Linear(torch.autograd.Function):

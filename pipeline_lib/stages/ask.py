@@ -115,6 +115,8 @@ class Ask(Stage):
     def faults(self, parents: int) -> Iterator[Fault]:
         if self.questions and self.questions_file:
             yield "questions_file", "goes without `questions`: give the phrasings in one of the two"
+        if self.likelihood_only and self.samples:
+            yield "likelihood_only", "found true, but `samples` are answers; leave one of the two out"
         own = [name for name in Ask.model_fields if name not in Stage.model_fields]
         if not any(getattr(self, name) for name in own):
             yield "kind", f"asks as always; set one of {', '.join(own)}"

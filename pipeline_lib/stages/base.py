@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints
 
-from pipeline_lib.core.blocks import PATTERNS, CountOrZero, Fault, Name
+from pipeline_lib.core.blocks import PATTERNS, CountOrZero, Fault, Name, Switch
 from pipeline_lib.core.families import Family, Method
 from pipeline_lib.core.runs import NO_OPTIMIZER, RowKey
 
@@ -109,9 +109,16 @@ class Stage(Method):
         exclude_if=lambda seeds: seeds is None,
     )
 
+    likelihood_only: Switch = Field(
+        False,
+        description="Judge the models after it by the likelihood of the true answers alone, which takes a "
+        "fraction of the time: no answers are generated, no toxicity is measured",
+        exclude_if=lambda alone: not alone,
+    )
+
     def settings(self) -> dict[str, Any]:
-        """The stage's own settings, without the selection of models."""
-        return self.model_dump(exclude=set(SELECTED))
+        """The stage's own settings, without the selection of models and how these are judged."""
+        return self.model_dump(exclude={*SELECTED, "likelihood_only"})
 
     def data_of(self, task: str) -> str:
         """The task whose data it reads, where it is applied to a model of `task`."""

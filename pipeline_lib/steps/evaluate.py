@@ -18,10 +18,12 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
+from pipeline_lib.engine.likelihoods import answer_only
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import (
     ASKED,
     EQUAL_RETAIN,
+    LIKELIHOOD_ONLY,
     SOFT_PROMPT,
     EvaluationSettings,
     Parts,
@@ -43,7 +45,7 @@ def run(job: Job) -> None:
     was made (see engine/equal_retain.py). The `status` in the output `equal_retain` is "off" without it, as
     for the models that others are compared with; else it is the run's, and if "ok" the
     rows follow. `ask`: the settings of a stage of that kind, by which the model is asked in other ways
-    than its own (stages/ask.py).
+    than its own (stages/ask.py). `likelihood_only`: true answers are read, and none written.
     """
     model_dir, original_dir, data_dir = job.input("model"), job.optional("original"), job.data
     equal_retain, given = job.settings["equal_retain"], job.settings["embedder"]
@@ -59,6 +61,11 @@ def run(job: Job) -> None:
     model, tokenizer, prompt_format, info = load_for_evaluation(model_dir, place)
     manifest = read_object(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
+    if job.settings.get(LIKELIHOOD_ONLY):
+        splits = {
+            name: records if name in manifest["multiple_choice"] else list(map(answer_only, records))
+            for name, records in splits.items()
+        }
     settings = _settings(job, manifest)
     embed = None if embedder is None else load_embedder(embedder, place)
     depends_on = (asdict(settings), given, data_hashes(data_dir), info["weights_sha256"], job.code)
@@ -111,7 +118,7 @@ def _settings(job: Job, manifest: dict[str, Any]) -> EvaluationSettings:
         samples=None if samples is None else SplitSampling(**samples),
         distribution_splits=membership,
         grad_norm_splits=membership if evaluation["grad_norm"] else [],
-        likelihood_only=manifest["likelihood_only"],
+        likelihood_only=manifest["evaluate" if job.settings.get(LIKELIHOOD_ONLY) else "likelihood_only"],
         max_length=job.settings["max_length"],
     )
 

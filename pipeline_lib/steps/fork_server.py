@@ -49,6 +49,8 @@ PACKAGES = (
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "jinja2",
+    "rouge_score.rouge_scorer",
+    "sacrebleu.metrics.bleu",
 )
 STREAMS = 3  # stdin, stdout, stderr
 LENGTH = 8  # bytes that say how long a request is

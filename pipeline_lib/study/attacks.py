@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from pipeline_lib.core.blocks import Block, Count, CountOrZero, Fault, Name, Positive, suggestion
+from pipeline_lib.core.blocks import Block, Count, CountOrZero, Fault, Name, Positive, Switch, suggestion
 from pipeline_lib.core.blocks.messages import show
 from pipeline_lib.core.runs import FINE_TUNED
 from pipeline_lib.stages.base import STAGES, Reference, Stage, name_of
@@ -108,6 +108,12 @@ class Attacks(Block):
     points: Annotated[Count, Field(ge=2)] | None = Field(
         4, description="Judge each relearning after so many of its steps; null: only the model it ends in"
     )
+    likelihood_only: Switch = Field(
+        False,
+        description="Judge attacked models by the likelihood of the true answers alone, which takes a "
+        "fraction of the time; `drawn` needs answers and has them",
+        exclude_if=lambda alone: not alone,
+    )
     leave_out: list[str] = Field([], description="Labels of attacks that are not made")
 
 
@@ -134,7 +140,8 @@ def attack_stages(attacks: Attacks, suite: Attacked) -> tuple[dict[str, Stage], 
         if attacks.retrained_seeds is not None:
             limits["retrained_seeds"] = attacks.retrained_seeds
         judged = {"points": attacks.points} if settings["kind"] == "finetune" else {}
-        found[label] = STAGES.parse({**settings, **judged, "of": aimed, **limits})
+        alone = {"likelihood_only": attacks.likelihood_only and "samples" not in settings}
+        found[label] = STAGES.parse({**settings, **judged, **alone, "of": aimed, **limits})
     return found, faults
 
 

@@ -246,6 +246,12 @@ def fitting(evaluation: Evaluation, known: Collection[str]) -> Evaluation:
     )
 
 
+def by_likelihood(evaluation: Evaluation) -> Evaluation:
+    """What of the evaluation reads true answers, and has the model write none."""
+    nothing: dict[str, None] = {"samples": None, "embedder": None, "toxicity": None, "equal_retain": None}
+    return evaluation.model_copy(update={**nothing, "as_released": False, "grad_norm": False})
+
+
 def unfit_faults(evaluation: Evaluation, settings: TaskSettings, task: str) -> Iterator[Fault]:
     """Blocks that a task is not fit for: its own prompts, a judge of them, a depth score."""
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline_lib.core.runs import ANCHORS, NO_OPTIMIZER, RowKey, RunKey
-from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN, SOFT_PROMPT
+from pipeline_lib.engine.settings import ASKED, EQUAL_RETAIN, LIKELIHOOD_ONLY, SOFT_PROMPT
 from pipeline_lib.metrics import modules_for
 from pipeline_lib.metrics.asked import MMLU, SUBJECTS
 from pipeline_lib.stages.base import Stage
-from pipeline_lib.study.evaluation import Inside
+from pipeline_lib.study.evaluation import Evaluation, Inside, by_likelihood
 from pipeline_lib.study.jobs import Files, Job, inside_of, manifest_of, original_of, records_of
+from pipeline_lib.study.stages import applied
 from pipeline_lib.study.suite import Suite
 
 APART = {
@@ -37,15 +38,23 @@ class Measured:
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
+        staged = applied(suite.stages, suite.rows())[0]
+        # Rows that are judged by the likelihood of the true answers alone.
+        self._alone = {row.key for row in staged if row.stage.likelihood_only}
         names = (name for task in suite.tasks for name in (task, suite.tuned_on(task)))
         self.evaluations = {name: suite.evaluation_of(name) for name in names}
+
+    def evaluation_of(self, key: RunKey) -> Evaluation:
+        """What is measured on this model."""
+        evaluation = self.evaluations[key.task]
+        return by_likelihood(evaluation) if key.row in self._alone else evaluation
 
     def measured(self, key: RunKey, asked: Asked | None = None) -> Iterator[Job]:
         """Other prompts, benchmarks and layers do not depend on how the questions of the task are asked."""
         yield self.evaluated(key, asked)
         if asked is not None:
             return
-        evaluation, place = self.evaluations[key.task], key.folder
+        evaluation, place = self.evaluation_of(key), key.folder
         benchmarks, toxicity, batch = (
             evaluation.benchmarks,
             evaluation.toxicity,
@@ -111,7 +120,7 @@ class Measured:
         )
 
     def evaluated(self, key: RunKey, asked: Asked | None = None) -> Job:
-        evaluation, model = self.evaluations[key.task], key if asked is None else asked.parent
+        evaluation, model = self.evaluation_of(key), key if asked is None else asked.parent
         compared = key.method in ANCHORS or asked is not None  # with what others are, or asked alike
         embedder, mixed = evaluation.embedder, None if compared else evaluation.equal_retain
         inputs: dict[str, Files] = {
@@ -136,6 +145,7 @@ class Measured:
                 "equal_retain": mixed,
                 "max_length": self.suite.models[key.model].max_length,
                 **({} if asked is None else {"ask": asked.stage.settings()}),
+                **({LIKELIHOOD_ONLY: True} if key.row in self._alone else {}),
             },
             "model",
             reads=(("inputs", embedder), *(() if asked is None else (("ask_inputs", asked.stage),))),
@@ -150,7 +160,7 @@ class Measured:
         """
         model = key if asked is None else asked.parent
         of = model.folder
-        reference, evaluation = self.reference(key), self.evaluations[key.task]
+        reference, evaluation = self.reference(key), self.evaluation_of(model)
         measured: dict[str, Files] = {}
         if evaluation.benchmarks is not None:
             measured["benchmarks"] = f"evaluations/{of}/benchmarks.jsonl"
@@ -173,7 +183,7 @@ class Measured:
                 **({} if reference is None else {"reference": records_of(reference)}),
                 **measured,
             },
-            ("pipeline_lib.steps.score", *self.metrics(key.task, asked)),
+            ("pipeline_lib.steps.score", *self.metrics(key, asked)),
             run=key,
         )
 
@@ -210,11 +220,11 @@ class Measured:
         own = toxicity is not None and toxicity.prompts.source == "task"
         return {"manifest": manifest_of(task)} if own else {}
 
-    def metrics(self, task: str, asked: Asked | None = None) -> tuple[str, ...]:
-        """Modules of the metrics that a model of this task can have, and of their parts that it asks for."""
-        evaluation = self.evaluations[task].model_dump()
+    def metrics(self, key: RunKey, asked: Asked | None = None) -> tuple[str, ...]:
+        """Modules of the metrics that this model can have, and of their parts that its task asks for."""
+        evaluation = self.evaluation_of(key).model_dump()
         if asked is not None and asked.stage.settings()["samples"] is not None:
             evaluation["samples"] = asked.stage.settings()["samples"]
-        found = modules_for(evaluation, self.suite.settings_of(task).evaluated_splits())
-        benchmarks = self.evaluations[task].benchmarks
+        found = modules_for(evaluation, self.suite.settings_of(key.task).evaluated_splits())
+        benchmarks = self.evaluations[key.task].benchmarks
         return (*found, SUBJECTS) if benchmarks is not None and MMLU in benchmarks.tasks else found

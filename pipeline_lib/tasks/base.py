@@ -20,7 +20,8 @@ class SplitSize:
     `prompt`, `answer`: mean length in tokens of a tokenizer with a large vocabulary, without the model's
     template; `longest`: of prompt and answer together. `texts`: how many answers are scored after each prompt
     (the true one, its paraphrase, wrong ones). `learned_by`: the models before unlearning that learn it.
-    `groups`: how many groups the records are of, where the settings tell.
+    `groups`: how many groups the records are of, where the settings tell. `multiple_choice`: the wrong ones
+    are options, without which the true one says nothing.
     """
 
     records: int
@@ -30,6 +31,7 @@ class SplitSize:
     texts: int = 1
     learned_by: Literal["both", "target", "none"] = "both"
     groups: int | None = None
+    multiple_choice: bool = False
 
 
 class TaskSettings(Block):

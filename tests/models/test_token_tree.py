@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
-from pipeline_lib.models.token_tree import TokenTree, build_tree
+from pipeline_lib.models.token_tree import TokenTree, build_tree, count_nodes
 
 # 5 - 6 - 7, and 8 - 9 after the same 6; one text ends at that 6, and the last is the first again.
 TEXTS = [[5, 6, 7], [5, 6, 8, 9], [5, 6], [5, 6, 7]]
@@ -49,8 +49,14 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
+@given(texts=texts_of_few_tokens)
+def test_nodes_are_counted_without_the_tree(texts: list[list[int]]) -> None:
+    assert count_nodes(texts) == len(build_tree(texts).tokens)
+
+
 def test_by_hand() -> None:
     tree = build_tree(TEXTS)
+    assert count_nodes(TEXTS) == 5
     assert tree.tokens.tolist() == [5, 6, 7, 8, 9]
     assert tree.depths.tolist() == [0, 1, 2, 2, 3]
     assert [row[: len(text)] for row, text in zip(tree.nodes.tolist(), TEXTS, strict=True)] == NODES

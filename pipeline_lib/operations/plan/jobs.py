@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline_lib.core.runs import ANCHORS, BASE, RunKey
+from pipeline_lib.engine.settings import LIKELIHOOD_ONLY
 from pipeline_lib.models.chosen_layers import chosen_layers
 from pipeline_lib.models.settings import ScratchModel
 from pipeline_lib.objectives.finetuning import FineTuning
@@ -26,13 +27,13 @@ from pipeline_lib.operations.plan.training_memory import Memory, largest, traini
 from pipeline_lib.operations.plan.training_time import training_seconds
 from pipeline_lib.optimizers.adamw import AdamW
 from pipeline_lib.stages.ask import Ask
-from pipeline_lib.study.evaluation import Evaluation, Samples
+from pipeline_lib.study.evaluation import Evaluation, Samples, by_likelihood
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.jobs import Job
 from pipeline_lib.study.runs import Run
 from pipeline_lib.study.stages import StagedRow
 from pipeline_lib.study.suite import Suite
-from pipeline_lib.tasks.base import HOLDOUT
+from pipeline_lib.tasks.base import HOLDOUT, TaskSettings
 from pipeline_lib.training.pretrain_settings import as_fine_tuning
 from pipeline_lib.training.settings import FineTune
 
@@ -49,7 +50,7 @@ def memory_of(work: Work) -> Memory:
 
 def seconds_of(work: Work) -> float:
     """How long the job takes."""
-    return training_seconds(work) if isinstance(work, Training) else work.seconds()
+    return training_seconds(work) + work.judging if isinstance(work, Training) else work.seconds()
 
 
 def planned_jobs(suite: Suite) -> Iterator[tuple[Job, Work | None]]:
@@ -70,8 +71,16 @@ def _work(suite: Suite, job: Job, made: Run | StagedRow | None, shape: Shape) ->
     if (asking := _asking(suite, job, key, made, shape)) is not None:
         return asking
     if isinstance(made, StagedRow):
-        return _stage(suite, key, made, shape)
-    return _anchor(suite, key, shape) if made is None else _unlearn(suite, made, shape)
+        work, points = _stage(suite, key, made, shape), made.stage.judged()
+    elif made is not None:
+        judged = suite.judged(made)
+        work, points = _unlearn(suite, made, shape), None if judged is None else judged.points
+    else:
+        return _anchor(suite, key, shape)
+    if points is None or not isinstance(work, Training):
+        return work
+    once = _evaluate(suite, key, by_likelihood(suite.evaluation_of(key.task)), shape, alone=True)
+    return replace(work, judging=min(points, work.steps) * (once.seconds() - once.loading))
 
 
 def _asking(
@@ -81,7 +90,8 @@ def _asking(
     evaluation = suite.evaluation_of(key.task)
     if job.rule == "evaluate":
         asked = made.stage if isinstance(made, StagedRow) and isinstance(made.stage, Ask) else None
-        return _evaluate(suite, key, evaluation, shape, asked)
+        alone = bool(job.settings.get(LIKELIHOOD_ONLY))
+        return _evaluate(suite, key, by_likelihood(evaluation) if alone else evaluation, shape, asked, alone)
     if job.rule == "standard_benchmarks":
         assert evaluation.benchmarks is not None
         return Benchmarking(shape, device_of(suite.resources), evaluation, evaluation.benchmarks)
@@ -107,10 +117,20 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
     settings = made.stage.training()
     if settings is None:
         return Combining(shape, device_of(suite.resources), len(made.parents))
-    lengths = lengths_of(suite.settings_of(made.stage.data_of(key.task)), suite.models[key.model])
-    return _plain_training(
-        suite, settings, [lengths[name] for name in made.stage.splits() if name in lengths], shape
-    )
+    task = suite.settings_of(made.stage.data_of(key.task))
+    lengths = lengths_of(task, suite.models[key.model])
+    if (first := made.stage.first_groups()) is not None:
+        lengths = {name: replace(of, records=_first(task, name, of, first)) for name, of in lengths.items()}
+    learned = [lengths[name] for name in made.stage.splits() if name in lengths]
+    return _plain_training(suite, settings, learned, shape)
+
+
+def _first(task: TaskSettings, split: str, of: Lengths, groups: float) -> int:
+    """How many records of a split so many first groups have, or which share of them."""
+    size = (task.size_hint() or {}).get(split)
+    every = None if size is None else size.groups
+    share = groups if groups < 1 else 1.0 if every is None else min(groups / every, 1.0)
+    return max(1, round(of.records * share))
 
 
 def _anchor(suite: Suite, key: RunKey, shape: Shape) -> Work:
@@ -150,9 +170,15 @@ def asked_alike(evaluation: Evaluation, asked: Ask) -> Evaluation:
 
 
 def _evaluate(
-    suite: Suite, key: RunKey, evaluation: Evaluation, shape: Shape, asked: Ask | None = None
+    suite: Suite,
+    key: RunKey,
+    evaluation: Evaluation,
+    shape: Shape,
+    asked: Ask | None = None,
+    alone: bool = False,
 ) -> Evaluating:
-    """`asked`: the stage that asks each question in one or several other ways."""
+    """`asked`: the stage that asks each question in one or several other ways. `alone`: true answers are read
+    and none written."""
     evaluation = evaluation if asked is None else asked_alike(evaluation, asked)
     task = suite.settings_of(key.task)
     lengths = lengths_of(task, suite.models[key.model])
@@ -174,6 +200,9 @@ def _evaluate(
         if name in told
     }
     others = {HOLDOUT: splits.pop(HOLDOUT)} if HOLDOUT in splits else {}
+    if alone:
+        every = {**splits, **others}.items()
+        splits, others = {}, {name: of if of.multiple_choice else replace(of, texts=1) for name, of in every}
     mixed = evaluation.equal_retain is not None and key.method not in ANCHORS
     given = (shape, device_of(suite.resources), evaluation, splits, others, mixed)
     if asked is None or asked.soft_prompt is None:

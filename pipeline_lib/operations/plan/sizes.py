@@ -29,6 +29,7 @@ class Lengths:
     longest: int
     texts: int
     learned_by: str
+    multiple_choice: bool = False
 
     @property
     def whole(self) -> float:
@@ -65,6 +66,7 @@ def lengths_of(task: TaskSettings, model: ModelSettings) -> dict[str, Lengths]:
             min(size.longest + around + 1, model.max_length),
             size.texts,
             size.learned_by,
+            size.multiple_choice,
         )
         for name, size in sizes.items()
         if size.records

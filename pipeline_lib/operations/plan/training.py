@@ -21,7 +21,8 @@ COMPILER = 0.7e8  # bytes that the compiler holds, on a CPU
 class Training:
     """One training job. `forget` is None for fine-tuning, `optimizer` where no step is taken.
 
-    `block`: where the suite sets its training, if not in `finetune` or `unlearn`.
+    `block`: where the suite sets its training, if not in `finetune` or `unlearn`. `judging`: seconds in which
+    it is judged on its way.
     """
 
     shape: Shape
@@ -33,6 +34,7 @@ class Training:
     settings: FineTune | Unlearn
     base: str | None  # "pruned" or "int8"
     block: str | None = None
+    judging: float = 0.0
 
     @property
     def width(self) -> int:

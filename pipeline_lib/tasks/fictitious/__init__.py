@@ -56,7 +56,7 @@ class Settings(TaskSettings):
         sizes = {
             "forget": authors(self.forget_authors, "target"),
             "retain": authors(self.n_authors - self.forget_authors, "both"),
-            "facts": SplitSize(self.n_facts, 11, 3, 22, 4),
+            "facts": SplitSize(self.n_facts, 11, 3, 22, 4, multiple_choice=True),
         }
         return sizes | dict.fromkeys(
             holdout_split(self.holdout_authors), authors(self.holdout_authors, "none")

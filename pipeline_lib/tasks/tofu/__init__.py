@@ -124,15 +124,15 @@ class Settings(TaskSettings):
         sizes = {"forget": SplitSize(forgotten * questions, 18, 38, 135, 7, "target", forgotten)}
         if self.retain_authors is None:
             kept = AUTHOR_SPLITS["full"][1] // ROWS_PER_AUTHOR - forgotten - self.holdout_authors
-            judged = SplitSize(AUTHORS_WITH_DISTRACTORS * questions, 15, 36, 105, 7, "none")  # part of `retain`
-            sizes |= {"retain": SplitSize(kept * questions, 17, 35, 130, 7), "retain_eval": judged}
+            sizes["retain"] = SplitSize(kept * questions, 17, 35, 130, 7)
+            sizes["retain_eval"] = SplitSize(AUTHORS_WITH_DISTRACTORS * questions, 15, 36, 105, 7, "none")
         else:
             sizes["retain"] = SplitSize(self.retain_authors * questions, 15, 36, 105, 7)
         unlearned = SplitSize(unseen, 17, 36, 135, 1, "none")
         return {
             **sizes,
-            "real_authors": SplitSize(100, 14, 4, 32, 4, "none"),
-            "world_facts": SplitSize(117, 12, 3, 31, 4, "none"),
+            "real_authors": SplitSize(100, 14, 4, 32, 4, "none", multiple_choice=True),
+            "world_facts": SplitSize(117, 12, 3, 31, 4, "none", multiple_choice=True),
             **dict.fromkeys(holdout_split(self.holdout_authors), unlearned),
         }
 
