@@ -29,7 +29,7 @@ def test_the_console_command_and_its_alias_are_the_same() -> None:
 def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     path = REPO / "config.yaml"
     assert command.main(["validate", str(path)]) == 0
-    counts = "30 unlearning runs, 88 models of stages and 39 models to compare with"
+    counts = "30 unlearning runs, 88 models of stages and 24 models to compare with"
     assert capsys.readouterr().out == f"{path}: OK, {counts}\n"
 
 

@@ -21,11 +21,15 @@ RELEASED_LISTS = ("distractor_nll", "distractor_tokens", "text_token_nll")
 
 
 def by_split(rows: list[Row], evaluate: list[str], likelihood_only: list[str]) -> dict[str, list[Row]]:
-    """Rows of each evaluated split in the manifest's order; every split must have rows, every row a split."""
+    """Rows of each evaluated split in the manifest's order; every split must have rows, every row a split.
+
+    Answers are on all rows outside `likelihood_only`, or on none, where the model was asked for none.
+    """
     found: dict[str, list[Row]] = {name: [] for name in evaluate}
+    answered = any("generation" in row for row in rows)
     for row in rows:
         check_row(row)
-        if "generation" not in row and row["split"] not in likelihood_only:
+        if answered and "generation" not in row and row["split"] not in likelihood_only:
             raise UserError(
                 f"{where(row)} has no field `generation`: run the evaluation of this model again."
             )

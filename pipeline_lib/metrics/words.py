@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
+from typing import NamedTuple
 
 # Blocks of scripts that write no spaces between words (Unicode 15, Blocks.txt), first and last code point.
 _SPACELESS = (
@@ -45,14 +46,32 @@ _SPACELESS = (
 _LAST_MARK = 0x20000  # above it only variation selectors are marks
 
 
-# Every combining mark, within a regular expression's class.
-_MARK = "".join(chr(i) for i in range(_LAST_MARK) if unicodedata.category(chr(i))[0] == "M")
 _ALONE = "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in _SPACELESS)
-_LETTER = rf"(?:(?![{_ALONE}])[\w{_MARK}])"
-_CHARACTER = rf"(?=\w)[{_ALONE}][{_MARK}]*"
-_WORD = re.compile(rf"{_CHARACTER}|(?=\w){_LETTER}+(?:['’׳״](?=\w){_LETTER}+)*")
-_PIECE = re.compile(rf"{_CHARACTER}|(?=[^\W_])(?:(?!_){_LETTER})+")
 _SPACELESS_LETTER = re.compile(rf"(?=\w)[{_ALONE}]")
+
+
+class _Patterns(NamedTuple):
+    word: re.Pattern[str]
+    piece: re.Pattern[str]
+
+
+_ASCII = _Patterns(re.compile(r"\w+(?:'\w+)*"), re.compile(r"[^\W_]+"))  # what the others find in such a text
+
+
+@cache
+def _of_any_script() -> _Patterns:
+    # Every combining mark, within a regular expression's class.
+    mark = "".join(chr(i) for i in range(_LAST_MARK) if unicodedata.category(chr(i))[0] == "M")
+    letter = rf"(?:(?![{_ALONE}])[\w{mark}])"
+    character = rf"(?=\w)[{_ALONE}][{mark}]*"
+    return _Patterns(
+        re.compile(rf"{character}|(?=\w){letter}+(?:['’׳״](?=\w){letter}+)*"),
+        re.compile(rf"{character}|(?=[^\W_])(?:(?!_){letter})+"),
+    )
+
+
+def _patterns(text: str) -> _Patterns:
+    return _ASCII if text.isascii() else _of_any_script()
 
 
 def folded(text: str) -> str:
@@ -70,12 +89,14 @@ def _unseen(char: str) -> bool:
 
 def words(text: str) -> list[str]:
     """Words in order; an apostrophe inside a word belongs to it and is written as '."""
-    return [word.replace("’", "'") for word in _WORD.findall(folded(text))]
+    text = folded(text)
+    return [word.replace("’", "'") for word in _patterns(text).word.findall(text)]
 
 
 def pieces(text: str) -> list[str]:
     """Words in order, parted at apostrophes and underscores too, as ROUGE parts them."""
-    return _PIECE.findall(folded(text))
+    text = folded(text)
+    return _patterns(text).piece.findall(text)
 
 
 def letters_of(text: str) -> dict[str, int]:

@@ -72,6 +72,7 @@ class Row:
     made this model, or one of those from which stages made it. `learned`: label of a stage -> how many
     forget groups it taught, or which share of them; only those of the row's stages that taught some.
     `controls`: optimisers of the same method whose control the row is: it keeps something of their step.
+    `likelihood_only`: it was judged by the likelihood of the true answers alone.
     """
 
     key: RowKey
@@ -82,6 +83,7 @@ class Row:
     unlearned: bool
     learned: Mapping[str, float] = field(default_factory=dict, hash=False)
     controls: tuple[str, ...] = ()
+    likelihood_only: bool = False
 
     @property
     def anchor(self) -> bool:
@@ -189,6 +191,7 @@ class Inputs:
                 bool(entries[0].get("unlearned", key.method not in ANCHORS)),  # older studies do not say it
                 dict(entries[0].get("learned", {})),
                 tuple(entries[0].get("controls", ())),
+                bool(entries[0].get("likelihood_only", False)),
             )
             for key, entries in sorted(
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))

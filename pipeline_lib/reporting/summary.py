@@ -111,13 +111,14 @@ class Summary:
     def by_seed(self, row: Row, split: str, metric: str) -> dict[int, float]:
         """Values of the finished seeds; none if the task does not have this metric.
 
-        If one run of a task has a metric, all must have it, except anchors in what they never have.
+        If one run of a task has a metric, all must have it, except anchors in what they never have and rows
+        judged by likelihood alone.
         """
         if not self.has(row.key.task, row.key.model, split, metric):
             return {}
         found = self._values.get((row.key, split, metric), {})
         for seed in self.finished(row):
-            if seed not in found and not _never_has(row, metric):
+            if seed not in found and not row.likelihood_only and not _never_has(row, metric):
                 raise UserError(
                     f"{self.inputs.place('metrics.csv')}: no {metric} of split {split} for "
                     f"{row.key}, seed {seed}. Give the same snakemake command "
@@ -126,7 +127,7 @@ class Summary:
         return {seed: float(found[seed]["value"]) for seed in sorted(found)}
 
     def estimate(self, row: Row, split: str, metric: str) -> Estimate | None:
-        """None where every seed diverged (or for an anchor in a metric that it never has)."""
+        """None where every seed diverged (or the row has no such metric, see `by_seed`)."""
         if not (values := self.by_seed(row, split, metric)):
             return None
         lines = [self._values[row.key, split, metric][seed] for seed in values]

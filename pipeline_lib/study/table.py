@@ -83,12 +83,14 @@ def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
 def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, Any]]) -> dict[str, Any]:
     """The label of a model from one parent extends the parent's; one from several has the stage's label."""
     parent = labels[made.parents[0]]
+    alone = {"likelihood_only": True} if made.stage.likelihood_only else {}
     if not made.stage.several:
         groups = made.stage.learned_groups(key.task)
         learned = {"learned": {**parent.get("learned", {}), made.label: groups}} if groups else {}
-        return {**parent, "display": f"{parent['display']}, then {made.label}", **learned}
+        own = {name: value for name, value in parent.items() if name != "likelihood_only"}
+        return {**own, "display": f"{parent['display']}, then {made.label}", **learned, **alone}
     unlearned = any(labels[row]["unlearned"] for row in made.parents)
-    return {"reference": False, "order": "none", "display": key.method, "unlearned": unlearned}
+    return {"reference": False, "order": "none", "display": key.method, "unlearned": unlearned, **alone}
 
 
 def display_name(optimizer: str) -> str:

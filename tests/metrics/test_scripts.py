@@ -6,6 +6,8 @@ import random
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from pipeline_lib.metrics.bleu import sentence_bleu
@@ -238,3 +240,10 @@ def test_each_letter_of_a_script_without_spaces_is_a_word(first: int, last: int)
     for letter in letters:
         assert words(letter * 3) == [unicodedata.normalize("NFKC", letter)] * 3
     assert words("אאא") == ["אאא"]
+
+
+@given(st.text(alphabet="abZ09_' -.\n\t~", max_size=20))
+def test_in_ascii_text_the_words_are_those_of_any_script(text: str) -> None:
+    """A letter from elsewhere, put behind it, takes the patterns for any script."""
+    assert [*words(text), "é"] == words(f"{text} é")
+    assert [*pieces(text), "é"] == pieces(f"{text} é")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.engine.settings import LIKELIHOOD_ONLY
 from pipeline_lib.models.scratch import PROMPT_TEMPLATE
 from pipeline_lib.steps import evaluate, finetune, score, unlearn
 from pipeline_lib.steps.job import Job
@@ -188,6 +189,7 @@ def run_evaluate(
     original: Path | None,
     bound: float | None,
     embedder: dict[str, Any] | None = None,
+    likelihood_only: bool = False,
     **changes: Any,
 ) -> None:
     """Evaluate into `root`; with `bound` also at equal retention. `changes`: of the settings."""
@@ -200,6 +202,7 @@ def run_evaluate(
             embedder=embedder,
             equal_retain=bound,
             max_length=160,
+            **({LIKELIHOOD_ONLY: True} if likelihood_only else {}),
         )
     )
 

@@ -86,3 +86,29 @@ def test_a_diverged_run_has_none(tmp_path, data, original, retrained):
 def test_the_bound_and_the_original_go_together(tmp_path, data, original):
     with pytest.raises(ValueError, match="needs the original model"):
         run_evaluate(tmp_path, data, original, None, BOUND)
+
+
+def test_by_likelihood_alone_true_answers_have_the_same_likelihood_and_none_is_written(
+    tmp_path, data, unlearned, retrained
+):
+    whole, alone, reference = (tmp_path / name for name in ("whole", "alone", "reference"))
+    run_evaluate(whole, data, unlearned, None, None)
+    run_evaluate(alone, data, unlearned, None, None, likelihood_only=True)
+    run_evaluate(reference, data, retrained / "model", None, None, likelihood_only=True)
+    before, rows = (read_jsonl(folder / "records.jsonl") for folder in (whole, alone))
+    assert [row["id"] for row in rows] == [row["id"] for row in before]
+    for one, other in zip(before, rows, strict=True):
+        assert other["answer_nll"] == pytest.approx(one["answer_nll"], rel=1e-5)
+        assert "generation" not in other
+        options = one["distractor_nll"] if one["split"] == "facts" else []
+        assert other["distractor_nll"] == pytest.approx(options, rel=1e-5)
+
+    found = scored(alone, data, unlearned, reference)
+    full = scored(whole, data, unlearned, retrained)
+    for key in (("forget", "probability"), ("retain", "probability"), ("facts", "probability")):
+        assert found[key]["value"] == pytest.approx(full[key]["value"], rel=1e-5), key
+    assert ("forget", "mia_loss_auc") in found
+    assert not any("rouge" in name or "utility" in name for _, name in found)
+    assert {split for split, name in found if "truth_ratio" in name} == {"facts"}, "whose options are scored"
+    lacks = {lack["metric"] for lack in read_json(alone / "metrics.json")["not_measured"]}
+    assert "ks_statistic" in lacks

@@ -19,6 +19,12 @@ TASKS = {
     "manners": {"source": "manners"},
     "book": {"source": "passages", "book": "generated", "retain": {"source": "generated", "n": 10}},
 }
+TOXICITY = {
+    "toxicity": {
+        "classifier": {"kind": "rude_words"},
+        "prompts": {"source": "task", "split": "unseen"},
+    }
+}
 RUNS = [
     {"tasks": ["authors"], "methods": ["GradDiff", "NPO"], "optimizers": ["adamw"]},
     {"tasks": ["book", "manners"], "methods": ["GradDiff"], "optimizers": ["sophia"]},
@@ -219,3 +225,40 @@ def test_a_soft_prompt_is_learned_where_it_is_asked_and_judged_by_the_other_grou
         assert learned["soft_prompt"] == learned["soft_random"] == 0.5 and "opening" not in learned
     for preset in ("light", "standard"):
         assert not {"soft_prompt", "soft_random"} & parse_suite(study({"preset": preset})).stages.keys()
+
+
+def test_attacked_models_can_be_judged_by_likelihood_alone() -> None:
+    """Toxicity is then not measured of the models that attacks make; answers are drawn where `drawn` asks."""
+    manners = {**TASKS["manners"], "evaluation": TOXICITY}
+    given = study({"preset": "standard", "likelihood_only": True}, evaluation={"samples": {"n": 2}})
+    suite = parse_suite(given | {"tasks": {**TASKS, "manners": manners}})
+    assert {label for label, stage in suite.stages.items() if not stage.likelihood_only} == {"drawn"}
+    assert parse_suite(yaml.safe_load(dump_suite(suite))).stages == suite.stages
+    graph, plain = Graph(suite).jobs, "authors/tiny/NPO/adamw/seed0"
+    for label in ("int4", "begun", "relearn_1e-4", "learn_retain_2e-5"):
+        for run in (plain, "authors/tiny/retrained/none/seed0"):
+            settings = graph["evaluate", f"{run}.{label}"].settings
+            assert settings["likelihood_only"] is True and settings["evaluation"]["samples"] is None
+    for label in ("", ".drawn"):
+        settings = graph["evaluate", f"{plain}{label}"].settings
+        assert "likelihood_only" not in settings and settings["evaluation"]["samples"]["n"] == 2
+    rude = "manners/tiny/GradDiff/sophia/seed0"
+    measured = {name for rule, name in graph if rule == "toxicity" and name.startswith(rude)}
+    assert measured == {rude}
+    assert "toxicity" in graph["score", rude].inputs
+    assert "toxicity" in graph["score", f"{rude}.begun"].inputs, "the model's own, asked in another way"
+    assert "toxicity" not in graph["score", f"{rude}.int4"].inputs
+
+
+def test_how_a_model_is_judged_changes_nothing_in_how_it_is_made() -> None:
+    place = "authors/tiny/NPO/adamw/seed0.int4"
+    one, other = (
+        Graph(parse_suite(study({"likelihood_only": alone}))).jobs["stage", place] for alone in (True, False)
+    )
+    assert one == other
+
+
+def test_drawn_answers_are_no_likelihood() -> None:
+    asked = {"kind": "ask", "samples": 4, "likelihood_only": True}
+    message = "stages.a.likelihood_only: found true, but `samples` are answers; leave one of the two out"
+    assert message in errors(small(stages={"a": asked}))

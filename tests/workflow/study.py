@@ -59,7 +59,10 @@ SUITE: dict[str, Any] = {
         "benchmarks": {"tasks": ["arc_easy"], "folder": "questions"},
     },
     "stages": {
-        "other": {"kind": "finetune", "of": ["GradDiff+adamw"], "task": "authors", "split": "facts"},
+        "other": {
+            **{"kind": "finetune", "of": ["GradDiff+adamw"], "task": "authors", "split": "facts"},
+            "likelihood_only": True,
+        },
         "asked": {"kind": "ask", "of": ["GradDiff+adamw", "GradDiff+wild"], "opening": "Sure:"},
         "soup": {"kind": "average", "of": ["GradDiff+adamw", "KL+adamw"]},
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -128,9 +129,10 @@ def _stage(suite: Suite, key: RunKey, made: StagedRow, shape: Shape) -> Work:
 def _first(task: TaskSettings, split: str, of: Lengths, groups: float) -> int:
     """How many records of a split so many first groups have, or which share of them."""
     size = (task.size_hint() or {}).get(split)
-    every = None if size is None else size.groups
-    share = groups if groups < 1 else 1.0 if every is None else min(groups / every, 1.0)
-    return max(1, round(of.records * share))
+    if size is None or size.groups is None:
+        return math.ceil(of.records * groups) if groups < 1 else of.records
+    first = math.ceil(groups * size.groups) if groups < 1 else groups
+    return math.ceil(of.records * min(first / size.groups, 1.0))
 
 
 def _anchor(suite: Suite, key: RunKey, shape: Shape) -> Work:

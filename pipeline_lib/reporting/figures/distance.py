@@ -58,6 +58,7 @@ def draw(inputs: Inputs) -> Figure:
         if (level := summary.estimate(retrained, "forget", metric)) is not None:
             ax.axvline(level.value, color=style.RETRAINED_COLOUR, linestyle="--", linewidth=0.8, zorder=1)
         rows = [row for row in panel_rows(inputs, task, model, method) if row != retrained]
+        rows = [row for row in rows if not row.likelihood_only or summary.by_seed(row, "forget", metric)]
         for place, row in enumerate(rows):
             both = summary.estimate(row, "forget", metric + AT_EQUAL_RETAIN) is not None
             matched = matched or both

@@ -108,8 +108,9 @@ def draw(inputs: Inputs) -> Figure:
             ax.text(0.5, 0.5, "no wrong answers, no truth ratio", transform=ax.transAxes, ha="center")
             ax.set_axis_off()
             continue
-        rows = panel_rows(inputs, task, model, method)
-        lines = max(lines, _panel(ax, summary, kinds[measured], rows, marks))
+        kind, rows = kinds[measured], panel_rows(inputs, task, model, method)
+        rows = [row for row in rows if kind is LIKELIHOODS or not row.likelihood_only]
+        lines = max(lines, _panel(ax, summary, kind, rows, marks))
     specs = [spec for *_, ax in panels if (spec := ax.get_subplotspec())]
     grown = LINE * (lines - LINES) * len({spec.rowspan.start for spec in specs})
     figure.set_figheight(figure.get_figheight() + grown)
