@@ -32,7 +32,7 @@ def harmonic_mean(parts: ArrayLike) -> np.ndarray:
 
 
 def _utility(run: Run, suffix: str) -> Interval | None:
-    """Over all utility splits; each is resampled independently of the others. None where nothing is answered."""
+    """Over all utility splits, each resampled independently of the others. None where nothing is answered."""
     if not any("rouge_l_recall" in split.values for split in run.splits.values()):
         return None
     if not (chosen := [_chosen(name, run.splits) for name in run.manifest["utility"]]):
