@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -206,6 +207,19 @@ class Inputs:
     def studies(self) -> list[tuple[str, str]]:
         """(task, model) in order."""
         return list(dict.fromkeys((row.key.task, row.key.model) for row in self.rows))
+
+    def before_attacks(self) -> Inputs:
+        """The same without models after a stage that `retrained` went through too.
+
+        Those are held against `retrained` after that stage, and not beside models that nobody attacked.
+        """
+        compared = [row.key for row in self.rows if row.key.method == "retrained" and row.key.after]
+        attacked = {(key.task, key.model, key.after) for key in compared}
+        shown = [row for row in self.rows if (row.key.task, row.key.model, row.key.after) not in attacked]
+        other = copy(self)
+        # The files are still about all runs.
+        other.__dict__.update(rows=shown, run_keys=self.run_keys)
+        return other
 
     def rows_of(self, task: str, model: str, method: str | None = None) -> list[Row]:
         """The rows of one study, or of one method in it."""

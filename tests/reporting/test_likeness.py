@@ -13,9 +13,19 @@ from pipeline_lib.reporting.catalog import REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.headline import GAP
 from pipeline_lib.reporting.inputs import Inputs, Row
-from pipeline_lib.reporting.likeness import APART, AVOIDS, CHOSEN, KNOWS, LIKE, UNCALIBRATED, likeness
+from pipeline_lib.reporting.likeness import (
+    APART,
+    AVOIDS,
+    CHOSEN,
+    KNOWS,
+    LIKE,
+    TAUGHT,
+    UNCALIBRATED,
+    likeness,
+)
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables import build_table
+from tests.reporting.staged import write_relearned
 from tests.reporting.study import Study
 from tests.reporting.test_findings import line
 
@@ -49,6 +59,15 @@ def test_verdicts_of_rows(root: Path) -> None:
     assert found["signum"].inside == 0
     original = likeness(summary, summary.inputs.original("fictitious", "tiny"))
     assert original.verdict == KNOWS
+
+
+def test_a_row_that_a_stage_taught_is_not_judged(root: Path) -> None:
+    summary = Summary(Inputs(write_relearned(root).paths(*TABLES["likeness"].needs)))
+    found = {row.key: likeness(summary, row) for row in summary.inputs.rows}
+    assert {key.after for key in found} == {"", "relearn"}
+    for key, of in found.items():
+        assert (of.verdict == TAUGHT) == bool(key.after), key
+        assert key.after == "" or of.p is of.limit is of.inside is None
 
 
 def test_the_row_of_a_mean_of_seeds_is_held_to_a_mean_of_further_seeds(root: Path) -> None:

@@ -35,7 +35,7 @@ def power(suite: Suite) -> Iterator[str]:
     if assumed:
         yield (
             f"Assumed for further groups: groups vary {GROUPS:g} times as much as seeds, and a seed's single "
-            f"groups {BOTH:g} times, in variance, as on the demo's authors; other tasks differ "
+            f"groups {BOTH:g} times, in variance, as on 40 invented authors; other tasks differ "
             "(docs/inference.md)."
         )
     yield from sign_flips(suite)

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
+    ATTACKS_APART,
     legend_below,
     lost_note,
     method_panels,
@@ -40,11 +41,12 @@ CAPTION = (
     "has lost the same share of the original's retain probability. Dashed: `retrained` itself, held against "
     "the `retrained` of another seed. Intervals that overlap say little about a difference between rows "
     "that share seeds: the table of comparisons tests that."
-)
+) + ATTACKS_APART
 
 
 def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method."""
+    inputs = inputs.before_attacks()
     summary = Summary(inputs)
     shown = [study for study in inputs.studies if inputs.retrained(*study) and _choice(summary, *study)]
     # `retrained` is a level, not a row.

@@ -80,6 +80,12 @@ def panel_title(inputs: Inputs, task: str, model: str, title: str) -> str:
     return title if len(inputs.studies) == 1 else f"{style.study_label(task, model)}\n{title}"
 
 
+# Said under a figure that is drawn of `Inputs.before_attacks`.
+ATTACKS_APART = (
+    " Models after an attack are in the table of robustness, beside `retrained` after the same one."
+)
+
+
 def say_left_out(figure: Figure, names: Sequence[str], why: str) -> None:
     """Name above the panels what is not in them: what is not drawn must not vanish."""
     if names:

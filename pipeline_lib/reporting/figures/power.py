@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.figures.panels import legend_below, panel_title
+from pipeline_lib.reporting.figures.panels import ATTACKS_APART, legend_below, panel_title
 from pipeline_lib.reporting.headline import FRONT, RATIO_DISTANCE, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, POWER, detectable_difference
@@ -44,7 +44,7 @@ CAPTION = (
     "over seeds of this study's pairs; marks: each pair with its own spread and seeds. A spread from few "
     "seeds is itself uncertain, so the marks scatter. A task without wrong answers has the distance of its "
     "likelihoods in place of that of truth ratios; one that cannot have a `retrained` has no distance."
-)
+) + ATTACKS_APART
 
 
 def critical_distance(n: ArrayLike) -> np.ndarray:
@@ -73,6 +73,7 @@ def detectable_distance(n: ArrayLike) -> np.ndarray:
 
 def draw(inputs: Inputs) -> Figure:
     """Two panels for each task and model: by questions and by seeds."""
+    inputs = inputs.before_attacks()
     summary = Summary(inputs)
     figure = Figure(figsize=(2 * style.PANEL_WIDTH, 2.4 * len(inputs.studies)))
     grid = figure.subplots(len(inputs.studies), 2, squeeze=False)

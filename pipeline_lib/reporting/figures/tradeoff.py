@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
+    ATTACKS_APART,
     anchor_handles,
     as_marker,
     legend_below,
@@ -47,11 +48,12 @@ CAPTION = (
     "light marks: single seeds. In the grey band of D a 5 % KS test cannot tell a single run from "
     "`retrained`. "
     "Cold colours are first-order, warm colours second-order optimisers."
-)
+) + ATTACKS_APART
 
 
 def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method."""
+    inputs = inputs.before_attacks()
     summary = Summary(inputs)
     marks = style.marks(inputs.rows)
     judged = {study: axes(summary, *study) for study in inputs.studies}

@@ -17,6 +17,7 @@ from pipeline_lib.metrics.rows import distractors_of
 from pipeline_lib.metrics.truth_ratio import log_truth_ratio
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
+    ATTACKS_APART,
     lost_note,
     method_panels,
     panel_rows,
@@ -44,7 +45,7 @@ CAPTION = (
     "cannot show forgetting. D: Kolmogorov-Smirnov distance to `retrained`, mean over seeds. A task without "
     "wrong answers has no R: its panels show the mean negative log-likelihood of the forget answers' tokens, "
     "read in the same way. A task that cannot have a `retrained` is left out."
-)
+) + ATTACKS_APART
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ LIKELIHOODS = _Kind(
 
 def draw(inputs: Inputs) -> Figure:
     """One panel for each task, model and method."""
+    inputs = inputs.before_attacks()
     summary = Summary(inputs)
     marks = style.marks(inputs.rows)
     shown = [study for study in inputs.studies if inputs.retrained(*study)]
