@@ -21,7 +21,11 @@ MEASURED = {
         ("retain", "repetition_4"): 0.125,
         ("forget", "ended"): 0.75,
     },
-    "membership": {("forget", "mia_loss_auc"): 0.625, ("forget", "privleak"): -37.5},
+    "membership": {
+        ("forget", "mia_loss_auc"): 0.625,
+        ("forget", "privleak"): -37.5,
+        ("holdout", "probability"): 0.1875,
+    },
     "samples": {("forget", "sampled_leakage_max"): 0.5},
     "as_released": {("forget", "forget_quality_as_released"): 0.375},
     "benchmarks": {("mmlu", "benchmark_accuracy"): 0.3125, ("wikitext", "word_perplexity"): 23.25},
