@@ -73,7 +73,8 @@ class Row:
     made this model, or one of those from which stages made it. `learned`: label of a stage -> how many
     forget groups it taught, or which share of them; only those of the row's stages that taught some.
     `controls`: optimisers of the same method whose control the row is: it keeps something of their step.
-    `likelihood_only`: it was judged by the likelihood of the true answers alone.
+    `likelihood_only`: it was judged by the likelihood of the true answers alone. `asked`: its model is that
+    of another row, asked in another way.
     """
 
     key: RowKey
@@ -85,6 +86,7 @@ class Row:
     learned: Mapping[str, float] = field(default_factory=dict, hash=False)
     controls: tuple[str, ...] = ()
     likelihood_only: bool = False
+    asked: bool = False
 
     @property
     def anchor(self) -> bool:
@@ -193,6 +195,7 @@ class Inputs:
                 dict(entries[0].get("learned", {})),
                 tuple(entries[0].get("controls", ())),
                 bool(entries[0].get("likelihood_only", False)),
+                bool(entries[0].get("asked", False)),
             )
             for key, entries in sorted(
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))
@@ -208,14 +211,16 @@ class Inputs:
         """(task, model) in order."""
         return list(dict.fromkeys((row.key.task, row.key.model) for row in self.rows))
 
-    def before_attacks(self) -> Inputs:
-        """The same without models after a stage that `retrained` went through too.
+    def attacked(self, row: Row) -> bool:
+        """Whether a stage made it that `retrained` went through too: it is held against that `retrained`."""
+        return bool(row.key.after) and any(
+            other.key.after == row.key.after and other.key.method == "retrained"
+            for other in self.rows_of(row.key.task, row.key.model)
+        )
 
-        Those are held against `retrained` after that stage, and not beside models that nobody attacked.
-        """
-        compared = [row.key for row in self.rows if row.key.method == "retrained" and row.key.after]
-        attacked = {(key.task, key.model, key.after) for key in compared}
-        shown = [row for row in self.rows if (row.key.task, row.key.model, row.key.after) not in attacked]
+    def before_attacks(self) -> Inputs:
+        """The same without attacked models, which do not belong beside models that nobody attacked."""
+        shown = [row for row in self.rows if not self.attacked(row)]
         other = copy(self)
         # The files are still about all runs.
         other.__dict__.update(rows=shown, run_keys=self.run_keys)

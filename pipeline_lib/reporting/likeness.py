@@ -13,7 +13,7 @@ The test is lenient: at a nominal 5 % it rejects under 1 % of real held-out `ret
 claim that is no merit: read "like" as "within the limit", which is printed.
 Of `base` nothing is said: it learned neither what is to be forgotten nor what is to be kept. Nor of a row
 `matched`: its runs end where `retrained` is nearest, so that the test would find what was chosen. Nor of one
-that a stage taught a part of the forget set, which no `retrained` here was taught.
+after an attack: it is held against `retrained` after the same attack (tables/robustness.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ APART = "like it on average, single seeds told apart"
 CLOSE = "too few `retrained` seeds to tell"
 UNCALIBRATED = "not calibrated: one `retrained`"
 CHOSEN = "not judged: ends where `retrained` is nearest"
-TAUGHT = "not judged: a stage taught some of it"
+ATTACKED = "not judged: see the table of robustness"
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,10 @@ def likeness(summary: Summary, row: Row) -> Likeness | None:
     gap, sign, runs = fmean(gaps.values()), fmean(signed.values()), len(gaps)
     scale = scale_of(summary.inputs, task, model)
     unjudged, chosen = row.anchor and row.key.method != "original", row.key.after == MATCHED
-    if scale is None or unjudged or chosen or row.learned:
+    attacked = summary.inputs.attacked(row)
+    if scale is None or unjudged or chosen or attacked:
         bare = row.anchor and row.key.method == BASE
-        said = CHOSEN if chosen else TAUGHT if row.learned else "" if scale or bare else UNCALIBRATED
+        said = CHOSEN if chosen else ATTACKED if attacked else "" if scale or bare else UNCALIBRATED
         return Likeness(gap, sign, runs, scale, verdict=said)
     p, limit = scale.p_value(gap, runs), scale.limit(runs)
     inside = sum(scale.p_value(one) >= LEVEL for one in gaps.values())

@@ -84,6 +84,7 @@ def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, 
     """The label of a model from one parent extends the parent's; one from several has the stage's label."""
     parent = labels[made.parents[0]]
     alone = {"likelihood_only": True} if made.stage.likelihood_only else {}
+    alone |= {"asked": True} if made.stage.asks else {}
     if not made.stage.several:
         groups = made.stage.learned_groups(key.task)
         learned = {"learned": {**parent.get("learned", {}), made.label: groups}} if groups else {}

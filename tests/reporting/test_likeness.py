@@ -15,11 +15,11 @@ from pipeline_lib.reporting.headline import GAP
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.likeness import (
     APART,
+    ATTACKED,
     AVOIDS,
     CHOSEN,
     KNOWS,
     LIKE,
-    TAUGHT,
     UNCALIBRATED,
     likeness,
 )
@@ -61,12 +61,12 @@ def test_verdicts_of_rows(root: Path) -> None:
     assert original.verdict == KNOWS
 
 
-def test_a_row_that_a_stage_taught_is_not_judged(root: Path) -> None:
+def test_a_row_after_an_attack_is_not_judged(root: Path) -> None:
     summary = Summary(Inputs(write_relearned(root).paths(*TABLES["likeness"].needs)))
     found = {row.key: likeness(summary, row) for row in summary.inputs.rows}
     assert {key.after for key in found} == {"", "relearn"}
     for key, of in found.items():
-        assert (of.verdict == TAUGHT) == bool(key.after), key
+        assert (of.verdict == ATTACKED) == bool(key.after), key
         assert key.after == "" or of.p is of.limit is of.inside is None
 
 

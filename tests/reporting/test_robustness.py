@@ -53,3 +53,12 @@ def test_without_stages_on_retrained_there_are_notes_alone(tmp_path: Path) -> No
     study = Study(tmp_path / "demo", scored=True, diverged={}).write()
     (found,) = build_table("robustness", Inputs(study.paths(*TABLES["robustness"].needs)))
     assert not found.lines and not found.columns
+
+
+def test_figures_of_unlearning_leave_out_what_is_held_against_an_attacked_retrained(tmp_path: Path) -> None:
+    """A stage that `retrained` did not go through is no attack: its models stay."""
+    inputs = Inputs(write_staged(tmp_path / "demo", scored=True).paths(*TABLES["robustness"].needs))
+    shown = inputs.before_attacks()
+    assert {row.key.after for row in inputs.rows} == {"", "other", "later"}
+    assert shown.rows == [row for row in inputs.rows if row.key.after != "other"]
+    assert len(shown.metrics) == len(inputs.metrics)

@@ -18,7 +18,9 @@ BySeed = dict[str, float]
 
 
 def key(row: Row, quantity: str) -> Key:
-    return (*(row[name] for name in ("task", "model", "method", "optimizer")), quantity)
+    """A table names the stages behind a row in words."""
+    stages = "/".join(row["row"].split(", then ")[1:]) if "row" in row else row.get("after", "")
+    return (*(row[name] for name in ("task", "model", "method", "optimizer")), stages, quantity)
 
 
 def by_seed(run: Path) -> dict[Key, BySeed]:

@@ -26,4 +26,4 @@ def _label(split: str, metric: str) -> str:
     return name if metric == "truthfulqa_mc2" else f"{style.benchmark_label(split)} {name}"
 
 
-build = metric_tables(_columns)
+build = metric_tables(_columns, of_models=True)

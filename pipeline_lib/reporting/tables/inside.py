@@ -20,4 +20,4 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     return [("forget", metric.name, style.metric_label(metric.name)) for metric in style.in_table("inside")]
 
 
-build = metric_tables(_columns)
+build = metric_tables(_columns, of_models=True)

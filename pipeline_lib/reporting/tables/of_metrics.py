@@ -23,15 +23,22 @@ Build = Callable[[Inputs], list[Table]]
 def metric_tables(
     columns: Callable[[Summary, str, str], Sequence[Column]],
     notes: Callable[[Summary, Table], Sequence[str]] = lambda *_: (),
+    of_models: bool = False,
 ) -> Build:
     """The `build` of a table that has, for each task and model, what `columns(summary, task, model)` returns.
 
-    `notes`: further sentences below each table.
+    `notes`: further sentences below each table. `of_models`: what is measured does not depend on how the
+    task's questions are asked, so that a model asked in another way would only repeat its own numbers.
     """
 
     def build(inputs: Inputs) -> list[Table]:
         summary = Summary(inputs)
         tables = [metric_table(summary, *study, columns(summary, *study)) for study in inputs.studies]
+        if of_models:
+            tables = [
+                replace(table, lines=tuple(line for line in table.lines if not line.row.asked))
+                for table in tables
+            ]
         return [replace(table, notes=(*table.notes, *notes(summary, table))) for table in tables]
 
     return build

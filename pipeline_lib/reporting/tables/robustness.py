@@ -45,6 +45,13 @@ CAPTION = (
     "that went through the same stages."
 )
 
+READING = (
+    "A cell: recovery with its interval over seeds; beyond, in how many seeds a further `retrained` would "
+    "not have so much; joint utility after the attack. It is a level and no change: read it beside Before. "
+    "`retrained` is 0 by construction. Relearning is judged by the groups that it did not teach, Before by "
+    "all."
+)
+
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; without lines where no stage was applied to `retrained` too."""
@@ -70,7 +77,7 @@ def _table(summary: Summary, task: str, model: str) -> Table:
         for label, rows in stages.items()
         if any(summary.by_seed(r, *RECOVERY) for r in rows.values())
     }
-    notes = [anchor_note(inputs, task, model)]
+    notes = [anchor_note(inputs, task, model), *([READING] if held else [])]
     if alone := [label for label in stages if label not in held]:
         notes.append(
             f"Not held against `retrained`, which is not among the models of the stage: {', '.join(alone)}."

@@ -43,4 +43,4 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     ]
 
 
-build = metric_tables(_columns, _judge)
+build = metric_tables(_columns, _judge, of_models=True)
