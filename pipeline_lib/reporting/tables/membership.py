@@ -5,7 +5,6 @@ from __future__ import annotations
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.of_metrics import Column, metric_tables
-from pipeline_lib.tasks.base import HOLDOUT
 
 CAPTION = (
     "Membership inference: scores of the forget set (members) against held-out records of the same kind that "
@@ -16,6 +15,7 @@ CAPTION = (
     "unlearning has damaged them too, and an AUC near 1 comes from them and not from what members show."
 )
 
+HOLDOUT = "holdout"  # the split of the non-members, and what a metric says that it exists only with
 NON_MEMBERS: Column = (HOLDOUT, "probability", "Non-members' probability")
 
 
@@ -23,7 +23,7 @@ def _columns(summary: Summary, task: str, model: str) -> list[Column]:
     found: list[Column] = [
         ("forget", metric.name, style.metric_label(metric.name))
         for metric in style.in_table("membership")
-        if metric.only_with == ("holdout",) or summary.has(task, model, "forget", metric.name)  # on request
+        if metric.only_with == (HOLDOUT,) or summary.has(task, model, "forget", metric.name)  # on request
     ]
     return [*found, NON_MEMBERS] if summary.has(task, model, *NON_MEMBERS[:2]) else found
 
