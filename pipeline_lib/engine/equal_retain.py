@@ -31,7 +31,7 @@ import torch
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.data.records import Record
-from pipeline_lib.engine.likelihoods import LikelihoodReader, answer_only
+from pipeline_lib.engine.likelihoods import LikelihoodReader, answers_only
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
@@ -77,7 +77,7 @@ def rows_at_equal_retain(
     """
     name = retain_split(list(splits))
     # The true answers alone decide about a: the other texts would cost five times the tokens.
-    retain = [answer_only(record) for record in settings.records_of(name, splits[name])]
+    retain = answers_only(settings.records_of(name, splits[name]))
     retain_reader = LikelihoodReader(tokenizer, prompt_format, name, retain, settings)
     forget = settings.records_of(FORGET_SPLIT, splits[FORGET_SPLIT])
     forget_reader = LikelihoodReader(tokenizer, prompt_format, FORGET_SPLIT, forget, settings)

@@ -198,9 +198,11 @@ def record_texts(record: Record) -> list[str]:
     return [record.answer, *paraphrase, *record.distractors]
 
 
-def answer_only(record: Record) -> Record:
-    """The record with its true answer as the only text."""
-    return replace(record, paraphrased_answer=None, distractors=())
+def answers_only(records: Sequence[Record], options: bool = False) -> list[Record]:
+    """The records with their true answers as the only texts; with `options`, beside the wrong ones."""
+    return [
+        record if options else replace(record, paraphrased_answer=None, distractors=()) for record in records
+    ]
 
 
 def _batches(model, groups: Sequence[Sequence[Example]], max_tokens: int) -> list[list[Part]]:

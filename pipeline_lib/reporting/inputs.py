@@ -213,10 +213,12 @@ class Inputs:
 
     def attacked(self, row: Row) -> bool:
         """Whether a stage made it that `retrained` went through too: it is held against that `retrained`."""
-        return bool(row.key.after) and any(
-            other.key.after == row.key.after and other.key.method == "retrained"
-            for other in self.rows_of(row.key.task, row.key.model)
-        )
+        return (row.key.task, row.key.model, row.key.after) in self._attacks
+
+    @cached_property
+    def _attacks(self) -> set[tuple[str, str, str]]:
+        keys = (row.key for row in self.rows if row.key.method == "retrained" and row.key.after)
+        return {(key.task, key.model, key.after) for key in keys}
 
     def before_attacks(self) -> Inputs:
         """The same without attacked models, which do not belong beside models that nobody attacked."""

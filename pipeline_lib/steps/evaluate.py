@@ -18,7 +18,7 @@ from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.engine.embedding import load_embedder
 from pipeline_lib.engine.evaluate import evaluate_model
-from pipeline_lib.engine.likelihoods import answer_only
+from pipeline_lib.engine.likelihoods import answers_only
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import (
     ASKED,
@@ -62,10 +62,8 @@ def run(job: Job) -> None:
     manifest = read_object(data_dir / "manifest.json")
     splits = load_splits(data_dir, manifest["evaluate"])
     if job.settings.get(LIKELIHOOD_ONLY):
-        splits = {
-            name: records if name in manifest["multiple_choice"] else list(map(answer_only, records))
-            for name, records in splits.items()
-        }
+        choice = manifest["multiple_choice"]
+        splits = {name: answers_only(records, options=name in choice) for name, records in splits.items()}
     settings = _settings(job, manifest)
     embed = None if embedder is None else load_embedder(embedder, place)
     depends_on = (asdict(settings), given, data_hashes(data_dir), info["weights_sha256"], job.code)

@@ -18,7 +18,7 @@ import torch
 
 from pipeline_lib.core.files import read_object
 from pipeline_lib.data.task_folder import load_splits
-from pipeline_lib.engine.likelihoods import LikelihoodReader, NotFiniteError, answer_only
+from pipeline_lib.engine.likelihoods import LikelihoodReader, NotFiniteError, answers_only
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.judged import judged_row, utility_of
@@ -71,7 +71,7 @@ class Judging:
         readers = {}
         for split, records in load_splits(self.data, [FORGET_SPLIT, *utility]).items():
             asked = scoring.records_of(split, records)
-            read = asked if split in manifest["multiple_choice"] else list(map(answer_only, asked))
+            read = answers_only(asked, options=split in manifest["multiple_choice"])
             readers[split] = LikelihoodReader(self.tokenizer, self.prompt_format, split, read, scoring)
 
         def judge(step: int) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from pipeline_lib.core.ranges import placed
 from pipeline_lib.data.records import Record
 from pipeline_lib.data.task_folder import load_splits
 from pipeline_lib.distributed.group import current
-from pipeline_lib.engine.likelihoods import LikelihoodReader, NotFiniteError, answer_only
+from pipeline_lib.engine.likelihoods import LikelihoodReader, NotFiniteError, answers_only
 from pipeline_lib.engine.rows import Row
 from pipeline_lib.engine.settings import ScoringSettings
 from pipeline_lib.steps.job import Job
@@ -102,7 +102,7 @@ def _rows(
     model: Any = done.model.float().eval()  # as the saved model would be evaluated
     rows: list[Row] = []
     for split, records in asked.items():
-        read = records if split in with_options else [answer_only(record) for record in records]
+        read = answers_only(records, options=split in with_options)
         try:
             rows += LikelihoodReader(done.tokenizer, done.prompt_format, split, read, settings).rows(model)
         except NotFiniteError:

@@ -34,12 +34,14 @@ def metric_tables(
     def build(inputs: Inputs) -> list[Table]:
         summary = Summary(inputs)
         tables = [metric_table(summary, *study, columns(summary, *study)) for study in inputs.studies]
-        if of_models:
-            tables = [
-                replace(table, lines=tuple(line for line in table.lines if not line.row.asked))
-                for table in tables
-            ]
-        return [replace(table, notes=(*table.notes, *notes(summary, table))) for table in tables]
+        return [
+            replace(
+                table,
+                lines=tuple(line for line in table.lines if not (of_models and line.row.asked)),
+                notes=(*table.notes, *notes(summary, table)),
+            )
+            for table in tables
+        ]
 
     return build
 
