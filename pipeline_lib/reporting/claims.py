@@ -39,7 +39,7 @@ def findings(inputs: Inputs, task: str, model: str) -> list[Finding]:
     """What may be said about one task and model."""
     summary = Summary(inputs)
     beside_anchors = [row for row in inputs.rows_of(task, model) if not row.anchor]
-    rows = [row for row in beside_anchors if row.unlearned]
+    rows = [row for row in beside_anchors if row.unlearned and not inputs.attacked(row)]
     compared = family(summary, task, model)
     said = [
         what_was_forgotten(summary, task, model, rows),

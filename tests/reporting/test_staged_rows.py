@@ -122,6 +122,14 @@ def test_what_is_made_of_anchors_is_not_said_to_be_unlearned(staged: Study) -> N
         assert not any(name in line for name in ("original, then", "retrained, then", "halfway"))
 
 
+def test_an_attack_is_no_part_of_what_is_said_of_unlearning(staged: Study) -> None:
+    found = findings(Inputs(staged.paths(*REPORT_NEEDS)), staged.task, staged.model)
+    said = [line for of in found for line in (of.text, *of.cases) if "stay forgotten" not in of.text]
+    assert any("soup, then later" in line for line in said), "which `retrained` did not go through"
+    # Two models after the same attack may be held against each other.
+    assert not [line for line in said if "then other" in line and "then other against" not in line]
+
+
 def test_what_is_made_of_anchors_is_no_method_and_was_not_tuned(staged: Study) -> None:
     inputs = Inputs(staged.paths("runs.json", "manifest.json"))
     assert inputs.methods(staged.task, staged.model) == ["GradDiff", "NPO", "soup"]
