@@ -176,7 +176,9 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> BaseE
         for rank, code in deaths.items()
         if rank not in told and code not in (-signal.SIGTERM, -signal.SIGINT)  # by the launcher
     }
-    causes = [error for error in told.values() if not error["lost_another"]]
+    # The launcher asks the others to end when one has died: unless this process was asked, too, that is no cause.
+    died = not asked() and any(code != 1 for code in silent.values())
+    causes = [e for e in told.values() if not e["lost_another"] and not (died and e["stopped"])]
     if causes:
         first = min(causes, key=lambda error: error["time"])
         if first["stopped"]:
@@ -185,7 +187,7 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> BaseE
             return UserError(first["message"])
         where = f"process {first['rank']} of {processes.total}"
         return RuntimeError(f"{where} failed: {first['message']} (its traceback is in the log)")
-    if asked() or -signal.SIGTERM in deaths.values():
+    if asked() or (-signal.SIGTERM in deaths.values() and not silent):
         return Stopped(f"asked to end by a signal (SIGTERM); the last checkpoint is kept, and {CONTINUES}")
     # A process that lost the others may end with status 1 before it can say so: any other comes first.
     rank, code = min(silent.items(), key=lambda death: (death[1] == 1, death[0]), default=(-1, 1))

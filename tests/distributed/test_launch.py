@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -42,11 +43,21 @@ def gone(pids: list[int]) -> bool:
         ({0: 1, 1: -9}, "process 1 (from 0) of 2 processes was ended by signal 9"),
         ({0: 3, 1: 3}, "process 0 (from 0) of 2 processes ended without a word, with exit status 3"),
         ({1: 1}, "process 1 (from 0) of 2 processes ended without a word, with exit status 1"),
+        ({0: -15, 1: -9}, "process 1 (from 0) of 2 processes was ended by signal 9"),  # 0 by the launcher
+        ({-1: -15}, "asked to end by a signal (SIGTERM)"),
     ],
 )
 def test_one_that_merely_lost_the_others_is_not_the_cause(tmp_path, deaths, told):
     """It may end with status 1 before it can say so, as on a busy machine."""
     assert told in str(_reason(deaths, tmp_path, Processes(2)))
+
+
+@pytest.mark.parametrize(("code", "told"), [(-9, "signal 9"), (3, "exit status 3"), (1, "asked to end")])
+def test_one_that_the_launcher_asked_to_end_is_not_the_cause(tmp_path, code, told):
+    """On a busy machine the request comes before the exchange with the dead process fails."""
+    error = {"rank": 0, "user": True, "message": "asked to end", "time": 1.0}
+    (tmp_path / "error.0.json").write_text(json.dumps({**error, "stopped": True, "lost_another": False}))
+    assert told in str(_reason({0: 1, 1: code}, tmp_path, Processes(2)))
 
 
 def test_one_process_is_a_plain_call(tmp_path):

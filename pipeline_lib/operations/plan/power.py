@@ -11,7 +11,7 @@ from pipeline_lib.study.suite import Suite
 # Variances of the difference between two rows in the gap of a forget group, in units of that between seeds:
 # of groups, and of what a seed makes of single groups. Those of all pairs of the demo's authors together, ten
 # questions each; other tasks differ widely (docs/measurements/variances.csv).
-GROUPS, BOTH = 0.95, 4.92
+GROUPS, BOTH = 0.16, 5.23
 
 
 def power(suite: Suite) -> Iterator[str]:
@@ -35,7 +35,7 @@ def power(suite: Suite) -> Iterator[str]:
     if assumed:
         yield (
             f"Assumed for further groups: groups vary {GROUPS:g} times as much as seeds, and a seed's single "
-            f"groups {BOTH:g} times, in variance, as on 40 invented authors; other tasks differ "
+            f"groups {BOTH:g} times, in variance, as on 24 invented authors; other tasks differ "
             "(docs/inference.md)."
         )
     yield from sign_flips(suite)
