@@ -74,7 +74,7 @@ class Row:
     forget groups it taught, or which share of them; only those of the row's stages that taught some.
     `controls`: optimisers of the same method whose control the row is: it keeps something of their step.
     `likelihood_only`: it was judged by the likelihood of the true answers alone. `asked`: its model is that
-    of another row, asked in another way.
+    of another row, asked in another way. `draws_only`: it is asked as always, and answers are drawn.
     """
 
     key: RowKey
@@ -87,6 +87,7 @@ class Row:
     controls: tuple[str, ...] = ()
     likelihood_only: bool = False
     asked: bool = False
+    draws_only: bool = False
 
     @property
     def anchor(self) -> bool:
@@ -196,6 +197,7 @@ class Inputs:
                 tuple(entries[0].get("controls", ())),
                 bool(entries[0].get("likelihood_only", False)),
                 bool(entries[0].get("asked", False)),
+                bool(entries[0].get("draws_only", False)),
             )
             for key, entries in sorted(
                 found.items(), key=lambda item: (studies.index(item[0][:2]), anchor_rank(item[0]))

@@ -112,11 +112,20 @@ class Ask(Stage):
         """How many free embeddings stand in each prompt."""
         return 0 if self.soft_prompt is None else self.soft_prompt.tokens
 
+    def draws_only(self) -> bool:
+        return self._set() == ["samples"]
+
+    def _set(self) -> list[str]:
+        """The ways of asking that differ from the usual one."""
+        return [name for name in WAYS if getattr(self, name)]
+
     def faults(self, parents: int) -> Iterator[Fault]:
         if self.questions and self.questions_file:
             yield "questions_file", "goes without `questions`: give the phrasings in one of the two"
         if self.likelihood_only and self.samples:
             yield "likelihood_only", "found true, but `samples` are answers; leave one of the two out"
-        own = [name for name in Ask.model_fields if name not in Stage.model_fields]
-        if not any(getattr(self, name) for name in own):
-            yield "kind", f"asks as always; set one of {', '.join(own)}"
+        if not self._set():
+            yield "kind", f"asks as always; set one of {', '.join(WAYS)}"
+
+
+WAYS = [name for name in Ask.model_fields if name not in Stage.model_fields]

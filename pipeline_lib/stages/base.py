@@ -124,6 +124,10 @@ class Stage(Method):
         """The task whose data it reads, where it is applied to a model of `task`."""
         return task
 
+    def draws_only(self) -> bool:
+        """Whether it asks as always and draws answers: no likelihood differs from that of its parent."""
+        return False
+
     def partners(self) -> dict[str, Reference]:
         """Further models that a stage of one model reads beside each of `of`, by the setting naming it."""
         return {}

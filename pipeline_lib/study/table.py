@@ -85,6 +85,7 @@ def _of_parents(key: RunKey, made: StagedRow, labels: Mapping[RowKey, dict[str, 
     parent = labels[made.parents[0]]
     alone = {"likelihood_only": True} if made.stage.likelihood_only else {}
     alone |= {"asked": True} if made.stage.asks else {}
+    alone |= {"draws_only": True} if made.stage.draws_only() else {}
     if not made.stage.several:
         groups = made.stage.learned_groups(key.task)
         learned = {"learned": {**parent.get("learned", {}), made.label: groups}} if groups else {}

@@ -11,6 +11,7 @@ from pipeline_lib.stages.base import name_of
 from pipeline_lib.study import Suite, dump_suite, parse_suite
 from pipeline_lib.study.attacks import PRESETS, RATES
 from pipeline_lib.study.graph import Graph
+from pipeline_lib.study.table import models_of, run_labels
 from tests.paths import REPO
 from tests.study.suites import errors, small
 
@@ -235,6 +236,7 @@ def test_attacked_models_can_be_judged_by_likelihood_alone() -> None:
     assert {label for label, stage in suite.stages.items() if not stage.likelihood_only} == {"drawn"}
     assert parse_suite(yaml.safe_load(dump_suite(suite))).stages == suite.stages
     graph, plain = Graph(suite).jobs, "authors/tiny/NPO/adamw/seed0"
+    assert {run["after"] for run in run_labels(models_of(suite)) if run.get("draws_only")} == {"drawn"}
     for label in ("int4", "begun", "relearn_1e-4", "learn_retain_2e-5"):
         for run in (plain, "authors/tiny/retrained/none/seed0"):
             settings = graph["evaluate", f"{run}.{label}"].settings

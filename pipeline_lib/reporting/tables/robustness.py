@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import RowKey, split_stages
+from pipeline_lib.metrics.recovery import p_of_one_more
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import (
     GAP_SIGNED,
@@ -52,6 +54,11 @@ READING = (
     "all."
 )
 
+DRAWN = (
+    "ROUGE-L recall of the best of the drawn answers in place of recovery, since drawing changes no "
+    "likelihood; beyond is held against `retrained` asked alike."
+)
+BEST_DRAW = Measure("forget", "sampled_leakage_max")
 
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; without lines where no stage was applied to `retrained` too."""
@@ -78,6 +85,9 @@ def _table(summary: Summary, task: str, model: str) -> Table:
         if any(summary.by_seed(r, *RECOVERY) for r in rows.values())
     }
     notes = [anchor_note(inputs, task, model), *([READING] if held else [])]
+    drawing = [label for label, rows in held.items() if all(row.draws_only for row in rows.values())]
+    if drawing:
+        notes.append(f"{', '.join(drawing)}: {DRAWN}")
     if alone := [label for label in stages if label not in held]:
         notes.append(
             f"Not held against `retrained`, which is not among the models of the stage: {', '.join(alone)}."
@@ -92,7 +102,12 @@ def _table(summary: Summary, task: str, model: str) -> Table:
             continue
         cells = [_cell("", summary, row, GAP_SIGNED, estimates)]
         for label, rows in held.items():
-            cells.append(_after(label, summary, rows.get(row.key), estimates))
+            if (after := rows.get(row.key)) is None:
+                cells.append(EMPTY)
+            elif label in drawing:
+                cells.append(_best_draw(label, summary, after, rows.values(), estimates))
+            else:
+                cells.append(_after(label, summary, after, estimates))
         if places:
             largest = _cell("largest: ", summary, row, RECOVERY_MAX, estimates)
             cells.append(_joined(largest, _beyond("largest", summary, row, RECOVERY_MAX_P)))
@@ -103,13 +118,26 @@ def _table(summary: Summary, task: str, model: str) -> Table:
     return Table(task, model, tuple(heads) if lines else (), tuple(lines), tuple(filter(None, notes)))
 
 
-def _after(label: str, summary: Summary, row: Row | None, estimates: list[Estimate | None]) -> Cell:
-    if row is None:
-        return EMPTY
+def _after(label: str, summary: Summary, row: Row, estimates: list[Estimate | None]) -> Cell:
     recovery, utility = (_cell(f"{label}: ", summary, row, m, estimates) for m in (RECOVERY, JOINT_UTILITY))
     return _joined(
         recovery, _beyond(label, summary, row, RECOVERY_P), replace(utility, text=f"utility {utility.text}")
     )
+
+
+def _best_draw(
+    label: str, summary: Summary, row: Row, rows: Iterable[Row], estimates: list[Estimate | None]
+) -> Cell:
+    """`rows`: all rows after the stage, `retrained` among them, whose own seeds are held against the others."""
+    (anchor,) = (other for other in rows if other.key.method == "retrained")
+    known = summary.by_seed(anchor, *BEST_DRAW)
+    p = {
+        seed: p_of_one_more(value, others)
+        for seed, value in summary.by_seed(row, *BEST_DRAW).items()
+        if len(others := [of for s, of in known.items() if row is not anchor or s != seed]) > 1
+    }
+    beyond = _counted_beyond(f"{label}: {BEST_DRAW.split}.{BEST_DRAW.metric} beyond", p)
+    return _joined(_cell(f"{label}: ", summary, row, BEST_DRAW, estimates), beyond)
 
 
 def _joined(first: Cell, *others: Cell) -> Cell:
@@ -143,9 +171,13 @@ def _counted(places: dict[str, int]) -> str:
 
 
 def _beyond(label: str, summary: Summary, row: Row, measure: Measure) -> Cell:
-    found = summary.by_seed(row, *measure)
+    name = f"{label}: {measure.split}.{measure.metric} below {LEVEL}"
+    return _counted_beyond(name, summary.by_seed(row, *measure))
+
+
+def _counted_beyond(name: str, found: Mapping[int, float]) -> Cell:
+    """In how many seeds the p-value is below the level."""
     if not found:
         return EMPTY
     beyond, seeds = sum(p < LEVEL for p in found.values()), len(found)
-    name = f"{label}: {measure.split}.{measure.metric} below {LEVEL}"
     return Cell(f"{beyond} of {seeds}", numbers=(Number(name, beyond, seeds=seeds),))
