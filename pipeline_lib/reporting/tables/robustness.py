@@ -60,6 +60,7 @@ DRAWN = (
 )
 BEST_DRAW = Measure("forget", "sampled_leakage_max")
 
+
 def build(inputs: Inputs) -> list[Table]:
     """One table for each task and model; without lines where no stage was applied to `retrained` too."""
     summary = Summary(inputs)
