@@ -176,7 +176,7 @@ def _reason(deaths: dict[int, int], folder: Path, processes: Processes) -> BaseE
         for rank, code in deaths.items()
         if rank not in told and code not in (-signal.SIGTERM, -signal.SIGINT)  # by the launcher
     }
-    # The launcher asks the others to end when one has died: unless this process was asked, too, that is no cause.
+    # The launcher asks the others to end when one has died: no cause, unless this process was asked too.
     died = not asked() and any(code != 1 for code in silent.values())
     causes = [e for e in told.values() if not e["lost_another"] and not (died and e["stopped"])]
     if causes:

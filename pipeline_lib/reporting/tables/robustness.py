@@ -129,7 +129,7 @@ def _after(label: str, summary: Summary, row: Row, estimates: list[Estimate | No
 def _best_draw(
     label: str, summary: Summary, row: Row, rows: Iterable[Row], estimates: list[Estimate | None]
 ) -> Cell:
-    """`rows`: all rows after the stage, `retrained` among them, whose own seeds are held against the others."""
+    """`rows`: all those after the stage; the seeds of `retrained` are held against its other ones."""
     (anchor,) = (other for other in rows if other.key.method == "retrained")
     known = summary.by_seed(anchor, *BEST_DRAW)
     p = {
