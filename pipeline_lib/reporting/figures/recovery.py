@@ -34,8 +34,8 @@ from pipeline_lib.reporting.summary import Summary
 CAPTION = (
     "Log-probability per answer token of the forget questions after so many steps of a stage, judged by "
     "likelihood alone; questions of groups that the stage teaches are left out. Step 0 is the model before "
-    "the stage. A line is the mean of a row's seeds; the band goes from the lowest to the highest seed of "
-    "`retrained`. What lies above `retrained` at the same step came back, or was never gone: the stage does "
+    "the stage. A line is the mean of a row's seeds, thin lines are its seeds; the band goes from the lowest "
+    "to the highest seed of `retrained`. What lies above `retrained` at the same step came back, or was never gone: the stage does "
     "not teach it to a model that never saw the data. A line that rises to the band from below has recovered "
     "nothing. The learning rate may change on the way, so a point is no shorter stage."
 )
@@ -135,6 +135,8 @@ def _line(ax: Axes, row: Row, paths: Sequence[dict[int, float]], marks: Mapping[
         mark = marks[style.mark_name(row)]
         look = {"color": mark.colour, "linestyle": mark.line}
     ax.plot(steps, values.mean(axis=0), **look, marker=".", markersize=3, zorder=2 if row.anchor else 3)
+    if not row.anchor and len(paths) > 1:
+        ax.plot(steps, values.T, **look, linewidth=0.5, alpha=0.5, zorder=2)
     if row.anchor and row.key.method == "retrained":
         low, high = values.min(axis=0), values.max(axis=0)
         ax.fill_between(steps, low, high, color=look["color"], alpha=0.18, linewidth=0, zorder=1)
