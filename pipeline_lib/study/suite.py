@@ -192,10 +192,9 @@ class Suite(Block):
 
     def has_base(self, task: str, model: str) -> bool:
         """Whether the model before fine-tuning is evaluated: it is pretrained, and the task teaches it."""
-        settings, sizes = self.models[model], self.settings_of(task).size_hint()
+        settings = self.models[model]
         pretrained = not isinstance(settings, ScratchModel) or settings.pretrain is not None
-        untaught = sizes is not None and all(size.learned_by == "none" for size in sizes.values())
-        return pretrained and not untaught and self.evaluation_of(task).base
+        return pretrained and self.settings_of(task).is_taught() and self.evaluation_of(task).base
 
     def beside(self, row: RowKey, seed: int) -> RunKey:
         """The model of a row that stands beside the others of a seed."""

@@ -59,6 +59,10 @@ class TaskSettings(Block):
         """Whether there can be a model that never saw the forget set, to compare with."""
         return True
 
+    def is_taught(self) -> bool:
+        """Whether the models before unlearning learn its data first; False: the model as it is knows them."""
+        return True
+
     def size_hint(self) -> dict[str, SplitSize] | None:
         """The approximate size of each split, as far as the settings alone can tell; None if they cannot."""
         return None

@@ -19,12 +19,12 @@ def load_task(settings: TaskSettings) -> Task:
     task = settings.load()
     if not settings.has_retrained() and not task.finetune.get("retrained"):
         task = replace(task, finetune={k: v for k, v in task.finetune.items() if k != "retrained"})
-    if faults := list(_faults(task, settings.has_retrained())):
+    if faults := list(_faults(task, settings.has_retrained(), settings.is_taught())):
         raise UserError("the task contradicts itself: " + "; ".join(faults))
     return task
 
 
-def _faults(task: Task, has_retrained: bool) -> Iterator[str]:
+def _faults(task: Task, has_retrained: bool, is_taught: bool) -> Iterator[str]:
     if "target" not in task.finetune:
         yield "`finetune` names no splits for `target`; give a list, empty for the model as it is"
     if has_retrained and "retrained" not in task.finetune:
@@ -36,6 +36,16 @@ def _faults(task: Task, has_retrained: bool) -> Iterator[str]:
         yield (
             "`has_retrained()` says that there is no `retrained`, and `finetune` teaches it "
             f"{', '.join(task.finetune['retrained'])}; leave that out, or let `has_retrained` return True"
+        )
+    if is_taught and task.finetune.get("target") == []:
+        yield (
+            "`finetune` teaches `target` nothing, and `is_taught()` says that it learns the data; let that "
+            "return False, or name the splits"
+        )
+    if not is_taught and any(task.finetune.values()):
+        yield (
+            "`is_taught()` says that the model as it is knows the data, and `finetune` names splits to learn; "
+            "leave them out, or let `is_taught` return True"
         )
     named = {
         **{f"finetune.{model}": names for model, names in task.finetune.items()},

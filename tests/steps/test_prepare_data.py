@@ -109,6 +109,12 @@ def test_a_failed_preparation_leaves_the_old_folder(own: Path, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "own"]
 
 
+def test_own_files_that_the_model_knows_already(own: Path, tmp_path: Path) -> None:
+    manifest = prepare_own(own, tmp_path, learned=False)
+    assert manifest["finetune"] == {"target": []}
+    assert {"forget", "retain"} <= set(manifest["evaluate"])
+
+
 def test_own_files(own: Path, tmp_path: Path) -> None:
     manifest = prepare_own(own, tmp_path, facts="facts.jsonl")
     assert manifest["origin"] == str(own)

@@ -58,6 +58,13 @@ def test_its_jobs_read_the_pretrained_weights_and_are_measured_as_all_models_are
     assert f"evaluations/{own.name}/metrics.json" in metrics
 
 
+def test_a_model_that_knows_the_data_is_its_own_base() -> None:
+    for learned, anchors in ((True, ["base", "original", "retrained"]), (False, ["original"])):
+        own = {"source": "files", "folder": "mine", "learned": learned}
+        suite = parse_suite(small(tasks={"own": own}, models={"hub": HUB}))
+        assert sorted(row.method for row in suite.rows() if row.anchor) == anchors
+
+
 def test_the_plan_counts_its_loading_and_its_evaluation() -> None:
     shape = {"parameters": 1e8, "hidden_size": 512, "layers": 12, "vocab_size": 32000}
     shape |= {"intermediate_size": 2048, "heads": 8}

@@ -15,13 +15,14 @@ from pipeline_lib.tasks.loading import load_task
 SIZES = {"n_authors": 4, "questions_per_author": 2, "forget_authors": 1, "n_facts": 3}
 
 
-def loaded(monkeypatch: pytest.MonkeyPatch, has: bool, **changes: Any) -> Task:
+def loaded(monkeypatch: pytest.MonkeyPatch, has: bool, taught: bool = True, **changes: Any) -> Task:
     """The task of a few authors, changed, whose settings say whether there is a `retrained`."""
     settings = task_settings({"source": "fictitious", **SIZES})
     plain = settings.load()
     values = {name: getattr(plain, name) for name in Task.__dataclass_fields__}
     monkeypatch.setattr(type(settings), "load", lambda self: Task(**{**values, **changes}))
     monkeypatch.setattr(TaskSettings, "has_retrained", lambda self: has)
+    monkeypatch.setattr(TaskSettings, "is_taught", lambda self: taught)
     return load_task(settings)
 
 
@@ -47,6 +48,12 @@ def test_an_empty_list_is_the_model_as_it_is_where_there_is_a_retrained(monkeypa
             False,
             {"finetune": {"target": ["forget"], "retrained": ["retain"]}},
             "there is no `retrained`, and",
+        ),
+        (False, {"finetune": {"target": []}}, "`finetune` teaches `target` nothing, and `is_taught()` says"),
+        (
+            False,
+            {"finetune": {"target": ["forget"]}, "taught": False},
+            "knows the data, and `finetune` names splits to learn",
         ),
         (
             True,

@@ -53,9 +53,10 @@ def lengths_of(task: TaskSettings, model: ModelSettings) -> dict[str, Lengths]:
     """Lengths of each split for a model; guessed where the task does not know them."""
     sizes = task.size_hint()
     if sizes is None:
-        sizes = {name: SplitSize(count, 20, 60, model.max_length) for name, count in GUESS.items()}
+        taught: Literal["none", "both"] = "both" if task.is_taught() else "none"
+        sizes = {n: SplitSize(count, 20, 60, model.max_length, 1, taught) for n, count in GUESS.items()}
         for name in task.evaluated_splits():
-            learned: Literal["none", "both"] = "none" if name == HOLDOUT else "both"
+            learned = "none" if name == HOLDOUT else taught
             sizes.setdefault(name, SplitSize(GUESSED_EVALUATION, 20, 60, model.max_length, 5, learned))
     around = template_tokens(model.prompt)
     return {

@@ -120,6 +120,9 @@ class Settings(TaskSettings):
     def has_retrained(self) -> bool:
         return self.learned
 
+    def is_taught(self) -> bool:
+        return self.learned
+
     def load(self) -> Task:
         """Which questions are unseen or held out does not depend on `n_forget`."""
         path, origin = self._locate()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline_lib.core.blocks import Block, InsidePath, PathText, Text
+from pipeline_lib.core.blocks import Block, InsidePath, PathText, Switch, Text
 from pipeline_lib.core.locate import expanded_folder
 from pipeline_lib.core.untrusted import inside
 from pipeline_lib.data.own_records import read_own_records
@@ -48,6 +48,11 @@ class Settings(TaskSettings):
     holdout: InsidePath | None = Field(
         None, description="Records like those to be forgotten that no model learns, for membership inference"
     )
+    learned: Switch = Field(
+        True,
+        description="Fine-tune on the forget set first, so that there is a `retrained` too; false: the model "
+        "as it is knows the data, and nothing tells what one that never saw them would say",
+    )
 
     fields: FieldNames = Field(FieldNames(), description="Default: the files use the names of records")
 
@@ -55,6 +60,12 @@ class Settings(TaskSettings):
         """Both names of the retain set: which of them is judged shows only in the files."""
         facts = () if self.facts is None else ("facts",)
         return ("forget", "retain", "retain_eval", *facts, *holdout_split(self.holdout))
+
+    def has_retrained(self) -> bool:
+        return self.learned
+
+    def is_taught(self) -> bool:
+        return self.learned
 
     def load(self) -> Task:
         """Facts, if given, are learned with the rest and judged as multiple choice.
@@ -76,7 +87,9 @@ class Settings(TaskSettings):
         return Task(
             origin=str(root),
             splits=splits,
-            finetune={"target": ["forget", "retain", *facts], "retrained": ["retain", *facts]},
+            finetune={"target": ["forget", "retain", *facts], "retrained": ["retain", *facts]}
+            if self.learned
+            else {"target": []},
             evaluate=["forget", *judged, *holdout_split(self.holdout)],
             utility=judged,
             multiple_choice=facts,
