@@ -44,8 +44,8 @@ def _faults(task: Task, has_retrained: bool, is_taught: bool) -> Iterator[str]:
         )
     if not is_taught and any(task.finetune.values()):
         yield (
-            "`is_taught()` says that the model as it is knows the data, and `finetune` names splits to learn; "
-            "leave them out, or let `is_taught` return True"
+            "`is_taught()` says that the model as it is knows the data, and `finetune` names splits to "
+            "learn; leave them out, or let `is_taught` return True"
         )
     named = {
         **{f"finetune.{model}": names for model, names in task.finetune.items()},
