@@ -35,8 +35,9 @@ CAPTION = (
     "Log-probability per answer token of the forget questions after so many steps of a stage, judged by "
     "likelihood alone; questions of groups that the stage teaches are left out. Step 0 is the model before "
     "the stage. A line is the mean of a row's seeds, thin lines are its seeds; the band goes from the lowest "
-    "to the highest seed of `retrained`. What lies above `retrained` at the same step came back, or was never "
-    "gone: the stage does not teach it to a model that never saw the data. A line that rises to the band from below has recovered "
+    "to the highest seed of `retrained`. What lies above `retrained` at the same step came back, or was "
+    "never gone: the stage does not teach it to a model that never saw the data. A line that rises to the "
+    "band from below has recovered "
     "nothing. The learning rate may change on the way, so a point is no shorter stage."
 )
 BAND = "range of retrained seeds"
