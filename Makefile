@@ -40,8 +40,7 @@ $(STAMP):
 	@touch $@
 
 run: $(STAMP) ## run the demo suite and print where its report is
-	@$(IN_VENV) snakemake
-	@echo "The report is ready, open it in a browser: results/demo/report/index.html"
+	@$(IN_VENV) unlearning run
 
 test: $(STAMP) ## run all tests; ARGS="-k sophia" chooses some
 	@$(IN_VENV) python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

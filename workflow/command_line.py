@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+# The folder of the library, which this file lies beside in a checkout and within where it is installed.
+LIBRARY = next(place for place in Path(__file__).resolve().parents if (place / "pipeline_lib").is_dir())
 
 # Calls that run nothing, and so read no data.
 RUN_NOTHING = (
@@ -147,8 +148,8 @@ def refuse() -> None:
     arguments = given()
     if arguments is None:
         return
-    if str(REPOSITORY) not in sys.path:
-        sys.path.insert(0, str(REPOSITORY))
+    if str(LIBRARY) not in sys.path:
+        sys.path.insert(0, str(LIBRARY))
     from pipeline_lib.core.environment import missing_package
 
     try:

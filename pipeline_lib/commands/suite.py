@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import write_text
+from pipeline_lib.core.shipped import WORKFLOW
 
-SCHEMA = Path(__file__).resolve().parents[2] / "workflow" / "schemas" / "suite.schema.json"
+SCHEMA = WORKFLOW / "schemas" / "suite.schema.json"
 
 
 def add(commands) -> None:

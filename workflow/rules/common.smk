@@ -5,11 +5,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import ExecMode
 
-for place in (Path(workflow.basedir).parent, Path(workflow.basedir)):
-    if str(place) not in sys.path:
-        sys.path.insert(0, str(place))
+if str(workflow.basedir) not in sys.path:
+    sys.path.insert(0, str(workflow.basedir))
 
 import command_line
+
+if str(command_line.LIBRARY) not in sys.path:
+    sys.path.insert(0, str(command_line.LIBRARY))
 
 from pipeline_lib.core.environment import missing_package
 

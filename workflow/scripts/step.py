@@ -1,8 +1,10 @@
 import sys
 from pathlib import Path
 
-# The library lies beside workflow/, installed or not.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# The library lies beside workflow/, or around it where it is installed.
+sys.path.insert(
+    0, next(str(place) for place in Path(__file__).resolve().parents if (place / "pipeline_lib").is_dir())
+)
 
 from pipeline_lib.steps import fork_client, process
 
