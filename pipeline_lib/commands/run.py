@@ -12,7 +12,6 @@ from argparse import REMAINDER, Namespace
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline_lib.core.blocks import suggestion
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.shipped import WORKFLOW, suites
 
@@ -47,6 +46,8 @@ def add(commands) -> None:
 
 def suite_file(given: str | None) -> Path:
     """The file of a suite, given by its path or, for one that comes with the library, by its name."""
+    from pipeline_lib.core.blocks import suggestion
+
     known = suites()
     if given is None:
         return Path("config.yaml") if Path("config.yaml").is_file() else known["demo"]
