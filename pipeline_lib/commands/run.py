@@ -9,8 +9,10 @@ import sys
 import tempfile
 import time
 from argparse import REMAINDER, Namespace
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.shipped import WORKFLOW, suites
@@ -74,7 +76,8 @@ def _run(given: Namespace) -> int:
         *given.snakemake,
     ]
     if given.verbose:
-        return _ended(subprocess.Popen(command))  # noqa: S603
+        with _passing_on(process := subprocess.Popen(command)):  # noqa: S603
+            return _ended(process)
 
     from rich.console import Console
 
@@ -84,10 +87,11 @@ def _run(given: Namespace) -> int:
     out, began = Path("results") / suite.suite, time.time()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
-        with suppress(KeyboardInterrupt):  # Snakemake has it too, and ends its jobs
-            # The stream itself, as what is shown has no control characters but the view's own.
-            watch(suite, out, Console(file=sys.__stdout__), lambda: process.poll() is None)
-        status = _ended(process)
+        with _passing_on(process):
+            with suppress(KeyboardInterrupt):  # Snakemake has it too, and ends its jobs
+                # The stream itself, as what is shown has no control characters but the view's own.
+                watch(suite, out, Console(file=sys.__stdout__), lambda: process.poll() is None)
+            status = _ended(process)
         said.seek(0)
         words = said.read()
     lock, page = out / ".lock", out / "report" / "index.html"
@@ -103,9 +107,18 @@ def _run(given: Namespace) -> int:
     return status
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of Snakemake, which finishes or stops its jobs when this process is asked to end."""
-    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+@contextmanager
+def _passing_on(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """A request to end goes to Snakemake, which lets its jobs write their checkpoints."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(process: subprocess.Popen[Any]) -> int:
+    """The exit status of Snakemake once it has ended, as shells give it; interrupts reach it by themselves."""
     while True:
         with suppress(KeyboardInterrupt):
             status = process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.commands import run
 from pipeline_lib.commands.run import suite_file
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.shipped import WORKFLOW, suites
@@ -108,3 +110,14 @@ def test_a_suite_is_a_file_or_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert suite_file("mine.yaml") == Path("mine.yaml"), "what is not there is told by its reader"
     with pytest.raises(UserError, match=r"kore: expected a suite file or a suite's name; .*core"):
         suite_file("kore")
+
+
+def test_a_request_to_end_goes_to_snakemake() -> None:
+    program = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(7)); print(flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program}; time.sleep(600)"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        with run._passing_on(process):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert run._ended(process) == 7
