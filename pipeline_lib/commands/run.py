@@ -118,7 +118,7 @@ def _passing_on(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 
 def _ended(process: subprocess.Popen[Any]) -> int:
-    """The exit status of Snakemake once it has ended, as shells give it; interrupts reach it by themselves."""
+    """The exit status of Snakemake once it has ended, as shells give it. An interrupt reaches it, too."""
     while True:
         with suppress(KeyboardInterrupt):
             status = process.wait()
