@@ -11,11 +11,12 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline_lib.operations.plan.jobs import planned_jobs, seconds_of
+from pipeline_lib.operations.plan.requests import MODELS
 from pipeline_lib.operations.status.states import OVER, RUNNING, Main, State
 from pipeline_lib.study.suite import Suite
 
@@ -58,10 +59,11 @@ def remaining(suite: Suite, states: Sequence[State], out: Path, main: Main | Non
 
     A job is taken to need what finished jobs of its row needed; else its planned time, times what finished
     jobs of the same task and model (else of its rule, else of all rules) needed of theirs; else the mean of
-    its rule, or of all rules that are not planned. A running job needs what its progress says, or that time
+    its rule, or, where it needs no model, of all such rules. A running job needs what its progress says, or that time
     without what it had.
     """
-    needs, now = _Needs(_planned(suite), _measured(states, out)), time.time()
+    heavy = {state.job.rule for state in states if state.job.needs in MODELS}
+    needs, now = _Needs(_planned(suite), _measured(states, out), heavy), time.time()
     left: list[tuple[str, float, float]] = []  # of a job: its rule, its seconds, their doubt
     unknown, busy, running = 0, 0.0, 0
     for state in states:
@@ -134,8 +136,11 @@ def _kind(state: State) -> Kind:
 class _Needs:
     """What a job of each kind needs, in seconds, and the factor by which that may be wrong."""
 
-    def __init__(self, planned: Mapping[Kind, float], measured: Mapping[Kind, list[float]]) -> None:
-        self.planned = planned
+    def __init__(
+        self, planned: Mapping[Kind, float], measured: Mapping[Kind, list[float]], heavy: Set[str | int]
+    ) -> None:
+        """`heavy`: rules whose jobs need a model, so that others say nothing about them."""
+        self.planned, self.heavy = planned, heavy
         self.means = {kind: sum(values) / len(values) for kind, values in measured.items()}
         # rule, task and model; rule; everything -> measured by planned seconds of each row
         ratios: dict[Kind, list[float]] = defaultdict(list)
@@ -148,8 +153,7 @@ class _Needs:
         self.factors = {group: _middle(found) for group, found in ratios.items()}
         self.factors[()] = (self.factors[()][0] if () in ratios else 1.0, GUESSED)
         self.rules = {rule: (sum(values) / len(values), _middle(values)[1]) for rule, values in rules.items()}
-        planned_rules = {kind[0] for kind in planned}
-        small = [seconds for rule, values in rules.items() if rule not in planned_rules for seconds in values]
+        small = [seconds for rule, values in rules.items() if rule not in heavy for seconds in values]
         self.small = (sum(small) / len(small), GUESSED) if small else (None, GUESSED)
 
     def of(self, state: State) -> tuple[float | None, float]:
@@ -160,7 +164,7 @@ class _Needs:
             groups: tuple[Kind, ...] = (kind[:3], kind[:1], ())
             factor, doubt = next(self.factors[group] for group in groups if group in self.factors)
             return factor * self.planned[kind], doubt
-        return self.rules.get(kind[0], self.small)
+        return self.rules.get(kind[0], (None, GUESSED) if kind[0] in self.heavy else self.small)
 
 
 def _middle(values: Sequence[float]) -> tuple[float, float]:

@@ -73,6 +73,17 @@ def test_jobs_that_are_not_planned_take_the_mean_of_their_rule(files: Files) -> 
     assert not found.known and found.doubt > 2
 
 
+def test_a_model_of_unknown_sizes_says_nothing_about_small_jobs(files: Files) -> None:
+    """Its jobs cannot be planned; an hour of training is no estimate of a table."""
+    hub = {"source": "hub", "id": "someone/model", "revision": "0" * 40}
+    unknown = Files(files.out, small_suite(models={"tiny": hub}))
+    unknown.done("describe_suite", seconds=6)
+    unknown.done(f"{ADAMW}/seed0", seconds=3600)
+    titles = ["describe_suite", f"{ADAMW}/seed0", "table main", "evaluate authors/tiny/GradDiff/adamw/seed0"]
+    found = left(unknown, *titles)
+    assert found.by_rule == {"table": 6.0} and found.unknown == 1
+
+
 def test_a_running_job_needs_what_its_log_says(files: Files) -> None:
     files.done(f"{ADAMW}/seed0", seconds=1000)
     files.log(f"{ADAMW}/seed1", "step 2 of 9; 2 s so far, about 40 s left\n", left=40.0)
