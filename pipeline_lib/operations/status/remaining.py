@@ -59,8 +59,8 @@ def remaining(suite: Suite, states: Sequence[State], out: Path, main: Main | Non
 
     A job is taken to need what finished jobs of its row needed; else its planned time, times what finished
     jobs of the same task and model (else of its rule, else of all rules) needed of theirs; else the mean of
-    its rule, or, where it needs no model, of all such rules. A running job needs what its progress says, or that time
-    without what it had.
+    its rule, or, where it needs no model, of all such rules. A running job needs what its progress says, or
+    that time without what it had.
     """
     heavy = {state.job.rule for state in states if state.job.needs in MODELS}
     needs, now = _Needs(_planned(suite), _measured(states, out), heavy), time.time()
