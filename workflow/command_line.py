@@ -18,7 +18,9 @@ from typing import Any
 import yaml
 
 # The folder of the library, which this file lies beside in a checkout and within where it is installed.
-LIBRARY = next(place for place in Path(__file__).resolve().parents if (place / "pipeline_lib").is_dir())
+HERE = Path(__file__).resolve()
+LIBRARY = next((place for place in HERE.parents if (place / "pipeline_lib").is_dir()), HERE.parents[1])
+
 
 # Calls that run nothing, and so read no data.
 RUN_NOTHING = (

@@ -125,7 +125,7 @@ SHARED = {
     "metrics/*": ["score *"],
     "metrics/answer_accuracy": [],
     "metrics/gap": ["collect", "choose", "table mixed_effects", "html_report"],
-    "metrics/recovery": ["collect", "figure recovery", "html_report"],
+    "metrics/recovery": ["collect", "figure recovery", "table robustness", "html_report"],
     "metrics/recovery_max": ["collect", "figure recovery", "html_report"],
     "metrics/joint_utility": [
         "collect",
