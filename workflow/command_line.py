@@ -21,7 +21,6 @@ import yaml
 HERE = Path(__file__).resolve()
 LIBRARY = next((place for place in HERE.parents if (place / "pipeline_lib").is_dir()), HERE.parents[1])
 
-
 # Calls that run nothing, and so read no data.
 RUN_NOTHING = (
     "unlock",

@@ -81,7 +81,7 @@ def _run(given: Namespace) -> int:
 
     from rich.console import Console
 
-    from pipeline_lib.operations.status.ending import ending_text
+    from pipeline_lib.operations.status.ending import GOES_ON, ending_text
     from pipeline_lib.operations.status.live import watch
 
     out, began = Path("results") / suite.suite, time.time()
@@ -100,7 +100,7 @@ def _run(given: Namespace) -> int:
         return status
     summary = ending_text(suite, out, since=began)
     print(summary)
-    if status and "Failed:" not in summary:  # Snakemake itself failed, and not a job
+    if status and GOES_ON not in summary:  # Snakemake itself failed, and not a job
         print("\n".join(words.splitlines()[-REASON:]), file=sys.stderr)
     if status == 0 and page.is_file():
         print(f"The report is ready, open it in a browser: {page.resolve()}")

@@ -57,7 +57,7 @@ class TaskSettings(Block):
 
     def has_retrained(self) -> bool:
         """Whether there can be a model that never saw the forget set, to compare with."""
-        return True
+        return self.is_taught()
 
     def is_taught(self) -> bool:
         """Whether the models before unlearning learn its data first; False: the model as it is knows them."""

@@ -11,6 +11,7 @@ from pipeline_lib.operations.status.states import DIVERGED, FAILED, OVER, State,
 from pipeline_lib.study.graph import Graph
 from pipeline_lib.study.suite import Suite
 
+GOES_ON = "The same command goes on with what is left; `unlearning status` tells more."  # where jobs failed
 NAMED = 3  # jobs that failed in the same way and are named
 
 
@@ -38,7 +39,7 @@ def ending_text(suite: Suite, out: Path, since: float = 0.0) -> str:
         if len(stopped) > 10:
             lines.append(f"  and {len(stopped) - 10} more")
     if failed or stopped:
-        lines.append("The same command goes on with what is left; `unlearning status` tells more.")
+        lines.append(GOES_ON)
     return "\n".join(lines)
 
 

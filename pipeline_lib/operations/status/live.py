@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,20 +35,17 @@ def watch(suite: Suite, out: Path, console: Console, runs: Callable[[], bool]) -
     from rich.live import Live
 
     told: set[str] = set()
-    if not console.is_terminal:
-        last = ""
-        for report in _looks(suite, out, runs, LINES):
-            for line in _new_failures(report, told):
+    last, drawn = "", console.is_terminal
+    with Live(console=console, transient=True, auto_refresh=False) if drawn else nullcontext() as live:
+        for report in _looks(suite, out, runs, PAUSE if drawn else LINES):
+            lines = list(_new_failures(report, told))
+            if live is not None:
+                live.update(view(report, console.width), refresh=True)
+            elif (line := progress(report)) != last:
+                last = line
+                lines.append(line)
+            for line in lines:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
-            if (line := progress(report)) != last:
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            last = line
-        return
-    with Live(console=console, transient=True, auto_refresh=False) as live:
-        for report in _looks(suite, out, runs, PAUSE):
-            for line in _new_failures(report, told):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            live.update(view(report, console.width), refresh=True)
 
 
 def _looks(suite: Suite, out: Path, runs: Callable[[], bool], pause: float) -> Iterator[Report]:
@@ -96,8 +94,9 @@ def view(report: Report, width: int) -> RenderableType:
 
 
 def _new_failures(report: Report, told: set[str]) -> Iterator[str]:
-    """The lines about jobs that failed since the last look."""
-    failed = [state for state in report.of(FAILED) if state.job.title not in told]
-    told |= {state.job.title for state in failed}
-    now = [state for state in failed if report.main and state.log and state.log.changed >= report.main.since]
-    yield from map(visible, lines_of_failures(now, report.out, most=10))
+    """The lines about jobs that failed in this run, once each; those of an earlier one are tried again."""
+    since = report.main.since if report.main else report.now
+    failed = [state for state in report.of(FAILED) if state.log and state.log.changed >= since]
+    new = [state for state in failed if state.job.title not in told]
+    told |= {state.job.title for state in new}
+    yield from map(visible, lines_of_failures(new, report.out, most=10))

@@ -37,8 +37,8 @@ CAPTION = (
     "the stage. A line is the mean of a row's seeds, thin lines are its seeds; the band goes from the lowest "
     "to the highest seed of `retrained`. What lies above `retrained` at the same step came back, or was "
     "never gone: the stage does not teach it to a model that never saw the data. A line that rises to the "
-    "band from below has recovered "
-    "nothing. The learning rate may change on the way, so a point is no shorter stage."
+    "band from below has recovered nothing. The learning rate may change on the way, so a point is no "
+    "shorter stage."
 )
 BAND = "range of retrained seeds"
 HEIGHT = 2.4  # inches of a panel

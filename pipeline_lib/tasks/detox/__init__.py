@@ -117,9 +117,6 @@ class Settings(TaskSettings):
         """The copy of the pairs on this machine, where the suite names no folder."""
         return self._stand_in() if self.folder is None else None
 
-    def has_retrained(self) -> bool:
-        return self.learned
-
     def is_taught(self) -> bool:
         return self.learned
 

@@ -61,9 +61,6 @@ class Settings(TaskSettings):
         facts = () if self.facts is None else ("facts",)
         return ("forget", "retain", "retain_eval", *facts, *holdout_split(self.holdout))
 
-    def has_retrained(self) -> bool:
-        return self.learned
-
     def is_taught(self) -> bool:
         return self.learned
 

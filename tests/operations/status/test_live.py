@@ -89,6 +89,21 @@ def test_a_failure_is_told_once_and_lines_come_with_changes(
     assert sum(line.startswith("small:") for line in lines) == 2, "the third look saw nothing new"
 
 
+def test_a_job_that_failed_in_an_earlier_run_is_told_when_it_fails_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.log(f"unlearn {ROW}/sophia/seed0", ERROR, age=1000)
+
+    def during(look: int) -> None:
+        if look == 2:
+            files.log(f"unlearn {ROW}/sophia/seed0", ERROR)
+
+    with working(files):
+        lines = watched(files, during, monkeypatch).splitlines()
+    assert [line.split(":")[0] for line in lines].count("Failed") == 1
+    assert lines.index("Failed: 1 job(s)") > 0, "not at the first look, at which it only waits for its turn"
+
+
 def test_nothing_is_shown_before_a_main_process_is_at_work(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
