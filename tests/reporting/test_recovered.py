@@ -38,9 +38,20 @@ def said(study: Study) -> tuple[str, ...]:
 
 
 def test_a_line_is_the_mean_of_a_rows_seeds_on_the_groups_that_were_not_taught(relearned: Study) -> None:
-    """Seeds 1, 2 and 3 lie at -0.01, 0.02 and -0.03 about a row's level; of `retrained` also 0.04, -0.05."""
+    """Seeds 1, 2 and 3 lie at -0.01, 0.02 and -0.03 about a row's level; of `retrained` also 0.04, -0.05.
+
+    Lines with dots are the means, thin ones without the seeds of a trained row.
+    """
     (ax,) = build_figure("recovery", Inputs(relearned.paths(*FIGURES["recovery"].needs))).axes
-    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
+    every = [(line.get_marker(), list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
+    lines = [(steps, drawn) for marker, steps, drawn in every if marker == "."]
+    seeds = [(steps, drawn) for marker, steps, drawn in every if marker != "."]
+    assert seeds == [
+        (list(JUDGED_AT), pytest.approx([level + off for level in RELEARNED[row]], abs=1e-5))
+        for row in RELEARNED
+        if row[1] != "none"
+        for off in (-0.01, 0.02, -0.03)
+    ]
     assert len(lines) == len(RELEARNED)
     for (row, levels), (steps, drawn) in zip(RELEARNED.items(), lines, strict=True):
         moved = (-0.01 + 0.02 - 0.03 + (0.04 - 0.05 if row[0] == "retrained" else 0)) / (

@@ -193,6 +193,7 @@ def test_a_model_from_nothing_cannot_be_taken_as_it_is(tmp_path, monkeypatch):
     task = made.tasks["own"].load()
     task.finetune["target"] = []
     monkeypatch.setattr(type(made.tasks["own"]), "load", lambda settings: task)
+    monkeypatch.setattr(type(made.tasks["own"]), "is_taught", lambda settings: False)
     (line,) = faults(made)
     assert line.startswith("models.tiny: is made from scratch and knows nothing")
 
