@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from argparse import REMAINDER, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.core.errors import UserError
-from pipeline_lib.core.shipped import WORKFLOW, suites
-
-REASON = 12  # the last lines of Snakemake's output, where no job says why it failed
+from pipeline_lib.core.shipped import suites
 
 
 def add(commands) -> None:
@@ -61,65 +51,12 @@ def suite_file(given: str | None) -> Path:
 
 
 def _run(given: Namespace) -> int:
+    from pipeline_lib.operations.launching import launch
     from pipeline_lib.study import load_suite
 
     path = suite_file(given.suite).resolve()
-    suite = load_suite(path)
+    load_suite(path)
     if not given.directory.is_dir():
         raise UserError(f"{given.directory}: expected a folder, found none; make it first")
     os.chdir(given.directory)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile")]
-    command += [
-        "--configfile",
-        str(path),
-        *(["--cores", given.cores] if given.cores else []),
-        *given.snakemake,
-    ]
-    if given.verbose:
-        with _passing_on(process := subprocess.Popen(command)):  # noqa: S603
-            return _ended(process)
-
-    from rich.console import Console
-
-    from pipeline_lib.operations.status.ending import GOES_ON, ending_text
-    from pipeline_lib.operations.status.live import watch
-
-    out, began = Path("results") / suite.suite, time.time()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
-        with _passing_on(process):
-            with suppress(KeyboardInterrupt):  # Snakemake has it too, and ends its jobs
-                # The stream itself, as what is shown has no control characters but the view's own.
-                watch(suite, out, Console(file=sys.__stdout__), lambda: process.poll() is None)
-            status = _ended(process)
-        said.seek(0)
-        words = said.read()
-    lock, page = out / ".lock", out / "report" / "index.html"
-    if not lock.exists() or lock.stat().st_mtime < began:  # no job was started
-        print(words, end="", file=sys.stderr if status else sys.stdout)
-        return status
-    summary = ending_text(suite, out, since=began)
-    print(summary)
-    if status and GOES_ON not in summary:  # Snakemake itself failed, and not a job
-        print("\n".join(words.splitlines()[-REASON:]), file=sys.stderr)
-    if status == 0 and page.is_file():
-        print(f"The report is ready, open it in a browser: {page.resolve()}")
-    return status
-
-
-@contextmanager
-def _passing_on(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """A request to end goes to Snakemake, which lets its jobs write their checkpoints."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _ended(process: subprocess.Popen[Any]) -> int:
-    """The exit status of Snakemake once it has ended, as shells give it. An interrupt reaches it, too."""
-    while True:
-        with suppress(KeyboardInterrupt):
-            status = process.wait()
-            return status if status >= 0 else 128 - status
+    return launch(path, Path(), given.cores, given.snakemake, given.verbose)

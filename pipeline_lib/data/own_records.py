@@ -48,17 +48,27 @@ class _Filled:
     groups: int = 0
     cut: int = 0
     passed: Counter[str] = field(default_factory=Counter)
+    others: frozenset[str] = frozenset()  # fields that are passed over beside PASSED_OVER
 
 
-def read_own_records(path: Path, fields: Fields | None = None) -> tuple[list[Record], list[str]]:
+def read_own_records(
+    path: Path, fields: Fields | None = None, common: bool = False
+) -> tuple[list[Record], list[str]]:
     """The records of a file in any form of `table_files.FORMS`, and notes about them.
 
-    Raises `UserError` for a file or row that cannot be read, and where two rows have one id.
+    `common`: where nobody can say what fields mean, common names are taken for what they mean elsewhere, and
+    all others are passed over. Raises `UserError` for a file or row that cannot be read, and where two rows
+    have one id.
     """
     rows = read_table(path)
     if not rows:
         raise UserError(f"{path}: holds no record; a split needs at least one. Expected {FORMS}")
     filled, records = _Filled(), []
+    if common:
+        fields = common_fields(path, rows)
+        named = {name for names in fields.values() for name in names}
+        known = {*FIELDS, _TEXT, *named, *PASSED_OVER}
+        filled.others = frozenset(name for row in rows for name in row.fields) - known
     stem = path.name.partition(".")[0] or "row"
     for number, row in enumerate(rows, start=1):
         values = _meant(row, fields or {}, filled)
@@ -84,7 +94,7 @@ def _meant(row: Row, fields: Fields, filled: _Filled) -> dict[str, Any]:
         values |= _halves(left, values, row.where)
         filled.cut += 1
     values |= {name: left.pop(name) for name in FIELDS & set(left)}
-    for name in PASSED_OVER & set(left):
+    for name in (PASSED_OVER | filled.others) & set(left):
         filled.passed[name] += 1
         del left[name]
     if left:
@@ -126,6 +136,36 @@ def _unknown(left: Mapping[str, Any], given: Mapping[str, Any], fields: Fields) 
         f"unknown field {name!r}; allowed: {', '.join(allowed)}. If it means what it seems to, say so in "
         f"the task: `fields: {{{lines}}}`"
     )
+
+
+def common_fields(path: Path, rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What the names in a file mean by the custom of other data sets (`KNOWN_AS`, of any case).
+
+    Raises `UserError` where there is neither running text nor a prompt with its answer, or two names of one.
+    """
+    given = list(dict.fromkeys(name for row in rows for name in row.fields))
+    found: dict[str, list[str]] = {}
+    for meant in sorted(FIELDS):
+        names = [
+            name for known in (meant, *KNOWN_AS.get(meant, ())) for name in given if name.lower() == known
+        ]
+        if len(names) > 1 and [name.lower() for name in names] != ["instruction", "input"]:
+            raise UserError(f"{path}: {' and '.join(map(repr, names))} are two names of `{meant}`; keep one")
+        if names and names != [meant]:
+            found[meant] = names
+    if _TEXT not in given and not all(part in given or part in found for part in ("prompt", "answer")):
+        known = {part: ", ".join((part, *KNOWN_AS[part])) for part in ("prompt", "answer")}
+        raise UserError(
+            f"{path}: expected running text (`{_TEXT}`), or a prompt ({known['prompt']}) and an answer "
+            f"({known['answer']}); found {', '.join(map(repr, given))}. Rename the columns"
+        )
+    return found
+
+
+def text_record(text: str, identifier: str, group: str) -> Record:
+    """Running text as a record: the first half is the prompt, the second is judged."""
+    halves = _halves({_TEXT: text}, {}, identifier)
+    return record_from_dict({**halves, "id": identifier, "group": group}, identifier)
 
 
 def _halves(left: dict[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -92,6 +92,22 @@ def download(model_id: str, revision: str, patterns: Sequence[str] = DOWNLOADED)
         raise UserError(f"model {model_id} at revision {revision}{told}") from error
 
 
+def pinned(model_id: str) -> str:
+    """The commit that a model's main branch is at on the hub; without a network that of the cached copy."""
+    from huggingface_hub import model_info
+
+    try:
+        return str(model_info(model_id).sha)
+    except Exception as error:  # as in `download`
+        kept = cached_folder(model_id, "../refs")
+        if kept is not None and (kept / "main").is_file():
+            return (kept / "main").read_text(encoding="utf-8").strip()
+        raise UserError(
+            f"model {model_id}: the hub does not say which commit it is at: {first_line(error)}. Check the "
+            "id, the network, and HF_TOKEN if the model is private; or give a folder, or ID@COMMIT"
+        ) from error
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's error, for a message of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,169 @@
+"""A removal from the request to the certificate, in runs of the workflow, which go on where they ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path
+from pipeline_lib.core.redaction import visible
+from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey
+from pipeline_lib.operations.launching import launch
+from pipeline_lib.operations.plan import check_fits, check_inputs, plan_text
+from pipeline_lib.removal.certificate import Found, write_certificate
+from pipeline_lib.removal.evidence import Knowledge, Place, best, places, scores_of
+from pipeline_lib.removal.request import Prepared, Request, prepare
+from pipeline_lib.removal.suites import (
+    CHOSEN,
+    NAME,
+    Sweep,
+    chosen_suite,
+    epoch_steps,
+    fitting,
+    minutes,
+    tried_suite,
+    write_suite,
+)
+from pipeline_lib.study import Suite
+
+ORIGINAL = RunKey("request", "model", "original", NO_OPTIMIZER, 0)
+MODEL = "model"  # the folder of the unlearned model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a removal left: folders and files, and what the model knew before and knows now."""
+
+    model: Path
+    certificate: Path
+    report: Path
+    before: Knowledge
+    after: Knowledge
+
+
+def carry_out(
+    request: Request,
+    cores: int | None = None,
+    dry_run: bool = False,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome | None:
+    """Run the request in `request.out`; None after a dry run, which writes the data and the suite alone.
+
+    Raises `UserError` for what cannot be asked for, for texts that the model shows no knowledge of, where no
+    run keeps the utility, and where a job fails.
+    """
+    cores = cores or os.cpu_count() or 1
+    made = prepare(request)
+    for note in made.notes:
+        say(visible(note))
+    sweep = fitting(made, cores)
+    suite = tried_suite(made, sweep)
+    check_inputs(suite)
+    check_fits(suite)
+    path = write_suite(suite, request.out)
+    rates = ", ".join(f"{rate:g}" for rate in sweep.rates.values())
+    say(
+        f"{len(made.forget)} texts in {made.groups} groups; {request.method} with {request.optimizer} at the "
+        f"learning rates {rates}, {sweep.epochs:g} epochs each; with evaluation and attacks about "
+        f"{minutes(made, sweep, cores):.0f} minutes on {cores} cores"
+    )
+    if dry_run:
+        say(f"{plan_text(suite)}\n\nThe suite is in {path}; nothing was run.")
+        return None
+    work = _Work(request.out, str(cores), verbose)
+    before = work.scores(path, ORIGINAL._replace(seed=request.seed))
+    known = Knowledge.of(before)
+    say(f"The model: {known.text()}.")
+    if not known.shown and not request.anyway:
+        raise UserError(
+            "the model shows no knowledge of these texts, so there is nothing to forget. What it may know "
+            "under other words was not asked; --anyway goes on"
+        )
+    found = places(work.sweep(path, sweep, made), before)
+    chosen = best(found, request.utility, before)
+    say(
+        f"Chosen: learning rate {chosen.rate:g}, step {chosen.step} "
+        f"({chosen.step / epoch_steps(made):.1f} epochs), where {chosen.utility:.2f} of the utility is left"
+    )
+    final = chosen_suite(made, chosen.rate, chosen.step)
+    work.run(write_suite(final, request.out))
+    return _finish(made, sweep, found, chosen, final)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Runs of the workflow in the folder of a request."""
+
+    out: Path
+    cores: str
+    verbose: bool
+
+    def run(self, path: Path, *targets: Path) -> None:
+        """Make these files, or the whole study."""
+        wanted = [str(target.relative_to(self.out)) for target in targets]
+        if launch(path, self.out, self.cores, wanted, self.verbose):
+            raise UserError(f"a job failed, as said above; the same command goes on ({self.out})")
+
+    def scores(self, path: Path, key: RunKey):
+        """The scores of a model, made where they are not there."""
+        file = results(self.out) / "evaluations" / key.folder / "scores.csv"
+        self.run(path, file)
+        return scores_of(file)
+
+    def sweep(self, path: Path, sweep: Sweep, made: Prepared) -> dict[float, Path]:
+        """The logs of the runs by learning rate."""
+        request = made.request
+        logs = {}
+        for label, rate in sweep.rates.items():
+            key = ORIGINAL._replace(method=request.method, optimizer=label, seed=request.seed)
+            logs[rate] = results(self.out) / "training" / key.folder / "steps.jsonl"
+        self.run(path, *logs.values())
+        return logs
+
+
+def results(out: Path) -> Path:
+    return out / "results" / NAME
+
+
+def _finish(made: Prepared, sweep: Sweep, found: list[Place], chosen: Place, final: Suite) -> Outcome:
+    """The model and the certificate under their final names."""
+    request, place = made.request, results(made.request.out)
+    before = ORIGINAL._replace(seed=request.seed)
+    after = before._replace(method=request.method, optimizer=CHOSEN)
+    with atomic_path(request.out / MODEL) as folder:
+        shutil.copytree(place / "models" / after.folder, folder)
+    certificate = write_certificate(Found(made, sweep, found, chosen, final, before, after, place))
+    known = [
+        Knowledge.of(scores_of(place / "evaluations" / key.folder / "scores.csv")) for key in (before, after)
+    ]
+    return Outcome(request.out / MODEL, certificate, place / "report" / "index.html", *known)
+
+
+def forget(
+    *,
+    model: str | Path,
+    texts: str | Path,
+    out: str | Path,
+    retain: str | Path | None = None,
+    holdout: str | Path | None = None,
+    method: str = "NPO",
+    optimizer: str = "adamw",
+    budget: float = 60.0,
+    utility: float = 0.9,
+    seed: int = 0,
+    anyway: bool = False,
+    cores: int | None = None,
+) -> Outcome:
+    """Unlearn texts from a model, as `unlearning forget` does; see `Request` for what each means."""
+    kept, unseen = (None if place is None else Path(place) for place in (retain, holdout))
+    request = Request(
+        str(model), Path(texts), Path(out), kept, unseen, method, optimizer, budget, utility, seed, anyway
+    )
+    outcome = carry_out(request, cores)
+    assert outcome is not None  # only a dry run has none
+    return outcome

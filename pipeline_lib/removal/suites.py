@@ -1,0 +1,152 @@
+"""The suites under a removal: a sweep of learning rates, and the run that is chosen with its attacks.
+
+Both have one name and one results folder, so that what the sweep made is not made again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import write_text
+from pipeline_lib.models.settings import ModelSettings
+from pipeline_lib.operations.plan.jobs import planned_jobs, seconds_of
+from pipeline_lib.operations.plan.shape import Shape, shape_of
+from pipeline_lib.removal.request import Prepared
+from pipeline_lib.study import Suite, dump_suite, parse_suite
+from pipeline_lib.study.attacks import OPENING
+
+NAME = "removal"
+CHOSEN = "chosen"
+FILE = "suite.yaml"
+BATCH = 8
+POINTS = 6
+EVALUATED = 40  # records of what must stay known
+LONGEST = 1024  # tokens that are read of a text, where the model reads as many
+# A rate that unlearns SmolLM2-135M with AdamW in some ten epochs; published ones of 7B models are near 1e-5.
+RATE, PARAMETERS = 5e-5, 1.35e8
+SHARES = (1.0, 0.3, 3.0)  # of that rate, in the order in which they are worth a try
+PLANS = ((3, 10.0), (3, 5.0), (2, 5.0), (1, 5.0), (1, 2.0), (1, 1.0))  # rates, epochs
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How much is tried: learning rates by label, each for so many epochs of the forget set."""
+
+    rates: dict[str, float]
+    epochs: float
+
+
+def sweep_of(made: Prepared, count: int, epochs: float) -> Sweep:
+    shape = _shape(made)
+    size = PARAMETERS if shape is None else shape.parameters
+    first = RATE * min(math.sqrt(PARAMETERS / size), 10.0)
+    rates = [float(f"{first * share:.1e}") for share in SHARES[:count]]
+    return Sweep({f"rate_{rate:.1e}".replace(".", "_"): rate for rate in rates}, epochs)
+
+
+def fitting(made: Prepared, cores: int) -> Sweep:
+    """The largest sweep that, with the attacks, fits into the budget; a `UserError` says what is possible."""
+    needed = 0.0
+    for count, epochs in PLANS:
+        sweep = sweep_of(made, count, epochs)
+        needed = minutes(made, sweep, cores)
+        if needed <= made.request.budget:
+            return sweep
+    raise UserError(
+        f"--budget {made.request.budget:g}m: one rate for one epoch, with evaluation and attacks, takes "
+        f"about {math.ceil(needed)} minutes here. Give that much, or fewer texts"
+    )
+
+
+def minutes(made: Prepared, sweep: Sweep, cores: int) -> float:
+    """An estimate for the whole request."""
+    tried = [
+        seconds_of(work)
+        for job, work in planned_jobs(tried_suite(made, sweep))
+        if work is not None and (job.rule == "unlearn" or "original" in job.name)
+    ]
+    rate = next(iter(sweep.rates.values()))
+    steps = round(sweep.epochs * epoch_steps(made))
+    judged = [
+        seconds_of(work)
+        for job, work in planned_jobs(chosen_suite(made, rate, steps))
+        if work is not None
+        and not (job.rule in ("finetune", "evaluate") and job.name.endswith("original/none/seed0"))
+    ]
+    return (sum(tried) + sum(judged)) / max(cores, 1) / 60
+
+
+def epoch_steps(made: Prepared) -> int:
+    return math.ceil(len(made.forget) / BATCH)
+
+
+def tried_suite(made: Prepared, sweep: Sweep) -> Suite:
+    """The sweep: each rate is one run, judged by likelihood on its way."""
+    return parse_suite(
+        _raw(made, {label: _optimizer(made, rate) for label, rate in sweep.rates.items()}, sweep.epochs)
+    )
+
+
+def chosen_suite(made: Prepared, rate: float, steps: int) -> Suite:
+    """The run up to the chosen step, evaluated whole, and attacked as `original` is."""
+    raw = _raw(made, {CHOSEN: _optimizer(made, rate)}, steps / epoch_steps(made))
+    del raw["evaluation"]["trajectory"]
+    return parse_suite({**raw, "stages": dict(_stages(made, rate))})
+
+
+def _stages(made: Prepared, rate: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    aimed = {"of": [f"{made.request.method}+{CHOSEN}", "original"]}
+    if made.groups > 1:
+        relearn = {"kind": "finetune", "batch_size": 4, "epochs": 5, "split": "forget", "groups": 0.5}
+        yield "relearn", {**relearn, "learning_rate": rate, "compute": "auto", **aimed}
+    yield "int4", {"kind": "quantise", "format": "int4", **aimed}
+    yield "begun", {"kind": "ask", "true_words": 3, **aimed}
+    if any(record.form == "question" for record in made.forget):
+        yield "opening", {**OPENING, **aimed}
+
+
+def _raw(made: Prepared, optimizers: dict[str, Any], epochs: float) -> dict[str, Any]:
+    request, shape = made.request, _shape(made)
+    longest = min(LONGEST, (shape.context if shape is not None else None) or LONGEST)
+    return {
+        "suite": NAME,
+        "seeds": [request.seed],
+        "models": {"model": {**made.model, "max_length": longest}},
+        "tasks": {
+            "request": {
+                "source": "files",
+                "folder": str(made.folder.resolve()),
+                "holdout": "holdout.jsonl",
+                "learned": False,
+            }
+        },
+        "unlearn": {"epochs": epochs, "batch_size": BATCH, "decay": "constant", "compute": "auto"},
+        "objectives": {request.method: {}},
+        "optimizers": optimizers,
+        "evaluation": {
+            "max_records": {"retain": EVALUATED},
+            "trajectory": {"points": POINTS, "utility": request.utility},
+        },
+    }
+
+
+def _shape(made: Prepared) -> Shape | None:
+    return shape_of(TypeAdapter(ModelSettings).validate_python(made.model))
+
+
+def _optimizer(made: Prepared, rate: float) -> dict[str, Any]:
+    return {"kind": made.request.optimizer, "learning_rate": rate}
+
+
+def write_suite(suite: Suite, out: Path) -> Path:
+    """Write the suite that Snakemake is given."""
+    path = out / FILE
+    write_text(path, dump_suite(suite))
+    return path
