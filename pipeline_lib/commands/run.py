@@ -81,6 +81,7 @@ def _run(given: Namespace) -> int:
 
     from rich.console import Console
 
+    from pipeline_lib.operations.listing import INDEX
     from pipeline_lib.operations.status.ending import GOES_ON, ending_text
     from pipeline_lib.operations.status.live import watch
 
@@ -104,6 +105,8 @@ def _run(given: Namespace) -> int:
         print("\n".join(words.splitlines()[-REASON:]), file=sys.stderr)
     if status == 0 and page.is_file():
         print(f"The report is ready, open it in a browser: {page.resolve()}")
+    if (index := out.parent / INDEX).is_file():
+        print(f"All studies of this folder: {index.resolve()}")
     return status
 
 
