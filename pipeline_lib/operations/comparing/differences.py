@@ -12,7 +12,8 @@ independent  From the two intervals by the method of variance estimates recovery
 none         `why` says why.
 
 A paired interval is about these models: it does not cover what another seed would give. `seeds_low` and
-`seeds_high` do, by Student's t over the seeds' own differences, where both studies have the same two or more.
+`seeds_high` do, where both studies have two seeds or more: by Student's t over the seeds' own differences
+where these are the same seeds, else from the two intervals over seeds as above.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pipeline_lib.operations.comparing.paired import Unpaired, paired
 from pipeline_lib.operations.comparing.side import Side
 from pipeline_lib.reporting.headline import GAP, GAP_SIGNED, JOINT_UTILITY, Measure
 from pipeline_lib.reporting.intervals import of_difference
-from pipeline_lib.reporting.summary import Estimate
+from pipeline_lib.reporting.summary import Estimate, plain_estimate
 
 HEADLINE = (
     GAP,
@@ -108,11 +109,15 @@ def independent(a: Estimate, b: Estimate, limits: tuple[float, float]) -> tuple[
 def over_seeds(
     a: dict[int, float], b: dict[int, float], limits: tuple[float, float]
 ) -> tuple[float | None, float | None]:
-    """Student's interval of the mean of the seeds' differences; none for other seeds, or a single one."""
-    if a.keys() != b.keys() or len(a) < 2:
+    """The interval of a difference for further seeds; none where a study has one seed, or all are alike."""
+    if min(len(a), len(b)) < 2:
         return None, None
-    _, low, high = of_difference([b[seed] - a[seed] for seed in a], limits)
-    return low, high
+    if a.keys() == b.keys():
+        _, low, high = of_difference([b[seed] - a[seed] for seed in a], limits)
+        return low, high
+    one, other = (plain_estimate(list(values.values()), limits) for values in (a, b))
+    assert one is not None and other is not None
+    return independent(one, other, limits) if "none" not in (one.interval, other.interval) else (None, None)
 
 
 def _same_models(a: Side, b: Side, row: RowKey) -> bool:

@@ -86,7 +86,7 @@ def _data(a: Side, b: Side, rows: Sequence[RowKey], found: Sequence[Difference])
             yield f"Data of {task} differ in {', '.join(other)}: the numbers are about other questions."
     others = dict.fromkeys(f"{d.row.task}, {d.measure.split}" for d in found if d.why == OTHER_QUESTIONS)
     if others:
-        yield f"Other questions were asked: {'; '.join(others)}."
+        yield (f"Other questions were asked ({'; '.join(others)}): no interval covers that some are easier.")
 
 
 def _utility(a: Side, b: Side, rows: Sequence[RowKey]) -> Iterator[str]:

@@ -21,7 +21,7 @@ COLUMNS = (
 HEAD = ("row", "metric", "A", "B", "B - A", "95 % interval", "over seeds", "kind")
 KINDS = {
     PAIRED: "paired: groups of the same questions drawn again; about these models, not about further seeds",
-    INDEPENDENT: "independent: from the two intervals, as if the studies had nothing in common",
+    INDEPENDENT: "independent: from the intervals of the two tables, as if the studies had nothing in common",
     NONE: "none: no interval",
 }
 
@@ -43,7 +43,9 @@ def table_of(found: Sequence[Difference]) -> Iterator[str]:
             why = "; ".join(dict.fromkeys(filter(None, whys[kind])))
             said.append(f"  {words}{f' ({why})' if why else ''}")
     over = any(d.seeds_low is not None for d in found)
-    said += ["  over seeds: Student's t over the differences of the seeds that both have"] if over else []
+    said += (
+        ["  over seeds: what further seeds would give; read it before you blame a setting"] if over else []
+    )
     yield "\n".join(["Intervals, 95 %, one by one (of many, some miss by chance):", *said])
 
 

@@ -160,7 +160,7 @@ def test_kept_runs_that_asked_other_questions() -> None:
     """Real runs: the same model and methods, other forget authors."""
     results = REPO / "results" / "reference"
     text = compare(results / "demo", results / "attacked")
-    assert "authors, tiny" in text and "Other questions were asked: authors, forget" in text
+    assert "authors, tiny" in text and "Other questions were asked (authors, forget" in text
     assert "book, tiny" in text.partition("Only in A:")[2]
 
 

@@ -117,11 +117,14 @@ def test_independent_by_hand() -> None:
     assert independent(Estimate(1.0, 0.0, 1.0, 1, 10, "bootstrap"), wide, (0, 1))[0] == -1.0
 
 
-def test_over_seeds_only_where_both_have_the_same() -> None:
-    """Differences 1 and 3: mean 2, standard error 1, t(0.975, 1) = 12.706."""
+def test_over_seeds_by_hand() -> None:
+    """Differences 1 and 3: mean 2, standard error 1, t(0.975, 1) = 12.706. Other seeds: two intervals."""
     low, high = over_seeds({1: 0.0, 2: 0.0}, {1: 1.0, 2: 3.0}, (-np.inf, np.inf))
     assert (low, high) == (pytest.approx(2 - 12.706, abs=1e-3), pytest.approx(2 + 12.706, abs=1e-3))
-    assert over_seeds({1: 0.0, 2: 0.0}, {1: 1.0, 3: 3.0}, (0, 1)) == (None, None)
+    low, high = over_seeds({1: 1.0, 2: 3.0}, {3: 11.0, 4: 13.0}, (-np.inf, np.inf))
+    end = 12.706 * 2**0.5
+    assert (low, high) == (pytest.approx(10 - end, abs=1e-3), pytest.approx(10 + end, abs=1e-3))
+    assert over_seeds({1: 0.0, 2: 0.0}, {1: 0.1, 3: 0.3}, (0, 1)) == (None, None)
     assert over_seeds({1: 0.0}, {1: 1.0}, (0, 1)) == (None, None)
 
 
