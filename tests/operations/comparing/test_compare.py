@@ -15,6 +15,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.operations.comparing import compare
 from tests.operations.joining.study import SUITE, TASK, made
 from tests.paths import REPO
+from tests.reporting.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,16 @@ def test_the_notes_say_what_else_differs(first: Path, second: Path) -> None:
     assert "- Made with another python: 3.11.2 in A, 3.12.1 in B." in text
     assert "- Made with another commit: abc1234 in A, fffffff in B." in text
     assert "learning_rate" not in text and "Hashes" not in text, "what is alike is not told"
+
+
+def test_the_notes_name_other_benchmarks_runs_that_were_lost_and_what_is_not_known(tmp_path: Path) -> None:
+    one = Study(tmp_path / "a", scored=True, general={"arc_easy": 0.4}).write().root
+    other = Study(tmp_path / "b", scored=True, diverged={}).write().root
+    text = compare(one, other)
+    counted = "Joint utility of fictitious, tiny counts other benchmarks (arc_easy in A, none in B)"
+    assert f"- {counted}: it is not the same quantity." in text
+    assert "- A lacks models of runs that diverged or have none (GradDiff + signum)." in text
+    assert "- Settings are not compared: this version reads no suite.yaml of A and B." in text
 
 
 def test_other_data_are_named_and_never_paired(first: Path, tmp_path: Path) -> None:
