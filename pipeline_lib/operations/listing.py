@@ -75,7 +75,7 @@ def _listed(out: Path, ended: bool) -> Listed:
             suite = load_suite(out / "suite.yaml", kept=True)
         states = list(states_of(Graph(suite).study(), out, None if ended else main_process(out)))
         state = _state(out, states)
-    except (UserError, OSError) as error:
+    except (UserError, OSError, csv.Error) as error:
         said = str(error).splitlines()[0]
         return Listed(out.name, f"not readable by this version: {said}", link)
     report = out / PAGES[0]

@@ -82,7 +82,7 @@ def _data(a: Side, b: Side, rows: Sequence[RowKey], found: Sequence[Difference])
         if len(kept) < 2:
             lacking = " and ".join(side.name for side in (a, b) if side.name not in kept)
             yield f"Hashes of the data of {task} are not kept in {lacking}: questions are told by their ids."
-        elif other := [name for name in other_data(a, b, task) if name in a.manifests[task]["splits"]]:
+        elif other := other_data(a, b, task):
             yield f"Data of {task} differ in {', '.join(other)}: the numbers are about other questions."
     others = dict.fromkeys(f"{d.row.task}, {d.measure.split}" for d in found if d.why == OTHER_QUESTIONS)
     if others:

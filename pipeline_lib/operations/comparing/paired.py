@@ -64,7 +64,7 @@ def _of_least_ratio(
     """Of joint utility; each study counts the parts that it has."""
     first, second = models
     parts = {model: sighted(model, _PARTS[metric]) for model in (*first, *second)}
-    if not all(parts.values()):
+    if not all(model.utility and found for model, found in parts.items()):
         raise Unpaired("scores.csv alone does not say which splits count")
     splits = {name for found in parts.values() for name, _ in found}
     _check_same(a, b, first[0], second[0], task, splits)
@@ -110,17 +110,19 @@ def same_questions(a: Side, b: Side, task: str, first: Scores, second: Scores, s
         here, there = (suite.settings_of(task).data_settings() for suite in (a.suite, b.suite))
         if here != there:
             return False
+    others = other_data(a, b, task)
     return bool(shared) and all(
         (first[split].ids, first[split].groups) == (second[split].ids, second[split].groups)
-        and split not in other_data(a, b, task)
+        and not any(
+            f"{split}_".startswith(f"{name}_") for name in others
+        )  # also of a view such as retain_eval
         for split in shared
     )
 
 
 def other_data(a: Side, b: Side, task: str) -> list[str]:
-    """The splits, and views of them such as `retain_eval`, whose hashes both kept and which differ."""
+    """The splits of the data whose hashes both kept and which differ."""
     here, there = (side.manifests.get(task, {"splits": {}})["splits"] for side in (a, b))
-    other = [
+    return [
         split for split in here if split in there and here[split].get("sha256") != there[split].get("sha256")
     ]
-    return [name for split in other for name in (split, f"{split}_eval")]

@@ -105,6 +105,19 @@ def test_packed_tables_of_a_kept_study_are_read(first: Path, second: Path, tmp_p
         compare(kept, second)
 
 
+def test_joint_utility_is_paired_only_where_something_says_which_splits_count(
+    first: Path, second: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(first, kept, ignore=shutil.ignore_patterns("manifest.json"))
+    assert "scores.csv alone does not say which splits count" in compare(kept, second)
+    (kept / "tables").mkdir()
+    parts = "task,quantity\nauthors,retain.probability over original\nauthors,facts.fluency over original\n"
+    (kept / "tables/joint_utility.csv").write_text(parts)
+    text = compare(kept, second)
+    assert "which splits count" not in text and "do not agree" not in text
+
+
 def test_a_study_may_be_given_by_the_name_of_its_suite(
     first: Path,
     second: Path,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.core.runs import RowKey
-from pipeline_lib.metrics.questions import KEPT
+from pipeline_lib.metrics.questions import KEPT, Questions
 from pipeline_lib.metrics.statistics import resample_counts, split_seed
 from pipeline_lib.operations.comparing.differences import (
     INDEPENDENT,
@@ -21,6 +21,7 @@ from pipeline_lib.operations.comparing.differences import (
     independent,
     over_seeds,
 )
+from pipeline_lib.operations.comparing.paired import same_questions
 from pipeline_lib.operations.comparing.side import read_side
 from pipeline_lib.reporting.cells import write_csv
 from pipeline_lib.reporting.inputs import METRIC_COLUMNS
@@ -83,6 +84,16 @@ def test_other_questions_are_not_paired(tmp_path: Path) -> None:
     assert (d.kind, d.why) == (INDEPENDENT, "other questions")
     end = 0.05 * 2**0.5
     assert (d.low, d.high) == (pytest.approx(d.value - end), pytest.approx(d.value + end))
+
+
+def test_splits_of_other_data_and_views_of_them_are_other_questions(tmp_path: Path) -> None:
+    sides = [read_side(name, written(tmp_path / name, probabilities())) for name in "AB"]
+    for side in sides:
+        splits = {"forget": {"sha256": "same"}, "retain": {"sha256": side.name}}
+        side.__dict__["manifests"] = {"fictitious": {"splits": splits}}
+    asked = {name: Questions(("1",), ("g",), {}) for name in ("forget", "retain", "retain_eval", "retained")}
+    same = {name for name in asked if same_questions(*sides, "fictitious", asked, asked, [name])}
+    assert same == {"forget", "retained"}
 
 
 def test_without_scores_or_with_other_scores_the_intervals_count_as_independent(tmp_path: Path) -> None:
