@@ -12,7 +12,7 @@ from pipeline_lib.core.environment import missing_package, wrong_python
 if __name__ == "__main__" and wrong_python():  # before a line that an old Python cannot read
     sys.exit(wrong_python())
 
-from pipeline_lib.commands import forget, join, logs, plan, run, status, suite, track
+from pipeline_lib.commands import compare, forget, join, logs, plan, run, status, suite, track
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.redaction import VisibleStream
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
     parser = argparse.ArgumentParser(prog="unlearning", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (suite, plan, run, forget, status, track, join, logs):
+    for family in (suite, plan, run, forget, status, compare, track, join, logs):
         family.add(commands)
     try:
         # the output contains ids, names and paths of the user

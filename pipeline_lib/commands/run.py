@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from argparse import REMAINDER, Namespace
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def suite_file(given: str | None) -> Path:
 
 def _run(given: Namespace) -> int:
     from pipeline_lib.operations.launching import launch
+    from pipeline_lib.operations.listing import INDEX
     from pipeline_lib.study import load_suite
 
     path = suite_file(given.suite).resolve()
@@ -59,4 +61,8 @@ def _run(given: Namespace) -> int:
     if not given.directory.is_dir():
         raise UserError(f"{given.directory}: expected a folder, found none; make it first")
     os.chdir(given.directory)
-    return launch(path, Path(), given.cores, given.snakemake, given.verbose)
+    began, index = time.time(), Path("results") / INDEX
+    status = launch(path, Path(), given.cores, given.snakemake, given.verbose)
+    if index.is_file() and index.stat().st_mtime >= began:
+        print(f"All studies of this folder: {index.resolve()}")
+    return status

@@ -32,7 +32,7 @@ benchmarks are not the same quantity. A benchmark of few questions is blind or n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +84,16 @@ def ratio(study: Studied, part: Part) -> float:
 
 def joint_utility(study: Studied, names: tuple[str, ...] = SCORES) -> Interval:
     """The least ratio over the parts that are not blind; each split is resampled independently."""
-    found = [part for part in parts_of(study, names) if not blind(study, part)]
+    return interval(*least_ratio(study, sighted(study, names)), shifts=True)
+
+
+def sighted(study: Studied, names: tuple[str, ...] = SCORES) -> list[Part]:
+    """The parts that count: those that are not blind."""
+    return [part for part in parts_of(study, names) if not blind(study, part)]
+
+
+def least_ratio(study: Studied, found: Sequence[Part]) -> tuple[float, np.ndarray, int]:
+    """The least ratio over these parts, the same in each resample, (R,), and the number of questions."""
     n = sum(len(study.scores[split].ids) for split in dict.fromkeys(split for split, _ in found))
     SIGHTED_PART.demand(len(found), n)
     counts = {split: resamples(study.scores[split], split) for split, _ in found}
@@ -96,7 +105,7 @@ def joint_utility(study: Studied, names: tuple[str, ...] = SCORES) -> Interval:
             for split, name in found
         ]
     least = np.min(draws, axis=0) if varies(*counts.values()) else np.full(len(draws[0]), value)
-    return interval(value, np.where(np.isfinite(least), least, np.nan), n, shifts=True)
+    return value, np.where(np.isfinite(least), least, np.nan), n
 
 
 JOINT = Metric(

@@ -17,6 +17,7 @@ from pipeline_lib.core.provenance import source_hash
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.core.runs import BASE, FINE_TUNED, MATCHED
 from pipeline_lib.data.contents import Contents
+from pipeline_lib.operations.listing import refreshed
 from pipeline_lib.operations.plan import (
     check_access,
     check_fits,
@@ -236,10 +237,11 @@ class Running:
         self._ends.append(start_tracking(self.suite, self.out))
 
     def end(self) -> None:
-        """Print what failed, with the last lines of its log."""
+        """Print what failed, with the last lines of its log, and renew the page of all studies."""
         for end in self._ends:
             end()
         print(visible(ending_text(self.suite, self.out, since=self._started)))
+        print(visible(refreshed(self.out)))
 
 
 def model_pattern(methods: Iterable[str]) -> str:

@@ -170,7 +170,8 @@ def _overlap(forget: list[Record], retain: list[Record]) -> list[str]:
     if found.share > SHARED:
         raise UserError(
             f"the texts that must stay known hold {found.share:.0%} of what is to be forgotten (by runs "
-            f"of eight words): {named}. No method can forget what it is taught to keep: take them out of --retain"
+            f"of eight words): {named}. No method can forget what it is taught to keep: take them out of "
+            "--retain"
         )
     return [f"the texts that must stay known share words with some to forget: {named}"]
 

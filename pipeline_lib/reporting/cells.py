@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.core.files import atomic_path
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import atomic_path, run_again
 from pipeline_lib.core.redaction import visible
 
 # Characters that begin a formula in a spreadsheet, in full width too.
@@ -45,3 +48,15 @@ def write_csv(path: Path | str, columns: Iterable[str], rows: Iterable[Iterable[
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([csv_cell(value) for value in row] for row in rows)
+
+
+def csv_text(path: Path) -> str:
+    """The text of a csv file, or of one that was packed to be kept (`scores.csv.gz`)."""
+    content = path.read_bytes()
+    try:
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read as text ({error}). Fetch it again from where it was kept. "
+            f"{run_again(path)}"
+        ) from None

@@ -12,7 +12,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, run_again
 from pipeline_lib.core.runs import LOST, RunKey, key_from_path, key_of
 from pipeline_lib.metrics import declared, measures
-from pipeline_lib.reporting.cells import write_csv
+from pipeline_lib.reporting.cells import csv_text, write_csv
 from pipeline_lib.reporting.inputs import COST_COLUMNS, METRIC_COLUMNS, anchor_rank, finite
 from pipeline_lib.reporting.made_of import Facts, Made, check_alike, made_of
 from pipeline_lib.reporting.scores import NO_PATHS, SCORE_COLUMNS, Paths, as_now, read_scores, studied
@@ -146,13 +146,13 @@ def merge_tables(paths: Iterable[Path | str], out_csv: Path | str) -> None:
 def lines_of_table(path: Path) -> tuple[list[str], list[list[str]]]:
     """The columns and the lines of a table that a study wrote; those of metrics.csv are checked."""
     try:
-        head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        head, *rows = csv.reader(csv_text(path).splitlines())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except ValueError:
         raise UserError(f"{path}: is empty. {run_again(path)}") from None
     if head == METRIC_COLUMNS:
-        _check_lines(path, head, rows)
+        check_lines(path, head, rows)
     return as_now(head, rows)
 
 
@@ -226,7 +226,7 @@ def _within(number: float, low: float, high: float) -> bool:
     return low - slack <= number <= high + slack
 
 
-def _check_lines(path: Path, head: list[str], rows: list[list[str]]) -> None:
+def check_lines(path: Path, head: list[str], rows: list[list[str]]) -> None:
     """Check the lines of a task's metrics.csv in the same way: somebody may have edited it since."""
     seen: dict[tuple[str, ...], int] = {}
     for line, cells in enumerate(rows, start=2):

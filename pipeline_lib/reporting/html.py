@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import write_text
@@ -23,9 +19,10 @@ from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs
+from pipeline_lib.reporting.page import page_of
 from pipeline_lib.reporting.tables import build_table
 
-READS = ("template",)
+READS = ("template/report.html",)
 OPTIONAL = ("records.jsonl",)  # without them the report shows no answers
 
 
@@ -38,21 +35,9 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     inputs = Inputs(paths)
     inputs.require([name for name in REPORT_NEEDS if name not in OPTIONAL], "the report")
     folder = Path(out_html).absolute().parent
-    css = (Path(__file__).parent / "template" / "report.css").read_text(encoding="utf-8")
-    # A hash, not 'unsafe-inline': if a model's text ever got past the escaping, its styles would not apply.
-    css_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("pipeline_lib.reporting", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": visible, "caption": _caption}
     given = {path.stem: path for path in inputs.ending(".csv")}
-    page = environment.get_template("report.html").render(
-        css=Markup(css),  # noqa: S704 (our own file)
-        css_hash=css_hash,
+    page = page_of(
+        "report.html",
         suite=str(inputs.metrics["suite"].iloc[0]),
         suite_text=inputs.one("suite.yaml").read_text(encoding="utf-8"),
         facts=facts(inputs),
@@ -180,11 +165,4 @@ def _minutes(seconds: float) -> str:
         else f"{seconds / 60:.0f} minutes"
         if seconds < 7200
         else f"{seconds / 3600:.1f} hours"
-    )
-
-
-def _caption(text: str) -> Markup:
-    """A caption with its `names` in bold; everything is escaped."""
-    return Markup("").join(
-        Markup("<b>{}</b>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
     )

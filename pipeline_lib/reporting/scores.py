@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline_lib.core.runs import FINE_TUNED, NO_OPTIMIZER, RunKey, key_from_pa
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Judged, Scores, Staged, Studied
+from pipeline_lib.reporting.cells import csv_text
 
 RUN_COLUMNS = ("task", "model", "method", "optimizer", "seed", "request", "after")
 SCORE_COLUMNS = [*RUN_COLUMNS, *NAMES, *VALUES]
@@ -27,26 +29,25 @@ def as_now(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list
 
 
 def read_scores(path: Path) -> dict[RunKey, Scores]:
-    """Every model's scores by split; a `UserError` names a line that is no score."""
+    """Every model's scores by split, also from scores.csv.gz; a `UserError` names a line that is no score."""
     lines: list[tuple[RunKey, dict[str, Any]]] = []
-    with open(path, encoding="utf-8", newline="") as handle:
-        reader = csv.reader(handle)
-        if (head := next(reader, [])) not in (SCORE_COLUMNS, FORMER_COLUMNS):
-            raise UserError(
-                f"{path}: expected the columns {','.join(SCORE_COLUMNS)}, found {','.join(head)}. "
-                f"{run_again(path)}"
-            )
-        for cells in reader:
-            where = f"{path}, line {reader.line_num}"
-            if len(cells) != len(head):
-                raise UserError(f"{where}: expected {len(head)} cells, found {len(cells)}")
-            row: dict[str, Any] = dict(zip(head, cells, strict=True))
-            numbers = {name: _number(row.get(name, ""), where, name) for name in VALUES}
-            if numbers["log_probability"] is None and numbers["above_chance"] is None:
-                raise UserError(f"{where}: log_probability is missing. {run_again(path)}")
-            row |= {"seed": int(row["seed"]), "request": int(row["request"])}
-            key = RunKey(**{name: row[name] for name in RUN_COLUMNS})
-            lines.append((key, {**row, **numbers}))
+    reader = csv.reader(io.StringIO(csv_text(path), newline=""))
+    if (head := next(reader, [])) not in (SCORE_COLUMNS, FORMER_COLUMNS):
+        raise UserError(
+            f"{path}: expected the columns {','.join(SCORE_COLUMNS)}, found {','.join(head)}. "
+            f"{run_again(path)}"
+        )
+    for cells in reader:
+        where = f"{path}, line {reader.line_num}"
+        if len(cells) != len(head):
+            raise UserError(f"{where}: expected {len(head)} cells, found {len(cells)}")
+        row: dict[str, Any] = dict(zip(head, cells, strict=True))
+        numbers = {name: _number(row.get(name, ""), where, name) for name in VALUES}
+        if numbers["log_probability"] is None and numbers["above_chance"] is None:
+            raise UserError(f"{where}: log_probability is missing. {run_again(path)}")
+        row |= {"seed": int(row["seed"]), "request": int(row["request"])}
+        key = RunKey(**{name: row[name] for name in RUN_COLUMNS})
+        lines.append((key, {**row, **numbers}))
     return {key: questions_of(rows) for key, rows in grouped(lines).items()}
 
 

@@ -8,9 +8,10 @@ varied or was repeated there is no interval, and `why` says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -139,14 +140,14 @@ class Summary:
             )
         direction = {"true": True, "false": False}.get(lines[0]["higher_is_better"])
         if len(values) == 1:
-            return _of_one_run(lines[0], metric, direction)
+            return one_run_estimate(lines[0], metric, direction)
         over_seeds = plain_estimate(list(values.values()), declared()[metric].range)
         return over_seeds and replace(over_seeds, n=counts.pop(), higher_is_better=direction)
 
     def shared(self, task: str, model: str, split: str, metric: str) -> Estimate | None:
         """A number that is the same for all runs, with its own interval, from the first run that has it."""
         found = (
-            _of_one_run(next(iter(lines.values())), metric, None)
+            one_run_estimate(next(iter(lines.values())), metric, None)
             for (row, *measure), lines in self._values.items()
             if (row.task, row.model) == (task, model) and measure == [split, metric]
         )
@@ -211,7 +212,7 @@ def _never_has(row: Row, metric: str) -> bool:
     return beside_another and row.anchor and row.key.method == "retrained"
 
 
-def _of_one_run(line: pd.Series, metric: str, direction: bool | None) -> Estimate:
+def one_run_estimate(line: Mapping[Any, Any] | pd.Series, metric: str, direction: bool | None) -> Estimate:
     """A run's own value with its own interval."""
     value, n = float(line["value"]), int(line["n"])
     if not pd.isna(line["ci_low"]):

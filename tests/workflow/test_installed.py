@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.commands import run
 from pipeline_lib.commands.run import suite_file
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.shipped import WORKFLOW, suites
+from pipeline_lib.operations import launching
 from tests.paths import REPO
 
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
@@ -118,6 +118,6 @@ def test_a_request_to_end_goes_to_snakemake() -> None:
         [sys.executable, "-c", f"{program}; time.sleep(600)"], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stdout.readline()
-        with run._passing_on(process):
+        with launching._passing_on(process):
             os.kill(os.getpid(), signal.SIGTERM)
-            assert run._ended(process) == 7
+            assert launching._ended(process) == 7

@@ -48,7 +48,9 @@ def joined_suite(name: str, pieces: Sequence[Piece]) -> Suite:
     for blocks in _blocks(found, pieces):
         found["runs"] = blocks
         suite = _parsed(found)
-        if isinstance(suite, Suite) and _rows([suite]) == _rows(piece.suite for piece in pieces):
+        if isinstance(suite, Suite) and row_settings([suite]) == row_settings(
+            piece.suite for piece in pieces
+        ):
             return suite
     names = " and ".join(str(piece.root) for piece in pieces)
     raise UserError(f"{names} together are no suite: {suite}")
@@ -62,7 +64,7 @@ def _check_settings(one: Piece, other: Piece) -> None:
         for path, old, new in differences(_comparable(here, there), _comparable(there, here))
     ]
     if not found:
-        mine, others = _rows([one.suite]), _rows([other.suite])
+        mine, others = row_settings([one.suite]), row_settings([other.suite])
         for row in (row for row in mine if row in others):
             found += [
                 f"  {row.folder}, {path}: {show(old)} and {show(new)}"
@@ -109,7 +111,7 @@ def _shared(values: Values, other: Values) -> Values:
     return {label: settings for label, settings in values.items() if label in other}
 
 
-def _rows(suites: Iterable[Suite]) -> dict[RowKey, Values]:
+def row_settings(suites: Iterable[Suite]) -> dict[RowKey, Values]:
     """The settings of every row that is unlearned."""
     return {run.row: _settings(run) for suite in suites for run in suite.run_table()}
 
