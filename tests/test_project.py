@@ -248,8 +248,9 @@ FLOORS = {
     "study": 10,
     "operations": 11,
     "steps": 11,
-    "commands": 12,
-    "__main__": 13,
+    "removal": 12,
+    "commands": 13,
+    "__main__": 14,
 }
 STRANGERS = {  # what a part must know nothing of, though it lies on a lower floor
     "reporting": {"data", "models"},

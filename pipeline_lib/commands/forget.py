@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
@@ -52,7 +53,7 @@ def add(commands) -> None:
 
 
 def _forget(given: Namespace) -> int:
-    from pipeline_lib.removal import Request, carry_out
+    from pipeline_lib.removal import Request, forget, ready
 
     fields = (
         "model",
@@ -67,8 +68,13 @@ def _forget(given: Namespace) -> int:
         "seed",
     )
     request = Request(**{name: getattr(given, name) for name in fields}, anyway=given.anyway)
-    outcome = carry_out(request, given.cores, given.dry_run, given.verbose)
-    if outcome is not None:
-        print(f"Now {outcome.after.text()}.")
-        print(f"The unlearned model: {outcome.model}\nThe certificate: {outcome.certificate.resolve()}")
+    if given.dry_run:
+        from pipeline_lib.operations.plan import plan_text
+
+        checked = ready(request, given.cores or os.cpu_count() or 1)
+        print(f"{plan_text(checked.suite)}\n\nThe suite is in {checked.path}; nothing was run.")
+        return 0
+    outcome = forget(request, given.cores, given.verbose)
+    print(f"Now {outcome.after.text()}.")
+    print(f"The unlearned model: {outcome.model}\nThe certificate: {outcome.certificate.resolve()}")
     return 0

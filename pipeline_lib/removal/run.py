@@ -12,8 +12,9 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import atomic_path
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey
+from pipeline_lib.metrics.study import Scores
 from pipeline_lib.operations.launching import launch
-from pipeline_lib.operations.plan import check_fits, check_inputs, plan_text
+from pipeline_lib.operations.plan import check_fits, check_inputs
 from pipeline_lib.removal.certificate import Found, write_certificate
 from pipeline_lib.removal.evidence import Knowledge, Place, best, places, scores_of
 from pipeline_lib.removal.request import Prepared, Request, prepare
@@ -45,19 +46,21 @@ class Outcome:
     after: Knowledge
 
 
-def carry_out(
-    request: Request,
-    cores: int | None = None,
-    dry_run: bool = False,
-    verbose: bool = False,
-    say: Callable[[str], None] = print,
-) -> Outcome | None:
-    """Run the request in `request.out`; None after a dry run, which writes the data and the suite alone.
+@dataclass(frozen=True)
+class Ready:
+    """A request that is checked: its data and the suite of the sweep are written, and nothing has run."""
 
-    Raises `UserError` for what cannot be asked for, for texts that the model shows no knowledge of, where no
-    run keeps the utility, and where a job fails.
+    made: Prepared
+    sweep: Sweep
+    suite: Suite
+    path: Path
+
+
+def ready(request: Request, cores: int, say: Callable[[str], None] = print) -> Ready:
+    """Check a request, and write its data and its first suite.
+
+    Raises `UserError` for what cannot be asked for, read, or done within the budget.
     """
-    cores = cores or os.cpu_count() or 1
     made = prepare(request)
     for note in made.notes:
         say(visible(note))
@@ -65,16 +68,29 @@ def carry_out(
     suite = tried_suite(made, sweep)
     check_inputs(suite)
     check_fits(suite)
-    path = write_suite(suite, request.out)
     rates = ", ".join(f"{rate:g}" for rate in sweep.rates.values())
     say(
         f"{len(made.forget)} texts in {made.groups} groups; {request.method} with {request.optimizer} at the "
         f"learning rates {rates}, {sweep.epochs:g} epochs each; with evaluation and attacks about "
         f"{minutes(made, sweep, cores):.0f} minutes on {cores} cores"
     )
-    if dry_run:
-        say(f"{plan_text(suite)}\n\nThe suite is in {path}; nothing was run.")
-        return None
+    return Ready(made, sweep, suite, write_suite(suite, request.out))
+
+
+def forget(
+    request: Request,
+    cores: int | None = None,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Unlearn the texts, and leave everything in `request.out`. The same request goes on where it ended.
+
+    Raises `UserError` as `ready` does, for texts that the model shows no knowledge of, where no run keeps the
+    utility, and where a job fails.
+    """
+    cores = cores or os.cpu_count() or 1
+    asked = ready(request, cores, say)
+    made, sweep, path = asked.made, asked.sweep, asked.path
     work = _Work(request.out, str(cores), verbose)
     before = work.scores(path, ORIGINAL._replace(seed=request.seed))
     known = Knowledge.of(before)
@@ -109,7 +125,7 @@ class _Work:
         if launch(path, self.out, self.cores, wanted, self.verbose):
             raise UserError(f"a job failed, as said above; the same command goes on ({self.out})")
 
-    def scores(self, path: Path, key: RunKey):
+    def scores(self, path: Path, key: RunKey) -> Scores:
         """The scores of a model, made where they are not there."""
         file = results(self.out) / "evaluations" / key.folder / "scores.csv"
         self.run(path, file)
@@ -142,28 +158,3 @@ def _finish(made: Prepared, sweep: Sweep, found: list[Place], chosen: Place, fin
         Knowledge.of(scores_of(place / "evaluations" / key.folder / "scores.csv")) for key in (before, after)
     ]
     return Outcome(request.out / MODEL, certificate, place / "report" / "index.html", *known)
-
-
-def forget(
-    *,
-    model: str | Path,
-    texts: str | Path,
-    out: str | Path,
-    retain: str | Path | None = None,
-    holdout: str | Path | None = None,
-    method: str = "NPO",
-    optimizer: str = "adamw",
-    budget: float = 60.0,
-    utility: float = 0.9,
-    seed: int = 0,
-    anyway: bool = False,
-    cores: int | None = None,
-) -> Outcome:
-    """Unlearn texts from a model, as `unlearning forget` does; see `Request` for what each means."""
-    kept, unseen = (None if place is None else Path(place) for place in (retain, holdout))
-    request = Request(
-        str(model), Path(texts), Path(out), kept, unseen, method, optimizer, budget, utility, seed, anyway
-    )
-    outcome = carry_out(request, cores)
-    assert outcome is not None  # only a dry run has none
-    return outcome
