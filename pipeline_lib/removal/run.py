@@ -37,11 +37,13 @@ MODEL = "model"  # the folder of the unlearned model
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a removal left: folders and files, and what the model knew before and knows now."""
+    """What a removal left, and what the model knew before and knows now.
+
+    The tables, figures and report of the study underneath are made by `unlearning run` with its suite.yaml.
+    """
 
     model: Path
     certificate: Path
-    report: Path
     before: Knowledge
     after: Knowledge
 
@@ -107,7 +109,7 @@ def forget(
         f"({chosen.step / epoch_steps(made):.1f} epochs), where {chosen.utility:.2f} of the utility is left"
     )
     final = chosen_suite(made, chosen.rate, chosen.step)
-    work.run(write_suite(final, request.out))
+    work.run(write_suite(final, request.out), results(request.out) / "metrics.csv")
     return _finish(made, sweep, found, chosen, final)
 
 
@@ -120,7 +122,7 @@ class _Work:
     verbose: bool
 
     def run(self, path: Path, *targets: Path) -> None:
-        """Make these files, or the whole study."""
+        """Make these files."""
         wanted = [str(target.relative_to(self.out)) for target in targets]
         if launch(path, self.out, self.cores, wanted, self.verbose):
             raise UserError(f"a job failed, as said above; the same command goes on ({self.out})")
@@ -157,4 +159,4 @@ def _finish(made: Prepared, sweep: Sweep, found: list[Place], chosen: Place, fin
     known = [
         Knowledge.of(scores_of(place / "evaluations" / key.folder / "scores.csv")) for key in (before, after)
     ]
-    return Outcome(request.out / MODEL, certificate, place / "report" / "index.html", *known)
+    return Outcome(request.out / MODEL, certificate, *known)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
@@ -39,9 +38,8 @@ def read_texts(place: Path) -> tuple[list[Record], list[str]]:
     notes = [f"passed over, as their names end in nothing known: {listed(other)}"] if other else []
     records: list[Record] = []
     for file in files:
-        found, said = _running(file) if _suffix(file) in RUNNING else _table(file)
-        several = len(files) > 1 and _suffix(file) not in RUNNING
-        records += [replace(record, id=f"{file.stem}/{record.id}") for record in found] if several else found
+        found, said = _running(file, len(files) == 1) if _suffix(file) in RUNNING else _table(file)
+        records += found
         notes += said
     check_ids(str(place), records)
     return records, notes
@@ -75,11 +73,12 @@ def _words(text: str) -> int:
     return len(text.split())
 
 
-def _running(file: Path) -> tuple[list[Record], list[str]]:
+def _running(file: Path, alone: bool) -> tuple[list[Record], list[str]]:
     passages = list(_passages(read_text(file)))
+    names = [f"{file.stem}-{number:03d}" for number in range(1, len(passages) + 1)]
     records = [
-        text_record(passage, f"{file.stem}-{number:03d}", file.stem)
-        for number, passage in enumerate(passages, start=1)
+        text_record(passage, name, name if alone else file.stem)
+        for passage, name in zip(passages, names, strict=True)
     ]
     if not records:
         raise UserError(f"{file}: expected a text of two words or more, found {file.stat().st_size} bytes")

@@ -1,0 +1,121 @@
+"""What is refused before any job starts, and what a folder of a request holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.commands.forget import minutes
+from pipeline_lib.core.errors import UserError
+from pipeline_lib.core.files import sha256
+from pipeline_lib.removal.request import Request, prepare
+from pipeline_lib.removal.suites import chosen_suite, epoch_steps, fitting, sweep_of, tried_suite
+
+CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 500,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture
+def request_of(tmp_path: Path) -> Request:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG))
+    rows = [{"question": f"What is thing {i}?", "answer": f"Thing {i} is a {i} fold box."} for i in range(9)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept = [{"question": f"Where is {i}?", "answer": f"It lies north of place {i}."} for i in range(9)]
+    (tmp_path / "kept.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    out = tmp_path / "out"
+    return Request(str(tmp_path / "model"), tmp_path / "texts.jsonl", out, retain=tmp_path / "kept.jsonl")
+
+
+def said(request: Request) -> str:
+    with pytest.raises(UserError) as caught:
+        prepare(request)
+    return str(caught.value)
+
+
+def test_the_data_are_written_with_invented_texts_beside_them(request_of: Request) -> None:
+    made = prepare(request_of)
+    assert made.hashes == {
+        name: sha256(made.folder / f"{name}.jsonl") for name in ("forget", "retain", "holdout")
+    }
+    invented = (made.folder / "holdout.jsonl").read_text().splitlines()
+    assert len(invented) == 20 and all(json.loads(line)["form"] == "question" for line in invented)
+    assert any("no chat template" in note for note in made.notes)
+    assert prepare(request_of).hashes == made.hashes  # the same request goes on
+
+
+def test_a_folder_of_another_request_is_refused_and_left_alone(request_of: Request) -> None:
+    made = prepare(request_of)
+    request_of.texts.write_text('{"question": "Who?", "answer": "Somebody else."}\n')
+    assert "holds another request, which differs in texts" in said(request_of)
+    assert sha256(made.folder / "forget.jsonl") == made.hashes["forget"]
+    assert "differs in method, texts" in said(replace(request_of, method="GradDiff"))
+    other = request_of.out.parent / "full"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    assert "expected a new or empty folder" in said(replace(request_of, out=other))
+
+
+def test_a_retain_set_that_holds_the_texts_is_refused_with_their_names(request_of: Request) -> None:
+    told = said(replace(request_of, retain=request_of.texts))
+    assert "hold 100% of what is to be forgotten" in told and "take them out of --retain" in told
+
+
+def test_a_model_that_is_none_is_refused(request_of: Request) -> None:
+    told = said(replace(request_of, model="no/such/model/here"))
+    assert "expected a model's folder, a .gguf file or an id of the hub" in told
+    assert "utility: expected a share between 0 and 1, found 1.5" in said(replace(request_of, utility=1.5))
+
+
+def test_without_a_retain_set_documents_of_c4_are_kept_or_it_is_said_why_not(
+    request_of: Request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "c4").mkdir(parents=True)
+    line = json.dumps({"text": " ".join(f"word{n}" for n in range(90))})
+    (tmp_path / "data" / "c4" / "some.jsonl").write_text(f"{line}\n" * 80)
+    monkeypatch.setenv("PIPELINE_DATA", str(tmp_path / "data"))
+    made = prepare(replace(request_of, retain=None))
+    assert made.retain_from.startswith("C4") and any("60 documents of C4" in note for note in made.notes)
+    (tmp_path / "data" / "c4" / "some.jsonl").write_text(f"{line}\n")
+    told = said(replace(request_of, retain=None, out=tmp_path / "other"))
+    assert "(--retain)" in told and "expected 60 documents" in told
+
+
+def test_a_budget_decides_how_much_is_tried_and_too_small_a_one_says_what_is_possible(
+    request_of: Request,
+) -> None:
+    made = prepare(request_of)
+    wide = fitting(made, cores=2)
+    assert len(wide.rates) == 3 and wide.epochs == 10
+    with pytest.raises(UserError, match=r"--budget 0.01m: one rate for one epoch.* takes about \d+ minutes"):
+        fitting(replace(made, request=replace(request_of, budget=0.01)), cores=2)
+
+
+def test_the_suites_are_one_study_and_a_single_group_is_not_relearned(request_of: Request) -> None:
+    made = prepare(request_of)
+    tried, rate = tried_suite(made, sweep_of(made, 2, 5.0)), 1e-4
+    assert (tried.suite, len(tried.run_table()), tried.models["model"].max_length) == ("removal", 2, 128)
+    assert tried.evaluation.trajectory is not None and not tried.tasks["request"].has_retrained()
+    chosen = chosen_suite(made, rate, steps=3)
+    (run,) = chosen.run_table()
+    assert round(run.unlearn.epochs * epoch_steps(made)) == 3 and run.unlearn.warmup == 0
+    assert list(chosen.stages) == ["relearn", "int4", "begun", "opening"]
+    alone = replace(made, forget=made.forget[:1])
+    assert list(chosen_suite(alone, rate, 3).stages) == ["int4", "begun", "opening"]
+
+
+@pytest.mark.parametrize(("text", "value"), [("30m", 30), ("1.5h", 90), ("20", 20), ("45 min", 45)])
+def test_times_are_read(text: str, value: float) -> None:
+    assert minutes(text) == value
