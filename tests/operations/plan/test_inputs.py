@@ -188,13 +188,8 @@ def test_what_is_not_looked_at_is_named(tmp_path, monkeypatch):
     assert "the model far (model lab/far is on the hub)" in line
 
 
-def test_a_model_from_nothing_cannot_be_taken_as_it_is(tmp_path, monkeypatch):
-    made = suite(data(tmp_path, [record(0), record(1)]))
-    task = made.tasks["own"].load()
-    task.finetune["target"] = []
-    monkeypatch.setattr(type(made.tasks["own"]), "load", lambda settings: task)
-    monkeypatch.setattr(type(made.tasks["own"]), "is_taught", lambda settings: False)
-    (line,) = faults(made)
+def test_a_model_from_nothing_cannot_be_taken_as_it_is(tmp_path):
+    (line,) = faults(suite({**data(tmp_path, [record(0), record(1)]), "learned": False}))
     assert line.startswith("models.tiny: is made from scratch and knows nothing")
 
 
