@@ -387,11 +387,10 @@ def report_of(study: Study, figures: tuple[str, ...] = ("tradeoff",)) -> str:
     for name, item in TABLES.items():
         outputs = [study.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
         write_table(name, study.paths(*item.needs), *outputs)
-    (study.root / "figures").mkdir(exist_ok=True)
     for name in figures:
         svg, png = (study.root / "figures" / f"{name}.{form}" for form in ("svg", "png"))
         draw_figure(name, study.paths(*FIGURES[name].needs), svg, png)
-    made = [path for part in ("tables", "figures") for path in sorted((study.root / part).iterdir())]
+    made = [path for part in ("tables", "figures") for path in sorted((study.root / part).glob("*"))]
     write_report([*study.paths(*REPORT_NEEDS), *made], study.root / "report" / "index.html")
     return (study.root / "report" / "index.html").read_text(encoding="utf-8")
 
