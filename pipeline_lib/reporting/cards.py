@@ -22,7 +22,7 @@ from pipeline_lib.reporting.headline import (
     axes,
 )
 from pipeline_lib.reporting.inputs import Inputs, Row
-from pipeline_lib.reporting.likeness import likeness
+from pipeline_lib.reporting.likeness import KNOWS, likeness
 from pipeline_lib.reporting.recovered import attacked_rows, beyond, most_recovered
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.joint_utility import worst_part
@@ -41,9 +41,10 @@ CAPTION = (
     "that as many further `retrained` seeds have so large a gap. `retrained` itself is not at 0. Avoids: "
     "the model gives the answers less probability than one that never saw them, which tells that they were "
     "there. Stays forgotten: the largest recovery beyond `retrained` after the same attacks, adjusted for "
-    "all rows and seeds (Holm). It is a level and no change: a row that still knows has it too. Cost: joint "
-    "utility, the least that is left of any part, where `original` has 1; the part named is the least as a "
-    "mean over seeds. Collapsed: runs without a model, and how much the greedy answers repeat themselves."
+    "all rows and seeds (Holm). It is a level and no change: in a row that still knows it was never gone. "
+    "Cost: joint utility, the least that is left of any part, where `original` has 1; the part named is the "
+    "least as a mean over seeds. Collapsed: runs without a model, and how much the greedy answers repeat "
+    "themselves."
 )
 
 
@@ -114,7 +115,8 @@ def _stays(summary: Summary, row: Row, seeds: list[int]) -> Answer:
     """`seeds`: those in which the row recovers more than `retrained`."""
     judged = summary.by_seed(row, *RECOVERY_MAX_P)
     if seeds:
-        word = f"comes back in {of_seeds(len(seeds), len(judged))}"
+        known = (found := likeness(summary, row)) is not None and found.verdict == KNOWS
+        word = f"{'was never gone' if known else 'comes back'} in {of_seeds(len(seeds), len(judged))}"
         number = f"Up to {most_recovered(summary, row, seeds)} beyond `retrained`"
     else:
         word = f"no attack brought it back in {of_seeds(len(judged), len(judged))} (not the same as safe)"

@@ -117,6 +117,14 @@ def test_what_comes_back_names_seeds_stage_and_step(root: Path) -> None:
     assert {answer.shown_in for answer in found.values()} == {("robustness",)}
 
 
+def test_what_a_row_still_knows_does_not_come_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sophia lies at -1, far above the -4 of `retrained`, before any stage."""
+    known = RELEARNED | {("NPO", "sophia"): (-1.0, -1.0, -1.0, -1.0)}
+    monkeypatch.setattr("tests.reporting.staged.RELEARNED", known)
+    found = cards_of(write_relearned(root))["NPO + Sophia"]
+    assert (found[FORGOT].word, found[STAYS].word) == (KNOWS, "was never gone in 3 of 3 seeds")
+
+
 def test_too_few_retrained_seeds_tell_nothing_of_what_came_back(root: Path) -> None:
     answer = cards_of(write_relearned(root, retrained_seeds=(), seeds=(1, 2)))["NPO + Sophia"][STAYS]
     assert answer.word == f"{UNKNOWN}too few `retrained` seeds"

@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline_lib.reporting.catalog import FIGURES
-from pipeline_lib.reporting.figures import build_figure
+from pipeline_lib.reporting.figures import build_figure, draw_figure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.comparisons import family
 from tests.reporting.study import Study
 from tests.reporting.test_comparisons import distances
+from tests.reporting.test_html import HOSTILE
 
 QUESTION = "Does curvature help, and by $x_1$?"
 PAIRS = [
@@ -112,3 +113,14 @@ def test_two_lines_of_text_and_a_bar_do_not_meet(root: Path) -> None:
         assert box.x1 <= figure.bbox.x1
     for upper, lower in pairwise(boxes):
         assert upper.y0 >= lower.y1
+
+
+def test_a_hostile_question_is_drawn_as_text(root: Path, tmp_path: Path) -> None:
+    pairs = [{"first": "sophia", "second": "adamw", "question": f"{HOSTILE} $\\frac{{"}]
+    study = made(root, comparisons=pairs)
+    (ax,) = forest(study).axes
+    drawn = ax.texts[0].get_text()
+    assert "\u202e" not in drawn and "\u0000" not in drawn and "⟨U+202E⟩" in drawn.replace("\n", "")
+    paths = study.paths(*FIGURES["forest"].needs)
+    draw_figure("forest", paths, tmp_path / "a.svg", tmp_path / "a.png")
+    assert b"<script" not in (tmp_path / "a.svg").read_bytes()
