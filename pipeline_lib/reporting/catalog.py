@@ -104,6 +104,11 @@ TABLES = {
 }
 
 FIGURES = {
+    "forest": Item(
+        "figures.forest",
+        "The comparisons at a glance",
+        ("runs.json", "metrics.csv", "suite.yaml", "manifest.json"),
+    ),
     "tradeoff": Item(
         "figures.tradeoff",
         "Forgetting against utility",

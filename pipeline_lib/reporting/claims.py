@@ -10,7 +10,7 @@ from functools import partial
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.runs import LOST
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span, with_interval
+from pipeline_lib.reporting.finding import Finding, of_seeds, p_text, percent, span, with_interval
 from pipeline_lib.reporting.forgetting import doubts, like_retrained, what_was_forgotten
 from pipeline_lib.reporting.headline import LIKELIHOOD_DISTANCE, RATIO_DISTANCE, Measure, axes
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -181,15 +181,11 @@ def _claim(entry: Comparison, further: float | None) -> str:
     """`further`: Holm's p for further forget groups."""
     d = entry.difference
     assert d is not None and d.p_holm is not None
-    of_more = "" if further is None else f", for further groups {_p(further)}"
+    of_more = "" if further is None else f", for further groups {p_text(further)}"
     return (
         f"{entry.verdict} (difference in {entry.quantity.label} {style.number(d.value)}, Holm's p "
-        f"{_p(d.p_holm)}{of_more})"
+        f"{p_text(d.p_holm)}{of_more})"
     )
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {style.number(value)}"
 
 
 def _could_detect(members: list[Comparison]) -> str:

@@ -44,3 +44,8 @@ def of_seeds(count: int, seeds: int) -> str:
 def with_interval(e: Estimate) -> str:
     """A value with its interval, where it has one."""
     return f"{style.number(e.value)} {style.interval(e.low, e.high)}".strip()
+
+
+def p_text(value: float) -> str:
+    """What stands behind the name of a p-value: "< 0.001" or "= 0.012"."""
+    return "< 0.001" if value < 0.001 else f"= {style.number(value)}"

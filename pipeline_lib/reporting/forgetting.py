@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.finding import Finding, of_seeds, percent, span
+from pipeline_lib.reporting.finding import Finding, of_seeds, p_text, percent, span
 from pipeline_lib.reporting.headline import JOINT_UTILITY, RATIO_QUALITY, Measure, axes
 from pipeline_lib.reporting.inputs import Row
 from pipeline_lib.reporting.likeness import APART, AVOIDS, CLOSE, KNOWS, LIKE, MIXED, Likeness, likeness
@@ -169,5 +169,4 @@ def _kept(summary: Summary, row: Row) -> str:
 
 
 def _of_gap(found: Likeness) -> str:
-    p = "p < 0.001" if found.p is not None and found.p < 0.001 else f"p = {style.number(found.p or 0.0)}"
-    return f"{style.number(found.gap)}, {p}"
+    return f"{style.number(found.gap)}, p {p_text(found.p or 0.0)}"

@@ -15,6 +15,8 @@ from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.redaction import visible
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.answers import sample_answers
+from pipeline_lib.reporting.cards import CAPTION as CARDS
+from pipeline_lib.reporting.cards import SUITE, cards
 from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
 from pipeline_lib.reporting.claims import findings
 from pipeline_lib.reporting.headline import Measure
@@ -24,6 +26,7 @@ from pipeline_lib.reporting.tables import build_table
 
 READS = ("template/report.html",)
 OPTIONAL = ("records.jsonl",)  # without them the report shows no answers
+PANEL = b'id="axes_'  # in every svg of matplotlib that has axes; one without them says only what is not shown
 
 
 def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
@@ -35,24 +38,14 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     inputs = Inputs(paths)
     inputs.require([name for name in REPORT_NEEDS if name not in OPTIONAL], "the report")
     folder = Path(out_html).absolute().parent
-    given = {path.stem: path for path in inputs.ending(".csv")}
+    tables = _tables(inputs, folder)
     page = page_of(
         "report.html",
         suite=str(inputs.metrics["suite"].iloc[0]),
         suite_text=inputs.one("suite.yaml").read_text(encoding="utf-8"),
         facts=facts(inputs),
-        tasks=_tasks(inputs),
-        tables=[
-            {
-                "name": name,
-                "title": item.title,
-                "caption": item.load().CAPTION,
-                "tables": build_table(name, inputs),
-                "link": _link(given[name], folder),
-            }
-            for name, item in TABLES.items()
-            if name in given
-        ],
+        tasks=_tasks(inputs, tables),
+        about_cards=CARDS,
         several=len(inputs.studies) > 1,
         answers=inputs.have(*OPTIONAL),
         figures=_figures(inputs, folder),
@@ -66,25 +59,51 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     write_text(out_html, page)
 
 
-def _tasks(inputs: Inputs) -> list[dict[str, Any]]:
-    """What each task is, and the findings with each model. `place` names the task's sections."""
-    return [
+def _tables(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
+    """The given tables that have lines; of the others their files have the notes."""
+    given = {path.stem: path for path in inputs.ending(".csv")}
+    found = [
         {
-            "name": task,
-            "place": f"task-{number}",
-            "about": about(inputs, task),
-            "studies": [
-                {
-                    "model": model,
-                    "findings": findings(inputs, task, model),
-                    "samples": sample_answers(inputs, task, model) if inputs.have(*OPTIONAL) else [],
-                }
-                for of, model in inputs.studies
-                if of == task
-            ],
+            "name": name,
+            "title": item.title,
+            "caption": item.load().CAPTION,
+            "tables": [table for table in build_table(name, inputs) if table.lines],
+            "link": _link(given[name], folder),
         }
-        for number, task in enumerate(dict.fromkeys(task for task, _ in inputs.studies), start=1)
+        for name, item in TABLES.items()
+        if name in given
     ]
+    return [item for item in found if item["tables"]]
+
+
+def _tasks(inputs: Inputs, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each task is, its tables, and what is said with each model. `place` names the task's sections."""
+    found = []
+    for number, task in enumerate(dict.fromkeys(task for task, _ in inputs.studies), start=1):
+        place = f"task-{number}"
+        own = [
+            {**item, "tables": of_task, "place": f"table-{item['name']}-{place}"}
+            for item in tables
+            if (of_task := [table for table in item["tables"] if table.task == task])
+        ]
+        places = {item["name"]: (item["title"].partition(":")[0], item["place"]) for item in own}
+        places[SUITE] = ("The suite", SUITE)
+        studies = [
+            {
+                "model": model,
+                "cards": [
+                    (card, [[places[name] for name in a.shown_in if name in places] for a in card.answers])
+                    for card in cards(inputs, task, model)
+                ],
+                "findings": findings(inputs, task, model),
+                "samples": sample_answers(inputs, task, model) if inputs.have(*OPTIONAL) else [],
+            }
+            for of, model in inputs.studies
+            if of == task
+        ]
+        about_task = {"name": task, "place": place, "about": about(inputs, task)}
+        found.append({**about_task, "tables": own, "studies": studies})
+    return found
 
 
 def about(inputs: Inputs, task: str) -> str:
@@ -129,7 +148,7 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
 
 
 def _figures(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
-    """Each given figure as an image in the page; `links` are relative to `folder`."""
+    """Each given figure that has a panel, as an image in the page; `links` are relative to `folder`."""
     given = {path.stem: path for path in inputs.ending(".svg")}
     if unknown := sorted(set(given) - set(FIGURES)):
         raise UserError(
@@ -140,13 +159,14 @@ def _figures(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
     # As an image, not inline: the ids and styles of two figures cannot meet, and nothing in it can run.
     return [
         {
+            "name": name,
             "title": item.title,
             "caption": item.load().CAPTION,
             "source": "data:image/svg+xml;base64," + base64.b64encode(given[name].read_bytes()).decode(),
             "links": [(form, _link(given[name].with_suffix(f".{form}"), folder)) for form in ("svg", "png")],
         }
         for name, item in FIGURES.items()
-        if name in given
+        if name in given and PANEL in given[name].read_bytes()
     ]
 
 

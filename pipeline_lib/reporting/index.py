@@ -12,7 +12,7 @@ from pipeline_lib.reporting.page import page_of
 
 READS = ("template/index.html",)
 UNKNOWN = "–"
-BEGINNING = 1 << 16  # bytes of a report, whose findings stand before its figures
+PART = 1 << 16  # characters of a report that are read at once
 LONGEST = 300  # characters of a finding
 
 
@@ -42,9 +42,11 @@ def moment(seconds: float) -> str:
 
 
 def first_finding(report: Path) -> str:
-    """The text of a report's first finding, from the beginning of its file; empty where there is none."""
-    with open(report, "rb") as handle:
-        page = _Finding(handle.read(BEGINNING).decode("utf-8", errors="replace"))
+    """The text of a report's first finding; what comes after it is not read. Empty where there is none."""
+    page = _Finding()
+    with open(report, encoding="utf-8", errors="replace") as handle:
+        while not page.done and (part := handle.read(PART)):
+            page.feed(part)
     text = " ".join(page.text.split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
@@ -52,10 +54,14 @@ def first_finding(report: Path) -> str:
 class _Finding(HTMLParser):
     """The first item of the section `findings`, without the cases below it."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.text, self._place = "", "before"
-        self.feed(page)
+
+    @property
+    def done(self) -> bool:
+        """Whether the item is behind."""
+        return self._place == "after"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "section" and ("id", "findings") in attrs:

@@ -22,7 +22,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, read_object, run_again
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.json_text import decoded
-from pipeline_lib.core.runs import ANCHORS, FINE_TUNED, RowKey, RunKey, key_from_path, key_of
+from pipeline_lib.core.runs import ANCHORS, FINE_TUNED, RowKey, RunKey, key_from_path, key_of, split_stages
 from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting.scores import NO_PATHS, Paths, read_paths, read_scores, studied
@@ -249,6 +249,15 @@ class Inputs:
     def methods(self, task: str, model: str) -> list[str]:
         """Methods of a study, anchors left out."""
         return list(dict.fromkeys(row.key.method for row in self.rows_of(task, model) if row.unlearned))
+
+    def stages(self, task: str, model: str) -> dict[str, dict[RowKey, Row]]:
+        """By the labels of stages, the rows they made, by the row without them (`matched` is no stage)."""
+        found: dict[str, dict[RowKey, Row]] = {}
+        for row in self.rows_of(task, model):
+            before, labels = split_stages(row.key.after)
+            if labels:
+                found.setdefault(labels, {})[row.key._replace(after=before)] = row
+        return found
 
     @cached_property
     def suite(self) -> dict[str, Any]:

@@ -112,9 +112,10 @@ def test_hostile_names_and_findings_stay_text(tmp_path: Path) -> None:
     assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def test_a_finding_is_read_from_the_beginning_of_a_report_alone(tmp_path: Path) -> None:
+def test_a_finding_is_read_however_large_the_figure_before_it_is(tmp_path: Path) -> None:
     report = tmp_path / "index.html"
-    report.write_text(ITEM.format("A <b>first</b>\nfinding &amp; more: " + "x" * 400) + "y" * 10**6)
+    figure = f'<img src="data:image/svg+xml;base64,{"A" * 300_000}" alt="of comparisons">'
+    report.write_text(figure + ITEM.format("A <b>first</b>\nfinding &amp; more: " + "x" * 400) + "y" * 10**6)
     found = first_finding(report)
     assert found.startswith("A first finding & more: xxx") and found.endswith("...") and len(found) == 300
     report.write_text("<p>of an earlier version</p>")

@@ -24,7 +24,7 @@ HOSTILE = (
 )
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
     """Tags with their attributes, and the text."""
 
     def __init__(self, text: str) -> None:
@@ -49,7 +49,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_report_is_one_file_without_script_or_network(written: tuple[Path, str]) -> None:
     _, text = written
-    page = _Page(text)
+    page = Page(text)
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "iframe", "object", "embed", "link", "form", "base"}
     assert not any(key.startswith("on") or key == "style" for _, attrs in page.tags for key in attrs)
@@ -65,7 +65,7 @@ def test_report_is_one_file_without_script_or_network(written: tuple[Path, str])
 
 def test_links_lead_to_files_beside_the_report(written: tuple[Path, str]) -> None:
     root, text = written
-    page = _Page(text)
+    page = Page(text)
     links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a"]
     files = [link for link in links if not link.startswith("#")]
     assert "../metrics.csv" in files and "../tables/main.csv" in files and "../figures/tradeoff.svg" in files
@@ -76,7 +76,7 @@ def test_links_lead_to_files_beside_the_report(written: tuple[Path, str]) -> Non
 
 def test_hostile_answers_are_shown_as_text(root: Path) -> None:
     text = report_of(Study(root, seeds=(1,), diverged={}, generation=HOSTILE).write())
-    page = _Page(text)
+    page = Page(text)
     assert "script" not in {tag for tag, _ in page.tags}
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;/style&gt;&lt;/bdi&gt;" in text
     assert "onerror=alert(1)&gt;" in text and "<img src=x" not in text
@@ -91,7 +91,7 @@ def test_visible_keeps_ordinary_text() -> None:
 
 
 def test_report_shows_rows_answers_and_facts(written: tuple[Path, str]) -> None:
-    page = _Page(written[1])
+    page = Page(written[1])
     for said in (
         "GradDiff + Sophia (as released)",
         "An answer of original none to question 0.",

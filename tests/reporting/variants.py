@@ -245,6 +245,7 @@ STUDIES: dict[str, Callable[[Path], Study]] = {
 }
 SHOWN = {
     "tradeoff": ("seeds", "single", "tasks", "axes", "older", "staged", "judged"),
+    "forest": ("seeds", "powerless", "alone", "judged"),
     "fronts": ("judged",),
     "recovery": ("relearned", "judged"),
     "distance": ("seeds", "single", "tasks", "older", "alone", "staged"),

@@ -106,7 +106,9 @@ DEMO = yaml.safe_load((REPO / "config.yaml").read_text(encoding="utf-8"))
 # {name}: the module's own name. What stands nowhere is used by no job.
 SHARED = {
     "reporting/tables/*": ["table {name}", "html_report"],
-    "reporting/tables/comparisons": ["table {name}", "table mixed_effects", "figure power", "html_report"],
+    "reporting/tables/comparisons": [
+        *["table {name}", "table mixed_effects", "figure forest", "figure power", "html_report"]
+    ],
     "reporting/tables/cost": ["table {name}", "paper_table table_time", "html_report"],
     "reporting/tables/extraction": ["table {name}", "paper_table table_copyright", "html_report"],
     "reporting/tables/settings": ["table {name}", "table tuning", "html_report"],

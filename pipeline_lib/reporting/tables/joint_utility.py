@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from pipeline_lib.core.runs import RunKey
-from pipeline_lib.metrics.joint_utility import Part, blind, parts_of, ratio
+from pipeline_lib.metrics.joint_utility import Part, blind, parts_of, ratio, sighted
 from pipeline_lib.metrics.questions import BENCHMARK
 from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting import style
@@ -50,6 +52,15 @@ def _table(summary: Summary, task: str, model: str) -> Table:
     named = f"Blind, and left out: {', '.join(map(_label, unseen))}." if unseen else "No part is blind."
     notes = (*interval_notes(e for found in estimates for e in found), named)
     return Table(task, model, tuple(f"{_label(part)} ↑" for part in shown), lines, notes)
+
+
+def worst_part(inputs: Inputs, row: Row) -> str | None:
+    """The part of which least is left, in words, as a mean over seeds; None without the questions' scores."""
+    studied = [found for key in _keys(row) if (found := inputs.studied.get(key))]
+    parts = sighted(studied[0]) if studied else []
+    if not parts:
+        return None
+    return _label(min(parts, key=lambda part: fmean(ratio(study, part) for study in studied)))
 
 
 def _keys(row: Row) -> list[RunKey]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipeline_lib.core.grouping import grouped
-from pipeline_lib.core.runs import RowKey, split_stages
 from pipeline_lib.metrics.recovery import p_of_one_more
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import (
@@ -67,19 +66,9 @@ def build(inputs: Inputs) -> list[Table]:
     return [_table(summary, task, model) for task, model in inputs.studies]
 
 
-def stages_of(inputs: Inputs, task: str, model: str) -> dict[str, dict[RowKey, Row]]:
-    """By the labels of the stages, the rows they made, by the row without them (`matched` is no stage)."""
-    found: dict[str, dict[RowKey, Row]] = {}
-    for row in inputs.rows_of(task, model):
-        before, labels = split_stages(row.key.after)
-        if labels:
-            found.setdefault(labels, {})[row.key._replace(after=before)] = row
-    return found
-
-
 def _table(summary: Summary, task: str, model: str) -> Table:
     inputs = summary.inputs
-    stages = stages_of(inputs, task, model)
+    stages = inputs.stages(task, model)
     held = {
         label: rows
         for label, rows in stages.items()
