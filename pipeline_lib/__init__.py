@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
-if TYPE_CHECKING:
-    from pipeline_lib.removal import Outcome, Request, forget
-
-__all__ = ["Outcome", "Request", "forget"]
+__all__ = ["Outcome", "Request", "forget"]  # their types: __init__.pyi
 
 
 def __getattr__(name: str) -> Any:
-    """The names above, imported when they are asked for: nothing else here needs what they need."""
+    """The names above, imported when they are asked for: jobs import this package and none of them."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipeline_lib import removal
-
-    return getattr(removal, name)
+    return getattr(import_module(f"{__name__}.removal"), name)
