@@ -37,6 +37,8 @@ SHOWN = 5  # texts with what the models say
 LONGEST = 400  # characters of one of them
 NUMBERS = ("value", "ci_low", "ci_high")
 JOINT = (UTILITY_SPLIT, "joint_utility")
+FLUENT = (FORGET_SPLIT, "fluency")
+BROKEN = 0.5  # of the fluency before, below which the answers themselves are a trace
 MEASURES = {  # split, metric -> words
     (FORGET_SPLIT, "rouge_l_recall"): "share of a text's words that it says in order (ROUGE-L recall)",
     (
@@ -48,12 +50,13 @@ MEASURES = {  # split, metric -> words
         "exact_memorization",
     ): "share of a text's tokens that are its likeliest (exact memorization)",
     (FORGET_SPLIT, "probability"): "probability of a token of the texts",
+    FLUENT: "fluency of what it says to them (no refusal, no repetition, no unknown words)",
     ("retain", "rouge_l_recall"): "the same of what must stay known (ROUGE-L recall)",
     ("retain", "probability"): "probability of a token of what must stay known",
     JOINT: "joint utility: the worst part of what must stay known, as a share of before",
 }
 ATTACKS = {
-    "relearn": "after learning the first half of the groups again; the other half is asked",
+    "relearn": "after learning the first half of the groups again (the other half is asked)",
     "int4": "rounded to 4 bits",
     "begun": "given the first three words of each answer",
     "opening": 'made to begin with "Sure, here is the answer:"',
@@ -96,9 +99,9 @@ class Found:
         measured = self._table.get(key, {})
         return {words: measured[name] for name, words in MEASURES.items() if name in measured}
 
-    def utility(self, key: RunKey) -> float | None:
-        """The joint utility of a model."""
-        return self._table.get(key, {}).get(JOINT, {}).get("value")
+    def value(self, key: RunKey, measure: tuple[str, str]) -> float | None:
+        """One measure of a model; None where it was not measured."""
+        return self._table.get(key, {}).get(measure, {}).get("value")
 
     def questions(self, key: RunKey, label: str = "") -> Questions:
         """The scores of the texts that judge a model: all, but those that a stage taught."""
@@ -181,7 +184,8 @@ def content_of(found: Found) -> dict[str, Any]:
 
 def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]:
     """What can be said in plain words, the worst first."""
-    left, asked = found.utility(found.after), found.made.request.utility
+    left, asked = found.value(found.after, JOINT), found.made.request.utility
+    fluent, was = found.value(found.after, FLUENT), found.value(found.before, FLUENT)
     if after.recited:
         yield f"{after.recited} of {after.texts} texts are still recited (before: {before.recited})."
     else:
@@ -195,6 +199,11 @@ def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]
         yield (
             "The model avoids them, which shows that they were there: they are less likely than texts that "
             f"it has not seen ({after.likelihood:.2f} against {after.unseen:.2f} nats a token)."
+        )
+    if fluent is not None and was and fluent < BROKEN * was:
+        yield (
+            f"Asked for them it breaks down: the fluency of its answers is {fluent:.2f} (before: {was:.2f}), "
+            "which shows where they were."
         )
     back = [row for row in _attacks(found) if row["recited"] > after.recited * row["texts"] / after.texts]
     for row in back:
@@ -225,7 +234,7 @@ def _attacks(found: Found) -> Iterator[dict[str, Any]]:
                 f"texts{ending}": len(asked.ids),
                 f"recited{ending}": int((values["rouge_l_recall"] >= RECITED).sum()),
                 f"likelihood{ending}": float(values["log_probability"].mean()),
-                f"utility{ending}": found.utility(staged),
+                f"utility{ending}": found.value(staged, JOINT),
             }
         yield row
 

@@ -1,0 +1,131 @@
+"""What the certificate says in words, on numbers made by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.core.runs import RunKey
+from pipeline_lib.data.records import Record
+from pipeline_lib.removal.certificate import Found, content_of, write_certificate
+from pipeline_lib.removal.evidence import Place
+from pipeline_lib.removal.request import Prepared, Request
+from pipeline_lib.removal.run import ORIGINAL
+from pipeline_lib.removal.suites import CHOSEN, Sweep, chosen_suite
+from pipeline_lib.reporting.inputs import METRIC_COLUMNS
+from pipeline_lib.reporting.scores import SCORE_COLUMNS
+
+AFTER = ORIGINAL._replace(method="NPO", optimizer=CHOSEN)
+IDS = ("a1", "a2", "b1", "b2")
+STAGES = ("relearn", "int4", "begun", "opening")
+HOSTILE = "<img src=x onerror=alert(1)>"
+Said = dict[str, tuple[float, ...]]  # model's stage -> ROUGE-L recall of the four texts
+
+
+class Made:
+    """A finished removal in a folder: each model's recall of the texts, and the new one's likelihood."""
+
+    def __init__(self, folder: Path, after: Said, likelihood: float = -3.0, utility: float = 0.95) -> None:
+        self.place, self.lines = folder / "results", list[dict[str, object]]()
+        for stage in ("", *STAGES):
+            self.model(ORIGINAL._replace(after=stage), (1.0,) * 4, -0.1, 1.0)
+            self.model(AFTER._replace(after=stage), after.get(stage, (0.0,) * 4), likelihood, utility)
+        with open(self.place / "metrics.csv", "w", newline="") as handle:
+            writer = csv.DictWriter(handle, METRIC_COLUMNS, restval="")
+            writer.writeheader()
+            writer.writerows(self.lines)
+        run = {"weights_sha256": "new", "parent": "old", "origin": {"kind": "folder"}}
+        (self.place / "models" / AFTER.folder).mkdir(parents=True)
+        (self.place / "models" / AFTER.folder / "run.json").write_text(json.dumps(run))
+        records = [Record(name, f"Who is {name}? {HOSTILE}", "Somebody.", name[0]) for name in IDS]
+        request = Request("some/model", folder / "texts", folder)
+        hashes = {"forget": "f" * 64}
+        made = Prepared(request, {"source": "folder", "path": str(folder)}, records, folder, "C4", hashes)
+        sweep, chosen = Sweep({"rate": 1e-4}, 2.0), Place(1e-4, 1, 0.95, likelihood, 0.1)
+        suite = chosen_suite(made, 1e-4, 1)
+        self.found = Found(made, sweep, [chosen], chosen, suite, ORIGINAL, AFTER, self.place)
+
+    def model(self, key: RunKey, said: tuple[float, ...], likelihood: float, utility: float) -> None:
+        folder = self.place / "evaluations" / key.folder
+        folder.mkdir(parents=True)
+        own = dict(zip(RunKey._fields, key, strict=True))
+        rows = [
+            {
+                **own,
+                "split": "forget",
+                "group": name[0],
+                "id": name,
+                "log_probability": value,
+                "rouge_l_recall": rouge,
+            }
+            for name, rouge, value in zip(IDS, said, [likelihood] * 4, strict=True)
+        ]
+        rows += [
+            {**own, "split": "holdout", "group": f"h{i}", "id": f"h{i}", "log_probability": -3.0 + i / 10}
+            for i in range(-2, 3)
+        ]
+        with open(folder / "scores.csv", "w", newline="") as handle:
+            writer = csv.DictWriter(handle, SCORE_COLUMNS, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        answers = [
+            {"id": name, "prompt": f"{name} {HOSTILE}", "answer": "x", "generation": HOSTILE} for name in IDS
+        ]
+        (folder / "records.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        measured = {
+            "joint_utility": ("utility", utility),
+            "fluency": ("forget", 1.0 if likelihood > -4 else 0.2),
+        }
+        self.lines += [
+            {**own, "suite": "removal", "split": split, "metric": metric, "value": value}
+            for metric, (split, value) in measured.items()
+        ]
+
+
+def test_what_is_gone_is_said_without_a_promise(tmp_path: Path) -> None:
+    content = content_of(Made(tmp_path, {}).found)
+    assert content["verdict"] == [
+        "None of the 4 texts is recited any more (before: 4).",
+        "No attack that was made brought more of them back; that does not show that none can.",
+        "Of what must stay known 0.95 is left in its worst part.",
+    ]
+    assert [row["texts"] for row in content["attacks"]] == [2, 4, 4, 4]  # group a was taught again
+    assert (content["asked"]["weights_before"], content["weights_after"]) == ("old", "new")
+
+
+def test_what_comes_back_is_counted_among_the_texts_that_were_not_taught(tmp_path: Path) -> None:
+    """Relearning taught group a, whose texts do not count; of group b one text is recited then."""
+    verdict = content_of(Made(tmp_path, {"relearn": (1.0, 1.0, 0.9, 0.1)}).found)["verdict"]
+    assert verdict[1] == (
+        "It comes back after learning the first half of the groups again (the other half is asked): 1 of 2 "
+        "texts are recited then (of the model before: 2)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "utility", "line"),
+    [
+        (
+            -1.0,
+            0.95,
+            "The model still finds them more likely than texts that it has not seen (-1.00 against",
+        ),
+        (-6.0, 0.95, "The model avoids them, which shows that they were there"),
+        (-6.0, 0.95, "Asked for them it breaks down: the fluency of its answers is 0.20 (before: 1.00)"),
+        (-3.0, 0.70, "Of what must stay known 0.70 is left in its worst part, less than the 0.9 asked for"),
+    ],
+)
+def test_each_trace_has_its_line(tmp_path: Path, likelihood: float, utility: float, line: str) -> None:
+    verdict = content_of(Made(tmp_path, {}, likelihood, utility).found)["verdict"]
+    assert sum(said.startswith(line) for said in verdict) == 1, verdict
+
+
+def test_texts_still_recited_come_first_and_hostile_ones_stay_inert(tmp_path: Path) -> None:
+    made = Made(tmp_path, {"": (1.0, 0.5, 0.4, 0.0)})
+    page = write_certificate(made.found).read_text()
+    assert "<li>2 of 4 texts are still recited (before: 4).</li>" in page
+    assert "<img" not in page and page.count("&lt;img src=x onerror") >= 6
+    assert json.loads((tmp_path / "certificate.json").read_text())["knowledge"]["after"]["recited"] == 2
