@@ -22,16 +22,18 @@ from pipeline_lib.removal.suites import (
     CHOSEN,
     NAME,
     Sweep,
-    chosen_suite,
+    asking_seconds,
+    chosen,
     epoch_steps,
     fitting,
     minutes,
-    tried_suite,
+    tried,
     write_suite,
 )
-from pipeline_lib.study import Suite
+from pipeline_lib.study import Suite, parse_suite
 
 ORIGINAL = RunKey("request", "model", "original", NO_OPTIMIZER, 0)
+FASTEST = 0.1  # of the plan's estimates: no machine that was tried took less
 MODEL = "model"  # the folder of the unlearned model
 
 
@@ -53,7 +55,6 @@ class Ready:
     """A request that is checked: its data and the suite of the sweep are written, and nothing has run."""
 
     made: Prepared
-    sweep: Sweep
     suite: Suite
     path: Path
 
@@ -61,22 +62,17 @@ class Ready:
 def ready(request: Request, cores: int, say: Callable[[str], None] = print) -> Ready:
     """Check a request, and write its data and its first suite.
 
-    Raises `UserError` for what cannot be asked for, read, or done within the budget.
+    Raises `UserError` for what cannot be asked for, read, or done within the budget on any machine.
     """
     made = prepare(request)
     for note in made.notes:
         say(visible(note))
-    sweep = fitting(made, cores)
-    suite = tried_suite(made, sweep)
+    raw = tried(made, fitting(made, cores, FASTEST))
+    suite = parse_suite(raw)
     check_inputs(suite)
     check_fits(suite)
-    rates = ", ".join(f"{rate:g}" for rate in sweep.rates.values())
-    say(
-        f"{len(made.forget)} texts in {made.groups} groups; {request.method} with {request.optimizer} at the "
-        f"learning rates {rates}, {sweep.epochs:g} epochs each; with evaluation and attacks about "
-        f"{minutes(made, sweep, cores):.0f} minutes on {cores} cores"
-    )
-    return Ready(made, sweep, suite, write_suite(suite, request.out))
+    say(f"{len(made.forget)} texts in {made.groups} groups; {request.method} with {request.optimizer}")
+    return Ready(made, suite, write_suite(raw, request.out))
 
 
 def forget(
@@ -92,9 +88,8 @@ def forget(
     """
     cores = cores or os.cpu_count() or 1
     asked = ready(request, cores, say)
-    made, sweep, path = asked.made, asked.sweep, asked.path
-    work = _Work(request.out, str(cores), verbose)
-    before = work.scores(path, ORIGINAL._replace(seed=request.seed))
+    made, work = asked.made, _Work(request.out, str(cores), verbose)
+    before = work.asked(asked.path, ORIGINAL._replace(seed=request.seed))
     known = Knowledge.of(before)
     say(f"The model: {known.text()}.")
     if not known.shown and not request.anyway:
@@ -102,15 +97,22 @@ def forget(
             "the model shows no knowledge of these texts, so there is nothing to forget. What it may know "
             "under other words was not asked; --anyway goes on"
         )
-    found = places(work.sweep(path, sweep, made), before)
-    chosen = best(found, request.utility, before)
+    pace = work.seconds(ORIGINAL._replace(seed=request.seed)) / asking_seconds(made)
+    sweep = fitting(made, cores, pace)
+    rates = ", ".join(f"{rate:g}" for rate in sweep.rates.values())
     say(
-        f"Chosen: learning rate {chosen.rate:g}, step {chosen.step} "
-        f"({chosen.step / epoch_steps(made):.1f} epochs), where {chosen.utility:.2f} of the utility is left"
+        f"Learning rates {rates}, {sweep.epochs:g} epochs each; with attacks about "
+        f"{max(1, round(pace * minutes(made, sweep, cores)))} minutes at the pace of this machine"
     )
-    final = chosen_suite(made, chosen.rate, chosen.step)
+    found = places(work.sweep(write_suite(tried(made, sweep), request.out), sweep, made), before)
+    nearest = best(found, request.utility, before)
+    say(
+        f"Chosen: learning rate {nearest.rate:g}, step {nearest.step} "
+        f"({nearest.step / epoch_steps(made):.1f} epochs), where {nearest.utility:.2f} of the utility is left"
+    )
+    final = chosen(made, nearest.rate, nearest.step)
     work.run(write_suite(final, request.out), results(request.out) / "metrics.csv")
-    return _finish(made, sweep, found, chosen, final)
+    return _finish(made, sweep, found, nearest, parse_suite(final))
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,16 @@ class _Work:
         if launch(path, self.out, self.cores, wanted, self.verbose):
             raise UserError(f"a job failed, as said above; the same command goes on ({self.out})")
 
-    def scores(self, path: Path, key: RunKey) -> Scores:
+    def asked(self, path: Path, key: RunKey) -> Scores:
         """The scores of a model, made where they are not there."""
         file = results(self.out) / "evaluations" / key.folder / "scores.csv"
         self.run(path, file)
         return scores_of(file)
+
+    def seconds(self, key: RunKey) -> float:
+        """How long its evaluation took."""
+        kept = results(self.out) / "benchmarks" / "evaluate" / f"{key.folder}.tsv"
+        return float(kept.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
 
     def sweep(self, path: Path, sweep: Sweep, made: Prepared) -> dict[float, Path]:
         """The logs of the runs by learning rate."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter
 
 from pipeline_lib.core.errors import UserError
@@ -19,8 +20,10 @@ from pipeline_lib.models.settings import ModelSettings
 from pipeline_lib.operations.plan.jobs import planned_jobs, seconds_of
 from pipeline_lib.operations.plan.shape import Shape, shape_of
 from pipeline_lib.removal.request import Prepared
-from pipeline_lib.study import Suite, dump_suite, parse_suite
+from pipeline_lib.study import parse_suite
 from pipeline_lib.study.attacks import OPENING
+
+Raw = dict[str, Any]  # a suite as its file says it
 
 NAME = "removal"
 CHOSEN = "chosen"
@@ -51,12 +54,15 @@ def sweep_of(made: Prepared, count: int, epochs: float) -> Sweep:
     return Sweep({f"rate_{rate:.1e}".replace(".", "_"): rate for rate in rates}, epochs)
 
 
-def fitting(made: Prepared, cores: int) -> Sweep:
-    """The largest sweep that, with the attacks, fits into the budget; a `UserError` says what is possible."""
+def fitting(made: Prepared, cores: int, pace: float) -> Sweep:
+    """The largest sweep that, with the attacks, fits into the budget; a `UserError` says what is possible.
+
+    `pace`: how long jobs take here, as a share of the plan's estimate.
+    """
     needed = 0.0
     for count, epochs in PLANS:
         sweep = sweep_of(made, count, epochs)
-        needed = minutes(made, sweep, cores)
+        needed = pace * minutes(made, sweep, cores)
         if needed <= made.request.budget:
             return sweep
     raise UserError(
@@ -65,40 +71,45 @@ def fitting(made: Prepared, cores: int) -> Sweep:
     )
 
 
-def minutes(made: Prepared, sweep: Sweep, cores: int) -> float:
-    """An estimate for the whole request."""
-    tried = [
+def asking_seconds(made: Prepared) -> float:
+    """The plan's estimate for the evaluation of the model before, by which the pace is measured."""
+    suite = parse_suite(tried(made, sweep_of(made, 1, 1.0)))
+    return next(
         seconds_of(work)
-        for job, work in planned_jobs(tried_suite(made, sweep))
-        if work is not None and (job.rule == "unlearn" or "original" in job.name)
-    ]
-    rate = next(iter(sweep.rates.values()))
-    steps = round(sweep.epochs * epoch_steps(made))
-    judged = [
-        seconds_of(work)
-        for job, work in planned_jobs(chosen_suite(made, rate, steps))
+        for job, work in planned_jobs(suite)
         if work is not None
-        and not (job.rule in ("finetune", "evaluate") and job.name.endswith("original/none/seed0"))
-    ]
-    return (sum(tried) + sum(judged)) / max(cores, 1) / 60
+        and job.rule == "evaluate"
+        and job.run is not None
+        and job.run.method == "original"
+    )
+
+
+def minutes(made: Prepared, sweep: Sweep, cores: int) -> float:
+    """The plan's estimate for the whole request."""
+    rate, steps = next(iter(sweep.rates.values())), round(sweep.epochs * epoch_steps(made))
+    first, second = (
+        [(job, seconds_of(work)) for job, work in planned_jobs(parse_suite(raw)) if work is not None]
+        for raw in (tried(made, sweep), chosen(made, rate, steps))
+    )
+    sweeping = sum(seconds for job, seconds in first if job.rule == "unlearn")
+    return (sweeping + sum(seconds for _, seconds in second)) / max(cores, 1) / 60
 
 
 def epoch_steps(made: Prepared) -> int:
     return math.ceil(len(made.forget) / BATCH)
 
 
-def tried_suite(made: Prepared, sweep: Sweep) -> Suite:
+def tried(made: Prepared, sweep: Sweep) -> Raw:
     """The sweep: each rate is one run, judged by likelihood on its way."""
-    return parse_suite(
-        _raw(made, {label: _optimizer(made, rate) for label, rate in sweep.rates.items()}, sweep.epochs)
-    )
+    optimizers = {label: _optimizer(made, rate) for label, rate in sweep.rates.items()}
+    return _raw(made, optimizers, sweep.epochs)
 
 
-def chosen_suite(made: Prepared, rate: float, steps: int) -> Suite:
+def chosen(made: Prepared, rate: float, steps: int) -> Raw:
     """The run up to the chosen step, evaluated whole, and attacked as `original` is."""
     raw = _raw(made, {CHOSEN: _optimizer(made, rate)}, steps / epoch_steps(made))
     del raw["evaluation"]["trajectory"]
-    return parse_suite({**raw, "stages": dict(_stages(made, rate))})
+    return {**raw, "stages": dict(_stages(made, rate))}
 
 
 def _stages(made: Prepared, rate: float) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -145,8 +156,8 @@ def _optimizer(made: Prepared, rate: float) -> dict[str, Any]:
     return {"kind": made.request.optimizer, "learning_rate": rate}
 
 
-def write_suite(suite: Suite, out: Path) -> Path:
-    """Write the suite that Snakemake is given."""
+def write_suite(raw: Raw, out: Path) -> Path:
+    """Write the suite that Snakemake is given, without defaults: jobs then ask for what the plan says."""
     path = out / FILE
-    write_text(path, dump_suite(suite))
+    write_text(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
     return path

@@ -14,9 +14,10 @@ from pipeline_lib.removal.certificate import Found, content_of, write_certificat
 from pipeline_lib.removal.evidence import Place
 from pipeline_lib.removal.request import Prepared, Request
 from pipeline_lib.removal.run import ORIGINAL
-from pipeline_lib.removal.suites import CHOSEN, Sweep, chosen_suite
+from pipeline_lib.removal.suites import CHOSEN, Sweep, chosen
 from pipeline_lib.reporting.inputs import METRIC_COLUMNS
 from pipeline_lib.reporting.scores import SCORE_COLUMNS
+from pipeline_lib.study import parse_suite
 
 AFTER = ORIGINAL._replace(method="NPO", optimizer=CHOSEN)
 IDS = ("a1", "a2", "b1", "b2")
@@ -44,9 +45,9 @@ class Made:
         request = Request("some/model", folder / "texts", folder)
         hashes = {"forget": "f" * 64}
         made = Prepared(request, {"source": "folder", "path": str(folder)}, records, folder, "C4", hashes)
-        sweep, chosen = Sweep({"rate": 1e-4}, 2.0), Place(1e-4, 1, 0.95, likelihood, 0.1)
-        suite = chosen_suite(made, 1e-4, 1)
-        self.found = Found(made, sweep, [chosen], chosen, suite, ORIGINAL, AFTER, self.place)
+        sweep, nearest = Sweep({"rate": 1e-4}, 2.0), Place(1e-4, 1, 0.95, likelihood, 0.1)
+        suite = parse_suite(chosen(made, 1e-4, 1))
+        self.found = Found(made, sweep, [nearest], nearest, suite, ORIGINAL, AFTER, self.place)
 
     def model(self, key: RunKey, said: tuple[float, ...], likelihood: float, utility: float) -> None:
         folder = self.place / "evaluations" / key.folder

@@ -12,7 +12,8 @@ from pipeline_lib.commands.forget import minutes
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import sha256
 from pipeline_lib.removal.request import Request, prepare
-from pipeline_lib.removal.suites import chosen_suite, epoch_steps, fitting, sweep_of, tried_suite
+from pipeline_lib.removal.suites import chosen, epoch_steps, fitting, sweep_of, tried
+from pipeline_lib.study import parse_suite
 
 CONFIG = {
     "model_type": "llama",
@@ -97,23 +98,23 @@ def test_a_budget_decides_how_much_is_tried_and_too_small_a_one_says_what_is_pos
     request_of: Request,
 ) -> None:
     made = prepare(request_of)
-    wide = fitting(made, cores=2)
+    wide = fitting(made, cores=2, pace=1.0)
     assert len(wide.rates) == 3 and wide.epochs == 10
     with pytest.raises(UserError, match=r"--budget 0.01m: one rate for one epoch.* takes about \d+ minutes"):
-        fitting(replace(made, request=replace(request_of, budget=0.01)), cores=2)
+        fitting(replace(made, request=replace(request_of, budget=0.01)), cores=2, pace=1.0)
 
 
 def test_the_suites_are_one_study_and_a_single_group_is_not_relearned(request_of: Request) -> None:
     made = prepare(request_of)
-    tried, rate = tried_suite(made, sweep_of(made, 2, 5.0)), 1e-4
-    assert (tried.suite, len(tried.run_table()), tried.models["model"].max_length) == ("removal", 2, 128)
-    assert tried.evaluation.trajectory is not None and not tried.tasks["request"].has_retrained()
-    chosen = chosen_suite(made, rate, steps=3)
-    (run,) = chosen.run_table()
+    sweep, rate = parse_suite(tried(made, sweep_of(made, 2, 5.0))), 1e-4
+    assert (sweep.suite, len(sweep.run_table()), sweep.models["model"].max_length) == ("removal", 2, 128)
+    assert sweep.evaluation.trajectory is not None and not sweep.tasks["request"].has_retrained()
+    final = parse_suite(chosen(made, rate, steps=3))
+    (run,) = final.run_table()
     assert round(run.unlearn.epochs * epoch_steps(made)) == 3 and run.unlearn.warmup == 0
-    assert list(chosen.stages) == ["relearn", "int4", "begun", "opening"]
+    assert list(final.stages) == ["relearn", "int4", "begun", "opening"]
     alone = replace(made, forget=made.forget[:1])
-    assert list(chosen_suite(alone, rate, 3).stages) == ["int4", "begun", "opening"]
+    assert list(chosen(alone, rate, 3)["stages"]) == ["int4", "begun", "opening"]
 
 
 @pytest.mark.parametrize(("text", "value"), [("30m", 30), ("1.5h", 90), ("20", 20), ("45 min", 45)])
