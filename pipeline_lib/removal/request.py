@@ -60,7 +60,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a request in `out`/data, its model block for a suite, and what a person should know."""
+    """The data of a request in `out`/data, its model block for a suite, and what a person should know.
+
+    `resources`: the machine's, as a suite says them. `lora`: train adapters in place of all weights.
+    """
 
     request: Request
     model: dict[str, Any]
@@ -69,6 +72,8 @@ class Prepared:
     retain_from: str
     hashes: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    resources: dict[str, Any] = field(default_factory=dict)
+    lora: bool = False
 
     @property
     def groups(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline_lib.core.errors import UserError
@@ -14,9 +14,10 @@ from pipeline_lib.core.redaction import visible
 from pipeline_lib.core.runs import NO_OPTIMIZER, RunKey
 from pipeline_lib.metrics.study import Scores
 from pipeline_lib.operations.launching import launch
-from pipeline_lib.operations.plan import check_fits, check_inputs
+from pipeline_lib.operations.plan import check_inputs
 from pipeline_lib.removal.certificate import Found, write_certificate
 from pipeline_lib.removal.evidence import Knowledge, Place, best, places, scores_of
+from pipeline_lib.removal.machine import at_once, made_to_fit, resources
 from pipeline_lib.removal.request import Prepared, Request, prepare
 from pipeline_lib.removal.suites import (
     CHOSEN,
@@ -64,13 +65,12 @@ def ready(request: Request, cores: int, say: Callable[[str], None] = print) -> R
 
     Raises `UserError` for what cannot be asked for, read, or done within the budget on any machine.
     """
-    made = prepare(request)
+    made = made_to_fit(replace(prepare(request), resources=resources()))
     for note in made.notes:
         say(visible(note))
-    raw = tried(made, fitting(made, cores, FASTEST))
+    raw = tried(made, fitting(made, at_once(made, cores), FASTEST))
     suite = parse_suite(raw)
     check_inputs(suite)
-    check_fits(suite)
     say(f"{len(made.forget)} texts in {made.groups} groups; {request.method} with {request.optimizer}")
     return Ready(made, suite, write_suite(raw, request.out))
 
@@ -88,7 +88,8 @@ def forget(
     """
     cores = cores or os.cpu_count() or 1
     asked = ready(request, cores, say)
-    made, work = asked.made, _Work(request.out, str(cores), verbose)
+    made, cores = asked.made, at_once(asked.made, cores)
+    work = _Work(request.out, str(cores), verbose)
     before = work.asked(asked.path, ORIGINAL._replace(seed=request.seed))
     known = Knowledge.of(before)
     say(f"The model: {known.text()}.")

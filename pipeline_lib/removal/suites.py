@@ -34,6 +34,7 @@ EVALUATED = 40  # records of what must stay known
 LONGEST = 1024  # tokens that are read of a text, where the model reads as many
 # A rate that unlearns SmolLM2-135M with AdamW in some ten epochs; published ones of 7B models are near 1e-5.
 RATE, PARAMETERS = 5e-5, 1.35e8
+LORA, LORA_RATE = {"rank": 16, "alpha": 32.0}, 10.0  # adapters take a rate about ten times as large
 SHARES = (1.0, 0.3, 3.0)  # of that rate, in the order in which they are worth a try
 PLANS = ((3, 10.0), (3, 5.0), (2, 5.0), (1, 5.0), (1, 2.0), (1, 1.0))  # rates, epochs
 
@@ -49,7 +50,7 @@ class Sweep:
 def sweep_of(made: Prepared, count: int, epochs: float) -> Sweep:
     shape = _shape(made)
     size = PARAMETERS if shape is None else shape.parameters
-    first = RATE * min(math.sqrt(PARAMETERS / size), 10.0)
+    first = RATE * min(math.sqrt(PARAMETERS / size), 10.0) * (LORA_RATE if made.lora else 1.0)
     rates = [float(f"{first * share:.1e}") for share in SHARES[:count]]
     return Sweep({f"rate_{rate:.1e}".replace(".", "_"): rate for rate in rates}, epochs)
 
@@ -116,7 +117,8 @@ def _stages(made: Prepared, rate: float) -> Iterator[tuple[str, dict[str, Any]]]
     aimed = {"of": [f"{made.request.method}+{CHOSEN}", "original"]}
     if made.groups > 1:
         relearn = {"kind": "finetune", "batch_size": 4, "epochs": 5, "split": "forget", "groups": 0.5}
-        yield "relearn", {**relearn, "learning_rate": rate, "compute": "auto", **aimed}
+        adapters = {"lora": LORA} if made.lora else {}
+        yield "relearn", {**relearn, "learning_rate": rate, "compute": "auto", **adapters, **aimed}
     yield "int4", {"kind": "quantise", "format": "int4", **aimed}
     yield "begun", {"kind": "ask", "true_words": 3, **aimed}
     if any(record.form == "question" for record in made.forget):
@@ -138,9 +140,16 @@ def _raw(made: Prepared, optimizers: dict[str, Any], epochs: float) -> dict[str,
                 "learned": False,
             }
         },
-        "unlearn": {"epochs": epochs, "batch_size": BATCH, "decay": "constant", "compute": "auto"},
+        "unlearn": {
+            "epochs": epochs,
+            "batch_size": BATCH,
+            "decay": "constant",
+            "compute": "auto",
+            **({"lora": LORA} if made.lora else {}),
+        },
         "objectives": {request.method: {}},
         "optimizers": optimizers,
+        **({"resources": made.resources} if made.resources else {}),
         "evaluation": {
             "max_records": {"retain": EVALUATED},
             "trajectory": {"points": POINTS, "utility": request.utility},

@@ -11,8 +11,9 @@ import pytest
 from pipeline_lib.commands.forget import minutes
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import sha256
-from pipeline_lib.removal.request import Request, prepare
-from pipeline_lib.removal.suites import chosen, epoch_steps, fitting, sweep_of, tried
+from pipeline_lib.removal.machine import at_once, made_to_fit
+from pipeline_lib.removal.request import Prepared, Request, prepare
+from pipeline_lib.removal.suites import LORA, chosen, epoch_steps, fitting, sweep_of, tried
 from pipeline_lib.study import parse_suite
 
 CONFIG = {
@@ -115,6 +116,30 @@ def test_the_suites_are_one_study_and_a_single_group_is_not_relearned(request_of
     assert list(final.stages) == ["relearn", "int4", "begun", "opening"]
     alone = replace(made, forget=made.forget[:1])
     assert list(chosen(alone, rate, 3)["stages"]) == ["int4", "begun", "opening"]
+
+
+def test_eight_billion_parameters_fit_one_gpu_with_adapters_or_it_is_said_that_they_do_not(
+    request_of: Request,
+) -> None:
+    """Llama-3-8B in fp32 takes 32 GB, and 128 GB with gradients and AdamW's states."""
+    sizes = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": False}
+    (Path(request_of.model) / "config.json").write_text(json.dumps({**CONFIG, **sizes, **heads}))
+
+    def fitted(memory: float) -> Prepared:
+        gpu = {"gpus": 1, "gpu_memory_gb": memory}
+        return made_to_fit(replace(prepare(request_of), resources=gpu))
+
+    assert not fitted(192).lora
+    adapted = fitted(80)
+    assert adapted.lora and "adapters are trained" in adapted.notes[-1]
+    assert at_once(adapted, cores=16) == 1
+    raw = chosen(adapted, 1e-4, 3)
+    assert raw["unlearn"]["lora"] == raw["stages"]["relearn"]["lora"] == LORA
+    first = next(iter(sweep_of(adapted, 1, 1.0).rates.values()))
+    assert first == pytest.approx(10 * next(iter(sweep_of(fitted(192), 1, 1.0).rates.values())), rel=0.05)
+    with pytest.raises(UserError, match="more memory than there is"):
+        fitted(24)
 
 
 @pytest.mark.parametrize(("text", "value"), [("30m", 30), ("1.5h", 90), ("20", 20), ("45 min", 45)])
