@@ -32,6 +32,7 @@ from pipeline_lib.removal.request import Prepared
 from pipeline_lib.removal.suites import Sweep
 from pipeline_lib.study import Suite
 
+READS = ("template/certificate.html", "template/certificate.css")
 PAGE, FILE = "certificate.html", "certificate.json"
 SHOWN = 5  # texts with what the models say
 LONGEST = 400  # characters of one of them

@@ -122,7 +122,8 @@ class Settings(TaskSettings):
             notes += said
         facts = [] if self.facts is None else ["facts"]
         judged = ["retain_eval" if "retain_eval" in splits else "retain", *facts]
-        choices = all(record.distractors for record in splits[judged[0]])
+        # Facts are judged by their options, and Model Utility is over all its splits or none.
+        choices = bool(facts) or all(record.distractors for record in splits[judged[0]])
         return Task(
             origin=str(root),
             splits=splits,
