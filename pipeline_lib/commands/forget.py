@@ -45,6 +45,9 @@ def add(commands) -> None:
     forget.add_argument("--seed", type=int, default=0, metavar="N")
     forget.add_argument("--cores", type=int, metavar="N", help="default: all")
     forget.add_argument(
+        "--adapter", action="store_true", help="train an adapter, and leave it beside the whole model"
+    )
+    forget.add_argument(
         "--anyway", action="store_true", help="go on where the model shows no knowledge of them"
     )
     forget.add_argument("--dry-run", action="store_true", help="write the data and the suite, show the plan")
@@ -66,8 +69,10 @@ def _forget(given: Namespace) -> int:
         "budget",
         "utility",
         "seed",
+        "adapter",
+        "anyway",
     )
-    request = Request(**{name: getattr(given, name) for name in fields}, anyway=given.anyway)
+    request = Request(**{name: getattr(given, name) for name in fields})
     if given.dry_run:
         from pipeline_lib.operations.plan import plan_text
 
@@ -76,5 +81,7 @@ def _forget(given: Namespace) -> int:
         return 0
     outcome = forget(request, given.cores, given.verbose)
     print(f"Now {outcome.after.text()}.")
+    if outcome.adapter is not None:
+        print(f"The adapter: {outcome.adapter}")
     print(f"The unlearned model: {outcome.model}\nThe certificate: {outcome.certificate.resolve()}")
     return 0

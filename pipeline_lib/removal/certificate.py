@@ -10,7 +10,7 @@ import csv
 import hashlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,7 +29,7 @@ from pipeline_lib.metrics.definition import FORGET_SPLIT, UTILITY_SPLIT
 from pipeline_lib.metrics.questions import Questions
 from pipeline_lib.removal.evidence import LEVEL, RECITED, Knowledge, Place, scores_of
 from pipeline_lib.removal.request import Prepared
-from pipeline_lib.removal.suites import Sweep
+from pipeline_lib.removal.suites import LORA, Sweep
 from pipeline_lib.study import Suite
 
 READS = ("template/certificate.html", "template/certificate.css")
@@ -77,6 +77,7 @@ class Found:
     made: Prepared
     sweep: Sweep
     places: Sequence[Place]
+    answered: Mapping[Place, float]  # those that were asked for answers, and the joint utility
     chosen: Place
     suite: Suite
     before: RunKey
@@ -164,11 +165,14 @@ def content_of(found: Found) -> dict[str, Any]:
         "settings": {
             "method": request.method,
             "optimizer": request.optimizer,
+            "adapters": LORA if made.lora else None,
             "learning_rate": found.chosen.rate,
             "steps": found.chosen.step,
             "least_utility": request.utility,
             "seed": request.seed,
-            "tried": [place._asdict() for place in found.places],
+            "tried": [
+                {**place._asdict(), "joint_utility": found.answered.get(place)} for place in found.places
+            ],
             "rates": found.sweep.rates,
         },
         "weights_after": run["weights_sha256"],
@@ -217,7 +221,7 @@ def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]
     if left is not None and left < asked:
         yield (
             f"Of what must stay known {left:.2f} is left in its worst part, less than the {asked:g} asked "
-            f"for: the run was stopped by likelihoods alone, of which {found.chosen.utility:.2f} are left."
+            f"for; of the {len(found.answered)} models on the way that were asked for answers none kept more."
         )
     elif left is not None:
         yield f"Of what must stay known {left:.2f} is left in its worst part."

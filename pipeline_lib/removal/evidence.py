@@ -18,8 +18,9 @@ from scipy.stats import mannwhitneyu
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_jsonl
 from pipeline_lib.metrics.definition import FORGET_SPLIT
+from pipeline_lib.metrics.joint_utility import joint_utility
 from pipeline_lib.metrics.questions import Questions
-from pipeline_lib.metrics.study import Scores
+from pipeline_lib.metrics.study import Scores, Studied
 from pipeline_lib.reporting.scores import read_scores
 
 RECITED = 0.5  # ROUGE-L recall of an answer from which a text counts as recited
@@ -33,7 +34,8 @@ class Knowledge:
 
     `recited`: how many of the `texts` it recites. `likelihood`: mean log-probability of a token of them,
     nats; `unseen`: of texts that it has not seen. `p`: one-sided, of a Mann-Whitney test that the texts are
-    as likely as these.
+    as likely as these. `true_likelier`: of how many texts with wrong answers the true one is likelier than
+    these (TOFU's truth ratio below 1); `p_true`: of the same test on truth ratios, where both have some.
     """
 
     texts: int
@@ -42,6 +44,8 @@ class Knowledge:
     likelihood: float
     unseen: float
     p: float
+    true_likelier: tuple[int, int] | None = None
+    p_true: float | None = None
 
     @classmethod
     def of(cls, scores: Scores) -> Knowledge:
@@ -54,12 +58,13 @@ class Knowledge:
             float(forget.mean()),
             float(unseen.mean()),
             float(mannwhitneyu(forget, unseen, alternative="greater").pvalue),
+            *_of_wrong_answers(scores),
         )
 
     @property
     def shown(self) -> bool:
         """Whether there is any sign that the model knows the texts."""
-        return self.recited > 0 or self.p < LEVEL
+        return self.recited > 0 or min(self.p, 1.0 if self.p_true is None else self.p_true) < LEVEL
 
     def text(self) -> str:
         """In a sentence."""
@@ -67,8 +72,31 @@ class Knowledge:
         return (
             f"it recites {self.recited} of {self.texts} texts (ROUGE-L recall of at least {RECITED:g}; mean "
             f"{self.rouge:.2f}), and finds them {than} texts that it has not seen ({self.likelihood:.2f} "
-            f"against {self.unseen:.2f} nats a token, p = {self.p:.2g})"
+            f"against {self.unseen:.2f} nats a token, p = {self.p:.2g}){self._of_wrong_answers()}"
         )
+
+    def _of_wrong_answers(self) -> str:
+        if self.true_likelier is None:
+            return ""
+        said = "; the true answer is likelier than the wrong ones for {} of {}".format(*self.true_likelier)
+        return (
+            said
+            if self.p_true is None
+            else f"{said} (more clearly than of unseen texts: p = {self.p_true:.2g})"
+        )
+
+
+def _of_wrong_answers(scores: Scores) -> tuple[tuple[int, int] | None, float | None]:
+    """Of the texts whose true answer stands beside wrong ones: how many tell it, and the test."""
+    ratios = []
+    for split in (FORGET_SPLIT, "holdout"):
+        values = scores[split].values.get("log_truth_ratio", np.array([]))
+        ratios.append(values[np.isfinite(values)])
+    told, unseen = ratios
+    if not len(told):
+        return None, None
+    p = float(mannwhitneyu(told, unseen, alternative="less").pvalue) if len(unseen) else None
+    return (int((told < 0).sum()), len(told)), p
 
 
 class Place(NamedTuple):
@@ -105,8 +133,8 @@ def places(steps: Mapping[float, Path], before: Scores) -> list[Place]:
     ]
 
 
-def best(found: Sequence[Place], utility: float, before: Scores) -> Place:
-    """The place nearest to texts that were not seen, among those that keep the utility.
+def candidates(found: Sequence[Place], utility: float, before: Scores) -> list[Place]:
+    """The places that keep the utility of likelihoods, the nearest to texts that were not seen first.
 
     Raises `UserError` where none of them is nearer than the model before.
     """
@@ -114,13 +142,27 @@ def best(found: Sequence[Place], utility: float, before: Scores) -> Place:
     start = float(forget.mean_over_groups(np.abs(forget.values["log_probability"] - aim)))
     kept = [place for place in found if place.utility >= utility and place.distance < start]
     if kept:
-        return min(kept, key=lambda place: (place.distance, place.step))
+        return sorted(kept, key=lambda place: (place.distance, place.step))
     most = max((place.utility for place in found), default=0.0)
     raise UserError(
         f"no run forgot any of the texts at a utility of {utility:g} (the best of its judged models kept "
         f"{most:.2f}). Allow a lower one with --utility, more time with --budget, or name related texts that "
         "must stay known with --retain"
     )
+
+
+def gentler(places: Sequence[Place], than: Place, left: float, asked: float) -> list[Place]:
+    """Those of the places that should keep the joint utility `asked`, where `than` kept only `left` of it.
+
+    What is lost with answers is taken to be in proportion to what is lost in likelihood.
+    """
+    allowed = (1 - than.utility) * (1 - asked) / (1 - left)
+    return [place for place in places if 1 - place.utility <= allowed and place.utility > than.utility]
+
+
+def left_of(after: Scores, before: Scores) -> float:
+    """Joint utility with answers, as the study underneath measures it: the worst part over that before."""
+    return joint_utility(Studied(after, [], before, [before], [RETAIN])).value
 
 
 def _utility(before: Scores) -> float:

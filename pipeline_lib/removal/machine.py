@@ -28,13 +28,17 @@ def at_once(made: Prepared, cores: int) -> int:
 
 
 def made_to_fit(made: Prepared) -> Prepared:
-    """The request with all weights trained where their training fits, else with adapters.
+    """The request with all weights trained where their training fits, else, or where asked, with adapters.
 
     Raises `UserError` where adapters do not fit either.
     """
+    if made.request.adapter:
+        made = replace(made, lora=True)
     try:
         check_fits(parse_suite(tried(made, sweep_of(made, 1, 1.0))))
     except UserError:
+        if made.lora:
+            raise
         adapted = replace(
             made,
             lora=True,

@@ -6,7 +6,7 @@ Everything that can be wrong with a request is said here, before any job starts.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Request:
     `model`: a folder (safetensors and tokenizer), a GGUF file, or an id of the hub, `ID@COMMIT` to pin it.
     `texts`, `retain`, `holdout`: files or folders (texts.py); `retain` must stay known, `holdout` are texts
     like those to forget that the model has not seen. `utility`: the least joint utility, as a share of the
-    model's before. `budget`: minutes. `anyway`: go on where the model shows no knowledge of the texts.
+    model's before. `budget`: minutes. `adapter`: train an adapter and leave it too, beside the whole model.
+    `anyway`: go on where the model shows no knowledge of the texts.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Request:
     budget: float = 60.0
     utility: float = 0.9
     seed: int = 0
+    adapter: bool = False
     anyway: bool = False
 
 
@@ -120,7 +122,9 @@ def _same_request(request: Request, splits: dict[str, list[Record]]) -> None:
         return
     there, here = read_object(note, "model", "data"), _asked(request)
     other = [
-        name for name in ("model", "method", "optimizer", "seed", "utility") if there.get(name) != here[name]
+        name
+        for name in ("model", "method", "optimizer", "seed", "utility", "adapter")
+        if there.get(name) != here[name]
     ]
     probe = request.out / ".forget.jsonl"
     write_records(probe, splits["forget"])
@@ -158,12 +162,18 @@ def _unseen(request: Request, forget: list[Record]) -> tuple[list[Record], list[
     note = f"compared with {UNSEEN} English texts that were invented here, as --holdout names none"
     if sum(record.form == "question" for record in forget) * 2 > len(forget):
         invented = generate(n_authors=UNSEEN, questions_per_author=1, n_facts=0, seed=OTHER_SEED)[0]
-        return [Record(f"invented-{r.id}", r.prompt, r.answer, f"invented-{r.group}") for r in invented], [
-            note
-        ]
+        wrong = any(record.distractors for record in forget)  # then theirs are compared too
+        return [_invented(record, wrong) for record in invented], [note]
     scenes = (story(OTHER_SEED + number, "book", INVENTED_WORDS) for number in range(UNSEEN))
     names = (f"invented-{number:03d}" for number in range(UNSEEN))
     return [text_record(scene, name, name) for scene, name in zip(scenes, names, strict=True)], [note]
+
+
+def _invented(record: Record, wrong: bool) -> Record:
+    named = Record(f"invented-{record.id}", record.prompt, record.answer, f"invented-{record.group}")
+    if not wrong:
+        return named
+    return replace(named, distractors=record.distractors, paraphrased_answer=record.paraphrased_answer)
 
 
 def _overlap(forget: list[Record], retain: list[Record]) -> list[str]:

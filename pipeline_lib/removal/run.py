@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +17,19 @@ from pipeline_lib.metrics.study import Scores
 from pipeline_lib.operations.launching import launch
 from pipeline_lib.operations.plan import check_inputs
 from pipeline_lib.removal.certificate import Found, write_certificate
-from pipeline_lib.removal.evidence import Knowledge, Place, best, places, scores_of
+from pipeline_lib.removal.evidence import Knowledge, Place, candidates, gentler, left_of, places, scores_of
 from pipeline_lib.removal.machine import at_once, made_to_fit, resources
 from pipeline_lib.removal.request import Prepared, Request, prepare
 from pipeline_lib.removal.suites import (
     CHOSEN,
+    LORA,
     NAME,
+    Raw,
     Sweep,
     asking_seconds,
     chosen,
     epoch_steps,
+    finishing,
     fitting,
     minutes,
     tried,
@@ -35,7 +39,8 @@ from pipeline_lib.study import Suite, parse_suite
 
 ORIGINAL = RunKey("request", "model", "original", NO_OPTIMIZER, 0)
 FASTEST = 0.1  # of the plan's estimates: no machine that was tried took less
-MODEL = "model"  # the folder of the unlearned model
+TRIES = 4  # models that are asked for their answers before one is chosen
+MODEL, ADAPTER = "model", "adapter"  # folders of the unlearned model and of what was added to the weights
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Outcome:
     certificate: Path
     before: Knowledge
     after: Knowledge
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def forget(
     Raises `UserError` as `ready` does, for texts that the model shows no knowledge of, where no run keeps the
     utility, and where a job fails.
     """
-    cores = cores or os.cpu_count() or 1
+    began, cores = time.monotonic(), cores or os.cpu_count() or 1
     asked = ready(request, cores, say)
     made, cores = asked.made, at_once(asked.made, cores)
     work = _Work(request.out, str(cores), verbose)
@@ -106,14 +112,45 @@ def forget(
         f"{max(1, round(pace * minutes(made, sweep, cores)))} minutes at the pace of this machine"
     )
     found = places(work.sweep(write_suite(tried(made, sweep), request.out), sweep, made), before)
-    nearest = best(found, request.utility, before)
-    say(
-        f"Chosen: learning rate {nearest.rate:g}, step {nearest.step} "
-        f"({nearest.step / epoch_steps(made):.1f} epochs), where {nearest.utility:.2f} of the utility is left"
+    ends = began + 60 * request.budget
+    asked_too = _answering(
+        work, made, found, before, lambda raw: ends - 60 * pace * finishing(raw, cores), say
     )
+    nearest = max(asked_too, key=lambda place: (asked_too[place] >= request.utility, asked_too[place]))
     final = chosen(made, nearest.rate, nearest.step)
     work.run(write_suite(final, request.out), results(request.out) / "metrics.csv")
-    return _finish(made, sweep, found, nearest, parse_suite(final))
+    return _finish(made, sweep, found, asked_too, nearest, parse_suite(final))
+
+
+def _answering(
+    work: _Work,
+    made: Prepared,
+    found: list[Place],
+    before: Scores,
+    latest: Callable[[Raw], float],
+    say: Callable[[str], None],
+) -> dict[Place, float]:
+    """Models asked for their answers, until one keeps the utility with them too, and what each keeps.
+
+    The nearest to texts not seen comes first. `latest`: when what is left of a suite must begin, as
+    `time.monotonic`.
+    """
+    request, asked = made.request, dict[Place, float]()
+    after = ORIGINAL._replace(seed=request.seed, method=request.method, optimizer=CHOSEN)
+    left = candidates(found, request.utility, before)
+    while left and len(asked) < TRIES:
+        place, raw = left[0], chosen(made, left[0].rate, left[0].step)
+        if asked and time.monotonic() > latest(raw):
+            break
+        asked[place] = kept = left_of(work.asked(write_suite(raw, request.out), after), before)
+        say(
+            f"Learning rate {place.rate:g}, step {place.step} ({place.step / epoch_steps(made):.1f} epochs): "
+            f"{kept:.2f} of the utility is left, {place.utility:.2f} by likelihood alone"
+        )
+        if kept >= request.utility:
+            break
+        left = gentler(left, place, kept, request.utility)
+    return asked
 
 
 @dataclass(frozen=True)
@@ -156,15 +193,28 @@ def results(out: Path) -> Path:
     return out / "results" / NAME
 
 
-def _finish(made: Prepared, sweep: Sweep, found: list[Place], chosen: Place, final: Suite) -> Outcome:
+def _finish(
+    made: Prepared,
+    sweep: Sweep,
+    found: list[Place],
+    asked: dict[Place, float],
+    chosen: Place,
+    final: Suite,
+) -> Outcome:
     """The model and the certificate under their final names."""
     request, place = made.request, results(made.request.out)
     before = ORIGINAL._replace(seed=request.seed)
     after = before._replace(method=request.method, optimizer=CHOSEN)
     with atomic_path(request.out / MODEL) as folder:
         shutil.copytree(place / "models" / after.folder, folder)
-    certificate = write_certificate(Found(made, sweep, found, chosen, final, before, after, place))
-    known = [
+    adapter = request.out / ADAPTER if request.adapter else None
+    if adapter is not None:
+        from pipeline_lib.removal.adapter import write_adapter  # torch, which a dry run does without
+
+        old, new = (place / "models" / key.folder for key in (before, after))
+        write_adapter(old, new, int(LORA["rank"]), adapter, request.model)
+    certificate = write_certificate(Found(made, sweep, found, asked, chosen, final, before, after, place))
+    was, now = (
         Knowledge.of(scores_of(place / "evaluations" / key.folder / "scores.csv")) for key in (before, after)
-    ]
-    return Outcome(request.out / MODEL, certificate, *known)
+    )
+    return Outcome(request.out / MODEL, certificate, was, now, adapter)

@@ -88,12 +88,15 @@ def asking_seconds(made: Prepared) -> float:
 def minutes(made: Prepared, sweep: Sweep, cores: int) -> float:
     """The plan's estimate for the whole request."""
     rate, steps = next(iter(sweep.rates.values())), round(sweep.epochs * epoch_steps(made))
-    first, second = (
-        [(job, seconds_of(work)) for job, work in planned_jobs(parse_suite(raw)) if work is not None]
-        for raw in (tried(made, sweep), chosen(made, rate, steps))
-    )
-    sweeping = sum(seconds for job, seconds in first if job.rule == "unlearn")
-    return (sweeping + sum(seconds for _, seconds in second)) / max(cores, 1) / 60
+    jobs = planned_jobs(parse_suite(tried(made, sweep)))
+    sweeping = sum(seconds_of(work) for job, work in jobs if work is not None and job.rule == "unlearn")
+    return sweeping / max(cores, 1) / 60 + finishing(chosen(made, rate, steps), cores)
+
+
+def finishing(raw: Raw, cores: int) -> float:
+    """The plan's estimate for all of a suite, minutes."""
+    works = (work for _, work in planned_jobs(parse_suite(raw)) if work is not None)
+    return sum(map(seconds_of, works)) / max(cores, 1) / 60
 
 
 def epoch_steps(made: Prepared) -> int:

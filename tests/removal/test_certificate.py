@@ -47,7 +47,9 @@ class Made:
         made = Prepared(request, {"source": "folder", "path": str(folder)}, records, folder, "C4", hashes)
         sweep, nearest = Sweep({"rate": 1e-4}, 2.0), Place(1e-4, 1, 0.95, likelihood, 0.1)
         suite = parse_suite(chosen(made, 1e-4, 1))
-        self.found = Found(made, sweep, [nearest], nearest, suite, ORIGINAL, AFTER, self.place)
+        self.found = Found(
+            made, sweep, [nearest], {nearest: utility}, nearest, suite, ORIGINAL, AFTER, self.place
+        )
 
     def model(self, key: RunKey, said: tuple[float, ...], likelihood: float, utility: float) -> None:
         folder = self.place / "evaluations" / key.folder

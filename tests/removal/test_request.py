@@ -140,6 +140,8 @@ def test_eight_billion_parameters_fit_one_gpu_with_adapters_or_it_is_said_that_t
     assert first == pytest.approx(10 * next(iter(sweep_of(fitted(192), 1, 1.0).rates.values())), rel=0.05)
     with pytest.raises(UserError, match="more memory than there is"):
         fitted(24)
+    asked = replace(request_of, adapter=True, out=request_of.out / "asked")
+    assert made_to_fit(replace(prepare(asked), resources={"gpus": 1, "gpu_memory_gb": 192})).lora
 
 
 @pytest.mark.parametrize(("text", "value"), [("30m", 30), ("1.5h", 90), ("20", 20), ("45 min", 45)])
