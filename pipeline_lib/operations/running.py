@@ -241,7 +241,8 @@ class Running:
         for end in self._ends:
             end()
         print(visible(ending_text(self.suite, self.out, since=self._started)))
-        print(visible(refreshed(self.out)))
+        if (self.out / "suite.yaml").is_file():  # not where somebody asked for some files alone
+            print(visible(refreshed(self.out)))
 
 
 def model_pattern(methods: Iterable[str]) -> str:

@@ -133,6 +133,15 @@ def test_a_study_renews_the_page_as_it_ends(
     assert "small" in Path("results/index.html").read_text()
 
 
+def test_a_call_for_some_files_of_a_study_says_nothing_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("results/small/data").mkdir(parents=True)
+    Running(parse_suite(small())).end()
+    assert "index.html" not in capsys.readouterr().out
+
+
 def test_a_page_that_cannot_be_written_fails_no_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
