@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=30)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--budget", type=float, default=15.0, help="minutes")
+    parser.add_argument("--method", default=Request.method)
     parser.add_argument("--keep", type=Path, help="a folder for everything; default: a temporary one")
     given = parser.parse_args()
     authors = -(-given.texts // PER_AUTHOR)
@@ -80,6 +81,7 @@ def main() -> None:
                 data / "forget.jsonl",
                 folder / "removal",
                 retain=data / "retain.jsonl",
+                method=given.method,
                 budget=given.budget,
             ),
             given.cores,

@@ -32,7 +32,7 @@ def add(commands) -> None:
     forget.add_argument(
         "--holdout", type=Path, metavar="PLACE", help="texts like them that the model has not seen"
     )
-    forget.add_argument("--method", default="NPO", help="default: NPO")
+    forget.add_argument("--method", default="SimNPO", help="default: SimNPO")
     forget.add_argument("--optimizer", default="adamw", help="default: adamw")
     forget.add_argument("--budget", type=minutes, default=60.0, metavar="TIME", help="30m, 2h (default: 1h)")
     forget.add_argument(

@@ -221,7 +221,8 @@ def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]
     if left is not None and left < asked:
         yield (
             f"Of what must stay known {left:.2f} is left in its worst part, less than the {asked:g} asked "
-            f"for; of the {len(found.answered)} models on the way that were asked for answers none kept more."
+            f"for. Models on the way that were asked for answers within the budget: {len(found.answered)}; none "
+            "kept more."
         )
     elif left is not None:
         yield f"Of what must stay known {left:.2f} is left in its worst part."

@@ -51,7 +51,7 @@ class Request:
     out: Path
     retain: Path | None = None
     holdout: Path | None = None
-    method: str = "NPO"
+    method: str = "SimNPO"
     optimizer: str = "adamw"
     budget: float = 60.0
     utility: float = 0.9

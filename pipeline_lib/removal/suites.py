@@ -29,13 +29,13 @@ NAME = "removal"
 CHOSEN = "chosen"
 FILE = "suite.yaml"
 BATCH = 8
-POINTS = 6
+POINTS = 10
 EVALUATED = 40  # records of what must stay known
 LONGEST = 1024  # tokens that are read of a text, where the model reads as many
 # A rate that unlearns SmolLM2-135M with AdamW in some ten epochs; published ones of 7B models are near 1e-5.
 RATE, PARAMETERS = 5e-5, 1.35e8
 LORA, LORA_RATE = {"rank": 16, "alpha": 32.0}, 10.0  # adapters take a rate about ten times as large
-SHARES = (1.0, 0.3, 3.0)  # of that rate, in the order in which they are worth a try
+SHARES = (1.0, 3.0, 0.3)  # of that rate, in the order in which they are worth a try
 PLANS = ((3, 10.0), (3, 5.0), (2, 5.0), (1, 5.0), (1, 2.0), (1, 1.0))  # rates, epochs
 
 

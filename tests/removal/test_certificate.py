@@ -19,7 +19,7 @@ from pipeline_lib.reporting.inputs import METRIC_COLUMNS
 from pipeline_lib.reporting.scores import SCORE_COLUMNS
 from pipeline_lib.study import parse_suite
 
-AFTER = ORIGINAL._replace(method="NPO", optimizer=CHOSEN)
+AFTER = ORIGINAL._replace(method=Request.method, optimizer=CHOSEN)
 IDS = ("a1", "a2", "b1", "b2")
 STAGES = ("relearn", "int4", "begun", "opening")
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -121,4 +121,4 @@ def test_texts_that_the_model_does_not_know_stop_it_before_any_training(folder: 
     assert done.returncode == 1
     assert "The model: it recites 0 of 10 texts" in done.stdout
     assert "shows no knowledge of these texts, so there is nothing to forget" in done.stderr
-    assert not list((folder / "unknown" / "results" / "removal" / "training").rglob("NPO"))
+    assert not list((folder / "unknown" / "results" / "removal" / "training").rglob("steps.jsonl"))
