@@ -16,6 +16,7 @@ import yaml
 from pipeline_lib.core.files import read_json
 from pipeline_lib.core.shipped import WORKFLOW
 from pipeline_lib.data.records import Record, write_records
+from pipeline_lib.removal import Request
 from pipeline_lib.tasks.fictitious.generate import generate
 from tests.paths import REPO
 
@@ -121,4 +122,4 @@ def test_texts_that_the_model_does_not_know_stop_it_before_any_training(folder: 
     assert done.returncode == 1
     assert "The model: it recites 0 of 10 texts" in done.stdout
     assert "shows no knowledge of these texts, so there is nothing to forget" in done.stderr
-    assert not list((folder / "unknown" / "results" / "removal" / "training").rglob("steps.jsonl"))
+    assert not list((folder / "unknown" / "results" / "removal" / "training").rglob(Request.method))
