@@ -31,6 +31,14 @@ IMAGE = re.compile(r"!\[[^\]]*\]\((?P<target>[^()\s]+)\)")
 ITEM = re.compile(r"(?:[-*] |1\. )\S")
 
 
+def on_config(config: Any) -> Any:
+    """Headings have the anchors that GitHub gives them."""
+    from pymdownx.slugs import slugify
+
+    config.mdx_configs.setdefault("toc", {})["slugify"] = slugify(case="lower")
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not in docs/, and the pictures that they show."""
     from mkdocs.structure.files import File

@@ -46,7 +46,6 @@ def _modules(root: Path, name: str) -> Iterator[str]:
 def _block(module: str, members: list[str] | None) -> list[str]:
     lines = [f"::: {module}", "    options:"]
     if members:
-        lines.append("      show_docstring_description: true")
         lines += ["      members:", *(f"        - {name}" for name in members)]
     return [*lines, "      heading_level: 2", ""]
 
@@ -103,7 +102,7 @@ def _default(field: dict[str, Any]) -> str:
     if "default" not in field or field["default"] is None:
         return ""
     text = json.dumps(field["default"], ensure_ascii=False)
-    return f"`{_cell(text)}`" if len(text) <= 60 else "its block's own"
+    return f"`{_cell(text)}`" if len(text) <= 60 else "as below"
 
 
 def _plain(text: str) -> str:
