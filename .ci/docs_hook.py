@@ -24,10 +24,13 @@ PICTURES = (".png", ".svg")
 REPOSITORY = "repository:"  # before the path of a file of the repository, until the page is written
 WARN = logging.getLogger("mkdocs.hooks.repository").warning  # a warning stops a strict build
 
-CODE = re.compile(r"^(?P<fence>```+|~~~+)[^\n]*\n.*?^(?P=fence)[ \t]*$|(?P<ticks>`+)[^`].*?(?P=ticks)", re.M | re.S)
+CODE = re.compile(
+    r"^(?P<fence>```+|~~~+)[^\n]*\n.*?^(?P=fence)[ \t]*$|(?P<ticks>`+)[^`].*?(?P=ticks)", re.M | re.S
+)
 COMMENT = re.compile(r"^[ \t]*<!--.*?-->[ \t]*\n|<!--.*?-->", re.M | re.S)
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^()\s]+)(?=\))")
 IMAGE = re.compile(r"!\[[^\]]*\]\((?P<target>[^()\s]+)\)")
+MANY = re.compile(r"^\|(?:[ :-]+\|){9,}$", re.MULTILINE)  # the rule of a table of nine columns or more
 ITEM = re.compile(r"(?:[-*] |1\. )\S")
 
 
@@ -58,7 +61,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Our Markdown as Python-Markdown reads it."""
+    """Our Markdown as Python-Markdown reads it. Wide tables get the room of the page's contents."""
+    if MANY.search(markdown):
+        page.meta["hide"] = ["toc"]
     return adapted(markdown, page.file.src_uri)
 
 
@@ -102,7 +107,7 @@ def address() -> str:
 
 
 def adapted(markdown: str, uri: str) -> str:
-    """Without comments, each list a block of its own, each link to a page of the site or to the repository."""
+    """Without comments; each list a block of its own; each link to a page, or to the repository."""
     text = outside_code(markdown, lambda part: COMMENT.sub("", part))
     text = outside_code(text, lambda part: LINK.sub(lambda found: _led(found, uri, part), part))
     return lists_apart(text)

@@ -9,9 +9,21 @@ from typing import Any
 
 SCHEMA = "workflow/schemas/suite.schema.json"
 ROOMS = {  # page -> its head, what is said first, the modules that mkdocstrings reads
-    "removal": ("Removal requests", "`from pipeline_lib import Request, forget`", ["removal.request", "removal.run"]),
-    "objectives": ("Objectives", "What is minimised; [methods](../methods.md) compares them.", ["objectives"]),
-    "optimizers": ("Optimisers", "How a step is taken; [optimizers](../optimizers.md) compares them.", ["optimizers"]),
+    "removal": (
+        "Removal requests",
+        "`from pipeline_lib import Request, forget`",
+        ["removal.request", "removal.run"],
+    ),
+    "objectives": (
+        "Objectives",
+        "What is minimised; [methods](../methods.md) compares them.",
+        ["objectives"],
+    ),
+    "optimizers": (
+        "Optimisers",
+        "How a step is taken; [optimizers](../optimizers.md) compares them.",
+        ["optimizers"],
+    ),
     "metrics": ("Metrics", "What is measured; [metrics](../metrics.md) lists them.", ["metrics"]),
     "attacks": (
         "Attacks",
@@ -19,6 +31,7 @@ ROOMS = {  # page -> its head, what is said first, the modules that mkdocstrings
         ["study.attacks", "stages"],
     ),
 }
+FAR = 1e15  # limits beyond it keep floats finite and tell a reader nothing
 NAMED = {"removal.request": ["Request"], "removal.run": ["Outcome", "forget", "ready"]}
 
 
@@ -59,9 +72,9 @@ def suite_keys(root: Path) -> dict[str, str]:
     text = [
         "# The keys of a suite",
         "",
-        "Every key that a suite file may have, with its type and default: the schema that `unlearning schema` writes "
-        f"and editors read ([`suite.schema.json`](../{SCHEMA})), as a page. A suite that breaks it is refused before "
-        "any job, with the field, what was found, and the cure.",
+        "Every key that a suite file may have, with its type and default: what `unlearning schema` writes "
+        f"for editors ([`suite.schema.json`](../{SCHEMA})), as a page. A suite that breaks it is refused "
+        "before any job, with the field, what was found, and the cure.",
         "",
     ]
     text += ["## The suite", "", *_table(schema)]
@@ -107,7 +120,11 @@ def _default(field: dict[str, Any]) -> str:
 
 def _plain(text: str) -> str:
     """Text in a cell, as it is."""
-    return _cell(text).replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_") if "`" not in text else _cell(text)
+    return (
+        _cell(text).replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+        if "`" not in text
+        else _cell(text)
+    )
 
 
 def _cell(text: str) -> str:
@@ -118,32 +135,21 @@ def _type(field: dict[str, Any]) -> str:
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return f"[{_title(name)}](#{_anchor(name)})"
-    for key in ("anyOf", "oneOf"):
-        if key in field:
-            kinds = [kind for kind in field[key] if kind.get("type") != "null"]
-            return " or ".join(dict.fromkeys(map(_type, kinds)))
-    if "const" in field:
-        return f"`{json.dumps(field['const'])}`"
-    if "enum" in field:
-        return ", ".join(f"`{_cell(json.dumps(value))}`" for value in field["enum"])
+    if kinds := field.get("anyOf", field.get("oneOf")):
+        return " or ".join(dict.fromkeys(_type(kind) for kind in kinds if kind.get("type") != "null"))
+    if "const" in field or "enum" in field:
+        values = field.get("enum", [field.get("const")])
+        return ", ".join(f"`{_cell(json.dumps(value))}`" for value in values)
     if field.get("type") == "array":
-        items = _type(field["items"]) if field.get("items") else "anything"
-        return f"list of {items}"
+        return f"list of {_type(field['items']) if field.get('items') else 'anything'}"
     if field.get("type") == "object":
         inner = field.get("additionalProperties")
         return f"label: {_type(inner)}" if isinstance(inner, dict) and inner else "block"
-    return _number(field) if field.get("type") in ("number", "integer") else str(field.get("type", "anything"))
+    return _number(field)
 
 
 def _number(field: dict[str, Any]) -> str:
     """`integer from 1`, `number above 0 to 1`; the schema's own limits of floats are not told."""
-    text = field["type"]
-    if "exclusiveMinimum" in field:
-        text += f" above {field['exclusiveMinimum']:g}"
-    elif field.get("minimum", -1e30) > -1e30:
-        text += f" from {field['minimum']:g}"
-    if "exclusiveMaximum" in field:
-        text += f" below {field['exclusiveMaximum']:g}"
-    elif abs(field.get("maximum", 1e30)) < 1e15:
-        text += f" to {field['maximum']:g}"
-    return text
+    words = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
+    limits = [f"{word} {field[key]}" for key, word in words.items() if abs(field.get(key, FAR)) < FAR]
+    return " ".join([field.get("type", "anything"), *limits])

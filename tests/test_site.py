@@ -1,4 +1,4 @@
-"""The documentation as a site: every page is in it, every link leads somewhere, nothing comes from elsewhere."""
+"""The documentation as a site: all pages are in it, links lead somewhere, nothing comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def test_every_page_is_in_the_navigation_once_and_every_entry_is_a_page() -> Non
 def test_nothing_is_loaded_from_elsewhere_by_the_settings() -> None:
     theme, extra = CONFIG["theme"], CONFIG["extra"]
     assert theme["font"] is False and "offline" in CONFIG["plugins"] and CONFIG["strict"] is True
-    assert any("iframe-worker" in script for script in extra["polyfills"]), "else the plugin loads one from a host"
+    assert any("iframe-worker" in script for script in extra["polyfills"]), (
+        "else the plugin loads one from a host"
+    )
     for name in [*extra["polyfills"], *CONFIG["extra_css"], *CONFIG.get("extra_javascript", [])]:
         assert (REPO / "docs" / name).is_file(), f"{name} is no file of docs/"
         assert "//" not in re.sub(r"^\s*//.*", "", (REPO / "docs" / name).read_text(), flags=re.MULTILINE)
@@ -145,7 +147,10 @@ def test_the_repository_s_files_are_read_where_the_ci_says(monkeypatch: pytest.M
     assert HOOK.on_post_page(link, page=page) == '<a href="../../config/core.yaml">'
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://hub.example")
     monkeypatch.setenv("GITHUB_REPOSITORY", "us/it")
-    assert HOOK.on_post_page(link, page=page) == '<a href="https://hub.example/us/it/blob/main/config/core.yaml">'
+    assert (
+        HOOK.on_post_page(link, page=page)
+        == '<a href="https://hub.example/us/it/blob/main/config/core.yaml">'
+    )
 
 
 def test_every_key_of_a_suite_is_on_its_page_with_its_default() -> None:
@@ -159,7 +164,9 @@ def test_every_key_of_a_suite_is_on_its_page_with_its_default() -> None:
 def test_the_library_s_pages_name_every_objective_and_what_is_public() -> None:
     pages = PAGES.library_pages(REPO)
     rooms = {path.stem for path in (REPO / "pipeline_lib/objectives").glob("[a-z]*.py")}
-    assert {f"::: pipeline_lib.objectives.{room}" for room in rooms} <= set(pages["api/objectives.md"].splitlines())
+    assert {f"::: pipeline_lib.objectives.{room}" for room in rooms} <= set(
+        pages["api/objectives.md"].splitlines()
+    )
     assert "- Request" in pages["api/removal.md"] and "- forget" in pages["api/removal.md"]
 
 
@@ -224,7 +231,11 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     for page in pages:
         for name in built(page).loads:
             assert not re.match(r"(?:[a-z]+:)?//", name), f"{page}: {name}"
-            assert name.startswith("data:") or page.name == "404.html" or (page.parent / name.split("?")[0]).exists()
+            assert (
+                name.startswith("data:")
+                or page.name == "404.html"
+                or (page.parent / name.split("?")[0]).exists()
+            )
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8"))
 

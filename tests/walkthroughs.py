@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.paths import REPO
 
 BLOCK = re.compile(
-    r'^```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<inside>.*?)^```$|^(?P<printed>(?: {4}\S[^\n]*\n)+)',
+    r'^```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<inside>.*?)^```$'
+    r"|^(?P<printed>(?: {4}\S[^\n]*\n)+)",
     re.MULTILINE | re.DOTALL,
 )
 MAKES_A_MODEL = "/original/none/seed0"  # of a few records, in seconds
@@ -37,7 +38,7 @@ def files(text: str) -> dict[str, str]:
 
 
 def steps(text: str) -> list[Step]:
-    """Every line of a `sh` block; what is printed below it, under the same heading, is said of all of them."""
+    """Every line of a `sh` block; what is printed below it, under the same heading, is said of all."""
     made: list[Step] = []
     block: list[Step] = []
     end = 0
