@@ -14,11 +14,14 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 LOCK_PYTHON ?= python3.11
 LOCK_WITH ?=
 
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed-$(shell cksum < .ci/docs-requirements.txt | tr ' ' '-')
+
 TEST_WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check audit format bench cluster faults lock clean
+.PHONY: help setup run test check audit format bench docs docs-tools cluster faults lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -63,6 +66,18 @@ format: $(STAMP) ## put Python and Snakemake files into the project's format
 bench: $(STAMP) ## print the benchmark tables
 	@$(IN_VENV) for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; python "$$script" || exit 1; done
 
+docs: $(DOCS_STAMP) ## build the pages as a site and print where it is
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet --strict
+	@echo "The pages as a site: $$(pwd)/site/index.html"
+
+docs-tools: $(DOCS_STAMP)
+
+$(DOCS_STAMP): # an environment of its own: the site is built from the sources as text
+	@rm -rf $(DOCS_VENV)
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r .ci/docs-requirements.txt
+	@touch $@
+
 cluster: $(STAMP) ## install SLURM where that is allowed, and test on a cluster of one node
 	@tests/cluster/install.sh || echo "The tests will say what they skip."
 	@$(IN_VENV) python -m pytest tests/cluster $(ARGS)
@@ -80,6 +95,6 @@ lock: ## renew requirements.lock from the ranges in pyproject.toml
 	cp "$$fresh/lock" requirements.lock
 	@echo "requirements.lock is new. Bring environment.yml in step, then: make check test"
 
-clean: ## remove .venv, the caches and results/demo; other results stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info results/demo
+clean: ## remove the environments, the site, the caches and results/demo; other results stay
+	rm -rf $(VENV) $(DOCS_VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info results/demo
 	find pipeline_lib tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +

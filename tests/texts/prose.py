@@ -51,7 +51,7 @@ PACKAGES = (
 NO_RESULTS = [
     re.compile(pattern, re.DOTALL | re.MULTILINE)
     for pattern in (
-        r"^(```)(?:sh|yaml|python)\n.*?^\1",
+        r"^(```)(?:sh|yaml|python|json)(?: title=\"[^\"\n]*\")?\n.*?^\1",
         r"\]\([^)]*\)",  # where a link leads
         r"https?://\S+",
         r"arXiv \d{4}\.\d{4,5}",
