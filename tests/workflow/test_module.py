@@ -19,9 +19,7 @@ ORIGINAL = "results/small/models/authors/tiny/original/none/seed0"
 def snakemake(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "1", "--quiet", "rules"]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
