@@ -43,9 +43,9 @@ def sample_answers(inputs: Inputs, task: str, model: str) -> list[Sample]:
     return [
         Sample(
             split,
-            _end(question["prompt"]),
-            _short(question["answer"]),
-            tuple((name, _short(by_id.get(question["id"]))) for name, by_id in generations.items()),
+            end_of(question["prompt"]),
+            shortened(question["answer"]),
+            tuple((name, shortened(by_id.get(question["id"]))) for name, by_id in generations.items()),
         )
         for split, count in PER_SPLIT.items()
         for question in _choose([q for q in questions if q["split"] == split], count)
@@ -59,12 +59,13 @@ def _choose(questions: Sequence[dict[str, Any]], count: int) -> list[dict[str, A
     return [questions[i] for i in rank.index[:count]]
 
 
-def _end(prompt: str) -> str:
+def end_of(prompt: str) -> str:
     """The prompt, or where that is a long piece of text its end: the answer goes on from there."""
     return visible(prompt if len(prompt) <= LONGEST else "… " + prompt[-LONGEST:])
 
 
-def _short(text: str | None) -> str:
+def shortened(text: str | None) -> str:
+    """An answer for people: cut, and in words where there is none."""
     if text is None:
         return "(not asked)"
     if not text.strip():

@@ -1,4 +1,8 @@
-"""The report: one HTML file that opens from disk, with no script and nothing from the network."""
+"""The report: one HTML file that opens from disk, with nothing from the network.
+
+Its scripts only add to what is there without them: charts that answer to the pointer in place of images,
+tables that can be sorted, filtered and copied, and the answers to every question.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,16 @@ from pipeline_lib.reporting import style
 from pipeline_lib.reporting.answers import sample_answers
 from pipeline_lib.reporting.cards import CAPTION as CARDS
 from pipeline_lib.reporting.cards import SUITE, cards
-from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
+from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES, Item
 from pipeline_lib.reporting.claims import findings
+from pipeline_lib.reporting.every_answer import every_answer
 from pipeline_lib.reporting.headline import Measure
 from pipeline_lib.reporting.inputs import Inputs
-from pipeline_lib.reporting.page import page_of
+from pipeline_lib.reporting.page import chart_library, data_block, page_of
 from pipeline_lib.reporting.tables import build_table
+from pipeline_lib.reporting.tables.layout import LATEX
 
-READS = ("template/report.html",)
+READS = ("template/report.html", "template/report.js", "template/answers.js")
 OPTIONAL = ("records.jsonl",)  # without them the report shows no answers
 PANEL = b'id="axes_'  # in every svg of matplotlib that has axes; one without them says only what is not shown
 
@@ -39,16 +45,22 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
     inputs.require([name for name in REPORT_NEEDS if name not in OPTIONAL], "the report")
     folder = Path(out_html).absolute().parent
     tables = _tables(inputs, folder)
+    answers = inputs.have(*OPTIONAL)
+    figures = _figures(inputs, folder)
+    library = [chart_library()] if any(figure["charts"] for figure in figures) else []
     page = page_of(
         "report.html",
+        scripts=[*library, *map(_script, ("report.js", *(["answers.js"] if answers else [])))],
+        settings=data_block({"latex": LATEX, "dark": style.ON_DARK}),
+        every_answer=data_block({"studies": every_answer(inputs)}) if answers else "",
         suite=str(inputs.metrics["suite"].iloc[0]),
         suite_text=inputs.one("suite.yaml").read_text(encoding="utf-8"),
         facts=facts(inputs),
         tasks=_tasks(inputs, tables),
         about_cards=CARDS,
         several=len(inputs.studies) > 1,
-        answers=inputs.have(*OPTIONAL),
-        figures=_figures(inputs, folder),
+        answers=answers,
+        figures=figures,
         downloads=[
             (name, _link(inputs.one(name), folder)) for name in ("metrics.csv", "costs.csv", "suite.yaml")
         ],
@@ -57,6 +69,10 @@ def write_report(paths: Iterable[Path | str], out_html: Path | str) -> None:
         single_seed=all(len(row.seeds) == 1 for row in inputs.rows),
     )
     write_text(out_html, page)
+
+
+def _script(name: str) -> str:
+    return (Path(__file__).parent / "template" / name).read_text(encoding="utf-8")
 
 
 def _tables(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
@@ -163,11 +179,19 @@ def _figures(inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
             "title": item.title,
             "caption": item.load().CAPTION,
             "source": "data:image/svg+xml;base64," + base64.b64encode(given[name].read_bytes()).decode(),
+            "charts": _charts(item, inputs),
             "links": [(form, _link(given[name].with_suffix(f".{form}"), folder)) for form in ("svg", "png")],
         }
         for name, item in FIGURES.items()
         if name in given and PANEL in given[name].read_bytes()
     ]
+
+
+def _charts(item: Item, inputs: Inputs) -> str:
+    """The figure as charts of the page; empty where its module has none, or its files are not given."""
+    make = getattr(item.load(), "charts", None)
+    found = make(inputs) if make and inputs.have(*item.needs) else []
+    return data_block([chart.block() for chart in found]) if found else ""
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -46,6 +46,14 @@ ANCHOR_MARKS = {
     "retrained": (RETRAINED_COLOUR, "*"),
     BASE: (BASE_COLOUR, "h"),
 }
+BAND = "#e9e9e9"  # where a further `retrained` would lie
+# Colours that would sink into a dark page -> what they are there.
+ON_DARK = {
+    ORIGINAL_COLOUR: "#F2F2F2",
+    RETRAINED_COLOUR: "#B8B8B8",
+    UNTRAINED[0]: "#A993DB",
+    BAND: "#30363D",
+}
 ANCHOR_LINES: dict[str, LineStyle] = {"original": ":", "retrained": "--", BASE: "-."}  # of levels
 
 PANEL_WIDTH = 3.3  # inches: one column of a two-column paper

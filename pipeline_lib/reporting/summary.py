@@ -8,7 +8,7 @@ varied or was repeated there is no interval, and `why` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
@@ -72,8 +72,8 @@ class Summary:
             (run.task, run.model, split, metric)
             for run, split, metric in zip(frame["run"], frame["split"], frame["metric"], strict=True)
         )
-        self._values: dict[tuple[RowKey, str, str], dict[int, pd.Series]] = {}
-        for _, line in frame[~lost].iterrows():
+        self._values: dict[tuple[RowKey, str, str], dict[int, dict[Hashable, Any]]] = {}
+        for line in frame[~lost].to_dict("records"):
             name = (line["run"].row, line["split"], line["metric"])
             self._values.setdefault(name, {})[line["seed"]] = line
 

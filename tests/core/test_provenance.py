@@ -153,7 +153,9 @@ def test_reads_names_files_beside_the_module_and_runs_nothing(tmp_path, monkeypa
 
 def test_every_file_beside_the_code_is_named_by_a_module():
     """A file that no module names in READS would change nothing when it is edited; a task need name none."""
-    beside = {path for path in provenance.PACKAGE.rglob("*") if path.suffix in (".txt", ".css", ".html")}
+    beside = {
+        path for path in provenance.PACKAGE.rglob("*") if path.suffix in (".txt", ".css", ".html", ".js")
+    }
     beside -= set((provenance.PACKAGE / "tasks").rglob("*"))
     assert beside == {
         file for module in provenance.PACKAGE.rglob("*.py") for file in provenance._reads(module)

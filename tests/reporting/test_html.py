@@ -47,20 +47,38 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return study.root, report_of(study)
 
 
-def test_report_is_one_file_without_script_or_network(written: tuple[Path, str]) -> None:
+def hashed(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def test_report_is_one_file_that_runs_its_own_scripts_alone(written: tuple[Path, str]) -> None:
     _, text = written
     page = Page(text)
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "iframe", "object", "embed", "link", "form", "base"}
+    assert not names & {"iframe", "object", "embed", "link", "form", "base"}
     assert not any(key.startswith("on") or key == "style" for _, attrs in page.tags for key in attrs)
     sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(sources) == 1 and str(sources[0]).startswith("data:image/svg+xml;base64,")
     policy = next(str(a["content"]) for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none';") and "unsafe" not in policy and "script-src" not in policy
+    assert policy.startswith("default-src 'none';") and "unsafe" not in policy
     css = re.search(r"<style>(.*?)</style>", text, re.S)
     assert css is not None
-    digest = base64.b64encode(hashlib.sha256(css[1].encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in policy
+    assert f"style-src {hashed(css[1])};" in policy
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    assert len(scripts) == 3, "the library of charts, the report's own script and that of the answers"
+    assert f"script-src {' '.join(map(hashed, scripts))};" in policy
+    kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
+    assert kinds.count(None) == 3 and set(kinds) == {None, "application/json"}
+    assert all("src" not in attrs for tag, attrs in page.tags if tag == "script")
+
+
+def test_a_report_without_charts_and_answers_carries_neither_library(root: Path) -> None:
+    study = Study(root, seeds=(1,), diverged={}).write()
+    needed = [name for name in REPORT_NEEDS if name != "records.jsonl"]
+    write_report(study.paths(*needed), root / "report" / "index.html")
+    text = (root / "report" / "index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r"<script>", text)) == 1 and "vegaEmbed=" not in text
+    assert "every-answer" not in text.partition("</style>")[2]
 
 
 def test_links_lead_to_files_beside_the_report(written: tuple[Path, str]) -> None:
@@ -77,7 +95,12 @@ def test_links_lead_to_files_beside_the_report(written: tuple[Path, str]) -> Non
 def test_hostile_answers_are_shown_as_text(root: Path) -> None:
     text = report_of(Study(root, seeds=(1,), diverged={}, generation=HOSTILE).write())
     page = Page(text)
-    assert "script" not in {tag for tag, _ in page.tags}
+    kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
+    assert kinds.count(None) == 3, "no more scripts than the report's own"
+    assert all(
+        "<" not in block
+        for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)
+    )
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;/style&gt;&lt;/bdi&gt;" in text
     assert "onerror=alert(1)&gt;" in text and "<img src=x" not in text
     assert "{{ 7 * 7 }}" in page.text and "&#34; &#39; &amp;amp;" in text

@@ -220,4 +220,4 @@ def test_report_of_three_tasks(suite: Study) -> None:
     )
     assert "Judged first by KS D of likelihoods (forgetting)" in book
     assert "An answer of PO sophia to question 0." in toxic
-    assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in book
+    assert page.count("<script>") == 3 and "&lt;script&gt;alert(1)&lt;/script&gt;" in book

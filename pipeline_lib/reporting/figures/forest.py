@@ -9,7 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.redaction import visible
+from pipeline_lib.reporting import charts as made
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import ATTACKS_APART, say_left_out
 from pipeline_lib.reporting.finding import p_text
@@ -52,6 +54,73 @@ def draw(inputs: Inputs) -> Figure:
     return figure
 
 
+def charts(inputs: Inputs) -> list[made.Chart]:
+    """A chart for each task, model and question: the same pairs for the page."""
+    inputs = inputs.before_attacks()
+    summary, found = Summary(inputs), []
+    for study in inputs.studies:
+        if not (entries := _deciding(family(summary, *study))):
+            continue
+        ends = [v for e in entries if (d := e.difference) for v in (d.value, d.low, d.high) if v is not None]
+        room = 0.08 * (max(*ends, 0.0) - min(*ends, 0.0)) if ends else 1.0
+        axis = made.Axis(_across(entries), min([*ends, 0.0]) - room, max([*ends, 0.0]) + room)
+        for question, asked in grouped((entry.question, entry) for entry in entries).items():
+            name = style.study_label(*study) if len(inputs.studies) > 1 else ""
+            found.append(_chart(": ".join(filter(None, (name, question))), asked, axis))
+    return found
+
+
+def _chart(title: str, entries: Sequence[Comparison], axis: made.Axis) -> made.Chart:
+    looks = list({e.row: made.Look(made.name_of(e.row), style.order_colour(e.row)) for e in entries}.values())
+    values = []
+    for number, entry in enumerate(entries):
+        d, (names, verdict) = entry.difference, _words(entry)
+        words = [visible(text, keep="") for text in (names, verdict)]
+        value = {"row": made.name_of(entry.row), "place": number, "words": words, "claimed": entry.claimed}
+        value |= {"against": made.name_of(entry.against), "verdict": words[1], "p": d.p_holm if d else None}
+        values.append(value | {"x": d.value, "low": d.low, "high": d.high} if d else value)
+    place: made.Values = {"field": "place", "type": "ordinal", "axis": None}
+    told = made.told(
+        row="Row", against="Against", x="Difference", low="From", high="To", p="Holm's p", verdict="Verdict"
+    )
+    fill = {"condition": {"test": "datum.claimed", "value": 1}, "value": 0}
+    edge = {"strokeWidth": 1.5, "size": 90}
+    below = {"yOffset": 16}
+    text = {
+        "type": "text",
+        "align": "left",
+        "baseline": "top",
+        "lineHeight": 15,
+        "fontSize": 11,
+        "yOffset": -28,
+    }
+    there = {"filter": "isValid(datum.x)"}
+    level = {"type": "rule", "color": style.RETRAINED_COLOUR, "strokeDash": [6, 3]}
+    bars = {"x": axis.channel("low"), "x2": {"field": "high"}, "y": place}
+    layers = [
+        made.plain([{"x": 0}], level, x=axis.channel("x")),
+        made.line(
+            values,
+            looks,
+            {"type": "rule", "strokeWidth": 2, **below},
+            {"filter": "isValid(datum.low)"},
+            **bars,
+            tooltip=told,
+        ),
+        made.points(values, looks, {**edge, **below}, there, x=axis.channel("x"), y=place, tooltip=told),
+        made.plain(
+            values,
+            {**text, "limit": {"expr": "width"}},
+            made.SHOWN,
+            x={"value": 0},
+            y=place,
+            text={"field": "words"},
+        ),
+    ]
+    layers[2]["encoding"]["fillOpacity"] = fill
+    return made.Chart(title, looks, layers, height=64 * len(entries))
+
+
 def _deciding(entries: Sequence[Comparison]) -> list[Comparison]:
     """Those in the first quantity in which a difference may be claimed."""
     first = next((entry.quantity for entry in entries if entry.quantity.decides), None)
@@ -66,11 +135,15 @@ def _texts(entries: Sequence[Comparison]) -> list[tuple[str, Comparison | None]]
         if entry.question != question:
             question = entry.question
             found.append((textwrap.fill(visible(question, keep=""), LETTERS), None))
-        d = entry.difference
-        p = f" (Holm's p {p_text(d.p_holm)})" if d and d.p_holm is not None else ""
-        names = f"{style.row_label(entry.row)} against {style.row_label(entry.against)}:"
-        found.append((f"{textwrap.fill(names, LETTERS)}\n{textwrap.fill(entry.verdict + p, LETTERS)}", entry))
+        found.append(("\n".join(textwrap.fill(words, LETTERS) for words in _words(entry)), entry))
     return found
+
+
+def _words(entry: Comparison) -> tuple[str, str]:
+    """A pair, and what is said of it."""
+    d = entry.difference
+    p = f" (Holm's p {p_text(d.p_holm)})" if d and d.p_holm is not None else ""
+    return f"{style.row_label(entry.row)} against {style.row_label(entry.against)}:", entry.verdict + p
 
 
 def _lines(text: tuple[str, Comparison | None]) -> float:
@@ -80,7 +153,7 @@ def _lines(text: tuple[str, Comparison | None]) -> float:
 
 
 def _panel(ax: Axes, entries: Sequence[Comparison]) -> None:
-    quantity, at = entries[0].quantity, 0.0
+    at = 0.0
     look: dict[str, Any] = {
         "transform": ax.get_yaxis_transform(),
         "va": "top",
@@ -98,7 +171,12 @@ def _panel(ax: Axes, entries: Sequence[Comparison]) -> None:
     ax.margins(x=0.08)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel(f"Difference in {style.within(quantity.label)}\n← {quantity.down} | {quantity.up} →")
+    ax.set_xlabel(_across(entries))
+
+
+def _across(entries: Sequence[Comparison]) -> str:
+    quantity = entries[0].quantity
+    return f"Difference in {style.within(quantity.label)}\n← {quantity.down} | {quantity.up} →"
 
 
 def _mark(ax: Axes, entry: Comparison, place: float) -> None:

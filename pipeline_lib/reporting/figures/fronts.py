@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from pipeline_lib.core.runs import MATCHED, RunKey
 from pipeline_lib.metrics.path import Path
+from pipeline_lib.reporting import charts as made
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
     anchor_handles,
@@ -23,7 +24,6 @@ from pipeline_lib.reporting.figures.panels import (
     plain_ticks,
     say_left_out,
 )
-from pipeline_lib.reporting.figures.tradeoff import BAND
 from pipeline_lib.reporting.headline import FRONT
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.likeness import scale_of
@@ -50,6 +50,9 @@ WIDTH = 5.0  # inches: one panel across, whose text is still read on a telephone
 PATHS, LINE = 1.6, 0.155  # height in inches of the upper part, and of a row in the lower
 AROUND = 0.7  # inches of title, label and ticks
 ROOM = 1.25  # between the nearest value and the edge of the logarithmic axis, as a factor
+ACROSS = "Gap to retrained (nats per token, ← better)"
+UP = "Joint utility of\nlikelihoods (better →)"
+FURTHER = "95 % of single further retrained"
 INK = "#444444"  # of forms that no row owns
 RING: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 8, "markerfacecolor": "none"}
 MEAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 10, "markeredgewidth": 2.2}
@@ -75,12 +78,8 @@ class Study(NamedTuple):
 
 def draw(inputs: Inputs) -> Figure:
     """One or two panels for each task, model and method with runs that were judged on their way."""
-    summary, marks = Summary(inputs), style.marks(inputs.rows)
-    paths = {
-        key: Path.of(study)
-        for key, study in inputs.studied.items()
-        if study.judged and study.retrained and study.level is not None
-    }
+    found = _study(inputs)
+    summary, paths, _ = found
     panels = [panel for study in inputs.studies for panel in _panels(summary, *study, paths)]
     heights = [size for panel in panels for size in (PATHS, LINE * (len(panel.rows) + 0.6))]
     figure = Figure(figsize=(WIDTH, sum(heights) + AROUND * len(panels) or 0.5))
@@ -90,12 +89,72 @@ def draw(inputs: Inputs) -> Figure:
         for panel, upper, lower in zip(panels, grid[::2], grid[1::2], strict=True):
             for ax in (upper, lower):
                 _scale(ax, inputs, panel, shared[panel.task, panel.model])
-            _upper(upper, Study(summary, paths, marks), panel)
-            _lower(lower, Study(summary, paths, marks), panel)
+            _upper(upper, found, panel)
+            _lower(lower, found, panel)
     left_out = [style.study_label(*study) for study in inputs.studies if study not in shared]
     say_left_out(figure, left_out, "no run was judged on its way")
     legend_below(figure, _legend(inputs, any(key.after == MATCHED for key in paths)))
     return figure
+
+
+def charts(inputs: Inputs) -> list[made.Chart]:
+    """The upper part of every panel for the page; of a row the path of its first run, and all on demand."""
+    study = _study(inputs)
+    panels = [panel for one in inputs.studies for panel in _panels(study.summary, *one, study.paths)]
+    return [_chart(study, panel) for panel in panels]
+
+
+def _chart(study: Study, panel: Panel) -> made.Chart:
+    summary, paths, marks = study
+    inputs, level = summary.inputs, summary.inputs.paths.levels[panel.task]
+    x = made.Axis(ACROSS, *_limits(summary, panel.task, panel.model, paths), log=True)
+    trained: list[made.Values] = []
+    fronts: list[made.Values] = []
+    ends: list[made.Values] = []
+    beside: list[made.Values] = []
+    for row in panel.rows:
+        keys = [row.key.seeded(seed) for seed in row.seeds if row.key.seeded(seed) in paths]
+        for key in keys:
+            name = {"row": made.name_of(row), "seed": key.seed, "first": key == keys[0]}
+            trained += [{**name, "x": p.gap, "y": p.utility, "step": p.step} for p in paths[key].points]
+            front = paths[key].front(level)
+            fronts.append({**name, "x": front.gap, "y": front.utility, "step": front.step})
+            if (again := paths.get(key._replace(after=MATCHED))) is not None:
+                *_, end = again.points
+                ends.append({**name, "x": end.gap, "y": end.utility, "step": end.step})
+    anchors = [row for row in inputs.rows_of(panel.task, panel.model) if row.anchor]
+    for row in anchors:
+        beside += [{"row": made.name_of(row), "x": gap, "y": up} for gap, up in _anchor(summary, row)]
+    up = [value["y"] for value in (*trained, *fronts, *beside)]
+    room = 0.05 * (max(up) - min(up)) or 0.05
+    y = made.Axis(UP, min(up) - room, max(up) + room)
+    both = {"x": x.channel("x"), "y": y.channel("y")}
+    said = made.told(row="Row", x=x.plain, y=y.plain)
+    told = [*said, *made.told(seed="Seed", step="Step")]
+    looks = [made.look_of(row, marks) for row in (*anchors, *panel.rows)]
+    scale = scale_of(inputs, panel.task, panel.model)
+    of_run: dict[str, Any] = {"detail": {"field": "seed"}, "order": {"field": "step"}}
+    way = {"strokeWidth": 1.2, "opacity": 0.75, "point": {"size": 14}}
+    rule = {"type": "rule", "color": style.RETRAINED_COLOUR, "strokeDash": [6, 3]}
+    ring = {"size": 170, "filled": False, "strokeWidth": 1.5, "shape": "circle", "type": "point"}
+    layers = [
+        *([made.band(x.low, scale.limit(), x, FURTHER)] if scale else []),
+        made.plain([{"y": level}], rule, y=y.channel("y")),
+        made.curves(trained, looks, way, made.ONE_SEED, **both, **of_run, tooltip=told),
+        made.points(beside, looks, {"size": 80, "opacity": 0.8}, **both, tooltip=said),
+        made.points(fronts, looks, {"size": 70}, **both, tooltip=told),
+        *([made.line(ends, looks, ring, **both, tooltip=told)] if ends else []),
+    ]
+    return made.Chart(panel.title, looks, layers, toggle=True, height=320)
+
+
+def _study(inputs: Inputs) -> Study:
+    paths = {
+        key: Path.of(study)
+        for key, study in inputs.studied.items()
+        if study.judged and study.retrained and study.level is not None
+    }
+    return Study(Summary(inputs), paths, style.marks(inputs.rows))
 
 
 def _panels(summary: Summary, task: str, model: str, paths: Mapping[RunKey, Path]) -> list[Panel]:
@@ -143,7 +202,7 @@ def _scale(ax: Axes, inputs: Inputs, panel: Panel, limits: tuple[float, float]) 
     ax.set(xscale="log", xlim=limits)
     plain_ticks(ax.xaxis)
     if (scale := scale_of(inputs, panel.task, panel.model)) is not None:
-        ax.axvspan(limits[0], scale.limit(), color=BAND, zorder=0, linewidth=0)
+        ax.axvspan(limits[0], scale.limit(), color=style.BAND, zorder=0, linewidth=0)
 
 
 def _upper(ax: Axes, study: Study, panel: Panel) -> None:
@@ -176,7 +235,7 @@ def _upper(ax: Axes, study: Study, panel: Panel) -> None:
                 ax.plot([end.gap], [end.utility], **RING | {"color": mark.colour}, zorder=5)
     ax.axhline(level, **LEVEL, zorder=2)
     ax.tick_params(labelbottom=False)
-    ax.set_ylabel("Joint utility of\nlikelihoods (better →)")
+    ax.set_ylabel(UP)
     ax.set_title(panel.title, loc="left")
     lost_note(ax, [(row, summary.lost(row)) for row in panel.rows], under=True)
 
@@ -198,7 +257,7 @@ def _lower(ax: Axes, study: Study, panel: Panel) -> None:
         ylim=(len(panel.rows) - 0.4, -0.6),
         yticks=range(len(panel.rows)),
         yticklabels=[style.optimizer_label(row) for row in panel.rows],
-        xlabel="Gap to retrained (nats per token, ← better)",
+        xlabel=ACROSS,
     )
     ax.tick_params(axis="y", length=0)
 
@@ -239,5 +298,5 @@ def _legend(inputs: Inputs, matched: bool) -> dict[str, list[Artist]]:
     ]
     if matched:
         forms.append(Line2D([], [], **RING, color=INK, label="model made there"))
-    band = Patch(color=BAND, label="95 % of single further retrained")
+    band = Patch(color=style.BAND, label=FURTHER)
     return {"Runs": forms, "For comparison": [*anchor_handles(inputs.rows), band]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline_lib.core.runs import split_stages
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.recovery import SCORE
 from pipeline_lib.metrics.recovery_max import curve, level
+from pipeline_lib.reporting import charts as made
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import (
     MAX_COLUMNS,
@@ -41,6 +42,7 @@ CAPTION = (
     "shorter stage."
 )
 BAND = "range of retrained seeds"
+ACROSS, UP = "Step of the stage", "Log-probability per token\n(nats, untaught groups)"
 HEIGHT = 2.4  # inches of a panel
 
 
@@ -94,24 +96,100 @@ def _cases(inputs: Inputs) -> list[Case]:
     return cases
 
 
-def _panel(ax: Axes, summary: Summary, case: Case, marks: Mapping[str, style.Mark]) -> list[Row]:
-    """Draw a panel; returns the rows in it, as they were before the stage."""
-    inputs, lost, shown = summary.inputs, [], []
+def charts(inputs: Inputs) -> list[made.Chart]:
+    """The same panels for the page; the lines of seeds on demand."""
+    summary, marks, found = Summary(inputs), style.marks(inputs.rows), []
+    for case in _cases(inputs):
+        curves = [one for one in _curves(summary, case) if one.values.size]
+        looks = [made.look_of(one.row, marks) for one in curves]
+        found.append(made.Chart(_title(inputs, case), looks, _layers(curves, looks), toggle=True))
+    return found
+
+
+def _layers(curves: Sequence[Curve], looks: Sequence[made.Look]) -> list[made.Values]:
+    """Means over seeds, single seeds, and the range of `retrained`."""
+    means: list[made.Values] = []
+    alone: list[made.Values] = []
+    area: list[made.Values] = []
+    for one, look in zip(curves, looks, strict=True):
+        name, steps = {"row": look.row}, one.steps
+        means += [{**name, "step": step, "y": y} for step, y in zip(steps, one.mean, strict=True)]
+        for seed, values in zip(one.seeds, one.values.tolist(), strict=True):
+            own = {**name, "seed": seed, "first": False}
+            alone += [{**own, "step": step, "y": y} for step, y in zip(steps, values, strict=True)]
+        if _banded(one.row):
+            ends = zip(steps, *one.range, strict=True)
+            area = [{**name, "step": step, "y": low, "high": high} for step, low, high in ends]
+    every = [value["y"] for value in (*alone, *area)]
+    room = 0.05 * (max(every) - min(every)) or 0.05
+    y = made.Axis(UP, min(every) - room, max(every) + room)
+    most = max(value["step"] for value in means)
+    both = {"x": made.Axis(ACROSS, 0, most).channel("step"), "y": y.channel("y")}
+    said = made.told(row="Row", step="Step", y=y.plain)
+    by_seed = {"detail": {"field": "seed"}, "tooltip": [*said, *made.told(seed="Seed")]}
+    thick: made.Values = {"strokeWidth": 2, "point": {"size": 36}}
+    layers = [
+        made.curves(alone, looks, {"strokeWidth": 0.8, "opacity": 0.6}, made.ONE_SEED, **both, **by_seed),
+        made.curves(means, looks, thick, **both, tooltip=said),
+    ]
+    if area:
+        grey = {"type": "area", "opacity": 0.18}
+        layers.insert(0, made.line(area, looks, grey, **both, y2={"field": "high"}))
+    return layers
+
+
+class Curve(NamedTuple):
+    """A row, as it was before the stage: (seeds, steps) on the steps that all of its seeds have."""
+
+    row: Row
+    seeds: list[int]
+    steps: list[int]
+    values: np.ndarray
+
+    @property
+    def mean(self) -> list[float]:
+        return self.values.mean(axis=0).tolist()
+
+    @property
+    def range(self) -> tuple[list[float], list[float]]:
+        """Lowest and highest seed of each step."""
+        return self.values.min(axis=0).tolist(), self.values.max(axis=0).tolist()
+
+
+def _curves(summary: Summary, case: Case) -> Iterator[Curve]:
+    """The rows of a panel; a row without a judged seed has no values."""
+    inputs = summary.inputs
+    for row, after in _pairs(inputs, case):
+        found = {seed: path for seed in after.seeds if (path := _path(inputs, row, after, seed))}
+        steps = sorted(set.intersection(*(set(path) for path in found.values()))) if found else []
+        values = np.array([[path[step] for step in steps] for path in found.values()])
+        yield Curve(row, list(found), steps, values)
+
+
+def _pairs(inputs: Inputs, case: Case) -> Iterator[tuple[Row, Row]]:
+    """Each row of a panel before the stage and after it."""
     by_key = {row.key: row for row in inputs.rows}
     for row in panel_rows(inputs, case.task, case.model, case.method):
         first, labels = split_stages(row.key.after)
         after = by_key.get(row.key._replace(after=f"{first}/{case.labels}" if first else case.labels))
-        if labels or after is None:
-            continue
-        lost.append((row, summary.lost(after)))
-        if paths := [path for seed in after.seeds if (path := _path(inputs, row, after, seed))]:
-            shown.append(row)
-            _line(ax, row, paths, marks)
+        if not labels and after is not None:
+            yield row, after
+
+
+def _panel(ax: Axes, summary: Summary, case: Case, marks: Mapping[str, style.Mark]) -> list[Row]:
+    """Draw a panel; returns the rows in it, as they were before the stage."""
+    shown = [one for one in _curves(summary, case) if one.values.size]
+    for one in shown:
+        _line(ax, one, marks)
+    ax.set_title(_title(summary.inputs, case), loc="left")
+    lost_note(ax, [(row, summary.lost(after)) for row, after in _pairs(summary.inputs, case)])
+    ax.set(xlabel=ACROSS, ylabel=UP)
+    return [one.row for one in shown]
+
+
+def _title(inputs: Inputs, case: Case) -> str:
     title = f"{case.method}, then {case.labels}" if case.method else case.labels
-    ax.set_title(panel_title(inputs, case.task, case.model, title), loc="left")
-    lost_note(ax, lost)
-    ax.set(xlabel="Step of the stage", ylabel="Log-probability per token\n(nats, untaught groups)")
-    return shown
+    return panel_title(inputs, case.task, case.model, title)
 
 
 def _path(inputs: Inputs, row: Row, after: Row, seed: int) -> dict[int, float]:
@@ -127,20 +205,22 @@ def _path(inputs: Inputs, row: Row, after: Row, seed: int) -> dict[int, float]:
     return {0: before, **dict(zip((step for step, _ in found.judged), own.model.tolist(), strict=True))}
 
 
-def _line(ax: Axes, row: Row, paths: Sequence[dict[int, float]], marks: Mapping[str, style.Mark]) -> None:
-    steps = sorted(set.intersection(*(set(path) for path in paths)))
-    values = np.array([[path[step] for step in steps] for path in paths])  # seeds, steps
+def _line(ax: Axes, drawn: Curve, marks: Mapping[str, style.Mark]) -> None:
+    row, steps = drawn.row, drawn.steps
     if row.anchor:
         look = _anchor_look(row.key.method)
     else:
         mark = marks[style.mark_name(row)]
         look = {"color": mark.colour, "linestyle": mark.line}
-    ax.plot(steps, values.mean(axis=0), **look, marker=".", markersize=3, zorder=2 if row.anchor else 3)
-    if not row.anchor and len(paths) > 1:
-        ax.plot(steps, values.T, **look, linewidth=0.5, alpha=0.5, zorder=2)
-    if row.anchor and row.key.method == "retrained":
-        low, high = values.min(axis=0), values.max(axis=0)
-        ax.fill_between(steps, low, high, color=look["color"], alpha=0.18, linewidth=0, zorder=1)
+    ax.plot(steps, drawn.mean, **look, marker=".", markersize=3, zorder=2 if row.anchor else 3)
+    if not row.anchor and len(drawn.seeds) > 1:
+        ax.plot(steps, drawn.values.T, **look, linewidth=0.5, alpha=0.5, zorder=2)
+    if _banded(row):
+        ax.fill_between(steps, *drawn.range, color=look["color"], alpha=0.18, linewidth=0, zorder=1)
+
+
+def _banded(row: Row) -> bool:
+    return row.anchor and row.key.method == "retrained"
 
 
 def _anchor_look(name: str) -> dict[str, Any]:

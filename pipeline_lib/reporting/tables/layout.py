@@ -30,7 +30,7 @@ _CSV_COLUMNS = [
     "n",
     "interval",
 ]
-_LATEX = {
+LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
@@ -240,7 +240,7 @@ def _markdown_note(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in visible(text.replace("\n", " "), keep=""))
+    return "".join(LATEX.get(char, char) for char in visible(text.replace("\n", " "), keep=""))
 
 
 def _comment(text: str) -> str:
