@@ -59,6 +59,14 @@ class Request:
     adapter: bool = False
     anyway: bool = False
 
+    def __post_init__(self) -> None:
+        """Take paths as texts, and the model's as a path, as people give them in Python."""
+        kept = {name: getattr(self, name) for name in ("retain", "holdout")}
+        paths = {name: None if place is None else Path(place) for name, place in kept.items()}
+        given = {"model": str(self.model), "texts": Path(self.texts), "out": Path(self.out), **paths}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -92,6 +100,8 @@ def prepare(request: Request) -> Prepared:
     unseen, said = _unseen(request, forget)
     notes += said
     notes += _overlap(forget, retain)
+    if request.holdout is not None:
+        notes += _known(unseen, [*forget, *retain])
     model, said = _model(request.model, any(record.form == "question" for record in forget))
     notes += said
     folder = request.out / "data"
@@ -112,13 +122,18 @@ def _asked(request: Request) -> dict[str, Any]:
 
 
 def _same_request(request: Request, splits: dict[str, list[Record]]) -> None:
-    """Refuse a folder that holds another request: its results would stand under this one's name."""
-    note, kept = request.out / NOTE, request.out / "data" / "forget.jsonl"
+    """Refuse a folder that holds another request: its results would stand under this one's name.
+
+    One that was checked alone, or refused, has made none, and gives way.
+    """
+    note = request.out / NOTE
     if not note.is_file():
         if request.out.is_dir() and any(request.out.iterdir()):
             raise UserError(
                 f"{request.out}: expected a new or empty folder, or one of this request; name another"
             )
+        return
+    if not (request.out / "results").exists():
         return
     there, here = read_object(note, "model", "data"), _asked(request)
     other = [
@@ -126,11 +141,12 @@ def _same_request(request: Request, splits: dict[str, list[Record]]) -> None:
         for name in ("model", "method", "optimizer", "seed", "utility", "adapter")
         if there.get(name) != here[name]
     ]
-    probe = request.out / ".forget.jsonl"
-    write_records(probe, splits["forget"])
-    if not kept.is_file() or sha256(probe) != there["data"].get("forget"):
-        other.append("texts")
-    probe.unlink()
+    for split, records in splits.items():
+        probe = request.out / f".{split}.jsonl"
+        write_records(probe, records)
+        if sha256(probe) != there["data"].get(split):
+            other.append("texts" if split == "forget" else split)
+        probe.unlink()
     if other:
         raise UserError(
             f"{request.out}: holds another request, which differs in {', '.join(other)}; name another folder "
@@ -189,6 +205,21 @@ def _overlap(forget: list[Record], retain: list[Record]) -> list[str]:
             "--retain"
         )
     return [f"the texts that must stay known share words with some to forget: {named}"]
+
+
+def _known(unseen: list[Record], others: list[Record]) -> list[str]:
+    """Refuse texts that the model has not seen where they are among those that it knows."""
+    found = measure_overlap(unseen, others)
+    if not found.records:
+        return []
+    named = listed([f"{name} ({share:.0%})" for name, share in found.records])
+    if found.share > SHARED:
+        raise UserError(
+            f"the texts that the model has not seen stand to {found.share:.0%} in those to forget or to keep "
+            f"(by runs of eight words): {named}. They say how likely it finds what it does not know, which "
+            "is what forgetting aims at: take these out of --holdout"
+        )
+    return [f"texts that the model has not seen share words with those to forget or to keep: {named}"]
 
 
 def _model(name: str, asks: bool) -> tuple[dict[str, Any], list[str]]:

@@ -13,6 +13,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import sha256
 from pipeline_lib.removal.machine import at_once, made_to_fit
 from pipeline_lib.removal.request import Prepared, Request, prepare
+from pipeline_lib.removal.run import ready
 from pipeline_lib.removal.suites import LORA, chosen, epoch_steps, fitting, sweep_of, tried
 from pipeline_lib.study import parse_suite
 
@@ -60,14 +61,47 @@ def test_the_data_are_written_with_invented_texts_beside_them(request_of: Reques
 
 def test_a_folder_of_another_request_is_refused_and_left_alone(request_of: Request) -> None:
     made = prepare(request_of)
+    (request_of.out / "results").mkdir()
     request_of.texts.write_text('{"question": "Who?", "answer": "Somebody else."}\n')
     assert "holds another request, which differs in texts" in said(request_of)
     assert sha256(made.folder / "forget.jsonl") == made.hashes["forget"]
     assert "differs in method, texts" in said(replace(request_of, method="GradDiff"))
+    kept = '{"question": "Where?", "answer": "Nowhere that is told."}\n'
+    for name in ("retain", "holdout"):
+        (place := request_of.out.parent / f"{name}.jsonl").write_text(kept)
+        assert name in said(replace(request_of, **{name: place})).partition(";")[0]
     other = request_of.out.parent / "full"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     assert "expected a new or empty folder" in said(replace(request_of, out=other))
+
+
+def test_a_request_that_was_refused_or_only_checked_leaves_its_folder_free(request_of: Request) -> None:
+    """Nothing was made under its name: a mended request takes its place."""
+    prepare(replace(request_of, method="Nonsense"))
+    assert prepare(request_of).request.method == "NPO"
+    assert json.loads((request_of.out / "request.json").read_text())["method"] == "NPO"
+
+
+@pytest.mark.parametrize("which", ["texts", "retain"])
+def test_unseen_texts_that_the_model_knows_are_refused(request_of: Request, which: str) -> None:
+    told = said(replace(request_of, holdout=getattr(request_of, which)))
+    assert "stand to 100% in those to forget or to keep" in told and "take these out of --holdout" in told
+
+
+def test_paths_may_be_texts_and_a_model_a_path(request_of: Request) -> None:
+    given = Request(
+        Path(request_of.model),  # type: ignore[arg-type]
+        str(request_of.texts),  # type: ignore[arg-type]
+        str(request_of.out),  # type: ignore[arg-type]
+        retain=str(request_of.retain),  # type: ignore[arg-type]
+    )
+    assert given == request_of
+
+
+def test_no_core_is_no_number_of_cores(request_of: Request) -> None:
+    with pytest.raises(UserError, match="cores: expected one or more, found 0"):
+        ready(request_of, 0)
 
 
 def test_a_retain_set_that_holds_the_texts_is_refused_with_their_names(request_of: Request) -> None:
@@ -116,6 +150,8 @@ def test_the_suites_are_one_study_and_a_single_group_is_not_relearned(request_of
     assert list(final.stages) == ["relearn", "int4", "begun", "opening"]
     alone = replace(made, forget=made.forget[:1])
     assert list(chosen(alone, rate, 3)["stages"]) == ["int4", "begun", "opening"]
+    running = replace(made, forget=[replace(record, form="text") for record in made.forget])
+    assert list(chosen(running, rate, 3)["stages"]) == ["relearn", "int4"]  # asked by its own words already
 
 
 def test_eight_billion_parameters_fit_one_gpu_with_adapters_or_it_is_said_that_they_do_not(

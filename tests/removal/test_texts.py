@@ -37,6 +37,8 @@ def test_the_passages_of_a_file_are_one_group_where_there_are_several_files(tmp_
         ("two-002", "two"),
     ]
     assert "passed over, as their names end in nothing known: picture.png" in notes
+    (tmp_path / "2019").mkdir()
+    assert "passed over, as folders within the folder are not read: 2019" in read_texts(tmp_path)[1]
 
 
 @pytest.mark.parametrize(
