@@ -32,6 +32,7 @@ from pipeline_lib.removal.suites import (
     finishing,
     fitting,
     minutes,
+    sweep_of,
     tried,
     write_suite,
 )
@@ -72,7 +73,12 @@ def ready(request: Request, cores: int | None, say: Callable[[str], None] = prin
     Raises `UserError` for what cannot be asked for, read, or done within the budget on any machine.
     """
     cores = _cores(cores)
-    made = made_to_fit(replace(prepare(request), resources=resources()))
+    prepared = replace(prepare(request), resources=resources())
+    try:  # where a method and an optimiser each exist, and cannot be used like this
+        parse_suite(tried(prepared, sweep_of(prepared, 1, 1.0)))
+    except UserError as error:
+        raise UserError(f"--method {request.method} --optimizer {request.optimizer}: {error}") from None
+    made = made_to_fit(prepared)
     for note in made.notes:
         say(visible(note))
     raw = tried(made, fitting(made, at_once(made, cores), FASTEST))

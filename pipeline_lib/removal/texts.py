@@ -17,6 +17,7 @@ from pipeline_lib.data.own_records import read_own_records, text_record
 from pipeline_lib.data.packed import SUFFIXES
 from pipeline_lib.data.records import Record, check_ids
 from pipeline_lib.data.texts import chunks, read_text
+from pipeline_lib.metrics.words import words
 
 RUNNING = (".txt", ".md")
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -41,7 +42,13 @@ def read_texts(place: Path) -> tuple[list[Record], list[str]]:
         found, said = _running(file, len(files) == 1) if _suffix(file) in RUNNING else _table(file)
         records += found
         notes += said
-    check_ids(str(place), records)
+    try:
+        check_ids(str(place), records)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Each text needs an id of its own: of running text it begins with the file's name, "
+            "without its ending"
+        ) from None
     return records, notes
 
 
@@ -80,7 +87,13 @@ def _words(text: str) -> int:
 
 
 def _running(file: Path, alone: bool) -> tuple[list[Record], list[str]]:
-    passages = list(_passages(read_text(file)))
+    text = read_text(file)
+    if any(len(words(unit)) > LONGEST for unit in text.split()):
+        raise UserError(
+            f"{file}: has no spaces between words, by which running text is cut; give a table (.csv, .jsonl) "
+            "with a few sentences a row as `text`"
+        )
+    passages = list(_passages(text))
     names = [f"{file.stem}-{number:03d}" for number in range(1, len(passages) + 1)]
     records = [
         text_record(passage, name, name if alone else file.stem)
