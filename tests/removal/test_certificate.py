@@ -197,4 +197,6 @@ def test_texts_still_recited_come_first_and_hostile_ones_stay_inert(tmp_path: Pa
     page = write_certificate(made.found).read_text()
     assert "<li>2 of 4 texts are still recited (before: 4).</li>" in page
     assert "<img" not in page and page.count("&lt;img src=x onerror") >= 6
-    assert json.loads((tmp_path / "certificate.json").read_text())["knowledge"]["after"]["recited"] == 2
+    content = (tmp_path / "certificate.json").read_text()
+    assert json.loads(content)["knowledge"]["after"]["recited"] == 2
+    assert "<img" not in content and "Who is" not in content  # the page alone quotes the texts
