@@ -177,7 +177,7 @@ class _Work:
     def run(self, path: Path, *targets: Path) -> None:
         """Make these files."""
         wanted = [str(target.relative_to(self.out)) for target in targets]
-        if launch(path, self.out, self.cores, wanted, self.verbose):
+        if launch(path, self.out, self.cores, wanted, self.verbose, brief=True):
             raise UserError(
                 f"a job failed, as said above, or was stopped; the same command goes on ({self.out})"
             )
