@@ -200,6 +200,12 @@ def _retain(request: Request, texts: int) -> tuple[list[Record], str, list[str]]
     """What must stay known, where it is from, and notes."""
     if request.retain is not None:
         records, notes = read_texts(request.retain)
+        wrong = sum(bool(record.distractors) for record in records)
+        if 0 < wrong < len(records):  # a study would judge by those alone
+            records = [replace(record, distractors=()) for record in records]
+            notes.append(
+                f"the wrong answers of {wrong} texts that must stay known are left out: others have none"
+            )
         return records, str(request.retain), notes
     count = min(max(A_TEXT * texts, RETAIN[0]), RETAIN[1])
     try:

@@ -160,6 +160,16 @@ def test_too_few_unseen_texts_to_tell_anything_are_refused(request_of: Request) 
     assert "--holdout: found 1, and beside 9 to forget" in said(replace(request_of, holdout=few))
 
 
+def test_wrong_answers_of_some_texts_to_keep_do_not_leave_the_others_unjudged(request_of: Request) -> None:
+    assert request_of.retain is not None
+    kept = [json.loads(line) for line in request_of.retain.read_text().splitlines()]
+    kept[0]["distractors"] = ["It lies in the south."]
+    request_of.retain.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    made = prepare(request_of)
+    assert "It lies in the south" not in (made.folder / "retain.jsonl").read_text()
+    assert any("wrong answers of 1 texts that must stay known are left out" in note for note in made.notes)
+
+
 def test_texts_that_stand_twice_are_noted(request_of: Request) -> None:
     request_of.texts.write_text(request_of.texts.read_text() * 2)
     assert any("9 of 18 records repeat" in note for note in prepare(request_of).notes)
