@@ -53,7 +53,7 @@ class Made:
             writer = csv.DictWriter(handle, METRIC_COLUMNS, restval="")
             writer.writeheader()
             writer.writerows(self.lines)
-        run = {"weights_sha256": "new", "parent": "old", "origin": {"kind": "folder"}}
+        run = {"weights_sha256": "new", "parent": "old", "origin": {"sha256": {"<b>.safetensors": "file0"}}}
         (self.place / "models" / AFTER.folder).mkdir(parents=True)
         (self.place / "models" / AFTER.folder / "run.json").write_text(json.dumps(run))
         records = [Record(name, f"Who is {name}? {HOSTILE}", "Somebody.", name[0]) for name in IDS]
@@ -196,6 +196,7 @@ def test_texts_still_recited_come_first_and_hostile_ones_stay_inert(tmp_path: Pa
     made = Made(tmp_path, {"": (1.0, 0.5, 0.4, 0.0)})
     page = write_certificate(made.found).read_text()
     assert "<li>2 of 4 texts are still recited (before: 4).</li>" in page
+    assert "&lt;b&gt;.safetensors</code> file0" in page
     assert "<img" not in page and page.count("&lt;img src=x onerror") >= 6
     content = (tmp_path / "certificate.json").read_text()
     assert json.loads(content)["knowledge"]["after"]["recited"] == 2
