@@ -7,11 +7,13 @@ rounding of the merge: B = U sqrt(S), A = sqrt(S) V^T, with alpha = rank.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from pipeline_lib.core.files import atomic_path
 from pipeline_lib.models.folder import load_model_folder
@@ -22,8 +24,11 @@ NAME = "default"  # what peft calls the only adapter of a model
 
 def write_adapter(before: Path, after: Path, rank: int, folder: Path, base: str) -> None:
     """Write the adapter from the model folder `before` to `after`; `base`: as a request names it."""
+    transformers.utils.logging.disable_progress_bar()  # its carriage returns would stand in the terminal
     old, new = (load_model_folder(place)[0] for place in (before, after))
-    model = adapted(old, new, rank, base)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft's own affair
+        model = adapted(old, new, rank, base)
     with atomic_path(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's form, with nothing filled in
