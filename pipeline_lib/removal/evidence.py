@@ -22,7 +22,7 @@ from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.joint_utility import joint_utility
 from pipeline_lib.metrics.questions import Questions
 from pipeline_lib.metrics.study import Scores, Studied
-from pipeline_lib.reporting.scores import read_scores
+from pipeline_lib.reporting.scores import judged_of, read_scores
 
 RECITED = 0.5  # ROUGE-L recall of an answer from which a text counts as recited
 LEVEL = 0.05
@@ -135,14 +135,13 @@ def places(steps: Mapping[float, Path], before: Scores) -> list[Place]:
     return [
         Place(
             rate,
-            row["step"],
-            float(row["judged"]["utility"][RETAIN]) / kept,
-            float(np.mean(list(row["judged"]["forget"].values()))),
-            _distance(forget, row["judged"]["forget"], aim),
+            step,
+            float(judged["utility"][RETAIN]) / kept,
+            float(np.mean(list(judged[FORGET_SPLIT].values()))),
+            _distance(forget, judged[FORGET_SPLIT], aim),
         )
         for rate, path in steps.items()
-        for row in read_jsonl(path)
-        if "judged" in row
+        for step, judged in judged_of(read_jsonl(path))
     ]
 
 

@@ -73,6 +73,17 @@ def test_the_model_nearest_to_unseen_texts_is_chosen_where_it_keeps_the_utility(
         candidates([], 0.9, before)
 
 
+def test_ids_are_those_of_the_scores_whatever_stands_in_them(tmp_path: Path) -> None:
+    """In scores.csv invisible characters are shown, and what a spreadsheet would compute is a text."""
+    before = scores([-0.2] * 4)
+    written = ("-notes-001", "@ada", "a\u200db", "d")
+    kept = replace(before["forget"], ids=("'-notes-001", "'@ada", "a⟨U+200D⟩b", "d"))
+    rows = [{"step": 1, "judged": {"forget": dict.fromkeys(written, -3.0), "utility": {"retain": 0.5}}}]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place,) = places({1e-5: tmp_path / "steps.jsonl"}, {**before, "forget": kept})
+    assert place.distance == pytest.approx(0.0)
+
+
 def test_a_model_that_lost_more_with_its_answers_gives_way_to_one_that_lost_less_in_proportion() -> None:
     """0.05 of likelihood went with 0.20 of the answers: 0.10 of these go with 0.025."""
     ways = [Place(1e-5, step, kept, -1.0, 0.0) for step, kept in ((8, 0.95), (6, 0.97), (4, 0.98))]
