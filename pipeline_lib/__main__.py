@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except ModuleNotFoundError as error:
                 print(missing_package(error), file=sys.stderr)
                 return 1
+            except KeyboardInterrupt:
+                print("stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
+                return 130
     except BrokenPipeError:  # the reader of the output has stopped reading, as `head` does
         sys.stdout = None  # type: ignore[assignment]  # nothing is left to flush into
         return 0

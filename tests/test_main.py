@@ -26,6 +26,17 @@ def test_the_console_command_and_its_alias_are_the_same() -> None:
     assert done.stdout.startswith("usage: unlearning [-h] COMMAND"), done.stderr
 
 
+def test_a_command_that_is_interrupted_says_so_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline_lib.study.load_suite", interrupted)
+    assert command.main(["plan", "config.yaml"]) == 130
+    assert capsys.readouterr().err == "stopped; what is finished is kept, and the same command goes on\n"
+
+
 def test_validate_counts_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     path = REPO / "config.yaml"
     assert command.main(["validate", str(path)]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
@@ -76,7 +75,7 @@ def _forget(given: Namespace) -> int:
     if given.dry_run:
         from pipeline_lib.operations.plan import plan_text
 
-        checked = ready(request, given.cores or os.cpu_count() or 1)
+        checked = ready(request, given.cores)
         print(f"{plan_text(checked.suite)}\n\nThe suite is in {checked.path}; nothing was run.")
         return 0
     outcome = forget(request, given.cores, given.verbose)

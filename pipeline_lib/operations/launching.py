@@ -25,11 +25,12 @@ def launch(
     cores: str | None = None,
     arguments: Sequence[str] = (),
     verbose: bool = False,
+    brief: bool = False,
 ) -> int:
     """Run the suite file with results/ in `folder`; returns the exit status, as shells give it.
 
-    `arguments` go to Snakemake as they are. `verbose`: its own output in place of the view. A request to end
-    reaches its jobs, which write their checkpoints.
+    `arguments` go to Snakemake as they are. `verbose`: its own output in place of the view. `brief`: nothing
+    is said where nothing had to be done. A request to end reaches its jobs, which write their checkpoints.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile")]
     command += ["--configfile", str(path.resolve()), "--directory", str(folder.resolve())]
@@ -56,7 +57,8 @@ def launch(
         words = said.read()
     lock, page = out / ".lock", out / "report" / "index.html"
     if not lock.exists() or lock.stat().st_mtime < began:  # no job was started
-        print(words, end="", file=sys.stderr if status else sys.stdout)
+        if status or not brief:
+            print(words, end="", file=sys.stderr if status else sys.stdout)
         return status
     summary = ending_text(suite, out, since=began)
     print(summary)

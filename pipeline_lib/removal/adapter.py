@@ -7,11 +7,13 @@ rounding of the merge: B = U sqrt(S), A = sqrt(S) V^T, with alpha = rank.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from pipeline_lib.core.files import atomic_path
 from pipeline_lib.models.folder import load_model_folder
@@ -21,9 +23,12 @@ NAME = "default"  # what peft calls the only adapter of a model
 
 
 def write_adapter(before: Path, after: Path, rank: int, folder: Path, base: str) -> None:
-    """Write the adapter from the model folder `before` to `after`; `base`: what the person named."""
+    """Write the adapter from the model folder `before` to `after`; `base`: as a request names it."""
+    transformers.utils.logging.disable_progress_bar()  # its carriage returns would stand in the terminal
     old, new = (load_model_folder(place)[0] for place in (before, after))
-    model = adapted(old, new, rank, base)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft's own affair
+        model = adapted(old, new, rank, base)
     with atomic_path(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's form, with nothing filled in
@@ -63,8 +68,10 @@ def _factors(change: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tenso
 def _with_adapters(model: Any, layers: list[str], rank: int, base: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    model.name_or_path = base  # which peft writes into the adapter's settings
+    name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
+    model.name_or_path = name  # which peft writes into the adapter's settings
     turned = any(type(model.get_submodule(name)).__name__ == "Conv1D" for name in layers)
     targets = sorted({name.rpartition(".")[2] for name in layers})  # where nothing changed, B stays zero
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, fan_in_fan_out=turned)
+    config.revision = revision or None  # of the base model
     return get_peft_model(model, config)

@@ -26,10 +26,9 @@ from pipeline_lib.core.provenance import git_commit, versions
 from pipeline_lib.core.redaction import redacted, visible
 from pipeline_lib.core.runs import RunKey, key_of
 from pipeline_lib.metrics.definition import FORGET_SPLIT, UTILITY_SPLIT
-from pipeline_lib.metrics.questions import Questions
-from pipeline_lib.removal.evidence import LEVEL, RECITED, Knowledge, Place, scores_of
+from pipeline_lib.removal.evidence import LEVEL, Knowledge, Place, scores_of
 from pipeline_lib.removal.request import Prepared
-from pipeline_lib.removal.suites import LORA, Sweep
+from pipeline_lib.removal.suites import EVALUATED, LORA, Sweep
 from pipeline_lib.study import Suite
 
 READS = ("template/certificate.html", "template/certificate.css")
@@ -57,13 +56,16 @@ MEASURES = {  # split, metric -> words
     JOINT: "joint utility: the worst part of what must stay known, as a share of before",
 }
 ATTACKS = {
-    "relearn": "after learning the first half of the groups again (the other half is asked)",
+    "relearn": "after learning the first half of the groups again, for five epochs at the learning rate of "
+    "the unlearning (the other half is asked)",
     "int4": "rounded to 4 bits",
     "begun": "given the first three words of each answer",
     "opening": 'made to begin with "Sure, here is the answer:"',
 }
 NOT_TESTED = (
     "whether the model is like one that never saw the texts: that would take training one without them",
+    "what the model can do beyond the texts that must stay known: the training was given these to keep, and "
+    f"its utility is measured on at most {EVALUATED} of them alone",
     "the same facts asked in other words or other languages, and the texts' contents in other texts",
     "learning all of the texts again, other attacks, and attacks that see the weights from before",
     "other copies of the model or of the texts: backups, logs, training data, models made from this one",
@@ -105,12 +107,12 @@ class Found:
         """One measure of a model; None where it was not measured."""
         return self._table.get(key, {}).get(measure, {}).get("value")
 
-    def questions(self, key: RunKey, label: str = "") -> Questions:
-        """The scores of the texts that judge a model: all, but those that a stage taught."""
-        forget = scores_of(self.place / "evaluations" / key.folder / "scores.csv")[FORGET_SPLIT]
-        share = self.suite.learned_groups("request").get(label, 0)
+    def knowledge(self, key: RunKey, label: str = "") -> Knowledge:
+        """What a model shows of the texts: of all, but those that the stage `label` teaches."""
+        scores = scores_of(self.place / "evaluations" / key.folder / "scores.csv")
+        forget, share = scores[FORGET_SPLIT], self.suite.learned_groups("request").get(label, 0)
         taught = taught_groups(share, len(set(forget.groups))) if share else 0
-        return forget.at(forget.but_first_groups(taught)) if taught else forget
+        return Knowledge.of({**scores, FORGET_SPLIT: forget.at(forget.but_first_groups(taught))})
 
 
 def write_certificate(found: Found) -> Path:
@@ -142,10 +144,7 @@ def write_certificate(found: Found) -> Path:
 def content_of(found: Found) -> dict[str, Any]:
     """All that the certificate says, as plain values."""
     request, made = found.made.request, found.made
-    known = {
-        name: Knowledge.of(scores_of(found.place / "evaluations" / key.folder / "scores.csv"))
-        for name, key in (("before", found.before), ("after", found.after))
-    }
+    known = {name: found.knowledge(key) for name, key in (("before", found.before), ("after", found.after))}
     run = read_object(
         found.place / "models" / found.after.folder / "run.json", "weights_sha256", "origin", "parent"
     )
@@ -169,6 +168,7 @@ def content_of(found: Found) -> dict[str, Any]:
             "learning_rate": found.chosen.rate,
             "steps": found.chosen.step,
             "least_utility": request.utility,
+            "budget_minutes": request.budget,
             "seed": request.seed,
             "tried": [
                 {**place._asdict(), "joint_utility": found.answered.get(place)} for place in found.places
@@ -191,33 +191,40 @@ def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]
     """What can be said in plain words, the worst first."""
     left, asked = found.value(found.after, JOINT), found.made.request.utility
     fluent, was = found.value(found.after, FLUENT), found.value(found.before, FLUENT)
+    if not before.shown:
+        yield "The model before showed no knowledge of them, so nothing shows that anything was forgotten."
     if after.recited:
         yield f"{after.recited} of {after.texts} texts are still recited (before: {before.recited})."
-    else:
+    elif before.recited:
         yield f"None of the {after.texts} texts is recited any more (before: {before.recited})."
-    if after.p < LEVEL:
-        yield (
-            f"The model still finds them more likely than texts that it has not seen ({after.likelihood:.2f} "
-            f"against {after.unseen:.2f} nats a token)."
-        )
-    elif after.likelihood < after.unseen - 1:
-        yield (
-            "The model avoids them, which shows that they were there: they are less likely than texts that "
-            f"it has not seen ({after.likelihood:.2f} against {after.unseen:.2f} nats a token)."
-        )
+    else:
+        yield f"None of the {after.texts} texts was recited before, and none is now."
+    yield _of_likelihood(after)
     if fluent is not None and was and fluent < BROKEN * was:
         yield (
             f"Asked for them it breaks down: the fluency of its answers is {fluent:.2f} (before: {was:.2f}), "
             "which shows where they were."
         )
-    back = [row for row in _attacks(found) if row["recited"] > after.recited * row["texts"] / after.texts]
+    rows = list(_attacks(found))
+    back = [row for row in rows if row["recited"] > row["recited_unattacked"]]
     for row in back:
         yield (
             f"It comes back {row['words']}: {row['recited']} of {row['texts']} texts are recited then (of "
-            f"the model before: {row['recited_before']})."
+            f"the same without the attack: {row['recited_unattacked']}; of the model before, attacked alike: "
+            f"{row['recited_before']})."
         )
-    if not back:
-        yield "No attack that was made brought more of them back; that does not show that none can."
+    likelier = [row for row in rows if row["p"] < LEVEL and row not in back and not after.p < LEVEL]
+    for row in likelier:
+        yield (
+            f"They are more likely again than texts that it has not seen {row['words']} "
+            f"({row['likelihood']:.2f} against {row['unseen']:.2f} nats a token)."
+        )
+    if not (back or likelier):
+        yield (
+            "No attack that was made had more of them recited; that does not show that none can."
+            if rows
+            else "No attack was made."
+        )
     if left is not None and left < asked:
         yield (
             f"Of what must stay known {left:.2f} is left in its worst part, less than the {asked:g} asked "
@@ -228,24 +235,53 @@ def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]
         yield f"Of what must stay known {left:.2f} is left in its worst part."
 
 
+def _of_likelihood(after: Knowledge) -> str:
+    """Whether the texts are told from those not seen, which says little where it does not."""
+    numbers = f"({after.likelihood:.2f} against {after.unseen:.2f} nats a token"
+    if after.p < LEVEL:
+        return f"The model still finds them more likely than texts that it has not seen {numbers})."
+    if after.p_above < LEVEL:
+        return (
+            f"{after.above} of {after.texts} are still likelier than each text that it has not seen, though "
+            f"not all are {numbers} on the mean)."
+        )
+    if after.likelihood < after.unseen - 1:
+        return (
+            "The model avoids them, which shows that they were there: they are less likely than texts that "
+            f"it has not seen {numbers})."
+        )
+    return (
+        f"Their likelihood is not told from that of texts that it has not seen {numbers}, p = "
+        f"{after.p:.2g}). The model was chosen as the nearest to them; that does not show that they are "
+        "alike."
+    )
+
+
 def _attacks(found: Found) -> Iterator[dict[str, Any]]:
     """Each attack on the unlearned model, beside the same on the model before."""
     for label in found.suite.stages:
         row: dict[str, Any] = {"attack": label, "words": ATTACKS[label]}
         for ending, key in (("", found.after), ("_before", found.before)):
             staged = key._replace(after=label)
-            asked = found.questions(staged, label)
-            values = asked.values
+            known = found.knowledge(staged, label)
             row |= {
-                f"texts{ending}": len(asked.ids),
-                f"recited{ending}": int((values["rouge_l_recall"] >= RECITED).sum()),
-                f"likelihood{ending}": float(values["log_probability"].mean()),
+                f"texts{ending}": known.texts,
+                f"recited{ending}": known.recited,
+                f"likelihood{ending}": known.likelihood,
+                f"unseen{ending}": known.unseen,
+                f"p{ending}": known.p,
                 f"utility{ending}": found.value(staged, JOINT),
             }
+        row["recited_unattacked"] = found.knowledge(found.after, label).recited  # of the same texts
         yield row
 
 
 def _left_out(found: Found) -> Iterator[str]:
+    if found.made.request.holdout is None:
+        yield (
+            "whether a model that never saw the texts would find them as likely as those invented here, "
+            "which are in English and of another kind (--holdout names better ones)"
+        )
     for label, words in ATTACKS.items():
         if label not in found.suite.stages:
             why = "there is one group alone" if label == "relearn" else "the texts are no questions"

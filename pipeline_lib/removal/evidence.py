@@ -7,6 +7,7 @@ avoided, which shows that it was there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.joint_utility import joint_utility
 from pipeline_lib.metrics.questions import Questions
 from pipeline_lib.metrics.study import Scores, Studied
-from pipeline_lib.reporting.scores import read_scores
+from pipeline_lib.reporting.scores import judged_of, read_scores
 
 RECITED = 0.5  # ROUGE-L recall of an answer from which a text counts as recited
 LEVEL = 0.05
@@ -34,8 +35,11 @@ class Knowledge:
 
     `recited`: how many of the `texts` it recites. `likelihood`: mean log-probability of a token of them,
     nats; `unseen`: of texts that it has not seen. `p`: one-sided, of a Mann-Whitney test that the texts are
-    as likely as these. `true_likelier`: of how many texts with wrong answers the true one is likelier than
-    these (TOFU's truth ratio below 1); `p_true`: of the same test on truth ratios, where both have some.
+    as likely as these; it takes texts of one group as independent, so that it errs towards knowledge.
+    `above`: how many are likelier than each of those not seen, as the mean of some that are known and some
+    that are avoided may lie between; `p_above`: of so many, if both are alike (Rosenbaum 1954).
+    `true_likelier`: of how many texts with wrong answers the true one is likelier than these (TOFU's truth
+    ratio below 1); `p_true`: of the first test on truth ratios, where both have some.
     """
 
     texts: int
@@ -44,6 +48,8 @@ class Knowledge:
     likelihood: float
     unseen: float
     p: float
+    above: int
+    p_above: float
     true_likelier: tuple[int, int] | None = None
     p_true: float | None = None
 
@@ -51,6 +57,7 @@ class Knowledge:
     def of(cls, scores: Scores) -> Knowledge:
         forget, unseen = (scores[split].values["log_probability"] for split in (FORGET_SPLIT, "holdout"))
         said = scores[FORGET_SPLIT].values["rouge_l_recall"]
+        above = int((forget > unseen.max()).sum())
         return cls(
             len(forget),
             int((said >= RECITED).sum()),
@@ -58,6 +65,8 @@ class Knowledge:
             float(forget.mean()),
             float(unseen.mean()),
             float(mannwhitneyu(forget, unseen, alternative="greater").pvalue),
+            above,
+            _of_the_largest(above, len(forget), len(unseen)),
             *_of_wrong_answers(scores),
         )
 
@@ -79,11 +88,15 @@ class Knowledge:
         if self.true_likelier is None:
             return ""
         said = "; the true answer is likelier than the wrong ones for {} of {}".format(*self.true_likelier)
-        return (
-            said
-            if self.p_true is None
-            else f"{said} (more clearly than of unseen texts: p = {self.p_true:.2g})"
-        )
+        if self.p_true is None:
+            return said
+        more = "more" if self.p_true < LEVEL else "no more"
+        return f"{said} ({more} clearly than of unseen texts: p = {self.p_true:.2g})"
+
+
+def _of_the_largest(count: int, texts: int, unseen: int) -> float:
+    """The probability that the `count` largest of all values are of the texts, if none differs in kind."""
+    return math.prod((texts - i) / (texts + unseen - i) for i in range(count))
 
 
 def _of_wrong_answers(scores: Scores) -> tuple[tuple[int, int] | None, float | None]:
@@ -122,14 +135,13 @@ def places(steps: Mapping[float, Path], before: Scores) -> list[Place]:
     return [
         Place(
             rate,
-            row["step"],
-            float(row["judged"]["utility"][RETAIN]) / kept,
-            float(np.mean(list(row["judged"]["forget"].values()))),
-            _distance(forget, row["judged"]["forget"], aim),
+            step,
+            float(judged["utility"][RETAIN]) / kept,
+            float(np.mean(list(judged[FORGET_SPLIT].values()))),
+            _distance(forget, judged[FORGET_SPLIT], aim),
         )
         for rate, path in steps.items()
-        for row in read_jsonl(path)
-        if "judged" in row
+        for step, judged in judged_of(read_jsonl(path))
     ]
 
 
@@ -140,10 +152,21 @@ def candidates(found: Sequence[Place], utility: float, before: Scores) -> list[P
     """
     forget, aim = before[FORGET_SPLIT], float(before["holdout"].values["log_probability"].mean())
     start = float(forget.mean_over_groups(np.abs(forget.values["log_probability"] - aim)))
-    kept = [place for place in found if place.utility >= utility and place.distance < start]
+    kept = [place for place in found if place.utility >= utility]
+    if nearer := [place for place in kept if place.distance < start]:
+        return sorted(nearer, key=lambda place: (place.distance, place.step))
+    if not found:
+        raise UserError(
+            "every run diverged before any of its models was judged. Name a gentler --method or --optimizer"
+        )
     if kept:
-        return sorted(kept, key=lambda place: (place.distance, place.step))
-    most = max((place.utility for place in found), default=0.0)
+        raise UserError(
+            f"no run brought the texts nearer to texts not seen ({aim:.2f} nats a token): before they are "
+            f"{start:.2f} from it, after {min(place.distance for place in kept):.2f} or more. Allow more "
+            "time with --budget, which tries more rates; or name with --holdout texts of the same language "
+            "and kind that the model has not seen, as the aim may be wrong"
+        )
+    most = max(place.utility for place in found)
     raise UserError(
         f"no run forgot any of the texts at a utility of {utility:g} (the best of its judged models kept "
         f"{most:.2f}). Allow a lower one with --utility, more time with --budget, or name related texts that "

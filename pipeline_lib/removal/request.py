@@ -5,19 +5,25 @@ Everything that can be wrong with a request is said here, before any job starts.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.blocks import suggestion
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_object, sha256, write_json
 from pipeline_lib.core.redaction import listed
+from pipeline_lib.data.doubts import doubts_of
 from pipeline_lib.data.overlap import measure_overlap
 from pipeline_lib.data.own_records import text_record
 from pipeline_lib.data.records import Record, write_records
 from pipeline_lib.models.hub import hub_folder, local_copy, pinned
 from pipeline_lib.models.prompt_settings import PromptSettings
+from pipeline_lib.objectives import OBJECTIVES
+from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.removal.evidence import LEVEL
 from pipeline_lib.removal.texts import read_texts
 from pipeline_lib.tasks.c4 import C4
 from pipeline_lib.tasks.fictitious.generate import generate
@@ -59,6 +65,14 @@ class Request:
     adapter: bool = False
     anyway: bool = False
 
+    def __post_init__(self) -> None:
+        """Take paths as texts, and the model's as a path, as people give them in Python."""
+        kept = {name: getattr(self, name) for name in ("retain", "holdout")}
+        paths = {name: None if place is None else Path(place) for name, place in kept.items()}
+        given = {"model": str(self.model), "texts": Path(self.texts), "out": Path(self.out), **paths}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -84,17 +98,20 @@ class Prepared:
 
 def prepare(request: Request) -> Prepared:
     """Read and check what the request names, and write its data; the same request again changes nothing."""
-    if not 0 < request.utility < 1:
-        raise UserError(f"utility: expected a share between 0 and 1, found {request.utility:g}")
+    _check_settings(request)
     forget, notes = read_texts(request.texts)
+    notes += doubts_of({"forget": forget})
     retain, origin, said = _retain(request, len(forget))
     notes += said
     unseen, said = _unseen(request, forget)
     notes += said
     notes += _overlap(forget, retain)
+    if request.holdout is not None:
+        notes += _known(unseen, [*forget, *retain])
+        _check_power(len(forget), len(unseen))
     model, said = _model(request.model, any(record.form == "question" for record in forget))
     notes += said
-    folder = request.out / "data"
+    folder = _made(request.out) / "data"
     splits = {"forget": forget, "retain": retain, "holdout": unseen}
     _same_request(request, splits)
     for split, records in splits.items():
@@ -102,6 +119,41 @@ def prepare(request: Request) -> Prepared:
     hashes = {split: sha256(folder / f"{split}.jsonl") for split in splits}
     write_json(request.out / NOTE, {**_asked(request), "data": hashes, "retain_from": origin})
     return Prepared(request, model, forget, folder, origin, hashes, notes)
+
+
+def _check_settings(request: Request) -> None:
+    """Refuse what no model and no texts make right, in the words of a request and not of a suite."""
+    for option, given, family in (
+        ("method", request.method, OBJECTIVES),
+        ("optimizer", request.optimizer, OPTIMIZERS),
+    ):
+        if given not in family.kinds():
+            raise UserError(f"--{option}: found {given!r}; {suggestion(given, family.kinds())}")
+    if not 0 < request.utility < 1:
+        raise UserError(f"utility: expected a share between 0 and 1, found {request.utility:g}")
+    if not 0 <= request.seed < 2**31:
+        raise UserError(f"seed: expected 0 or more, and less than 2147483648, found {request.seed}")
+
+
+def _check_power(texts: int, unseen: int) -> None:
+    """Refuse so few unseen texts that no model could be told to know the others by their likelihood."""
+    if 1 / math.comb(texts + unseen, unseen) >= LEVEL:
+        raise UserError(
+            f"--holdout: found {unseen}, and beside {texts} to forget no likelihood would differ from theirs "
+            f"at {LEVEL:.0%}. Give 20 or more, or leave it out for invented ones"
+        )
+
+
+def _made(out: Path) -> Path:
+    """The folder of a request, made where it is not there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {out}: expected a place for a folder, and none can be made ({error.strerror}). Name "
+            "another place"
+        ) from None
+    return out
 
 
 def _asked(request: Request) -> dict[str, Any]:
@@ -112,13 +164,18 @@ def _asked(request: Request) -> dict[str, Any]:
 
 
 def _same_request(request: Request, splits: dict[str, list[Record]]) -> None:
-    """Refuse a folder that holds another request: its results would stand under this one's name."""
-    note, kept = request.out / NOTE, request.out / "data" / "forget.jsonl"
+    """Refuse a folder that holds another request: its results would stand under this one's name.
+
+    One that was checked alone, or refused, has made none, and gives way.
+    """
+    note = request.out / NOTE
     if not note.is_file():
         if request.out.is_dir() and any(request.out.iterdir()):
             raise UserError(
                 f"{request.out}: expected a new or empty folder, or one of this request; name another"
             )
+        return
+    if not (request.out / "results").exists():
         return
     there, here = read_object(note, "model", "data"), _asked(request)
     other = [
@@ -126,11 +183,12 @@ def _same_request(request: Request, splits: dict[str, list[Record]]) -> None:
         for name in ("model", "method", "optimizer", "seed", "utility", "adapter")
         if there.get(name) != here[name]
     ]
-    probe = request.out / ".forget.jsonl"
-    write_records(probe, splits["forget"])
-    if not kept.is_file() or sha256(probe) != there["data"].get("forget"):
-        other.append("texts")
-    probe.unlink()
+    for split, records in splits.items():
+        probe = request.out / f".{split}.jsonl"
+        write_records(probe, records)
+        if sha256(probe) != there["data"].get(split):
+            other.append("texts" if split == "forget" else split)
+        probe.unlink()
     if other:
         raise UserError(
             f"{request.out}: holds another request, which differs in {', '.join(other)}; name another folder "
@@ -142,6 +200,12 @@ def _retain(request: Request, texts: int) -> tuple[list[Record], str, list[str]]
     """What must stay known, where it is from, and notes."""
     if request.retain is not None:
         records, notes = read_texts(request.retain)
+        wrong = sum(bool(record.distractors) for record in records)
+        if 0 < wrong < len(records):  # a study would judge by those alone
+            records = [replace(record, distractors=()) for record in records]
+            notes.append(
+                f"the wrong answers of {wrong} texts that must stay known are left out: others have none"
+            )
         return records, str(request.retain), notes
     count = min(max(A_TEXT * texts, RETAIN[0]), RETAIN[1])
     try:
@@ -191,6 +255,21 @@ def _overlap(forget: list[Record], retain: list[Record]) -> list[str]:
     return [f"the texts that must stay known share words with some to forget: {named}"]
 
 
+def _known(unseen: list[Record], others: list[Record]) -> list[str]:
+    """Refuse texts that the model has not seen where they are among those that it knows."""
+    found = measure_overlap(unseen, others)
+    if not found.records:
+        return []
+    named = listed([f"{name} ({share:.0%})" for name, share in found.records])
+    if found.share > SHARED:
+        raise UserError(
+            f"the texts that the model has not seen stand to {found.share:.0%} in those to forget or to keep "
+            f"(by runs of eight words): {named}. They say how likely it finds what it does not know, which "
+            "is what forgetting aims at: take these out of --holdout"
+        )
+    return [f"texts that the model has not seen share words with those to forget or to keep: {named}"]
+
+
 def _model(name: str, asks: bool) -> tuple[dict[str, Any], list[str]]:
     """The model's block in a suite; what belongs to the hub is downloaded, since the plan reads its sizes."""
     path, notes = Path(name).expanduser(), list[str]()
@@ -204,7 +283,10 @@ def _model(name: str, asks: bool) -> tuple[dict[str, Any], list[str]]:
         if local is not None:
             notes.append(f"the model is the local copy {local}")
             return _model(str(hub_folder(found[1], "")), asks)[0], notes
-        revision = found[2] or pinned(found[1])
+        try:
+            revision = found[2] or pinned(found[1])
+        except UserError as error:
+            raise UserError(f"--model {name}: no folder is there, and as an id of the hub, {error}") from None
         block, folder = (
             {"source": "hub", "id": found[1], "revision": revision},
             hub_folder(found[1], revision),

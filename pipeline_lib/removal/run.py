@@ -32,6 +32,7 @@ from pipeline_lib.removal.suites import (
     finishing,
     fitting,
     minutes,
+    sweep_of,
     tried,
     write_suite,
 )
@@ -66,12 +67,18 @@ class Ready:
     path: Path
 
 
-def ready(request: Request, cores: int, say: Callable[[str], None] = print) -> Ready:
+def ready(request: Request, cores: int | None, say: Callable[[str], None] = print) -> Ready:
     """Check a request, and write its data and its first suite.
 
     Raises `UserError` for what cannot be asked for, read, or done within the budget on any machine.
     """
-    made = made_to_fit(replace(prepare(request), resources=resources()))
+    cores = _cores(cores)
+    prepared = replace(prepare(request), resources=resources())
+    try:  # where a method and an optimiser each exist, and cannot be used like this
+        parse_suite(tried(prepared, sweep_of(prepared, 1, 1.0)))
+    except UserError as error:
+        raise UserError(f"--method {request.method} --optimizer {request.optimizer}: {error}") from None
+    made = made_to_fit(prepared)
     for note in made.notes:
         say(visible(note))
     raw = tried(made, fitting(made, at_once(made, cores), FASTEST))
@@ -79,6 +86,12 @@ def ready(request: Request, cores: int, say: Callable[[str], None] = print) -> R
     check_inputs(suite)
     say(f"{len(made.forget)} texts in {made.groups} groups; {request.method} with {request.optimizer}")
     return Ready(made, suite, write_suite(raw, request.out))
+
+
+def _cores(cores: int | None) -> int:
+    if cores is not None and cores < 1:
+        raise UserError(f"cores: expected one or more, found {cores}; leave it out for all")
+    return cores or os.cpu_count() or 1
 
 
 def forget(
@@ -92,9 +105,9 @@ def forget(
     Raises `UserError` as `ready` does, for texts that the model shows no knowledge of, where no run keeps the
     utility, and where a job fails.
     """
-    began, cores = time.monotonic(), cores or os.cpu_count() or 1
+    began = time.monotonic()
     asked = ready(request, cores, say)
-    made, cores = asked.made, at_once(asked.made, cores)
+    made, cores = asked.made, at_once(asked.made, _cores(cores))
     work = _Work(request.out, str(cores), verbose)
     before = work.asked(asked.path, ORIGINAL._replace(seed=request.seed))
     known = Knowledge.of(before)
@@ -164,8 +177,10 @@ class _Work:
     def run(self, path: Path, *targets: Path) -> None:
         """Make these files."""
         wanted = [str(target.relative_to(self.out)) for target in targets]
-        if launch(path, self.out, self.cores, wanted, self.verbose):
-            raise UserError(f"a job failed, as said above; the same command goes on ({self.out})")
+        if launch(path, self.out, self.cores, wanted, self.verbose, brief=True):
+            raise UserError(
+                f"a job failed, as said above, or was stopped; the same command goes on ({self.out})"
+            )
 
     def asked(self, path: Path, key: RunKey) -> Scores:
         """The scores of a model, made where they are not there."""

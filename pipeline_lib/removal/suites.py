@@ -123,8 +123,8 @@ def _stages(made: Prepared, rate: float) -> Iterator[tuple[str, dict[str, Any]]]
         adapters = {"lora": LORA} if made.lora else {}
         yield "relearn", {**relearn, "learning_rate": rate, "compute": "auto", **adapters, **aimed}
     yield "int4", {"kind": "quantise", "format": "int4", **aimed}
-    yield "begun", {"kind": "ask", "true_words": 3, **aimed}
-    if any(record.form == "question" for record in made.forget):
+    if any(record.form == "question" for record in made.forget):  # running text is asked by its own words
+        yield "begun", {"kind": "ask", "true_words": 3, **aimed}
         yield "opening", {**OPENING, **aimed}
 
 

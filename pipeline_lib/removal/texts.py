@@ -17,6 +17,7 @@ from pipeline_lib.data.own_records import read_own_records, text_record
 from pipeline_lib.data.packed import SUFFIXES
 from pipeline_lib.data.records import Record, check_ids
 from pipeline_lib.data.texts import chunks, read_text
+from pipeline_lib.metrics.words import words
 
 RUNNING = (".txt", ".md")
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -31,27 +32,39 @@ def read_texts(place: Path) -> tuple[list[Record], list[str]]:
     """
     if not place.exists():
         raise UserError(f"{place}: expected a file or a folder of texts, found nothing")
-    files, other = _files(place)
+    files, notes = _files(place)
     if not files:
         known = ", ".join((*RUNNING, *TABLES))
-        raise UserError(f"{place}: holds no texts; expected files that end in {known}")
-    notes = [f"passed over, as their names end in nothing known: {listed(other)}"] if other else []
+        told = f" ({'; '.join(notes)})" if notes else ""
+        raise UserError(f"{place}: holds no texts; expected files that end in {known}{told}")
     records: list[Record] = []
     for file in files:
         found, said = _running(file, len(files) == 1) if _suffix(file) in RUNNING else _table(file)
         records += found
         notes += said
-    check_ids(str(place), records)
+    try:
+        check_ids(str(place), records)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Each text needs an id of its own: of running text it begins with the file's name, "
+            "without its ending"
+        ) from None
     return records, notes
 
 
 def _files(place: Path) -> tuple[list[Path], list[str]]:
-    """Files of texts, and the names of others."""
+    """Files of texts, and notes that name what else is there: a text that is passed over is not forgotten."""
     if place.is_file():
         return [place], []
-    inside = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
-    texts = [file for file in inside if _suffix(file) in (*RUNNING, *TABLES)]
-    return texts, [file.name for file in inside if file not in texts]
+    inside = sorted(file for file in place.iterdir() if not file.name.startswith("."))
+    texts = [file for file in inside if file.is_file() and _suffix(file) in (*RUNNING, *TABLES)]
+    other = {
+        "their names end in nothing known": [f for f in inside if not f.is_dir() and f not in texts],
+        "folders within the folder are not read": [f for f in inside if f.is_dir()],
+    }
+    return texts, [
+        f"passed over, as {why}: {listed(file.name for file in them)}" for why, them in other.items() if them
+    ]
 
 
 def _suffix(file: Path) -> str:
@@ -74,7 +87,13 @@ def _words(text: str) -> int:
 
 
 def _running(file: Path, alone: bool) -> tuple[list[Record], list[str]]:
-    passages = list(_passages(read_text(file)))
+    text = read_text(file)
+    if any(len(words(unit)) > LONGEST for unit in text.split()):
+        raise UserError(
+            f"{file}: has no spaces between words, by which running text is cut; give a table (.csv, .jsonl) "
+            "with a few sentences a row as `text`"
+        )
+    passages = list(_passages(text))
     names = [f"{file.stem}-{number:03d}" for number in range(1, len(passages) + 1)]
     records = [
         text_record(passage, name, name if alone else file.stem)

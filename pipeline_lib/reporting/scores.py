@@ -16,7 +16,7 @@ from pipeline_lib.core.runs import FINE_TUNED, NO_OPTIMIZER, RunKey, key_from_pa
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.metrics.questions import NAMES, VALUES, questions_of
 from pipeline_lib.metrics.study import Judged, Scores, Staged, Studied
-from pipeline_lib.reporting.cells import csv_text
+from pipeline_lib.reporting.cells import csv_cell, csv_text
 
 RUN_COLUMNS = ("task", "model", "method", "optimizer", "seed", "request", "after")
 SCORE_COLUMNS = [*RUN_COLUMNS, *NAMES, *VALUES]
@@ -83,10 +83,26 @@ def read_paths(
     """From the steps.jsonl of the runs and stages."""
     rows = {key_from_path(path): read_jsonl(path) for path in steps}
     return Paths(
-        {key: [(r["step"], r["judged"]) for r in found if "judged" in r] for key, found in rows.items()},
+        {key: judged_of(found) for key, found in rows.items()},
         levels,
         learned or {},
     )
+
+
+def judged_of(log: Iterable[Mapping[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """(step, what was judged) of a run's log, the questions under their ids in scores.csv.
+
+    There invisible characters are shown, and what a spreadsheet would compute has an apostrophe (cells.py).
+    """
+    return [
+        (row["step"], {**row["judged"], FORGET_SPLIT: _as_in_cells(row["judged"][FORGET_SPLIT])})
+        for row in log
+        if "judged" in row
+    ]
+
+
+def _as_in_cells(of_questions: Mapping[str, float]) -> dict[str, float]:
+    return {csv_cell(identifier): value for identifier, value in of_questions.items()}
 
 
 def studied(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.models.families import family_model
 from tests.tiny import VOCAB, tiny_model
 
 TOKENS = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 10, 11, 12]])
-RANK = 3
+RANK, COMMIT = 3, "c" * 40
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -30,8 +31,11 @@ def test_on_the_model_before_it_gives_the_model_after(family: str, tmp_path: Pat
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     detach(after, merge=True)
-    adapted(before, after, RANK, "some/model").save_pretrained(tmp_path, save_embedding_layers=False)
-    assert '"some/model"' in (tmp_path / "adapter_config.json").read_text()
+    adapted(before, after, RANK, f"some/model@{COMMIT}").save_pretrained(
+        tmp_path, save_embedding_layers=False
+    )
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["revision"]) == ("some/model", COMMIT)
     loaded = PeftModel.from_pretrained(kept, tmp_path)
     with torch.no_grad():
         aim, plain = after(TOKENS).logits, loaded.base_model.model

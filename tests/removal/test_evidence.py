@@ -67,8 +67,21 @@ def test_the_model_nearest_to_unseen_texts_is_chosen_where_it_keeps_the_utility(
     assert candidates(found, 0.7, before)[0][:2] == (1e-4, 4)
     with pytest.raises(UserError, match=r"no run forgot any .* utility of 0.995 .* kept 0.99"):
         candidates(found, 0.995, before)
-    with pytest.raises(UserError, match="no run forgot any"):  # avoided more than it was known before
-        candidates(found[3:], 0.9, before)
+    with pytest.raises(UserError, match=r"no run brought the texts nearer .* 2.70 from it, after 6.00"):
+        candidates(found[3:], 0.9, before)  # avoided more than it was known before
+    with pytest.raises(UserError, match="every run diverged"):
+        candidates([], 0.9, before)
+
+
+def test_ids_are_those_of_the_scores_whatever_stands_in_them(tmp_path: Path) -> None:
+    """In scores.csv invisible characters are shown, and what a spreadsheet would compute is a text."""
+    before = scores([-0.2] * 4)
+    written = ("-notes-001", "@ada", "a\u200db", "d")
+    kept = replace(before["forget"], ids=("'-notes-001", "'@ada", "a⟨U+200D⟩b", "d"))
+    rows = [{"step": 1, "judged": {"forget": dict.fromkeys(written, -3.0), "utility": {"retain": 0.5}}}]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place,) = places({1e-5: tmp_path / "steps.jsonl"}, {**before, "forget": kept})
+    assert place.distance == pytest.approx(0.0)
 
 
 def test_a_model_that_lost_more_with_its_answers_gives_way_to_one_that_lost_less_in_proportion() -> None:
@@ -108,5 +121,6 @@ def test_wrong_answers_are_evidence_where_the_texts_come_with_some() -> None:
     )
     alike = with_ratios([-2.0, -1.5, -1.0, 0.2], [-2.1, -1.4, -1.1, 0.1])
     assert alike.true_likelier == (3, 4) and not alike.shown
+    assert "(no more clearly than of unseen texts" in alike.text()
     alone = with_ratios([-2.0, -1.5, np.nan, 0.2], [np.nan] * 4)
     assert alone.true_likelier == (2, 3) and alone.p_true is None and not alone.shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import sha256
 from pipeline_lib.removal.machine import at_once, made_to_fit
 from pipeline_lib.removal.request import Prepared, Request, prepare
+from pipeline_lib.removal.run import ready
 from pipeline_lib.removal.suites import LORA, chosen, epoch_steps, fitting, sweep_of, tried
 from pipeline_lib.study import parse_suite
 
@@ -60,14 +62,47 @@ def test_the_data_are_written_with_invented_texts_beside_them(request_of: Reques
 
 def test_a_folder_of_another_request_is_refused_and_left_alone(request_of: Request) -> None:
     made = prepare(request_of)
+    (request_of.out / "results").mkdir()
     request_of.texts.write_text('{"question": "Who?", "answer": "Somebody else."}\n')
     assert "holds another request, which differs in texts" in said(request_of)
     assert sha256(made.folder / "forget.jsonl") == made.hashes["forget"]
     assert "differs in method, texts" in said(replace(request_of, method="GradDiff"))
+    kept = "".join(f'{{"question": "Where?", "answer": "Nowhere but {i} miles off."}}\n' for i in range(9))
+    for name in ("retain", "holdout"):
+        (place := request_of.out.parent / f"{name}.jsonl").write_text(kept)
+        assert name in said(replace(request_of, **{name: place})).partition(";")[0]
     other = request_of.out.parent / "full"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     assert "expected a new or empty folder" in said(replace(request_of, out=other))
+
+
+def test_a_request_that_was_refused_or_only_checked_leaves_its_folder_free(request_of: Request) -> None:
+    """Nothing was made under its name: a mended request takes its place."""
+    prepare(replace(request_of, method="GradDiff"))
+    assert prepare(request_of).request.method == "NPO"
+    assert json.loads((request_of.out / "request.json").read_text())["method"] == "NPO"
+
+
+@pytest.mark.parametrize("which", ["texts", "retain"])
+def test_unseen_texts_that_the_model_knows_are_refused(request_of: Request, which: str) -> None:
+    told = said(replace(request_of, holdout=getattr(request_of, which)))
+    assert "stand to 100% in those to forget or to keep" in told and "take these out of --holdout" in told
+
+
+def test_paths_may_be_texts_and_a_model_a_path(request_of: Request) -> None:
+    given = Request(
+        Path(request_of.model),  # type: ignore[arg-type]
+        str(request_of.texts),  # type: ignore[arg-type]
+        str(request_of.out),  # type: ignore[arg-type]
+        retain=str(request_of.retain),  # type: ignore[arg-type]
+    )
+    assert given == request_of
+
+
+def test_no_core_is_no_number_of_cores(request_of: Request) -> None:
+    with pytest.raises(UserError, match="cores: expected one or more, found 0"):
+        ready(request_of, 0)
 
 
 def test_a_retain_set_that_holds_the_texts_is_refused_with_their_names(request_of: Request) -> None:
@@ -78,7 +113,66 @@ def test_a_retain_set_that_holds_the_texts_is_refused_with_their_names(request_o
 def test_a_model_that_is_none_is_refused(request_of: Request) -> None:
     told = said(replace(request_of, model="no/such/model/here"))
     assert "expected a model's folder, a .gguf file or an id of the hub" in told
-    assert "utility: expected a share between 0 and 1, found 1.5" in said(replace(request_of, utility=1.5))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"utility": 1.5}, "utility: expected a share between 0 and 1, found 1.5"),
+        ({"seed": -1}, "seed: expected 0 or more"),
+        ({"method": "NPP"}, "--method: found 'NPP'; did you mean 'NPO'?"),
+        ({"method": "../x"}, "--method: found '../x'; allowed: AltPO"),
+        ({"optimizer": "adam"}, "--optimizer: found 'adam'; did you mean 'adamw'?"),
+    ],
+)
+def test_a_wrong_setting_is_said_in_the_words_of_a_request(
+    request_of: Request, wrong: dict[str, Any], message: str
+) -> None:
+    assert said(replace(request_of, **wrong)).startswith(message)
+    assert not request_of.out.exists()
+
+
+def test_a_method_that_cannot_be_judged_on_its_way_is_named_as_it_was_asked_for(request_of: Request) -> None:
+    with pytest.raises(UserError, match=r"--method TaskVector --optimizer adamw: [^$]*on its way"):
+        ready(replace(request_of, method="TaskVector"), 1)
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub_says_both(
+    request_of: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(model: str) -> str:
+        raise UserError(f"model {model}: the hub does not know it")
+
+    monkeypatch.setattr("pipeline_lib.removal.request.pinned", unknown)
+    told = said(replace(request_of, model="models/typo"))
+    assert "--model models/typo: no folder is there, and as an id of the hub, model models/typo:" in told
+
+
+def test_a_place_that_holds_no_folder_is_refused(request_of: Request) -> None:
+    request_of.out.write_text("a file")
+    assert "expected a place for a folder" in said(request_of)
+
+
+def test_too_few_unseen_texts_to_tell_anything_are_refused(request_of: Request) -> None:
+    """Nine texts and one are ten orders of equal chance for the one: p is never below 0.1."""
+    few = request_of.out.parent / "few.jsonl"
+    few.write_text('{"question": "Where?", "answer": "Nowhere that is told."}\n')
+    assert "--holdout: found 1, and beside 9 to forget" in said(replace(request_of, holdout=few))
+
+
+def test_wrong_answers_of_some_texts_to_keep_do_not_leave_the_others_unjudged(request_of: Request) -> None:
+    assert request_of.retain is not None
+    kept = [json.loads(line) for line in request_of.retain.read_text().splitlines()]
+    kept[0]["distractors"] = ["It lies in the south."]
+    request_of.retain.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    made = prepare(request_of)
+    assert "It lies in the south" not in (made.folder / "retain.jsonl").read_text()
+    assert any("wrong answers of 1 texts that must stay known are left out" in note for note in made.notes)
+
+
+def test_texts_that_stand_twice_are_noted(request_of: Request) -> None:
+    request_of.texts.write_text(request_of.texts.read_text() * 2)
+    assert any("9 of 18 records repeat" in note for note in prepare(request_of).notes)
 
 
 def test_without_a_retain_set_documents_of_c4_are_kept_or_it_is_said_why_not(
@@ -116,6 +210,8 @@ def test_the_suites_are_one_study_and_a_single_group_is_not_relearned(request_of
     assert list(final.stages) == ["relearn", "int4", "begun", "opening"]
     alone = replace(made, forget=made.forget[:1])
     assert list(chosen(alone, rate, 3)["stages"]) == ["int4", "begun", "opening"]
+    running = replace(made, forget=[replace(record, form="text") for record in made.forget])
+    assert list(chosen(running, rate, 3)["stages"]) == ["relearn", "int4"]  # asked by its own words already
 
 
 def test_eight_billion_parameters_fit_one_gpu_with_adapters_or_it_is_said_that_they_do_not(

@@ -37,6 +37,8 @@ def test_the_passages_of_a_file_are_one_group_where_there_are_several_files(tmp_
         ("two-002", "two"),
     ]
     assert "passed over, as their names end in nothing known: picture.png" in notes
+    (tmp_path / "2019").mkdir()
+    assert "passed over, as folders within the folder are not read: 2019" in read_texts(tmp_path)[1]
 
 
 @pytest.mark.parametrize(
@@ -74,5 +76,11 @@ def test_what_cannot_be_read_is_said_with_the_cure(tmp_path: Path) -> None:
     assert "expected running text (`text`), or a prompt (prompt, question" in said(tmp_path / "odd.csv")
     (tmp_path / "twice.csv").write_text("question,prompt,answer\nq,p,a\n")
     assert "are two names of `prompt`; keep one" in said(tmp_path / "twice.csv")
+    (tmp_path / "chinese.txt").write_text("灯塔的看守人在冬天到来之前数了四十艘船。" * 9)
+    assert "has no spaces between words" in said(tmp_path / "chinese.txt")
+    (tmp_path / "alike").mkdir()
+    for name in ("a.txt", "a.md"):
+        (tmp_path / "alike" / name).write_text(SENTENCE)
+    assert "Each text needs an id of its own" in said(tmp_path / "alike")
     (tmp_path / "word.txt").write_text("alone\n")
     assert "expected a text of two words or more" in said(tmp_path / "word.txt")
