@@ -44,9 +44,8 @@ def locked() -> dict[str, str]:
 
 def conda_pins() -> dict[str, str]:
     """Package name as in the lock -> version in environment.yml; python and pip are not the lock's."""
-    environment = yaml.safe_load((REPO / "environment.yml").read_text())
+    *lines, by_pip = yaml.safe_load((REPO / "environment.yml").read_text())["dependencies"]
     pins = {}
-    *lines, by_pip = environment["dependencies"]
     for line in [*lines, *(line.replace("==", " =") for line in by_pip["pip"])]:
         name, _, version = line.partition(" ")
         if name not in {"python", "pip"}:
