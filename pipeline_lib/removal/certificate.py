@@ -228,8 +228,8 @@ def _verdict(found: Found, before: Knowledge, after: Knowledge) -> Iterator[str]
     if left is not None and left < asked:
         yield (
             f"Of what must stay known {left:.2f} is left in its worst part, less than the {asked:g} asked "
-            f"for. Of the models on the way, {len(found.answered)} could be asked for answers within the budget, "
-            "and none kept more."
+            f"for. Of the models on the way, {len(found.answered)} could be asked for answers within the "
+            "budget, and none kept more."
         )
     elif left is not None:
         yield f"Of what must stay known {left:.2f} is left in its worst part."
