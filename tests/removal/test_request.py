@@ -80,8 +80,8 @@ def test_a_folder_of_another_request_is_refused_and_left_alone(request_of: Reque
 def test_a_request_that_was_refused_or_only_checked_leaves_its_folder_free(request_of: Request) -> None:
     """Nothing was made under its name: a mended request takes its place."""
     prepare(replace(request_of, method="GradDiff"))
-    assert prepare(request_of).request.method == "NPO"
-    assert json.loads((request_of.out / "request.json").read_text())["method"] == "NPO"
+    assert prepare(request_of).request.method == Request.method
+    assert json.loads((request_of.out / "request.json").read_text())["method"] == Request.method
 
 
 @pytest.mark.parametrize("which", ["texts", "retain"])
