@@ -26,6 +26,7 @@ from pipeline_lib.study.attacks import OPENING
 Raw = dict[str, Any]  # a suite as its file says it
 
 NAME = "removal"
+UNLEARN = "unlearn"  # the rule of the runs
 CHOSEN = "chosen"
 FILE = "suite.yaml"
 BATCH = 8
@@ -36,7 +37,7 @@ LONGEST = 1024  # tokens that are read of a text, where the model reads as many
 RATE, PARAMETERS = 5e-5, 1.35e8
 LORA, LORA_RATE = {"rank": 16, "alpha": 32.0}, 10.0  # adapters take a rate about ten times as large
 SHARES = (1.0, 3.0, 0.3)  # of that rate, in the order in which they are worth a try
-PLANS = ((3, 10.0), (3, 5.0), (2, 5.0), (1, 5.0), (1, 2.0), (1, 1.0))  # rates, epochs
+PLANS = ((3, 10.0), (2, 10.0), (3, 5.0), (2, 5.0), (1, 5.0), (1, 2.0), (1, 1.0))  # rates, epochs
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,22 @@ def asking_seconds(made: Prepared) -> float:
 def minutes(made: Prepared, sweep: Sweep, cores: int) -> float:
     """The plan's estimate for the whole request."""
     rate, steps = next(iter(sweep.rates.values())), round(sweep.epochs * epoch_steps(made))
-    jobs = planned_jobs(parse_suite(tried(made, sweep)))
-    sweeping = sum(seconds_of(work) for job, work in jobs if work is not None and job.rule == "unlearn")
-    return sweeping / max(cores, 1) / 60 + finishing(chosen(made, rate, steps), cores)
+    runs = [seconds for rule, seconds in _planned(tried(made, sweep)) if rule == UNLEARN]
+    turns = math.ceil(len(runs) / cores)  # three runs on two cores take as long as four
+    return turns * max(runs) / 60 + finishing(chosen(made, rate, steps), cores)
 
 
 def finishing(raw: Raw, cores: int) -> float:
-    """The plan's estimate for all of a suite, minutes."""
-    works = (work for _, work in planned_jobs(parse_suite(raw)) if work is not None)
-    return sum(map(seconds_of, works)) / max(cores, 1) / 60
+    """The plan's estimate for all of a suite, minutes. What follows the run waits for it."""
+    jobs = _planned(raw)
+    alone = sum(seconds for rule, seconds in jobs if rule == UNLEARN)
+    return (alone + sum(seconds for rule, seconds in jobs if rule != UNLEARN) / cores) / 60
+
+
+def _planned(raw: Raw) -> list[tuple[str, float]]:
+    """Rule and estimated seconds of each job of a suite."""
+    jobs = planned_jobs(parse_suite(raw))
+    return [(job.rule, seconds_of(work)) for job, work in jobs if work is not None]
 
 
 def epoch_steps(made: Prepared) -> int:

@@ -15,7 +15,8 @@ from pipeline_lib.core.files import sha256
 from pipeline_lib.removal.machine import at_once, made_to_fit
 from pipeline_lib.removal.request import Prepared, Request, prepare
 from pipeline_lib.removal.run import ready
-from pipeline_lib.removal.suites import LORA, chosen, epoch_steps, fitting, sweep_of, tried
+from pipeline_lib.removal.suites import LORA, chosen, epoch_steps, finishing, fitting, sweep_of, tried
+from pipeline_lib.removal.suites import minutes as minutes_of
 from pipeline_lib.study import parse_suite
 
 CONFIG = {
@@ -197,6 +198,13 @@ def test_a_budget_decides_how_much_is_tried_and_too_small_a_one_says_what_is_pos
     assert len(wide.rates) == 3 and wide.epochs == 10
     with pytest.raises(UserError, match=r"--budget 0.01m: one rate for one epoch.* takes about \d+ minutes"):
         fitting(replace(made, request=replace(request_of, budget=0.01)), cores=2, pace=1.0)
+
+
+def test_three_runs_take_two_cores_as_long_as_four(request_of: Request) -> None:
+    made = prepare(request_of)
+    one, two, three = (minutes_of(made, sweep_of(made, count, 5.0), cores=2) for count in (1, 2, 3))
+    after = finishing(chosen(made, 1e-4, round(5.0 * epoch_steps(made))), cores=2)
+    assert one == two and three - after == pytest.approx(2 * (two - after)) and two > after > 0
 
 
 def test_the_suites_are_one_study_and_a_single_group_is_not_relearned(request_of: Request) -> None:
