@@ -24,6 +24,7 @@ from pipeline_lib.removal.suites import (
     CHOSEN,
     LORA,
     NAME,
+    SLACK,
     Raw,
     Sweep,
     asking_seconds,
@@ -122,12 +123,12 @@ def forget(
     rates = ", ".join(f"{rate:g}" for rate in sweep.rates.values())
     say(
         f"Learning rates {rates}, {sweep.epochs:g} epochs each; with attacks about "
-        f"{max(1, round(pace * minutes(made, sweep, cores)))} minutes at the pace of this machine"
+        f"{max(1, round(SLACK * pace * minutes(made, sweep, cores)))} minutes at the pace of this machine"
     )
     found = places(work.sweep(write_suite(tried(made, sweep), request.out), sweep, made), before)
     ends = began + 60 * request.budget
     asked_too = _answering(
-        work, made, found, before, lambda raw: ends - 60 * pace * finishing(raw, cores), say
+        work, made, found, before, lambda raw: ends - 60 * SLACK * pace * finishing(raw, cores), say
     )
     nearest = max(asked_too, key=lambda place: (asked_too[place] >= request.utility, asked_too[place]))
     final = chosen(made, nearest.rate, nearest.step)

@@ -26,6 +26,7 @@ from pipeline_lib.study.attacks import OPENING
 Raw = dict[str, Any]  # a suite as its file says it
 
 NAME = "removal"
+SLACK = 1.2  # starting jobs, and training at a slower pace than that of asking
 UNLEARN = "unlearn"  # the rule of the runs
 CHOSEN = "chosen"
 FILE = "suite.yaml"
@@ -64,7 +65,7 @@ def fitting(made: Prepared, cores: int, pace: float) -> Sweep:
     needed = 0.0
     for count, epochs in PLANS:
         sweep = sweep_of(made, count, epochs)
-        needed = pace * minutes(made, sweep, cores)
+        needed = SLACK * pace * minutes(made, sweep, cores)
         if needed <= made.request.budget:
             return sweep
     raise UserError(
