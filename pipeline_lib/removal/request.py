@@ -242,32 +242,36 @@ def _invented(record: Record, wrong: bool) -> Record:
 
 def _overlap(forget: list[Record], retain: list[Record]) -> list[str]:
     """Refuse a retain set that holds the texts, and say which of them it touches."""
-    found = measure_overlap(forget, retain)
-    if not found.records:
-        return []
-    named = listed([f"{name} ({share:.0%})" for name, share in found.records])
-    if found.share > SHARED:
-        raise UserError(
-            f"the texts that must stay known hold {found.share:.0%} of what is to be forgotten (by runs "
-            f"of eight words): {named}. No method can forget what it is taught to keep: take them out of "
-            "--retain"
-        )
-    return [f"the texts that must stay known share words with some to forget: {named}"]
+    return _apart(
+        forget,
+        retain,
+        "the texts that must stay known hold {share:.0%} of what is to be forgotten (by runs of eight words): "
+        "{named}. No method can forget what it is taught to keep: take them out of --retain",
+        "the texts that must stay known share words with some to forget: {named}",
+    )
 
 
 def _known(unseen: list[Record], others: list[Record]) -> list[str]:
     """Refuse texts that the model has not seen where they are among those that it knows."""
-    found = measure_overlap(unseen, others)
+    return _apart(
+        unseen,
+        others,
+        "the texts that the model has not seen stand to {share:.0%} in those to forget or to keep (by runs of "
+        "eight words): {named}. They say how likely it finds what it does not know, which is what forgetting "
+        "aims at: take these out of --holdout",
+        "texts that the model has not seen share words with those to forget or to keep: {named}",
+    )
+
+
+def _apart(texts: list[Record], others: list[Record], refusal: str, note: str) -> list[str]:
+    """Refuse texts of which the others hold more than SHARED, and note a smaller share, in these words."""
+    found = measure_overlap(texts, others)
     if not found.records:
         return []
     named = listed([f"{name} ({share:.0%})" for name, share in found.records])
     if found.share > SHARED:
-        raise UserError(
-            f"the texts that the model has not seen stand to {found.share:.0%} in those to forget or to keep "
-            f"(by runs of eight words): {named}. They say how likely it finds what it does not know, which "
-            "is what forgetting aims at: take these out of --holdout"
-        )
-    return [f"texts that the model has not seen share words with those to forget or to keep: {named}"]
+        raise UserError(refusal.format(share=found.share, named=named))
+    return [note.format(named=named)]
 
 
 def _model(name: str, asks: bool) -> tuple[dict[str, Any], list[str]]:
