@@ -245,8 +245,8 @@ def _overlap(forget: list[Record], retain: list[Record]) -> list[str]:
     return _apart(
         forget,
         retain,
-        "the texts that must stay known hold {share:.0%} of what is to be forgotten (by runs of eight words): "
-        "{named}. No method can forget what it is taught to keep: take them out of --retain",
+        "the texts that must stay known hold {share:.0%} of what is to be forgotten (by runs of eight "
+        "words): {named}. No method can forget what it is taught to keep: take them out of --retain",
         "the texts that must stay known share words with some to forget: {named}",
     )
 
@@ -256,9 +256,9 @@ def _known(unseen: list[Record], others: list[Record]) -> list[str]:
     return _apart(
         unseen,
         others,
-        "the texts that the model has not seen stand to {share:.0%} in those to forget or to keep (by runs of "
-        "eight words): {named}. They say how likely it finds what it does not know, which is what forgetting "
-        "aims at: take these out of --holdout",
+        "the texts that the model has not seen stand to {share:.0%} in those to forget or to keep (by runs "
+        "of eight words): {named}. They say how likely it finds what it does not know, which is what "
+        "forgetting aims at: take these out of --holdout",
         "texts that the model has not seen share words with those to forget or to keep: {named}",
     )
 

@@ -382,8 +382,8 @@ def without_lines(path: Path, *parts: str) -> None:
     path.write_text("".join(kept))
 
 
-def report_of(study: Study, figures: tuple[str, ...] = ("tradeoff",)) -> str:
-    """The report with all tables and these figures, made as the workflow does it."""
+def report_of(study: Study, figures: tuple[str, ...] = ("tradeoff",), *also: str) -> str:
+    """The report with all tables, these figures and optional files, made as the workflow does it."""
     for name, item in TABLES.items():
         outputs = [study.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
         write_table(name, study.paths(*item.needs), *outputs)
@@ -391,7 +391,7 @@ def report_of(study: Study, figures: tuple[str, ...] = ("tradeoff",)) -> str:
         svg, png = (study.root / "figures" / f"{name}.{form}" for form in ("svg", "png"))
         draw_figure(name, study.paths(*FIGURES[name].needs), svg, png)
     made = [path for part in ("tables", "figures") for path in sorted((study.root / part).glob("*"))]
-    write_report([*study.paths(*REPORT_NEEDS), *made], study.root / "report" / "index.html")
+    write_report([*study.paths(*REPORT_NEEDS, *also), *made], study.root / "report" / "index.html")
     return (study.root / "report" / "index.html").read_text(encoding="utf-8")
 
 

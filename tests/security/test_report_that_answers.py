@@ -10,12 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.reporting.catalog import FIGURES, REPORT_NEEDS, TABLES
-from pipeline_lib.reporting.figures import draw_figure
-from pipeline_lib.reporting.html import write_report
-from pipeline_lib.reporting.tables import write_table
 from tests.reporting.staged import write_relearned
-from tests.reporting.study import Study
+from tests.reporting.study import Study, report_of
 from tests.reporting.test_html import HOSTILE
 from tests.security.devtools import Page
 
@@ -52,16 +48,8 @@ FAINT = """(() => {
 
 def written(study: Study) -> Path:
     """The report with its tables, and the figures that have charts."""
-    for name, item in TABLES.items():
-        outputs = [study.root / "tables" / f"{name}.{form}" for form in ("csv", "md", "tex")]
-        write_table(name, study.paths(*item.needs), *outputs)
-    for name in DRAWN:
-        svg, png = (study.root / "figures" / f"{name}.{form}" for form in ("svg", "png"))
-        draw_figure(name, study.paths(*FIGURES[name].needs), svg, png)
-    made = [path for part in ("tables", "figures") for path in sorted((study.root / part).glob("*"))]
-    report = study.root / "report" / "index.html"
-    write_report([*study.paths(*REPORT_NEEDS, "steps.jsonl"), *made], report)
-    return report
+    report_of(study, DRAWN, "steps.jsonl")
+    return study.root / "report" / "index.html"
 
 
 @pytest.fixture(scope="module")
