@@ -123,14 +123,14 @@ def _tasks(inputs: Inputs, tables: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def about(inputs: Inputs, task: str) -> str:
-    """A task in a sentence or two: its kind, and what it is judged by."""
+    """A task in a sentence or two: where it is from, and its usual measures."""
     manifest = inputs.manifests[task]
     if (headline := manifest.get("headline")) is None:  # a study that is older than this entry
         return f"Source of the data: {manifest['source']}."
     first = {side: Measure(*headline[side][0]).named for side in ("forgetting", "utility")}
     return (
-        f"Source of the data: {manifest['source']}. Judged first by {first['forgetting']} (forgetting) and "
-        f"{first['utility']} (utility)."
+        f"Source of the data: {manifest['source']}. Beside the gap and joint utility, its usual measures are "
+        f"{first['forgetting']} (forgetting) and {first['utility']} (utility)."
     )
 
 

@@ -218,6 +218,6 @@ def test_report_of_three_tasks(suite: Study) -> None:
     assert 'id="table-preference-task-3"' in toxic and "PO + AdamW<" not in (authors + book).replace(
         "NPO + AdamW<", ""
     )
-    assert "Judged first by KS D of likelihoods (forgetting)" in book
+    assert "its usual measures are KS D of likelihoods (forgetting)" in book
     assert "An answer of PO sophia to question 0." in toxic
     assert page.count("<script>") == 3 and "&lt;script&gt;alert(1)&lt;/script&gt;" in book
