@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pipeline_lib.core.blocks import Positive
+from pydantic import Field, model_validator
+
+from pipeline_lib.core.blocks import Faults, Positive
 from pipeline_lib.core.families import Method
 from pipeline_lib.curvature import Estimator
 from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update, Watch
 
 if TYPE_CHECKING:
     from pipeline_lib.curvature.arranged import Arrangement
+    from pipeline_lib.smoothing import Smoothing
+else:  # the union of all kinds
+    from pipeline_lib.smoothing import SMOOTHINGS
+
+    Smoothing = SMOOTHINGS.union()
 
 CurvatureData = Literal["forget", "retain", "both"]
 # The module that takes the one step of a one-shot optimiser; a run with such a one imports it by this name.
@@ -46,6 +53,12 @@ class Optimizer(Method):
     """
 
     learning_rate: Positive
+    # Left out of the resolved settings, so that runs without one keep their identity.
+    smoothing: Smoothing | None = Field(
+        None,
+        description="What makes the forgotten hard to relearn; the plain step where left out",
+        exclude_if=lambda value: value is None,
+    )
 
     order: ClassVar[Literal["FO", "SO"]] = "FO"  # of the derivatives that it uses
     display: ClassVar[str]  # its name in tables and figures
@@ -56,6 +69,13 @@ class Optimizer(Method):
     layers_apart: ClassVar[bool] = False  # matrices that are no embeddings are the first parameter group
     needs_fp32: ClassVar[str | None] = None  # why it needs `weights: fp32`; None: it does not
     control_of: ClassVar[str | None] = None  # the kind of which it is a control; None: it is none
+
+    @model_validator(mode="after")
+    def _takes_steps(self) -> Self:
+        if self.one_shot and self.smoothing is not None:
+            line = f"{self.kind} takes one step over the whole sets, which nothing smooths; leave it out"
+            raise Faults([("smoothing", line)])
+        return self
 
     @property
     def curvature(self) -> Curvature | None:
@@ -77,7 +97,8 @@ class Optimizer(Method):
         return self
 
     def involved(self) -> tuple[Method, ...]:
-        return (self,) if self.curvature is None else (self, self.curvature.estimator)
+        chosen = (None if self.curvature is None else self.curvature.estimator, self.smoothing)
+        return (self, *(method for method in chosen if method is not None))
 
     def modules(self) -> tuple[str, ...]:
         return (*super().modules(), NEWTON) if self.one_shot else super().modules()
@@ -112,7 +133,7 @@ class Elementwise(Optimizer):
 
     def settings(self) -> dict[str, Any]:
         """What a parameter group holds: `lr`, and the settings that `coefficients` reads."""
-        return {"lr": self.learning_rate, **self.model_dump(exclude={"kind", "learning_rate"})}
+        return {"lr": self.learning_rate, **self.model_dump(exclude={"kind", "learning_rate", "smoothing"})}
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         """What `update` takes after the tensors, from the settings of a parameter group."""

@@ -18,7 +18,8 @@ def training_seconds(job: Training) -> float:
     every padded token and in the output projection for answer tokens, plus attention. An
     estimate of the curvature costs a forward and a backward pass every k steps, three times as much where it
     differentiates twice, nothing where it is made from the step's gradient; a reference model one forward
-    pass a step. An optimiser step reads and writes all it holds.
+    pass a step. Each pass of a smoothing reads all batches and goes back through one term. An optimiser step
+    reads and writes all it holds.
     """
     shape, device = job.shape, job.device
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
@@ -41,10 +42,15 @@ def training_seconds(job: Training) -> float:
         return device.seconds(operations + attention, read, passes * job.layers_run, job.settings.compute)
 
     sets = [job.forget] * objective.forget_graphs + ([job.retain] if objective.uses_retain else [])
-    step = sum(once(lengths, 2 + back) for lengths in sets)
+    reading = sum(once(lengths, 2.0) for lengths in sets)
     for name, lengths in (("forget", job.forget), ("retain", job.retain)):
         if name in objective.reference_sets:
-            step += once(lengths, 2.0)
+            reading += once(lengths, 2.0)
+    step = reading + sum(once(lengths, back) for lengths in sets)
+    if optimizer.smoothing is not None:
+        through_forget = objective.forget_graphs * once(job.forget, back)
+        step += optimizer.smoothing.forget_passes * (reading + through_forget)
+        step -= through_forget if optimizer.smoothing.last_part == "retain" else 0.0
     whole = 0.0
     main = job.forget or job.retain
     epoch = 1.0 if main is None else main.records / rows
