@@ -109,6 +109,17 @@ def test_the_noise_follows_from_seed_step_and_draw() -> None:
     assert not torch.allclose(noise(0.5, 1, range(1, 2)), one)
 
 
+def test_each_tensor_has_noise_of_its_own() -> None:
+    """f = (|a|^2 + |b|^2) / 2 at 0: each gradient is the noise itself."""
+    model = Point(0.0, 0.0)
+    model.register_parameter("other", torch.nn.Parameter(torch.zeros(2, dtype=torch.float64)))
+    both = Toy(lambda at: (at.square().sum() + model.other.square().sum()) / 2)
+    smoothing_of("random_smoothing").gradients(step_of(model, both.objective()), False)
+    first, second = (p.grad for p in model.parameters())
+    assert first is not None and second is not None
+    assert first.abs().min() > 0 and not torch.allclose(first, second)
+
+
 @pytest.mark.parametrize(("start", "counted"), [(2, [2, 4, 6]), (0.5, [3, 5]), (6, [6])])
 def test_the_mean_of_the_weights_comes_out(start: float, counted: list[int], tmp_path: Any) -> None:
     """f = 3 x: SGD with the rate 0.1 walks from 1 to 0.7, 0.4, ...; after step t it is at 1 - 0.3 t."""
