@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipeline_lib.core.blocks import Positive
 from pipeline_lib.core.families import Method
+from pipeline_lib.core.runs import Order
 from pipeline_lib.curvature import Estimator
 from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update, Watch
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pipeline_lib.curvature.arranged import Arrangement
 
 CurvatureData = Literal["forget", "retain", "both"]
-# The module that takes the one step of a one-shot optimiser; a run with such a one imports it by this name.
-NEWTON = "pipeline_lib.training.newton"
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
 
 
@@ -47,20 +46,32 @@ class Optimizer(Method):
 
     learning_rate: Positive
 
-    order: ClassVar[Literal["FO", "SO"]] = "FO"  # of the derivatives that it uses
+    order: ClassVar[Order] = "FO"
     display: ClassVar[str]  # its name in tables and figures
     reference: ClassVar[bool] = False  # reports give the cost of the others relative to its own
-    one_shot: ClassVar[bool] = False  # one step over the whole sets (NEWTON), and no `build`
+    taken_by: ClassVar[str | None] = None  # the module whose TAKES makes its updates; None: the plain one
+    one_shot: ClassVar[bool] = False  # one step over the whole sets, and no `build`
     elementwise: ClassVar[bool] = False  # its step is compiled for large models
     moves_zeros: ClassVar[bool] = False  # a coordinate whose gradient is 0 may move
     layers_apart: ClassVar[bool] = False  # matrices that are no embeddings are the first parameter group
     needs_fp32: ClassVar[str | None] = None  # why it needs `weights: fp32`; None: it does not
+    on_device: ClassVar[str | None] = None  # why it cannot be offloaded; None: it can
     control_of: ClassVar[str | None] = None  # the kind of which it is a control; None: it is none
 
     @property
     def curvature(self) -> Curvature | None:
         """What is estimated for its steps; None where nothing is."""
         return None
+
+    @property
+    def members(self) -> tuple[Optimizer, ...]:
+        """The optimisers that take its steps in turn; none where it takes them itself."""
+        return ()
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes over the sets in a step without a gradient; 0 where it takes one."""
+        return 0
 
     @property
     def solver_vectors(self) -> float:
@@ -80,7 +91,7 @@ class Optimizer(Method):
         return (self,) if self.curvature is None else (self, self.curvature.estimator)
 
     def modules(self) -> tuple[str, ...]:
-        return (*super().modules(), NEWTON) if self.one_shot else super().modules()
+        return super().modules() if self.taken_by is None else (*super().modules(), self.taken_by)
 
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         """Bytes of its states for `trained` parameters of `width` bytes each.

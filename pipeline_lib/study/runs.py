@@ -55,7 +55,7 @@ class Run:
 
     @property
     def order(self) -> str:
-        """Of the optimiser: FO = first, SO = second; "none" = no step is taken."""
+        """Of the optimiser: ZO = zeroth, FO = first, SO = second; "none" = no step is taken."""
         return "none" if self.optimizer_settings is None else self.optimizer_settings.order
 
     @property
@@ -111,6 +111,10 @@ def expand(
             if reason is not None and training is not None and training.weights != "fp32":
                 found = f"{label}: found `weights: {training.weights}`"
                 faults.append((f"{where}.optimizers", f"{found}; {reason}, which needs `weights: fp32`"))
+            alone = optimizers[label].on_device
+            if alone is not None and training is not None and training.offload:
+                found = f"{label}: found `offload: true`"
+                faults.append((f"{where}.optimizers", f"{found}, which is of no use: {alone}; leave it out"))
         for place, (method, optimizer) in product(places, pairs):
             loss, stepper = losses.get(method), steppers.get(optimizer)
             if loss is not None and (stepper is not None or optimizer == NO_OPTIMIZER):

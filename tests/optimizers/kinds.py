@@ -1,4 +1,4 @@
-"""Every kind of optimiser with settings to test it, and why one cannot be made here."""
+"""Every kind that steps along the gradient, with settings to test it, and why one cannot be made here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ needs_bitsandbytes = pytest.mark.skipif(
 KINDS = [
     pytest.param(kind, marks=[needs_bitsandbytes] if kind == "adamw_8bit" else [])
     for kind, method in OPTIMIZERS.kinds().items()
-    if not method.one_shot
+    if method.taken_by is None
 ]
 OURS = [kind for kind, method in OPTIMIZERS.kinds().items() if method.elementwise]  # each with a Triton twin
 
