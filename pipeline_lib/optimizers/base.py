@@ -100,6 +100,10 @@ class Optimizer(Method):
         """
         raise TypeError(f"{self.kind} does not say what it keeps")
 
+    def matrix_bytes(self, rows: int, columns: int, width: int) -> float:
+        """Bytes that it keeps beside `state_bytes` for one trained matrix of this shape."""
+        return 0.0
+
     def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         """The torch optimiser over these parameter groups, each with a `weight_decay` of its own.
 

@@ -43,6 +43,7 @@ KINDS = [
     for kind, method in OPTIMIZERS.kinds().items()
     if method.taken_by is None
     if kind != "adamw_8bit" or importlib.util.find_spec("bitsandbytes") is not None
+    if kind != "soap"  # which is not held to the numbers of one process, see `names`
 ]
 ESTIMATED = [name for name in ESTIMATORS.kinds() if name != "gauss_newton_bartlett"]
 HALF = {"kind": "zo_adamm", "learning_rate": 0.5}
@@ -80,6 +81,8 @@ def names() -> list[str]:
         "NPO r_adazo shared",
         "KL hizoo lora",
         "GradDiff hybrid",
+        # Gradients of a few rows leave eigenvalues at zero, and a last bit turns the eigenvectors there.
+        *(["GradDiff soap"] if importlib.util.find_spec("pytorch_optimizer") is not None else []),
     ]
 
 
@@ -88,7 +91,7 @@ def sharded_names() -> list[str]:
     apart = {"L1Sparse", "RMU"}  # the first is refused; the second stands below
     return [
         *(f"{objective} adamw" for objective in TRAINED if objective not in apart),
-        *(f"GradDiff {kind}" for kind in KINDS if not kind.startswith("adamw")),  # the noisy one is refused
+        *(f"GradDiff {kind}" for kind in KINDS if kind != "adamw" and not OPTIMIZERS.kinds()[kind].in_parts),
         "GradDiff sophia:empirical_fisher",
         "NPO sophia three untied",
         "KL sophia lora",

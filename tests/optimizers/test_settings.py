@@ -13,15 +13,18 @@ from pipeline_lib.optimizers.make import make_optimizer
 # kind -> order, and those of the traits below that hold for it
 TRAITS = {
     "adamw": ("FO", {"reference"}),
+    "adamw_4bit": ("FO", set()),
     "adamw_8bit": ("FO", set()),
     "adamw_noise": ("FO", {"moves_zeros"}),
     "hizoo": ("ZO", {"moves_zeros"}),
     "influence": ("SO", {"one_shot", "moves_zeros"}),
     "lion": ("FO", {"elementwise"}),
     "muon": ("FO", {"layers_apart", "moves_zeros"}),
+    "quantised_sgd": ("FO", set()),
     "r_adazo": ("ZO", {"moves_zeros"}),
     "sgd": ("FO", {"elementwise"}),
     "signum": ("FO", {"elementwise"}),
+    "soap": ("FO", {"moves_zeros"}),
     "sophia": ("SO", {"elementwise"}),
     "sophia_as_released": ("SO", {"elementwise"}),
     "zo_adamm": ("ZO", {"moves_zeros"}),
