@@ -20,6 +20,7 @@ from pipeline_lib.curvature import ESTIMATORS
 from pipeline_lib.influence import SOLVERS
 from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
+from pipeline_lib.smoothing import SMOOTHINGS
 from tests.paths import REPO
 from tests.study.suites import small
 
@@ -28,6 +29,7 @@ FAMILIES: dict[str, Family[Any]] = {
     "optimizers": OPTIMIZERS,
     "curvature": ESTIMATORS,
     "influence": SOLVERS,
+    "smoothing": SMOOTHINGS,
 }
 WITHOUT_TORCH = """
 import sys
@@ -107,6 +109,8 @@ def test_a_run_depends_on_its_methods_and_what_they_choose() -> None:
         "pipeline_lib.influence.lissa",
         "pipeline_lib.training.newton",
     )
+    smoothed = OPTIMIZERS.parse({"kind": "sgd", "learning_rate": 1, "smoothing": {"kind": "sam"}})
+    assert smoothed.modules() == ("pipeline_lib.optimizers.sgd", "pipeline_lib.smoothing.sam")
     assert OBJECTIVES.parse({"kind": "PO"}).modules() == ("pipeline_lib.objectives.po",)
     whp = OBJECTIVES.parse({"kind": "WHP"})
     assert whp.modules() == ("pipeline_lib.objectives.whp", "pipeline_lib.training.generic_labels")
@@ -122,6 +126,7 @@ def test_faults_are_named() -> None:
 PAGES = [
     ("methods", "objectives"),
     ("methods", "curvature"),
+    ("smoothing", "smoothing"),
     ("optimizers", "optimizers"),
     ("influence", "influence"),
 ]

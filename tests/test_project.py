@@ -241,6 +241,7 @@ FLOORS = {
     "tasks": 4,
     "benchmarks": 5,
     "curvature": 5,
+    "smoothing": 5,
     "influence": 6,
     "optimizers": 7,
     "training": 8,
@@ -324,8 +325,7 @@ def test_every_part_has_a_floor() -> None:
 def test_contributing_names_every_part_on_its_floor() -> None:
     """A line that begins with a number opens a floor; `name/` is a folder, `name.py` a file."""
     text = (REPO / "CONTRIBUTING.md").read_text().partition("a test walks every import:")[2]
-    named: dict[str, int] = {}
-    floor = 0
+    named, floor = dict[str, int](), 0
     for line in text.partition("`reporting/`, `study/`")[0].splitlines():
         floor = int(line.split()[0]) if line[:5].strip().isdigit() else floor
         named |= dict.fromkeys(re.findall(r"(\w+)(?:/|\.py)(?=\s|$)", line), floor)

@@ -25,6 +25,7 @@ ForgetAnswers = Literal["answer", "alternative", "both"]
 Alternatives = Literal["refusals", "records", "random_labels"]
 # The module that makes generic labels; a run that needs them imports it by this name.
 GENERIC_LABELS = "pipeline_lib.training.generic_labels"
+Part = Literal["total", "forget", "retain"]  # of what is minimised
 ReferenceModel = Callable[[], AbstractContextManager[Any]]  # `with reference_model() as model:`
 
 
@@ -35,11 +36,27 @@ class Losses:
     `total` is minimised. `forget` and `retain` are the mean NLL per answer token, in nats, of what
     the batches hold (where an objective learns alternatives alone, the forget batch holds those); they
     are for the log and carry no gradient. None = the objective makes no prediction on that set.
+
+    `forget_term` and `retain_term` add up to `total`, weights included, where the objective has its
+    `terms_apart`; a missing retain term counts as 0.
     """
 
     total: Tensor
     forget: Tensor | None
     retain: Tensor | None
+    forget_term: Tensor | None = None
+    retain_term: Tensor | None = None
+
+    def part(self, name: Part) -> Tensor | None:
+        """This part of `total`, with its gradient; None for a missing retain term.
+
+        Raises `ValueError` where the objective does not hold its terms apart.
+        """
+        if name == "total":
+            return self.total
+        if self.forget_term is None:
+            raise ValueError(f"the gradient of the {name} term is asked for, and this objective has no terms")
+        return self.forget_term if name == "forget" else self.retain_term
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,7 @@ class Objective(Method):
     forget_answers: ClassVar[ForgetAnswers] = "answer"
     uses_forget: ClassVar[bool] = True  # False: the forget batch is None or ignored
     uses_retain: ClassVar[bool] = True
+    terms_apart: ClassVar[bool] = False  # its losses hold a term that forgets, apart from the retain term
     needs_reference_nll: ClassVar[bool] = False  # of the forget batch and its alternative
     needs_original_weights: ClassVar[bool] = False  # `finish` gets the weights before training
 

@@ -27,6 +27,7 @@ class CEU(Objective):
     skip_first_token: Switch = Field(True, description="Leave out the first token of each answer")
 
     uses_retain: ClassVar[bool] = False
+    terms_apart: ClassVar[bool] = True
 
     @property
     def distributions(self) -> int:
@@ -56,4 +57,5 @@ class CEU(Objective):
             return F.cross_entropy(logits, wanted, reduction="sum"), forget_loss
 
         loss, forget_loss = over_vocabulary(output_head(model), hidden, sums, targets, counted)
-        return Losses(loss / count, forget_loss / forget.tokens_in_step, None)
+        total = loss / count
+        return Losses(total, forget_loss / forget.tokens_in_step, None, total)

@@ -16,8 +16,9 @@ class GradAscent(Objective):
     kind: Literal["GradAscent"]
 
     uses_retain: ClassVar[bool] = False
+    terms_apart: ClassVar[bool] = True
 
     def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None
         loss = mean_nll(model, forget)
-        return Losses(-loss, loss.detach(), None)
+        return Losses(-loss, loss.detach(), None, -loss)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline_lib.core.blocks import NonNegative, Positive
 from pipeline_lib.objectives.base import Batch, Losses, mean_nll
-from pipeline_lib.objectives.retain import Retaining, option
+from pipeline_lib.objectives.retain import Retaining, of_terms, option
 
 
 class KL(Retaining):
@@ -23,6 +23,8 @@ class KL(Retaining):
     forget_weight: Positive = option(1.0, "Weight of the forget term")
     gamma: NonNegative = Field(1.0, description="Weight of the divergence on the retain set")
 
+    terms_apart: ClassVar[bool] = True
+
     @property
     def term(self) -> str:
         return "KL"
@@ -30,5 +32,5 @@ class KL(Retaining):
     def loss_of(self, model: Any, forget: Batch | None, retain: Batch | None) -> Losses:
         assert forget is not None and retain is not None
         forget_loss, (divergence, retain_loss) = mean_nll(model, forget), self.retain_term(model, retain)
-        total = self.forget_weight * -forget_loss + self.gamma * divergence
-        return Losses(total, forget_loss.detach(), retain_loss)
+        terms = self.forget_weight * -forget_loss, self.gamma * divergence
+        return of_terms(*terms, forget_loss.detach(), retain_loss)

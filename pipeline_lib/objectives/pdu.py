@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline_lib.core.blocks import CountOrZero, NonNegative
 from pipeline_lib.objectives.base import Batch, Losses, Tensor, share_of_step
-from pipeline_lib.objectives.retain import POSITIONS, TwoTerms, option
+from pipeline_lib.objectives.retain import POSITIONS, TwoTerms, of_terms, option
 
 
 class PDU(TwoTerms):
@@ -55,7 +55,7 @@ class PDU(TwoTerms):
         spread, forget_loss = self._spread(model, forget)
         kept, _ = self.retain_term(model, retain)
         excess = kept - self.retain_bound * share_of_step(retain)
-        return Losses(self.forget_weight * spread + self._dual * excess, forget_loss, kept.detach())
+        return of_terms(self.forget_weight * spread, self._dual * excess, forget_loss, kept.detach())
 
     def _spread(self, model, forget: Batch) -> tuple[Tensor, Tensor]:
         """This batch's share of the mean spread, and of the mean NLL (scalars)."""

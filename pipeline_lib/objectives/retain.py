@@ -5,7 +5,7 @@ Shapes: N answer tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -76,8 +76,17 @@ class Retaining(Objective):
         return divergence / batch.tokens_in_step, nll / batch.tokens_in_step
 
 
+def of_terms(
+    forget_term: Tensor, retain_term: Tensor, forget: Tensor | None, retain: Tensor | None
+) -> Losses:
+    """The losses of an objective with its `terms_apart`."""
+    return Losses(forget_term + retain_term, forget, retain, forget_term, retain_term)
+
+
 class TwoTerms(Retaining):
     """Base of objectives of two terms, with the settings that these share."""
+
+    terms_apart: ClassVar[bool] = True
 
     forget_weight: Positive = option(1.0, "Weight of the forget term")
     retain_loss_type: Literal["NLL", "KL"] = option("NLL", REFERENCE)
@@ -92,4 +101,4 @@ class TwoTerms(Retaining):
         `nll`: the mean NLL per answer token of the forget batch, for the log.
         """
         kept, retain_loss = self.retain_term(model, retain)
-        return Losses(self.forget_weight * loss + weight * kept, nll.detach(), retain_loss)
+        return of_terms(self.forget_weight * loss, weight * kept, nll.detach(), retain_loss)

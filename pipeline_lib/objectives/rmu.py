@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from pipeline_lib.core.blocks import CountOrAll, CountOrZero, NonNegative, Posit
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.models.layers import decoder_layers
 from pipeline_lib.objectives.base import Batch, Losses, Tensor
-from pipeline_lib.objectives.retain import POSITIONS, REFERENCE, Retaining, option
+from pipeline_lib.objectives.retain import POSITIONS, REFERENCE, Retaining, of_terms, option
 
 # The matrix that leads out of the MLP: its name in Llama and relatives, OPT, GPT-J, GPT-NeoX and GPT-2.
 MLP_OUTPUTS = {"down_proj", "fc2", "fc_out", "dense_4h_to_h", "c_proj"}
@@ -59,6 +59,8 @@ class RMU(Retaining):
         f"EMBED_DIFF: the distance of hidden states from those before unlearning; {REFERENCE}",
     )
 
+    terms_apart: ClassVar[bool] = True
+
     @property
     def term(self) -> str:
         return self.retain_loss_type
@@ -91,7 +93,7 @@ class RMU(Retaining):
         else:
             held, retain_loss = self._states(model, retain), None  # (N, D)
             drift = (held - kept).square().mean(-1).sum() / retain.tokens_in_step
-        return Losses(self.forget_weight * misdirection + self.alpha * drift, None, retain_loss)
+        return of_terms(self.forget_weight * misdirection, self.alpha * drift, None, retain_loss)
 
     def _states(self, model: Any, batch: Batch) -> Tensor:
         return hidden_states(model, batch, self.layer, self.positions).float()

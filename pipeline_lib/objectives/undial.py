@@ -82,5 +82,6 @@ class UNDIAL(TwoTerms):
         loss = loss / forget.tokens_in_step if predicting else loss / len(targets) * by_examples
         forget_loss = forget_loss / forget.tokens_in_step
         if not self.alpha:
-            return Losses(self.forget_weight * loss, forget_loss, None)
+            total = self.forget_weight * loss
+            return Losses(total, forget_loss, None, total)
         return self.losses(loss, forget_loss, self.alpha, model, retain)

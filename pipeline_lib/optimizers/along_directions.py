@@ -47,7 +47,9 @@ class AlongDirections(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Groups, method: Any):
-        kept = method.model_dump(exclude={"kind", "learning_rate", "mu", "queries", "directions"})
+        kept = method.model_dump(
+            exclude={"kind", "learning_rate", "mu", "queries", "directions", "smoothing"}
+        )
         super().__init__(params, {"lr": method.learning_rate, **kept})
         self.method = method
         self.measured: Measured | None = None

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pipeline_lib.core.blocks import Positive
+from pydantic import Field, model_validator
+
+from pipeline_lib.core.blocks import Faults, Positive
 from pipeline_lib.core.families import Method
 from pipeline_lib.core.runs import Order
 from pipeline_lib.curvature import Estimator
@@ -15,6 +17,11 @@ from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, 
 
 if TYPE_CHECKING:
     from pipeline_lib.curvature.arranged import Arrangement
+    from pipeline_lib.smoothing import Smoothing
+else:  # the union of all kinds
+    from pipeline_lib.smoothing import SMOOTHINGS
+
+    Smoothing = SMOOTHINGS.union()
 
 CurvatureData = Literal["forget", "retain", "both"]
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
@@ -45,6 +52,12 @@ class Optimizer(Method):
     """
 
     learning_rate: Positive
+    # Left out of the resolved settings, so that runs without one keep their identity.
+    smoothing: Smoothing | None = Field(
+        None,
+        description="What makes the forgotten hard to relearn; the plain step where left out",
+        exclude_if=lambda value: value is None,
+    )
 
     order: ClassVar[Order] = "FO"
     display: ClassVar[str]  # its name in tables and figures
@@ -57,6 +70,15 @@ class Optimizer(Method):
     needs_fp32: ClassVar[str | None] = None  # why it needs `weights: fp32`; None: it does not
     on_device: ClassVar[str | None] = None  # why it cannot be offloaded; None: it can
     control_of: ClassVar[str | None] = None  # the kind of which it is a control; None: it is none
+
+    @model_validator(mode="after")
+    def _takes_steps(self) -> Self:
+        if self.taken_by is not None and self.smoothing is not None:
+            why = (
+                "takes one step over the whole sets" if self.one_shot else "does not step along one gradient"
+            )
+            raise Faults([("smoothing", f"{self.kind} {why}, which nothing smooths; leave it out")])
+        return self
 
     @property
     def curvature(self) -> Curvature | None:
@@ -88,7 +110,8 @@ class Optimizer(Method):
         return self
 
     def involved(self) -> tuple[Method, ...]:
-        return (self,) if self.curvature is None else (self, self.curvature.estimator)
+        chosen = (None if self.curvature is None else self.curvature.estimator, self.smoothing)
+        return (self, *(method for method in chosen if method is not None))
 
     def modules(self) -> tuple[str, ...]:
         return super().modules() if self.taken_by is None else (*super().modules(), self.taken_by)
@@ -127,7 +150,7 @@ class Elementwise(Optimizer):
 
     def settings(self) -> dict[str, Any]:
         """What a parameter group holds: `lr`, and the settings that `coefficients` reads."""
-        return {"lr": self.learning_rate, **self.model_dump(exclude={"kind", "learning_rate"})}
+        return {"lr": self.learning_rate, **self.model_dump(exclude={"kind", "learning_rate", "smoothing"})}
 
     def coefficients(self, group: dict[str, Any]) -> tuple[float, ...]:
         """What `update` takes after the tensors, from the settings of a parameter group."""

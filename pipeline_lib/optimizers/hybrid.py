@@ -43,6 +43,8 @@ class Hybrid(Optimizer):
             why = "it takes one step over the whole sets" if chosen.one_shot else "it is two already"
             line = f"{chosen.kind} cannot take turns with another: {why}; choose one that keeps states"
             raise Faults([("kind", line)])
+        if chosen.smoothing is not None:
+            raise Faults([("smoothing", "an optimiser that takes turns steps plainly; leave it out")])
         return chosen.model_dump()
 
     @property

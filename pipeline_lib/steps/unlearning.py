@@ -100,6 +100,11 @@ class _Run:
                 f"{identity['method']} with the optimizer {identity['optimizer']}: a method that takes no "
                 "step goes with the optimizer none, every other method with one that takes steps"
             )
+        smoothing = None if self.optimizer is None else self.optimizer.smoothing
+        if smoothing is not None and (message := smoothing.refusal(self.objective)):
+            raise UserError(message)
+        if smoothing is not None and self.training.weights != "fp32":
+            raise UserError(f"{smoothing.kind}: {smoothing.needs_fp32}; set `unlearn.weights: fp32`")
 
 
 def unlearn_model(job: Job) -> Unlearned:

@@ -106,20 +106,29 @@ def expand(
         cure = "a variant needs its own label under `objectives` or `optimizers`"
         twice = dict.fromkeys(_twice(pairs, places, described, where))
         faults += [(where, f"{words} appears twice{first}; {cure}") for first, words in twice]
-        for label in steppers:
-            reason = optimizers[label].needs_fp32
-            if reason is not None and training is not None and training.weights != "fp32":
-                found = f"{label}: found `weights: {training.weights}`"
-                faults.append((f"{where}.optimizers", f"{found}; {reason}, which needs `weights: fp32`"))
-            alone = optimizers[label].on_device
-            if alone is not None and training is not None and training.offload:
-                found = f"{label}: found `offload: true`"
-                faults.append((f"{where}.optimizers", f"{found}, which is of no use: {alone}; leave it out"))
+        for label, stepper in steppers.items():
+            messages = _unfit(stepper or optimizers[label], losses.values(), training)
+            faults += [(f"{where}.optimizers", f"{label}: {message}") for message in messages]
         for place, (method, optimizer) in product(places, pairs):
             loss, stepper = losses.get(method), steppers.get(optimizer)
             if loss is not None and (stepper is not None or optimizer == NO_OPTIMIZER):
                 runs.append(Run(*place, method, optimizer, 0, loss, stepper, training or unlearn))
     return runs, faults
+
+
+def _unfit(
+    optimizer: Optimizer, losses: Iterable[Objective | None], training: Unlearn | None
+) -> Iterator[str]:
+    """Why the optimiser cannot train as is asked, or by its smoothing one of these objectives."""
+    smoothing = optimizer.smoothing
+    reason = optimizer.needs_fp32 or (smoothing and smoothing.needs_fp32)
+    if reason and training is not None and training.weights != "fp32":
+        yield f"found `weights: {training.weights}`; {reason}, which needs `weights: fp32`"
+    if optimizer.on_device is not None and training is not None and training.offload:
+        yield f"found `offload: true`, which is of no use: {optimizer.on_device}; leave it out"
+    if smoothing is not None:
+        trained = (loss for loss in losses if loss is not None and loss.trained)
+        yield from filter(None, map(smoothing.refusal, trained))
 
 
 def changed(

@@ -57,12 +57,12 @@ def _controls(rows: Mapping[RowKey, Run | StagedRow | None]) -> dict[RowKey, lis
         if isinstance(run, Run) and run.optimizer_settings is not None
     }
     plain = grouped(
-        (row._replace(optimizer=optimizer.kind), row.optimizer)
+        ((row._replace(optimizer=optimizer.kind), optimizer.smoothing), row.optimizer)
         for row, optimizer in taken.items()
         if optimizer.control_of is None
     )
     found = {
-        row: plain.get(row._replace(optimizer=optimizer.control_of))
+        row: plain.get((row._replace(optimizer=optimizer.control_of), optimizer.smoothing))
         for row, optimizer in taken.items()
         if optimizer.control_of is not None
     }
@@ -72,7 +72,7 @@ def _controls(rows: Mapping[RowKey, Run | StagedRow | None]) -> dict[RowKey, lis
 def _label(key: RunKey, run: Run | None) -> dict[str, Any]:
     optimizer = None if run is None else run.optimizer_settings
     return {
-        "reference": optimizer is not None and optimizer.reference,
+        "reference": optimizer is not None and optimizer.reference and optimizer.smoothing is None,
         "order": "none" if optimizer is None else optimizer.order,
         "display": (key.method if optimizer is None else f"{key.method} + {display_name(key.optimizer)}")
         + (f", {MATCHED}" if key.after == MATCHED else ""),

@@ -11,7 +11,8 @@ curvature come `curvature_mean` (of the average h, over all coordinates), `curva
 and `curvature_s` (seconds), None in steps without an estimate; and `update_every` (steps until the next
 estimate, as decided by this step) and `curvature_skipped` (estimates so far that were not finite), None for
 optimisers without curvature. `objective_<name>` is what a stateful objective adapts, after the step. An
-update may add columns of its own.
+update may add columns of its own. Where the optimiser keeps a mean of the weights, that is what is judged and
+what the run leaves.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import ALONE, Group
 from pipeline_lib.models.memory import peak_memory_mb
 from pipeline_lib.objectives import Objective
+from pipeline_lib.smoothing.averaging import Averaging
 from pipeline_lib.training import checkpoint
 from pipeline_lib.training.batches import Course
-from pipeline_lib.training.checkpoint import Keeper, Kept
+from pipeline_lib.training.checkpoint import Keeper, Kept, Progress
 from pipeline_lib.training.schedule import learning_rate_factor
 from pipeline_lib.training.updates import STATISTICS, Diverged, Step, Update
 
@@ -98,21 +100,32 @@ def train(
             try:
                 facts = update.take(step)
             except Diverged:
-                return Outcome(done.log, "diverged", done.step + 1, done.step, time.monotonic() - started)
+                return _ended(update, group, done, started, done.step + 1)
             done.step += 1
             epoch = done.step / (total / course.epochs)
             losses = {name: facts[name] for name in LOSSES if name in facts}
             objective.after_step({**losses, "epoch": epoch})
             now = time.monotonic()
             row = {"step": done.step, "epoch": epoch, **_facts(update, objective, step, now - begun)}
-            done.log.append(row | {"elapsed_s": now - started} | facts | _judged(judge, done.step))
+            row |= {"elapsed_s": now - started} | facts
+            done.log.append(row | _judged(judge, update, group, done.step))
             done.adaptive = {"objective": objective.state(), "update": update.state()}
             started += time.monotonic() - now
             meter.update(facts=", ".join(f"{name}={loss:.3f}" for name, loss in losses.items()))
             keeper.after(done.step)
+    return _ended(update, group, done, started)
+
+
+def _ended(
+    update: Update, group: Group, done: Progress, started: float, diverged: int | None = None
+) -> Outcome:
+    """What the run leaves; `diverged`: the step that could not be taken, if one could not."""
+    _exchange(update, group)
     broken = float(sum(not torch.isfinite(p).all() for p in _learning(update)))
-    status, at = ("diverged", done.step) if group.over_parts([broken])[0] else ("ok", None)
-    return Outcome(done.log, status, at, done.step, time.monotonic() - started)
+    if diverged is None and group.over_parts([broken])[0]:
+        diverged = done.step
+    status = "ok" if diverged is None else "diverged"
+    return Outcome(done.log, status, diverged, done.step, time.monotonic() - started)
 
 
 def _facts(update: Update, objective: Objective, step: Step, seconds: float) -> dict[str, Any]:
@@ -123,9 +136,21 @@ def _facts(update: Update, objective: Objective, step: Step, seconds: float) -> 
     return row | {"tokens_per_s": step.tokens / seconds, "memory_mb": peak_memory_mb(step.device)}
 
 
-def _judged(judge: Judge | None, step: int) -> dict[str, Any]:
-    found = None if judge is None else judge(step)
+def _judged(judge: Judge | None, update: Update, group: Group, step: int) -> dict[str, Any]:
+    """What the judge says of the weights that the run would leave if it ended here."""
+    if judge is None:
+        return {}
+    _exchange(update, group)
+    found = judge(step)
+    _exchange(update, group)
     return {} if found is None else {"judged": found}
+
+
+def _exchange(update: Update, group: Group) -> None:
+    """The mean of the weights and the weights change places, where the run keeps a mean."""
+    if isinstance(update.optimizer, Averaging):
+        update.optimizer.exchange()
+        group.stepped()
 
 
 def _learning(update: Update) -> list[torch.Tensor]:

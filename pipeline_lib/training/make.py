@@ -28,4 +28,6 @@ def make_update(
     if method.taken_by is not None:
         return cast("Update", import_module(method.taken_by).TAKES(method, model, course, training, group))
     rounding = training.weights == "bf16_stochastic"
-    return gradient_update(method, model, training.max_grad_norm, group, rounding, training.offload)
+    return gradient_update(
+        method, model, training.max_grad_norm, group, rounding, training.offload, course.steps
+    )

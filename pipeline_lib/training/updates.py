@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -17,8 +18,10 @@ from pipeline_lib.data.batching import Batch
 from pipeline_lib.distributed.group import Group
 from pipeline_lib.distributed.pieces import pieces
 from pipeline_lib.objectives import Losses, Objective
+from pipeline_lib.objectives.base import Part
 from pipeline_lib.optimizers import Optimizer
 from pipeline_lib.optimizers.make import make_optimizer
+from pipeline_lib.smoothing import Smoothing
 from pipeline_lib.training.refresh import Refresher
 from pipeline_lib.training.sampling import derived_seed
 
@@ -63,10 +66,12 @@ class Step:
         return next(self.model.parameters()).device
 
     @torch.enable_grad()
-    def gradients(self, untouched: bool = False) -> dict[str, float]:
+    def gradients(self, untouched: bool = False, part: Part = "total") -> dict[str, float]:
         """Put the gradient of the objective on the whole step into `.grad`; returns the losses, in nats.
 
-        Keys: "loss", which the gradient is of, and "forget_loss" and "retain_loss" where the objective has
+        `part`: of which term it is the gradient; the losses and the chance are those of the whole.
+
+        Keys: "loss", which the objective is, and "forget_loss" and "retain_loss" where the objective has
         them. Every call sees the same batches and the same chance (dropout): calls differ by the weights
         alone. `untouched`: nothing of the run was changed in this step so far, so that a process that works
         alone may leave it between two micro-batches.
@@ -74,7 +79,12 @@ class Step:
         for parameter in self.parameters:
             parameter.grad = None
         stop = self.stop if untouched and self.group.size == 1 else None
-        sums = self._passes(lambda losses: losses.total.backward(), stop)
+
+        def back(losses: Losses) -> None:
+            if (term := losses.part(part)) is not None:
+                term.backward()
+
+        sums = self._passes(back, stop)
         self.group.take_gradients(self.parameters)
         return self._read(sums)
 
@@ -155,6 +165,8 @@ class Update(Protocol):
 class GradientUpdate:
     """A step along the gradient, clipped to `max_grad_norm` (L2), after an estimate of curvature where due.
 
+    The gradient may be that of a smoothed objective.
+
     As the estimator wants it, an estimate is made from the step's own gradient before that is clipped, or
     before that gradient exists, so that the two never need memory at the same time.
     """
@@ -162,6 +174,7 @@ class GradientUpdate:
     optimizer: torch.optim.Optimizer
     max_grad_norm: float
     refresher: Refresher | None = None
+    smoothing: Smoothing | None = None
 
     def take(self, step: Step) -> dict[str, Any]:
         refresher = self.refresher
@@ -170,7 +183,8 @@ class GradientUpdate:
         if refresher and due and not refresher.of_gradient:
             facts |= _estimate(refresher, step)
         # What an estimate changed cannot be taken back.
-        losses = step.gradients(untouched=not due)
+        gradients = step.gradients if self.smoothing is None else partial(self.smoothing.gradients, step)
+        losses = gradients(untouched=not due)
         total_norm = step.group.norm(step.parameters)
         if not (math.isfinite(losses["loss"]) and math.isfinite(total_norm)):
             raise Diverged
@@ -210,9 +224,15 @@ def gradient_update(
     group: Group,
     stochastic_rounding: bool = False,
     offload: bool = False,
+    steps: int = 0,
 ) -> GradientUpdate:
-    """The plain update of a model by an optimiser, with the curvature that it asks for: `make_optimizer`."""
+    """The plain update of a model by an optimiser, with the curvature and the smoothing that it asks for.
+
+    `steps`: of the run, which some smoothings must know. The others: see `make_optimizer`.
+    """
     optimizer = make_optimizer(method, model, stochastic_rounding, offload, group)
+    if method.smoothing is not None:
+        optimizer = method.smoothing.stepping(optimizer, steps)
     curvature = method.curvature
     refresher = None if curvature is None else Refresher(curvature, optimizer, group)
-    return GradientUpdate(optimizer, max_grad_norm, refresher)
+    return GradientUpdate(optimizer, max_grad_norm, refresher, method.smoothing)

@@ -11,7 +11,18 @@ from pathlib import Path
 # Left out: cluster, distributed, failures, security and workflow, which start whole runs; device, which wants
 # a GPU; core, which is below all rooms; texts, which reads pages.
 FOLDERS = (
-    *("objectives", "curvature", "influence", "optimizers", "metrics", "tasks", "data", "peers", "stages"),
+    *(
+        "objectives",
+        "curvature",
+        "influence",
+        "smoothing",
+        "optimizers",
+        "metrics",
+        "tasks",
+        "data",
+        "peers",
+        "stages",
+    ),
     *("engine", "benchmarks", "reporting", "training", "study", "operations", "models", "steps"),
 )
 FINDS = re.compile(r"\b(import_module|Family)\(")  # the library's ways to look for the modules of a folder

@@ -93,6 +93,10 @@ def test_what_it_is_follows_from_its_two() -> None:
             {"kind": "hybrid", "first": ADAMW, "second": ADAMW},
             "second.kind: hybrid cannot take turns.*it is two",
         ),
+        (
+            {**ADAMW, "smoothing": {"kind": "sam", "rho": 0.1}},
+            "second.smoothing: an optimiser that takes",
+        ),
         ({"kind": "adamv", "learning_rate": 1e-3}, "second.kind: found 'adamv'; did you mean 'adamw'"),
         ({"kind": "adamw"}, "second.learning_rate: is missing"),
     ],

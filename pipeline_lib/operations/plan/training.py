@@ -133,6 +133,8 @@ def held_bytes(job: Training) -> dict[str, float]:
     held = {"weights": weight_bytes(job), "optimiser": job.state_bytes(width)}
     if job.settings.offload:
         held["optimiser"] = 0.0 if job.device.kind == "cuda" else offloaded_bytes(job) - of_the_step(job)
+    if job.optimizer is not None and job.optimizer.smoothing is not None:
+        held["mean of weights"] = 4.0 * job.optimizer.smoothing.kept * job.trained
     if job.settings.lora is not None:
         held["weights"] += job.width * job.trained
     elif job.objective.needs_reference_model:

@@ -12,6 +12,7 @@ Each phase lists what is held at the same time; the peak is the largest phase. A
   an estimate made from the step's gradient lies beside it;
 - step: all gradients, and with stochastic rounding a block's copies in fp32;
 - a zeroth-order step has the forward phase alone, which saves nothing for a backward pass;
+- forward and backward: what a smoothing keeps of weights and gradients between its passes;
 - loading and saving: fp32 weights, whatever is trained.
 
 With `checkpointing` a graph holds only the input of each layer, and the backward pass recomputes one layer at
@@ -245,6 +246,9 @@ def _phases(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
         "logits": max(last_logits - again, 0.0),
     }
     phases["end of backward"] = {**held, "gradients": gradients + tied, **casts}
+    if optimizer.smoothing is not None:
+        copies = {"smoothing": optimizer.smoothing.copies * gradients}
+        phases = {name: {**parts, **copies} for name, parts in phases.items()}
     if optimizer.curvature is not None:
         of_gradient = gradients if optimizer.curvature.estimator.at_hand else 0.0
         for name, parts in _curvature(job, optimizer.curvature, graphs, gradients, tied).items():

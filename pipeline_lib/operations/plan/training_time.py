@@ -20,8 +20,9 @@ def training_seconds(job: Training) -> float:
     every padded token and in the output projection for answer tokens, plus attention. An
     estimate of the curvature costs a forward and a backward pass every k steps, three times as much where it
     differentiates twice, nothing where it is made from the step's gradient; a reference model one forward
-    pass for each of the model's. A zeroth-order step has forward passes alone, and draws its directions. An
-    optimiser step reads and writes all it holds.
+    pass for each of the model's. A zeroth-order step has forward passes alone, and draws its directions. Each
+    pass of a smoothing reads all batches and goes back through one term. An optimiser step reads and writes
+    all it holds.
     """
     shape, device = job.shape, job.device
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
@@ -44,16 +45,21 @@ def training_seconds(job: Training) -> float:
         return device.seconds(operations + attention, read, passes * job.layers_run, job.settings.compute)
 
     sets = [job.forget] * objective.forget_graphs + ([job.retain] if objective.uses_retain else [])
-    # Of the steps that each of several optimisers takes, or of this one's: how they read the sets.
-    taking = optimizer.members or (optimizer,)
-    step = sum(
-        once(lengths, 2.0 * member.forward_passes or 2 + back) / len(taking)
-        for member in taking
-        for lengths in sets
-    )
+    reading = sum(once(lengths, 2.0) for lengths in sets)
     for name, lengths in (("forget", job.forget), ("retain", job.retain)):
         if name in objective.reference_sets:
-            step += once(lengths, 2.0) * sum(m.forward_passes or 1 for m in taking) / len(taking)
+            reading += once(lengths, 2.0)
+    going_back = sum(once(lengths, back) for lengths in sets)
+    # Of the steps that each of several optimisers takes, or of this one's.
+    taking = optimizer.members or (optimizer,)
+    step = sum(
+        member.forward_passes * reading if member.forward_passes else reading + going_back
+        for member in taking
+    ) / len(taking)
+    if optimizer.smoothing is not None:
+        through_forget = objective.forget_graphs * once(job.forget, back)
+        step += optimizer.smoothing.forget_passes * (reading + through_forget)
+        step -= through_forget if optimizer.smoothing.last_part == "retain" else 0.0
     whole = 0.0
     main = job.forget or job.retain
     epoch = 1.0 if main is None else main.records / rows
