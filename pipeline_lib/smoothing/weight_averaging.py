@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
 from pipeline_lib.core.blocks import Count, Fraction
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.smoothing.base import Smoothing, TorchOptimizer
-
-# A whole number is a step, a number below 1 a share; the tags make a fault one finding.
-_KIND = Discriminator(lambda value: "share" if isinstance(value, float | str) else "step")
-StepOrShare = Annotated[Annotated[Count, Tag("step")] | Annotated[Fraction, Tag("share")], _KIND]
 
 
 class WeightAveraging(Smoothing):
@@ -28,7 +24,7 @@ class WeightAveraging(Smoothing):
     """
 
     kind: Literal["weight_averaging"]
-    start: StepOrShare = Field(
+    start: Count | Fraction = Field(
         0.8, description="First step that counts; a number below 1 is that share of the run's steps"
     )
     every: Count = Field(5, description="Steps from one to the next")

@@ -32,7 +32,7 @@ def test_a_misspelt_key_at_the_top() -> None:
 def test_a_misspelt_key_in_an_optimizer() -> None:
     assert error(adamw(learning_rate=1e-4, beta3=0.9)) == (
         "optimizers.adamw.beta3: unknown key 'beta3'; did you mean 'beta2'? "
-        "Allowed: beta1, beta2, eps, kind, learning_rate, weight_decay"
+        "Allowed: beta1, beta2, eps, kind, learning_rate, smoothing, weight_decay"
     )
 
 

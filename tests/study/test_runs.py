@@ -91,9 +91,9 @@ def test_bad_overrides_are_named_where_they_stand() -> None:
         "runs.1.optimizer.gama: sophia: unknown key 'gama'; did you mean 'gamma'? Allowed: beta1, beta2, "
         "clipped_target, control, curvature_data, curvature_examples, diagnostics, drift_target, eps, "
         "estimator, gamma, "
-        "learning_rate, permutation_seed, update_every, weight_decay",
+        "learning_rate, permutation_seed, smoothing, update_every, weight_decay",
         "runs.1.optimizer.gama: adamw: unknown key 'gama'; "
-        "allowed: beta1, beta2, eps, learning_rate, weight_decay",
+        "allowed: beta1, beta2, eps, learning_rate, smoothing, weight_decay",
         "runs.1.unlearn.batch_size: found 0; must be greater than 0",
         "runs.1.unlearn.epoch: unknown key 'epoch'; did you mean 'epochs'? Allowed: "
         "accumulation, batch_size, checkpoint_seconds, checkpointing, compute, decay, encoding, epochs, "

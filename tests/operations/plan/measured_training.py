@@ -24,10 +24,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from pipeline_lib.curvature.base import StepData
 from pipeline_lib.data.batching import Batch, Example, micro_batches
+from pipeline_lib.distributed.group import ALONE
 from pipeline_lib.models.recompute import activations_again, decoder_layers
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.optimizers.make import make_optimizer
 from pipeline_lib.training.refresh import Refresher
+from pipeline_lib.training.updates import Step
 from tests.methods import make_objective
 
 STEPS = 2
@@ -102,13 +104,18 @@ def steps_of(
     parameters = [p for p in model.parameters() if p.requires_grad]
     on_host = case.get("offload", False)  # its states and its step take nothing of the device
     optimizer = torch.optim.SGD(parameters) if on_host else make_optimizer(method, model, stochastic)
+    if method.smoothing is not None:
+        optimizer = method.smoothing.stepping(optimizer, len(steps))
     refresher = None if method.curvature is None else Refresher(method.curvature, optimizer)
     for step, sets in enumerate(steps):
         autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=case["compute"] == "bf16")
         if refresher is not None and not refresher.of_gradient:
             with autocast():
                 _estimate(refresher, model, loss, sets, step, on_host, marks)
-        for i in range(case["accumulation"]):
+        if method.smoothing is not None:
+            given = (step, 0, model, parameters, loss, *sets.values(), 0, case["compute"], ALONE)
+            method.smoothing.gradients(Step(*given, lambda: None), False)
+        for i in range(0 if method.smoothing else case["accumulation"]):
             pair = [batches[i] if batches else None for batches in sets.values()]
             marks.enter("")
             marks.begin("forward")

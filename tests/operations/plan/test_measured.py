@@ -65,6 +65,13 @@ RMU = {
     "alpha": 1.0,
     "direction_seed": 0,
 }
+SMOOTHINGS = {
+    "sam": {},
+    "random_smoothing": {},
+    "gradient_penalty": {},
+    "curvature_regularisation": {},
+    "weight_averaging": {"start": 1},
+}
 PLAIN: dict[str, Any] = {
     "config": CONFIG,
     "forget": [20, 30],
@@ -109,6 +116,10 @@ CASES: dict[str, dict[str, Any]] = {
     "checkpointing": {"checkpointing": True, "batch_size": 16},
     "checkpointing, fine-tuning": {**TUNING, "checkpointing": True, "batch_size": 32},
     "checkpointing, Sophia": {"checkpointing": True, "batch_size": 16, "optimizer": SOPHIA},
+    **{
+        f"smoothed by {kind}": {"optimizer": {**SIGNUM, "smoothing": {"kind": kind, **given}}}
+        for kind, given in SMOOTHINGS.items()
+    },
     "adapters": {"lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target": "all-linear"}},
 }
 
