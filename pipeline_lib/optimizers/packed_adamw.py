@@ -48,22 +48,7 @@ class PackedAdamW(torch.optim.Optimizer):
             _advance(theta, grad, state["first"], state["second"], state["step"], settings)
         else:
             for start in range(0, size, PIECE):
-                part = slice(start, start + PIECE)
-                held = {
-                    name: (
-                        state[name][start // 2 : (start + PIECE) // 2],
-                        state[f"{name}_scales"][start // BLOCK : (start + PIECE) // BLOCK],
-                    )
-                    for name in CODES
-                }
-                piece = theta[part]
-                averages = {
-                    name: unpack(*held[name], codes, piece.numel()).to(wide) for name, codes in CODES.items()
-                }
-                _advance(piece, grad[part], *averages.values(), state["step"], settings)
-                for name, codes in CODES.items():
-                    for old, new in zip(held[name], pack(averages[name].float(), codes), strict=True):
-                        old.copy_(new)
+                _step_piece(theta, grad, slice(start, min(start + PIECE, size)), state, settings)
         parameter.copy_(theta.view(parameter.shape))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -75,6 +60,25 @@ class PackedAdamW(torch.optim.Optimizer):
                 key: int(value) if key == "step" else value.to(held[index].device, copy=True)
                 for key, value in state.items()
             }
+
+
+def _step_piece(
+    theta: torch.Tensor,
+    grad: torch.Tensor,
+    piece: slice,
+    state: dict[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    """One step of these elements of a flat tensor; a piece begins with a block."""
+    blocks = slice(piece.start // BLOCK, -(-piece.stop // BLOCK))
+    pairs = slice(blocks.start * BLOCK // 2, blocks.stop * BLOCK // 2)
+    held = {name: (state[name][pairs], state[f"{name}_scales"][blocks]) for name in CODES}
+    size = piece.stop - piece.start
+    first, second = (unpack(*held[name], codes, size).to(theta.dtype) for name, codes in CODES.items())
+    _advance(theta[piece], grad[piece], first, second, state["step"], settings)
+    for name, average in zip(CODES, (first, second), strict=True):
+        for old, new in zip(held[name], pack(average.float(), CODES[name]), strict=True):
+            old.copy_(new)
 
 
 def _advance(

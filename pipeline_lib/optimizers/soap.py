@@ -60,7 +60,7 @@ class Soap(Optimizer):
 
             def update_pre_conditioner(self, grad: Any, state: Any, *args: Any, **settings: Any) -> None:
                 super().update_pre_conditioner(grad, state, *args, **settings)
-                # In the order in which a checkpoint gives them back: products depend on it in the last bit.
+                # In the order in memory that a checkpoint gives back: last bits of products may depend on it.
                 state["Q"] = [basis.contiguous() if len(basis) else basis for basis in state["Q"]]
 
             def state_dict(self) -> dict[str, Any]:

@@ -104,6 +104,8 @@ def test_its_checkpoints_hold_tensors_by_name() -> None:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     names = {tuple(sorted(state)) for state in optimizer.state_dict()["state"].values()}
+    bases = [basis for state in optimizer.state.values() for basis in state["Q"] if len(basis)]
+    assert bases and all(basis.is_contiguous() for basis in bases)  # as they come back
     averages = ("exp_avg", "exp_avg_sq")
     assert names == {
         averages,  # of vectors
