@@ -212,7 +212,7 @@ def test_processes_that_would_draw_other_directions_are_told() -> None:
         ({"mu": 0}, "mu: .*greater than 0"),
         ({"queries": 0}, "queries: .*greater than 0"),
         ({"directions": "cube"}, "directions: "),
-        ({"smoothing": {"kind": "sam", "rho": 0.1}}, "smoothing: zo_sgd does not follow one gradient"),
+        ({"smoothing": {"kind": "sam", "rho": 0.1}}, "smoothing: zo_sgd does not step along one gradient"),
     ],
 )
 def test_settings_that_measure_nothing_are_refused(given: dict[str, Any], message: str) -> None:
