@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
@@ -67,7 +68,7 @@ def ours(parameters: list[torch.nn.Parameter], kind: str, **settings: Any) -> to
 
 
 # How it is made, and the bytes a parameter that a step has to move: theta, gradient and states read,
-# theta and the states that change written.
+# theta and the states that change written; SOAP's products with its bases apart.
 WAYS: dict[str, tuple[Callable, int]] = {
     "torch AdamW, fused": (lambda p: adamw(p, fused=True), 28),
     "torch AdamW, foreach": (lambda p: adamw(p, foreach=True), 28),
@@ -82,8 +83,12 @@ WAYS: dict[str, tuple[Callable, int]] = {
     "Signum": (lambda p: ours(p, "signum"), 20),
     "Lion": (lambda p: ours(p, "lion"), 20),
     "SGD": (lambda p: ours(p, "sgd"), 20),
+    "Quantised SGD, 4 bits": (lambda p: ours(p, "quantised_sgd"), 20),
+    "AdamW, 4 bits": (lambda p: ours(p, "adamw_4bit"), 14),
     "released form, per tensor": (PlainAsReleased, 28),
 }
+if find_spec("pytorch_optimizer") is not None:  # an optional package
+    WAYS["SOAP"] = (lambda p: ours(p, "soap"), 28)
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -100,7 +105,8 @@ def state_bytes(optimizer: object, size: int) -> float:
     """A parameter; counters of a step apart."""
     if isinstance(optimizer, PlainAsReleased):
         return 8.0
-    held = [t for state in optimizer.state.values() for t in state.values() if t.dim() > 0]
+    states = optimizer.state_dict()["state"].values()
+    held = [t for state in states for t in state.values() if torch.is_tensor(t) and t.dim() > 0]
     return sum(t.numel() * t.element_size() for t in held) / size
 
 
@@ -122,7 +128,7 @@ def main() -> None:
     reference.step()
     for name, (make, traffic) in WAYS.items():
         optimizer, known = make(parameters), set(elementwise.COMPILED)
-        if hasattr(optimizer, "update_curvature"):
+        if "estimates" in getattr(optimizer, "param_groups", [{}])[0]:
             optimizer.update_curvature([parameter.grad.square() for parameter in parameters])
         optimizer.step()
         compiling = sum(elementwise.COMPILED[key].seconds for key in set(elementwise.COMPILED) - known)

@@ -71,8 +71,10 @@ for _ in range(5):
 def methods_of(family: str) -> list[Any]:
     """One method of every kind, with its defaults."""
     given = {"learning_rate": 1e-3} if family == "optimizers" else {}
+    sgd = {"kind": "sgd", "learning_rate": 1e-3}
+    needed = {"hybrid": {"first": sgd, "second": sgd}}
     methods = FAMILIES[family]
-    return [methods.parse({"kind": kind, **given}) for kind in methods.kinds()]
+    return [methods.parse({"kind": kind, **given, **needed.get(kind, {})}) for kind in methods.kinds()]
 
 
 def python(code: str, *places: Path) -> str:

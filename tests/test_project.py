@@ -198,7 +198,7 @@ def test_functions_are_short_enough_to_read() -> None:
 
 def test_what_crosses_a_step_is_few_typed_objects() -> None:
     """At most 8 parameters of what others call, `self` not counted, but for the updates of one equation."""
-    updates = {method.update.__name__ for method in OPTIMIZERS.kinds().values() if method.elementwise}
+    updates = {method.update.__name__ for method in OPTIMIZERS.kinds().values() if hasattr(method, "update")}
     for module, node in functions():
         name, given = f"{module.partition('.')[2]}.{node.name}", node.args
         of_equation = node.name in updates or "triton.jit" in map(ast.unparse, node.decorator_list)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, g
 
 from pydantic import Field, ValidationError
 
-from pipeline_lib.core.blocks import Block, suggestion
+from pipeline_lib.core.blocks import Block, Faults, suggestion
 from pipeline_lib.core.blocks.messages import describe, show
 from pipeline_lib.core.errors import UserError
 
@@ -53,16 +53,23 @@ class Family(Generic[M]):
         self._package, self._base = package, base
 
     def parse(self, settings: Mapping[str, Any]) -> M:
-        """The method with these settings and `kind`; raises `UserError` with a line for each fault."""
+        """The method with these settings and `kind`; raises `UserError` with all faults."""
+        try:
+            return self.checked(settings)
+        except Faults as error:
+            kind = settings.get("kind")
+            raise UserError(f"kind {kind}: {error}" if kind in self.kinds() else str(error)) from None
+
+    def checked(self, settings: Mapping[str, Any]) -> M:
+        """The same, for a block that holds settings of a method; raises `Faults`."""
         kind = settings.get("kind")
         if kind not in self.kinds():
-            raise UserError(f"kind: found {show(kind)}; {suggestion(kind, self.kinds())}")
+            raise Faults([("kind", f"found {show(kind)}; {suggestion(kind, self.kinds())}")])
         block = self.kinds()[kind]
         try:
             return block.model_validate(dict(settings))
         except ValidationError as error:
-            lines = [f"{path}: {message}" for path, message in describe(error, block, settled=("kind",))]
-            raise UserError(f"kind {kind}: " + "; ".join(lines)) from None
+            raise Faults(describe(error, block, settled=("kind",))) from None
 
     def union(self) -> Any:
         """The type of a field that holds one of the methods."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pipeline_lib.core.errors import UserError
 
@@ -13,6 +13,8 @@ FINE_TUNED = ("original", "retrained")  # the models that give meaning to the nu
 BASE = "base"  # the pretrained model before any fine-tuning, where there is one
 ANCHORS = (*FINE_TUNED, BASE)
 NO_OPTIMIZER = "none"  # the label of models made without an optimiser of the suite
+Order = Literal["ZO", "FO", "SO"]  # of the derivatives that an optimiser uses: zeroth, first, second
+ORDERS = (*get_args(Order), NO_OPTIMIZER)  # and of a row that took no step
 MATCHED = "matched"  # after a run's row: the run again, up to the least gap of its path (metrics/path.py)
 LOST = {  # status of a run without a model, in words
     "diverged": "diverged",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from pipeline_lib.core.blocks import Faults, Positive
 from pipeline_lib.core.families import Method
+from pipeline_lib.core.runs import Order
 from pipeline_lib.curvature import Estimator
 from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Twin, Update, Watch
 
@@ -23,8 +24,6 @@ else:  # the union of all kinds
     Smoothing = SMOOTHINGS.union()
 
 CurvatureData = Literal["forget", "retain", "both"]
-# The module that takes the one step of a one-shot optimiser; a run with such a one imports it by this name.
-NEWTON = "pipeline_lib.training.newton"
 ASSUMED_STEPS = 10.0  # between two estimates of the curvature, where a suite says auto
 
 
@@ -60,27 +59,41 @@ class Optimizer(Method):
         exclude_if=lambda value: value is None,
     )
 
-    order: ClassVar[Literal["FO", "SO"]] = "FO"  # of the derivatives that it uses
+    order: ClassVar[Order] = "FO"
     display: ClassVar[str]  # its name in tables and figures
     reference: ClassVar[bool] = False  # reports give the cost of the others relative to its own
-    one_shot: ClassVar[bool] = False  # one step over the whole sets (NEWTON), and no `build`
+    taken_by: ClassVar[str | None] = None  # the module whose TAKES makes its updates; None: the plain one
+    one_shot: ClassVar[bool] = False  # one step over the whole sets, and no `build`
     elementwise: ClassVar[bool] = False  # its step is compiled for large models
     moves_zeros: ClassVar[bool] = False  # a coordinate whose gradient is 0 may move
     layers_apart: ClassVar[bool] = False  # matrices that are no embeddings are the first parameter group
     needs_fp32: ClassVar[str | None] = None  # why it needs `weights: fp32`; None: it does not
+    on_device: ClassVar[str | None] = None  # why it cannot be offloaded; None: it can
     control_of: ClassVar[str | None] = None  # the kind of which it is a control; None: it is none
 
     @model_validator(mode="after")
     def _takes_steps(self) -> Self:
-        if self.one_shot and self.smoothing is not None:
-            line = f"{self.kind} takes one step over the whole sets, which nothing smooths; leave it out"
-            raise Faults([("smoothing", line)])
+        if self.taken_by is not None and self.smoothing is not None:
+            why = (
+                "takes one step over the whole sets" if self.one_shot else "does not step along one gradient"
+            )
+            raise Faults([("smoothing", f"{self.kind} {why}, which nothing smooths; leave it out")])
         return self
 
     @property
     def curvature(self) -> Curvature | None:
         """What is estimated for its steps; None where nothing is."""
         return None
+
+    @property
+    def members(self) -> tuple[Optimizer, ...]:
+        """The optimisers that take its steps in turn; none where it takes them itself."""
+        return ()
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes over the sets in a step without a gradient; 0 where it takes one."""
+        return 0
 
     @property
     def solver_vectors(self) -> float:
@@ -101,7 +114,7 @@ class Optimizer(Method):
         return (self, *(method for method in chosen if method is not None))
 
     def modules(self) -> tuple[str, ...]:
-        return (*super().modules(), NEWTON) if self.one_shot else super().modules()
+        return super().modules() if self.taken_by is None else (*super().modules(), self.taken_by)
 
     def state_bytes(self, trained: float, embedding: float, width: int) -> float:
         """Bytes of its states for `trained` parameters of `width` bytes each.
@@ -109,6 +122,10 @@ class Optimizer(Method):
         `embedding`: how many parameters the model's embedding has.
         """
         raise TypeError(f"{self.kind} does not say what it keeps")
+
+    def matrix_bytes(self, rows: int, columns: int, width: int) -> float:
+        """Bytes that it keeps beside `state_bytes` for one trained matrix of this shape."""
+        return 0.0
 
     def build(self, groups: Groups, parts: Group) -> TorchOptimizer:
         """The torch optimiser over these parameter groups, each with a `weight_decay` of its own.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline_lib.core.blocks import CountOrZero, Faults, Switch
+from pipeline_lib.core.runs import Order
 from pipeline_lib.curvature.arranged import Arrangement
 from pipeline_lib.optimizers.base import Elementwise
 from pipeline_lib.optimizers.update import Group, Groups, TorchOptimizer, Watch
@@ -58,7 +59,7 @@ class ClippedNewton(Elementwise):
         exclude_if=_unset,
     )
 
-    order: ClassVar[Literal["FO", "SO"]] = "SO"
+    order: ClassVar[Order] = "SO"
     states: ClassVar[tuple[str, ...]] = ("momentum", "curvature")
 
     @model_validator(mode="after")

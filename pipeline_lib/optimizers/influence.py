@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline_lib.core.blocks import Count, Fraction, Positive
 from pipeline_lib.core.families import Method
+from pipeline_lib.core.runs import Order
 from pipeline_lib.influence import SOLVERS, Solver
 from pipeline_lib.optimizers.base import CurvatureData, Optimizer
 
@@ -29,11 +30,13 @@ class Influence(Optimizer):
     curvature_data: CurvatureData = "retain"
     curvature_examples: Count = Field(128, description="Examples on which the curvature is measured")
 
-    order: ClassVar[Literal["FO", "SO"]] = "SO"
+    order: ClassVar[Order] = "SO"
     display: ClassVar[str] = "Influence"
+    taken_by: ClassVar[str | None] = "pipeline_lib.training.newton"
     one_shot: ClassVar[bool] = True
     moves_zeros: ClassVar[bool] = True
     needs_fp32: ClassVar[str | None] = "it solves a linear system"
+    on_device: ClassVar[str | None] = "it keeps no states"
     in_parts: ClassVar[str | None] = (
         "its solvers work with vectors over all parameters and with forward-mode derivatives, which sharded "
         "layers do not have"

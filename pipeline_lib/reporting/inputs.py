@@ -22,7 +22,16 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.files import read_json, read_jsonl, read_object, run_again
 from pipeline_lib.core.grouping import grouped
 from pipeline_lib.core.json_text import decoded
-from pipeline_lib.core.runs import ANCHORS, FINE_TUNED, RowKey, RunKey, key_from_path, key_of, split_stages
+from pipeline_lib.core.runs import (
+    ANCHORS,
+    FINE_TUNED,
+    ORDERS,
+    RowKey,
+    RunKey,
+    key_from_path,
+    key_of,
+    split_stages,
+)
 from pipeline_lib.core.sealing import sealed_jsonl
 from pipeline_lib.metrics.study import Studied
 from pipeline_lib.reporting.scores import NO_PATHS, Paths, read_paths, read_scores, studied
@@ -68,7 +77,7 @@ LATER = {"request": "0", "after": ""}  # columns that older tables lack -> what 
 class Row:
     """What runs.json says about a row.
 
-    `order` is "FO", "SO", or "none" for anchors, averages and methods without steps. `reference`: reports
+    `order` is one of `ORDERS`, "none" for anchors, averages and methods without steps. `reference`: reports
     give the cost of other optimisers relative to that of this row's. `unlearned`: whether an unlearning run
     made this model, or one of those from which stages made it. `learned`: label of a stage -> how many
     forget groups it taught, or which share of them; only those of the row's stages that taught some.
@@ -166,9 +175,9 @@ class Inputs:
             missing = sorted(needed - set(entry)) if isinstance(entry, dict) else sorted(needed)
             if missing:
                 raise UserError(f"{path}, run {number}: `{missing[0]}` is missing")
-            if entry["order"] not in ("FO", "SO", "none"):
+            if entry["order"] not in ORDERS:
                 raise UserError(
-                    f"{path}, run {number}: order must be FO, SO or none, found {entry['order']!r}"
+                    f"{path}, run {number}: order: found {entry['order']!r}; allowed: {', '.join(ORDERS)}"
                 )
             key = key_of(entry).row
             if self.tasks is None or key.task in self.tasks:

@@ -30,13 +30,21 @@ BENCHMARK_LABELS = {
 
 LineStyle = Literal["-", "--", "-.", ":"]
 
-# Okabe and Ito's colours, told apart with any colour vision. Cold = first order, warm = second order.
+# Okabe and Ito's colours, told apart with any colour vision: cold = first order, warm = second order. Browns
+# of ours = zeroth order.
 _MARKS = {
+    "ZO": [("#7A4B1E", "<"), ("#A9834F", ">"), ("#6B6B00", "d")],
     "FO": [("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "p")],
     "SO": [("#D55E00", "^"), ("#E69F00", "D"), ("#CC79A7", "v")],
 }
 # Groups of rows -> headings in legends.
-ORDERS = {"FO": "First order", "SO": "Second order", "none": "Neither order", "anchor": "Not unlearned"}
+ORDERS = {
+    "ZO": "Zeroth order",
+    "FO": "First order",
+    "SO": "Second order",
+    "none": "Neither order",
+    "anchor": "Not unlearned",
+}
 UNTRAINED = ("#6A51A3", "P")  # methods that take no step
 ORIGINAL_COLOUR = "#000000"
 RETRAINED_COLOUR = "#666666"
@@ -95,10 +103,10 @@ class Mark:
 
     @property
     def line(self) -> LineStyle:
-        """First order is solid, second order dashed; hollow marks get the dotted forms."""
-        first: tuple[LineStyle, LineStyle] = ("-", "-.")
-        second: tuple[LineStyle, LineStyle] = ("--", ":")
-        return (first if self.order == "FO" else second)[self.hollow]
+        """Lines of first and zeroth order are solid, others dashed; hollow marks get the dotted forms."""
+        solid: tuple[LineStyle, LineStyle] = ("-", "-.")
+        dashed: tuple[LineStyle, LineStyle] = ("--", ":")
+        return (solid if self.order in ("ZO", "FO") else dashed)[self.hollow]
 
 
 def marks(rows: list[Row]) -> dict[str, Mark]:
@@ -108,7 +116,7 @@ def marks(rows: list[Row]) -> dict[str, Mark]:
     of models that were not unlearned have a grey one.
     """
     result: dict[str, Mark] = {}
-    counts = {"FO": 0, "SO": 0}
+    counts = dict.fromkeys(_MARKS, 0)
     for row in rows:
         optimizer = mark_name(row)
         if row.group == "anchor" and not row.anchor:

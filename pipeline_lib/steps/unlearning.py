@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -29,7 +29,6 @@ from pipeline_lib.models.reduced import base_facts, hold_reduced
 from pipeline_lib.objectives import OBJECTIVES, Objective
 from pipeline_lib.objectives.base import GENERIC_LABELS
 from pipeline_lib.optimizers import OPTIMIZERS, Optimizer
-from pipeline_lib.optimizers.base import NEWTON
 from pipeline_lib.steps.common import (
     TRAJECTORY,
     became,
@@ -47,9 +46,9 @@ from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.compute import with_compute
 from pipeline_lib.training.data import TrainingData
 from pipeline_lib.training.loop import Outcome, train
+from pipeline_lib.training.make import make_update
 from pipeline_lib.training.sampling import derived_seed
 from pipeline_lib.training.settings import Unlearn
-from pipeline_lib.training.updates import Update, gradient_update
 
 
 @dataclass(frozen=True)
@@ -220,8 +219,9 @@ def _trained(
     with in_parts(model, group) as (working, together):
         if loss.needs_reference_model:
             loss = loss.with_reference_model(_reference(working, run, together))
-        update = _update(working, run, data, together)
+        assert run.optimizer is not None
         course = _course(run, data)
+        update = make_update(run.optimizer, working, course, run.training, together)
         judged = (judging.of(course.steps, run.training.warmup), judging.ends) if judging else ()
         outcome = train(working, loss, update, course, kept, together, *judged)
     outcome = replace(outcome, train_time_s=before + outcome.train_time_s)
@@ -256,20 +256,3 @@ def _course(run: _Run, data: TrainingData) -> MiniBatches | WholeSets:
     if run.optimizer is not None and run.optimizer.one_shot:
         return WholeSets(data, run.training, run.seed, run.objective)
     return MiniBatches(data, run.training, run.seed)
-
-
-def _update(model: torch.nn.Module, run: _Run, data: TrainingData, group: Group) -> Update:
-    """How each step is taken."""
-    optimizer, course, training = run.optimizer, _course(run, data), run.training
-    assert optimizer is not None
-    if optimizer.one_shot:
-        return cast("Update", import_module(NEWTON).NewtonUpdate(model, optimizer, course))
-    return gradient_update(
-        optimizer,
-        model,
-        training.max_grad_norm,
-        group,
-        training.weights == "bf16_stochastic",
-        training.offload,
-        course.steps,
-    )

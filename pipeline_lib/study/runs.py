@@ -55,7 +55,7 @@ class Run:
 
     @property
     def order(self) -> str:
-        """Of the optimiser: FO = first, SO = second; "none" = no step is taken."""
+        """Of the optimiser: ZO = zeroth, FO = first, SO = second; "none" = no step is taken."""
         return "none" if self.optimizer_settings is None else self.optimizer_settings.order
 
     @property
@@ -119,11 +119,13 @@ def expand(
 def _unfit(
     optimizer: Optimizer, losses: Iterable[Objective | None], training: Unlearn | None
 ) -> Iterator[str]:
-    """Why the optimiser cannot train weights of this width, or by its smoothing one of these objectives."""
+    """Why the optimiser cannot train as is asked, or by its smoothing one of these objectives."""
     smoothing = optimizer.smoothing
     reason = optimizer.needs_fp32 or (smoothing and smoothing.needs_fp32)
     if reason and training is not None and training.weights != "fp32":
         yield f"found `weights: {training.weights}`; {reason}, which needs `weights: fp32`"
+    if optimizer.on_device is not None and training is not None and training.offload:
+        yield f"found `offload: true`, which is of no use: {optimizer.on_device}; leave it out"
     if smoothing is not None:
         trained = (loss for loss in losses if loss is not None and loss.trained)
         yield from filter(None, map(smoothing.refusal, trained))

@@ -154,8 +154,9 @@ def _exchange(update: Update, group: Group) -> None:
 
 
 def _learning(update: Update) -> list[torch.Tensor]:
-    """The parameters that learn."""
-    return [parameter for held in update.optimizer.param_groups for parameter in held["params"]]
+    """The parameters that learn, each once where several optimisers step it."""
+    held = (parameter for held in update.optimizer.param_groups for parameter in held["params"])
+    return list({id(parameter): parameter for parameter in held}.values())
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, rates: Sequence[float], course: Course, step: int) -> None:

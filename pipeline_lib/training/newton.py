@@ -13,13 +13,15 @@ import torch
 from pipeline_lib.core.errors import UserError
 from pipeline_lib.core.meter import Meter
 from pipeline_lib.data.batching import Example, micro_batches
+from pipeline_lib.distributed.group import Group
 from pipeline_lib.influence import Report
 from pipeline_lib.influence.newton import NewtonSettings, newton_direction
 from pipeline_lib.influence.vectors import norm, parts
 from pipeline_lib.optimizers.influence import Influence
-from pipeline_lib.training.batches import WholeSets
+from pipeline_lib.training.batches import Course, WholeSets
 from pipeline_lib.training.data import forget_examples
 from pipeline_lib.training.sampling import derived_seed
+from pipeline_lib.training.settings import Unlearn
 from pipeline_lib.training.updates import Diverged, Step, Update
 
 
@@ -120,6 +122,17 @@ class NewtonUpdate(Update):
         generator = torch.Generator().manual_seed(derived_seed(seed, "curvature examples"))
         rows = torch.randperm(len(pool), generator=generator)[: self.settings.curvature_examples].tolist()
         return [pool[row] for row in rows]
+
+
+def newton_update(
+    method: Influence, model: torch.nn.Module, course: Course, training: Unlearn, group: Group
+) -> NewtonUpdate:
+    """The update of a model by one damped Newton step."""
+    assert isinstance(course, WholeSets)
+    return NewtonUpdate(model, method, course)
+
+
+TAKES = newton_update
 
 
 def _flat(parameters: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -17,12 +17,12 @@ from pipeline_lib.models.recompute import activations_again
 from tests.device.accelerator import BACKEND
 from tests.device.both import assert_close, on_both, weights_of
 from tests.methods import estimator, make_optimizer
-from tests.optimizers.kinds import SETTINGS
+from tests.optimizers.kinds import PACKAGED, SETTINGS
 from tests.tiny import in_float64, tiny_model
 from tests.training.every import TRAINED, data_for, freeze, objective_of
 from tests.training.runs import Stopped, curvature_of, data, run, settings, stop_before, timeless
 
-KINDS = [kind for kind in SETTINGS if kind != "adamw_8bit"]  # bitsandbytes has kernels of its own
+KINDS = [kind for kind in SETTINGS if kind not in PACKAGED]  # packages have kernels of their own
 LENGTH = {"batch_size": 1, "accumulation": 2, "epochs": 1}  # two steps
 
 

@@ -29,8 +29,9 @@ from pipeline_lib.optimizers.base import Curvature
 from pipeline_lib.training.batches import MiniBatches
 from pipeline_lib.training.checkpoint import Kept
 from pipeline_lib.training.data import TrainingData
-from pipeline_lib.training.loop import Outcome
-from pipeline_lib.training.settings import Training
+from pipeline_lib.training.loop import Outcome, train
+from pipeline_lib.training.make import make_update
+from pipeline_lib.training.settings import Training, Unlearn
 from tests.methods import estimator
 from tests.optimizers.kinds import optimizer_of
 from tests.tiny import VOCAB, in_float64, tiny_model
@@ -40,13 +41,21 @@ from tests.training.runs import Stopped, data, one_shot, settings, stop_before, 
 KINDS = [
     kind
     for kind, method in OPTIMIZERS.kinds().items()
-    if not method.one_shot
+    if method.taken_by is None
     if kind != "adamw_8bit" or importlib.util.find_spec("bitsandbytes") is not None
+    if kind != "soap"  # which is not held to the numbers of one process, see `names`
 ]
 ESTIMATED = [name for name in ESTIMATORS.kinds() if name != "gauss_newton_bartlett"]
+HALF = {"kind": "zo_adamm", "learning_rate": 0.5}
 STEP = {"batch_size": 3, "accumulation": 1}  # cut into rows, unevenly
 SHARED = {"batch_size": 2, "accumulation": 2}  # whole micro-batches for each of two
 THREE = {"batch_size": 1, "accumulation": 3}  # three micro-batches of one row: cut, and one rank has nothing
+OTHERS: dict[str, dict[str, Any]] = {  # by the update of a module of their own
+    "zo_sgd": {"queries": 2},
+    "r_adazo": {"directions": "sphere"},
+    "hizoo": {"alpha": 0.1},
+    "hybrid": {"first": {"kind": "sgd", "learning_rate": 1.0}, "second": HALF, "steps_each": 1},
+}
 SIZES = {"shared": SHARED, "three": THREE}
 
 
@@ -68,6 +77,12 @@ def names() -> list[str]:
         *(f"{objective} sophia three" for objective in ("GradDiff", "PDU")),
         *(f"{objective} sophia lora" for objective in ("NPO", "KL")),
         *(f"NPO {kind} fp32" for kind in ("adamw", "sgd", "sophia")),
+        "GradDiff zo_sgd three",
+        "NPO r_adazo shared",
+        "KL hizoo lora",
+        "GradDiff hybrid",
+        # Gradients of a few rows leave eigenvalues at zero, and a last bit turns the eigenvectors there.
+        *(["GradDiff soap"] if importlib.util.find_spec("pytorch_optimizer") is not None else []),
     ]
 
 
@@ -76,7 +91,7 @@ def sharded_names() -> list[str]:
     apart = {"L1Sparse", "RMU"}  # the first is refused; the second stands below
     return [
         *(f"{objective} adamw" for objective in TRAINED if objective not in apart),
-        *(f"GradDiff {kind}" for kind in KINDS if not kind.startswith("adamw")),  # the noisy one is refused
+        *(f"GradDiff {kind}" for kind in KINDS if kind != "adamw" and not OPTIMIZERS.kinds()[kind].in_parts),
         "GradDiff sophia:empirical_fisher",
         "NPO sophia three untied",
         "KL sophia lora",
@@ -137,6 +152,11 @@ def _trained(
         solver = {"solver": part, "damping": 1.0, "max_iterations": 4, "tolerance": 1e-2}
         chosen = {"learning_rate": 1e-2, "curvature_data": "both", "curvature_examples": 5, **solver}
         return one_shot(model, objective, with_all, 2, "fp32", 3, chosen, group)
+    course, kept = MiniBatches(with_all, schedule, 3), Kept(folder / "c", "grid")
+    if label in OTHERS:
+        method = OPTIMIZERS.parse({"kind": label, "learning_rate": 1e-2, **OTHERS[label]})
+        update = make_update(method, model, course, Unlearn(**schedule.model_dump()), group)
+        return train(model, objective, update, course, kept, group)
     curvature = None
     if label == "sophia":
         used = "both"
@@ -146,7 +166,6 @@ def _trained(
         chosen = estimator(name or "gauss_newton_bartlett")
         curvature = Curvature(chosen, 2, None, used, int(drawn) if drawn else None)
     optimizer = optimizer_of(label, model, group=group)
-    course, kept = MiniBatches(with_all, schedule, 3), Kept(folder / "c", "grid")
     return trained(model, objective, optimizer, course, curvature, kept, group)
 
 

@@ -1,4 +1,4 @@
-"""Every kind of optimiser with settings to test it, and why one cannot be made here."""
+"""Every kind that steps along the gradient, with settings to test it, and why one cannot be made here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from tests.methods import make_optimizer
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "adamw_4bit": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "adamw_8bit": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "adamw_noise": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "noise": 0.5},
     "sgd": {"momentum": 0.9},
     "signum": {"momentum": 0.9},
+    "quantised_sgd": {"momentum": 0.9, "bits": 3},
+    "soap": {"beta1": 0.9, "beta2": 0.8, "eps": 1e-8, "basis_every": 2, "largest_side": 64},
     "lion": {"beta1": 0.9, "beta2": 0.99},
     "muon": {"momentum": 0.95, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "sophia": {"beta1": 0.96, "beta2": 0.9, "gamma": "auto", "clipped_target": 0.5, "eps": 1e-12},
@@ -32,10 +35,14 @@ SOPHIAS: dict[str, dict[str, Any]] = {  # with settings under which some coordin
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the optional extra eightbit is not installed"
 )
+needs_pytorch_optimizer = pytest.mark.skipif(
+    importlib.util.find_spec("pytorch_optimizer") is None, reason="the optional extra soap is not installed"
+)
+PACKAGED = {"adamw_8bit": needs_bitsandbytes, "soap": needs_pytorch_optimizer}  # of optional packages
 KINDS = [
-    pytest.param(kind, marks=[needs_bitsandbytes] if kind == "adamw_8bit" else [])
+    pytest.param(kind, marks=[PACKAGED[kind]] if kind in PACKAGED else [])
     for kind, method in OPTIMIZERS.kinds().items()
-    if not method.one_shot
+    if method.taken_by is None
 ]
 OURS = [kind for kind, method in OPTIMIZERS.kinds().items() if method.elementwise]  # each with a Triton twin
 

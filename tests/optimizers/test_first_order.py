@@ -27,7 +27,7 @@ from tests.tiny import flat, tiny_model
 
 
 def test_every_kind_is_tested():
-    assert set(SETTINGS) == set(OPTIMIZERS.kinds()) - {"influence"}
+    assert set(SETTINGS) == {k for k, method in OPTIMIZERS.kinds().items() if method.taken_by is None}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,7 +41,8 @@ def test_weight_decay_shrinks_matrices_only(kind):
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
     for name, parameter in model.named_parameters():
-        factor = (1 - 0.5 * 0.25) ** 3 if parameter.dim() == 2 else 1.0
+        decays = 2 if kind == "soap" else 3  # its first step only starts its bases
+        factor = (1 - 0.5 * 0.25) ** decays if parameter.dim() == 2 else 1.0
         assert torch.allclose(parameter, before[name] * factor, rtol=1e-6, atol=0), name
 
 
@@ -62,6 +63,9 @@ def test_frozen_parameters_and_those_without_gradient_stay(kind):
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "bf16_stochastic"])
 def test_a_run_from_a_checkpoint_has_the_same_bits(kind, weights, tmp_path):
     dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+
+    if weights != "fp32" and OPTIMIZERS.kinds()[kind].needs_fp32:
+        pytest.skip("a suite that asks for it is refused")
 
     def start():
         model = tiny_model(dtype=dtype, hidden_size=64, intermediate_size=64, num_hidden_layers=1)
@@ -95,8 +99,10 @@ def test_a_changed_learning_rate_is_obeyed(kind):
         optimizer = optimizer_of(kind, model, learning_rate=1.0)
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = rate, 0.0
-        take_step(optimizer, model, 0)
+        for step in range(2):
+            take_step(optimizer, model, step)
         moved[rate] = float((flat(list(model.parameters())) - before).norm())
+    assert moved[1e-3] > 0
     assert moved[4e-3] == pytest.approx(4 * moved[1e-3], rel=1e-3)
 
 

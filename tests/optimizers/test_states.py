@@ -21,7 +21,9 @@ def spec(kind: str, **more: Any) -> Any:
     return OPTIMIZERS.parse({"kind": kind, "learning_rate": 1e-2, **SETTINGS[kind], **more})
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "adamw_8bit" not in kind.values])
+@pytest.mark.parametrize(
+    "kind", [k for k in KINDS if not {"adamw_4bit", "adamw_8bit"}.intersection(k.values)]
+)
 def test_the_planner_counts_the_bytes_that_a_step_leaves(kind: str) -> None:
     model = tiny_model()
     optimizer = optimizer_of(kind, model)
@@ -31,16 +33,27 @@ def test_the_planner_counts_the_bytes_that_a_step_leaves(kind: str) -> None:
     embedding = model.get_input_embeddings().weight.numel()
     kept = sum(
         value.numel() * value.element_size()
-        for state in optimizer.state.values()
+        for state in optimizer.state_dict()["state"].values()
         for value in state.values()
         if torch.is_tensor(value) and value.numel() > 1
     )
     second_averages_of_vectors = trained - sum(p.numel() for p in matrices) if kind == "muon" else 0
-    assert spec(kind).state_bytes(trained, embedding, 4) == kept - 4 * second_averages_of_vectors
+    counted = spec(kind).state_bytes(trained, embedding, 4)
+    counted += sum(spec(kind).matrix_bytes(*p.shape, 4) for p in matrices)
+    assert counted == kept - 4 * second_averages_of_vectors
 
 
 def test_eight_bits_a_value_and_a_scale_for_256_of_them() -> None:
     assert spec("adamw_8bit").state_bytes(1024.0, 0.0, 4) == 2 * (1024 + 4 * 4)
+
+
+def test_half_a_byte_a_value_and_a_scale_for_128_of_them() -> None:
+    model = torch.nn.Linear(96, 64, bias=False)
+    optimizer = make_optimizer("adamw_4bit", model, learning_rate=1e-2)
+    take_step(optimizer, model, 0)
+    (state,) = optimizer.state_dict()["state"].values()
+    kept = sum(value.numel() * value.element_size() for value in state.values() if torch.is_tensor(value))
+    assert spec("adamw_4bit").state_bytes(96 * 64, 0, 4) == kept == 2 * (96 * 64 / 2 + 4 * 48)
 
 
 @pytest.mark.parametrize("kind", OURS)

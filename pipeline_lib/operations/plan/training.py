@@ -65,11 +65,27 @@ class Training:
             return float(shape.embedding + shape.body * self.layers_run / shape.layers)
         return float(shape.parameters)
 
+    @property
+    def matrices(self) -> list[tuple[int, int]]:
+        """Rows and columns of every trained matrix."""
+        shape, layer = self.shape, layer_matrices(self.shape)
+        if self.settings.lora is not None:
+            rank = self.settings.lora.rank
+            pairs = [
+                ((rank, inputs), (outputs, rank)) for outputs, inputs in adapted(shape, self.settings.lora)
+            ]
+            return [side for pair in pairs for side in pair] * shape.layers
+        if self.objective.trained_outputs is not None:
+            return [layer["down_proj"]] * min(self.objective.trained_outputs, shape.layers)
+        outside = 1 if shape.tied or self.stops_early else 2
+        return [(shape.vocab, shape.hidden)] * outside + [*layer.values()] * self.layers_run
+
     def state_bytes(self, width: int) -> float:
         """Bytes of the optimiser's state, with `width` bytes a number."""
         if self.optimizer is None:
             return 0.0
-        return self.optimizer.state_bytes(self.trained, self.shape.embedding, width)
+        every = self.optimizer.state_bytes(self.trained, self.shape.embedding, width)
+        return every + sum(self.optimizer.matrix_bytes(*shape, width) for shape in self.matrices)
 
     @property
     def stops_early(self) -> bool:
@@ -82,22 +98,32 @@ class Training:
         return min(self.objective.reference_depth or self.shape.layers, self.shape.layers)
 
 
-def adapter_parameters(shape: Shape, lora: LoRA) -> float:
-    """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that has one."""
+def layer_matrices(shape: Shape) -> dict[str, tuple[int, int]]:
+    """Rows and columns of a layer's matrices, by the last part of their usual name; no gate is 0 x 0."""
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     hidden, inner = shape.hidden, shape.intermediate
-    matrices = {
-        "q_proj": hidden + queries,
-        "k_proj": hidden + keys,
-        "v_proj": hidden + keys,
-        "o_proj": queries + hidden,
-        "gate_proj": hidden + inner if shape.gated else 0,
-        "up_proj": hidden + inner,
-        "down_proj": inner + hidden,
+    return {
+        "q_proj": (queries, hidden),
+        "k_proj": (keys, hidden),
+        "v_proj": (keys, hidden),
+        "o_proj": (hidden, queries),
+        "gate_proj": (inner, hidden) if shape.gated else (0, 0),
+        "up_proj": (inner, hidden),
+        "down_proj": (hidden, inner),
     }
+
+
+def adapted(shape: Shape, lora: LoRA) -> list[tuple[int, int]]:
+    """Rows and columns of a layer's matrices that get adapters; an unknown name counts as average."""
+    matrices = layer_matrices(shape)
+    average = round(sum(sum(sides) for sides in matrices.values()) / len(matrices) / 2)
     target = matrices if lora.target == "all-linear" else lora.target
-    average = sum(matrices.values()) / len(matrices)  # for names of other families
-    return float(lora.rank * sum(matrices.get(name, average) for name in target) * shape.layers)
+    return [matrices.get(name, (average, average)) for name in target]
+
+
+def adapter_parameters(shape: Shape, lora: LoRA) -> float:
+    """Parameters of low-rank adapters: rank x (inputs + outputs) of each matrix that has one."""
+    return float(lora.rank * sum(sum(sides) for sides in adapted(shape, lora)) * shape.layers)
 
 
 def held_bytes(job: Training) -> dict[str, float]:

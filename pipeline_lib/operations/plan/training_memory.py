@@ -11,6 +11,7 @@ Each phase lists what is held at the same time; the peak is the largest phase. A
 - curvature: a set of gradients, with the graph of one set of examples, before the step's own gradients exist;
   an estimate made from the step's gradient lies beside it;
 - step: all gradients, and with stochastic rounding a block's copies in fp32;
+- a zeroth-order step has the forward phase alone, which saves nothing for a backward pass;
 - forward and backward: what a smoothing keeps of weights and gradients between its passes;
 - loading and saving: fp32 weights, whatever is trained.
 
@@ -67,9 +68,18 @@ def phases_of(job: Training) -> dict[str, dict[str, float]]:
     """Bytes by part of each phase, of what the job itself holds."""
     phases = {"saving": _saving(job)}
     if job.steps and job.optimizer is not None:
-        of_work = _one_shot_phases if job.optimizer.one_shot else _phases
-        phases |= of_work(job, job.optimizer)
+        for optimizer in job.optimizer.members or (job.optimizer,):
+            for name, parts in _phases_of(job, optimizer).items():
+                before = phases.get(name, {})
+                phases[name] = max(before, parts, key=lambda held: sum(held.values()))
     return phases
+
+
+def _phases_of(job: Training, optimizer: Optimizer) -> dict[str, dict[str, float]]:
+    """Those of the steps that this optimiser takes."""
+    if optimizer.forward_passes:
+        return _phases_without_gradient(job)
+    return _one_shot_phases(job, optimizer) if optimizer.one_shot else _phases(job, optimizer)
 
 
 def _heap(name: str, phases: dict[str, dict[str, float]]) -> float:
@@ -172,6 +182,7 @@ def _graphs(job: Training) -> list[dict[str, float]]:
         graphs.append(
             {
                 "activations": min(inputs, whole) if job.settings.checkpointing else whole,
+                "layer": layer,
                 "again": layer if job.settings.checkpointing else 0.0,
                 "not checkpointed": whole,
                 "logits": 0.0 if in_pieces else 4.0 * number,
@@ -298,6 +309,20 @@ def _curvature(
     return {
         "curvature": {"curvature": gradients, **casts, "activations": activations, "logits": logits},
         "end of curvature": {"curvature": gradients + tied, **casts},
+    }
+
+
+def _phases_without_gradient(job: Training) -> dict[str, dict[str, float]]:
+    """A zeroth-order step: forward passes that save nothing; directions are drawn in small pieces."""
+    held, graphs = held_bytes(job), _graphs(job)
+    widest = max(graphs, key=lambda graph: graph["layer"] + graph["logits"])
+    return {
+        "forward": {
+            **held,
+            "bf16 copies": _casts(job, 1),
+            "activations": widest["layer"],
+            "logits": widest["logits"] + 2 * widest["piece"],
+        }
     }
 
 

@@ -8,6 +8,8 @@ from pipeline_lib.operations.plan.device import DISK_BANDWIDTH, HOST_BANDWIDTH, 
 from pipeline_lib.operations.plan.sizes import PADDING, Lengths
 from pipeline_lib.operations.plan.training import Training, held_bytes, offloaded_bytes
 
+DRAWS = 3  # of each direction of a zeroth-order step
+DRAW = 400.0  # operations in whose time a CPU draws a normal number (6 ns where it multiplies 74 GFLOP/s)
 DOUBLE_BACKWARD = 3.0  # work of a gradient that is differentiated again, against a plain one's
 
 
@@ -18,8 +20,9 @@ def training_seconds(job: Training) -> float:
     every padded token and in the output projection for answer tokens, plus attention. An
     estimate of the curvature costs a forward and a backward pass every k steps, three times as much where it
     differentiates twice, nothing where it is made from the step's gradient; a reference model one forward
-    pass a step. Each pass of a smoothing reads all batches and goes back through one term. An optimiser step
-    reads and writes all it holds.
+    pass for each of the model's. A zeroth-order step has forward passes alone, and draws its directions. Each
+    pass of a smoothing reads all batches and goes back through one term. An optimiser step reads and writes
+    all it holds.
     """
     shape, device = job.shape, job.device
     loading = START_SECONDS + 2 * 4.0 * shape.parameters / DISK_BANDWIDTH  # read and written
@@ -46,7 +49,13 @@ def training_seconds(job: Training) -> float:
     for name, lengths in (("forget", job.forget), ("retain", job.retain)):
         if name in objective.reference_sets:
             reading += once(lengths, 2.0)
-    step = reading + sum(once(lengths, back) for lengths in sets)
+    going_back = sum(once(lengths, back) for lengths in sets)
+    # Of the steps that each of several optimisers takes, or of this one's.
+    taking = optimizer.members or (optimizer,)
+    step = sum(
+        member.forward_passes * reading if member.forward_passes else reading + going_back
+        for member in taking
+    ) / len(taking)
     if optimizer.smoothing is not None:
         through_forget = objective.forget_graphs * once(job.forget, back)
         step += optimizer.smoothing.forget_passes * (reading + through_forget)
@@ -71,7 +80,8 @@ def training_seconds(job: Training) -> float:
         measured = min(rows, curvature.examples or rows)
         step += sum(once(lengths, factor, measured) for lengths in chosen) / curvature.steps_between
     moved = 2 * (held_bytes(job)["optimiser"] + 2 * job.width * job.trained)
-    step += device.seconds(0.0, moved, 0.0, "fp32")
+    drawn = sum(DRAWS * m.forward_passes / 2 for m in taking) / len(taking) * job.trained
+    step += device.seconds(drawn * (DRAW if device.kind == "cpu" else 0.0), moved, 0.0, "fp32")
     if job.settings.offload and device.kind == "cuda":
         step += 2 * offloaded_bytes(job) / HOST_BANDWIDTH
     return loading + whole + job.steps * step

@@ -44,7 +44,7 @@ CAPTION = (
     "least 95 % of single further `retrained` seeds. A least gap inside it would not show that a model is "
     "like `retrained`, because that is what chose its place. Controls keep something of an optimiser's step "
     "and lose the rest; where a method has some they stand in a panel of their own, with the optimisers "
-    "that they control. Cold colours are first-order, warm ones second-order optimisers."
+    "that they control. Cold colours are first-order, warm ones second-order, browns zeroth-order optimisers."
 )
 WIDTH = 5.0  # inches: one panel across, whose text is still read on a telephone
 PATHS, LINE = 1.6, 0.155  # height in inches of the upper part, and of a row in the lower

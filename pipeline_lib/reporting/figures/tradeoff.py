@@ -53,7 +53,7 @@ CAPTION = (
     "seeds; for a single seed, bootstrap over groups of questions), cut off at the panel's edge. Small "
     "light marks: single seeds. In the grey band of D a 5 % KS test cannot tell a single run from "
     "`retrained`. "
-    "Cold colours are first-order, warm colours second-order optimisers."
+    "Cold colours are first-order, warm ones second-order, browns zeroth-order optimisers."
 ) + ATTACKS_APART
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pipeline_lib.core.runs import ORDERS
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.headline import Measure, judged_by
 from pipeline_lib.reporting.inputs import Inputs, Row
@@ -20,7 +21,6 @@ from pipeline_lib.reporting.tables.layout import (
 from pipeline_lib.reporting.tables.of_metrics import Build, anchor_note, head, line_of
 
 NOT_MEASURED = "not measured"
-_ORDERS = ("FO", "SO", "none")
 ZERO_SHOT = (  # of the standard benchmarks those whose mean is a model's zero-shot accuracy
     "arc_challenge",
     "arc_easy",
@@ -127,7 +127,7 @@ def paired(rows: Sequence[Row]) -> list[Row]:
     """Anchors first, then each method's rows, first order before second."""
     methods = list(dict.fromkeys(row.key.method for row in rows))
     return sorted(
-        rows, key=lambda row: (not row.anchor, methods.index(row.key.method), _ORDERS.index(row.order))
+        rows, key=lambda row: (not row.anchor, methods.index(row.key.method), ORDERS.index(row.order))
     )
 
 
