@@ -56,6 +56,23 @@ def test_a_setting_that_means_no_smoothing_is_refused(given: dict[str, Any], tol
     assert any(told in line for line in lines)
 
 
+@pytest.mark.parametrize("kind", ["zo_sgd", "zo_adamm", "r_adazo", "hizoo"])
+def test_steps_without_a_gradient_are_not_smoothed(kind: str) -> None:
+    found = error(small(optimizers=smoothed("sam", kind)))
+    assert found.endswith(f"{kind} does not step along one gradient, which nothing smooths; leave it out")
+
+
+def test_a_hybrid_is_not_smoothed_nor_are_its_parts() -> None:
+    parts = {"first": {"kind": "sgd", "learning_rate": 1}, "second": {"kind": "signum", "learning_rate": 1}}
+    sam = {"smoothing": {"kind": "sam"}}
+    for part in ("first", "second"):
+        inner = {**parts, part: {**parts[part], **sam}}
+        found = errors(small(optimizers={"both": {"kind": "hybrid", "learning_rate": 1, **inner}}))
+        assert any("an optimiser that takes turns steps plainly; leave it out" in line for line in found)
+    outer = errors(small(optimizers={"both": {"kind": "hybrid", "learning_rate": 1, **parts, **sam}}))
+    assert any("hybrid does not step along one gradient" in line for line in outer)
+
+
 def test_one_step_over_whole_sets_is_not_smoothed() -> None:
     found = error(small(optimizers={"influence": {"smoothing": {"kind": "sam"}}}))
     assert found.endswith("influence takes one step over the whole sets, which nothing smooths; leave it out")
