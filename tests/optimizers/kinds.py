@@ -44,6 +44,7 @@ KINDS = [
     for kind, method in OPTIMIZERS.kinds().items()
     if method.taken_by is None
 ]
+NEED_FP32 = [kind for kind in KINDS if isinstance(OPTIMIZERS.kinds()[str(kind.values[0])].needs_fp32, str)]
 OURS = [kind for kind, method in OPTIMIZERS.kinds().items() if method.elementwise]  # each with a Triton twin
 
 

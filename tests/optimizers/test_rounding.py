@@ -11,7 +11,7 @@ from pipeline_lib.core.errors import UserError
 from pipeline_lib.optimizers import rounding
 from pipeline_lib.optimizers.rounding import stochastic_round
 from tests.methods import make_optimizer, stepper
-from tests.optimizers.kinds import KINDS, optimizer_of, take_step
+from tests.optimizers.kinds import KINDS, NEED_FP32, optimizer_of, take_step
 from tests.tiny import flat, tiny_model
 
 # --- one number ------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_stochastic_rounding_moves_as_far_as_meant_in_the_mean(step):
     assert optimizer.statistics["update_norm"] == pytest.approx(step * n**0.5, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NEED_FP32])
 def test_every_kind_follows_its_fp32_run_in_the_mean(kind):
     """Many small steps: nearest rounding would lose most of each."""
     ends = {}
@@ -128,7 +128,7 @@ def test_every_kind_follows_its_fp32_run_in_the_mean(kind):
     assert float(slope) == pytest.approx(1, abs=4 * float(spread) + 0.05)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NEED_FP32])
 def test_where_blocks_begin_changes_nothing(kind, monkeypatch):
     """A step in one block, in blocks of a few tensors, and tensor by tensor."""
     ends, statistics = [], []
@@ -179,6 +179,13 @@ def test_settings_pass_between_the_wrapper_and_its_optimiser():
     for group, inner in zip(optimizer.param_groups, optimizer.inner.param_groups, strict=True):
         assert group["gamma"] == inner["gamma"] != optimizer.statistics["gamma"]
     assert all(tensor.dtype == torch.float32 for s in optimizer.inner.state.values() for tensor in s.values())
+
+
+@pytest.mark.parametrize("kind", NEED_FP32)
+def test_a_kind_that_needs_fp32_is_refused_with_its_reason(kind):
+    model = tiny_model(dtype=torch.bfloat16)
+    with pytest.raises(UserError, match=r"cannot step bf16 weights block by block: .+"):
+        optimizer_of(kind, model, stochastic_rounding=True)
 
 
 def test_fp32_weights_are_refused():
