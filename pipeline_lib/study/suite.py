@@ -23,7 +23,7 @@ from pipeline_lib.objectives import OBJECTIVES
 from pipeline_lib.optimizers import OPTIMIZERS
 from pipeline_lib.stages.base import STAGES
 from pipeline_lib.study.attacks import Attacked, Attacks, attack_stages
-from pipeline_lib.study.comparisons import Comparison, comparison_faults
+from pipeline_lib.study.comparisons import Comparison, comparison_faults, stage_faults
 from pipeline_lib.study.draws import draw_faults, drawn, drawn_name, parted
 from pipeline_lib.study.evaluation import Evaluation, Trajectory, fitting, split_faults, unfit_faults
 from pipeline_lib.study.resources import Resources, Tracking
@@ -304,7 +304,11 @@ class Suite(Block):
 
     def _stage_faults(self) -> Iterator[Fault]:
         yield from label_faults(self.stages, self.objectives)
-        yield from applied(self.stages, self.rows())[1]
+        rows = self.rows()
+        staged, faults = applied(self.stages, rows)
+        yield from faults
+        if not faults:
+            yield from stage_faults(self.comparisons, [*rows, *(row.key for row in staged)])
         yield from place_faults(self.stages, self.models, self.tasks, self.resources.in_all)
 
     def _retrained_faults(self) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -15,7 +16,8 @@ from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Difference, Summary
 from pipeline_lib.reporting.tables import build_table, write_table
 from pipeline_lib.reporting.tables.comparisons import Comparison, Quantity, family
-from tests.reporting.study import Study, without_lines
+from tests.reporting.staged import MORE, write_staged
+from tests.reporting.study import Study, without_lines, write_json
 
 D = ("forget", "ks_statistic")
 SIGN = {"first": "signum", "second": "adamw", "question": "Are sign steps enough?"}
@@ -213,3 +215,57 @@ def test_the_gap_alone_decides(root: Path) -> None:
             assert entry.verdict.endswith(f"retrained, joint utility {style.signed(entry.utility.value)}")
         elif entry.quantity.metric != "gap" and entry.difference and entry.difference.p_holm is not None:
             assert entry.verdict == "secondary: nothing is claimed"
+
+
+def test_declared_recovery_is_of_one_family_with_the_gap(root: Path) -> None:
+    """Two pairs of rows, one of them compared after a stage too: three tests, Holm's factors 3, 2 and 1."""
+    declared = [
+        {"first": "sophia", "second": "adamw", "question": "Which?", "after": ["other"]},
+        {"first": "signum", "second": "adamw", "question": "Are sign steps enough?"},
+    ]
+    few: dict[str, Any] = {"methods": {"NPO": 0.8}, "optimizers": ("adamw", "signum", "sophia")}
+    study = write_staged(root, scored=True, retrained_seeds=(4, 5), comparisons=declared, **few)
+    found = entries(study)
+    decides = [entry for entry in found if entry.quantity.decides]
+    assert [(e.row.key.optimizer, e.row.key.after, e.quantity.metric, e.tests) for e in decides] == [
+        ("sophia", "", "gap", 3),
+        ("signum", "", "gap", 3),
+        ("sophia", "other", "recovery", 3),
+    ]
+    of_gap, _, recovered = decides
+    assert of_gap.difference and recovered.difference
+    signed = Summary(Inputs(study.paths(*TABLES["comparisons"].needs))).difference(
+        of_gap.row, of_gap.against, "forget", "gap_signed", 1
+    )
+    assert signed is not None
+    # Of both rows the stage brings back what it brings back of `retrained`, of Sophia MORE beside it.
+    assert recovered.difference.value == pytest.approx(signed.value + MORE, abs=1e-6)
+    plain = [entry.difference.p for entry in decides if entry.difference]
+    held = 0.0
+    for factor, (p, entry) in zip((3, 2, 1), sorted(zip(plain, decides, strict=True)), strict=True):
+        assert p is not None and entry.difference
+        held = max(held, min(1.0, factor * p))
+        assert entry.difference.p_holm == pytest.approx(held)
+
+
+def test_undeclared_stages_are_families_of_their_own(root: Path) -> None:
+    few: dict[str, Any] = {"methods": {"NPO": 0.8}, "optimizers": ("adamw", "sophia")}
+    study = write_staged(root, scored=True, retrained_seeds=(4, 5), **few)
+    found = entries(study)
+    assert {e.row.key.after for e in found} == {"", "other"}
+    assert {e.tests for e in found} == {1} and not any(e.quantity.metric == "recovery" for e in found)
+
+
+def test_recovery_of_survivors_is_not_compared(root: Path) -> None:
+    declared = [{"first": "sophia", "second": "adamw", "question": "Which?", "after": ["other"]}]
+    few: dict[str, Any] = {"methods": {"NPO": 0.8}, "optimizers": ("adamw", "sophia")}
+    study = write_staged(root, scored=True, retrained_seeds=(4, 5), comparisons=declared, **few)
+    for kind, name in (("training", "run.json"), ("evaluations", "metrics.json")):
+        lost = study.place(kind, "NPO", "sophia", 2).with_name("seed2.other")
+        said = json.loads((lost / name).read_text()) | {"status": "diverged", "diverged_step": 3}
+        write_json(lost / name, said | ({"metrics": []} if "metrics" in said else {}))
+        (lost / "scores.csv").unlink(missing_ok=True)
+    study.collect()
+    (entry,) = [e for e in entries(study) if e.quantity.metric == "recovery"]
+    assert entry.survivors and not entry.claimed
+    assert entry.verdict == "not compared: 2 of 3 against 3 of 3 runs have a model"

@@ -11,11 +11,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline_lib.reporting.catalog import FIGURES
+from pipeline_lib.reporting.catalog import FIGURES, TABLES
 from pipeline_lib.reporting.figures import build_figure, draw_figure
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.comparisons import family
+from tests.reporting.staged import write_staged
 from tests.reporting.study import Study
 from tests.reporting.test_comparisons import distances
 from tests.reporting.test_html import HOSTILE
@@ -82,6 +83,29 @@ def test_the_gap_decides_where_it_was_measured(root: Path) -> None:
     (ax,) = forest(made(root, scored=True)).axes
     assert ax.get_xlabel().startswith("Difference in gap")
     assert len(marks(ax)) == 2
+
+
+def test_declared_recovery_stands_below_the_gap_of_its_question(root: Path) -> None:
+    pairs: list[dict[str, Any]] = [{**PAIRS[0], "after": ["other"]}, PAIRS[1]]
+    study = write_staged(
+        root,
+        scored=True,
+        retrained_seeds=(4, 5),
+        comparisons=pairs,
+        methods={"NPO": 0.8},
+        optimizers=("adamw", "signum", "sophia"),
+    )
+    (ax,) = forest(study).axes
+    assert ax.get_xlabel() == (
+        "Difference in gap or recovery\n"
+        "← closer to retrained or recovers less | farther from retrained or recovers more →"
+    )
+    wanted = [e for e in family(Summary(Inputs(study.paths(*TABLES["comparisons"].needs))),
+                                study.task, study.model) if e.quantity.decides]  # fmt: skip
+    in_order = [wanted[0], wanted[2], wanted[1]]  # gap and recovery of the first question, then the other
+    assert [value for value, _ in marks(ax)] == pytest.approx(
+        [e.difference.value for e in in_order if e.difference]
+    )
 
 
 def test_one_seed_has_marks_without_bars(root: Path) -> None:

@@ -226,7 +226,7 @@ def test_of_survivors_nothing_is_claimed(judged: Study) -> None:
     assert entry.difference is not None and not entry.survivors
     told = replace(entry, difference=replace(entry.difference, p_holm=1e-6))
     assert told.claimed and told.verdict.endswith("at one utility of likelihoods alone")
-    fewer = replace(told, fronts=(entry.fronts[0], entry.fronts[1] - 1))
+    fewer = replace(told, measured=(entry.measured[0], entry.measured[1] - 1))
     assert fewer.survivors and not fewer.claimed
     assert fewer.verdict == "not compared: 3 of 3 against 2 of 3 runs have a path"
 
@@ -240,7 +240,7 @@ def test_a_row_that_stays_above_the_utility_is_compared_by_its_nearest_model(
     study = Study(tmp_path / "demo", scored=True, judged=True, retrained_seeds=(4,), **few).write()
     summary = Summary(Inputs(study.paths(*TABLES["comparisons"].needs)))
     (entry,) = [e for e in family(summary, study.task, study.model) if e.quantity.decides]
-    assert entry.difference is not None and entry.fronts == (3, 3)
+    assert entry.difference is not None and entry.measured == (3, 3)
     (adamw,) = [row for row in summary.inputs.rows if row.key.optimizer == "adamw"]
     assert set(summary.by_seed(adamw, "run", "front_step").values()) == {50}
     assert set(summary.by_seed(adamw, "run", "front_interpolated").values()) == {0}

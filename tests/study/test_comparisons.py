@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline_lib.operations.plan.power import power
 from pipeline_lib.study import dump_suite, parse_suite
 from tests.study.suites import error, errors, small
 
@@ -61,6 +62,43 @@ def test_faults_of_the_runs_are_not_said_twice() -> None:
     runs = [{"methods": ["GradDiff"], "optimizers": ["adamw", "sohpia"]}]
     (line,) = errors(small(runs=runs, comparisons=[compare("adamw", "sophia")]))
     assert line.startswith("runs.0.optimizers: found 'sohpia'")
+
+
+def staged(after: list[str], of: list[str], **more: Any) -> dict[str, Any]:
+    """Both optimisers with NPO, one stage, and a comparison after stages."""
+    stage = {"kind": "finetune", "split": "retain", "epochs": 1, "learning_rate": 1e-4, "of": of}
+    runs = [{"methods": ["NPO"], "optimizers": ["adamw", "sophia"]}]
+    declared = [compare("sophia", "adamw") | {"after": after}]
+    return small(runs=runs, stages={"again": stage}, comparisons=declared, **more)
+
+
+BOTH = ["NPO+adamw", "NPO+sophia"]
+
+
+@pytest.mark.parametrize(
+    ("after", "of", "message"),
+    [
+        (["agian"], [*BOTH, "retrained"], "comparisons.0.after.0: found 'agian'; did you mean 'again'?"),
+        (["again", "again"], [*BOTH, "retrained"], "comparisons.0.after.1: 'again' appears twice"),
+        (
+            ["again"],
+            ["NPO+adamw", "retrained"],
+            "comparisons.0.after.0: no method has both rows after again; add both to `of` of its stages",
+        ),
+        (["again"], BOTH, "comparisons.0.after.0: `retrained` of "),
+    ],
+)
+def test_stages_after_which_nothing_can_be_compared(after: list[str], of: list[str], message: str) -> None:
+    assert error(staged(after, of)).startswith(message)
+
+
+def test_a_stage_that_both_rows_go_through_is_a_test_more() -> None:
+    """The family decides what a study can detect: it is counted before anything runs."""
+    of = [*BOTH, "GradDiff+adamw", "retrained"]
+    suite = staged(["again"], of)
+    suite["runs"][0]["methods"] = ["NPO", "GradDiff"]
+    said = list(power(parse_suite(suite)))
+    assert any(line.startswith("authors, tiny: 3 comparisons of rows") for line in said), said
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline_lib.metrics.definition import FORGET_SPLIT
 from pipeline_lib.study.comparisons import pairs_in
+from pipeline_lib.study.stages import applied
 from pipeline_lib.study.suite import Suite
 
 # Variances of the difference between two rows in the gap of a forget group, in units of that between seeds:
@@ -63,7 +64,7 @@ def sign_flips(suite: Suite) -> Iterator[str]:
 
 def _families(suite: Suite) -> dict[tuple[str, str], int]:
     runs = [run for run in suite.run_table() if run.seed == suite.seeds[0]]
-    return pairs_in(suite.comparisons, runs)
+    return pairs_in(suite.comparisons, runs, [row.key for row in applied(suite.stages, suite.rows())[0]])
 
 
 def _at_steps(pairs: int, size: Callable[[int], float]) -> str:

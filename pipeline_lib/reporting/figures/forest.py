@@ -15,6 +15,7 @@ from pipeline_lib.reporting import charts as made
 from pipeline_lib.reporting import style
 from pipeline_lib.reporting.figures.panels import ATTACKS_APART, say_left_out
 from pipeline_lib.reporting.finding import p_text
+from pipeline_lib.reporting.headline import RECOVERY
 from pipeline_lib.reporting.inputs import Inputs
 from pipeline_lib.reporting.summary import Summary
 from pipeline_lib.reporting.tables.comparisons import Comparison, family
@@ -31,15 +32,16 @@ CAPTION = (
     "interval, so that all of a panel hold at once. Dashed: no difference. Filled: a difference is claimed, "
     "with p below 0.05 after Holm's adjustment; hollow: none can be, which does not show that there is none. "
     "A claim can stand beside a bar that just holds 0, since Holm's test claims more than these bars do. "
-    "A mark without a bar has no test. The table of comparisons has the other quantities."
+    "A mark without a bar has no test. Where the suite declares stages after which rows are compared, "
+    "recovery after them stands below: it is of one family with the gap. The table of comparisons has the "
+    "other quantities."
 ) + ATTACKS_APART
 
 
 def draw(inputs: Inputs) -> Figure:
     """One panel for each task and model that has a pair."""
-    inputs = inputs.before_attacks()
     summary = Summary(inputs)
-    found = {study: _deciding(family(summary, *study)) for study in inputs.studies}
+    found = {study: _deciding(summary, *study) for study in inputs.studies}
     shown = {study: entries for study, entries in found.items() if entries}
     heights = [LINE * sum(map(_lines, _texts(entries))) + FRAME for entries in shown.values()]
     figure = Figure(figsize=(WIDTH, sum(heights) or 0.5))
@@ -56,10 +58,9 @@ def draw(inputs: Inputs) -> Figure:
 
 def charts(inputs: Inputs) -> list[made.Chart]:
     """A chart for each task, model and question: the same pairs for the page."""
-    inputs = inputs.before_attacks()
     summary, found = Summary(inputs), []
     for study in inputs.studies:
-        if not (entries := _deciding(family(summary, *study))):
+        if not (entries := _deciding(summary, *study)):
             continue
         ends = [v for e in entries if (d := e.difference) for v in (d.value, d.low, d.high) if v is not None]
         room = 0.08 * (max(*ends, 0.0) - min(*ends, 0.0)) if ends else 1.0
@@ -121,10 +122,19 @@ def _chart(title: str, entries: Sequence[Comparison], axis: made.Axis) -> made.C
     return made.Chart(title, looks, layers, height=64 * len(entries))
 
 
-def _deciding(entries: Sequence[Comparison]) -> list[Comparison]:
-    """Those in the first quantity in which a difference may be claimed."""
-    first = next((entry.quantity for entry in entries if entry.quantity.decides), None)
-    return [entry for entry in entries if entry.quantity == first]
+def _deciding(summary: Summary, task: str, model: str) -> list[Comparison]:
+    """Those of models before any attack in the first quantity that decides, and declared recovery."""
+    entries = family(summary, task, model)
+    plain = [entry for entry in entries if not summary.inputs.attacked(entry.row)]
+    first = next((entry.quantity for entry in plain if entry.quantity.decides), None)
+    chosen = [entry for entry in plain if entry.quantity == first]
+    recovered = [e for e in entries if e.quantity.decides and e.quantity.metric == RECOVERY.metric]
+    return sorted(chosen + recovered, key=lambda entry: entries.index(_first_asked(entries, entry)))
+
+
+def _first_asked(entries: Sequence[Comparison], entry: Comparison) -> Comparison:
+    """The first one that answers the same question: what answers one stands together."""
+    return next(one for one in entries if one.question == entry.question)
 
 
 def _texts(entries: Sequence[Comparison]) -> list[tuple[str, Comparison | None]]:
@@ -175,8 +185,10 @@ def _panel(ax: Axes, entries: Sequence[Comparison]) -> None:
 
 
 def _across(entries: Sequence[Comparison]) -> str:
-    quantity = entries[0].quantity
-    return f"Difference in {style.within(quantity.label)}\n← {quantity.down} | {quantity.up} →"
+    found = {entry.quantity: entry.quantity for entry in entries}
+    labels = " or ".join(style.within(quantity.label) for quantity in found)
+    down, up = (" or ".join(getattr(quantity, way) for quantity in found) for way in ("down", "up"))
+    return f"Difference in {labels}\n← {down} | {up} →"
 
 
 def _mark(ax: Axes, entry: Comparison, place: float) -> None:

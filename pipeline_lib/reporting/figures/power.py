@@ -73,13 +73,13 @@ def detectable_distance(n: ArrayLike) -> np.ndarray:
 
 def draw(inputs: Inputs) -> Figure:
     """Two panels for each task and model: by questions and by seeds."""
-    inputs = inputs.before_attacks()
+    attacked, inputs = Summary(inputs), inputs.before_attacks()  # what is declared of them is of one family
     summary = Summary(inputs)
     figure = Figure(figsize=(2 * style.PANEL_WIDTH, 2.4 * len(inputs.studies)))
     grid = figure.subplots(len(inputs.studies), 2, squeeze=False)
     for (task, model), (left, right) in zip(inputs.studies, grid, strict=True):
         _questions(left, summary, task, model)
-        _seeds(right, summary, task, model)
+        _seeds(right, attacked, task, model)
         for ax, title in ((left, "By questions"), (right, "By seeds")):
             ax.set_title(panel_title(inputs, task, model, title), loc="left")
     legend_below(figure, _legend(inputs.rows))
@@ -145,13 +145,14 @@ def _pairs(entries: Sequence[Comparison], measure: Measure | None) -> _Pairs | N
     if not found:
         return None
     # A detectable difference is the spread times a number that depends on seeds and comparisons alone.
-    spreads = [(d.detectable or 0) / detectable_difference(1.0, d.seeds, len(chosen)) for d in found]
-    return _Pairs(chosen[0].quantity, [d.seeds for d in found], spreads, len(chosen))
+    tests = chosen[0].tests
+    spreads = [(d.detectable or 0) / detectable_difference(1.0, d.seeds, tests) for d in found]
+    return _Pairs(chosen[0].quantity, [d.seeds for d in found], spreads, tests)
 
 
 def _seeds(ax: Axes, summary: Summary, task: str, model: str) -> None:
     """Draw the right panel: what judges forgetting and utility first."""
-    entries = family(summary, task, model)
+    entries = [e for e in family(summary, task, model) if not summary.inputs.attacked(e.row)]
     forgetting, utility = axes(summary, task, model)
     first = _pairs(entries, FRONT) or _pairs(entries, forgetting)  # the quantity that decides
     found = {"first": first, "second": _pairs(entries, utility)}

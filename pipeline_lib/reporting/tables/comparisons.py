@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline_lib.core.grouping import grouped
@@ -10,7 +10,7 @@ from pipeline_lib.core.runs import MATCHED
 from pipeline_lib.metrics import declared
 from pipeline_lib.metrics.definition import AT_EQUAL_RETAIN
 from pipeline_lib.reporting import style
-from pipeline_lib.reporting.headline import FRONT, GAP, JOINT_UTILITY, Measure, axes, distance
+from pipeline_lib.reporting.headline import FRONT, GAP, JOINT_UTILITY, RECOVERY, Measure, axes, distance
 from pipeline_lib.reporting.inputs import Inputs, Row
 from pipeline_lib.reporting.paired import LEVEL, about_the_test, holm
 from pipeline_lib.reporting.summary import Difference, Summary
@@ -20,7 +20,8 @@ from pipeline_lib.reporting.tables.of_metrics import anchor_note, front_notes
 CAPTION = (
     "Each row minus the row it is held against, with the same method and the same seeds. p: paired t-test. "
     "p (Holm): adjusted for every pair of rows of the table after the same stages (also where no test was "
-    "possible), each quantity a family of its own. A difference is claimed only where p (Holm) is below "
+    "possible), each quantity a family of its own; recovery after stages that the suite declares is of one "
+    "family with the gap. A difference is claimed only where p (Holm) is below "
     "0.05; then at most 5 % of tables in which nothing differs claim anything in a quantity. Who looks at "
     "all quantities looks more than once: where the gap to `retrained` was measured it alone decides, and "
     "the others are secondary. What is claimed of it names the difference in joint utility beside it: "
@@ -54,6 +55,8 @@ class Quantity:
     decides: bool = True
 
 
+_AFTER = Quantity(*RECOVERY, RECOVERY.label, "recovers more", "recovers less")  # declared: it decides
+Pair = tuple[str, "Row", "Row"]  # question, row, the row it is held against
 _MATCHED = " at equal retention"
 _DISTANCES = ("ks_statistic", "ks_statistic_likelihood")
 _PROBABILITY = Measure("forget", "probability")
@@ -108,7 +111,8 @@ class Comparison:
     quantity: Quantity
     difference: Difference | None
     utility: Difference | None = None
-    fronts: tuple[int, int] = (0, 0)  # runs of either row that have a least gap on their path
+    measured: tuple[int, int] = (0, 0)  # runs of either row that have the quantity
+    tests: int = 1  # of its family
 
     @property
     def pair(self) -> tuple[Row, Row]:
@@ -123,9 +127,9 @@ class Comparison:
 
     @property
     def survivors(self) -> bool:
-        """Whether a run of either row has no path to judge, so that the others are a selection."""
-        on_the_front = self.quantity.metric == FRONT.metric
-        return on_the_front and self.fronts != tuple(len(row.seeds) for row in self.pair)
+        """Whether a run of either row has no model that is compared, so that the others are a selection."""
+        selective = self.quantity.metric in (FRONT.metric, RECOVERY.metric)
+        return selective and self.measured != tuple(len(row.seeds) for row in self.pair)
 
     @property
     def detectable(self) -> float | None:
@@ -139,9 +143,10 @@ class Comparison:
         """What may be said of the difference in words."""
         d = self.difference
         if self.survivors:
-            counts = zip(self.fronts, self.pair, strict=True)
+            counts = zip(self.measured, self.pair, strict=True)
             said = " against ".join(f"{found} of {len(row.seeds)}" for found, row in counts)
-            return f"not compared: {said} runs have a path"
+            what = "a path" if self.quantity.metric == FRONT.metric else "a model"
+            return f"not compared: {said} runs have {what}"
         if d is None or d.p_holm is None:
             return "no test over seeds: no difference can be claimed"
         if not self.quantity.decides:
@@ -162,44 +167,63 @@ def family(summary: Summary, task: str, model: str) -> list[Comparison]:
     """All differences of one task and model, pair by pair.
 
     Holm adjusts the p-values of one quantity, of models after the same stages: one more attack on a study's
-    models takes no claim about the models themselves away.
+    models takes no claim about the models themselves away. Recovery after the stages that a declared
+    comparison names is of one family with what decides before any stage.
     """
-    pairs = grouped((pair[1].key.after, pair) for pair in _pairs(summary.inputs, task, model))
-    return [entry for of_stage in pairs.values() for entry in _adjusted(summary, task, model, of_stage)]
+    plain = quantities(summary, task, model)
+    by_stage = grouped((pair[1].key.after, pair) for pair in _pairs(summary.inputs, task, model))
+    listed: list[tuple[Pair, Quantity]] = []
+    for after, pairs in by_stage.items():
+        for pair in pairs:
+            declared_here = after in _stages_of(summary.inputs, pair)
+            others = [replace(q, decides=False) for q in plain] if declared_here else plain
+            listed += [(pair, quantity) for quantity in ([_AFTER] if declared_here else []) + others]
+    families = grouped((_family_of(pair, quantity), (pair, quantity)) for pair, quantity in listed)
+    pairs_after = {after: len(pairs) for after, pairs in by_stage.items()}
+    found: dict[tuple[Pair, Quantity], Comparison] = {}
+    for members in families.values():
+        found |= _adjusted(summary, members, pairs_after)
+    return [found[one] for one in listed]
+
+
+def _stages_of(inputs: Inputs, pair: Pair) -> list[str]:
+    """The stages after which the declared comparison of these rows holds their recovery side by side."""
+    wanted = pair[1].key.optimizer, pair[2].key.optimizer
+    declared_pairs = inputs.suite.get("comparisons") or ()
+    return next((e.get("after", []) for e in declared_pairs if (e["first"], e["second"]) == wanted), [])
+
+
+def _family_of(pair: Pair, quantity: Quantity) -> tuple[str, ...]:
+    """What Holm adjusts at once: one quantity after the same stages, or the gap with declared recovery."""
+    after = pair[1].key.after
+    of_the_gap = quantity.metric in (GAP.metric, FRONT.metric) and quantity.decides and not after
+    if quantity == _AFTER or of_the_gap:
+        return ("decides",)
+    return after, quantity.split, quantity.metric
 
 
 def _adjusted(
-    summary: Summary, task: str, model: str, pairs: Sequence[tuple[str, Row, Row]]
-) -> list[Comparison]:
-    utility = [
-        summary.difference(row, against, *JOINT_UTILITY, len(pairs))
-        if summary.has(task, model, *JOINT_UTILITY)
-        else None
-        for _, row, against in pairs
+    summary: Summary, members: Sequence[tuple[Pair, Quantity]], pairs_after: Mapping[str, int]
+) -> dict[tuple[Pair, Quantity], Comparison]:
+    """The differences of one family. `pairs_after`: stages -> pairs of rows, for the utility beside them."""
+    found = [
+        summary.difference(row, against, quantity.split, quantity.metric, len(members))
+        for (_, row, against), quantity in members
     ]
-    fronts = [_fronts(summary, row, against) for _, row, against in pairs]
-    by_quantity = []
-    for quantity in quantities(summary, task, model):
-        found = [
-            summary.difference(row, against, quantity.split, quantity.metric, len(pairs))
-            for _, row, against in pairs
-        ]
-        adjusted = holm([d.p if d else None for d in found])
-        by_quantity.append(
-            [
-                Comparison(*pair, quantity, replace(d, p_holm=p) if d else None, kept, n)
-                for pair, d, p, kept, n in zip(pairs, found, adjusted, utility, fronts, strict=True)
-            ]
-        )
-    return [entry for of_pair in zip(*by_quantity, strict=True) for entry in of_pair]
+    adjusted = holm([d.p if d else None for d in found])
+    entries = {}
+    for (pair, quantity), d, p in zip(members, found, adjusted, strict=True):
+        _, row, against = pair
+        utility = None
+        if summary.has(*row.key[:2], *JOINT_UTILITY):
+            utility = summary.difference(row, against, *JOINT_UTILITY, pairs_after[row.key.after])
+        one, other = (len(summary.by_seed(each, quantity.split, quantity.metric)) for each in (row, against))
+        difference = replace(d, p_holm=p) if d else None
+        entries[pair, quantity] = Comparison(*pair, quantity, difference, utility, (one, other), len(members))
+    return entries
 
 
-def _fronts(summary: Summary, row: Row, against: Row) -> tuple[int, int]:
-    one, other = (len(summary.by_seed(each, *FRONT)) for each in (row, against))
-    return one, other
-
-
-def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[tuple[str, Row, Row]]:
+def _pairs(inputs: Inputs, task: str, model: str) -> Iterator[Pair]:
     """(question, row, the row it is held against): every declared pair, question by question.
 
     The models `matched` are no pairs of their own: they are where the paths of their rows are compared.
@@ -258,7 +282,8 @@ def _test_note(entries: list[Comparison]) -> str:
     seeds = max(
         (e.difference.seeds for e in entries if e.difference and e.difference.p is not None), default=0
     )
-    return about_the_test(seeds, len({entry.pair for entry in entries})) if seeds else ""
+    tests = next((e.tests for e in entries if e.quantity.decides), len({entry.pair for entry in entries}))
+    return about_the_test(seeds, tests) if seeds else ""
 
 
 def _line(summary: Summary, entry: Comparison) -> Line:
